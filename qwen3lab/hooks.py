@@ -1,0 +1,262 @@
+"""The tap: how activations leave a forward pass, and how edits enter it.
+
+A forward pass hands every named activation to its tap, `x = tap("blocks.3.hook_resid_post", x)`,
+and goes on with what comes back. The tap is an argument, so nothing is ever registered on the
+model: no hook can be left behind, and two runs cannot disturb each other.
+
+`HOOK_POINTS` is the one table of names; they follow TransformerLens.
+"""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from qwen3lab.config import Qwen3Config
+
+Edit = Callable[[Tensor, str], Tensor | None]
+"""Given an activation and its hook name, returns a replacement, or None to leave it."""
+
+
+class HookError(ValueError):
+    """A hook that no model has, or an edit that does not fit; the message says which."""
+
+
+class Tap(Protocol):
+    """What a forward pass hands its named activations to."""
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Take the activation, and return it or what shall stand in its place."""
+        ...
+
+    def wants(self, name: str) -> bool:
+        """True if the tap reads or edits `name`; costly activations are made only then."""
+        ...
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """One row of the table: `pattern` has `{l}` for the layer."""
+
+    pattern: str
+    axes: str
+    meaning: str
+    where: Literal["all", "dense", "moe"] = "all"
+    on_request: bool = False
+
+
+def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
+    return (
+        HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
+        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"normalised {of}"),
+    )
+
+
+_STREAM = "batch pos d_model"
+_MLP = "batch pos d_mlp"
+
+HOOK_POINTS: tuple[HookPoint, ...] = (
+    HookPoint("hook_embed", _STREAM, "token embeddings"),
+    HookPoint("blocks.{l}.hook_resid_pre", _STREAM, "residual stream entering the block"),
+    *_norm("blocks.{l}.ln1", "the attention's input"),
+    HookPoint("blocks.{l}.attn.hook_q", "batch pos head d_head", "queries before QK-norm"),
+    HookPoint("blocks.{l}.attn.hook_k", "batch pos kv_head d_head", "keys before QK-norm"),
+    HookPoint("blocks.{l}.attn.hook_v", "batch pos kv_head d_head", "values"),
+    HookPoint(
+        "blocks.{l}.attn.hook_rot_q", "batch pos head d_head", "queries, QK-normed and rotated"
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_rot_k", "batch pos kv_head d_head", "keys, QK-normed and rotated"
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_attn_scores",
+        "batch head query key",
+        "attention scores, scaled and masked",
+        on_request=True,
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_pattern",
+        "batch head query key",
+        "attention pattern, rows sum to 1",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.attn.hook_z", "batch pos head d_head", "values mixed by the pattern"),
+    HookPoint(
+        "blocks.{l}.attn.hook_result",
+        "batch pos head d_model",
+        "what each head writes to the residual stream",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.hook_attn_out", _STREAM, "what attention writes"),
+    HookPoint("blocks.{l}.hook_resid_mid", _STREAM, "residual stream between attention and MLP"),
+    *_norm("blocks.{l}.ln2", "the MLP's input"),
+    HookPoint("blocks.{l}.mlp.hook_pre", _MLP, "gate projection before SiLU", "dense"),
+    HookPoint("blocks.{l}.mlp.hook_pre_linear", _MLP, "up projection", "dense"),
+    HookPoint("blocks.{l}.mlp.hook_post", _MLP, "SiLU(gate) times up", "dense"),
+    HookPoint(
+        "blocks.{l}.mlp.hook_router_logits",
+        "batch pos expert",
+        "router logits before the softmax",
+        "moe",
+    ),
+    HookPoint("blocks.{l}.mlp.hook_expert_indices", "batch pos k", "top-k experts", "moe"),
+    HookPoint(
+        "blocks.{l}.mlp.hook_expert_weights",
+        "batch pos k",
+        "weights as applied, after top-k and renormalisation "
+        "(TransformerLens gives the softmax over all experts under this name)",
+        "moe",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_expert_out",
+        "batch pos k d_model",
+        "each chosen expert's output before weighting",
+        "moe",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.hook_mlp_out", _STREAM, "what the MLP or the experts write"),
+    HookPoint("blocks.{l}.hook_resid_post", _STREAM, "residual stream leaving the block"),
+    *_norm("ln_final", "the unembedding's input"),
+    HookPoint("hook_unembed", "batch pos vocab", "the logits"),
+)
+
+
+def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
+    """Every hook name that a model of this shape has, in the order in which it meets them."""
+    names: dict[str, HookPoint] = {}
+    before = [p for p in HOOK_POINTS if p.pattern == "hook_embed"]
+    block = [p for p in HOOK_POINTS if "{l}" in p.pattern]
+    after = [p for p in HOOK_POINTS if "{l}" not in p.pattern and p not in before]
+    for point in before:
+        names[point.pattern] = point
+    for layer in range(config.n_layers):
+        kind = "moe" if layer in config.moe_layers else "dense"
+        for point in block:
+            if point.where in ("all", kind):
+                names[point.pattern.format(l=layer)] = point
+    for point in after:
+        names[point.pattern] = point
+    return names
+
+
+def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]:
+    """Hook names meant by exact names, globs (`blocks.*.hook_resid_post`), or "all".
+
+    Returns:
+        Names in the model's order, each once.
+
+    Raises:
+        HookError: a name or glob that matches nothing; the nearest real names are given.
+    """
+    known = hook_names(config)
+    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        hits = known if pattern == "all" else fnmatch.filter(known, pattern)
+        if not hits:
+            raise HookError(_unknown(pattern, known, config))
+        chosen.update(hits)
+    return [name for name in known if name in chosen]
+
+
+def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> str:
+    layer = re.match(r"blocks\.(\d+)\.", name)
+    if layer and int(layer[1]) >= config.n_layers:
+        return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"the nearest are {', '.join(near)}" if near else "see qwen3lab.hooks.HOOK_POINTS"
+    return f"no hook of this model matches {name!r}: {hint}"
+
+
+class NoTap:
+    """The tap that does nothing."""
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Return the activation as it is."""
+        return value
+
+    def wants(self, name: str) -> bool:
+        """Nothing is wanted."""
+        return False
+
+
+class Keep:
+    """A tap that keeps the activations it is asked for, in `kept`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        self.kept: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Keep a wanted activation, detached, and return it unchanged."""
+        if name in self.names:
+            self.kept[name] = value.detach()
+        return value
+
+    def wants(self, name: str) -> bool:
+        """True if the name is kept."""
+        return name in self.names
+
+
+class Edits:
+    """A tap that replaces activations: hook names or globs to edit functions.
+
+    Raises:
+        HookError: on creation for a name that no model of this shape has; during the forward
+            pass for a replacement of another shape.
+    """
+
+    def __init__(self, edits: Mapping[str, Edit], config: Qwen3Config) -> None:
+        self.edits: dict[str, list[Edit]] = {}
+        for pattern, edit in edits.items():
+            for name in resolve_hooks(pattern, config):
+                self.edits.setdefault(name, []).append(edit)
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Apply the edits of this name in the order in which they were given."""
+        for edit in self.edits.get(name, ()):
+            value = _checked(edit(value, name), value, name)
+        return value
+
+    def wants(self, name: str) -> bool:
+        """True if the name is edited."""
+        return name in self.edits
+
+
+def _checked(new: Tensor | None, old: Tensor, name: str) -> Tensor:
+    if new is None:
+        return old
+    if not isinstance(new, Tensor):
+        raise HookError(
+            f"the edit of {name} returned a {type(new).__name__}: expected a tensor or None"
+        )
+    if new.shape != old.shape:
+        raise HookError(
+            f"the edit of {name} returned shape {tuple(new.shape)}: "
+            f"expected {tuple(old.shape)}, the shape it was given"
+        )
+    return new.to(dtype=old.dtype, device=old.device)
+
+
+class Chain:
+    """Several taps as one: each is handed what the one before returned."""
+
+    def __init__(self, *taps: Tap) -> None:
+        self.taps = taps
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Hand the activation through all taps."""
+        for tap in self.taps:
+            value = tap(name, value)
+        return value
+
+    def wants(self, name: str) -> bool:
+        """True if any of the taps wants the name."""
+        return any(tap.wants(name) for tap in self.taps)
+
+
+NOTHING: Tap = NoTap()
