@@ -1,0 +1,110 @@
+"""Keys and values of past positions.
+
+Layers write; only the one who runs the model advances or rewinds. A forward pass that fails
+half-way therefore leaves the cache where it was.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from qwen3lab.config import Qwen3Config
+
+
+class KVCache:
+    """Rotated keys and values of every layer, for `length` positions of a batch.
+
+    Args:
+        config: the model's sizes.
+        batch: prompts that run together.
+        capacity: positions to make room for at first; it doubles when it is used up.
+        device: where the keys and values live.
+        dtype: the model's dtype.
+    """
+
+    def __init__(
+        self,
+        config: Qwen3Config,
+        *,
+        batch: int = 1,
+        capacity: int = 256,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (config.n_layers, 2, batch, config.n_kv_heads, max(capacity, 1), config.d_head)
+        self._kv = torch.zeros(shape, device=device, dtype=dtype)
+        self._mask = torch.zeros(batch, max(capacity, 1), dtype=torch.bool, device=device)
+        self.length = 0
+        self.padded = False
+
+    @property
+    def batch(self) -> int:
+        """Prompts that run together."""
+        return self._mask.shape[0]
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for before the cache grows."""
+        return self._mask.shape[1]
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch past"]:
+        """True where a past position holds a real token and not left padding."""
+        return self._mask[:, : self.length]
+
+    def reserve(self, n_new: int) -> None:
+        """Make room for `n_new` more positions, at least doubling when it grows."""
+        needed = self.length + n_new
+        if needed <= self.capacity:
+            return
+        more = max(needed, 2 * self.capacity) - self.capacity
+        self._kv = torch.nn.functional.pad(self._kv, (0, 0, 0, more))
+        self._mask = torch.nn.functional.pad(self._mask, (0, more))
+
+    def write(
+        self,
+        layer: int,
+        k: Float[Tensor, "batch kv_head new d_head"],
+        v: Float[Tensor, "batch kv_head new d_head"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_head key d_head"], Float[Tensor, "batch kv_head key d_head"]
+    ]:
+        """Put a layer's new keys and values after the past ones, and return all of them."""
+        end = self.length + k.shape[2]
+        keys, values = self._kv[layer, 0], self._kv[layer, 1]
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
+
+    def advance(self, mask: Bool[Tensor, "batch new"], *, padded: bool = True) -> None:
+        """Count what every layer has now written as past.
+
+        Args:
+            mask: True where the new token is real.
+            padded: False if no position so far is padding, known without asking the device.
+        """
+        self.padded = padded
+        end = self.length + mask.shape[1]
+        self._mask[:, self.length : end] = mask
+        self.length = end
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on.
+
+        Raises:
+            ValueError: `length` is negative or beyond what the cache holds.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(
+                f"cannot rewind to {length} positions: the cache holds {self.length}, "
+                f"so give a number from 0 to {self.length}"
+            )
+        self.length = length
+
+    def select(self, rows: list[int]) -> "KVCache":
+        """A copy that holds only these rows of the batch, each as often as it is named."""
+        chosen = object.__new__(KVCache)
+        chosen._kv = self._kv[:, :, rows]
+        chosen._mask = self._mask[rows]
+        chosen.length, chosen.padded = self.length, self.padded
+        return chosen

@@ -1,0 +1,341 @@
+"""The forward pass of Qwen3, dense and mixture of experts, from whole to parts.
+
+Source: Qwen3 technical report (arXiv 2505.09388), section 2. Numbers agree with
+`transformers`' eager Qwen3 and Qwen3-MoE on the same weights; see `tests/test_model.py`.
+Every named activation passes through `tap`; `qwen3lab.hooks.HOOK_POINTS` lists the names.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from qwen3lab.cache import KVCache
+from qwen3lab.config import Qwen3Config
+from qwen3lab.hooks import NOTHING, Tap
+from qwen3lab.positions import Place
+
+
+class Qwen3(nn.Module):
+    """A decoder of blocks that read from and write to one residual stream.
+
+    Args:
+        config: sizes and switches.
+        device: where the parameters live; "meta" allocates nothing.
+        dtype: of the parameters; torch's default if None.
+    """
+
+    def __init__(
+        self,
+        config: Qwen3Config,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        made = {"device": device, "dtype": dtype}
+        self.config = config
+        self.embed = nn.Embedding(config.d_vocab, config.d_model, **made)
+        self.blocks = nn.ModuleList(
+            Block(config, layer, **made) for layer in range(config.n_layers)
+        )
+        self.ln_final = RMSNorm(config.d_model, config.eps, "ln_final", **made)
+        if not config.tied_embeddings:
+            self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False, **made)
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch pos"],
+        *,
+        mask: Bool[Tensor, "batch pos"] | None = None,
+        cache: KVCache | None = None,
+        tap: Tap = NOTHING,
+        last_only: bool = False,
+    ) -> Float[Tensor, "batch out vocab"]:
+        """Logits of the next token at every position.
+
+        Args:
+            token_ids: the tokens; with a cache, those that follow what it holds.
+            mask: True where a token is real; prompts of unequal length are padded on the left.
+            cache: keys and values of past positions; advanced once the pass is complete.
+            tap: is handed every named activation, and may replace it.
+            last_only: unembed the last position only, as generation needs.
+
+        Returns:
+            `out` is `pos`, or 1 if `last_only`.
+        """
+        place = Place.of(token_ids, mask, cache, self.config)
+
+        resid = tap("hook_embed", self.embed(token_ids))
+        for block in self.blocks:
+            resid = block(resid, place, tap)
+        final = self.ln_final(resid[:, -1:] if last_only else resid, tap)
+        logits = tap("hook_unembed", F.linear(final, self.unembedding))
+
+        if cache is not None:
+            cache.advance(place.mask, padded=place.padded)
+        return logits
+
+    @property
+    def unembedding(self) -> Float[Tensor, "vocab d_model"]:
+        """The matrix that turns the final residual stream into logits."""
+        return self.embed.weight if self.config.tied_embeddings else self.unembed.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.embed.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' dtype."""
+        return self.embed.weight.dtype
+
+    def new_cache(self, *, batch: int = 1, capacity: int = 256) -> KVCache:
+        """An empty key/value cache on the model's device, in its dtype."""
+        return KVCache(
+            self.config, batch=batch, capacity=capacity, device=self.device, dtype=self.dtype
+        )
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator, *, std: float = 0.02) -> None:
+        """Draw every matrix from a normal distribution; norms start at 1."""
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, std, generator=generator)
+            else:
+                parameter.fill_(1.0)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP or experts; each reads the normalised stream and adds to it."""
+
+    def __init__(self, config: Qwen3Config, layer: int, **made) -> None:
+        super().__init__()
+        self.name = f"blocks.{layer}"
+        self.ln1 = RMSNorm(config.d_model, config.eps, f"{self.name}.ln1", **made)
+        self.attn = Attention(config, layer, **made)
+        self.ln2 = RMSNorm(config.d_model, config.eps, f"{self.name}.ln2", **made)
+        self.mlp = (Experts if layer in config.moe_layers else MLP)(config, layer, **made)
+
+    def forward(
+        self, resid: Float[Tensor, "batch pos d_model"], place: Place, tap: Tap
+    ) -> Float[Tensor, "batch pos d_model"]:
+        resid = tap(f"{self.name}.hook_resid_pre", resid)
+        attn_out = tap(f"{self.name}.hook_attn_out", self.attn(self.ln1(resid, tap), place, tap))
+        resid = tap(f"{self.name}.hook_resid_mid", resid + attn_out)
+        mlp_out = tap(f"{self.name}.hook_mlp_out", self.mlp(self.ln2(resid, tap), tap))
+        return tap(f"{self.name}.hook_resid_post", resid + mlp_out)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with QK-norm and rotary positions.
+
+    Queries and keys are normalised per head before they are rotated (arXiv 2505.09388,
+    section 2). The fused kernel runs unless the tap wants scores or pattern.
+    """
+
+    def __init__(self, config: Qwen3Config, layer: int, **made) -> None:
+        super().__init__()
+        self.name, self.layer = f"blocks.{layer}.attn", layer
+        self.d_head = config.d_head
+        d_q, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        self.q = nn.Linear(config.d_model, d_q, bias=False, **made)
+        self.k = nn.Linear(config.d_model, d_kv, bias=False, **made)
+        self.v = nn.Linear(config.d_model, d_kv, bias=False, **made)
+        self.o = nn.Linear(d_q, config.d_model, bias=False, **made)
+        self.q_norm = RMSNorm(config.d_head, config.eps, **made)
+        self.k_norm = RMSNorm(config.d_head, config.eps, **made)
+
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"], place: Place, tap: Tap
+    ) -> Float[Tensor, "batch pos d_model"]:
+        split = "batch pos (head d_head) -> batch pos head d_head"
+        q = tap(f"{self.name}.hook_q", rearrange(self.q(x), split, d_head=self.d_head))
+        k = tap(f"{self.name}.hook_k", rearrange(self.k(x), split, d_head=self.d_head))
+        v = tap(f"{self.name}.hook_v", rearrange(self.v(x), split, d_head=self.d_head))
+        q = tap(f"{self.name}.hook_rot_q", place.rotate(self.q_norm(q)))
+        k = tap(f"{self.name}.hook_rot_k", place.rotate(self.k_norm(k)))
+
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if place.cache is not None:
+            k, v = place.cache.write(self.layer, k, v)
+        explicit = tap.wants(f"{self.name}.hook_attn_scores") or tap.wants(
+            f"{self.name}.hook_pattern"
+        )
+        z = self.mix_explicitly(q, k, v, place, tap) if explicit else mix_fused(q, k, v, place)
+        z = tap(f"{self.name}.hook_z", z.transpose(1, 2))
+
+        if tap.wants(f"{self.name}.hook_result"):
+            return self.write_per_head(z, tap).sum(dim=2)
+        return self.o(rearrange(z, "batch pos head d_head -> batch pos (head d_head)"))
+
+    def mix_explicitly(
+        self,
+        q: Float[Tensor, "batch head query d_head"],
+        k: Float[Tensor, "batch kv_head key d_head"],
+        v: Float[Tensor, "batch kv_head key d_head"],
+        place: Place,
+        tap: Tap,
+    ) -> Float[Tensor, "batch head query d_head"]:
+        """Values mixed by a pattern that is made in full, so that it can be read or edited."""
+        group = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        scores = q @ k.mT * self.d_head**-0.5
+        scores = scores.masked_fill(~place.allowed(), -torch.inf)
+        scores = tap(f"{self.name}.hook_attn_scores", scores)
+        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+        return tap(f"{self.name}.hook_pattern", pattern) @ v
+
+    def write_per_head(
+        self, z: Float[Tensor, "batch pos head d_head"], tap: Tap
+    ) -> Float[Tensor, "batch pos head d_model"]:
+        """What each head adds to the residual stream; their sum is the layer's output."""
+        w_out = rearrange(
+            self.o.weight, "d_model (head d_head) -> head d_head d_model", d_head=self.d_head
+        )
+        result = einsum(
+            z, w_out, "batch pos head d_head, head d_head d_model -> batch pos head d_model"
+        )
+        return tap(f"{self.name}.hook_result", result)
+
+
+class MLP(nn.Module):
+    """SwiGLU: SiLU(gate) times up, projected down."""
+
+    def __init__(self, config: Qwen3Config, layer: int, **made) -> None:
+        super().__init__()
+        self.name = f"blocks.{layer}.mlp"
+        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=False, **made)
+        self.up = nn.Linear(config.d_model, config.d_mlp, bias=False, **made)
+        self.down = nn.Linear(config.d_mlp, config.d_model, bias=False, **made)
+
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"], tap: Tap
+    ) -> Float[Tensor, "batch pos d_model"]:
+        gate = tap(f"{self.name}.hook_pre", self.gate(x))
+        up = tap(f"{self.name}.hook_pre_linear", self.up(x))
+        return self.down(tap(f"{self.name}.hook_post", F.silu(gate) * up))
+
+
+class Experts(nn.Module):
+    """A router that sends each token to its top-k SwiGLU experts and weighs what they write."""
+
+    def __init__(self, config: Qwen3Config, layer: int, **made) -> None:
+        super().__init__()
+        self.name = f"blocks.{layer}.mlp"
+        self.k, self.renormalise = config.n_experts_per_token, config.norm_topk_prob
+        n, d_model, d_expert = config.n_experts, config.d_model, config.d_expert
+        self.router = nn.Linear(d_model, n, bias=False, **made)
+        # Gate and up stacked, gate first: one product instead of two.
+        self.gate_up = nn.Parameter(torch.empty(n, 2 * d_expert, d_model, **made))
+        self.down = nn.Parameter(torch.empty(n, d_model, d_expert, **made))
+
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"], tap: Tap
+    ) -> Float[Tensor, "batch pos d_model"]:
+        logits = tap(f"{self.name}.hook_router_logits", self.router(x))
+        probabilities = logits.softmax(dim=-1, dtype=torch.float32)
+        experts = tap(
+            f"{self.name}.hook_expert_indices", probabilities.topk(self.k, dim=-1).indices
+        )
+        # Gathered, not topk's values, so that an edit of the choice finds its own weights.
+        weights = probabilities.gather(-1, experts)
+        if self.renormalise:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        weights = tap(f"{self.name}.hook_expert_weights", weights.to(logits.dtype))
+
+        out = self.run(x.flatten(0, 1), experts.flatten(0, 1)).unflatten(0, x.shape[:2])
+        out = tap(f"{self.name}.hook_expert_out", out)
+        return (weights[..., None, :] @ out).squeeze(-2)
+
+    def run(
+        self, x: Float[Tensor, "token d_model"], experts: Int[Tensor, "token k"]
+    ) -> Float[Tensor, "token k d_model"]:
+        """Each chosen expert's output, unweighted; tokens are grouped by expert."""
+        flat = experts.flatten()
+        order = flat.argsort(stable=True)
+        load = torch.bincount(flat, minlength=self.down.shape[0])
+        sources = order // experts.shape[1]
+        grouped = self.run_padded if self.pays_to_pad(load) else self.run_one_by_one
+        out = grouped(x, sources, flat[order], load)
+        place = torch.empty_like(order).scatter_(
+            0, order, torch.arange(len(order), device=x.device)
+        )
+        return out[place].unflatten(0, experts.shape)
+
+    def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
+        """One batched product beats a loop where experts are small and evenly loaded."""
+        small = self.gate_up[0].numel() <= 2**17
+        return small and int(load.max()) * len(load) <= 3 * int(load.sum())
+
+    def run_one_by_one(
+        self,
+        x: Float[Tensor, "token d_model"],
+        sources: Int[Tensor, " slot"],
+        experts: Int[Tensor, " slot"],
+        load: Int[Tensor, " expert"],
+    ) -> Float[Tensor, "slot d_model"]:
+        """Loop over the experts that were hit; `sources` are token rows sorted by expert."""
+        groups = sources.split(load.tolist())
+        return torch.cat(
+            [
+                F.linear(swiglu(F.linear(x[rows], self.gate_up[e])), self.down[e])
+                for e, rows in enumerate(groups)
+                if len(rows)
+            ]
+        )
+
+    def run_padded(
+        self,
+        x: Float[Tensor, "token d_model"],
+        sources: Int[Tensor, " slot"],
+        experts: Int[Tensor, " slot"],
+        load: Int[Tensor, " expert"],
+    ) -> Float[Tensor, "slot d_model"]:
+        """All experts in one batched product, each group padded to the largest."""
+        n, room = len(load), int(load.max())
+        first = load.cumsum(0) - load
+        cell = experts * room + torch.arange(len(sources), device=x.device) - first[experts]
+        rows = sources.new_zeros(n * room).scatter_(0, cell, sources)
+        hidden = swiglu(torch.bmm(x[rows].unflatten(0, (n, room)), self.gate_up.mT))
+        return torch.bmm(hidden, self.down.mT).flatten(0, 1)[cell]
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square, in float32, then multiply by a learned weight."""
+
+    def __init__(self, size: int, eps: float, name: str = "", **made) -> None:
+        super().__init__()
+        self.name, self.eps = name, eps
+        self.weight = nn.Parameter(torch.ones(size, **made))
+
+    def forward(
+        self, x: Float[Tensor, "*any size"], tap: Tap = NOTHING
+    ) -> Float[Tensor, "*any size"]:
+        wide = x.float()
+        scale = (wide.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
+        scale = tap(f"{self.name}.hook_scale", scale)
+        # Cast back before the weight, as the reference does.
+        return self.weight * tap(f"{self.name}.hook_normalized", (wide / scale).to(x.dtype))
+
+
+def swiglu(gate_up: Float[Tensor, "*any twice"]) -> Float[Tensor, "*any once"]:
+    """SiLU of the first half times the second half."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def mix_fused(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch kv_head key d_head"],
+    v: Float[Tensor, "batch kv_head key d_head"],
+    place: Place,
+) -> Float[Tensor, "batch head query d_head"]:
+    """Values mixed by attention without ever making the pattern."""
+    grouped = q.shape[1] != k.shape[1]
+    if place.is_plain:
+        causal = q.shape[2] > 1
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=place.allowed(), enable_gqa=grouped)

@@ -1,0 +1,110 @@
+"""Where tokens stand: rotary angles, padding, and who may look at whom."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from qwen3lab.cache import KVCache
+from qwen3lab.config import Qwen3Config, Rope
+
+Rotations = tuple[Float[Tensor, "rows pos 1 d_head"], Float[Tensor, "rows pos 1 d_head"]]
+"""Cosine and sine of the angles; `rows` is 1 where all prompts stand at the same positions."""
+
+
+class Place:
+    """Where the tokens of one pass stand: rotations, padding, and who may look at whom."""
+
+    def __init__(
+        self,
+        mask: Bool[Tensor, "batch pos"],
+        cache: KVCache | None,
+        *,
+        padded: bool,
+        rotations: Rotations,
+    ) -> None:
+        self.mask, self.cache, self.padded = mask, cache, padded
+        self.cos, self.sin = rotations
+        self._allowed: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        token_ids: Int[Tensor, "batch pos"],
+        mask: Bool[Tensor, "batch pos"] | None,
+        cache: KVCache | None,
+        config: Qwen3Config,
+    ) -> "Place":
+        """Work out positions once for all layers; padding does not count as a position."""
+        n_past = 0 if cache is None else cache.length
+        real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
+        padded = cache is not None and cache.padded
+        if mask is not None and not padded:
+            padded = not bool(mask.all())
+        if cache is not None:
+            cache.reserve(token_ids.shape[1])
+        if padded:
+            whole = real if cache is None else torch.cat([cache.mask, real], dim=1)
+            positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, n_past:]
+        else:
+            end = n_past + token_ids.shape[1]
+            positions = torch.arange(n_past, end, device=token_ids.device)[None]
+        return cls(real, cache, padded=padded, rotations=rotations(positions, config))
+
+    @property
+    def is_plain(self) -> bool:
+        """True if plain causal attention, or one new token, needs no mask."""
+        n_past = 0 if self.cache is None else self.cache.length
+        return not self.padded and (n_past == 0 or self.mask.shape[1] == 1)
+
+    def allowed(self) -> Bool[Tensor, "rows 1 query key"]:
+        """True where a query may look at a key; a padded query looks at itself."""
+        if self._allowed is None:
+            n_new, device = self.mask.shape[1], self.mask.device
+            whole = self.mask
+            if self.cache is not None:
+                whole = torch.cat([self.cache.mask, self.mask], dim=1)
+            n_past = whole.shape[1] - n_new
+            query = torch.arange(n_past, whole.shape[1], device=device)[:, None]
+            key = torch.arange(whole.shape[1], device=device)[None]
+            self._allowed = ((key <= query) & whole[:, None] | (key == query))[:, None]
+        return self._allowed
+
+    def rotate(
+        self, x: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """Turn each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
+        first, second = x.chunk(2, dim=-1)
+        turned = torch.cat([-second, first], dim=-1)
+        return x * self.cos.to(x.dtype) + turned * self.sin.to(x.dtype)
+
+
+def rotations(positions: Int[Tensor, "rows pos"], config: Qwen3Config) -> Rotations:
+    """Cosine and sine of every position's angles, in float32."""
+    inverse = inverse_wavelengths(config.rope, config.d_head).to(positions.device)
+    angles = positions[..., None].float() * inverse
+    angles = torch.cat([angles, angles], dim=-1)[:, :, None]
+    return angles.cos() * config.rope.scale, angles.sin() * config.rope.scale
+
+
+def inverse_wavelengths(rope: Rope, d_head: int) -> Float[Tensor, " pair"]:
+    """Radians per position of each rotated pair; YaRN stretches the slow ones.
+
+    Source: RoPE (arXiv 2104.09864), section 3.2.2; YaRN (arXiv 2309.00071), section 3.2,
+    with the rounding of the bounds that `transformers` applies.
+    """
+    exponents = torch.arange(0, d_head, 2, dtype=torch.int64).float() / d_head
+    plain = 1.0 / rope.theta**exponents
+    if not rope.is_yarn:
+        return plain
+
+    def pair_that_turns(times: float) -> float:
+        wavelength = rope.original_n_ctx / (times * 2 * math.pi)
+        return d_head * math.log(wavelength) / (2 * math.log(rope.theta))
+
+    low = max(math.floor(pair_that_turns(rope.beta_fast)), 0)
+    high = min(math.ceil(pair_that_turns(rope.beta_slow)), d_head - 1)
+    ramp = (torch.arange(d_head // 2) - low) / max(high - low, 1e-3)
+    stretched = ramp.clamp(0, 1)
+    return plain / rope.factor * stretched + plain * (1 - stretched)
