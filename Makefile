@@ -1,0 +1,67 @@
+# make lab    make the environment, install, and open JupyterLab on notebooks/
+# make test   make the environment, and run the tests
+#
+# One variable says where torch comes from. Without an NVIDIA GPU on Linux the default asks
+# PyTorch's CPU index, whose builds are small; elsewhere the default index is right already.
+#   make lab TORCH="torch==2.13.0"                           whatever your package index offers
+#   make lab TORCH="torch --index-url https://download.pytorch.org/whl/cu126"   a CUDA of choice
+#
+# PYTHON is the interpreter to start from, VENV the environment's folder.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What `make test` installs; add `peer` to compare with TransformerLens too.
+EXTRAS ?= lab,export,test
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
+HAS_CPU_INDEX := $(shell test "$$(uname -s)" = Linux && ! command -v nvidia-smi >/dev/null && echo yes)
+TORCH ?= torch==2.13.0 $(if $(HAS_CPU_INDEX),$(CPU_INDEX))
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check format notebooks clean
+
+help:  ## say what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
+	$(BIN)/qwen3lab lab
+
+test: $(VENV)/.test  ## run the tests
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+	$(BIN)/jupytext --sync notebooks/*.ipynb
+
+clean:  ## remove the environment
+	rm -rf $(VENV)
+
+# Each stamp is made again only when the package's needs change.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch (a few minutes the first time)"
+	$(PIP) install $(TORCH)
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.torch pyproject.toml
+	$(PIP) install --editable ".[lab,export]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.lab
+	$(PIP) install --editable ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) install --editable ".[$(EXTRAS),dev]"
+	@touch $@
