@@ -12,7 +12,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ class HookError(ValueError):
     """A hook that no model has, or an edit that does not fit; the message says which."""
 
 
+@runtime_checkable
 class Tap(Protocol):
     """What a forward pass hands its named activations to."""
 
@@ -219,7 +220,8 @@ class Edits:
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Apply the edits of this name in the order in which they were given."""
         for edit in self.edits.get(name, ()):
-            value = _checked(edit(value, name), value, name)
+            # A copy: the same memory may serve other hooks, and an edit may write in place.
+            value = _checked(edit(value.clone(), name), value, name)
         return value
 
     def wants(self, name: str) -> bool:

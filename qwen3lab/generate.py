@@ -1,0 +1,231 @@
+"""From logits to tokens: sampling, and the loop that yields one step at a time.
+
+The loop runs many prompts at once, padded on the left. It knows token ids only; what ends a
+prompt's generation, or puts words in its mouth, is a `Guide`.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from qwen3lab.cache import KVCache
+from qwen3lab.hooks import NOTHING, Tap
+from qwen3lab.model import Qwen3
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; a temperature of 0 takes the most likely one.
+
+    Filters apply in this order, as in `transformers`: temperature, top-k, top-p, min-p.
+
+    Attributes:
+        temperature: divides the logits; 0 is greedy.
+        top_k: keep the k most likely tokens; None keeps all.
+        top_p: keep the smallest set of tokens that reaches this probability.
+        min_p: keep tokens at least this share as likely as the most likely one.
+
+    Raises:
+        ValueError: a value outside its range; the message gives the range.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: expected 0 (greedy) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}: expected 1 or more, or None for all tokens")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: expected a share above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {self.min_p}: expected a share from 0 to 1")
+
+    @classmethod
+    def greedy(cls) -> "Sampling":
+        """The most likely token, always."""
+        return cls()
+
+    @classmethod
+    def published(cls, *, thinking: bool) -> "Sampling":
+        """What Qwen3's model cards recommend for each mode."""
+        if thinking:
+            return cls(temperature=0.6, top_k=20, top_p=0.95)
+        return cls(temperature=0.7, top_k=20, top_p=0.8)
+
+    def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
+        """The distribution that is drawn from, in float32; filtered tokens have none of it."""
+        if self.temperature == 0:
+            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+        scaled = logits.float() / self.temperature
+        if self.top_k is not None and self.top_k < scaled.shape[-1]:
+            weakest = scaled.topk(self.top_k, dim=-1).values[:, -1:]
+            scaled = scaled.masked_fill(scaled < weakest, -torch.inf)
+        if self.top_p < 1:
+            scaled = scaled.masked_fill(_outside_nucleus(scaled, self.top_p), -torch.inf)
+        chances = scaled.softmax(dim=-1)
+        if self.min_p > 0:
+            chances = chances.where(chances >= self.min_p * chances.amax(-1, keepdim=True), 0)
+            chances = chances / chances.sum(dim=-1, keepdim=True)
+        return chances
+
+
+def _outside_nucleus(
+    logits: Float[Tensor, "batch vocab"], top_p: float
+) -> Bool[Tensor, "batch vocab"]:
+    """True for tokens that come after the probability `top_p` is reached."""
+    order = logits.argsort(dim=-1, descending=True)
+    chances = logits.gather(-1, order).softmax(dim=-1)
+    before = chances.cumsum(dim=-1) - chances
+    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= top_p)
+
+
+class Sampler:
+    """Draws tokens; row `i` of a batch has its own stream of chance, seeded with `seed + i`.
+
+    So a row draws the same tokens whatever else runs beside it.
+    """
+
+    def __init__(self, sampling: Sampling, *, rows: int, seed: int | None = None) -> None:
+        self.sampling = sampling
+        first = torch.seed() % 2**62 if seed is None else seed
+        self._streams = [torch.Generator().manual_seed(first + row) for row in range(rows)]
+
+    def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
+        """One token per row."""
+        if self.sampling.temperature == 0:
+            return logits.argmax(dim=-1)
+        chances, order = self.sampling.probabilities(logits).sort(dim=-1, descending=True)
+        reach = chances.cumsum(dim=-1)
+        luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
+        # Never beyond the last token that has any probability, whatever rounding does.
+        last = (chances > 0).sum(dim=-1, keepdim=True) - 1
+        hit = (reach <= luck.to(reach)[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
+        return order.gather(-1, hit.minimum(last))[:, 0]
+
+
+@runtime_checkable
+class Guide(Protocol):
+    """What accompanies one row: it may insert tokens, and it says when the row is done."""
+
+    def next(self) -> int | None:
+        """The token to insert now in place of a drawn one, or None."""
+        ...
+
+    def take(self, token_id: int) -> bool:
+        """See a token that was drawn or inserted; True ends the row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One more token for every live row.
+
+    Attributes:
+        token_ids: what was drawn or inserted; meaningless where the row is not live.
+        logprobs: the model's own log-probability of it, nats, before any filter.
+        entropy: of the model's own next-token distribution, nats, before any filter.
+        forced: True where a guide inserted the token.
+        live: True where the row was still generating.
+    """
+
+    token_ids: Int[Tensor, " batch"]
+    logprobs: Float[Tensor, " batch"]
+    entropy: Float[Tensor, " batch"]
+    forced: Bool[Tensor, " batch"]
+    live: Bool[Tensor, " batch"]
+
+
+def pad_left(
+    prompts: Sequence[Sequence[int]], device: torch.device | str = "cpu"
+) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """Prompts as one tensor, short ones padded on the left, and a mask of the real tokens."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
+    lengths = torch.tensor([len(p) for p in prompts], device=device)
+    return ids, torch.arange(longest, device=device) >= longest - lengths[:, None]
+
+
+def decode(
+    model: Qwen3,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampler: Sampler,
+    guides: Sequence[Guide],
+    max_new_tokens: int,
+    tap: Tap = NOTHING,
+    feed_last: bool = False,
+    cancel: threading.Event | None = None,
+) -> Iterator[Step]:
+    """Generate for all prompts until every guide is done or the length is reached.
+
+    Args:
+        model: the model.
+        prompts: token ids, one list per row.
+        sampler: draws the tokens; made for as many rows.
+        guides: one per row.
+        max_new_tokens: steps at most.
+        tap: is handed the activations of every pass, prompt first.
+        feed_last: also run the last token through the model, so that a recording covers it.
+        cancel: set from another thread, it ends the loop after the step in hand.
+    """
+    ids, mask = pad_left(prompts, model.device)
+    room = min(ids.shape[1] + max_new_tokens, 4096)
+    cache = model.new_cache(batch=len(prompts), capacity=room)
+    logits = _next_logits(model, ids, mask, cache, tap)
+    live = torch.ones(len(prompts), dtype=torch.bool)
+    for left in range(max_new_tokens, 0, -1):
+        step = _choose(logits, sampler, guides, live)
+        rows = live.nonzero()[:, 0].tolist()
+        done = [row for row in rows if guides[row].take(int(step.token_ids[row]))]
+        yield step
+        fed, live = live[:, None].to(model.device), live.clone()
+        live[done] = False
+        over = left == 1 or not live.any() or (cancel is not None and cancel.is_set())
+        if over and not feed_last:
+            return
+        logits = _next_logits(model, step.token_ids[:, None].to(model.device), fed, cache, tap)
+        if over:
+            return
+
+
+# Grad mode is set per call and not around the generator: it is a property of the thread, and
+# must not stay switched off in the caller between two steps.
+@torch.no_grad()
+def _next_logits(
+    model: Qwen3,
+    ids: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"],
+    cache: KVCache,
+    tap: Tap,
+) -> Float[Tensor, "batch vocab"]:
+    last_only = not tap.wants("hook_unembed")
+    return model(ids, mask=mask, cache=cache, tap=tap, last_only=last_only)[:, -1]
+
+
+@torch.no_grad()
+def _choose(
+    logits: Float[Tensor, "batch vocab"],
+    sampler: Sampler,
+    guides: Sequence[Guide],
+    live: Bool[Tensor, " batch"],
+) -> Step:
+    """Draw for all rows, and put in what guides insert."""
+    chosen = sampler.draw(logits).cpu()
+    inserted = [guide.next() if alive else None for guide, alive in zip(guides, live, strict=True)]
+    forced = torch.tensor([token is not None for token in inserted])
+    for row, token in enumerate(inserted):
+        if token is not None:
+            chosen[row] = token
+    logprobs = logits.float().log_softmax(dim=-1)
+    entropy = torch.special.entr(logprobs.exp()).sum(dim=-1)
+    own = logprobs.gather(-1, chosen.to(logits.device)[:, None])[:, 0]
+    return Step(chosen, own.cpu(), entropy.cpu(), forced, live)

@@ -1,0 +1,204 @@
+import threading
+
+import pytest
+import torch
+from transformers import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.generate import Sampler, Sampling, decode, pad_left
+from qwen3lab.model import Qwen3
+
+
+class Plain:
+    """A guide that notes tokens, inserts those it was given, and ends after `n`."""
+
+    def __init__(self, n=1000, insert=()):
+        self.n, self.insert, self.seen = n, dict(insert), []
+
+    def next(self):
+        return self.insert.get(len(self.seen))
+
+    def take(self, token_id):
+        self.seen.append(token_id)
+        return len(self.seen) >= self.n
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = Qwen3Config(
+        d_model=32,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        d_head=16,
+        d_mlp=48,
+        d_vocab=50,
+        n_ctx=256,
+        rope=Rope(theta=1e4),
+        n_experts=8,
+        n_experts_per_token=2,
+        d_expert=16,
+        moe_layers=(1,),
+    )
+    built = Qwen3(config)
+    built.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    return built
+
+
+def run(model, prompts, guides, sampling=None, seed=0, n=12, **options):
+    sampler = Sampler(sampling or Sampling.greedy(), rows=len(prompts), seed=seed)
+    return list(
+        decode(model, prompts, sampler=sampler, guides=guides, max_new_tokens=n, **options)
+    )
+
+
+def full_pass(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids]))[0]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.7),
+        Sampling(temperature=0.6, top_k=5),
+        Sampling(temperature=1.3, top_p=0.8),
+        Sampling(temperature=1.0, min_p=0.2),
+        Sampling(temperature=0.9, top_k=12, top_p=0.7, min_p=0.05),
+    ],
+)
+def test_the_distribution_drawn_from_is_that_of_transformers(sampling):
+    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(1)) * 3
+    warpers = [TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    expected = logits
+    for warper in warpers:
+        expected = warper(None, expected)
+    torch.testing.assert_close(sampling.probabilities(logits), expected.softmax(-1))
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    sampler = Sampler(Sampling(temperature=1.0), rows=4000, seed=0)
+    drawn = sampler.draw(logits.expand(4000, 4))
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    # Four standard errors of a share are at most 4 * sqrt(0.25 / 4000) = 0.032.
+    torch.testing.assert_close(shares, logits.softmax(-1)[0], atol=0.032, rtol=0)
+
+
+def test_a_filtered_token_is_never_drawn():
+    logits = torch.zeros(500, 10)
+    logits[:, 3] = 0.01
+    drawn = Sampler(Sampling(temperature=1.0, top_k=1), rows=500, seed=5).draw(logits)
+    assert set(drawn.tolist()) == {3}
+
+
+def test_a_seed_repeats_and_a_row_draws_the_same_whatever_runs_beside_it(model):
+    hot = Sampling(temperature=1.5)
+    alone = [run(model, [[7, 8, 9]], [Plain()], hot, seed=s) for s in (3, 4)]
+    guides = [Plain(), Plain()]
+    run(model, [[7, 8, 9], [7, 8, 9]], guides, hot, seed=3)
+    assert [int(step.token_ids[0]) for step in alone[0]] == guides[0].seen
+    assert [int(step.token_ids[0]) for step in alone[1]] == guides[1].seen
+    assert guides[0].seen != guides[1].seen
+
+
+def test_greedy_tokens_are_the_most_likely_of_a_full_pass(model):
+    prompt, guide = [1, 2, 3], Plain()
+    run(model, [prompt], [guide])
+    logits = full_pass(model, prompt + guide.seen)
+    assert logits[2:-1].argmax(-1).tolist() == guide.seen
+
+
+def test_logprob_and_entropy_are_those_of_the_unfiltered_distribution(model):
+    prompt, guide = [1, 2, 3], Plain(n=5)
+    steps = run(model, [prompt], [guide], Sampling(temperature=0.5, top_k=3))
+    chances = full_pass(model, prompt + guide.seen)[2:-1].double().softmax(-1)
+    expected = torch.stack([row[token].log() for row, token in zip(chances, guide.seen)])
+    entropy = -(chances * chances.log()).sum(-1)
+    torch.testing.assert_close(
+        torch.stack([s.logprobs[0] for s in steps]).double(), expected, atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        torch.stack([s.entropy[0] for s in steps]).double(), entropy, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_prompts_of_unequal_length_generate_as_they_do_alone(model):
+    prompts = [[5], [1, 2, 3, 4, 5, 6], [9, 8]]
+    together = [Plain() for _ in prompts]
+    run(model, prompts, together)
+    for prompt, guide in zip(prompts, together):
+        alone = Plain()
+        run(model, [prompt], [alone])
+        assert alone.seen == guide.seen
+
+
+def test_inserted_tokens_are_fed_to_the_model_and_marked(model):
+    guide = Plain(n=6, insert={2: 40, 3: 41})
+    steps = run(model, [[1, 2]], [guide])
+    assert guide.seen[2:4] == [40, 41]
+    assert [bool(step.forced[0]) for step in steps] == [False, False, True, True, False, False]
+    logits = full_pass(model, [1, 2, *guide.seen])
+    assert logits[1 + 4].argmax() == guide.seen[4], "the model goes on from what was inserted"
+
+
+def test_a_finished_row_stays_finished_while_others_go_on(model):
+    guides = [Plain(n=2), Plain(n=6)]
+    steps = run(model, [[1], [2]], guides)
+    assert [step.live.tolist() for step in steps] == [[True, True]] * 2 + [[False, True]] * 4
+    alone = Plain(n=6)
+    run(model, [[2]], [alone])
+    assert alone.seen == guides[1].seen
+
+
+def test_a_cancelled_run_ends_after_the_step_in_hand(model):
+    cancel = threading.Event()
+    sampler = Sampler(Sampling.greedy(), rows=1, seed=0)
+    steps = decode(
+        model, [[1]], sampler=sampler, guides=[Plain()], max_new_tokens=50, cancel=cancel
+    )
+    next(steps)
+    cancel.set()
+    assert list(steps) == []
+
+
+def test_the_callers_gradient_mode_is_its_own_between_steps(model):
+    sampler = Sampler(Sampling.greedy(), rows=1, seed=0)
+    for _ in decode(model, [[1]], sampler=sampler, guides=[Plain()], max_new_tokens=3):
+        assert torch.is_grad_enabled()
+
+
+def test_padding_goes_to_the_left():
+    ids, mask = pad_left([[1, 2, 3], [4]])
+    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert mask.tolist() == [[True] * 3, [False, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0: expected 0"),
+        ({"top_k": 0}, "top_k is 0: expected 1 or more"),
+        ({"top_p": 0.0}, "top_p is 0.0: expected a share"),
+        ({"min_p": 1.5}, "min_p is 1.5: expected a share from 0 to 1"),
+    ],
+)
+def test_impossible_sampling_is_refused_in_one_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+        Sampling(**fields)
+
+
+def test_published_defaults_differ_by_mode():
+    assert Sampling.published(thinking=True) == Sampling(0.6, 20, 0.95)
+    assert Sampling.published(thinking=False) == Sampling(0.7, 20, 0.8)
