@@ -1,0 +1,189 @@
+"""Two ways to look at what was recorded: attention by head, and routing by layer."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qwen3lab.config import Qwen3Config
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class RecordingError(ValueError):
+    """Something asked of a recording that it does not hold, or a file that is none."""
+
+
+class AttentionView:
+    """Attention patterns of a recording, exact, rendered from rotated queries and keys.
+
+    `attention[layer, head]` is one head's map; layers and heads count from 0, and from the
+    end with negative numbers. Where the pattern itself was recorded, because a hook edited
+    it or it was asked for, that is what comes back.
+    """
+
+    def __init__(self, config: Qwen3Config, activations: Mapping[str, Tensor]) -> None:
+        self._config, self._activations = config, activations
+
+    def __repr__(self) -> str:
+        layers = self.layers
+        held = f"{len(layers)} layers of {self._config.n_heads} heads" if layers else "not recorded"
+        return f"attention: {held}; attention[layer, head] renders one map"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers whose attention was recorded."""
+        return tuple(layer for layer in range(self._config.n_layers) if self._has(layer))
+
+    def _has(self, layer: int) -> bool:
+        name = f"blocks.{layer}.attn."
+        keys = {f"{name}hook_rot_q", f"{name}hook_rot_k"}
+        return keys <= self._activations.keys() or f"{name}hook_pattern" in self._activations
+
+    def __getitem__(self, place: tuple[int, int]) -> Float[Tensor, "query key"]:
+        """One head's pattern, float32; rows sum to 1.
+
+        Raises:
+            RecordingError: no such layer or head, or attention was not recorded.
+        """
+        layer, head = place
+        heads = range(self._config.n_heads)
+        if not -len(heads) <= head < len(heads):
+            raise RecordingError(
+                f"head {head} does not exist: layer {layer} has heads 0 to {len(heads) - 1}"
+            )
+        return self._render(self._layer(layer), slice(heads[head], heads[head] + 1), slice(None))[0]
+
+    def pattern(
+        self, layer: int, *, queries: slice = slice(None)
+    ) -> Float[Tensor, "head query key"]:
+        """All heads' patterns of a layer, float32; `queries` cuts out rows.
+
+        Raises:
+            RecordingError: no such layer, or attention was not recorded.
+        """
+        return self._render(self._layer(layer), slice(None), queries)
+
+    def blocks(
+        self, layer: int, *, size: int = 256
+    ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
+        """A layer's pattern, `size` queries at a time, each with the number of its first.
+
+        For statistics over long recordings: memory stays linear in the tokens.
+        """
+        layer = self._layer(layer)
+        for start in range(0, self._n_tokens(layer), size):
+            yield start, self._render(layer, slice(None), slice(start, start + size))
+
+    def _layer(self, layer: int) -> int:
+        layers = range(self._config.n_layers)
+        if not -len(layers) <= layer < len(layers):
+            raise RecordingError(
+                f"layer {layer} does not exist: the model has layers 0 to {len(layers) - 1}"
+            )
+        if not self._has(layers[layer]):
+            raise RecordingError(
+                f"attention of layer {layers[layer]} was not recorded: record again with "
+                "the hooks hook_rot_q and hook_rot_k, as record() does by default"
+            )
+        return layers[layer]
+
+    def _n_tokens(self, layer: int) -> int:
+        name = f"blocks.{layer}.attn.hook_"
+        if f"{name}pattern" in self._activations:
+            return self._activations[f"{name}pattern"].shape[1]
+        return self._activations[f"{name}rot_q"].shape[0]
+
+    def _render(self, layer: int, heads: slice, queries: slice) -> Float[Tensor, "head query key"]:
+        name = f"blocks.{layer}.attn.hook_"
+        if f"{name}pattern" in self._activations:
+            return self._activations[f"{name}pattern"][heads, queries].float()
+        q = self._activations[f"{name}rot_q"].float()
+        k = self._activations[f"{name}rot_k"].float()
+        group = q.shape[1] // k.shape[1]
+        k = repeat(k, "key kv_head d_head -> (kv_head group) d_head key", group=group)
+        q = rearrange(q, "query head d_head -> head query d_head")
+        rows = torch.arange(q.shape[1])[queries]
+        scores = q[heads, queries] @ k[heads] * self._config.d_head**-0.5
+        later = torch.arange(k.shape[-1]) > rows[:, None]
+        return scores.masked_fill(later, -torch.inf).softmax(dim=-1)
+
+
+class RoutingView:
+    """The routers' logits and choices in every layer that has experts.
+
+    A model without experts has an empty view: no layers, and a `repr` that says so.
+    """
+
+    def __init__(
+        self, config: Qwen3Config, activations: Mapping[str, Tensor], tokens: list[str]
+    ) -> None:
+        self._config, self._activations, self._tokens = config, activations, tokens
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        if not self._config.is_moe:
+            return "routing: empty, because this model is dense: it has no experts to route to"
+        config = self._config
+        return (
+            f"routing: {len(self)} layers, top {config.n_experts_per_token} "
+            f"of {config.n_experts} experts, {len(self._tokens)} tokens"
+        )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The model's layers with experts; the first axis of what this view gives."""
+        return self._config.moe_layers
+
+    @property
+    def logits(self) -> Float[Tensor, "layer token expert"]:
+        """Router logits before the softmax, float32."""
+        return self._stacked("router_logits", self._config.n_experts).float()
+
+    @property
+    def experts(self) -> Int[Tensor, "layer token k"]:
+        """Chosen experts, best first."""
+        return self._stacked("expert_indices", self._config.n_experts_per_token).long()
+
+    @property
+    def weights(self) -> Float[Tensor, "layer token k"]:
+        """Weights of the chosen experts as applied, best first, float32."""
+        return self._stacked("expert_weights", self._config.n_experts_per_token).float()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A tidy table: layer, token, token_text, rank, expert, weight; one row per choice."""
+        import pandas
+
+        experts, weights = self.experts, self.weights
+        sizes = (torch.tensor(self.layers, dtype=torch.long), *map(torch.arange, experts.shape[1:]))
+        layer, token, rank = (
+            axis.flatten().numpy() for axis in torch.meshgrid(*sizes, indexing="ij")
+        )
+        return pandas.DataFrame(
+            {
+                "layer": layer,
+                "token": token,
+                "token_text": [self._tokens[index] for index in token],
+                "rank": rank,
+                "expert": experts.flatten().numpy(),
+                "weight": weights.flatten().numpy(),
+            }
+        )
+
+    def _stacked(self, hook: str, width: int) -> Tensor:
+        if not self._config.is_moe:
+            return torch.zeros(0, len(self._tokens), width)
+        names = [f"blocks.{layer}.mlp.hook_{hook}" for layer in self.layers]
+        missing = [name for name in names if name not in self._activations]
+        if missing:
+            raise RecordingError(
+                f"{missing[0]} was not recorded: record again with the routing hooks, "
+                "as record() does by default"
+            )
+        return torch.stack([self._activations[name] for name in names])

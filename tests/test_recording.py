@@ -1,0 +1,218 @@
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.hooks import HookError, hook_names
+from qwen3lab.model import Qwen3
+from qwen3lab.recording import ATTENTION, ROUTING, Recorder, Recording
+from qwen3lab.views import AttentionView, RecordingError
+
+CONFIG = Qwen3Config(
+    d_model=32,
+    n_layers=3,
+    n_heads=4,
+    n_kv_heads=2,
+    d_head=16,
+    d_mlp=48,
+    d_vocab=50,
+    n_ctx=256,
+    rope=Rope(theta=1e4),
+    n_experts=8,
+    n_experts_per_token=2,
+    d_expert=16,
+    moe_layers=(1, 2),
+)
+IDS = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+@pytest.fixture(scope="module")
+def model():
+    built = Qwen3(CONFIG)
+    built.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    return built
+
+
+def record(model, ids=IDS, names=None, passes=None):
+    recorder = Recorder(hook_names(model.config) if names is None else names)
+    cache = model.new_cache()
+    with torch.no_grad():
+        for piece in passes or [ids]:
+            model(torch.tensor([piece]), tap=recorder, cache=cache)
+    texts = [f"t{token}" for token in ids]
+    kept = recorder.cut(0, 0, len(ids))
+    return Recording(torch.tensor(ids), texts, model.config, "small", kept, {"answer": (2, 5)})
+
+
+def test_a_rendered_pattern_is_the_one_that_the_model_used(model):
+    whole = record(model)
+    linear = record(model, names=[n for n in hook_names(CONFIG) if "hook_rot_" in n])
+    for layer in range(3):
+        expected = whole[f"blocks.{layer}.attn.hook_pattern"]
+        torch.testing.assert_close(linear.attention.pattern(layer), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(linear.attention[layer, 3], expected[3], atol=1e-6, rtol=0)
+    torch.testing.assert_close(linear.attention[-1, -1], linear.attention[2, 3])
+
+
+def test_a_pattern_worked_out_by_hand_is_rendered():
+    config = Qwen3Config(
+        d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_mlp=4, d_vocab=5
+    )
+    # Two heads share one key head; scores are q.k / sqrt(2).
+    q = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[math.sqrt(2) * math.log(3), 0], [0, 0]]])
+    k = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
+    view = AttentionView(
+        config, {"blocks.0.attn.hook_rot_q": q, "blocks.0.attn.hook_rot_k": k}
+    )
+    torch.testing.assert_close(view[0, 0], torch.tensor([[1.0, 0.0], [0.75, 0.25]]))
+    torch.testing.assert_close(view[0, 1], torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+
+
+def test_blocks_of_queries_make_up_the_whole_pattern(model):
+    attention = record(model, names=[n for n in hook_names(CONFIG) if "hook_rot_" in n]).attention
+    starts, blocks = zip(*attention.blocks(1, size=3), strict=True)
+    assert starts == (0, 3, 6)
+    torch.testing.assert_close(torch.cat(blocks, dim=1), attention.pattern(1))
+    torch.testing.assert_close(
+        attention.pattern(1, queries=slice(2, 5)), attention.pattern(1)[:, 2:5]
+    )
+
+
+def test_passes_one_after_another_record_what_a_single_pass_does(model):
+    whole = record(model)
+    pieces = record(model, passes=[IDS[:3], IDS[3:4], IDS[4:5], IDS[5:]])
+    assert pieces.capture == whole.capture == tuple(hook_names(CONFIG))
+    for name in whole.capture:
+        torch.testing.assert_close(pieces[name], whole[name], atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_routing_gives_the_choices_best_first_with_the_weights_as_applied(model):
+    routing = record(model).routing
+    assert (routing.layers, len(routing)) == ((1, 2), 2)
+    chances = routing.logits.softmax(-1)
+    best = chances.sort(dim=-1, descending=True)
+    assert torch.equal(routing.experts, best.indices[..., :2])
+    expected = best.values[..., :2] / best.values[..., :2].sum(-1, keepdim=True)
+    torch.testing.assert_close(routing.weights, expected)
+
+
+def test_routing_as_a_table_is_tidy(model):
+    recording = record(model)
+    table = recording.routing.to_pandas()
+    assert list(table) == ["layer", "token", "token_text", "rank", "expert", "weight"]
+    assert len(table) == 2 * len(IDS) * 2
+    row = table[(table.layer == 2) & (table.token == 4) & (table["rank"] == 1)].iloc[0]
+    assert row.expert == int(recording.routing.experts[1, 4, 1])
+    assert row.weight == float(recording.routing.weights[1, 4, 1])
+    assert row.token_text == "t5"
+
+
+def test_a_dense_model_has_an_empty_routing_that_says_so():
+    config = Qwen3Config(
+        d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_mlp=4, d_vocab=5
+    )
+    routing = Recording(torch.tensor([1, 2]), ["a", "b"], config, "dense", {}).routing
+    assert not routing
+    assert routing.experts.shape[0] == 0
+    assert "this model is dense" in repr(routing)
+    assert routing.to_pandas().empty
+
+
+def test_what_is_loaded_equals_what_was_saved(model, tmp_path):
+    saved = record(model)
+    saved.save(tmp_path / "run.safetensors")
+    loaded = Recording.load(tmp_path / "run.safetensors")
+    assert loaded.tokens == saved.tokens
+    assert torch.equal(loaded.token_ids, saved.token_ids)
+    assert (loaded.config, loaded.model_name) == (saved.config, "small")
+    assert (loaded.capture, loaded.spans) == (saved.capture, {"answer": (2, 5)})
+    for name in saved.capture:
+        assert torch.equal(loaded.raw(name), saved.raw(name)), name
+        assert loaded.raw(name).dtype == saved.raw(name).dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_saved_file_tells_its_version_and_capture(model, tmp_path):
+    from safetensors import safe_open
+
+    record(model).save(tmp_path / "run.safetensors")
+    with safe_open(tmp_path / "run.safetensors", framework="pt") as file:
+        metadata = json.loads(file.metadata()["qwen3lab"])
+    assert metadata["version"]
+    assert metadata["capture"] == list(hook_names(CONFIG))
+
+
+def test_foreign_newer_damaged_and_missing_files_are_refused_with_a_reason(model, tmp_path):
+    foreign, newer, cut = (tmp_path / name for name in ("foreign", "newer", "cut"))
+    save_file({"x": torch.zeros(2)}, foreign)
+    save_file({"x": torch.zeros(2)}, newer, metadata={"qwen3lab": '{"format": 99}'})
+    record(model).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    for path, reason in [
+        (foreign, "not a recording"),
+        (newer, "format 99.*upgrade"),
+        (cut, "not a whole safetensors file"),
+        (tmp_path / "nothing", "does not exist"),
+    ]:
+        with pytest.raises(RecordingError, match=reason):
+            Recording.load(path)
+
+
+def test_a_recording_with_a_tensor_taken_out_is_refused(model, tmp_path):
+    path = tmp_path / "run"
+    whole = record(model)
+    whole.save(path)
+    metadata = {"qwen3lab": json.dumps(whole._metadata())}
+    save_file({"token_ids": whole.token_ids}, path, metadata=metadata)
+    with pytest.raises(RecordingError, match="damaged"):
+        Recording.load(path)
+
+
+def test_xarray_names_its_dimensions_and_carries_the_tokens(model):
+    recording = record(model)
+    data = recording.to_xarray()
+    queries = data["attn.hook_rot_q"]
+    assert queries.dims == ("layer", "token", "head", "d_head")
+    assert data["mlp.hook_router_logits"].dims == ("moe_layer", "token", "expert")
+    assert data["mlp.hook_pre"].dims == ("token", "d_mlp") if "mlp.hook_pre" in data else True
+    assert data["blocks.0.mlp.hook_pre"].dims == ("token", "d_mlp")
+    assert data.moe_layer.values.tolist() == [1, 2]
+    assert data.token_text.values.tolist() == recording.tokens
+    assert data["attn.hook_pattern"].query_text.values.tolist() == recording.tokens
+    chosen = data["mlp.hook_expert_indices"].sel(moe_layer=2, token=4).values
+    assert chosen.tolist() == recording.routing.experts[1, 4].tolist()
+
+
+def test_asking_for_what_is_not_there_says_what_to_do(model):
+    recording = record(model, names=["hook_embed"])
+    with pytest.raises(RecordingError, match=r"record again with capture=\['hook_unembed'\]"):
+        recording.logits  # noqa: B018
+    with pytest.raises(HookError, match="the nearest are"):
+        recording["blocks.1.hook_resid_posst"]
+    with pytest.raises(RecordingError, match="attention of layer 1 was not recorded"):
+        recording.attention[1, 0]
+    with pytest.raises(RecordingError, match="head 17 does not exist: layer 1 has heads 0 to 3"):
+        recording.attention[1, 17]
+    with pytest.raises(RecordingError, match="layer 9 does not exist: the model has layers 0 to 2"):
+        recording.attention[9, 0]
+    with pytest.raises(RecordingError, match="hook_router_logits was not recorded"):
+        recording.routing.logits  # noqa: B018
+
+
+def test_tensors_leave_in_float32_on_the_cpu_detached(model):
+    half = Qwen3(CONFIG, dtype=torch.bfloat16)
+    half.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    recording = record(half)
+    for name in recording.capture:
+        value = recording[name]
+        assert not value.requires_grad
+        assert value.device.type == "cpu"
+        assert value.dtype in (torch.float32, torch.int64)
+    assert recording.raw("hook_embed").dtype == torch.bfloat16
+
+
+def test_the_default_capture_is_linear_in_the_tokens():
+    assert not any("pattern" in name or "scores" in name for name in (*ATTENTION, *ROUTING))
