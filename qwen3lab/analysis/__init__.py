@@ -1,0 +1,1 @@
+"""Analyses: tensors or a recording in, a frozen result out. One file per subject."""

@@ -1,0 +1,41 @@
+"""Large maps made small enough to look at."""
+
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+MAX_SIDE = 1024
+"""Rows or columns of a map that are shown at the most: about a million cells."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A map in blocks of `row_step` by `column_step`; each value is the largest of its block."""
+
+    values: Float[Tensor, "row column"]
+    row_step: int
+    column_step: int
+
+    @property
+    def is_exact(self) -> bool:
+        """True if every cell of the map has its own value."""
+        return self.row_step == 1 and self.column_step == 1
+
+
+def max_pool(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> Pooled:
+    """The map itself where it has at most `max_side` rows and columns, else its block maxima.
+
+    NaN marks a cell without a value: a block is NaN only if all of it is.
+    """
+    n_rows, n_columns = values.shape
+    row_step, column_step = max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
+    if row_step == column_step == 1:
+        return Pooled(values, 1, 1)
+    rows, columns = ceil(n_rows / row_step), ceil(n_columns / column_step)
+    padded = values.new_full((rows * row_step, columns * column_step), -torch.inf)
+    padded[:n_rows, :n_columns] = values.nan_to_num(nan=-torch.inf)
+    largest = padded.reshape(rows, row_step, columns, column_step).amax(dim=(1, 3))
+    return Pooled(largest.masked_fill(largest == -torch.inf, torch.nan), row_step, column_step)

@@ -1,0 +1,57 @@
+"""What the router did: weights laid out by expert, and the load of each expert."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def expert_load(
+    experts: Int[Tensor, "pos k"], n_experts: int, *, mask: Bool[Tensor, " pos"] | None = None
+) -> Float[Tensor, " expert"]:
+    """Share of routed slots that each expert received.
+
+    Args:
+        experts: chosen experts, from `blocks.{l}.mlp.hook_expert_indices`.
+        n_experts: experts in the layer.
+        mask: True where a token counts; all count if None.
+
+    Returns:
+        Fractions in [0, 1] that sum to 1; float32.
+
+    Raises:
+        ValueError: an index is outside [0, n_experts), or the mask leaves no token.
+
+    Source: OLMoE (arXiv 2409.02060), section 5.
+    """
+    _check_experts(experts, n_experts)
+    counted = experts if mask is None else experts[mask]
+    if counted.numel() == 0:
+        raise ValueError("no token is left to count: expected at least one, loosen the mask")
+    counts = torch.bincount(counted.flatten(), minlength=n_experts)
+    return counts.float() / counted.numel()
+
+
+def weights_by_expert(
+    experts: Int[Tensor, "pos k"], weights: Float[Tensor, "pos k"], n_experts: int
+) -> Float[Tensor, "pos expert"]:
+    """Weights as applied, one column per expert; zero where an expert was not chosen.
+
+    Args:
+        experts: chosen experts of one layer, best first.
+        weights: their weights, in the same order.
+        n_experts: experts in the layer.
+
+    Raises:
+        ValueError: an index is outside [0, n_experts).
+    """
+    _check_experts(experts, n_experts)
+    table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
+    return table.scatter(1, experts.long(), weights)
+
+
+def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:
+    outside = experts[(experts < 0) | (experts >= n_experts)]
+    if outside.numel():
+        raise ValueError(
+            f"expert {int(outside[0])} does not exist: the layer has experts 0 to {n_experts - 1}"
+        )

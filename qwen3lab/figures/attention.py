@@ -1,0 +1,87 @@
+"""Attention maps."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qwen3lab.analysis.pooling import max_pool
+from qwen3lab.figures.theme import (
+    NOTHING,
+    SEQUENTIAL,
+    TEMPLATE,
+    colour_bar,
+    empty_figure,
+    token_axis,
+    token_labels,
+)
+
+MAX_TOKENS = 512
+"""Beyond this many tokens a map is drawn in blocks, each showing its largest weight."""
+
+
+def attention_map(
+    pattern: Float[Tensor, "query key"],
+    tokens: Sequence[str],
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+) -> go.Figure:
+    """One head's attention: each row shows where one token looks.
+
+    Args:
+        pattern: weights of one head, rows sum to 1; `rec.attention[layer, head]`.
+        tokens: text of each token; `rec.tokens`.
+        layer: named in the title.
+        head: named in the title.
+
+    Raises:
+        ValueError: the pattern does not have one row and one column per token.
+    """
+    n = len(tokens)
+    if tuple(pattern.shape) != (n, n):
+        raise ValueError(
+            f"the pattern has shape {tuple(pattern.shape)}, but there are {n} tokens: "
+            "expected one row and one column per token"
+        )
+    if n == 0:
+        return empty_figure("There is no attention to show: the recording has no tokens.")
+    future = torch.ones(n, n, dtype=torch.bool).triu(1)
+    pooled = max_pool(pattern.float().masked_fill(future, torch.nan), max_side=MAX_TOKENS)
+    labels = token_labels(tokens)[:: pooled.row_step]
+    figure = go.Figure(
+        go.Heatmap(
+            z=_with_gaps(pooled.values),
+            x=labels,
+            y=labels,
+            zmin=0,
+            zmax=1,
+            colorscale=SEQUENTIAL,
+            colorbar=colour_bar("attention weight"),
+            hoverongaps=False,
+            hovertemplate="query %{y}<br>key %{x}<br>weight %{z:.4f}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        template=TEMPLATE, width=720, height=660, plot_bgcolor=NOTHING, title=_title(layer, head)
+    )
+    figure.update_xaxes(token_axis("key token (looked at)"), tickangle=-90)
+    figure.update_yaxes(token_axis("query token (looking)"), autorange="reversed")
+    if not pooled.is_exact:
+        figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step))
+    return figure
+
+
+def _title(layer: int | None, head: int | None) -> str:
+    names = [f"{k} {v}" for k, v in (("layer", layer), ("head", head)) if v is not None]
+    return f"Attention of {', '.join(names)}" if names else "Attention of one head"
+
+
+def _pooling_note(step: int) -> str:
+    return f"each cell stands for {step} × {step} tokens and shows their largest weight"
+
+
+def _with_gaps(values: Float[Tensor, "row column"]) -> list[list[float | None]]:
+    return [[None if v != v else v for v in row] for row in values.tolist()]

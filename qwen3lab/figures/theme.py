@@ -1,0 +1,118 @@
+"""One look for every figure, and text that plotly shows as itself.
+
+Colours: Viridis for sequential values, Okabe and Ito's palette for categories; both are safe for
+colour-blind readers. Whatever a model, a prompt or a file wrote goes through `escape`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
+
+SEQUENTIAL = "Viridis"
+INK = "#24292f"
+MUTED = "#6a737d"
+NOTHING = "#eceff1"
+"""Colour of a cell that holds nothing: an expert not chosen, a key in the future."""
+
+PART_COLOURS = {"prompt": "#8c959f", "thinking": "#0072b2", "answer": "#009e73"}
+STOP_COLOUR = "#d55e00"
+FORCED_COLOUR = "#cc79a7"
+OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
+_WHITESPACE = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥", "\xa0": "⍽"})
+_FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
+
+_AXIS = {
+    "gridcolor": "#e8ebee",
+    "zerolinecolor": "#d0d7de",
+    "automargin": True,
+    "title": {"font": {"size": 13}, "standoff": 8},
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": _FONT, "size": 13, "color": INK},
+        "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 16}},
+        "title_font_size": 16,
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "colorway": OKABE_ITO,
+        "margin": {"l": 80, "r": 24, "t": 56, "b": 64},
+        "hoverlabel": {"font": {"family": _FONT, "size": 13}, "align": "left"},
+        "xaxis": _AXIS,
+        | _AXIS_TITLE,
+        "yaxis": _AXIS,
+        | _AXIS_TITLE,
+    }
+)
+
+
+def escape(text: str) -> str:
+    """Text as plotly must be given it to show it unchanged.
+
+    plotly reads tags, entities and, where MathJax is loaded, dollar signs in titles, ticks and
+    hover text. Quotes and backslashes mean nothing to it and stay.
+    """
+    return text.translate(_MARKUP)
+
+
+def visible(token: str) -> str:
+    """A token on one line, with its white space and control characters to be seen.
+
+    `" add"` gives `"·add"`, a newline `"↵"`, a bell `"\\x07"`, and no text at all `"∅"`.
+    """
+    shown = token.translate(_WHITESPACE)
+    safe = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return "".join(safe) or "∅"
+
+
+def token_labels(tokens: Sequence[str], *, first: int = 0, width: int = 24) -> list[str]:
+    """Axis labels `"12 ·add"`: position and visible text, shortened to `width`, escaped."""
+    return [f"{first + i} {short_text(token, width=width)}" for i, token in enumerate(tokens)]
+
+
+def short_text(token: str, *, width: int) -> str:
+    """A token's visible text in at most `width` characters, escaped."""
+    text = visible(token)
+    return escape(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def token_axis(title: str) -> dict[str, Any]:
+    """Layout of an axis of tokens: categories, thinned out where they would overlap."""
+    return {
+        "title": title,
+        "type": "category",
+        "showgrid": False,
+        "tickfont": {"size": 11},
+        "automargin": True,
+    }
+
+
+def colour_bar(title: str) -> dict[str, Any]:
+    """A slim colour bar with its title along the side."""
+    named = {"text": title, "side": "right", "font": {"size": 13}}
+    return {"title": named, "thickness": 14, "outlinewidth": 0, "tickfont": {"size": 12}}
+
+
+def traces(figure: BaseFigure) -> list[Any]:
+    """The figure's traces, to be updated; plotly's own types do not know what they hold."""
+    return list(figure.select_traces())
+
+
+def empty_figure(message: str) -> go.Figure:
+    """A figure that says in one sentence why there is nothing to draw."""
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 220})
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure.add_annotation(
+        text=escape(message),
+        showarrow=False,
+        xref="paper",
+        yref="paper",
+        x=0.5,
+        y=0.5,
+        font={"size": 15, "color": MUTED},
+    )

@@ -1,0 +1,194 @@
+"""Entropy and surprisal along what a model wrote."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from qwen3lab.analysis.uncertainty import Uncertainty
+from qwen3lab.figures.theme import (
+    FORCED_COLOUR,
+    INK,
+    OKABE_ITO,
+    PART_COLOURS,
+    STOP_COLOUR,
+    TEMPLATE,
+    empty_figure,
+    short_text,
+    token_labels,
+    traces,
+)
+
+MAX_LABELLED = 120
+"""Up to this many tokens are written out under the axis."""
+
+STOPS = {
+    "natural": "thinking ended by itself",
+    "budget": "budget reached: thinking was stopped",
+    "length": "longest reply reached",
+    "string": "stop string met",
+    "interrupted": "interrupted",
+}
+
+
+def uncertainty(result: Uncertainty) -> go.Figure:
+    """Entropy and surprisal of each generated token, in nats.
+
+    Thinking and answer are shaded, the stop is a labelled line, and tokens that an early stop
+    inserted are diamonds.
+    """
+    if not result.tokens:
+        return empty_figure("There is no entropy to show: no token was generated.")
+    drawn = ~result.forced
+    figure = blank_uncertainty()
+    surprisal, entropy, inserted = traces(figure)
+    surprisal.update(_line(result, result.surprisal, drawn))
+    entropy.update(_line(result, result.entropy, drawn))
+    inserted.update(_inserted(result))
+    figure.update_layout(shapes=_shapes(result), annotations=_annotations(result))
+    return figure.update_xaxes(_token_ticks(result))
+
+
+def blank_uncertainty() -> go.Figure:
+    """The frame of `uncertainty` without data: the same three traces, for a widget to fill."""
+    line = {"mode": "lines+markers", "marker_size": 5}
+    hover = "%{customdata}: %{y:.3f} nats"
+    figure = go.Figure(
+        [
+            go.Scatter(name="surprisal", hovertemplate=hover, **line, line=_stroke(1, "dot")),
+            go.Scatter(name="entropy", hovertemplate=hover, **line, line=_stroke(0, "solid")),
+            go.Scatter(
+                name="inserted, not drawn",
+                mode="markers",
+                marker={"symbol": "diamond", "size": 8, "color": FORCED_COLOUR},
+                hovertemplate="%{customdata}",
+                showlegend=False,
+            ),
+        ]
+    )
+    figure.update_layout(
+        template=TEMPLATE,
+        height=320,
+        title="Entropy and surprisal of each generated token",
+        hovermode="x unified",
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+    )
+    axis = {"showgrid": False, "zeroline": False}
+    figure.update_xaxes(axis, title="position in the conversation (tokens)")
+    return figure.update_yaxes(title="nats", rangemode="tozero")
+
+
+def _token_ticks(result: Uncertainty) -> dict[str, Any]:
+    """The tokens' text under the axis where there is room for it, else positions."""
+    n = len(result.tokens)
+    span = {"range": [result.first - 0.5, result.first + n - 0.5]}
+    if n > MAX_LABELLED:
+        return span | {"tickmode": "auto", "title": "position in the conversation (tokens)"}
+    text = [short_text(token, width=12) for token in result.tokens]
+    ticks = {"tickmode": "array", "tickvals": _positions(result), "ticktext": text}
+    return span | ticks | {"tickangle": -90, "tickfont": {"size": 11}, "title": "generated token"}
+
+
+def _stroke(colour: int, dash: str) -> dict[str, object]:
+    return {"color": OKABE_ITO[colour], "width": 2, "dash": dash}
+
+
+def _positions(result: Uncertainty) -> list[int]:
+    return list(range(result.first, result.first + len(result.tokens)))
+
+
+def _line(
+    result: Uncertainty, values: Float[Tensor, " token"], shown: Bool[Tensor, " token"]
+) -> dict[str, object]:
+    finite = (shown & torch.isfinite(values)).tolist()
+    return {
+        "x": _positions(result),
+        "y": [v if ok else None for v, ok in zip(values.tolist(), finite, strict=True)],
+        "customdata": token_labels(result.tokens, first=result.first),
+    }
+
+
+def _inserted(result: Uncertainty) -> dict[str, object]:
+    labels = token_labels(result.tokens, first=result.first)
+    at = torch.nonzero(result.forced).flatten().tolist()
+    return {
+        "x": [result.first + i for i in at],
+        "y": [0.0] * len(at),
+        "customdata": [labels[i] for i in at],
+        "showlegend": bool(at),
+    }
+
+
+def _stop(result: Uncertainty) -> float:
+    """Where the stop line stands: after the thinking where that was what ended, else at the end."""
+    if result.thinking[1] > result.thinking[0] and result.stop in ("natural", "budget"):
+        return result.thinking[1] - 0.5
+    return result.first + len(result.tokens) - 0.5
+
+
+def _regions(result: Uncertainty) -> list[tuple[str, float, float]]:
+    parts = [("thinking", *result.thinking), ("answer", *result.answer)]
+    return [(name, start - 0.5, end - 0.5) for name, start, end in parts if end > start]
+
+
+def _shapes(result: Uncertainty) -> list[dict[str, Any]]:
+    shaded = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start,
+            "x1": end,
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": PART_COLOURS[name],
+            "opacity": 0.09,
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for name, start, end in _regions(result)
+    ]
+    at = _stop(result)
+    line = {"color": STOP_COLOUR, "width": 2, "dash": "dash"}
+    stop = {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1}
+    return [*shaded, stop | {"line": line}]
+
+
+def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
+    names = [
+        {
+            "text": name,
+            "x": start,
+            "y": 1,
+            "xanchor": "left",
+            "yanchor": "top",
+            "xref": "x",
+            "yref": "paper",
+            "showarrow": False,
+            "font": {"color": PART_COLOURS[name], "size": 13},
+        }
+        for name, start, end in _regions(result)
+    ]
+    return [*names, _stop_note(result)]
+
+
+def _stop_note(result: Uncertainty) -> dict[str, Any]:
+    at = _stop(result)
+    in_left_half = at < result.first + len(result.tokens) / 2
+    text = STOPS.get(result.stop, result.stop)
+    if result.stop == "natural" and result.thinking[0] == result.thinking[1]:
+        text = "reply ended by itself"
+    return {
+        "text": text,
+        "x": at,
+        "y": 0.86,
+        "xref": "x",
+        "yref": "paper",
+        "xanchor": "left" if in_left_half else "right",
+        "xshift": 6 if in_left_half else -6,
+        "showarrow": False,
+        "bgcolor": "rgba(255,255,255,0.8)",
+        "font": {"color": INK, "size": 12},
+    }

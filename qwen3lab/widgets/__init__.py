@@ -1,0 +1,5 @@
+"""Widgets: shells over analyses and figures, for a notebook. No mathematics."""
+
+from qwen3lab.widgets.explorer import Explorer
+
+__all__ = ["Explorer"]

@@ -1,0 +1,113 @@
+"""From a recorded chat to what the explorer's panes show. Pure: nothing here draws."""
+
+from collections.abc import Sequence
+
+import torch
+
+from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.figures.theme import PART_COLOURS
+from qwen3lab.recording import Recording
+from qwen3lab.reply import Chat, ChatStep
+from qwen3lab.widgets.heatmap import Axis, Heatmap, Span
+from qwen3lab.widgets.state import ExplorerState
+from qwen3lab.widgets.transcript import Chip, Progress
+
+STOPS = {
+    "natural": "Stopped by itself.",
+    "budget": "The thinking budget was reached: the early-stop sentence was inserted.",
+    "length": "Stopped at the longest reply allowed.",
+    "string": "Stopped at a stop string.",
+    "interrupted": "Stopped by you; what was written is kept.",
+}
+
+
+def token_spans(recording: Recording) -> tuple[Span, ...]:
+    """Prompt, thinking and answer as coloured stretches; empty ones are left out."""
+    named = [(name, recording.spans.get(name, (0, 0))) for name in PART_COLOURS]
+    end = len(recording)
+    return tuple(
+        Span(name, start, min(stop, end), PART_COLOURS[name])
+        for name, (start, stop) in named
+        if min(stop, end) > start
+    )
+
+
+def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:
+    """One head's pattern over the whole conversation."""
+    pattern = recording.attention[layer, head]
+    future = torch.ones_like(pattern, dtype=torch.bool).triu(1)
+    spans = token_spans(recording)
+    return Heatmap(
+        title=f"Attention of layer {layer}, head {head}",
+        values=pattern.masked_fill(future, torch.nan),
+        rows=Axis("query (looking)", "query", tuple(recording.tokens), spans),
+        columns=Axis("key (looked at)", "key", tuple(recording.tokens), spans),
+        value_title="attention weight",
+        nothing="later than the query",
+        square=True,
+    )
+
+
+def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
+    """One layer's experts by token; `layer` is the layer's own number.
+
+    Raises:
+        ValueError: the layer has no experts.
+    """
+    layers = recording.routing.layers
+    if layer not in layers:
+        listed = ", ".join(map(str, layers)) or "none"
+        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+    row, n_experts = layers.index(layer), recording.config.n_experts
+    experts, weights = recording.routing.experts[row], recording.routing.weights[row]
+    table = weights_by_expert(experts, weights, n_experts).T
+    return Heatmap(
+        title=f"Expert routing in layer {layer}",
+        values=table.masked_fill(table == 0, torch.nan),
+        rows=Axis("expert", "expert", ("",) * n_experts),
+        columns=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
+        value_title="weight as applied",
+        high=float(table.max()),
+        nothing="not chosen",
+    )
+
+
+def chips_of(chat: Chat) -> tuple[Chip, ...]:
+    """The reply's tokens; the part of each is read from the chat's spans."""
+    first, answer = chat.spans["prompt"][1], chat.spans["answer"][0]
+    return tuple(
+        Chip(
+            text=text,
+            part="thinking" if first + i < answer else "answer",
+            entropy=float(chat.entropy[i]),
+            logprob=float(chat.logprobs[i]),
+            forced=bool(chat.forced[i]),
+        )
+        for i, text in enumerate(chat.tokens)
+    )
+
+
+def streamed_chips(steps: Sequence[ChatStep], texts: Sequence[str]) -> tuple[Chip, ...]:
+    """The tokens that have come so far; `texts` is what each shows as."""
+    return tuple(
+        Chip(text, step.part, step.entropy, step.logprob, step.forced)
+        for step, text in zip(steps, texts, strict=True)
+    )
+
+
+def progress(state: ExplorerState) -> Progress:
+    """How far the run is, for the bar and the line under the reply."""
+    is_running = state.status != "idle"
+    chat = None if is_running else state.chat
+    drawn = [c.part for c in state.chips if not (c.forced or c.is_mark)]
+    note = "running" if is_running else ""
+    if state.status == "stopping":
+        note = "stopping after this token"
+    return Progress(
+        thinking_tokens=chat.thinking_tokens if chat else drawn.count("thinking"),
+        answer_tokens=chat.answer_tokens if chat else drawn.count("answer"),
+        budget=state.asked_budget,
+        thinks=state.asked_thinking,
+        is_running=is_running,
+        note=STOPS[chat.stop] if chat else note,
+    )

@@ -1,0 +1,220 @@
+"""The explorer on the screen: panes that follow the state. No computation, no model."""
+
+import html
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as w
+import plotly.graph_objects as go
+
+from qwen3lab import figures
+from qwen3lab.analysis.uncertainty import uncertainty
+from qwen3lab.config import Qwen3Config
+from qwen3lab.figures.theme import STOP_COLOUR, traces
+from qwen3lab.widgets.canvas import Canvas
+from qwen3lab.widgets.compute import attention_heatmap, progress, routing_heatmap
+from qwen3lab.widgets.controls import Controls, Pickers, Ties
+from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.state import ExplorerState
+from qwen3lab.widgets.transcript import Transcript
+
+DENSE = "This model is dense: it has no experts, so there is no routing to show."
+WAITING = "The plot appears when the first run has ended."
+
+
+class View:
+    """Widgets that show an `ExplorerState`: built when shown, closed when shown again."""
+
+    def __init__(
+        self, name: str, config: Qwen3Config, state: ExplorerState, examples: tuple[str, ...]
+    ) -> None:
+        self.state, self.config, self.ties = state, config, Ties(state)
+        self.lock = threading.RLock()  # The worker draws what has come, callbacks what is picked.
+        self.controls = Controls(state, examples)
+        self.pickers = Pickers(state, config)
+        self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
+        self.attention = Canvas(height=520)
+        self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
+        self.entropy = _entropy_widget()
+        self.alert = w.HTML(layout=w.Layout(display="none"))
+        self.root = self._arrange(name)
+        self._follow()
+        for draw in (self.draw_reply, self.draw_maps, self.draw_entropy, self.draw_error):
+            draw()
+
+    def _follow(self) -> None:
+        watch = self.ties.watch
+        watch(lambda _: self.draw_reply(), ["chips", "status"])
+        watch(lambda _: self.draw_maps(), ["chat"])
+        watch(lambda _: self.draw_entropy(), ["chat", "token"])
+        watch(lambda _: self.pick_attention(), ["layer", "head"])
+        watch(lambda _: self.pick_routing(), ["routing_layer"])
+        watch(lambda _: self.draw_marks(), ["chat", "token"])
+        watch(lambda _: self.draw_error(), ["error"])
+        watch(lambda _: self.draw_age(), ["status"])
+        self.transcript.observe(lambda change: self.pick_chip(change["new"]), "selected")
+        self.attention.observe(lambda change: self.pick_token(change["new"][0]), "selected")
+        self.routing.observe(lambda change: self.pick_token(change["new"][1]), "selected")
+
+    @shows_errors
+    def draw_reply(self) -> None:
+        """Show the tokens that have come so far."""
+        with self.lock:
+            state = self.state
+            self.transcript.show(state.run, state.asked, state.chips, progress(state))
+
+    def draw_maps(self) -> None:
+        """Draw both maps of the last run."""
+        self.draw_attention()
+        self.draw_routing()
+
+    def pick_attention(self) -> None:
+        """Draw another head's map, from the recording."""
+        self.state.error = ""
+        self.draw_attention()
+
+    def pick_routing(self) -> None:
+        """Draw another layer's routing, from the recording."""
+        self.state.error = ""
+        self.draw_routing()
+
+    @shows_errors
+    def draw_attention(self) -> None:
+        """Draw the attention of the picked layer and head."""
+        chat = self.state.chat
+        if chat is None:
+            self.attention.show_nothing(WAITING)
+            return
+        with self.lock:
+            self.attention.show(
+                attention_heatmap(chat.recording, self.state.layer, self.state.head)
+            )
+
+    @shows_errors
+    def draw_routing(self) -> None:
+        """Draw the routing of the picked layer."""
+        chat = self.state.chat
+        if not self.config.is_moe or chat is None:
+            self.routing.show_nothing(WAITING if self.config.is_moe else DENSE)
+            return
+        with self.lock:
+            self.routing.show(routing_heatmap(chat.recording, self.state.routing_layer))
+
+    @shows_errors
+    def draw_entropy(self) -> None:
+        """Draw entropy and surprisal of the last run, with the picked token's line."""
+        chat = self.state.chat
+        if chat is None:
+            return
+        has_tokens = bool(chat.tokens)
+        new = figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
+        with self.lock, self.entropy.batch_update():
+            for old, trace in zip(traces(self.entropy), traces(new), strict=True):
+                old.update(
+                    x=trace.x, y=trace.y, customdata=trace.customdata, showlegend=trace.showlegend
+                )
+            self.entropy.layout.shapes = (*new.layout.shapes, *_token_line(self.state.token))
+            self.entropy.layout.annotations = new.layout.annotations
+            self.entropy.layout.xaxis.update(new.layout.xaxis)
+
+    @shows_errors
+    def draw_marks(self) -> None:
+        """Mark the picked token in the reply and on the maps."""
+        token, chat = self.state.token, self.state.chat
+        self.attention.marked = [token, -1]
+        self.routing.marked = [-1, token]
+        first = chat.spans["prompt"][1] if chat is not None else 0
+        self.transcript.marked = token - first if token >= first else -1
+
+    def draw_error(self) -> None:
+        """Show the error, as text; hide the box where there is none."""
+        message = html.escape(self.state.error)
+        self.alert.value = f'<div class="q3-alert" role="alert">{message}</div>' if message else ""
+        self.alert.layout.display = "" if message else "none"
+
+    def draw_age(self) -> None:
+        """Pale the plots of the run before while a new one goes on."""
+        is_old = self.state.status != "idle" and self.state.chat is not None
+        for widget in (self.attention, self.routing, self.entropy):
+            (widget.add_class if is_old else widget.remove_class)("q3-old")
+
+    def pick_chip(self, index: int) -> None:
+        """Pick a token of the reply."""
+        if index >= 0 and self.state.chat is not None:
+            self.state.token = self.state.chat.spans["prompt"][1] + index
+
+    def pick_token(self, token: int) -> None:
+        """Pick a token of the conversation."""
+        if token >= 0:
+            self.state.token = token
+
+    def close(self) -> None:
+        """Take every widget out of the page and out of memory."""
+        for ties in (self.ties, self.controls.ties, self.pickers.ties):
+            ties.cut()
+        _close_tree(self.root)
+
+    def _arrange(self, name: str) -> w.VBox:
+        heading = (
+            f'<span class="q3-title">Qwen3 explorer</span>'
+            f'<span class="q3-subtitle">{html.escape(name)} · {_shape(self.config)}</span>'
+        )
+        pick_head = [self.pickers.layer, self.pickers.head]
+        pick_layer = [self.pickers.routing_layer] if self.config.is_moe else []
+        grid = w.GridBox(
+            [
+                _card("Conversation", "click a token to find it in the plots", [], self.transcript),
+                _card("Attention", "each row: where one token looks", pick_head, self.attention),
+            ],
+            layout=w.Layout(
+                grid_template_columns="repeat(auto-fit, minmax(min(440px, 100%), 1fr))",
+                grid_gap="12px",
+            ),
+        )
+        rest = [
+            _card(
+                "Expert routing", "each column: the experts of one token", pick_layer, self.routing
+            ),
+            _card("Uncertainty", "how sure the model was of each token", [], self.entropy),
+        ]
+        root = w.VBox([w.HTML(heading), self.controls.box(), self.alert, grid, *rest])
+        return root.add_class("q3-explorer")
+
+
+def _shape(config: Qwen3Config) -> str:
+    parts = [f"{config.n_layers} layers", f"{config.n_heads} heads"]
+    if config.is_moe:
+        parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
+    return " · ".join([*parts, f"{config.n_params / 1e6:,.1f} M parameters"])
+
+
+def _card(title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget) -> w.VBox:
+    heading = f'<span class="q3-heading">{title}</span> <span class="q3-hint">{hint}</span>'
+    wrap = w.Layout(flex_flow="row wrap", align_items="center", justify_content="space-between")
+    head = w.Box([w.HTML(heading), w.Box(pickers)], layout=wrap)
+    return w.VBox([head, body]).add_class("q3-card")
+
+
+def _entropy_widget() -> go.FigureWidget:
+    """The one FigureWidget: made once, then updated, because each costs megabytes of browser."""
+    widget = go.FigureWidget(figures.blank_uncertainty())
+    return widget.update_layout(
+        height=290, title=None, margin={"l": 56, "r": 16, "t": 30, "b": 80}, autosize=True
+    )
+
+
+def _token_line(token: int) -> list[dict[str, Any]]:
+    if token < 0:
+        return []
+    line = {"color": STOP_COLOUR, "width": 1}
+    return [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": token, "x1": token, "y0": 0, "y1": 1}
+        | {"line": line}
+    ]
+
+
+def _close_tree(widget: w.Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close_tree(child)
+    widget.close()

@@ -1,0 +1,38 @@
+"""Load and weights by expert, against hand-made routing."""
+
+import pytest
+import torch
+
+from qwen3lab.analysis.routing import expert_load, weights_by_expert
+
+EXPERTS = torch.tensor([[0, 2], [2, 3], [2, 0]])
+
+
+def test_load_is_the_share_of_slots_that_each_expert_received() -> None:
+    load = expert_load(EXPERTS, 4)
+    torch.testing.assert_close(load, torch.tensor([2 / 6, 0.0, 3 / 6, 1 / 6]))
+
+
+def test_load_counts_only_the_tokens_of_the_mask() -> None:
+    load = expert_load(EXPERTS, 4, mask=torch.tensor([False, True, False]))
+    torch.testing.assert_close(load, torch.tensor([0.0, 0.0, 0.5, 0.5]))
+
+
+def test_a_mask_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no token is left"):
+        expert_load(EXPERTS, 4, mask=torch.zeros(3, dtype=torch.bool))
+
+
+def test_an_expert_that_the_layer_does_not_have_is_named() -> None:
+    with pytest.raises(ValueError, match="expert 3 does not exist: the layer has experts 0 to 2"):
+        expert_load(EXPERTS, 3)
+    with pytest.raises(ValueError, match="expert -1 does not exist"):
+        weights_by_expert(torch.tensor([[-1]]), torch.ones(1, 1), 4)
+
+
+def test_weights_stand_under_their_experts_and_the_rest_is_zero() -> None:
+    weights = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.875, 0.125]])
+    expected = torch.tensor(
+        [[0.75, 0.0, 0.25, 0.0], [0.0, 0.0, 0.5, 0.5], [0.125, 0.0, 0.875, 0.0]]
+    )
+    torch.testing.assert_close(weights_by_expert(EXPERTS, weights, 4), expected)

@@ -1,0 +1,94 @@
+"""A JupyterLab of its own for one test: own home, own settings, the package's defaults."""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import qwen3lab
+
+SETTINGS = Path(qwen3lab.__file__).parent / "jupyter"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a running JupyterLab is, and what it has written."""
+
+    url: str
+    token: str
+    log: Path
+
+    def page(self, notebook: str) -> str:
+        """The address of a notebook of the served folder."""
+        return f"{self.url}/lab/tree/{notebook}?token={self.token}&reset"
+
+
+@contextlib.contextmanager
+def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
+    """Serve the notebooks of a folder until the block ends."""
+    port, token, log = _free_port(), secrets.token_hex(8), home / "jupyter.log"
+    home.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            _command(folder, port, token, home),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(home),
+        )
+        try:
+            server = Server(f"http://127.0.0.1:{port}", token, log)
+            _wait_for(server, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _command(folder: Path, port: int, token: str, home: Path) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        f"--LabApp.user_settings_dir={home / 'settings'}",
+        f"--LabApp.workspaces_dir={home / 'workspaces'}",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
+    own = {f"JUPYTER_{name}": str(home / folder) for name, folder in folders.items()}
+    offline = {"HF_HUB_OFFLINE": "1", "HOME": str(home), "JUPYTER_CONFIG_PATH": str(SETTINGS)}
+    return os.environ | own | offline
+
+
+def _wait_for(server: Server, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"JupyterLab ended:\n{server.log.read_text()}"
+        with contextlib.suppress(OSError):
+            address = f"{server.url}/api/status?token={server.token}"
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"JupyterLab did not answer in {seconds} s:\n{server.log.read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
