@@ -43,9 +43,7 @@ TEMPLATE = go.layout.Template(
         "margin": {"l": 80, "r": 24, "t": 56, "b": 64},
         "hoverlabel": {"font": {"family": _FONT, "size": 13}, "align": "left"},
         "xaxis": _AXIS,
-        | _AXIS_TITLE,
         "yaxis": _AXIS,
-        | _AXIS_TITLE,
     }
 )
 
