@@ -263,7 +263,8 @@ class Experts(nn.Module):
         place = torch.empty_like(order).scatter_(
             0, order, torch.arange(len(order), device=x.device)
         )
-        return out[place].unflatten(0, experts.shape)
+        # index_select, whose gradient is far quicker than that of indexing.
+        return out.index_select(0, place).unflatten(0, experts.shape)
 
     def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
         """One batched product beats a loop where experts are small and evenly loaded."""
@@ -281,7 +282,7 @@ class Experts(nn.Module):
         groups = sources.split(load.tolist())
         return torch.cat(
             [
-                F.linear(swiglu(F.linear(x[rows], self.gate_up[e])), self.down[e])
+                F.linear(swiglu(F.linear(x.index_select(0, rows), self.gate_up[e])), self.down[e])
                 for e, rows in enumerate(groups)
                 if len(rows)
             ]
@@ -299,8 +300,9 @@ class Experts(nn.Module):
         first = load.cumsum(0) - load
         cell = experts * room + torch.arange(len(sources), device=x.device) - first[experts]
         rows = sources.new_zeros(n * room).scatter_(0, cell, sources)
-        hidden = swiglu(torch.bmm(x[rows].unflatten(0, (n, room)), self.gate_up.mT))
-        return torch.bmm(hidden, self.down.mT).flatten(0, 1)[cell]
+        padded = x.index_select(0, rows).unflatten(0, (n, room))
+        hidden = swiglu(torch.bmm(padded, self.gate_up.mT))
+        return torch.bmm(hidden, self.down.mT).flatten(0, 1).index_select(0, cell)
 
 
 class RMSNorm(nn.Module):
