@@ -70,7 +70,7 @@ def attention_map(
     figure.update_xaxes(token_axis("key token (looked at)"), tickangle=-90)
     figure.update_yaxes(token_axis("query token (looking)"), autorange="reversed")
     if not pooled.is_exact:
-        figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step))
+        figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step), margin_t=84)
     return figure
 
 

@@ -60,6 +60,7 @@ def routing_map(
         plot_bgcolor=NOTHING,
         title=f"Expert routing of each token{where}",
         title_subtitle_text="grey: not chosen",
+        margin_t=84,
     )
     figure.update_xaxes(token_axis("token"), tickangle=-90)
     return figure.update_yaxes(_expert_axis(n_experts), autorange="reversed")
@@ -92,6 +93,7 @@ def expert_load(
             x=list(range(n_experts)),
             y=[str(number) for number in numbers],
             zmin=0,
+            zmax=100 * float(load.max()),
             colorscale=SEQUENTIAL,
             colorbar=colour_bar("share of routed slots (%)"),
             hovertemplate="layer %{y}<br>expert %{x}<br>load %{z:.2f} %<extra></extra>",
@@ -104,6 +106,7 @@ def expert_load(
         height=max(260, min(900, 170 + 28 * n_layers)),
         title="Load of each expert by layer",
         title_subtitle_text=f"uniform load would be {100 / n_experts:.1f} % each",
+        margin_t=84,
     )
     figure.update_xaxes(_expert_axis(n_experts))
     return figure.update_yaxes(title="layer", type="category", autorange="reversed", showgrid=False)

@@ -83,7 +83,7 @@ def blank_uncertainty() -> go.Figure:
 def _token_ticks(result: Uncertainty) -> dict[str, Any]:
     """The tokens' text under the axis where there is room for it, else positions."""
     n = len(result.tokens)
-    span = {"range": [result.first - 0.5, result.first + n - 0.5]}
+    span = {"range": [result.first - 0.8, result.first + n - 0.2]}
     if n > MAX_LABELLED:
         return span | {"tickmode": "auto", "title": "position in the conversation (tokens)"}
     text = [short_text(token, width=12) for token in result.tokens]

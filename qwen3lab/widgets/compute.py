@@ -1,13 +1,11 @@
 """From a recorded chat to what the explorer's panes show. Pure: nothing here draws."""
 
-from collections.abc import Sequence
-
 import torch
 
 from qwen3lab.analysis.routing import weights_by_expert
 from qwen3lab.figures.theme import PART_COLOURS
 from qwen3lab.recording import Recording
-from qwen3lab.reply import Chat, ChatStep
+from qwen3lab.reply import ChatStep
 from qwen3lab.widgets.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Chip, Progress
@@ -19,6 +17,7 @@ STOPS = {
     "string": "Stopped at a stop string.",
     "interrupted": "Stopped by you; what was written is kept.",
 }
+NOTES = {"running": "running", "stopping": "stopping after this token", "idle": ""}
 
 
 def token_spans(recording: Recording) -> tuple[Span, ...]:
@@ -72,42 +71,20 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
     )
 
 
-def chips_of(chat: Chat) -> tuple[Chip, ...]:
-    """The reply's tokens; the part of each is read from the chat's spans."""
-    first, answer = chat.spans["prompt"][1], chat.spans["answer"][0]
-    return tuple(
-        Chip(
-            text=text,
-            part="thinking" if first + i < answer else "answer",
-            entropy=float(chat.entropy[i]),
-            logprob=float(chat.logprobs[i]),
-            forced=bool(chat.forced[i]),
-        )
-        for i, text in enumerate(chat.tokens)
-    )
-
-
-def streamed_chips(steps: Sequence[ChatStep], texts: Sequence[str]) -> tuple[Chip, ...]:
-    """The tokens that have come so far; `texts` is what each shows as."""
-    return tuple(
-        Chip(text, step.part, step.entropy, step.logprob, step.forced)
-        for step, text in zip(steps, texts, strict=True)
-    )
+def chip(step: ChatStep, text: str) -> Chip:
+    """A token as it came; `text` is what it shows as, also where it adds nothing to the reply."""
+    return Chip(text, step.part, step.entropy, step.logprob, step.forced)
 
 
 def progress(state: ExplorerState) -> Progress:
     """How far the run is, for the bar and the line under the reply."""
-    is_running = state.status != "idle"
-    chat = None if is_running else state.chat
+    chat = state.chat if state.status == "idle" and state.chips else None
     drawn = [c.part for c in state.chips if not (c.forced or c.is_mark)]
-    note = "running" if is_running else ""
-    if state.status == "stopping":
-        note = "stopping after this token"
     return Progress(
         thinking_tokens=chat.thinking_tokens if chat else drawn.count("thinking"),
         answer_tokens=chat.answer_tokens if chat else drawn.count("answer"),
         budget=state.asked_budget,
         thinks=state.asked_thinking,
-        is_running=is_running,
-        note=STOPS[chat.stop] if chat else note,
+        is_running=state.status != "idle",
+        note=STOPS[chat.stop] if chat else NOTES[state.status],
     )

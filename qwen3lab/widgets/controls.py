@@ -64,18 +64,25 @@ class Controls:
             description="Question",
             tooltip="The question to ask; Enter runs it",
             style=WIDE,
-            layout=w.Layout(flex="1 1 320px", width="auto"),
+            layout=w.Layout(flex="1 1 280px", width="auto"),
         )
         self.example = w.Dropdown(
             options=[("Examples …", ""), *((text, text) for text in examples)],
             tooltip="Questions this model was made for",
-            layout=w.Layout(width="230px"),
+            layout=w.Layout(width="170px"),
         )
         self.run = w.Button(
-            description="Run", icon="play", button_style="primary", tooltip="Ask the model"
+            description="Run",
+            icon="play",
+            button_style="primary",
+            tooltip="Ask the model",
+            layout=w.Layout(width="92px"),
         )
         self.stop = w.Button(
-            description="Stop", icon="stop", tooltip="Stop the run and keep what was written"
+            description="Stop",
+            icon="stop",
+            tooltip="Stop the run and keep what was written",
+            layout=w.Layout(width="92px"),
         )
         self._make_settings()
         self._tie()
@@ -92,14 +99,14 @@ class Controls:
             description="thinking budget",
             tooltip="Thinking tokens before the early-stop sentence is inserted",
             style=WIDE,
-            layout=w.Layout(width="330px"),
+            layout=w.Layout(width="290px"),
         )
         self.greedy = w.Dropdown(
             options=[("greedy", True), ("sampled", False)],
             description="decoding",
             tooltip="The most likely token each time, or one drawn by chance",
             style=WIDE,
-            layout=w.Layout(width="160px"),
+            layout=w.Layout(width="150px"),
         )
         self.temperature = w.BoundedFloatText(
             min=0.05,
@@ -108,7 +115,7 @@ class Controls:
             description="temperature",
             tooltip="Higher is more varied",
             style=WIDE,
-            layout=w.Layout(width="150px"),
+            layout=w.Layout(width="140px"),
         )
         self.seed = w.BoundedIntText(
             min=0,
@@ -116,7 +123,7 @@ class Controls:
             description="seed",
             tooltip="The same seed draws the same reply",
             style=WIDE,
-            layout=w.Layout(width="110px"),
+            layout=w.Layout(width="96px"),
         )
 
     def _tie(self) -> None:
@@ -147,7 +154,7 @@ class Controls:
 
     def box(self) -> w.VBox:
         """The controls in two rows that wrap where there is no room."""
-        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 14px")
+        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
         first = w.Box([self.question, self.example, self.run, self.stop], layout=wrap)
         settings = [self.thinking, self.budget, self.greedy, self.temperature, self.seed]
         box = w.VBox([first, w.Box(settings, layout=wrap)], layout=w.Layout(grid_gap="8px"))

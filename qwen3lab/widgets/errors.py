@@ -2,19 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
-
-from qwen3lab.widgets.state import ExplorerState
-
-
-class HasState(Protocol):
-    """Something that works on an explorer's state."""
-
-    state: ExplorerState
-
-
-Owner = TypeVar("Owner", bound=HasState)
-Given = ParamSpec("Given")
+from typing import Any
 
 
 def sentence(error: BaseException) -> str:
@@ -25,15 +13,13 @@ def sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def shows_errors(
-    method: Callable[Concatenate[Owner, Given], None],
-) -> Callable[Concatenate[Owner, Given], None]:
-    """Make a method write its error into `state.error` in place of raising it."""
+def shows_errors(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Make a method write its error into `self.state.error` in place of raising it."""
 
     @functools.wraps(method)
-    def guarded(self: Owner, *args: Given.args, **kwargs: Given.kwargs) -> None:
+    def guarded(self: Any) -> None:
         try:
-            method(self, *args, **kwargs)
+            method(self)
         except Exception as error:
             self.state.error = sentence(error)
 

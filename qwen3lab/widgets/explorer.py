@@ -3,22 +3,40 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from IPython.display import display
 
 from qwen3lab.chat import token_texts
+from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampling
-from qwen3lab.lab import Lab
 from qwen3lab.reply import Chat, ChatStep
-from qwen3lab.widgets.compute import chips_of, streamed_chips
+from qwen3lab.widgets.compute import chip
 from qwen3lab.widgets.errors import sentence, shows_errors
 from qwen3lab.widgets.questions import questions_for
 from qwen3lab.widgets.state import ExplorerState
+from qwen3lab.widgets.transcript import Chip
 from qwen3lab.widgets.view import View
 from qwen3lab.widgets.worker import Throttle, Worker
 
 SECONDS_BETWEEN_UPDATES = 0.08
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """What the explorer needs of a lab; `qwen3lab.Lab` has it."""
+
+    name: str
+    tokenizer: Any
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The model's sizes."""
+        ...
+
+    def chat(self, messages: str, **options: Any) -> Chat:
+        """Reply to a question."""
+        ...
 
 
 class Explorer:
@@ -42,7 +60,7 @@ class Explorer:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Asked,
         *,
         question: str | None = None,
         thinking: bool = True,
@@ -68,7 +86,7 @@ class Explorer:
         Raises:
             ValueError: what the model cannot be asked; the explorer shows it too.
         """
-        self.start()
+        self._start()
         chat = self.wait()
         assert chat is not None
         return chat
@@ -80,17 +98,7 @@ class Explorer:
     @shows_errors
     def start(self) -> None:
         """Ask the question in the box, in the background; a run that goes on is stopped."""
-        state = self.state
-        self.worker.stop()
-        with state.hold_trait_notifications():
-            state.error = ""
-            state.token = -1
-            state.chips = ()
-            state.run += 1
-            state.asked, state.asked_thinking = state.question, state.thinking
-            state.asked_budget = state.budget
-            state.status = "running"
-        self.worker.start(self._job())
+        self._start()
 
     @shows_errors
     def stop(self) -> None:
@@ -118,6 +126,20 @@ class Explorer:
         display(self.view.root)
         if self.state.run == 0:
             self.start()
+
+    def _start(self) -> None:
+        state = self.state
+        if not state.question.strip():
+            raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
+        self.worker.stop()
+        state.error = ""
+        state.token = -1
+        state.run += 1
+        state.asked, state.asked_thinking = state.question, state.thinking
+        state.asked_budget = state.budget
+        state.chips = ()
+        state.status = "running"
+        self.worker.start(self._job())
 
     def _job(self) -> Callable[[threading.Event], Chat]:
         run, question, options = self.state.run, self.state.question, self._options()
@@ -148,25 +170,29 @@ class Explorer:
     def _ask(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> Chat:
-        if not question.strip():
-            raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
-        steps: list[ChatStep] = []
+        chips: list[Chip] = []
         throttle = Throttle(SECONDS_BETWEEN_UPDATES)
 
         def on_step(step: ChatStep) -> None:
-            steps.append(step)
-            if throttle.ready() and run == self.state.run:
-                texts = token_texts(self.lab.tokenizer, [s.token_id for s in steps])
-                self.state.chips = streamed_chips(steps, texts)
+            (text,) = token_texts(self.lab.tokenizer, [step.token_id])
+            chips.append(chip(step, text))
+            if throttle.ready():
+                self._stream(run, chips)
 
-        return self.lab.chat(question, record=True, on_step=on_step, cancel=cancel, **options)
+        try:
+            return self.lab.chat(question, record=True, on_step=on_step, cancel=cancel, **options)
+        finally:
+            self._stream(run, chips)
+
+    def _stream(self, run: int, chips: list[Chip]) -> None:
+        if run == self.state.run:
+            self.state.chips = tuple(chips)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
         """Show what a run gave; nothing of it if another has been started since."""
         if run != self.state.run:
             return
         if chat is not None:
-            self.state.chips = chips_of(chat)
             self.state.chat = chat
         self.state.error = error or self.state.error
         self.state.status = "idle"

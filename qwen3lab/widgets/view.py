@@ -36,7 +36,7 @@ class View:
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.attention = Canvas(height=520)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
-        self.entropy = _entropy_widget()
+        self.entropy: Any = _entropy_widget()
         self.alert = w.HTML(layout=w.Layout(display="none"))
         self.root = self._arrange(name)
         self._follow()
@@ -108,7 +108,10 @@ class View:
         if chat is None:
             return
         has_tokens = bool(chat.tokens)
-        new = figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
+        self.entropy.remove_class("q3-unseen")
+        new: Any = (
+            figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
+        )
         with self.lock, self.entropy.batch_update():
             for old, trace in zip(traces(self.entropy), traces(new), strict=True):
                 old.update(
@@ -199,8 +202,9 @@ def _card(title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget) ->
 def _entropy_widget() -> go.FigureWidget:
     """The one FigureWidget: made once, then updated, because each costs megabytes of browser."""
     widget = go.FigureWidget(figures.blank_uncertainty())
+    widget.add_class("q3-unseen")  # Until there is a run: its size is known only in the page.
     return widget.update_layout(
-        height=290, title=None, margin={"l": 56, "r": 16, "t": 30, "b": 80}, autosize=True
+        height=290, title=None, margin={"l": 56, "r": 16, "t": 30, "b": 50}, autosize=True
     )
 
 
