@@ -1,0 +1,18 @@
+"""Explore and interpret the Qwen3 family in Jupyter.
+
+import qwen3lab
+
+lab = qwen3lab.load("tiny-moe")
+chat = lab.chat("Start at 3, add 4, times 7. Last digit?", record=True, seed=0)
+chat.thinking, chat.answer
+chat.recording.routing.experts
+"""
+
+from importlib.metadata import version
+
+from qwen3lab.generate import Sampling
+from qwen3lab.lab import Lab, load
+from qwen3lab.recording import Recording
+
+__version__ = version("qwen3lab")
+__all__ = ["Lab", "Recording", "Sampling", "__version__", "load"]

@@ -5,7 +5,7 @@ prompt's generation, or puts words in its mouth, is a `Guide`.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -164,7 +164,7 @@ def decode(
     tap: Tap = NOTHING,
     feed_last: bool = False,
     cancel: threading.Event | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Generate for all prompts until every guide is done or the length is reached.
 
     Args:

@@ -215,6 +215,15 @@ class Recorder:
         """True if the name is kept."""
         return name in self.pieces
 
+    @property
+    def n_complete(self) -> int:
+        """Positions for which every hook has been kept; an interrupted pass does not count."""
+        totals = [
+            sum(piece.shape[2 if name.endswith(MAPS) else 1] for piece in pieces)
+            for name, pieces in self.pieces.items()
+        ]
+        return min(totals, default=0)
+
     def cut(self, row: int, start: int, stop: int) -> dict[str, Tensor]:
         """One prompt's activations on the CPU: positions from `start` to `stop` of its row."""
         return {

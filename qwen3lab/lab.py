@@ -1,0 +1,324 @@
+"""The object that people hold: a model, its tokenizer, and what can be done with them."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qwen3lab.chat import (
+    Message,
+    TextStream,
+    as_messages,
+    open_tokenizer,
+    thinking_mode,
+    token_texts,
+)
+from qwen3lab.checkpoint import from_transformers, open_checkpoint
+from qwen3lab.config import Qwen3Config
+from qwen3lab.generate import Sampler, Sampling, pad_left
+from qwen3lab.guides import ReplyGuide, marks_of, stop_check
+from qwen3lab.hooks import NOTHING, Chain, Edit, Edits, Tap, resolve_hooks
+from qwen3lab.model import Qwen3
+from qwen3lab.prompts import Prompt, prompt_ids
+from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
+from qwen3lab.reply import Chat, Generation
+from qwen3lab.writing import OnStep, Row, finish_chat, finish_generation, write
+
+Capture = str | Iterable[str]
+"""Hooks to record: an exact name, a glob, "all", or several of them."""
+
+
+def load(
+    name: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+) -> "Lab":
+    """Open an embedded model ("tiny-moe"), a local folder, or a model of the hub.
+
+    Args:
+        name: which model; a folder if one of that name exists, else an id such as
+            "Qwen/Qwen3-0.6B".
+        device: where to run; a GPU if there is one, else the CPU.
+        dtype: such as "bfloat16"; None takes float32 on a CPU and the checkpoint's own
+            dtype elsewhere.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        CheckpointError: no such model, or its files are incomplete or damaged.
+    """
+    checkpoint = open_checkpoint(
+        name, device=device or default_device(), dtype=dtype, revision=revision
+    )
+    return Lab(checkpoint.model, open_tokenizer(checkpoint.folder), checkpoint.name)
+
+
+def default_device() -> str:
+    """A GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class Lab:
+    """A model and its tokenizer, ready to record, generate and chat.
+
+    Only one run at a time uses the model: a second thread waits for the first.
+    """
+
+    def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
+        """A lab around copies of the weights of a `transformers` model in memory."""
+        called = name or getattr(hf_model.config, "_name_or_path", "") or "model"
+        return cls(from_transformers(hf_model), hf_tokenizer, called)
+
+    def __repr__(self) -> str:
+        size = f"{self.config.n_params:,} parameters"
+        experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
+        return f"Lab({self.name}: {size}{experts}, {self.model.device}, {self.model.dtype})"
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The model's sizes."""
+        return self.model.config
+
+    def record(
+        self,
+        prompt: Prompt,
+        *,
+        capture: Capture = (),
+        edits: Mapping[str, Edit] | None = None,
+        thinking: bool | None = None,
+    ) -> Recording:
+        """Run a prompt once and keep its logits, attention, routing, and what `capture` names.
+
+        Args:
+            prompt: text, chat messages or token ids.
+            capture: more hooks to keep: exact names, globs, or "all".
+            edits: hook names or globs to functions that replace activations.
+            thinking: for chat messages, whether the reply would think.
+
+        Raises:
+            ValueError: an empty prompt, an unknown token, or one longer than the context.
+            HookError: a hook that the model does not have, or an edit that does not fit.
+        """
+        return self.record_batch([prompt], capture=capture, edits=edits, thinking=thinking)[0]
+
+    def record_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        capture: Capture = (),
+        edits: Mapping[str, Edit] | None = None,
+        thinking: bool | None = None,
+    ) -> list[Recording]:
+        """Record several prompts in one pass, each as if it ran alone; see `record`."""
+        if not prompts:
+            return []
+        rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
+        asked = [capture] if isinstance(capture, str) else list(capture)
+        recorder = self._recorder(["hook_unembed", *asked], edits)
+        ids, mask = pad_left(rows, self.model.device)
+        with self._lock, torch.no_grad():
+            padded = None if bool(mask.all()) else mask
+            self.model(ids, mask=padded, tap=self._tap(recorder, edits))
+        longest = ids.shape[1]
+        return [
+            self._recording(row, recorder.cut(index, longest - len(row), longest))
+            for index, row in enumerate(rows)
+        ]
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        record: bool | Capture = False,
+        edits: Mapping[str, Edit] | None = None,
+        on_step: OnStep | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Generation:
+        """Continue a prompt, greedily unless `sampling` says otherwise.
+
+        Args:
+            prompt: text (not rendered as a chat), chat messages, or token ids.
+            max_new_tokens: at most; the context's end is a limit too.
+            sampling: how tokens are drawn.
+            seed: repeats the draw.
+            stop: strings that end it; they are not part of the text.
+            record: True to record attention and routing, or hook names to add to them.
+            edits: as in `record`.
+            on_step: called after every token.
+            cancel: set it from another thread to stop; what was written is kept.
+        """
+        marks = replace(marks_of(self.tokenizer), think=None, end_think=None)
+        guide = ReplyGuide(marks, stopped=stop_check(self.tokenizer, stop))
+        row = Row(self.token_ids(prompt), guide, TextStream(self.tokenizer))
+        recordings = self._write(
+            [row],
+            sampling or Sampling.greedy(),
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            record=record,
+            edits=edits,
+            on_step=on_step,
+            cancel=cancel,
+        )
+        return finish_generation(row, self.tokenizer, recordings[0], stop)
+
+    def chat(self, messages: str | Sequence[Message], **options: Any) -> Chat:
+        """Reply to a question or a conversation; see `chat_batch` for the options."""
+        return self.chat_batch([messages], **options)[0]
+
+    def chat_batch(
+        self,
+        conversations: Sequence[str | Sequence[Message]],
+        *,
+        thinking: bool | None = None,
+        budget: int | None = None,
+        max_new_tokens: int = 1024,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        record: bool | Capture = False,
+        edits: Mapping[str, Edit] | None = None,
+        on_step: OnStep | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Chat]:
+        """Reply to several conversations at once.
+
+        Args:
+            conversations: a question, or messages with "role" and "content", each.
+            thinking: False answers at once; True or None thinks first, unless the last soft
+                switch in the conversation is `/no_think`.
+            budget: thinking tokens at most; then the early-stop sentence is inserted.
+            max_new_tokens: at most; the context's end is a limit too.
+            sampling: how tokens are drawn; the published defaults of the mode if None.
+            seed: repeats the draw; conversation `i` uses `seed + i`.
+            stop: strings that end a reply; they are not part of its text.
+            record: True to record attention and routing of prompt and reply in the same
+                pass, or hook names to add to them.
+            edits: as in `record`, in force during the whole reply.
+            on_step: called after every token of every reply.
+            cancel: set it from another thread to stop; what was written is kept.
+
+        Raises:
+            ValueError: malformed messages, a negative budget, or no room in the context.
+        """
+        if budget is not None and budget < 0:
+            raise ValueError(f"the thinking budget is {budget}: expected 0 or more, or None")
+        talks = [as_messages(talk) for talk in conversations]
+        modes = [thinking_mode(talk, thinking) for talk in talks]
+        if len(set(modes)) > 1 and sampling is None:
+            raise ValueError(
+                "some conversations think and some do not, and the published sampling differs: "
+                "pass sampling=..., or run them in two batches"
+            )
+        marks, stopped = marks_of(self.tokenizer), stop_check(self.tokenizer, stop)
+        rows = [
+            Row(
+                self.token_ids(talk, thinking=mode),
+                ReplyGuide(marks, budget=budget if mode else None, stopped=stopped),
+                TextStream(self.tokenizer),
+            )
+            for talk, mode in zip(talks, modes, strict=True)
+        ]
+        if not rows:
+            return []
+        recordings = self._write(
+            rows,
+            sampling or Sampling.published(thinking=modes[0]),
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            record=record,
+            edits=edits,
+            on_step=on_step,
+            cancel=cancel,
+        )
+        return [
+            finish_chat(row, talk, self.tokenizer, recording, stop)
+            for row, talk, recording in zip(rows, talks, recordings, strict=True)
+        ]
+
+    def token_ids(self, prompt: Prompt, *, thinking: bool | None = None) -> list[int]:
+        """A prompt as the token ids that the model is given; see `prompts.prompt_ids`."""
+        return prompt_ids(self.tokenizer, self.config, prompt, thinking=thinking)
+
+    def _recorder(self, capture: Capture, edits: Mapping[str, Edit] | None) -> Recorder:
+        """A recorder of attention, routing and what is asked for.
+
+        Where an edit changes scores or pattern, the pattern itself is kept: it could not be
+        rendered from queries and keys.
+        """
+        asked = [capture] if isinstance(capture, str) else list(capture)
+        edited = resolve_hooks(list(edits or ()), self.config)
+        layers = {name.split(".")[1] for name in edited if name.endswith(MAPS)}
+        names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *asked]
+        names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
+        return Recorder(resolve_hooks(names, self.config))
+
+    def _tap(self, recorder: Recorder | None, edits: Mapping[str, Edit] | None) -> Tap:
+        taps: list[Tap] = [Edits(edits, self.config)] if edits else []
+        taps += [recorder] if recorder else []
+        return Chain(*taps) if taps else NOTHING
+
+    def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
+        tokens = token_texts(self.tokenizer, ids)
+        return Recording(torch.tensor(ids), tokens, self.config, self.name, activations)
+
+    def _write(
+        self,
+        rows: list[Row],
+        sampling: Sampling,
+        *,
+        seed: int | None,
+        max_new_tokens: int,
+        record: bool | Capture,
+        edits: Mapping[str, Edit] | None,
+        on_step: OnStep | None,
+        cancel: threading.Event | None,
+    ) -> list[Recording | None]:
+        """Fill the rows; gives the recording of each, where they were asked for."""
+        recorder = None
+        if record is not False:
+            recorder = self._recorder(() if record is True else record, edits)
+        longest = max(len(row.prompt_ids) for row in rows)
+        room = self.config.n_ctx - longest
+        if max_new_tokens < 1 or room < 1:
+            raise ValueError(
+                f"no room to write: max_new_tokens is {max_new_tokens}, and the context has "
+                f"{max(room, 0)} of {self.config.n_ctx} positions left"
+            )
+        with self._lock:
+            write(
+                self.model,
+                rows,
+                sampler=Sampler(sampling, rows=len(rows), seed=seed),
+                max_new_tokens=min(max_new_tokens, room),
+                tap=self._tap(recorder, edits),
+                feed_last=recorder is not None,
+                on_step=on_step,
+                cancel=cancel,
+            )
+        if recorder is None:
+            return [None] * len(rows)
+        return [self._cut(recorder, index, row, longest) for index, row in enumerate(rows)]
+
+    def _cut(self, recorder: Recorder, index: int, row: Row, longest: int) -> Recording:
+        """A row's own recording; an interrupt may have come before its last tokens ran."""
+        start = longest - len(row.prompt_ids)
+        ids = [*row.prompt_ids, *row.token_ids]
+        n_ran = min(len(ids), recorder.n_complete - start)
+        return self._recording(ids[:n_ran], recorder.cut(index, start, start + n_ran))
