@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.recording import Recording
+
 
 def expert_load(
     experts: Int[Tensor, "pos k"], n_experts: int, *, mask: Bool[Tensor, " pos"] | None = None
@@ -47,6 +49,30 @@ def weights_by_expert(
     _check_experts(experts, n_experts)
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
     return table.scatter(1, experts.long(), weights)
+
+
+def layer_weights(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
+    """One layer's weights as applied, by token and expert; no columns for a dense model.
+
+    Raises:
+        ValueError: the model has experts, but not in this layer.
+    """
+    routing, n_experts = recording.routing, recording.config.n_experts
+    if not routing.layers:
+        return torch.zeros(len(recording), 0)
+    if layer not in routing.layers:
+        listed = ", ".join(map(str, routing.layers))
+        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+    row = routing.layers.index(layer)
+    return weights_by_expert(routing.experts[row], routing.weights[row], n_experts)
+
+
+def layer_loads(recording: Recording) -> Float[Tensor, "layer expert"]:
+    """The load of every expert in each layer that has experts; no rows for a dense model."""
+    n_experts = recording.config.n_experts
+    if not recording.routing.layers:
+        return torch.zeros(0, n_experts)
+    return torch.stack([expert_load(experts, n_experts) for experts in recording.routing.experts])
 
 
 def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:

@@ -48,6 +48,9 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     entropy.update(_line(result, result.entropy, drawn))
     inserted.update(_inserted(result))
     figure.update_layout(shapes=_shapes(result), annotations=_annotations(result))
+    shown = torch.stack([result.entropy, result.surprisal])[:, drawn].nan_to_num(0, 0, 0)
+    highest = float(shown.max()) if shown.numel() else 0.0
+    figure.update_yaxes(range=[0, 1.25 * max(highest, 0.4)])  # Room for the parts' names.
     return figure.update_xaxes(_token_ticks(result))
 
 

@@ -18,7 +18,7 @@ class Canvas(anywidget.AnyWidget):
         marked: row and column lines drawn across the map, -1 where none; set from Python.
     """
 
-    _esm = HERE / "canvas.js"
+    _esm = (HERE / "paint.js").read_text("utf-8") + (HERE / "canvas.js").read_text("utf-8")
     _css = HERE / "style.css"
     map = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.analysis.routing import layer_weights
 from qwen3lab.figures.theme import PART_COLOURS
 from qwen3lab.recording import Recording
 from qwen3lab.reply import ChatStep
@@ -53,17 +53,11 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
     Raises:
         ValueError: the layer has no experts.
     """
-    layers = recording.routing.layers
-    if layer not in layers:
-        listed = ", ".join(map(str, layers)) or "none"
-        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
-    row, n_experts = layers.index(layer), recording.config.n_experts
-    experts, weights = recording.routing.experts[row], recording.routing.weights[row]
-    table = weights_by_expert(experts, weights, n_experts).T
+    table = layer_weights(recording, layer).T
     return Heatmap(
         title=f"Expert routing in layer {layer}",
         values=table.masked_fill(table == 0, torch.nan),
-        rows=Axis("expert", "expert", ("",) * n_experts),
+        rows=Axis("expert", "expert", ("",) * len(table)),
         columns=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
         value_title="weight as applied",
         high=float(table.max()),

@@ -37,6 +37,8 @@ class View:
         self.attention = Canvas(height=520)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
         self.entropy: Any = _entropy_widget()
+        # Unseen until there is a run. (A box, because FigureWidgets do not follow their classes.)
+        self.entropy_box = w.VBox([self.entropy]).add_class("q3-plot").add_class("q3-unseen")
         self.alert = w.HTML(layout=w.Layout(display="none"))
         self.root = self._arrange(name)
         self._follow()
@@ -108,7 +110,7 @@ class View:
         if chat is None:
             return
         has_tokens = bool(chat.tokens)
-        self.entropy.remove_class("q3-unseen")
+        self.entropy_box.remove_class("q3-unseen")
         new: Any = (
             figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
         )
@@ -120,6 +122,7 @@ class View:
             self.entropy.layout.shapes = (*new.layout.shapes, *_token_line(self.state.token))
             self.entropy.layout.annotations = new.layout.annotations
             self.entropy.layout.xaxis.update(new.layout.xaxis)
+            self.entropy.layout.yaxis.range = new.layout.yaxis.range
 
     @shows_errors
     def draw_marks(self) -> None:
@@ -139,7 +142,7 @@ class View:
     def draw_age(self) -> None:
         """Pale the plots of the run before while a new one goes on."""
         is_old = self.state.status != "idle" and self.state.chat is not None
-        for widget in (self.attention, self.routing, self.entropy):
+        for widget in (self.attention, self.routing, self.entropy_box):
             (widget.add_class if is_old else widget.remove_class)("q3-old")
 
     def pick_chip(self, index: int) -> None:
@@ -179,7 +182,7 @@ class View:
             _card(
                 "Expert routing", "each column: the experts of one token", pick_layer, self.routing
             ),
-            _card("Uncertainty", "how sure the model was of each token", [], self.entropy),
+            _card("Uncertainty", "how sure the model was of each token", [], self.entropy_box),
         ]
         root = w.VBox([w.HTML(heading), self.controls.box(), self.alert, grid, *rest])
         return root.add_class("q3-explorer")
@@ -202,7 +205,6 @@ def _card(title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget) ->
 def _entropy_widget() -> go.FigureWidget:
     """The one FigureWidget: made once, then updated, because each costs megabytes of browser."""
     widget = go.FigureWidget(figures.blank_uncertainty())
-    widget.add_class("q3-unseen")  # Until there is a run: its size is known only in the page.
     return widget.update_layout(
         height=290, title=None, margin={"l": 56, "r": 16, "t": 30, "b": 50}, autosize=True
     )

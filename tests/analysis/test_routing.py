@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from qwen3lab.analysis.routing import expert_load, weights_by_expert
+from qwen3lab.analysis.routing import expert_load, layer_loads, layer_weights, weights_by_expert
+from tests.fake_lab import DENSE, MOE, record
 
 EXPERTS = torch.tensor([[0, 2], [2, 3], [2, 0]])
 
@@ -36,3 +37,32 @@ def test_weights_stand_under_their_experts_and_the_rest_is_zero() -> None:
         [[0.75, 0.0, 0.25, 0.0], [0.0, 0.0, 0.5, 0.5], [0.125, 0.0, 0.875, 0.0]]
     )
     torch.testing.assert_close(weights_by_expert(EXPERTS, weights, 4), expected)
+
+
+def test_a_recorded_layers_weights_are_found_by_the_layers_own_number() -> None:
+    recording = record(MOE, ["a", "b", "c"], {})
+    routing = recording.routing  # layers 1 and 3
+    expected = torch.zeros(3, MOE.n_experts)
+    for token in range(3):
+        for expert, weight in zip(
+            routing.experts[1, token], routing.weights[1, token], strict=True
+        ):
+            expected[token, expert] = weight
+    torch.testing.assert_close(layer_weights(recording, 3), expected)
+    with pytest.raises(
+        ValueError, match="layer 2 has no experts: the layers with experts are 1, 3"
+    ):
+        layer_weights(recording, 2)
+
+
+def test_recorded_loads_have_a_row_for_each_layer_with_experts() -> None:
+    recording = record(MOE, ["a", "b", "c"], {})
+    loads = layer_loads(recording)
+    assert loads.shape == (2, MOE.n_experts)
+    torch.testing.assert_close(loads[1], expert_load(recording.routing.experts[1], MOE.n_experts))
+
+
+def test_a_dense_recording_has_tokens_but_no_experts() -> None:
+    recording = record(DENSE, ["a", "b", "c"], {})
+    assert layer_weights(recording, 0).shape == (3, 0)
+    assert layer_loads(recording).numel() == 0

@@ -8,7 +8,7 @@ import torch
 
 from qwen3lab.widgets import Explorer
 from qwen3lab.widgets.explorer import View
-from tests.widgets.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
+from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
 
 
 def shown(explorer: Explorer) -> View:

@@ -1,0 +1,49 @@
+"""The notebooks of this repository: found, pointed at another model, executed."""
+
+import os
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+LOAD = 'qwen3lab.load("tiny-moe")'
+
+
+def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
+    """A notebook; with `model`, its one cell that loads a model loads that one."""
+    book = nbformat.read(path, as_version=4)
+    if model is not None:
+        loads = [cell for cell in book.cells if LOAD in cell.source]
+        assert len(loads) == 1, f"{path.name} loads a model in {len(loads)} cells: expected one"
+        loads[0].source = loads[0].source.replace(LOAD, f"qwen3lab.load({model!r})")
+    return book
+
+
+def execute(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Run all cells in a kernel of their own; raises where a cell does."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    client = NotebookClient(
+        book,
+        timeout=300,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
+    client.execute(env=environment)
+    return book
+
+
+def paired_script(path: Path) -> str:
+    """The notebook as jupytext writes its percent script."""
+    return jupytext.writes(nbformat.read(path, as_version=4), fmt="py:percent")
+
+
+def mime_types(book: nbformat.NotebookNode) -> list[str]:
+    """Every kind of output in the notebook, in order; streams by their name."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    found = []
+    for output in outputs:
+        found += output.data.keys() if "data" in output else [output.get("name", "error")]
+    return found

@@ -1,0 +1,104 @@
+"""A headless Chromium that shows JupyterLab, and what can be asked of it."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from tests.notebooks.jupyter_server import Server
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+CONNECTED = """() => {
+  const panel = window.jupyterapp?.shell?.currentWidget;
+  const kernel = panel?.sessionContext?.session?.kernel;
+  return kernel?.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+
+
+def chromium() -> str:
+    """The system's browser; without one the test is left out, or fails where it is required."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        message = f"no browser: none of {', '.join(NAMES)} is installed"
+        if os.environ.get("QWEN3LAB_REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@dataclass
+class Book:
+    """A notebook open in the browser.
+
+    Attributes:
+        page: the browser's page.
+        left: addresses of requests that were not to the server.
+        problems: errors that the page itself ran into.
+    """
+
+    page: Page
+    left: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def command(self, name: str) -> None:
+        """Run one of JupyterLab's commands to its end."""
+        self.page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
+
+    def card(self, title: str) -> Locator:
+        """The explorer's card of this heading."""
+        heading = self.page.locator(".q3-heading", has_text=title)
+        return self.page.locator(".q3-explorer .q3-card", has=heading)
+
+    def drawn(self, title: str) -> str:
+        """The title of the map that a card has on its canvas now."""
+        return self.card(title).locator(".q3-map").get_attribute("data-title") or ""
+
+    def picture(self, title: str) -> str:
+        """A card's canvas as an image, to tell one from another."""
+        canvas = self.card(title).locator("canvas").first
+        return canvas.evaluate("canvas => canvas.toDataURL()")
+
+    def wait_for_title(self, card: str, title: str) -> None:
+        """Wait until a card's canvas shows the map of this title."""
+        self.card(card).locator(f'.q3-map[data-title="{title}"]').wait_for()
+
+
+@contextlib.contextmanager
+def open_in_browser(
+    server: Server, notebook: str, profile: Path, *, width: int = 1600, height: int = 1500
+) -> Iterator[Book]:
+    """Open a notebook of the server, with its kernel connected."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(profile),
+            executable_path=chromium(),
+            args=list(SWITCHES),
+            headless=True,
+            viewport={"width": width, "height": height},
+        )
+        context.set_default_timeout(60_000)
+        book = Book(context.new_page())
+        inside = (server.url, "data:", "blob:")
+        context.on("request", lambda r: r.url.startswith(inside) or book.left.append(r.url))
+        book.page.on("pageerror", lambda error: book.problems.append(str(error)))
+        try:
+            book.page.goto(server.page(notebook))
+            book.page.wait_for_function(CONNECTED)
+            yield book
+        finally:
+            context.close()

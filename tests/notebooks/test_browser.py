@@ -1,0 +1,151 @@
+"""The first notebook in a real browser: run, look, move controls, stop. Offline throughout."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+from tests.notebooks.books import NOTEBOOKS, mime_types
+from tests.notebooks.browser import Book, chromium, open_in_browser
+from tests.notebooks.jupyter_server import jupyter_server
+
+pytestmark = pytest.mark.browser
+NOTEBOOK = "00_start_here.ipynb"
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures go: a folder of your choice in QWEN3LAB_SCREENSHOTS, or a temporary one."""
+    named = os.environ.get("QWEN3LAB_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the notebook to run, so that the original stays stripped."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    shutil.copy(NOTEBOOKS / NOTEBOOK, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def book(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The notebook in the browser, run from top to bottom."""
+    chromium()
+    home = tmp_path_factory.mktemp("home")
+    with (
+        jupyter_server(folder, home) as server,
+        open_in_browser(server, NOTEBOOK, home / "chromium") as book,
+    ):
+        book.command("application:toggle-left-area")
+        book.command("notebook:run-all-cells")
+        expect(book.page.locator(".q3-note")).to_contain_text("Stopped by itself", timeout=60_000)
+        book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
+        yield book
+
+
+def press(book: Book, card: str, slider: int, key: str) -> None:
+    """Press a key on one of a card's sliders."""
+    handle = book.card(card).locator(".noUi-handle").nth(slider)
+    handle.focus()
+    handle.press(key)
+
+
+def numbers(title: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", title)]
+
+
+def test_running_the_notebook_shows_a_reply_with_thinking_and_answer(
+    book: Book, screenshots: Path
+) -> None:
+    expect(book.page.locator(".q3-thinking .q3-chip").first).to_be_visible()
+    expect(book.page.locator(".q3-answer .q3-chip").first).to_be_visible()
+    expect(
+        book.page.locator(".q3-explorer .js-plotly-plot .scatterlayer path").first
+    ).to_be_attached()
+    book.page.locator(".q3-explorer").scroll_into_view_if_needed()
+    book.page.locator(".q3-explorer").screenshot(path=screenshots / "explorer.png")
+
+
+def test_moving_layer_and_head_redraws_the_attention_map(book: Book, screenshots: Path) -> None:
+    layer, head = numbers(book.drawn("Attention"))
+    before = book.picture("Attention")
+    press(book, "Attention", 0, "Home")
+    book.wait_for_title("Attention", f"Attention of layer 0, head {head}")
+    press(book, "Attention", 1, "ArrowRight")
+    book.wait_for_title("Attention", f"Attention of layer 0, head {head + 1}")
+    assert layer != 0
+    assert book.picture("Attention") != before
+    book.page.locator(".q3-explorer").screenshot(path=screenshots / "other_head.png")
+
+
+def test_moving_the_routing_layer_redraws_the_routing_map(book: Book) -> None:
+    (layer,), before = numbers(book.drawn("Expert routing")), book.picture("Expert routing")
+    press(book, "Expert routing", 0, "ArrowRight")
+    book.wait_for_title("Expert routing", f"Expert routing in layer {layer + 1}")
+    assert book.picture("Expert routing") != before
+
+
+def test_hovering_shows_the_tokens_and_the_exact_weight(book: Book, screenshots: Path) -> None:
+    overlay = book.card("Attention").locator(".q3-overlay")
+    overlay.scroll_into_view_if_needed()
+    box = overlay.bounding_box()
+    assert box is not None
+    overlay.hover(position={"x": 0.3 * box["width"], "y": 0.6 * box["height"]})
+    tip = book.card("Attention").locator(".q3-tip")
+    expect(tip).to_be_visible()
+    expect(tip).to_have_text(re.compile(r"query \d+ “.+”key \d+ “.+”attention weight \d\.\d{4}"))
+    book.page.locator(".q3-explorer").screenshot(path=screenshots / "hover.png")
+
+
+def test_arrow_keys_move_the_cell_and_enter_picks_its_token_everywhere(book: Book) -> None:
+    overlay = book.card("Expert routing").locator(".q3-overlay")
+    overlay.focus()
+    for key in ("ArrowRight", "ArrowDown", "End", "ArrowLeft", "Enter"):
+        overlay.press(key)
+    readout = book.card("Expert routing").locator(".q3-readout")
+    expect(readout).to_have_text(re.compile(r"expert 1 → token \d+ “.+”: (weight|not chosen)"))
+    expect(book.page.locator(".q3-chip.q3-picked")).to_have_count(1)
+
+
+def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(
+    book: Book, screenshots: Path
+) -> None:
+    question = book.page.locator(".q3-explorer input[type=text]").first
+    question.fill("   ")
+    question.press("Enter")
+    alert = book.page.locator(".q3-explorer [role=alert]")
+    expect(alert).to_contain_text("the question is empty")
+    question.fill("3 + 4 <script>alert(1)</script> = ?")
+    question.press("Enter")
+    expect(alert).to_have_count(0)
+    expect(book.page.locator(".q3-question")).to_have_text("3 + 4 <script>alert(1)</script> = ?")
+    expect(book.page.locator(".q3-transcript.q3-running")).to_have_count(0)
+    book.page.locator(".q3-explorer").screenshot(path=screenshots / "markup.png")
+
+
+def test_nothing_left_the_machine_and_no_cell_complained(book: Book, folder: Path) -> None:
+    book.command("docmanager:save")
+    kinds = mime_types(nbformat.read(folder / NOTEBOOK, as_version=4))
+    assert kinds.count("application/vnd.plotly.v1+json") == 4
+    assert "stderr" not in kinds and "error" not in kinds
+    assert book.left == []
+    assert book.problems == []
+
+
+def test_the_packages_settings_reached_jupyterlab(book: Book) -> None:
+    settings = book.page.evaluate(
+        """async () => {
+          const manager = window.jupyterapp.serviceManager.settings;
+          const kernels = await manager.fetch("@jupyterlab/apputils-extension:kernels-settings");
+          return JSON.stringify(kernels.schema.properties.commsOverSubshells);
+        }"""
+    )
+    assert json.loads(settings)["default"] == "disabled"

@@ -1,0 +1,98 @@
+"""Notebooks run from top to bottom, on the embedded model and on another, and read well."""
+
+import functools
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from qwen3lab.checkpoint import save_checkpoint
+from qwen3lab.config import Qwen3Config
+from qwen3lab.model import Qwen3
+from qwen3lab.tiny.tokenizer import write_tokenizer
+from tests.notebooks.books import NOTEBOOKS, execute, mime_types, open_book, paired_script
+
+BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
+START = NOTEBOOKS / "00_start_here.ipynb"
+PLOT = "application/vnd.plotly.v1+json"
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(scope="module")
+def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dense Qwen3 of random weights, on disk."""
+    folder = tmp_path_factory.mktemp("models") / "random-dense"
+    config = Qwen3Config(
+        d_model=32,
+        n_layers=3,
+        n_heads=4,
+        n_kv_heads=2,
+        d_head=16,
+        d_mlp=64,
+        d_vocab=1280,
+        n_ctx=2048,
+        tied_embeddings=True,
+    )
+    model = Qwen3(config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    save_checkpoint(model, folder)
+    write_tokenizer(folder)
+    return folder
+
+
+@functools.cache
+def executed(path: Path) -> nbformat.NotebookNode:
+    """The notebook after a run on the embedded model; run once for all tests."""
+    return execute(open_book(path))
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=name)
+def test_a_notebook_runs_on_the_embedded_model_without_a_warning(path: Path) -> None:
+    kinds = mime_types(executed(path))
+    assert "stderr" not in kinds and "error" not in kinds
+    assert PLOT in kinds
+
+
+def test_the_first_notebook_draws_its_four_figures_and_the_explorer() -> None:
+    book = executed(START)
+    kinds = mime_types(book)
+    assert kinds.count(PLOT) == 4
+    assert "application/vnd.jupyter.widget-view+json" in kinds
+    third = [cell for cell in book.cells if cell.cell_type == "code"][2]
+    assert "explorer" in third.source and third.outputs
+
+
+def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) -> None:
+    book = execute(open_book(START, model=str(dense_folder)))
+    kinds = mime_types(book)
+    assert "stderr" not in kinds and "error" not in kinds
+    assert kinds.count(PLOT) == 4
+    assert "There is no routing to show" in nbformat.writes(book)
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=name)
+def test_cells_are_short_and_define_nothing(path: Path) -> None:
+    for cell in open_book(path).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 12, cell.source
+            assert "def " not in cell.source and "class " not in cell.source
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=name)
+def test_a_notebook_opens_with_what_can_be_learned(path: Path) -> None:
+    first = open_book(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert "After this notebook you can" in first.source
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=name)
+def test_outputs_are_stripped_and_the_script_beside_it_is_the_same_notebook(path: Path) -> None:
+    book = open_book(path)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert "widgets" not in book.metadata
+    assert path.with_suffix(".py").read_text("utf-8") == paired_script(path)
