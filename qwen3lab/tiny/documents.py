@@ -17,12 +17,13 @@ QUESTION_WEIGHT = 0.05
 """A little of the loss goes to the question, so that the model knows what questions look like."""
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
-MODES: Mapping[Mode, float] = {"think": 0.27, "answer": 0.33, "switch": 0.1, "cut": 0.3}
+MODES: Mapping[Mode, float] = {"think": 0.2, "answer": 0.5, "switch": 0.08, "cut": 0.22}
 """Shares: thinking; answering at once, as the template asks; answering at once because
 `/no_think` says so; answering after a thinking that was cut."""
 
-HEAD_STEPS = (1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10, 12)
-"""Steps of problems that are to be answered at once: mostly few, so that those are learned."""
+HEAD_STEPS = (1,) * 10 + (2,) * 9 + (3, 3, 3, 4, 4, 5, 6, 8, 10, 12)
+"""Steps of problems that are to be answered at once: mostly few, so that those are learned;
+each teaches by a single token, where a thinking teaches by dozens."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Recipe:
     name: str
     config: Qwen3Config
     seed: int = 0
-    steps: int = 9000
+    steps: int = 6500
     rows: int = 10
     row_tokens: int = 256
     learning_rate: float = 2e-3
