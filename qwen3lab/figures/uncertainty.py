@@ -21,7 +21,7 @@ from qwen3lab.figures.theme import (
     traces,
 )
 
-MAX_LABELLED = 120
+MAX_LABELLED = 60
 """Up to this many tokens are written out under the axis."""
 
 STOPS = {
@@ -50,7 +50,7 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     figure.update_layout(shapes=_shapes(result), annotations=_annotations(result))
     shown = torch.stack([result.entropy, result.surprisal])[:, drawn].nan_to_num(0, 0, 0)
     highest = float(shown.max()) if shown.numel() else 0.0
-    figure.update_yaxes(range=[0, 1.25 * max(highest, 0.4)])  # Room for the parts' names.
+    figure.update_yaxes(range=[0, 1.45 * max(highest, 0.4)])  # Room for the names above.
     return figure.update_xaxes(_token_ticks(result))
 
 
@@ -89,7 +89,7 @@ def _token_ticks(result: Uncertainty) -> dict[str, Any]:
     span = {"range": [result.first - 0.8, result.first + n - 0.2]}
     if n > MAX_LABELLED:
         return span | {"tickmode": "auto", "title": "position in the conversation (tokens)"}
-    text = [short_text(token, width=12) for token in result.tokens]
+    text = [short_text(token, width=9) for token in result.tokens]
     ticks = {"tickmode": "array", "tickvals": _positions(result), "ticktext": text}
     return span | ticks | {"tickangle": -90, "tickfont": {"size": 11}, "title": "generated token"}
 
@@ -186,7 +186,7 @@ def _stop_note(result: Uncertainty) -> dict[str, Any]:
     return {
         "text": text,
         "x": at,
-        "y": 0.86,
+        "y": 0.9,
         "xref": "x",
         "yref": "paper",
         "xanchor": "left" if in_left_half else "right",

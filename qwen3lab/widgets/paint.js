@@ -6,6 +6,7 @@ const LABEL_ROOM = FONT_PX + 2;
 const MARGIN = { top: 6, right: 62, title: 26, span: 8 };
 const MAX_LABEL = { row: 84, column: 72 };
 const MAX_CELL = 36;
+const GRID_FROM = 11; // smaller cells are drawn without lines between them
 
 function themeColours(el) {
   const style = getComputedStyle(el);
@@ -114,7 +115,7 @@ function paintCells(context, map, image, box, colours) {
   context.fillRect(box.left, box.top, box.width, box.height);
   context.imageSmoothingEnabled = box.cellWidth < 1 || box.cellHeight < 1;
   context.drawImage(image, box.left, box.top, box.width, box.height);
-  if (box.cellWidth < 8 || box.cellHeight < 8) return;
+  if (box.cellWidth < GRID_FROM || box.cellHeight < GRID_FROM) return;
   context.fillStyle = colours.face;
   for (let c = 1; c < map.shape[1]; c++) {
     context.fillRect(box.left + c * box.cellWidth - 0.5, box.top, 1, box.height);

@@ -43,7 +43,8 @@ function render({ model, el }) {
     if (kind) chip.classList.add(`q3-${kind}`);
     if (!broken) return;
     chip.classList.add("q3-mark");
-    element("br", "", chip.parentNode);
+    const said = chip.parentNode.querySelector(".q3-chip:not(.q3-mark)");
+    if (said) element("br", "", chip.parentNode);
   }
 
   function drawReply() {
@@ -71,9 +72,10 @@ function render({ model, el }) {
     const share = limited ? Math.min(1, p.thinking_tokens / Math.max(1, p.budget)) : 0;
     bar.style.width = `${100 * share}%`;
     track.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-    const budget = limited ? ` of ${p.budget}` : "";
-    const thinking = p.thinks ? `thinking ${p.thinking_tokens || 0}${budget} tokens` : "thinking off";
-    line.textContent = `${thinking} · answer ${p.answer_tokens || 0} tokens`;
+    const count = (n) => (n === 1 ? "1 token" : `${n || 0} tokens`);
+    const used = limited ? `${p.thinking_tokens || 0} of ${count(p.budget)}` : count(p.thinking_tokens);
+    const thinking = p.thinks ? `thinking ${used}` : "thinking off";
+    line.textContent = `${thinking} · answer ${count(p.answer_tokens)}`;
     note.textContent = p.note || "";
     root.classList.toggle("q3-running", Boolean(p.is_running));
   }

@@ -34,7 +34,7 @@ class View:
         self.controls = Controls(state, examples)
         self.pickers = Pickers(state, config)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
-        self.attention = Canvas(height=520)
+        self.attention = Canvas(height=570)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
         self.entropy: Any = _entropy_widget()
         # Unseen until there is a run. (A box, because FigureWidgets do not follow their classes.)
@@ -114,6 +114,7 @@ class View:
         new: Any = (
             figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
         )
+        new.update_xaxes(title=None)  # The card says what is drawn, and room is short.
         with self.lock, self.entropy.batch_update():
             for old, trace in zip(traces(self.entropy), traces(new), strict=True):
                 old.update(
@@ -168,23 +169,32 @@ class View:
         )
         pick_head = [self.pickers.layer, self.pickers.head]
         pick_layer = [self.pickers.routing_layer] if self.config.is_moe else []
-        grid = w.GridBox(
+        columns = w.GridBox(
             [
-                _card("Conversation", "click a token to find it in the plots", [], self.transcript),
-                _card("Attention", "each row: where one token looks", pick_head, self.attention),
+                w.VBox(
+                    [
+                        _card(
+                            "Conversation",
+                            "click a token: it is marked in every plot",
+                            [],
+                            self.transcript,
+                            grows=True,
+                        ),
+                        _card("Uncertainty", "how open each token was", [], self.entropy_box),
+                    ],
+                    layout=w.Layout(grid_gap="12px"),
+                ),
+                _card("Attention", "each row: where a token looks", pick_head, self.attention),
             ],
             layout=w.Layout(
                 grid_template_columns="repeat(auto-fit, minmax(min(440px, 100%), 1fr))",
                 grid_gap="12px",
             ),
         )
-        rest = [
-            _card(
-                "Expert routing", "each column: the experts of one token", pick_layer, self.routing
-            ),
-            _card("Uncertainty", "how sure the model was of each token", [], self.entropy_box),
-        ]
-        root = w.VBox([w.HTML(heading), self.controls.box(), self.alert, grid, *rest])
+        routing = _card(
+            "Expert routing", "each column: the experts of a token", pick_layer, self.routing
+        )
+        root = w.VBox([w.HTML(heading), self.controls.box(), self.alert, columns, routing])
         return root.add_class("q3-explorer")
 
 
@@ -195,18 +205,22 @@ def _shape(config: Qwen3Config) -> str:
     return " · ".join([*parts, f"{config.n_params / 1e6:,.1f} M parameters"])
 
 
-def _card(title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget) -> w.VBox:
+def _card(
+    title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget, *, grows: bool = False
+) -> w.VBox:
     heading = f'<span class="q3-heading">{title}</span> <span class="q3-hint">{hint}</span>'
     wrap = w.Layout(flex_flow="row wrap", align_items="center", justify_content="space-between")
     head = w.Box([w.HTML(heading), w.Box(pickers)], layout=wrap)
-    return w.VBox([head, body]).add_class("q3-card")
+    card = w.VBox([head, body], layout=w.Layout(flex="1 1 auto" if grows else "0 0 auto"))
+    return card.add_class("q3-card")
 
 
 def _entropy_widget() -> go.FigureWidget:
     """The one FigureWidget: made once, then updated, because each costs megabytes of browser."""
     widget = go.FigureWidget(figures.blank_uncertainty())
+    widget.update_xaxes(title=None)
     return widget.update_layout(
-        height=290, title=None, margin={"l": 56, "r": 16, "t": 30, "b": 50}, autosize=True
+        height=250, title=None, margin={"l": 52, "r": 12, "t": 24, "b": 20}, autosize=True
     )
 
 

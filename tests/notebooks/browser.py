@@ -80,7 +80,7 @@ class Book:
 
 @contextlib.contextmanager
 def open_in_browser(
-    server: Server, notebook: str, profile: Path, *, width: int = 1600, height: int = 1500
+    server: Server, notebook: str, profile: Path, *, width: int = 1600, height: int = 1800
 ) -> Iterator[Book]:
     """Open a notebook of the server, with its kernel connected."""
     with sync_playwright() as playwright:
