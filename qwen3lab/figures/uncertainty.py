@@ -24,6 +24,9 @@ from qwen3lab.figures.theme import (
 MAX_LABELLED = 60
 """Up to this many tokens are written out under the axis."""
 
+MAX_MARKED = 200
+"""Beyond this many tokens, the lines are drawn without a point for each."""
+
 STOPS = {
     "natural": "thinking ended by itself",
     "budget": "budget reached: thinking was stopped",
@@ -89,7 +92,7 @@ def _token_ticks(result: Uncertainty) -> dict[str, Any]:
     span = {"range": [result.first - 0.8, result.first + n - 0.2]}
     if n > MAX_LABELLED:
         return span | {"tickmode": "auto", "title": "position in the conversation (tokens)"}
-    text = [short_text(token, width=9) for token in result.tokens]
+    text = [short_text(token, width=10) for token in result.tokens]
     ticks = {"tickmode": "array", "tickvals": _positions(result), "ticktext": text}
     return span | ticks | {"tickangle": -90, "tickfont": {"size": 11}, "title": "generated token"}
 
@@ -110,6 +113,7 @@ def _line(
         "x": _positions(result),
         "y": [v if ok else None for v, ok in zip(values.tolist(), finite, strict=True)],
         "customdata": token_labels(result.tokens, first=result.first),
+        "mode": "lines+markers" if len(result.tokens) <= MAX_MARKED else "lines",
     }
 
 
@@ -160,12 +164,13 @@ def _shapes(result: Uncertainty) -> list[dict[str, Any]]:
 
 
 def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
+    near_end = result.first + 0.85 * len(result.tokens)
     names = [
         {
             "text": name,
-            "x": start,
+            "x": end if start > near_end else start,
+            "xanchor": "right" if start > near_end else "left",
             "y": 1,
-            "xanchor": "left",
             "yanchor": "top",
             "xref": "x",
             "yref": "paper",

@@ -138,21 +138,28 @@ function paintSpans(context, map, box) {
   }
 }
 
-function paintRowLabel(context, map, box, i) {
+// Where most labels are left out, positions say more than the texts that happen to be left.
+const NUMBERS_FROM = 10;
+
+function sparseText(axis, i, step) {
+  return step < NUMBERS_FROM ? tickText(axis, i) : String(i * axis.step);
+}
+
+function paintRowLabel(context, map, box, i, step = 1) {
   context.textAlign = "right";
   context.textBaseline = "middle";
-  const text = shorten(context, tickText(map.rows, i), box.rowLabels);
+  const text = shorten(context, sparseText(map.rows, i, step), box.rowLabels);
   context.fillText(text, box.rowEdge, box.top + (i + 0.5) * box.cellHeight);
 }
 
-function paintColumnLabel(context, map, box, i) {
+function paintColumnLabel(context, map, box, i, step = 1) {
   context.save();
   context.translate(box.left + (i + 0.5) * box.cellWidth, box.columnEdge);
   context.textBaseline = box.isNumbered ? "top" : "middle";
   context.textAlign = box.isNumbered ? "center" : "right";
   if (!box.isNumbered) context.rotate(-Math.PI / 2);
   const room = box.isNumbered ? MAX_LABEL.column : box.columnLabels;
-  context.fillText(shorten(context, tickText(map.columns, i), room), 0, 0);
+  context.fillText(shorten(context, sparseText(map.columns, i, step), room), 0, 0);
   context.restore();
 }
 
@@ -170,9 +177,13 @@ function paintAlong(context, text, x, y, turn) {
 function paintAxes(context, map, box, colours) {
   context.fillStyle = colours.ink;
   const rowStep = tickStep(box.cellHeight, LABEL_ROOM);
-  for (let i = 0; i < map.shape[0]; i += rowStep) paintRowLabel(context, map, box, i);
+  for (let i = 0; i < map.shape[0]; i += rowStep) {
+    paintRowLabel(context, map, box, i, rowStep);
+  }
   const columnStep = tickStep(box.cellWidth, box.isNumbered ? 2 * LABEL_ROOM : LABEL_ROOM);
-  for (let i = 0; i < map.shape[1]; i += columnStep) paintColumnLabel(context, map, box, i);
+  for (let i = 0; i < map.shape[1]; i += columnStep) {
+    paintColumnLabel(context, map, box, i, columnStep);
+  }
   context.fillStyle = colours.muted;
   context.textAlign = "center";
   context.textBaseline = "bottom";

@@ -20,6 +20,9 @@ from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Transcript
 
 DENSE = "This model is dense: it has no experts, so there is no routing to show."
+FOLLOWED = ("x", "y", "customdata", "mode", "showlegend")
+"""What changes in the entropy plot's traces from run to run."""
+
 WAITING = "The plot appears when the first run has ended."
 
 
@@ -117,9 +120,7 @@ class View:
         new.update_xaxes(title=None)  # The card says what is drawn, and room is short.
         with self.lock, self.entropy.batch_update():
             for old, trace in zip(traces(self.entropy), traces(new), strict=True):
-                old.update(
-                    x=trace.x, y=trace.y, customdata=trace.customdata, showlegend=trace.showlegend
-                )
+                old.update({name: trace[name] for name in FOLLOWED})
             self.entropy.layout.shapes = (*new.layout.shapes, *_token_line(self.state.token))
             self.entropy.layout.annotations = new.layout.annotations
             self.entropy.layout.xaxis.update(new.layout.xaxis)
