@@ -72,7 +72,7 @@ def chip(step: ChatStep, text: str) -> Chip:
 
 def progress(state: ExplorerState) -> Progress:
     """How far the run is, for the bar and the line under the reply."""
-    chat = state.chat if state.status == "idle" and state.chips else None
+    chat = state.current
     drawn = [c.part for c in state.chips if not (c.forced or c.is_mark)]
     return Progress(
         thinking_tokens=chat.thinking_tokens if chat else drawn.count("thinking"),

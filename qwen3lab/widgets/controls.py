@@ -95,7 +95,7 @@ class Controls:
             layout=w.Layout(width="105px"),
         )
         self.budget = w.SelectionSlider(
-            options=[*((str(n), n) for n in BUDGETS), ("no limit", NO_LIMIT)],
+            options=_budgets(self.state.budget),
             description="thinking budget",
             tooltip="Thinking tokens before the early-stop sentence is inserted",
             style=WIDE,
@@ -172,6 +172,11 @@ class Pickers:
         self.routing_layer = _slider("layer", layers, "Layer whose routing is shown")
         for name in ("layer", "head", "routing_layer"):
             self.ties.tie(name, getattr(self, name))
+
+
+def _budgets(wanted: int | None) -> list[tuple[str, int]]:
+    known = sorted({*BUDGETS, *(() if wanted is None else (wanted,))})
+    return [*((str(n), n) for n in known), ("no limit", NO_LIMIT)]
 
 
 def _is_enter(message: Mapping[str, object]) -> bool:

@@ -193,6 +193,7 @@ class Explorer:
         if run != self.state.run:
             return
         if chat is not None:
+            self.state.chat_run = run
             self.state.chat = chat
         self.state.error = error or self.state.error
         self.state.status = "idle"

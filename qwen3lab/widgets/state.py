@@ -2,6 +2,8 @@
 
 import traitlets
 
+from qwen3lab.reply import Chat
+
 
 class ExplorerState(traitlets.HasTraits):
     """The question, how to ask it, what came back, and which part of it is looked at.
@@ -15,7 +17,8 @@ class ExplorerState(traitlets.HasTraits):
         run: number of the run that is shown; 0 before the first.
         asked: the question of that run, and how it was asked.
         chips: its tokens so far, as `Chip`s.
-        chat: the last finished run, as a `Chat` with its recording.
+        chat: the last finished run, as a `Chat` with its recording; what the plots show.
+        chat_run: its number; less than `run` while another goes on or after one that failed.
         error: one sentence, or nothing.
         layer, head: whose attention is shown.
         routing_layer: whose routing is shown.
@@ -36,9 +39,15 @@ class ExplorerState(traitlets.HasTraits):
     asked_budget = traitlets.Int(None, allow_none=True)
     chips = traitlets.Any(())
     chat = traitlets.Any(None)
+    chat_run = traitlets.Int(-1)
     error = traitlets.Unicode()
 
     layer = traitlets.Int(0)
     head = traitlets.Int(0)
     routing_layer = traitlets.Int(0)
     token = traitlets.Int(-1)
+
+    @property
+    def current(self) -> Chat | None:
+        """The finished chat, if it is of the run that is shown."""
+        return self.chat if self.chat_run == self.run else None

@@ -129,7 +129,7 @@ class View:
     @shows_errors
     def draw_marks(self) -> None:
         """Mark the picked token in the reply and on the maps."""
-        token, chat = self.state.token, self.state.chat
+        token, chat = self.state.token, self.state.current
         self.attention.marked = [token, -1]
         self.routing.marked = [-1, token]
         first = chat.spans["prompt"][1] if chat is not None else 0
@@ -149,12 +149,12 @@ class View:
 
     def pick_chip(self, index: int) -> None:
         """Pick a token of the reply."""
-        if index >= 0 and self.state.chat is not None:
-            self.state.token = self.state.chat.spans["prompt"][1] + index
+        if index >= 0 and self.state.current is not None:
+            self.state.token = self.state.current.spans["prompt"][1] + index
 
     def pick_token(self, token: int) -> None:
         """Pick a token of the conversation."""
-        if token >= 0:
+        if token >= 0 and self.state.current is not None:
             self.state.token = token
 
     def close(self) -> None:

@@ -113,6 +113,19 @@ def test_stop_keeps_what_was_written() -> None:
     assert view.controls.stop.disabled and not view.controls.run.disabled
 
 
+def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
+    lab = FakeLab(pause_at=0)
+    explorer = Explorer(lab, question="Hi")
+    view = shown(explorer)
+    assert lab.paused.wait(timeout=20)
+    explorer.stop()
+    lab.go_on.set()
+    assert explorer.wait().token_ids == []
+    assert view.attention.heatmap.values.shape == (7, 7)
+    assert "Stopped by you" in view.transcript.progress["note"]
+    assert explorer.state.error == ""
+
+
 def test_tokens_are_shown_while_the_model_still_writes() -> None:
     lab = FakeLab(pause_at=3)
     explorer = Explorer(lab, question="Hi")
@@ -134,6 +147,19 @@ def test_an_error_of_the_run_shows_escaped_in_the_explorer_and_run_raises_it() -
     assert 'role="alert"' in view.alert.value
     assert "&lt;script&gt;&quot;too long&quot;" in view.alert.value
     assert explorer.state.status == "idle"
+
+
+def test_a_run_that_fails_leaves_the_plots_of_the_one_before(explorer: Explorer) -> None:
+    view, before = shown(explorer), explorer.state.chat
+    explorer.lab.error = ValueError("no room")
+    view.controls.run.click()
+    with pytest.raises(ValueError, match="no room"):
+        explorer.wait()
+    assert explorer.state.chat is before
+    assert view.attention.heatmap is not None
+    assert view.transcript.progress["note"] == ""
+    view.transcript.selected = 2  # its tokens are gone: there is nothing to pick
+    assert explorer.state.token == -1
 
 
 def test_an_unforeseen_error_is_named_by_its_kind() -> None:
@@ -202,6 +228,14 @@ def test_the_budget_slider_ends_in_no_limit(explorer: Explorer) -> None:
     assert explorer.state.budget == 8
     view.controls.budget.index = len(view.controls.budget.options) - 1
     assert explorer.state.budget is None
+
+
+def test_a_budget_that_the_slider_does_not_list_is_added_to_it() -> None:
+    explorer = Explorer(FakeLab(), question="Hi", budget=7)
+    view = shown(explorer)
+    assert view.controls.budget.value == 7 == explorer.state.budget
+    explorer.wait()
+    assert explorer.lab.asked[0][1]["budget"] == 7
 
 
 def test_an_example_goes_into_the_question_box(explorer: Explorer) -> None:
