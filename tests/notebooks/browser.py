@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
 
 from tests.notebooks.jupyter_server import Server
 
@@ -79,10 +79,8 @@ class Book:
 
 
 @contextlib.contextmanager
-def open_in_browser(
-    server: Server, notebook: str, profile: Path, *, width: int = 1600, height: int = 1800
-) -> Iterator[Book]:
-    """Open a notebook of the server, with its kernel connected."""
+def browser(profile: Path, *, width: int = 1600, height: int = 1800) -> Iterator[BrowserContext]:
+    """The system's Chromium, headless, with a profile of its own."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile),
@@ -92,13 +90,20 @@ def open_in_browser(
             viewport={"width": width, "height": height},
         )
         context.set_default_timeout(60_000)
-        book = Book(context.new_page())
-        inside = (server.url, "data:", "blob:")
-        context.on("request", lambda r: r.url.startswith(inside) or book.left.append(r.url))
-        book.page.on("pageerror", lambda error: book.problems.append(str(error)))
         try:
-            book.page.goto(server.page(notebook))
-            book.page.wait_for_function(CONNECTED)
-            yield book
+            yield context
         finally:
             context.close()
+
+
+@contextlib.contextmanager
+def opened(context: BrowserContext, server: Server, notebook: str) -> Iterator[Book]:
+    """A notebook of the server in a tab of its own, with its kernel connected."""
+    book = Book(context.new_page())
+    inside = (server.url, "data:", "blob:")
+    book.page.on("request", lambda r: r.url.startswith(inside) or book.left.append(r.url))
+    book.page.on("pageerror", lambda error: book.problems.append(str(error)))
+    book.page.goto(server.page(notebook))
+    book.page.wait_for_function(CONNECTED)
+    yield book
+    book.page.close()

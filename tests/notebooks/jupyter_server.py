@@ -26,8 +26,9 @@ class Server:
     log: Path
 
     def page(self, notebook: str) -> str:
-        """The address of a notebook of the served folder."""
-        return f"{self.url}/lab/tree/{notebook}?token={self.token}&reset"
+        """The address of a notebook of the served folder, in a workspace of its own."""
+        name = Path(notebook).stem
+        return f"{self.url}/lab/workspaces/{name}/tree/{notebook}?token={self.token}"
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, expect
 
 from tests.notebooks.books import NOTEBOOKS, mime_types
-from tests.notebooks.browser import Book, chromium, open_in_browser
-from tests.notebooks.jupyter_server import jupyter_server
+from tests.notebooks.browser import Book, browser, chromium, opened
+from tests.notebooks.jupyter_server import Server, jupyter_server
 
 pytestmark = pytest.mark.browser
 NOTEBOOK = "00_start_here.ipynb"
@@ -36,14 +36,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def book(folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """The notebook in the browser, run from top to bottom."""
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """JupyterLab on that folder."""
     chromium()
-    home = tmp_path_factory.mktemp("home")
-    with (
-        jupyter_server(folder, home) as server,
-        open_in_browser(server, NOTEBOOK, home / "chromium") as book,
-    ):
+    with jupyter_server(folder, tmp_path_factory.mktemp("jupyter")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tabs(tmp_path_factory: pytest.TempPathFactory):
+    """The browser."""
+    with browser(tmp_path_factory.mktemp("chromium")) as tabs:
+        yield tabs
+
+
+@pytest.fixture(scope="module")
+def book(tabs: BrowserContext, server: Server):
+    """The notebook in the browser, run from top to bottom."""
+    with opened(tabs, server, NOTEBOOK) as book:
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
         expect(book.page.locator(".q3-note")).to_contain_text("Stopped by itself", timeout=60_000)
@@ -149,3 +159,28 @@ def test_the_packages_settings_reached_jupyterlab(book: Book) -> None:
         }"""
     )
     assert json.loads(settings)["default"] == "disabled"
+
+
+def test_a_run_is_stopped_while_it_streams_and_keeps_what_was_written(
+    tabs: BrowserContext, server: Server, folder: Path, dense_folder: Path, screenshots: Path
+) -> None:
+    """With random weights, so that the reply would go on for thousands of tokens."""
+    load = f"import qwen3lab\nlab = qwen3lab.load({str(dense_folder)!r})"
+    show = "from qwen3lab.widgets import Explorer\nExplorer(lab, max_new_tokens=1900)"
+    cells = [nbformat.v4.new_code_cell(source) for source in (load, show)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    made = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(made, folder / "stop.ipynb")
+    with opened(tabs, server, "stop.ipynb") as book:
+        book.command("notebook:run-all-cells")
+        book.page.wait_for_function(
+            "() => Number(document.querySelector('.q3-transcript')?.dataset.tokens) > 20"
+        )
+        book.page.get_by_role("button", name="Stop").click()
+        expect(book.page.locator(".q3-note")).to_contain_text("Stopped by you")
+        written = int(book.page.locator(".q3-transcript").get_attribute("data-tokens") or 0)
+        assert 20 < written < 1900
+        book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
+        expect(book.card("Expert routing").locator(".q3-empty")).to_contain_text("no experts")
+        book.page.locator(".q3-explorer").screenshot(path=screenshots / "stopped.png")
+        assert book.left == [] and book.problems == []
