@@ -207,10 +207,9 @@ class Trainer:
     def save(self) -> None:
         """Write weights, optimiser state and step, so that the run can go on."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        named = {parameter: name for name, parameter in self.model.named_parameters()}
-        for parameter, values in self.optimizer.state.items():
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                state[f"{key}.{named[parameter]}"] = values[key]
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                state[f"{key}.{name}"] = value
         about = {"recipe": _fields(self.recipe), "step": self.step, "seconds": self.seconds}
         save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
         (self.folder / "run.part").replace(self.folder / "run.safetensors")

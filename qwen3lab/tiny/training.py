@@ -1,0 +1,49 @@
+"""A training run from the first step to the card."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from qwen3lab.chat import open_tokenizer
+from qwen3lab.checkpoint import save_checkpoint
+from qwen3lab.lab import load
+from qwen3lab.tiny.card import write_card
+from qwen3lab.tiny.evaluate import evaluate
+from qwen3lab.tiny.recipes import RECIPES
+from qwen3lab.tiny.tokenizer import EARLY_STOP, write_tokenizer
+from qwen3lab.tiny.trainer import Trainer
+
+SHIPPED_DTYPE = "float16"
+
+
+def train_model(
+    name: str, *, seed: int, minutes: float | None, folder: Path, device: str, progress: bool
+) -> Path:
+    """Train, export, measure; see `qwen3lab.tiny.train`."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no embedded model {name!r}: choose from {', '.join(RECIPES)}")
+    recipe = replace(RECIPES[name], seed=seed)
+    write_tokenizer(folder)
+    trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
+    trainer.run(minutes=minutes, progress=progress)
+    model = folder / "model"
+    save_checkpoint(trainer.model, model, dtype=SHIPPED_DTYPE)
+    write_tokenizer(model)
+    shutil.copy(folder / "training-log.jsonl", model)
+    measure(model, name=name, progress=progress)
+    return model
+
+
+def measure(
+    folder: Path,
+    *,
+    name: str,
+    n: int = 100,
+    n_mixed: int = 500,
+    seed: int = 1,
+    progress: bool = True,
+) -> None:
+    """Measure a model's folder and write the card into it."""
+    lab = load(folder, device="cpu")
+    lab.name = name
+    write_card(folder, evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress))
