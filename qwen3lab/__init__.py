@@ -10,9 +10,17 @@ chat.recording.routing.experts
 
 from importlib.metadata import version
 
+from qwen3lab import catalog
+from qwen3lab.checkpoint import EMBEDDED, embedded_models
+from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampling
 from qwen3lab.lab import Lab, load
 from qwen3lab.recording import Recording
 
 __version__ = version("qwen3lab")
-__all__ = ["Lab", "Recording", "Sampling", "__version__", "load"]
+__all__ = ["Lab", "Recording", "Sampling", "__version__", "load", "models"]
+
+
+def models() -> catalog.ModelTable:
+    """The models that ship with the package, then the published family, as a table."""
+    return catalog.models({n: Qwen3Config.from_file(EMBEDDED / n) for n in embedded_models()})

@@ -1,4 +1,4 @@
-"""What a Qwen3 is made of: its configuration, and the catalog of the published family.
+"""What a Qwen3 is made of: its configuration.
 
 Sizes carry the names of the field (`d_model`, `n_kv_heads`); `from_dict` reads a published
 `config.json` of either generation and `to_dict` writes one that `transformers` opens.
@@ -7,16 +7,14 @@ Sizes carry the names of the field (`d_model`, `n_kv_heads`); `from_dict` reads 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3lab.fields import ConfigError, flag, number, size
+
 MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-class ConfigError(ValueError):
-    """A configuration that this package cannot run; the message says which field and why."""
 
 
 @dataclass(frozen=True)
@@ -120,25 +118,25 @@ class Qwen3Config:
                 (sliding windows, attention biases), or a missing or impossible size.
         """
         is_moe = _check_supported(fields)
-        n_layers, n_heads = _size(fields, "num_hidden_layers"), _size(fields, "num_attention_heads")
-        d_model = _size(fields, "hidden_size")
-        d_expert = _size(fields, "moe_intermediate_size") if is_moe else 0
+        n_layers, n_heads = size(fields, "num_hidden_layers"), size(fields, "num_attention_heads")
+        d_model = size(fields, "hidden_size")
+        d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
             d_model=d_model,
             n_layers=n_layers,
             n_heads=n_heads,
-            n_kv_heads=_size(fields, "num_key_value_heads", default=n_heads),
-            d_head=_size(fields, "head_dim", default=d_model // n_heads),
-            d_mlp=_size(fields, "intermediate_size", default=d_expert or None),
-            d_vocab=_size(fields, "vocab_size"),
-            n_ctx=_size(fields, "max_position_embeddings", default=40_960),
-            eps=float(fields.get("rms_norm_eps", 1e-6)),
+            n_kv_heads=size(fields, "num_key_value_heads"),
+            d_head=size(fields, "head_dim", default=d_model // max(n_heads, 1)),
+            d_mlp=size(fields, "intermediate_size", default=d_expert or None),
+            d_vocab=size(fields, "vocab_size"),
+            n_ctx=size(fields, "max_position_embeddings", default=40_960),
+            eps=number(fields, "rms_norm_eps", default=1e-6),
             rope=_read_rope(fields),
-            tied_embeddings=bool(fields.get("tie_word_embeddings", False)),
-            n_experts=_size(fields, *_N_EXPERTS) if is_moe else 0,
-            n_experts_per_token=_size(fields, "num_experts_per_tok") if is_moe else 0,
+            tied_embeddings=flag(fields, "tie_word_embeddings"),
+            n_experts=size(fields, *_N_EXPERTS) if is_moe else 0,
+            n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
             d_expert=d_expert,
-            norm_topk_prob=bool(fields.get("norm_topk_prob", False)) if is_moe else True,
+            norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
             moe_layers=_read_moe_layers(fields, n_layers) if is_moe else (),
         )
 
@@ -228,16 +226,6 @@ def _bytes_per_value(dtype: str) -> int:
     return BYTES_PER_VALUE[dtype]
 
 
-def _size(fields: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of `names` that has a value; they are generations' names for one size."""
-    value = next((fields[name] for name in names if fields.get(name) is not None), default)
-    if value is None:
-        raise ConfigError(f"config.json has no {' or '.join(names)}: a Qwen3 config needs it")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"config.json gives {names[0]} as {value!r}: expected a whole number")
-    return value
-
-
 def _check_supported(fields: Mapping[str, Any]) -> bool:
     """Whether it is a mixture of experts; refuses what is no Qwen3."""
     kind = fields.get("model_type")
@@ -262,9 +250,11 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
 
 def _read_rope(fields: Mapping[str, Any]) -> Rope:
     """Rotary settings: `rope_parameters` (new), or `rope_theta` and `rope_scaling` (old)."""
-    parameters = fields.get("rope_parameters") or {}
-    scaling = fields.get("rope_scaling") or parameters
-    theta = float(fields.get("rope_theta") or parameters.get("rope_theta") or 1e6)
+    scaling = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
+    if not isinstance(scaling, Mapping):
+        raise ConfigError(f"config.json gives rope settings as {scaling!r}: expected an object")
+    inner = fields.get("rope_parameters") or {}
+    theta = number({"rope_theta": fields.get("rope_theta"), **inner, **scaling}, "rope_theta")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return Rope(theta=theta)
@@ -273,17 +263,21 @@ def _read_rope(fields: Mapping[str, Any]) -> Rope:
     unsupported = {"mscale", "mscale_all_dim", "truncate"} & set(scaling)
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
-    original = scaling.get("original_max_position_embeddings") or _size(
-        fields, "max_position_embeddings"
-    )
-    factor = scaling.get("factor") or _size(fields, "max_position_embeddings") / original
+    original, longest = "original_max_position_embeddings", "max_position_embeddings"
+    before = size(scaling, original) if original in scaling else size(fields, longest)
+    factor = scaling.get("factor")
+    if factor is None:
+        factor = size(fields, longest) / before
+    if not isinstance(factor, int | float) or not factor >= 1:
+        raise ConfigError(f"yarn's factor is {factor!r}: expected a number of at least 1")
+    scale = scaling.get("attention_factor")
     return Rope(
         theta=theta,
         factor=float(factor),
-        original_n_ctx=int(original),
-        beta_fast=float(scaling.get("beta_fast") or 32),
-        beta_slow=float(scaling.get("beta_slow") or 1),
-        attention_factor=scaling.get("attention_factor"),
+        original_n_ctx=before,
+        beta_fast=number(scaling, "beta_fast", default=32),
+        beta_slow=number(scaling, "beta_slow", default=1),
+        attention_factor=None if scale is None else number(scaling, "attention_factor"),
     )
 
 
@@ -302,46 +296,12 @@ def _yarn_fields(rope: Rope) -> dict[str, Any]:
 
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
     """Layers with experts: every `decoder_sparse_step`-th, less `mlp_only_layers`."""
-    step = _size(fields, "decoder_sparse_step", default=1)
-    dense = set(fields.get("mlp_only_layers") or ())
+    step = size(fields, "decoder_sparse_step", default=1)
+    listed = fields.get("mlp_only_layers") or []
+    if step < 1 or not isinstance(listed, list | tuple):
+        raise ConfigError(
+            f"decoder_sparse_step {step!r} and mlp_only_layers {listed!r} do not say which layers "
+            "have experts: expected a number of at least 1 and a list of layers"
+        )
+    dense = set(listed)
     return tuple(i for i in range(n_layers) if i not in dense and (i + 1) % step == 0)
-
-
-_FAMILY = Qwen3Config(
-    d_model=1024, n_layers=28, n_heads=16, n_kv_heads=8, d_head=128, d_mlp=3072, d_vocab=151_936
-)
-
-
-def _dense(d_model: int, d_mlp: int, n_layers: int, n_heads: int, *, tied: bool) -> Qwen3Config:
-    return replace(
-        _FAMILY,
-        d_model=d_model,
-        d_mlp=d_mlp,
-        n_layers=n_layers,
-        n_heads=n_heads,
-        tied_embeddings=tied,
-    )
-
-
-def _moe(d_model: int, d_mlp: int, n_layers: int, n_heads: int, d_expert: int) -> Qwen3Config:
-    return replace(
-        _dense(d_model, d_mlp, n_layers, n_heads, tied=False),
-        n_kv_heads=4,
-        n_experts=128,
-        n_experts_per_token=8,
-        d_expert=d_expert,
-        moe_layers=tuple(range(n_layers)),
-    )
-
-
-PUBLISHED = {
-    "Qwen/Qwen3-0.6B": _dense(1024, 3072, 28, 16, tied=True),
-    "Qwen/Qwen3-1.7B": _dense(2048, 6144, 28, 16, tied=True),
-    "Qwen/Qwen3-4B": _dense(2560, 9728, 36, 32, tied=True),
-    "Qwen/Qwen3-8B": _dense(4096, 12288, 36, 32, tied=False),
-    "Qwen/Qwen3-14B": _dense(5120, 17408, 40, 40, tied=False),
-    "Qwen/Qwen3-32B": _dense(5120, 25600, 64, 64, tied=False),
-    "Qwen/Qwen3-30B-A3B": _moe(2048, 6144, 48, 32, 768),
-    "Qwen/Qwen3-235B-A22B": _moe(4096, 12288, 94, 64, 1536),
-}
-"""The family published in April 2025 (arXiv 2505.09388, tables 1 and 2), by hub id."""
