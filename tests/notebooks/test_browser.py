@@ -164,8 +164,9 @@ def test_the_packages_settings_reached_jupyterlab(book: Book) -> None:
 def test_a_run_is_stopped_while_it_streams_and_keeps_what_was_written(
     tabs: BrowserContext, server: Server, folder: Path, dense_folder: Path, screenshots: Path
 ) -> None:
-    """With random weights, so that the reply would go on for thousands of tokens."""
-    load = f"import qwen3lab\nlab = qwen3lab.load({str(dense_folder)!r})"
+    """With random weights, so that the reply goes on and on, at the pace of a large model."""
+    load = f"import time, qwen3lab\nlab = qwen3lab.load({str(dense_folder)!r})"
+    load += "\nlab.model.register_forward_pre_hook(lambda *_: time.sleep(0.02))"
     show = "from qwen3lab.widgets import Explorer\nExplorer(lab, max_new_tokens=1900)"
     cells = [nbformat.v4.new_code_cell(source) for source in (load, show)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
