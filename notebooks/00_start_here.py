@@ -51,9 +51,11 @@ lab
 # It asks its first question by itself. Then try:
 #
 # 1. Move **layer** and **head**: the map is redrawn from the recording, the model does not run.
-# 2. Click a token in the conversation: it is marked in every plot.
-# 3. Lower the **thinking budget** and press **Run**: is the answer still right?
+# 2. Click a token in the conversation: it is marked in every plot, and described in words.
+# 3. Lower the **thinking budget** and press **Run**: a sentence that ends the thinking is inserted
+#    (the underlined tokens). Is the answer still right?
 # 4. Switch **think first** off and ask again.
+# 5. Pick the longest of the **examples**, and see where the model is unsure.
 
 # %%
 explorer = Explorer(lab)

@@ -1,11 +1,15 @@
 """From a recorded chat to what the explorer's panes show. Pure: nothing here draws."""
 
+import math
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from qwen3lab.analysis.routing import layer_weights
-from qwen3lab.figures.theme import PART_COLOURS
+from qwen3lab.figures.theme import PART_COLOURS, visible
 from qwen3lab.recording import Recording
-from qwen3lab.reply import ChatStep
+from qwen3lab.reply import Chat, ChatStep
 from qwen3lab.widgets.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Chip, Progress
@@ -63,6 +67,42 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
         high=float(table.max()),
         nothing="not chosen",
     )
+
+
+def token_notes(chat: Chat, state: ExplorerState) -> list[str]:
+    """What the run has to say about the picked token, a sentence each; none without a pick."""
+    recording, token = chat.recording, state.token
+    if recording is None or not 0 <= token < len(recording):
+        return []
+    notes = [f"Token {token} “{visible(recording.tokens[token])}”{_drawn(chat, token)}"]
+    pattern = recording.attention[state.layer, state.head][token]
+    looks = ", ".join(
+        f"{key} “{visible(recording.tokens[key])}” {weight:.2f}" for weight, key in _top(pattern)
+    )
+    notes.append(f"Head {state.head} of layer {state.layer} looks at {looks}")
+    if recording.routing.layers:
+        weights = layer_weights(recording, state.routing_layer)[token]
+        served = ", ".join(f"{expert} ({weight:.2f})" for weight, expert in _top(weights, 8))
+        notes.append(f"Experts in layer {state.routing_layer}: {served}")
+    return notes
+
+
+def _top(values: Float[Tensor, " n"], most: int = 3) -> list[tuple[float, int]]:
+    """The largest values above zero with their places, largest first."""
+    found = values.topk(min(most, len(values)))
+    pairs = zip(found.values.tolist(), found.indices.tolist(), strict=True)
+    return [(value, place) for value, place in pairs if value > 0]
+
+
+def _drawn(chat: Chat, token: int) -> str:
+    """How a token of the reply came about; nothing for one of the prompt."""
+    index = token - chat.spans["prompt"][1]
+    if not 0 <= index < len(chat.tokens):
+        return " of the prompt"
+    if chat.forced[index]:
+        return ", inserted by the early stop"
+    chance = math.exp(float(chat.logprobs[index]))
+    return f": probability {chance:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
 
 
 def chip(step: ChatStep, text: str) -> Chip:

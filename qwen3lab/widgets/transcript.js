@@ -30,6 +30,9 @@ function render({ model, el }) {
   track.setAttribute("role", "progressbar");
   track.setAttribute("aria-label", "thinking budget used");
   line.setAttribute("aria-live", "polite");
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "group");
+  scroll.setAttribute("aria-label", "Conversation. Left and right arrow keys pick a token.");
 
   let run = null;
   let drawn = 0;
@@ -83,14 +86,27 @@ function render({ model, el }) {
   function drawMark() {
     for (const old of root.querySelectorAll(".q3-picked")) old.classList.remove("q3-picked");
     const chip = root.querySelector(`.q3-chip[data-index="${model.get("marked")}"]`);
-    if (chip) chip.classList.add("q3-picked");
+    if (!chip) return;
+    chip.classList.add("q3-picked");
+    chip.scrollIntoView({ block: "nearest" });
+  }
+
+  function pick(index) {
+    if (index < 0 || index >= drawn) return;
+    model.set("selected", index);
+    model.save_changes();
   }
 
   scroll.addEventListener("click", (event) => {
     const chip = event.target.closest(".q3-chip");
-    if (!chip) return;
-    model.set("selected", Number(chip.dataset.index));
-    model.save_changes();
+    if (chip) pick(Number(chip.dataset.index));
+  });
+  scroll.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation(); // or the notebook takes the key
+    pick(model.get("marked") + step);
   });
   model.on("change:reply", drawReply);
   model.on("change:progress", drawProgress);

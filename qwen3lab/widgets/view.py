@@ -2,7 +2,6 @@
 
 import html
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as w
@@ -12,8 +11,9 @@ from qwen3lab import figures
 from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.config import Qwen3Config
 from qwen3lab.figures.theme import STOP_COLOUR, traces
+from qwen3lab.widgets.arrange import card, close_tree, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
-from qwen3lab.widgets.compute import attention_heatmap, progress, routing_heatmap
+from qwen3lab.widgets.compute import attention_heatmap, progress, routing_heatmap, token_notes
 from qwen3lab.widgets.controls import Controls, Pickers, Ties
 from qwen3lab.widgets.errors import shows_errors
 from qwen3lab.widgets.state import ExplorerState
@@ -42,6 +42,7 @@ class View:
         self.entropy: Any = _entropy_widget()
         # Unseen until there is a run. (A box, because FigureWidgets do not follow their classes.)
         self.entropy_box = w.VBox([self.entropy]).add_class("q3-plot").add_class("q3-unseen")
+        self.notes = w.HTML()
         self.alert = w.HTML(layout=w.Layout(display="none"))
         self.root = self._arrange(name)
         self._follow()
@@ -56,6 +57,7 @@ class View:
         watch(lambda _: self.pick_attention(), ["layer", "head"])
         watch(lambda _: self.pick_routing(), ["routing_layer"])
         watch(lambda _: self.draw_marks(), ["chat", "token"])
+        watch(lambda _: self.draw_notes(), ["chat", "token", "layer", "head", "routing_layer"])
         watch(lambda _: self.draw_error(), ["error"])
         watch(lambda _: self.draw_age(), ["status"])
         self.transcript.observe(lambda change: self.pick_chip(change["new"]), "selected")
@@ -135,6 +137,14 @@ class View:
         first = chat.spans["prompt"][1] if chat is not None else 0
         self.transcript.marked = token - first if token >= first else -1
 
+    @shows_errors
+    def draw_notes(self) -> None:
+        """Say in words what the plots show of the picked token."""
+        chat = self.state.current
+        notes = token_notes(chat, self.state) if chat is not None else []
+        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
+        self.notes.value = f'<div class="q3-notes">{lines}</div>' if notes else ""
+
     def draw_error(self) -> None:
         """Show the error, as text; hide the box where there is none."""
         message = html.escape(self.state.error)
@@ -161,59 +171,27 @@ class View:
         """Take every widget out of the page and out of memory."""
         for ties in (self.ties, self.controls.ties, self.pickers.ties):
             ties.cut()
-        _close_tree(self.root)
+        close_tree(self.root)
 
     def _arrange(self, name: str) -> w.VBox:
-        heading = (
-            f'<span class="q3-title">Qwen3 explorer</span>'
-            f'<span class="q3-subtitle">{html.escape(name)} · {_shape(self.config)}</span>'
+        layer = [self.pickers.routing_layer] if self.config.is_moe else []
+        about = "click a token: it is marked in every plot"
+        asked = card("Conversation", about, self.transcript, self.notes, grows=True)
+        sure = card("Uncertainty", "how open each token was", self.entropy_box)
+        pattern = card(
+            "Attention",
+            "each row: where a token looks",
+            self.attention,
+            pickers=[self.pickers.layer, self.pickers.head],
         )
-        pick_head = [self.pickers.layer, self.pickers.head]
-        pick_layer = [self.pickers.routing_layer] if self.config.is_moe else []
-        columns = w.GridBox(
-            [
-                w.VBox(
-                    [
-                        _card(
-                            "Conversation",
-                            "click a token: it is marked in every plot",
-                            [],
-                            self.transcript,
-                            grows=True,
-                        ),
-                        _card("Uncertainty", "how open each token was", [], self.entropy_box),
-                    ],
-                    layout=w.Layout(grid_gap="12px"),
-                ),
-                _card("Attention", "each row: where a token looks", pick_head, self.attention),
-            ],
-            layout=w.Layout(
-                grid_template_columns="repeat(auto-fit, minmax(min(440px, 100%), 1fr))",
-                grid_gap="12px",
-            ),
+        experts = "each column: the experts of a token"
+        return page(
+            heading(name, self.config),
+            self.controls.box(),
+            self.alert,
+            columns([asked, sure], pattern),
+            card("Expert routing", experts, self.routing, pickers=layer),
         )
-        routing = _card(
-            "Expert routing", "each column: the experts of a token", pick_layer, self.routing
-        )
-        root = w.VBox([w.HTML(heading), self.controls.box(), self.alert, columns, routing])
-        return root.add_class("q3-explorer")
-
-
-def _shape(config: Qwen3Config) -> str:
-    parts = [f"{config.n_layers} layers", f"{config.n_heads} heads"]
-    if config.is_moe:
-        parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
-    return " · ".join([*parts, f"{config.n_params / 1e6:,.1f} M parameters"])
-
-
-def _card(
-    title: str, hint: str, pickers: Sequence[w.Widget], body: w.Widget, *, grows: bool = False
-) -> w.VBox:
-    heading = f'<span class="q3-heading">{title}</span> <span class="q3-hint">{hint}</span>'
-    wrap = w.Layout(flex_flow="row wrap", align_items="center", justify_content="space-between")
-    head = w.Box([w.HTML(heading), w.Box(pickers)], layout=wrap)
-    card = w.VBox([head, body], layout=w.Layout(flex="1 1 auto" if grows else "0 0 auto"))
-    return card.add_class("q3-card")
 
 
 def _entropy_widget() -> go.FigureWidget:
@@ -233,9 +211,3 @@ def _token_line(token: int) -> list[dict[str, Any]]:
         {"type": "line", "xref": "x", "yref": "paper", "x0": token, "x1": token, "y0": 0, "y1": 1}
         | {"line": line}
     ]
-
-
-def _close_tree(widget: w.Widget) -> None:
-    for child in getattr(widget, "children", ()):
-        _close_tree(child)
-    widget.close()

@@ -123,6 +123,9 @@ def test_arrow_keys_move_the_cell_and_enter_picks_its_token_everywhere(book: Boo
     readout = book.card("Expert routing").locator(".q3-readout")
     expect(readout).to_have_text(re.compile(r"expert 1 → token \d+ “.+”: (weight|not chosen)"))
     expect(book.page.locator(".q3-chip.q3-picked")).to_have_count(1)
+    expect(book.page.locator(".q3-notes")).to_contain_text(
+        re.compile(r"Token \d+ “.+”: probability")
+    )
 
 
 def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(

@@ -1,13 +1,22 @@
 """From a recording to what the panes show."""
 
+import threading
+
 import pytest
 
 from qwen3lab.reply import ChatStep
-from qwen3lab.widgets.compute import attention_heatmap, chip, progress, routing_heatmap, token_spans
+from qwen3lab.widgets.compute import (
+    attention_heatmap,
+    chip,
+    progress,
+    routing_heatmap,
+    token_notes,
+    token_spans,
+)
 from qwen3lab.widgets.questions import ARITHMETIC, GENERAL, questions_for
 from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Chip, Transcript
-from tests.fake_lab import DENSE, MOE, record
+from tests.fake_lab import DENSE, MOE, FakeLab, record
 
 TOKENS = list("abcdefgh")
 
@@ -77,3 +86,26 @@ def test_examples_fit_the_model() -> None:
 
 def test_a_dense_recording_has_attention_to_show() -> None:
     assert attention_heatmap(record(DENSE, TOKENS, {}), 0, 0).values.shape == (8, 8)
+
+
+def test_a_picked_token_is_described_by_its_chance_its_head_and_its_experts() -> None:
+    chat = FakeLab().chat("Hi", on_step=lambda step: None, cancel=threading.Event())
+    recording = chat.recording
+    state = ExplorerState(token=9, layer=2, head=1, routing_layer=3)
+    drawn, looks, served = token_notes(chat, state)
+    # The third token of the reply: log-probability -0.5, entropy 0.5.
+    assert drawn == "Token 9 “·three”: probability 0.607, entropy 0.500 nats"
+    best = int(recording.attention[2, 1][9].argmax())
+    assert looks.startswith(f"Head 1 of layer 2 looks at {best} “")
+    experts, weights = recording.routing.experts[1, 9], recording.routing.weights[1, 9]
+    pairs = ", ".join(f"{e} ({w:.2f})" for e, w in zip(experts, weights, strict=True))
+    assert served == f"Experts in layer 3: {pairs}"
+
+
+def test_a_token_of_the_prompt_was_not_drawn_and_no_pick_has_no_notes() -> None:
+    chat = FakeLab(DENSE).chat("Hi", on_step=lambda step: None, cancel=threading.Event())
+    drawn, looks = token_notes(chat, ExplorerState(token=2))
+    assert drawn == "Token 2 “↵” of the prompt"
+    assert "layer 0" in looks
+    assert token_notes(chat, ExplorerState(token=-1)) == []
+    assert token_notes(chat, ExplorerState(token=99)) == []

@@ -248,10 +248,14 @@ def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None
     view = shown(explorer)
     view.transcript.selected = 2
     token = len(PROMPT) + 2
+    assert token == 9
     assert explorer.state.token == token
     assert view.attention.marked == [token, -1]
     assert view.routing.marked == [-1, token]
     assert [s.x0 for s in view.entropy.layout.shapes][-1] == token
+    assert "Token 9 “·three”" in view.notes.value
+    view.transcript.selected = 1
+    assert "&lt;b&gt;two&lt;/b&gt;" in view.notes.value
     view.routing.selected = [4, 3]
     assert explorer.state.token == 3
     assert view.transcript.marked == -1  # a token of the prompt
