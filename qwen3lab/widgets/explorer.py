@@ -78,6 +78,7 @@ class Explorer:
             routing_layer=layers[len(layers) // 2] if layers else 0,
         )
         self.worker: Worker[Chat] = Worker()
+        self.lock = threading.RLock()  # A run may end at the very moment that Stop is pressed.
         self.view: View | None = None
 
     def run(self) -> Chat:
@@ -103,9 +104,10 @@ class Explorer:
     @shows_errors
     def stop(self) -> None:
         """Stop the run after its next token; what was written stays."""
-        if self.worker.is_busy:
-            self.state.status = "stopping"
-            self.worker.stop()
+        with self.lock:
+            if self.state.status == "running":
+                self.state.status = "stopping"
+                self.worker.stop()
 
     def close(self) -> None:
         """Stop, and take the explorer out of the page."""
@@ -131,15 +133,16 @@ class Explorer:
         state = self.state
         if not state.question.strip():
             raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
-        self.worker.stop()
-        state.error = ""
-        state.token = -1
-        state.run += 1
-        state.asked, state.asked_thinking = state.question, state.thinking
-        state.asked_budget = state.budget
-        state.chips = ()
-        state.status = "running"
-        self.worker.start(self._job())
+        with self.lock:
+            self.worker.stop()
+            state.error = ""
+            state.token = -1
+            state.run += 1
+            state.asked, state.asked_thinking = state.question, state.thinking
+            state.asked_budget = state.budget
+            state.chips = ()
+            state.status = "running"
+            self.worker.start(self._job())
 
     def _job(self) -> Callable[[threading.Event], Chat]:
         run, question, options = self.state.run, self.state.question, self._options()
@@ -185,15 +188,17 @@ class Explorer:
             self._stream(run, chips)
 
     def _stream(self, run: int, chips: list[Chip]) -> None:
-        if run == self.state.run:
-            self.state.chips = tuple(chips)
+        with self.lock:
+            if run == self.state.run:
+                self.state.chips = tuple(chips)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
         """Show what a run gave; nothing of it if another has been started since."""
-        if run != self.state.run:
-            return
-        if chat is not None:
-            self.state.chat_run = run
-            self.state.chat = chat
-        self.state.error = error or self.state.error
-        self.state.status = "idle"
+        with self.lock:
+            if run != self.state.run:
+                return
+            if chat is not None:
+                self.state.chat_run = run
+                self.state.chat = chat
+            self.state.error = error or self.state.error
+            self.state.status = "idle"

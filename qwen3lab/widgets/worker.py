@@ -17,11 +17,6 @@ class Worker(Generic[Result]):
         self.cancel = threading.Event()
         self.future: Future[Result] | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a job runs."""
-        return self.future is not None and not self.future.done()
-
     def start(self, job: Callable[[threading.Event], Result]) -> None:
         """Run the job; the one before it is cancelled first, and ends first."""
         self.cancel.set()
@@ -44,11 +39,6 @@ class Worker(Generic[Result]):
         except KeyboardInterrupt:
             self.stop()
             return self.future.result()
-
-    def close(self) -> None:
-        """Stop the job and take no more."""
-        self.stop()
-        self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Throttle:

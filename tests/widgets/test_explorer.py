@@ -113,6 +113,13 @@ def test_stop_keeps_what_was_written() -> None:
     assert view.controls.stop.disabled and not view.controls.run.disabled
 
 
+def test_stop_pressed_as_the_run_ends_changes_nothing(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.stop()
+    assert explorer.state.status == "idle"
+    assert not view.controls.run.disabled
+
+
 def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
     lab = FakeLab(pause_at=0)
     explorer = Explorer(lab, question="Hi")
