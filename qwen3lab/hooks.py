@@ -109,7 +109,7 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
         "blocks.{l}.mlp.hook_expert_weights",
         "batch pos k",
         "weights as applied, after top-k and renormalisation "
-        "(TransformerLens gives the softmax over all experts under this name)",
+        "(TransformerLens 4 has them at their experts' places, and 0 at all others)",
         "moe",
     ),
     HookPoint(
