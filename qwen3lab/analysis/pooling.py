@@ -25,13 +25,19 @@ class Pooled:
         return self.row_step == 1 and self.column_step == 1
 
 
+def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:
+    """Rows and columns of a block, so that at most `max_side` blocks stand on each side."""
+    n_rows, n_columns = values.shape
+    return max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
+
+
 def max_pool(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> Pooled:
     """The map itself where it has at most `max_side` rows and columns, else its block maxima.
 
     NaN marks a cell without a value: a block is NaN only if all of it is.
     """
     n_rows, n_columns = values.shape
-    row_step, column_step = max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
+    row_step, column_step = steps(values, max_side=max_side)
     if row_step == column_step == 1:
         return Pooled(values, 1, 1)
     rows, columns = ceil(n_rows / row_step), ceil(n_columns / column_step)

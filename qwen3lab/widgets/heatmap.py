@@ -1,6 +1,7 @@
 """What a map on a canvas shows, as plain data; and its values packed into bytes."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
 from torch import Tensor
 
-from qwen3lab.analysis.pooling import max_pool
+from qwen3lab.analysis.pooling import max_pool, steps
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 
 LEVELS = 255
@@ -101,16 +102,18 @@ def block_value(heatmap: Heatmap, row: int, column: int) -> str:
     Raises:
         ValueError: the cell is outside the map.
     """
-    pooled = max_pool(heatmap.values)
-    rows, columns = pooled.values.shape
-    if not (0 <= row < rows and 0 <= column < columns):
+    row_step, column_step = steps(heatmap.values)
+    block = heatmap.values[row * row_step :, column * column_step :][:row_step, :column_step]
+    if row < 0 or column < 0 or block.numel() == 0:
+        n_rows, n_columns = heatmap.values.shape
         raise ValueError(
-            f"cell ({row}, {column}) does not exist: the map has {rows} rows and {columns} columns"
+            f"cell ({row}, {column}) does not exist: the map has {ceil(n_rows / row_step)} rows "
+            f"and {ceil(n_columns / column_step)} columns"
         )
-    value = float(pooled.values[row, column])
-    if value != value:
+    if block.isnan().all():
         return heatmap.nothing
-    note = "" if pooled.is_exact else f" (largest of {pooled.row_step} × {pooled.column_step})"
+    value = float(block[~block.isnan()].max())
+    note = "" if block.numel() == 1 else f" (largest of {len(block)} × {block.shape[1]})"
     return f"{heatmap.value_title} {value:.4f}{note}"
 
 

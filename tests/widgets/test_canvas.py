@@ -1,5 +1,6 @@
 """What a canvas is sent: quantised cells, labels and spans; exact values on demand."""
 
+import pytest
 import torch
 
 from qwen3lab.widgets.canvas import Canvas
@@ -74,6 +75,8 @@ def test_a_map_beyond_a_million_cells_is_sent_in_blocks() -> None:
     assert sent["rows"]["step"] == 3
     assert len(sent["rows"]["labels"]) == 683
     assert block_value(big, 682, 2) == "weight 0.2500 (largest of 3 × 1)"
+    with pytest.raises(ValueError, match="the map has 683 rows and 3 columns"):
+        block_value(big, 683, 0)
 
 
 def test_the_browser_is_answered_with_the_exact_value_of_the_cell_it_asks_for(monkeypatch) -> None:
