@@ -13,7 +13,7 @@ __all__ = ["FAMILIES", "Piece", "Problem", "TokenLabel", "label_tokens", "proble
 
 
 def problems(
-    family: str, *, n: int, steps: int, seed: int = 0, split: Split = "held-out"
+    family: str, *, n: int, steps: int, seed: int = 0, split: str = "held-out"
 ) -> list[Problem]:
     """Problems of a task family, with answers, thinking and labels; the same seed, the same ones.
 
@@ -29,10 +29,11 @@ def problems(
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")
-    if split not in ("train", "held-out"):
-        raise ValueError(f"there is no split {split!r}: choose 'held-out' or 'train'")
+    splits: dict[str, Split] = {"held-out": "held-out", "train": "train"}
+    if split not in splits:
+        raise ValueError(f"there is no split {split!r}: choose from {', '.join(splits)}")
     rng = random.Random(seed)
-    return [FAMILIES[family](rng, steps, split) for _ in range(n)]
+    return [FAMILIES[family](rng, steps, splits[split]) for _ in range(n)]
 
 
 def train(

@@ -177,15 +177,15 @@ class Trainer:
         losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
         for number, kind in enumerate(self.packer.kinds):
             chosen = (batch.kinds[:, 1:] == number) & (batch.weights[:, 1:] == 1)
-            found = sums.setdefault(kind, [0.0, 0])
+            found = sums.setdefault(kind, [0.0, 0.0])
             found[0] += float(losses.detach()[chosen].sum())
-            found[1] += int(chosen.sum())
+            found[1] += float(chosen.sum())
         loss = (losses * weights).sum() / weights.sum()
         balances = [balance_loss(logits, experts) for logits, experts in routed.layers()]
         if balances:
             balance = torch.stack(balances).mean()
-            sums.setdefault("balance", [0.0, 0])[0] += float(balance.detach())
-            sums["balance"][1] += 1
+            sums.setdefault("balance", [0.0, 0.0])[0] += float(balance.detach())
+            sums["balance"][1] += 1.0
             loss = loss + self.recipe.balance * balance
         return loss
 
