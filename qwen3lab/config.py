@@ -275,8 +275,8 @@ def _read_rope(fields: Mapping[str, Any]) -> Rope:
         theta=theta,
         factor=float(factor),
         original_n_ctx=before,
-        beta_fast=number(scaling, "beta_fast", default=32),
-        beta_slow=number(scaling, "beta_slow", default=1),
+        beta_fast=number(scaling, "beta_fast", default=32.0),
+        beta_slow=number(scaling, "beta_slow", default=1.0),
         attention_factor=None if scale is None else number(scaling, "attention_factor"),
     )
 
