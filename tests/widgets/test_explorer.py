@@ -291,17 +291,21 @@ def test_a_new_explorer_of_the_same_model_closes_the_old_one(explorer: Explorer)
 
 
 def test_a_run_started_over_drops_the_one_before() -> None:
-    lab = FakeLab(pause_at=1)
+    lab = FakeLab(pause_at=3)
     explorer = Explorer(lab, question="first")
     explorer.start()
     assert lab.paused.wait(timeout=20)
     explorer.state.question = "second"
     explorer.start()
+    chats, lengths = [], []
+    explorer.state.observe(lambda change: chats.append(change["new"]), "chat")
+    explorer.state.observe(lambda change: lengths.append(len(change["new"])), "chips")
     lab.go_on.set()
-    chat = explorer.wait()
-    assert chat.stop == "natural"
+    assert explorer.wait().stop == "natural"
     assert explorer.state.asked == "second"
-    assert explorer.state.chat is chat
+    assert [chat.stop for chat in chats] == ["natural"]
+    # The three tokens of the first run would have come before the first of the second.
+    assert lengths[0] == 1 and lengths[-1] == 8
 
 
 def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(monkeypatch) -> None:
