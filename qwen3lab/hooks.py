@@ -165,12 +165,28 @@ def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]
 
 
 def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> str:
-    layer = re.match(r"blocks\.(\d+)\.", name)
-    if layer and int(layer[1]) >= config.n_layers:
+    parts = re.match(r"blocks\.(\d+)\.(.*)", name)
+    if parts and int(parts[1]) >= config.n_layers:
         return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"
+    if parts and (other := _where_it_is(parts[2], config)):
+        kind = "has experts" if int(parts[1]) in config.moe_layers else "is dense"
+        return f"{name!r} does not exist: layer {parts[1]} {kind}, and {other}"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"the nearest are {', '.join(near)}" if near else "see qwen3lab.hooks.HOOK_POINTS"
     return f"no hook of this model matches {name!r}: {hint}"
+
+
+def _where_it_is(inner: str, config: Qwen3Config) -> str:
+    """Which layers have a hook that only dense ones, or only those with experts, have."""
+    kinds = {point.pattern: point.where for point in HOOK_POINTS}
+    kind = kinds.get(f"blocks.{{l}}.{inner}")
+    if kind not in ("dense", "moe"):
+        return ""
+    layers = [i for i in range(config.n_layers) if (i in config.moe_layers) == (kind == "moe")]
+    if not layers:
+        return f"no layer of this model {'has experts' if kind == 'moe' else 'is dense'}"
+    are = "have experts" if kind == "moe" else "are dense"
+    return f"only layers {', '.join(map(str, layers))} {are}"
 
 
 class NoTap:
@@ -229,7 +245,7 @@ class Edits:
         return name in self.edits
 
 
-def _checked(new: Tensor | None, old: Tensor, name: str) -> Tensor:
+def _checked(new: object, old: Tensor, name: str) -> Tensor:
     if new is None:
         return old
     if not isinstance(new, Tensor):
