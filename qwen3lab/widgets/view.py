@@ -2,6 +2,7 @@
 
 import html
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as w
@@ -63,6 +64,8 @@ class View:
         self.transcript.observe(lambda change: self.pick_chip(change["new"]), "selected")
         self.attention.observe(lambda change: self.pick_token(change["new"][0]), "selected")
         self.routing.observe(lambda change: self.pick_token(change["new"][1]), "selected")
+        for trace in traces(self.entropy):
+            trace.on_click(lambda _, points, __: self.pick_point(points.xs))
 
     @shows_errors
     def draw_reply(self) -> None:
@@ -166,6 +169,11 @@ class View:
         """Pick a token of the conversation."""
         if token >= 0 and self.state.current is not None:
             self.state.token = token
+
+    def pick_point(self, positions: Sequence[float]) -> None:
+        """Pick the token of a clicked point of the entropy plot."""
+        if positions:
+            self.pick_token(round(positions[0]))
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""

@@ -268,6 +268,10 @@ def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None
     assert view.transcript.marked == -1  # a token of the prompt
     view.attention.selected = [8, 1]
     assert explorer.state.token == 8
+    view.pick_point([10.0])
+    assert explorer.state.token == 10
+    view.pick_point([])
+    assert explorer.state.token == 10
 
 
 def test_showing_an_explorer_again_closes_its_predecessor(explorer: Explorer) -> None:
