@@ -24,6 +24,7 @@ DENSE = "This model is dense: it has no experts, so there is no routing to show.
 FOLLOWED = ("x", "y", "customdata", "mode", "showlegend")
 """What changes in the entropy plot's traces from run to run."""
 
+NO_PICK = "Click a token in the conversation or in a plot: what the run says of it stands here."
 WAITING = "The plot appears when the first run has ended."
 
 
@@ -47,7 +48,8 @@ class View:
         self.alert = w.HTML(layout=w.Layout(display="none"))
         self.root = self._arrange(name)
         self._follow()
-        for draw in (self.draw_reply, self.draw_maps, self.draw_entropy, self.draw_error):
+        draws = (self.draw_reply, self.draw_maps, self.draw_entropy, self.draw_notes)
+        for draw in (*draws, self.draw_marks, self.draw_error):
             draw()
 
     def _follow(self) -> None:
@@ -145,8 +147,8 @@ class View:
         """Say in words what the plots show of the picked token."""
         chat = self.state.current
         notes = token_notes(chat, self.state) if chat is not None else []
-        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
-        self.notes.value = f'<div class="q3-notes">{lines}</div>' if notes else ""
+        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes or [NO_PICK])
+        self.notes.value = f'<div class="q3-notes">{lines}</div>'
 
     def draw_error(self) -> None:
         """Show the error, as text; hide the box where there is none."""
@@ -184,12 +186,13 @@ class View:
     def _arrange(self, name: str) -> w.VBox:
         layer = [self.pickers.routing_layer] if self.config.is_moe else []
         about = "click a token: it is marked in every plot"
-        asked = card("Conversation", about, self.transcript, self.notes, grows=True)
+        asked = card("Conversation", about, self.transcript, grows=True)
         sure = card("Uncertainty", "how open each token was", self.entropy_box)
         pattern = card(
             "Attention",
             "each row: where a token looks",
             self.attention,
+            self.notes,
             pickers=[self.pickers.layer, self.pickers.head],
         )
         experts = "each column: the experts of a token"
