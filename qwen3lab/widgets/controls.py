@@ -140,9 +140,10 @@ class Controls:
         self.question.on_msg(lambda _, message, __: _is_enter(message) and run())
 
     def take_example(self, text: str) -> None:
-        """Put a chosen example into the question box."""
+        """Put a chosen example into the question box; it can then be chosen again."""
         if text:
             self.state.question = text
+            self.example.value = ""
 
     def enable(self) -> None:
         """Grey out what has no effect now."""
