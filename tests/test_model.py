@@ -123,6 +123,31 @@ def test_half_precision_chooses_other_experts_only_where_they_are_all_but_tied(d
         assert (best - got).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
 
 
+def test_a_norm_in_half_precision_rounds_before_the_weight_as_the_reference_does():
+    hf = hf_random("dense", dtype=torch.bfloat16)
+    x = torch.randn(500, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        ours, theirs = from_transformers(hf).ln_final(x), hf.model.norm(x)
+        late = (hf.model.norm.weight.float() * F.rms_norm(x.float(), (48,), eps=1e-6)).bfloat16()
+    # A quotient and a product with an inverse root round apart once in thousands.
+    assert (ours == theirs).float().mean() > 0.999
+    assert (ours == late).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("name", ["experts", "experts, weights not renormalised"])
+def test_in_half_precision_the_router_weighs_bit_for_bit_as_the_reference_does(name):
+    hf = hf_random(name, dtype=torch.bfloat16)
+    x = torch.randn(1, 200, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    names = [f"blocks.0.mlp.hook_{n}" for n in ("router_logits", "expert_weights")]
+    keep = Keep([*names, "blocks.0.mlp.hook_expert_indices"])
+    with torch.no_grad():
+        from_transformers(hf).blocks[0].mlp(x, keep)
+        logits, weights, experts = hf.model.layers[0].mlp.gate(x)
+    assert torch.equal(keep.kept[names[0]][0], logits)
+    assert torch.equal(keep.kept[names[1]][0], weights)
+    assert torch.equal(keep.kept["blocks.0.mlp.hook_expert_indices"][0], experts)
+
+
 def test_the_explicit_attention_path_gives_what_the_fused_one_gives(model):
     ids = tokens()
     with torch.no_grad():
