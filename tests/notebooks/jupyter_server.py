@@ -1,20 +1,16 @@
 """A JupyterLab of its own for one test: own home, own settings, the package's defaults."""
 
 import contextlib
-import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import qwen3lab
-
-SETTINGS = Path(qwen3lab.__file__).parent / "jupyter"
+from qwen3lab.jupyter.launch import command, environment
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,12 @@ def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
 
 
 def _command(folder: Path, port: int, token: str, home: Path) -> list[str]:
+    """What `qwen3lab lab` runs, kept apart from the person's own JupyterLab."""
     return [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
+        *command(folder, browser=False, port=port),
         "--ip=127.0.0.1",
-        f"--port={port}",
         "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}",
         f"--LabApp.user_settings_dir={home / 'settings'}",
         f"--LabApp.workspaces_dir={home / 'workspaces'}",
         "--LabApp.expose_app_in_browser=True",
@@ -73,8 +64,7 @@ def _command(folder: Path, port: int, token: str, home: Path) -> list[str]:
 def _environment(home: Path) -> dict[str, str]:
     folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     own = {f"JUPYTER_{name}": str(home / folder) for name, folder in folders.items()}
-    offline = {"HF_HUB_OFFLINE": "1", "HOME": str(home), "JUPYTER_CONFIG_PATH": str(SETTINGS)}
-    return os.environ | own | offline
+    return environment() | own | {"HF_HUB_OFFLINE": "1", "HOME": str(home)}
 
 
 def _wait_for(server: Server, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
