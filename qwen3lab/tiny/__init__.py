@@ -58,7 +58,7 @@ def train(
         progress: show progress bars.
 
     Returns:
-        The folder of the finished model, `model/` in the run's folder.
+        The folder of the finished model, in the run's folder.
 
     Raises:
         ValueError: an unknown name, or a folder that holds another run.

@@ -58,14 +58,15 @@ Load of the experts over uniform load, least and most used, by layer: {loads}.
 
 def write_card(folder: Path, evaluation: Evaluation) -> None:
     """Write README.md and card.json into the model's folder."""
-    config = Qwen3Config.from_file(folder)
     numbers = evaluation.to_dict() | {"training": _training(folder)}
     text = json.dumps(numbers, indent=2)
     (folder / "card.json").write_text(f"{text}\n", encoding="utf-8")
-    (folder / "README.md").write_text(_filled(config, evaluation, folder), encoding="utf-8")
+    (folder / "README.md").write_text(card_text(evaluation, folder), encoding="utf-8")
 
 
-def _filled(config: Qwen3Config, found: Evaluation, folder: Path) -> str:
+def card_text(found: Evaluation, folder: Path) -> str:
+    """The card of the model in a folder, as Markdown."""
+    config = Qwen3Config.from_file(folder)
     pairs = zip(found.thinking.items(), found.at_once.values(), strict=True)
     budgets = [f"| {budget} | {share} |" for budget, share in found.by_budget.items()]
     loads = zip(found.least_load, found.most_load, strict=True)

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3lab.chat import open_tokenizer
-from qwen3lab.checkpoint import save_checkpoint
+from qwen3lab.checkpoint import find_folder, save_checkpoint
 from qwen3lab.lab import load
 from qwen3lab.tiny.card import write_card
-from qwen3lab.tiny.evaluate import evaluate
+from qwen3lab.tiny.evaluate import Evaluation, evaluate
 from qwen3lab.tiny.recipes import RECIPES
 from qwen3lab.tiny.tokenizer import EARLY_STOP, write_tokenizer
 from qwen3lab.tiny.trainer import Trainer
@@ -26,24 +26,35 @@ def train_model(
     write_tokenizer(folder)
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
     trainer.run(minutes=minutes, progress=progress)
-    model = folder / "model"
+    model = folder / name
     save_checkpoint(trainer.model, model, dtype=SHIPPED_DTYPE)
     write_tokenizer(model)
     shutil.copy(folder / "training-log.jsonl", model)
-    measure(model, name=name, progress=progress)
+    measure(model, write=True, progress=progress)
     return model
 
 
 def measure(
-    folder: Path,
+    name: str | Path,
     *,
-    name: str,
     n: int = 100,
     n_mixed: int = 500,
     seed: int = 1,
+    write: bool = False,
     progress: bool = True,
-) -> None:
-    """Measure a model's folder and write the card into it."""
+) -> tuple[Evaluation, Path]:
+    """Measure an embedded model or a folder of one; `write` puts the card into its folder.
+
+    Returns:
+        What was measured, and the model's folder.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    folder = find_folder(name)
     lab = load(folder, device="cpu")
-    lab.name = name
-    write_card(folder, evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress))
+    lab.name = folder.name if folder.name in RECIPES else str(name)
+    found = evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress)
+    if write:
+        write_card(folder, found)
+    return found, folder
