@@ -1,0 +1,239 @@
+"""The command line: arguments in, text or JSON out. What it does lives elsewhere.
+
+Exit codes: 0 done, 1 could not be done (one sentence on stderr says why), 2 wrong usage,
+130 interrupted.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Explore and interpret the Qwen3 family.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Seed = Annotated[int | None, typer.Option(help="Repeats the draw.")]
+Model = Annotated[str, typer.Argument(help="An embedded model, a folder, or a hub id.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; the best there is.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path | None, typer.Argument(help="Of notebooks; ours if left out.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[int | None, typer.Option(help="Of the server; JupyterLab chooses.")] = None,
+) -> None:
+    """Open JupyterLab on the notebooks.
+
+    From an installed package, the notebooks are first copied to ./qwen3lab-notebooks; files
+    that are there already stay as they are.
+    """
+    from qwen3lab.jupyter.launch import launch
+
+    raise typer.Exit(launch(folder, browser=browser, port=port))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the published family and the embedded models, with what each needs."""
+    from qwen3lab import models as table
+
+    found = table()
+    print(json.dumps(found.to_dicts(), indent=2) if as_json else found)
+
+
+@app.command()
+def record(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="Text to run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (safetensors).")],
+    capture: Annotated[
+        list[str] | None, typer.Option(help='More hooks: names, globs, or "all"; repeatable.')
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Render it as a question.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Run a prompt once and save its recording.
+
+    Example: qwen3lab record tiny-moe "3 + 4 = ?" -o run.safetensors
+    """
+    recording = _opened(model, device, dtype).record(
+        [{"role": "user", "content": prompt}] if chat else prompt, capture=capture or ()
+    )
+    recording.save(out)
+    about = {"file": str(out), "tokens": recording.tokens, "capture": list(recording.capture)}
+    print(json.dumps(about, indent=2) if as_json else f"{recording!r}, saved as {out}")
+
+
+@app.command()
+def chat(
+    model: Model,
+    question: Annotated[str | None, typer.Argument(help="Asks for questions if left out.")] = None,
+    thinking: Annotated[bool, typer.Option(help="Think before answering.")] = True,
+    budget: Annotated[int | None, typer.Option(help="Thinking tokens at most.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens at most.")] = 1024,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a question, and watch the model think and answer.
+
+    Example: qwen3lab chat tiny-moe "Start at 3, add 4, times 7. Last digit?" --budget 12
+    """
+    from qwen3lab import Sampling
+
+    held = _opened(model, device, dtype)
+    sampling = None if temperature is None else Sampling(temperature=temperature)
+    options: dict[str, Any] = {
+        "thinking": thinking,
+        "budget": budget,
+        "max_new_tokens": max_new_tokens,
+        "sampling": sampling,
+        "seed": seed,
+    }
+    if question is not None:
+        _reply(held, [{"role": "user", "content": question}], options, as_json)
+        return
+    talk: list[dict[str, str]] = []
+    while asked := _ask():
+        talk.append({"role": "user", "content": asked})
+        talk.append({"role": "assistant", "content": _reply(held, talk, options, as_json)})
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="An embedded model, such as tiny-moe.")],
+    seed: Annotated[int, typer.Option(help="Of weights and documents.")] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME-seedN if left out.")] = None,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+) -> None:
+    """Train an embedded model from scratch; started again, it goes on where it stood."""
+    from qwen3lab import tiny
+
+    model = tiny.train(name, seed=seed, minutes=minutes, out=out, device=device)
+    print(f"{name} is trained and measured: see {model / 'README.md'}")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="An embedded model, or the folder of one.")],
+    n: Annotated[int, typer.Option(help="Problems for each number of steps.")] = 100,
+    mixed: Annotated[int, typer.Option(help="Problems for the budgets.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the problems.")] = 1,
+    write: Annotated[bool, typer.Option("--write", help="Write the model's card.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an embedded model on held-out problems."""
+    from qwen3lab.tiny.card import card_text
+    from qwen3lab.tiny.training import measure
+
+    found, folder = measure(name, n=n, n_mixed=mixed, seed=seed, write=write, progress=not as_json)
+    print(json.dumps(found.to_dict(), indent=2) if as_json else card_text(found, folder))
+
+
+@app.command()
+def bench(
+    model: Annotated[str | None, typer.Option(help="A model instead of a shape.")] = None,
+    shape: Annotated[str, typer.Option(help="Of random weights, such as qwen3-0.6b.")] = (
+        "qwen3-0.6b"
+    ),
+    layers: Annotated[int | None, typer.Option(help="Keep so many of the shape's layers.")] = 4,
+    tokens: Annotated[str, typer.Option(help="Lengths of prompts, with commas.")] = "512",
+    decode: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Runs of each case.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Of the CPU.")] = None,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Time forward, recording and decoding side by side with transformers on the same weights."""
+    from qwen3lab import bench as benchmark
+
+    plan = benchmark.Plan(
+        model=model,
+        shape=shape,
+        layers=layers,
+        tokens=tuple(_lengths(tokens)),
+        decode=decode,
+        repeats=repeats,
+        threads=threads,
+        device=device,
+        dtype=dtype,
+    )
+    result = benchmark.run(plan, progress=not as_json)
+    print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one sentence, not a traceback."""
+    try:
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        print(f"qwen3lab: {_plain(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _opened(model: str, device: str | None, dtype: str | None):
+    import qwen3lab
+
+    return qwen3lab.load(model, device=device, dtype=dtype)
+
+
+def _lengths(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(f"--tokens is {text!r}: expected lengths such as 512,1024")
+    return [int(part) for part in parts]
+
+
+def _ask() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _reply(held: Any, talk: list[dict[str, str]], options: dict[str, Any], as_json: bool) -> str:
+    """Stream a reply, thinking dimmed where the terminal can; returns the answer."""
+    dims = sys.stdout.isatty() and not as_json
+    state = {"dim": False}
+
+    def show(step: Any) -> None:
+        if dims and (step.part == "thinking") != state["dim"]:
+            state["dim"] = step.part == "thinking"
+            print("\x1b[2m" if state["dim"] else "\x1b[0m", end="")
+        print(_plain(step.text), end="", flush=True)
+
+    reply = held.chat(talk, on_step=None if as_json else show, **options)
+    if as_json:
+        names = ("thinking", "answer", "stop", "thinking_tokens", "answer_tokens")
+        print(json.dumps({name: getattr(reply, name) for name in names}, ensure_ascii=False))
+        return reply.answer
+    print("\x1b[0m" if dims else "")
+    counts = f"{reply.thinking_tokens} thinking and {reply.answer_tokens} answer tokens"
+    print(f"[{counts}; stop: {reply.stop}]", file=sys.stderr)
+    if reply.stop == "interrupted":
+        raise KeyboardInterrupt
+    return reply.answer
+
+
+def _plain(text: str) -> str:
+    """Text of a model or a file without control characters, which a terminal would obey."""
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())
