@@ -1,6 +1,7 @@
 """What people type, as the token ids that a model is given."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from jaxtyping import Int
@@ -38,7 +39,7 @@ def _encoded(tokenizer: Any, prompt: Prompt, thinking: bool | None) -> list[int]
     messages = [part for part in prompt if isinstance(part, Mapping)]
     if messages and len(messages) == len(prompt):
         return render_ids(tokenizer, messages, thinking=thinking_mode(messages, thinking))
-    ids = [part for part in prompt if isinstance(part, int)]
+    ids = [int(part) for part in prompt if isinstance(part, Integral)]
     if len(ids) != len(prompt):
         raise ValueError("the prompt mixes kinds: give text, chat messages, or token ids")
     return ids

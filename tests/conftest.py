@@ -4,18 +4,26 @@ from pathlib import Path
 import pytest
 
 from qwen3lab.chat import open_tokenizer
+from qwen3lab.tiny.tokenizer import write_tokenizer
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
+NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Where all tests are required, one that is left out has failed, GPU tests aside."""
+    """Where all tests are required, one left out has failed, if software could have run it."""
     report = yield
-    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
-        if not item.get_closest_marker("gpu"):
-            report.outcome = "failed"
+    excused = any(item.get_closest_marker(name) for name in NEEDS_MORE_THAN_SOFTWARE)
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and not excused:
+        report.outcome = "failed"
     return report
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "published_tokenizer" in item.fixturenames:
+            item.add_marker("published")
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +33,12 @@ def published_tokenizer():
     folder = Path(os.environ.get("QWEN3LAB_TOKENIZER", beside))
     if not (folder / "tokenizer.json").exists():
         pytest.skip("the published Qwen3 tokenizer is absent: set QWEN3LAB_TOKENIZER to its folder")
+    return open_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory):
+    """The embedded models' tokenizer, made anew."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
     return open_tokenizer(folder)
