@@ -1,8 +1,7 @@
 """What people type, as the token ids that a model is given."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
-from typing import Any
+from typing import Any, SupportsIndex
 
 from jaxtyping import Int
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from qwen3lab.chat import Message, render_ids, thinking_mode
 from qwen3lab.config import Qwen3Config
 
-Prompt = str | Sequence[Message] | Sequence[int] | Int[Tensor, " token"]
+Prompt = str | Sequence[Message] | Sequence[SupportsIndex] | Int[Tensor, " token"]
 """Text as it is, chat messages (rendered with the chat template), or token ids."""
 
 
@@ -39,7 +38,7 @@ def _encoded(tokenizer: Any, prompt: Prompt, thinking: bool | None) -> list[int]
     messages = [part for part in prompt if isinstance(part, Mapping)]
     if messages and len(messages) == len(prompt):
         return render_ids(tokenizer, messages, thinking=thinking_mode(messages, thinking))
-    ids = [int(part) for part in prompt if isinstance(part, Integral)]
+    ids = [int(part) for part in prompt if isinstance(part, SupportsIndex)]
     if len(ids) != len(prompt):
         raise ValueError("the prompt mixes kinds: give text, chat messages, or token ids")
     return ids
