@@ -1,0 +1,112 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from qwen3lab.weights import CheckpointError, InMemory, Weights
+
+A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
+
+
+def sharded(folder, weight_map, shards):
+    for file, tensors in shards.items():
+        save_file(tensors, folder / file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_single_file_gives_its_tensors(tmp_path):
+    save_file({"a": A, "b": B}, tmp_path / "model.safetensors")
+    weights = Weights(tmp_path)
+    assert weights.names() == {"a", "b"}
+    assert weights.shape("a") == (2, 3)
+    assert weights.tensor("a").equal(A)
+
+
+def test_shards_are_read_where_the_index_says(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "two.safetensors"},
+        {"one.safetensors": {"a": A}, "two.safetensors": {"b": B}},
+    )
+    weights = Weights(tmp_path)
+    assert weights.tensor("a").equal(A)
+    assert weights.tensor("b").equal(B)
+
+
+@pytest.mark.parametrize(
+    "file", ["../one.safetensors", "/etc/one.safetensors", "sub/one.safetensors", "..", "a\\b"]
+)
+def test_an_index_that_leads_elsewhere_is_not_followed(tmp_path, file):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file({"a": A}, tmp_path / "one.safetensors")
+    sharded(folder, {"a": file}, {})
+    with pytest.raises(CheckpointError, match=r"puts a into .* outside of the model's folder"):
+        Weights(folder)
+
+
+def test_an_index_that_names_a_pickle_is_refused(tmp_path):
+    sharded(tmp_path, {"a": "model.bin"}, {})
+    with pytest.raises(CheckpointError, match=r"puts a into 'model.bin': expected a safetensors"):
+        Weights(tmp_path)
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path):
+    sharded(tmp_path, {"a": "one.safetensors"}, {})
+    with pytest.raises(CheckpointError, match=r"one.safetensors is missing"):
+        Weights(tmp_path)
+
+
+def test_a_shard_that_lacks_a_tensor_is_named(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "one.safetensors"},
+        {"one.safetensors": {"a": A}},
+    )
+    with pytest.raises(CheckpointError, match=r"puts b into one.safetensors, which lacks it"):
+        Weights(tmp_path)
+
+
+def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path):
+    sharded(tmp_path, {"a": "one.safetensors"}, {"one.safetensors": {"a": A, "b": B}})
+    with pytest.raises(CheckpointError, match=r"one.safetensors holds b, which"):
+        Weights(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', "{"])
+def test_a_damaged_index_is_refused(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is not a valid index"):
+        Weights(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, -8])
+def test_a_file_that_is_cut_short_is_named(tmp_path, keep):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A, "b": B}, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: keep if keep >= 0 else len(whole) + keep])
+    with pytest.raises(CheckpointError, match=r"model.safetensors is cut short or damaged"):
+        Weights(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
+def test_a_pickle_is_never_opened(tmp_path, name):
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    with pytest.raises(CheckpointError, match=f"{name}, a pickle file"):
+        Weights(tmp_path)
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors"):
+        Weights(tmp_path)
+
+
+def test_tensors_of_a_model_in_memory_are_copies():
+    held = {"a": A.clone()}
+    taken = InMemory(held).tensor("a")
+    taken += 1
+    assert held["a"].equal(A)
