@@ -21,7 +21,11 @@ TALKS = [
     ASKED,
     [{"role": "system", "content": "Be brief."}, *ASKED],
     [*ASKED, {"role": "assistant", "content": "<think>\n3*8\n</think>\n\n24"}, *ASKED],
-    [*ASKED, {"role": "assistant", "content": "24"}, {"role": "user", "content": "Sure? /no_think"}],
+    [
+        *ASKED,
+        {"role": "assistant", "content": "24"},
+        {"role": "user", "content": "Sure? /no_think"},
+    ],
 ]
 
 

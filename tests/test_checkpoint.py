@@ -79,7 +79,9 @@ def test_fused_experts_load_as_well_as_single_ones(saved, tmp_path):
     assert any("experts.gate_up_proj" in name for name in fused)
     save_file(fused, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((saved["experts"] / "config.json").read_bytes())
-    assert any("experts.0.gate_proj" in n for n in load_file(saved["experts"] / "model.safetensors"))
+    assert any(
+        "experts.0.gate_proj" in n for n in load_file(saved["experts"] / "model.safetensors")
+    )
     assert gap(logits(load_model(tmp_path)), hf_logits(hf)) < 1e-5
 
 

@@ -52,9 +52,7 @@ def model():
 
 def run(model, prompts, guides, sampling=None, seed=0, n=12, **options):
     sampler = Sampler(sampling or Sampling.greedy(), rows=len(prompts), seed=seed)
-    return list(
-        decode(model, prompts, sampler=sampler, guides=guides, max_new_tokens=n, **options)
-    )
+    return list(decode(model, prompts, sampler=sampler, guides=guides, max_new_tokens=n, **options))
 
 
 def full_pass(model, ids):

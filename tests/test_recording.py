@@ -64,9 +64,7 @@ def test_a_pattern_worked_out_by_hand_is_rendered():
     # Two heads share one key head; scores are q.k / sqrt(2).
     q = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[math.sqrt(2) * math.log(3), 0], [0, 0]]])
     k = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
-    view = AttentionView(
-        config, {"blocks.0.attn.hook_rot_q": q, "blocks.0.attn.hook_rot_k": k}
-    )
+    view = AttentionView(config, {"blocks.0.attn.hook_rot_q": q, "blocks.0.attn.hook_rot_k": k})
     torch.testing.assert_close(view[0, 0], torch.tensor([[1.0, 0.0], [0.75, 0.25]]))
     torch.testing.assert_close(view[0, 1], torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
 

@@ -1,0 +1,407 @@
+import threading
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import qwen3lab
+from qwen3lab import Lab, Sampling
+from qwen3lab.checkpoint import from_transformers, save_checkpoint
+from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.hooks import HookError
+from qwen3lab.model import Qwen3
+from qwen3lab.tiny.tokenizer import EARLY_STOP, N_VOCAB
+from tests.reference import hf_random
+
+CONFIG = Qwen3Config(
+    d_model=32,
+    n_layers=3,
+    n_heads=4,
+    n_kv_heads=2,
+    d_head=16,
+    d_mlp=48,
+    d_vocab=N_VOCAB,
+    n_ctx=160,
+    rope=Rope(theta=1e4),
+    n_experts=8,
+    n_experts_per_token=2,
+    d_expert=16,
+    moe_layers=(0, 2),
+)
+ASKED = "3 + 4 = ?"
+TALK = [{"role": "user", "content": ASKED}]
+
+
+@pytest.fixture(scope="module")
+def lab(tiny_tokenizer):
+    model = Qwen3(CONFIG)
+    model.init_weights(torch.Generator().manual_seed(0), std=0.2)
+    return Lab(model, tiny_tokenizer, "small")
+
+
+class Script:
+    """An edit of the logits: the model writes this text, whatever its weights say."""
+
+    def __init__(self, lab, text):
+        self.ids = lab.tokenizer.encode(text, add_special_tokens=False)
+        self.passes = 0
+
+    def __call__(self, logits, name):
+        """The likeliest token has log-probability log(e^2 / (e^2 + vocab - 1))."""
+        wanted = self.ids[min(self.passes, len(self.ids) - 1)]
+        self.passes += 1
+        out = torch.zeros_like(logits)
+        out[..., wanted] = 2.0
+        return out
+
+    @property
+    def edits(self):
+        return {"hook_unembed": self}
+
+
+THINKS = "<think>\n3+4->7\n</think>\n\n7<|im_end|>"
+
+
+def replied(lab, text, question=ASKED, **options):
+    edits = Script(lab, text).edits
+    return lab.chat(question, sampling=Sampling.greedy(), edits=edits, **options)
+
+
+# Recording
+
+
+def test_a_recording_has_tokens_logits_attention_and_routing(lab):
+    rec = lab.record(ASKED)
+    assert "".join(rec.tokens) == ASKED
+    with torch.no_grad():
+        expected = lab.model(torch.tensor([rec.token_ids.tolist()]))[0]
+    torch.testing.assert_close(rec.logits, expected)
+    n = len(rec.tokens)
+    assert rec.attention[-1, 2].shape == (n, n)
+    assert rec.routing.experts.shape == (2, n, 2)
+    assert rec.model_name == "small"
+
+
+def test_text_ids_and_messages_are_recorded(lab):
+    ids = lab.token_ids(TALK)
+    by_ids, by_talk = lab.record(ids), lab.record(TALK)
+    assert by_talk.token_ids.tolist() == ids
+    assert by_ids.logits.equal(by_talk.logits)
+    assert lab.record(torch.tensor(ids)).logits.equal(by_talk.logits)
+
+
+def test_prompts_recorded_together_are_as_if_alone(lab):
+    prompts = [ASKED, TALK, [5, 6], "1"]
+    together = lab.record_batch(prompts, capture="*resid_post")
+    for prompt, rec in zip(prompts, together, strict=True):
+        alone = lab.record(prompt, capture="*resid_post")
+        assert rec.tokens == alone.tokens
+        torch.testing.assert_close(rec.logits, alone.logits, atol=1e-5, rtol=1e-5)
+        name = "blocks.2.hook_resid_post"
+        torch.testing.assert_close(rec[name], alone[name], atol=1e-5, rtol=1e-5)
+        assert rec.routing.experts.equal(alone.routing.experts)
+        torch.testing.assert_close(
+            rec.attention.pattern(1), alone.attention.pattern(1), atol=1e-5, rtol=1e-5
+        )
+    assert lab.record_batch([]) == []
+
+
+def test_an_edit_reaches_what_comes_after_it_and_is_gone_with_its_run(lab):
+    before = lab.record(ASKED).logits
+    name = "blocks.1.hook_resid_post"
+    changed = lab.record(ASKED, edits={name: lambda value, name: value * 2}, capture=name)
+    assert not torch.allclose(changed.logits, before)
+    torch.testing.assert_close(changed[name], 2 * lab.record(ASKED, capture=name)[name])
+    assert lab.record(ASKED).logits.equal(before)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
+def test_nothing_stays_behind_when_an_edit_fails(lab, error):
+    def fail(value, name):
+        raise error
+
+    before = lab.record(ASKED).logits
+    with pytest.raises(type(error)):
+        lab.record(ASKED, edits={"blocks.1.hook_resid_mid": fail})
+    assert lab.record(ASKED).logits.equal(before)
+    assert not any(module._forward_hooks for module in lab.model.modules())
+
+
+def test_an_edited_pattern_is_the_one_that_is_shown(lab):
+    def uniform(pattern, name):
+        seen = torch.ones_like(pattern).tril()
+        return seen / seen.sum(-1, keepdim=True)
+
+    rec = lab.record([4, 5, 6], edits={"blocks.1.attn.hook_pattern": uniform})
+    expected = torch.tensor([[1, 0, 0], [1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]])
+    torch.testing.assert_close(rec.attention[1, 3], expected)
+
+
+def test_unknown_hooks_are_refused_before_anything_runs(lab):
+    with pytest.raises(HookError, match="hook_resid_post"):
+        lab.record(ASKED, capture="blocks.1.hook_residpost")
+    with pytest.raises(HookError, match=r"blocks\.9"):
+        lab.record(ASKED, edits={"blocks.9.hook_resid_pre": lambda value, name: None})
+
+
+# Generation
+
+
+def test_greedy_text_is_that_of_transformers(tiny_tokenizer, tmp_path):
+    model = Qwen3(CONFIG)
+    model.init_weights(torch.Generator().manual_seed(3), std=0.2)
+    save_checkpoint(model, tmp_path)
+    hf = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    lab = Lab(model, tiny_tokenizer)
+    ids = torch.tensor([lab.token_ids(ASKED)])
+    with torch.no_grad():
+        out = hf.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=40,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    found = lab.generate(ASKED, max_new_tokens=40)
+    assert found.token_ids == out[0, ids.shape[1] :].tolist()
+
+
+def test_a_generation_tells_its_logprobs_and_entropy(lab):
+    found = lab.generate(ASKED, max_new_tokens=6)
+    with torch.no_grad():
+        logits = lab.model(torch.tensor([found.prompt_ids + found.token_ids]))[0]
+    start = len(found.prompt_ids) - 1
+    logprobs = logits[start : start + 6].log_softmax(-1)
+    expected = logprobs[torch.arange(6), torch.tensor(found.token_ids)]
+    torch.testing.assert_close(found.logprobs, expected, atol=1e-5, rtol=1e-4)
+    entropy = torch.distributions.Categorical(logits=logits[start : start + 6]).entropy()
+    torch.testing.assert_close(found.entropy, entropy, atol=1e-5, rtol=1e-4)
+
+
+def test_a_seed_repeats_a_sampled_text(lab):
+    hot = Sampling(temperature=2.0)
+    one, two, other = (
+        lab.generate(ASKED, sampling=hot, seed=seed, max_new_tokens=12) for seed in (7, 7, 8)
+    )
+    assert one.token_ids == two.token_ids != other.token_ids
+
+
+def test_a_stop_string_ends_a_text_and_is_not_part_of_it(lab):
+    edits = Script(lab, "one two STOP three").edits
+    found = lab.generate(ASKED, stop=["STOP"], edits=edits)
+    assert (found.text, found.stop) == ("one two ", "string")
+
+
+def test_marks_of_thinking_mean_nothing_to_plain_generation(lab):
+    edits = Script(lab, "<think>STOP").edits
+    assert lab.generate(ASKED, stop=["STOP"], edits=edits).text == "<think>"
+
+
+def test_no_room_to_write_is_said(lab):
+    with pytest.raises(ValueError, match="the context has 0 of 160 positions left"):
+        lab.generate([5] * 160)
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        lab.generate(ASKED, max_new_tokens=0)
+
+
+def test_a_text_ends_where_the_context_does(lab):
+    found = lab.generate([5] * 155, max_new_tokens=50, edits=Script(lab, "a b c d e f g h").edits)
+    assert (len(found.token_ids), found.stop) == (5, "length")
+
+
+# Chat
+
+
+def test_thinking_and_answer_are_told_apart(lab):
+    chat = replied(lab, THINKS)
+    assert (chat.thinking, chat.answer, chat.stop) == ("3+4->7", "7", "natural")
+    # `3 + 4 - > 7` and a line break: the tokenizer is asked, not our counter.
+    written = lab.tokenizer.encode("3+4->7\n")
+    assert (chat.thinking_tokens, chat.answer_tokens) == (len(written), 1)
+    assert not chat.forced.any()
+
+
+def test_spans_cover_prompt_thinking_and_answer(lab):
+    chat = replied(lab, THINKS, record=True)
+    rec = chat.recording
+    text = {part: "".join(rec.tokens[slice(*span)]) for part, span in rec.spans.items()}
+    assert text["prompt"] == lab.tokenizer.decode(chat.prompt_ids)
+    assert (text["thinking"], text["answer"]) == ("3+4->7", "7")
+
+
+def test_the_recording_of_a_chat_is_that_of_its_whole_text(lab):
+    chat = replied(lab, THINKS, record="*resid_post")
+    # The script changes logits only, so one pass over the text gives the same activations.
+    whole = lab.record(chat.prompt_ids + chat.token_ids, capture="*resid_post")
+    assert chat.recording.tokens == whole.tokens
+    name = "blocks.2.hook_resid_post"
+    torch.testing.assert_close(chat.recording[name], whole[name], atol=1e-4, rtol=1e-4)
+    assert chat.recording.routing.experts.equal(whole.routing.experts)
+    torch.testing.assert_close(
+        chat.recording.attention.pattern(0), whole.attention.pattern(0), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_chat_records_without_a_second_pass(lab):
+    script = Script(lab, THINKS)
+    chat = lab.chat(ASKED, sampling=Sampling.greedy(), edits=script.edits, record=True)
+    # The prompt, then each token once; without a recording the last one need not run.
+    assert script.passes == 1 + len(chat.token_ids)
+
+
+def test_a_budget_inserts_the_sentence_and_the_answer_follows(lab):
+    long = "<think>\n" + "1 " * 30
+    script = Script(lab, long)
+    chat = lab.chat(
+        ASKED, budget=4, sampling=Sampling.greedy(), edits=script.edits, max_new_tokens=60
+    )
+    text = lab.tokenizer.decode(chat.token_ids)
+    assert f"{EARLY_STOP}\n</think>\n\n" in text
+    assert text.split(EARLY_STOP)[0] == "<think>\n1 1 "
+    inserted = [token for token, forced in zip(chat.token_ids, chat.forced, strict=True) if forced]
+    assert lab.tokenizer.decode(inserted) == f"{EARLY_STOP}\n</think>\n\n"
+    assert chat.thinking_tokens == 4
+
+
+def test_a_cut_thinking_that_is_answered_stops_for_its_budget(lab):
+    sentence = f"{EARLY_STOP}\n</think>\n\n"
+    chat = replied(lab, f"<think>\n1 2{sentence}7<|im_end|>", budget=3)
+    assert (chat.answer, chat.stop) == ("7", "budget")
+
+
+@pytest.mark.parametrize(
+    ("question", "thinking", "empty"),
+    [
+        (ASKED, None, False),
+        (ASKED, False, True),
+        (f"{ASKED} /no_think", None, True),
+        (f"{ASKED} /no_think", True, True),
+        (
+            [{"role": "user", "content": "a /no_think"}, {"role": "user", "content": "/think"}],
+            None,
+            False,
+        ),
+    ],
+)
+def test_the_empty_block_is_put_in_front_when_not_thinking(lab, question, thinking, empty):
+    chat = replied(lab, "7<|im_end|>", question, thinking=thinking)
+    assert lab.tokenizer.decode(chat.prompt_ids).endswith("<think>\n\n</think>\n\n") is empty
+    assert (chat.answer, chat.thinking) == ("7", "")
+
+
+def test_the_published_sampling_is_that_of_the_model_card():
+    on, off = Sampling.published(thinking=True), Sampling.published(thinking=False)
+    assert (on.temperature, on.top_p, on.top_k, on.min_p) == (0.6, 0.95, 20, 0.0)
+    assert (off.temperature, off.top_p, off.top_k, off.min_p) == (0.7, 0.8, 20, 0.0)
+
+
+def test_streamed_steps_add_up_to_the_reply(lab):
+    steps = []
+    chat = replied(lab, THINKS, on_step=steps.append)
+    assert [step.token_id for step in steps] == chat.token_ids
+    text = {
+        part: "".join(s.text for s in steps if s.part == part) for part in ("thinking", "answer")
+    }
+    assert (text["thinking"].strip(), text["answer"].strip()) == ("3+4->7", "7")
+    assert [step.logprob for step in steps] == pytest.approx(chat.logprobs.tolist())
+
+
+def test_cancelling_keeps_what_was_written(lab):
+    cancel, steps = threading.Event(), []
+
+    def listen(step):
+        steps.append(step)
+        if len(steps) == 5:
+            cancel.set()
+
+    chat = replied(lab, THINKS, on_step=listen, cancel=cancel, record=True)
+    assert (len(chat.token_ids), chat.stop) == (5, "interrupted")
+    assert chat.thinking
+    assert len(chat.recording.tokens) == len(chat.prompt_ids) + 5
+
+
+def test_an_interrupt_from_the_keyboard_keeps_what_was_written(lab):
+    def interrupt(step):
+        if step.token_id == lab.tokenizer.encode("4")[0]:
+            raise KeyboardInterrupt
+
+    chat = replied(lab, THINKS, on_step=interrupt, record=True)
+    assert (chat.thinking, chat.stop) == ("3+4", "interrupted")
+    assert len(chat.logprobs) == len(chat.token_ids)
+    # The last token was told but never ran.
+    assert len(chat.recording.tokens) == len(chat.prompt_ids) + len(chat.token_ids) - 1
+
+
+def test_conversations_in_a_batch_are_replied_to_as_if_alone(lab):
+    hot = Sampling(temperature=1.5)
+    asked = [ASKED, "7 * 3 * 3 + 1 = ?", "1"]
+    together = lab.chat_batch(asked, sampling=hot, seed=5, max_new_tokens=10, record=True)
+    for row, (question, found) in enumerate(zip(asked, together, strict=True)):
+        alone = lab.chat(question, sampling=hot, seed=5 + row, max_new_tokens=10, record=True)
+        assert found.token_ids == alone.token_ids
+        assert found.recording.tokens == alone.recording.tokens
+        torch.testing.assert_close(
+            found.recording.attention.pattern(2),
+            alone.recording.attention.pattern(2),
+            atol=1e-5,
+            rtol=1e-4,
+        )
+
+
+def test_a_batch_of_both_modes_needs_a_sampling_of_its_own(lab):
+    with pytest.raises(ValueError, match="pass sampling="):
+        lab.chat_batch([ASKED, f"{ASKED} /no_think"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"budget": -1}, "budget is -1"), ({"stop": [""]}, "not empty")],
+)
+def test_options_that_make_no_sense_are_refused(lab, options, message):
+    with pytest.raises(ValueError, match=message):
+        lab.chat(ASKED, **options)
+
+
+def test_two_threads_take_turns(lab):
+    def talk(out, seed):
+        hot = Sampling(temperature=1.5)
+        out[seed] = lab.chat(ASKED, sampling=hot, seed=seed, max_new_tokens=12).token_ids
+
+    found: dict[int, list[int]] = {}
+    threads = [threading.Thread(target=talk, args=(found, seed)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone: dict[int, list[int]] = {}
+    for seed in range(4):
+        talk(alone, seed)
+    assert found == alone
+
+
+# Opening
+
+
+def test_a_model_of_transformers_in_memory_becomes_a_lab(tiny_tokenizer):
+    hf = hf_random("experts")
+    lab = Lab.from_transformers(hf, tiny_tokenizer, name="mine")
+    ids = [3, 4, 5]
+    with torch.no_grad():
+        expected = hf(torch.tensor([ids])).logits[0]
+    torch.testing.assert_close(lab.record(ids).logits, expected, atol=1e-5, rtol=1e-5)
+    assert lab.name == "mine"
+
+
+def test_a_folder_becomes_a_lab(tmp_path, tiny_tokenizer):
+    model = from_transformers(hf_random("dense"))
+    save_checkpoint(model, tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    lab = qwen3lab.load(tmp_path, device="cpu")
+    assert lab.record([1, 2]).logits.shape == (2, 97)
+
+
+def test_a_lab_says_what_it_holds(lab):
+    said = repr(lab)
+    assert said.startswith("Lab(small: ")
+    assert f"{CONFIG.n_active_params:,} active" in said
