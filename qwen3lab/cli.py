@@ -106,12 +106,15 @@ def chat(
         "seed": seed,
     }
     if question is not None:
-        _reply(held, [{"role": "user", "content": question}], options, as_json)
+        reply = _reply(held, [{"role": "user", "content": question}], options, as_json)
+        if reply.stop == "interrupted":
+            raise KeyboardInterrupt
         return
     talk: list[dict[str, str]] = []
     while asked := _ask():
         talk.append({"role": "user", "content": asked})
-        talk.append({"role": "assistant", "content": _reply(held, talk, options, as_json)})
+        reply = _reply(held, talk, options, as_json)
+        talk.append({"role": "assistant", "content": reply.answer})
 
 
 @app.command()
@@ -186,8 +189,6 @@ def main() -> None:
     except (ValueError, ImportError, OSError) as error:
         print(f"qwen3lab: {_plain(str(error))}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _opened(model: str, device: str | None, dtype: str | None):
@@ -210,8 +211,8 @@ def _ask() -> str:
         return ""
 
 
-def _reply(held: Any, talk: list[dict[str, str]], options: dict[str, Any], as_json: bool) -> str:
-    """Stream a reply, thinking dimmed where the terminal can; returns the answer."""
+def _reply(held: Any, talk: list[dict[str, str]], options: dict[str, Any], as_json: bool) -> Any:
+    """Stream a reply, thinking dimmed where the terminal can."""
     dims = sys.stdout.isatty() and not as_json
     state = {"dim": False}
 
@@ -225,13 +226,11 @@ def _reply(held: Any, talk: list[dict[str, str]], options: dict[str, Any], as_js
     if as_json:
         names = ("thinking", "answer", "stop", "thinking_tokens", "answer_tokens")
         print(json.dumps({name: getattr(reply, name) for name in names}, ensure_ascii=False))
-        return reply.answer
+        return reply
     print("\x1b[0m" if dims else "")
     counts = f"{reply.thinking_tokens} thinking and {reply.answer_tokens} answer tokens"
     print(f"[{counts}; stop: {reply.stop}]", file=sys.stderr)
-    if reply.stop == "interrupted":
-        raise KeyboardInterrupt
-    return reply.answer
+    return reply
 
 
 def _plain(text: str) -> str:

@@ -122,7 +122,9 @@ def test_logprob_and_entropy_are_those_of_the_unfiltered_distribution(model):
     prompt, guide = [1, 2, 3], Plain(n=5)
     steps = run(model, [prompt], [guide], Sampling(temperature=0.5, top_k=3))
     chances = full_pass(model, prompt + guide.seen)[2:-1].double().softmax(-1)
-    expected = torch.stack([row[token].log() for row, token in zip(chances, guide.seen)])
+    expected = torch.stack(
+        [row[token].log() for row, token in zip(chances, guide.seen, strict=True)]
+    )
     entropy = -(chances * chances.log()).sum(-1)
     torch.testing.assert_close(
         torch.stack([s.logprobs[0] for s in steps]).double(), expected, atol=1e-4, rtol=1e-4
@@ -136,7 +138,7 @@ def test_prompts_of_unequal_length_generate_as_they_do_alone(model):
     prompts = [[5], [1, 2, 3, 4, 5, 6], [9, 8]]
     together = [Plain() for _ in prompts]
     run(model, prompts, together)
-    for prompt, guide in zip(prompts, together):
+    for prompt, guide in zip(prompts, together, strict=True):
         alone = Plain()
         run(model, [prompt], [alone])
         assert alone.seen == guide.seen

@@ -1,0 +1,7 @@
+"""Speed and memory side by side with `transformers`, on the same weights, in one run."""
+
+from qwen3lab.bench.plan import BenchError, Plan
+from qwen3lab.bench.report import Report
+from qwen3lab.bench.run import run
+
+__all__ = ["BenchError", "Plan", "Report", "run"]

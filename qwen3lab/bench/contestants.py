@@ -1,0 +1,124 @@
+"""The two libraries, each doing the same four things to the same weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from qwen3lab.checkpoint import DTYPES, load_model
+from qwen3lab.generate import Sampler, Sampling, decode
+from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
+from qwen3lab.recording import ATTENTION, ROUTING, Recorder
+
+
+class Ours:
+    """This package: what `lab.record` and `lab.chat` do, tokenizer aside."""
+
+    name = "qwen3lab"
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        self.model = load_model(folder, device=device, dtype=dtype)
+        routing = ROUTING if self.model.config.is_moe else ()
+        self.d_vocab = self.model.config.d_vocab
+        self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        return self.model(ids)
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention and routing, brought to the CPU."""
+        recorder = Recorder(self.hooks)
+        return self.model(ids, tap=recorder), recorder.cut(0, 0, ids.shape[1])
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        return self._decode(ids, n, NOTHING)
+
+    def decode_recording(self, ids: Tensor, n: int) -> list[int]:
+        """The same, with attention and routing of every token."""
+        recorder = Recorder(self.hooks)
+        tokens = self._decode(ids, n, recorder)
+        recorder.cut(0, 0, recorder.n_complete)
+        return tokens
+
+    def _decode(self, ids: Tensor, n: int, tap: Tap) -> list[int]:
+        steps = decode(
+            self.model,
+            ids.tolist(),
+            sampler=Sampler(Sampling.greedy(), rows=1),
+            guides=[_NeverDone()],
+            max_new_tokens=n,
+            tap=tap,
+        )
+        return [int(step.token_ids[0]) for step in steps]
+
+
+class _NeverDone:
+    """A guide that lets the model write on."""
+
+    def next(self) -> int | None:
+        return None
+
+    def take(self, token_id: int) -> bool:
+        return False
+
+
+class Theirs:
+    """`transformers`: its fused attention, and its eager one where patterns are asked for."""
+
+    name = "transformers"
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=DTYPES[dtype], local_files_only=True, trust_remote_code=False
+        )
+        self.model = self.model.to(device).eval()
+        self.d_vocab = self.model.config.vocab_size
+        self.routed = self.model.config.model_type == "qwen3_moe"
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.set_attn_implementation("sdpa")
+        return self.model(ids, use_cache=False).logits
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention and routing."""
+        self.model.set_attn_implementation("eager")
+        routing = {"output_router_logits": True} if self.routed else {}
+        return self.model(ids, use_cache=False, output_attentions=True, **routing)
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        self.model.set_attn_implementation("sdpa")
+        return self._generate(ids, n)
+
+    def decode_recording(self, ids: Tensor, n: int) -> list[int]:
+        """The same, with attention of every token; `generate` gives no routing."""
+        self.model.set_attn_implementation("eager")
+        return self._generate(ids, n, output_attentions=True)
+
+    def _generate(self, ids: Tensor, n: int, **options: bool) -> list[int]:
+        out = self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=n,
+            min_new_tokens=n,
+            do_sample=False,
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            **options,
+        )
+        return out.sequences[0, ids.shape[1] :].tolist()
+
+
+Contestant = Ours | Theirs
+CONTESTANTS: dict[str, Callable[[Path, str, str], Contestant]] = {
+    Ours.name: Ours,
+    Theirs.name: Theirs,
+}

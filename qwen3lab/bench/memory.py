@@ -1,0 +1,80 @@
+"""Peak memory of one case in a process of its own, so that nothing else is in the way."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from qwen3lab.bench.contestants import CONTESTANTS
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def extra_bytes(
+    who: str, case: str, folder: Path, *, tokens: int, device: str, dtype: str, threads: int
+) -> int | None:
+    """Most bytes above the loaded weights while a case ran.
+
+    Args:
+        who: a contestant's name.
+        case: its method, "forward" or "record".
+        folder: with the weights.
+        tokens: length of the prompt.
+        device: such as "cpu" or "cuda".
+        dtype: of the weights.
+        threads: of the CPU.
+
+    Returns:
+        Bytes of the GPU where it ran on one, else of the process; None where the system
+        cannot tell (it must be Linux).
+    """
+    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with fresh as pool:
+        return pool.submit(_measured, who, case, folder, tokens, device, dtype, threads).result()
+
+
+@torch.no_grad()
+def _measured(
+    who: str, case: str, folder: Path, tokens: int, device: str, dtype: str, threads: int
+) -> int | None:
+    torch.set_num_threads(threads)
+    contestant = CONTESTANTS[who](folder, device, dtype)
+    ids = torch.arange(tokens, device=device)[None] % contestant.d_vocab
+    # Touch every page: weights that are mapped from a file are not in memory before.
+    for parameter in contestant.model.parameters():
+        parameter.sum()
+    getattr(contestant, case)(ids[:, :1])
+    before = _start(device)
+    kept = getattr(contestant, case)(ids)
+    after = _peak(device)
+    del kept
+    return None if before is None or after is None else after - before
+
+
+def _start(device: str) -> int | None:
+    """Bytes in use now; the peak is counted from here on."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    with suppress(OSError):
+        RESET.write_text("5")
+        return _status("VmRSS")
+    return None
+
+
+def _peak(device: str) -> int | None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    """A line of the process' status, in bytes."""
+    with suppress(OSError):
+        lines = STATUS.read_text().splitlines()
+        return next((int(s.split()[1]) * 1024 for s in lines if s.startswith(field)), None)
+    return None

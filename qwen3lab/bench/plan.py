@@ -1,0 +1,96 @@
+"""What a benchmark measures, and the weights that it measures on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from qwen3lab.catalog import PUBLISHED
+from qwen3lab.checkpoint import DTYPES, find_folder, save_checkpoint
+from qwen3lab.config import Qwen3Config
+from qwen3lab.model import Qwen3
+
+PROMPT_TO_DECODE = 16
+"""Tokens before decoding is timed: few, so that it is decoding that is timed."""
+
+
+class BenchError(ValueError):
+    """A benchmark that would not mean what it says; the message says why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        model: an embedded model, a folder or a hub id; None for random weights of a shape.
+        shape: of random weights: a model of the catalog, such as "qwen3-0.6b".
+        layers: keep so many of the shape's layers; None for all.
+        tokens: lengths of the prompts.
+        decode: tokens to generate.
+        repeats: timed runs of each case.
+        threads: of the CPU; None for torch's choice.
+        device: such as "cpu" or "cuda".
+        dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+        BenchError: a value that cannot be measured.
+    """
+
+    model: str | None = None
+    shape: str = "qwen3-0.6b"
+    layers: int | None = 4
+    tokens: tuple[int, ...] = (512,)
+    decode: int = 32
+    repeats: int = 5
+    threads: int | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        counts = {"repeats": self.repeats, "decode": self.decode, "threads": self.threads or 1}
+        for name, value in {**counts, "layers": 1 if self.layers is None else self.layers}.items():
+            if value < 1:
+                raise BenchError(f"{name} is {value}: expected 1 or more")
+        if not self.tokens or min(self.tokens) < 1:
+            raise BenchError(f"tokens is {self.tokens}: expected lengths such as 512,1024")
+        if self.dtype not in DTYPES:
+            raise BenchError(f"dtype {self.dtype!r} is unknown: choose from {', '.join(DTYPES)}")
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise BenchError("there is no CUDA device here: use --device cpu")
+
+    @property
+    def title(self) -> str:
+        """What is measured, in words."""
+        if self.model is not None:
+            return self.model
+        kept = "all" if self.layers is None else str(self.layers)
+        return f"random weights of {self.shape}, {kept} layers"
+
+
+@contextmanager
+def weights_of(plan: Plan) -> Iterator[Path]:
+    """A folder with the weights that both libraries open."""
+    if plan.model is not None:
+        yield find_folder(plan.model)
+        return
+    with TemporaryDirectory(prefix="qwen3lab-bench-") as folder:
+        model = Qwen3(_shape(plan), dtype=DTYPES[plan.dtype])
+        model.init_weights(torch.Generator().manual_seed(0))
+        save_checkpoint(model, folder)
+        del model
+        yield Path(folder)
+
+
+def _shape(plan: Plan) -> Qwen3Config:
+    known = {name.rpartition("/")[2].lower(): config for name, config in PUBLISHED.items()}
+    config = known.get(plan.shape.rpartition("/")[2].lower())
+    if config is None:
+        raise BenchError(f"shape {plan.shape!r} is unknown: choose from {', '.join(known)}")
+    if plan.layers is None or plan.layers >= config.n_layers:
+        return config
+    experts = tuple(layer for layer in config.moe_layers if layer < plan.layers)
+    return replace(config, n_layers=plan.layers, moe_layers=experts)

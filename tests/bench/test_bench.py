@@ -1,0 +1,124 @@
+import json
+
+import pytest
+import torch
+
+from qwen3lab import bench
+from qwen3lab.bench import BenchError, Plan, Report
+from qwen3lab.bench.contestants import Ours, Theirs
+from qwen3lab.bench.memory import extra_bytes
+from qwen3lab.bench.plan import weights_of
+from qwen3lab.bench.report import Row
+from qwen3lab.checkpoint import load_model
+from tests.reference import hf_random, tokens
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    hf_random("experts").save_pretrained(path)
+    return path
+
+
+def quick(folder, **options):
+    return Plan(model=str(folder), tokens=(24,), decode=5, repeats=2, **options)
+
+
+def test_both_sides_do_the_same_work(folder):
+    ours, theirs = (side(folder, "cpu", "float32") for side in (Ours, Theirs))
+    ids = tokens(batch=1, length=12)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.forward(ids), theirs.forward(ids), atol=1e-5, rtol=1e-5)
+        recorded, peer = ours.record(ids)[1], theirs.record(ids)
+        assert ours.decode(ids, 7) == theirs.decode(ids, 7)
+        assert ours.decode_recording(ids, 7) == theirs.decode_recording(ids, 7)
+    assert len(peer.attentions) == len(peer.router_logits) == 3
+    assert sum("hook_rot_q" in name for name in recorded) == 3
+    assert sum("hook_router_logits" in name for name in recorded) == 3
+
+
+def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
+    before = torch.get_num_threads()
+    report = bench.run(quick(folder, threads=1), progress=False)
+    assert torch.get_num_threads() == before
+    assert [row.unit for row in report.rows] == ["ms"] * 2 + ["tokens/s"] * 2 + ["MiB"] * 2
+    timed = report.rows[:4]
+    assert all(len(row.ours) == len(row.theirs) == 2 for row in timed)
+    assert all(row.ratio > 0 for row in timed)
+    assert 0 <= report.gap < 1e-5
+    assert json.loads(json.dumps(report.to_dict()))["rows"][0]["case"] == "forward"
+
+
+def test_models_that_disagree_are_not_timed(folder, monkeypatch):
+    honest = Theirs.forward
+    monkeypatch.setattr(Theirs, "forward", lambda self, ids: honest(self, ids) + 0.5)
+    with pytest.raises(BenchError, match="the two disagree by"):
+        bench.run(quick(folder), progress=False)
+
+
+def test_a_ratio_says_how_many_times_as_good_ours_is():
+    slower = Row("forward", 8, "ms", ours=(30.0, 10.0, 20.0), theirs=(5.0, 10.0, 90.0))
+    assert slower.ratio == 0.5
+    faster = Row("decode", 8, "tokens/s", ours=(30.0,), theirs=(10.0,))
+    assert faster.ratio == 3
+    assert Row("memory", 8, "MiB", ours=(2.0,), theirs=(8.0,)).ratio == 4
+    assert Row("memory", 8, "MiB", ours=(), theirs=()).ratio is None
+
+
+def test_a_report_shows_medians_with_their_range():
+    row = Row("forward", 512, "ms", ours=(10.0, 12.0, 30.0), theirs=(20.0, 24.0, 1234.0))
+    text = str(Report("some model", {"device": "cpu"}, 1e-6, [row]))
+    assert "12 ms (10 to 30)" in text
+    assert "24 ms (20 to 1,234)" in text
+    assert text.splitlines()[0] == "some model: device cpu"
+    missing = str(Report("m", {}, 0.0, [Row("memory", 1, "MiB", (), ())]))
+    assert "not measured" in missing
+
+
+def test_memory_of_recording_counts_the_patterns_that_a_peer_keeps(folder):
+    options = {"tokens": 500, "device": "cpu", "dtype": "float32", "threads": 1}
+    peer = extra_bytes("transformers", "record", folder, **options)
+    if peer is None:
+        pytest.skip("this system does not tell a process' peak memory")
+    # Three layers of four heads of 500 x 500 float32 patterns; ours keeps queries and keys.
+    patterns = 3 * 4 * 500 * 500 * 4
+    assert peer > patterns
+    assert extra_bytes("qwen3lab", "record", folder, **options) < patterns
+
+
+@pytest.mark.parametrize("shape", ["qwen3-0.6b", "Qwen/Qwen3-30B-A3B"])
+def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
+    # The published vocabulary alone is 600 MB: shrink it, keep the rest.
+    from dataclasses import replace
+
+    from qwen3lab.bench import plan as module
+
+    small = {
+        name: replace(config, d_vocab=50, n_experts=min(config.n_experts, 8))
+        for name, config in module.PUBLISHED.items()
+    }
+    monkeypatch.setattr(module, "PUBLISHED", small)
+    with weights_of(Plan(shape=shape, layers=1)) as folder:
+        model = load_model(folder)
+    assert model.config.n_layers == 1
+    assert model.config.is_moe == ("30B" in shape)
+    assert model.config.d_model == (2048 if "30B" in shape else 1024)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeats": 0}, "repeats is 0: expected 1 or more"),
+        ({"layers": 0}, "layers is 0"),
+        ({"tokens": ()}, "expected lengths"),
+        ({"dtype": "int7"}, "dtype 'int7' is unknown: choose from float32"),
+    ],
+)
+def test_plans_that_cannot_be_measured_are_refused(options, message):
+    with pytest.raises(BenchError, match=message):
+        Plan(**options)
+
+
+def test_an_unknown_shape_is_refused_with_the_known_ones():
+    with pytest.raises(BenchError, match=r"'gpt-2' is unknown: choose from qwen3-0.6b"):
+        bench.run(Plan(shape="gpt-2"), progress=False)

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from qwen3lab.jupyter import launch as module
+from qwen3lab.jupyter.launch import FIRST, command, environment, launch, notebooks
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_checkout_opens_its_own_notebooks():
+    assert notebooks() == ROOT / "notebooks"
+
+
+def test_the_first_notebook_is_opened(tmp_path):
+    (tmp_path / FIRST).touch()
+    line = command(tmp_path, browser=False, port=9999)
+    assert f"--ServerApp.root_dir={tmp_path}" in line
+    assert f"--LabApp.default_url=/lab/tree/{FIRST}" in line
+    assert {"--no-browser", "--port=9999"} <= set(line)
+
+
+def test_a_folder_without_it_opens_as_it_is(tmp_path):
+    line = command(tmp_path)
+    assert not any("default_url" in part for part in line)
+    assert "--no-browser" not in line
+
+
+def test_a_person_keeps_their_own_settings(monkeypatch):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/mine")
+    assert environment()["JUPYTER_CONFIG_PATH"].endswith(":/mine")
+    monkeypatch.delenv("JUPYTER_CONFIG_PATH")
+    assert ":" not in environment()["JUPYTER_CONFIG_PATH"]
+
+
+def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "qwen3lab"
+    (package / "_notebooks").mkdir(parents=True)
+    for name in (FIRST, "01_next.ipynb"):
+        (package / "_notebooks" / name).write_text("shipped")
+    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
+    target = tmp_path / "mine"
+    assert notebooks(target) == target
+    (target / FIRST).write_text("changed by a person")
+    (target / "01_next.ipynb").unlink()
+    notebooks(target)
+    assert (target / FIRST).read_text() == "changed by a person"
+    assert (target / "01_next.ipynb").read_text() == "shipped"
+
+
+def test_the_wheel_brings_the_notebooks(tmp_path):
+    built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    ran = subprocess.run([*built, str(ROOT)], capture_output=True, text=True, check=False)
+    if ran.returncode and "connection" in ran.stderr.lower():
+        pytest.skip("building a wheel needs the build backend from a package index")
+    assert ran.returncode == 0, ran.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert f"qwen3lab/_notebooks/{FIRST}" in names
+    assert "qwen3lab/tiny/models/tiny-moe/model.safetensors" in names
+    assert not any(name.startswith("tests/") for name in names)
+
+
+def test_what_is_missing_is_said(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="is not a folder"):
+        launch(tmp_path / "none")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'qwen3lab\[lab\]'"):
+        launch(tmp_path)

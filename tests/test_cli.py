@@ -1,0 +1,123 @@
+import json
+import sys
+
+import pytest
+
+import qwen3lab
+from qwen3lab import cli
+from qwen3lab.bench.report import Report, Row
+
+
+def called(monkeypatch, capfd, *arguments):
+    """What a command prints and its exit code."""
+    monkeypatch.setattr(sys, "argv", ["qwen3lab", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capfd.readouterr()
+    return stopped.value.code or 0, out, err
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    return lambda *arguments: called(monkeypatch, capfd, *arguments)
+
+
+COMMANDS = ["lab", "models", "record", "chat", "train", "evaluate", "bench"]
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"qwen3lab {command}" in out
+
+
+def test_models_are_listed_for_people_and_for_scripts(run):
+    code, out, _ = run("models")
+    assert code == 0
+    assert "tiny-moe" in out
+    assert "596,049,920" in out
+    code, out, _ = run("models", "--json")
+    table = {row["name"]: row for row in json.loads(out)}
+    assert table["Qwen/Qwen3-30B-A3B"]["n_params"] == 30_532_122_624
+
+
+def test_a_recording_is_saved(run, tmp_path):
+    file = tmp_path / "run.safetensors"
+    code, out, _ = run(
+        "record", "tiny-moe", "3 + 4 = ?", "-o", file, "--capture", "*resid_post", "--json"
+    )
+    assert code == 0
+    about = json.loads(out)
+    rec = qwen3lab.Recording.load(file)
+    assert rec.tokens == about["tokens"]
+    assert "blocks.0.hook_resid_post" in rec.capture
+
+
+def test_a_chat_answers_and_says_how_it_ended(run):
+    options = ("--temperature", "0", "--seed", "0")
+    code, out, err = run("chat", "tiny-moe", "Start at 3, add 4. Last digit?", *options)
+    assert (code, out.split()[-1]) == (0, "7")
+    assert "stop: natural" in err
+    code, out, _ = run("chat", "tiny-moe", "3 + 4 = ?", *options, "--no-thinking", "--json")
+    reply = json.loads(out)
+    assert (reply["thinking"], reply["stop"]) == ("", "natural")
+
+
+def test_a_conversation_goes_on_until_an_empty_line(run, monkeypatch):
+    lines = iter(["3 + 4 = ?", "5 + 5 = ?", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    code, _, err = run("chat", "tiny-moe", "--temperature", "0", "--max-new-tokens", "40")
+    assert (code, err.count("stop:")) == (0, 2)
+
+
+def test_the_benchmark_prints_its_report_or_json(run, monkeypatch):
+    plans = []
+
+    def stand_in(plan, *, progress):
+        plans.append(plan)
+        return Report(plan.title, {}, 0.0, [Row("forward", 8, "ms", (1.0,), (2.0,))])
+
+    monkeypatch.setattr("qwen3lab.bench.run", stand_in)
+    code, out, _ = run("bench", "--tokens", "128,256", "--layers", "2", "--json")
+    assert (code, json.loads(out)["rows"][0]["ratio"]) == (0, 2.0)
+    assert (plans[0].tokens, plans[0].layers) == ((128, 256), 2)
+    assert "random weights of qwen3-0.6b" in run("bench")[1]
+
+
+def test_what_cannot_be_done_is_one_sentence_and_1(run, tmp_path):
+    code, out, err = run("chat", "./nowhere", "hi")
+    assert (code, out) == (1, "")
+    assert err.startswith("qwen3lab: './nowhere' is neither a folder nor an embedded model")
+    assert "Traceback" not in err
+    assert run("bench", "--tokens", "many")[0] == 1
+    assert run("lab", tmp_path / "none")[0] == 1
+
+
+def test_wrong_usage_is_2(run):
+    code, _, err = run("record", "tiny-moe")
+    assert code == 2
+    assert "Missing argument" in err
+    assert run("no-such-command")[0] == 2
+
+
+def test_an_interrupt_is_130(run, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(qwen3lab, "load", interrupt)
+    assert run("chat", "tiny-moe", "hi")[0] == 130
+
+
+def test_a_terminal_is_not_given_control_characters(run, monkeypatch):
+    evil = "\x1b]0;owned\x07"
+    code, _, err = run("chat", f"./{evil}", "hi")
+    assert code == 1
+    assert "\x1b" not in err
+    assert cli._plain(f"a{evil}b\n你好") == "a]0;ownedb\n你好"
