@@ -116,7 +116,7 @@ def test_a_conversation_that_ends_with_the_reply_is_rendered_as_it_stands(tiny_t
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(ChatError, match="tokenizer.json"):
+    with pytest.raises(ChatError, match=r"expected tokenizer\.json"):
         open_tokenizer(tmp_path)
 
 
