@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,10 +76,11 @@ class Theirs:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.model = AutoModelForCausalLM.from_pretrained(
+        # Any: what AutoModel returns is typed more loosely than what it is.
+        opened: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=DTYPES[dtype], local_files_only=True, trust_remote_code=False
         )
-        self.model = self.model.to(device).eval()
+        self.model = opened.to(device).eval()
         self.d_vocab = self.model.config.vocab_size
         self.routed = self.model.config.model_type == "qwen3_moe"
 

@@ -50,7 +50,8 @@ def run(plan: Plan, *, progress: bool = True) -> Report:
 @torch.no_grad()
 def _measured(plan: Plan, folder: Path, threads: int, bar: tqdm) -> Report:
     bar.set_description("loading")
-    ours, theirs = (side(folder, plan.device, plan.dtype) for side in (Ours, Theirs))
+    ours = Ours(folder, plan.device, plan.dtype)
+    theirs = Theirs(folder, plan.device, plan.dtype)
     gap = _agreement(plan, ours, theirs)
     timed = [
         _timed(plan, method, label, tokens, ours, theirs, bar)

@@ -1,11 +1,13 @@
 """A training run from the first step to the card."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3lab.chat import open_tokenizer
+from qwen3lab.chat import end_ids, open_tokenizer
 from qwen3lab.checkpoint import find_folder, save_checkpoint
+from qwen3lab.generate import Sampling
 from qwen3lab.lab import load
 from qwen3lab.tiny.card import write_card
 from qwen3lab.tiny.evaluate import Evaluation, evaluate
@@ -29,9 +31,26 @@ def train_model(
     model = folder / name
     save_checkpoint(trainer.model, model, dtype=SHIPPED_DTYPE)
     write_tokenizer(model)
+    write_generation_config(model)
     shutil.copy(folder / "training-log.jsonl", model)
     measure(model, write=True, progress=progress)
     return model
+
+
+def write_generation_config(folder: Path) -> None:
+    """Say to `transformers` what ends a reply, and how Qwen3 samples when it thinks."""
+    tokenizer = open_tokenizer(folder)
+    published = Sampling.published(thinking=True)
+    fields = {
+        "do_sample": True,
+        "eos_token_id": sorted(end_ids(tokenizer)),
+        "pad_token_id": tokenizer.pad_token_id,
+        "temperature": published.temperature,
+        "top_k": published.top_k,
+        "top_p": published.top_p,
+    }
+    text = json.dumps(fields, indent=2)
+    (folder / "generation_config.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def measure(
