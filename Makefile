@@ -36,12 +36,12 @@ check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/nbstripout notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
 
 clean:  ## remove the environment
