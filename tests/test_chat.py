@@ -133,11 +133,15 @@ def test_code_in_a_folder_is_not_run(tmp_path, tiny_tokenizer):
     assert not ran.exists()
 
 
+TOKENIZERS = [
+    "tiny_tokenizer",
+    pytest.param("published_tokenizer", marks=pytest.mark.published),
+]
 TEXTS = ["café ☕ 你好龘 🙂👩‍👩‍👧", "tab\tand\nbreak", "<b>&amp;</b>", "naïve 1234"]
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("which", ["tiny_tokenizer", "published_tokenizer"])
+@pytest.mark.parametrize("which", TOKENIZERS)
 def test_streamed_text_adds_up_and_never_shows_half_a_character(request, which, text):
     tokenizer = request.getfixturevalue(which)
     stream = TextStream(tokenizer)
@@ -146,7 +150,7 @@ def test_streamed_text_adds_up_and_never_shows_half_a_character(request, which, 
     assert not any("\ufffd" in part for part in parts)
 
 
-@pytest.mark.parametrize("which", ["tiny_tokenizer", "published_tokenizer"])
+@pytest.mark.parametrize("which", TOKENIZERS)
 def test_tokens_show_whole_characters_or_their_bytes(request, which):
     tokenizer = request.getfixturevalue(which)
     ids = tokenizer.encode("龘")
