@@ -50,6 +50,7 @@ class Qwen3(nn.Module):
         *,
         mask: Bool[Tensor, "batch pos"] | None = None,
         cache: KVCache | None = None,
+        segments: Int[Tensor, "batch pos"] | None = None,
         tap: Tap = NOTHING,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
@@ -59,13 +60,15 @@ class Qwen3(nn.Module):
             token_ids: the tokens; with a cache, those that follow what it holds.
             mask: True where a token is real; prompts of unequal length are padded on the left.
             cache: keys and values of past positions; advanced once the pass is complete.
+            segments: numbers the texts that are packed into a row; none sees another. (They
+                need no positions of their own: rotary attention knows distances only.)
             tap: is handed every named activation, and may replace it.
             last_only: unembed the last position only, as generation needs.
 
         Returns:
             `out` is `pos`, or 1 if `last_only`.
         """
-        place = Place.of(token_ids, mask, cache, self.config)
+        place = Place.of(token_ids, mask, cache, self.config, segments)
 
         resid = tap("hook_embed", self.embed(token_ids))
         for block in self.blocks:

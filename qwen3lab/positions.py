@@ -23,8 +23,9 @@ class Place:
         *,
         padded: bool,
         rotations: Rotations,
+        segments: Int[Tensor, "batch pos"] | None = None,
     ) -> None:
-        self.mask, self.cache, self.padded = mask, cache, padded
+        self.mask, self.cache, self.padded, self.segments = mask, cache, padded, segments
         self.cos, self.sin = rotations
         self._allowed: Tensor | None = None
 
@@ -35,8 +36,10 @@ class Place:
         mask: Bool[Tensor, "batch pos"] | None,
         cache: KVCache | None,
         config: Qwen3Config,
+        segments: Int[Tensor, "batch pos"] | None = None,
     ) -> "Place":
         """Work out positions once for all layers; padding does not count as a position."""
+        assert segments is None or cache is None, "segments are for whole rows"
         n_past = 0 if cache is None else cache.length
         real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
         padded = cache is not None and cache.padded
@@ -50,13 +53,15 @@ class Place:
         else:
             end = n_past + token_ids.shape[1]
             positions = torch.arange(n_past, end, device=token_ids.device)[None]
-        return cls(real, cache, padded=padded, rotations=rotations(positions, config))
+        turned = rotations(positions, config)
+        return cls(real, cache, padded=padded, rotations=turned, segments=segments)
 
     @property
     def is_plain(self) -> bool:
         """True if plain causal attention, or one new token, needs no mask."""
         n_past = 0 if self.cache is None else self.cache.length
-        return not self.padded and (n_past == 0 or self.mask.shape[1] == 1)
+        whole = not self.padded and self.segments is None
+        return whole and (n_past == 0 or self.mask.shape[1] == 1)
 
     def allowed(self) -> Bool[Tensor, "rows 1 query key"]:
         """True where a query may look at a key; a padded query looks at itself."""
@@ -68,7 +73,10 @@ class Place:
             n_past = whole.shape[1] - n_new
             query = torch.arange(n_past, whole.shape[1], device=device)[:, None]
             key = torch.arange(whole.shape[1], device=device)[None]
-            self._allowed = ((key <= query) & whole[:, None] | (key == query))[:, None]
+            allowed = (key <= query) & whole[:, None] | (key == query)
+            if self.segments is not None:
+                allowed &= self.segments[:, :, None] == self.segments[:, None]
+            self._allowed = allowed[:, None]
         return self._allowed
 
     def rotate(

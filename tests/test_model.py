@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from qwen3lab.checkpoint import from_transformers
-from qwen3lab.hooks import Chain, Edits, Keep, hook_names
+from qwen3lab.hooks import NOTHING, Chain, Edits, Keep, hook_names
 from qwen3lab.model import Experts, Qwen3
 from tests.reference import (
     CASES,
@@ -237,6 +237,18 @@ def test_only_the_last_position_is_unembedded_where_that_is_all_that_is_asked_fo
     ids = tokens()
     with torch.no_grad():
         assert gap(model(ids, last_only=True), model(ids)[:, -1:]) < 1e-6
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_texts_packed_into_a_row_are_as_if_alone(model, explicit):
+    texts = [tokens(1, n, seed=n) for n in (5, 1, 9)]
+    row = torch.cat(texts, dim=1)
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor([5, 1, 9]))[None]
+    tap = Keep(["blocks.0.attn.hook_pattern"]) if explicit else NOTHING
+    with torch.no_grad():
+        together = model(row, segments=segments, tap=tap)
+        alone = torch.cat([model(text) for text in texts], dim=1)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt])
