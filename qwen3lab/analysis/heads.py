@@ -1,0 +1,76 @@
+"""What kind of head it is: how much it attends where a known mechanism would.
+
+The first three follow TransformerLens' demonstration of head detection: the mean attention
+along a diagonal of the pattern, on a sequence that is repeated.
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def previous_token_score(
+    pattern: Float[Tensor, "head query key"],
+) -> Float[Tensor, " head"]:
+    """Mean attention from a token to the one before it.
+
+    Raises:
+        ValueError: fewer than two tokens.
+    """
+    return _diagonal(pattern, 1, first=1)
+
+
+def duplicate_token_score(
+    pattern: Float[Tensor, "head query key"], period: int
+) -> Float[Tensor, " head"]:
+    """Mean attention from a token to its last occurrence, in a sequence with a period.
+
+    Args:
+        pattern: of a sequence of different tokens that is repeated at least once.
+        period: tokens until it repeats.
+
+    Raises:
+        ValueError: the sequence is not longer than its period.
+    """
+    return _diagonal(pattern, period, first=period)
+
+
+def induction_score(
+    pattern: Float[Tensor, "head query key"], period: int
+) -> Float[Tensor, " head"]:
+    """Mean attention from a token to the one after its last occurrence.
+
+    Args:
+        pattern: of a sequence of different tokens that is repeated at least once.
+        period: tokens until it repeats.
+
+    Raises:
+        ValueError: the sequence is not longer than its period.
+
+    Source: Olsson et al., "In-context learning and induction heads" (2022).
+    """
+    return _diagonal(pattern, period - 1, first=period)
+
+
+def attention_between(
+    pattern: Float[Tensor, "head query key"],
+    queries: Int[Tensor, " pair"],
+    keys: Int[Tensor, " pair"],
+) -> Float[Tensor, " head"]:
+    """Mean attention over pairs of a query and a key position.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    if not len(queries):
+        raise ValueError("there are no pairs of positions: give at least one")
+    return pattern[:, queries, keys].mean(dim=-1)
+
+
+def _diagonal(
+    pattern: Float[Tensor, "head query key"], back: int, *, first: int
+) -> Float[Tensor, " head"]:
+    """Mean attention from each query, from `first` on, to the key so many places before."""
+    n = pattern.shape[1]
+    if n <= first:
+        raise ValueError(f"the pattern has {n} tokens: expected more than {first}")
+    return pattern.diagonal(offset=-back, dim1=1, dim2=2)[:, first - back :].mean(dim=-1)
