@@ -3,13 +3,19 @@
 import random
 from pathlib import Path
 
-from qwen3lab.tiny import arithmetic
+from qwen3lab.tiny.families import FAMILIES, Family
 from qwen3lab.tiny.problems import Piece, Problem, Split, TokenLabel, label_tokens, split_of
 
-FAMILIES = {arithmetic.FAMILY: arithmetic.draw}
-"""Task families by name: each draws a problem of so many steps from a split."""
-
-__all__ = ["FAMILIES", "Piece", "Problem", "TokenLabel", "label_tokens", "problems", "split_of"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Piece",
+    "Problem",
+    "TokenLabel",
+    "label_tokens",
+    "problems",
+    "split_of",
+]
 
 
 def problems(
@@ -18,7 +24,8 @@ def problems(
     """Problems of a task family, with answers, thinking and labels; the same seed, the same ones.
 
     Args:
-        family: "arithmetic".
+        family: "arithmetic", "swaps", "code", "stories" or "lists"; the shipped models know the
+            first.
         n: how many; of short ones there are few, so that they repeat.
         steps: of each problem.
         seed: of the draw.
@@ -33,7 +40,7 @@ def problems(
     if split not in splits:
         raise ValueError(f"there is no split {split!r}: choose from {', '.join(splits)}")
     rng = random.Random(seed)
-    return [FAMILIES[family](rng, steps, splits[split]) for _ in range(n)]
+    return [FAMILIES[family].draw(rng, steps, splits[split]) for _ in range(n)]
 
 
 def train(

@@ -12,10 +12,17 @@ HELD_OUT_SHARE = 10
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text and the role that it plays, such as "operand" or "running value"."""
+    """A stretch of text whose truth is known.
+
+    Attributes:
+        text: as it is written.
+        role: what it is, such as "operand" or "running value".
+        known: True if it follows from what stands before it, so that it can be predicted.
+    """
 
     text: str
     role: str
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Problem:
         asked: the question in pieces.
         thought: the thinking in pieces; one line per step.
         solved: the answer in pieces.
+        passage: plain text that shows the same truth, or nothing.
     """
 
     family: str
@@ -39,6 +47,7 @@ class Problem:
     asked: tuple[Piece, ...]
     thought: tuple[Piece, ...]
     solved: tuple[Piece, ...]
+    passage: tuple[Piece, ...] = ()
 
     @property
     def question(self) -> str:
@@ -67,14 +76,17 @@ class TokenLabel:
     Attributes:
         family: the task family's name.
         language: "en" or "zh".
-        part: "system", "question", "thinking", "answer", or "frame" for the chat's marks.
+        part: "question", "thinking", "answer", "passage", or "frame" for the chat's marks and
+            whatever else is around them.
         role: the piece's role; "frame" outside of any piece.
+        known: True if the token follows from what stands before it.
     """
 
     family: str
     language: str
     part: str
     role: str
+    known: bool = False
 
 
 def split_of(key: str) -> Split:
@@ -84,34 +96,56 @@ def split_of(key: str) -> Split:
 
 
 def label_tokens(problem: Problem, text: str, tokenizer: Any) -> list[TokenLabel]:
-    """Labels of the tokens of a text that holds the problem's question, thinking and answer.
+    """Labels of the tokens of a text that holds a problem's question, thinking and answer.
 
     Args:
         problem: what the text is about.
-        text: such as a rendered chat; parts are looked for in order, and those that it does
-            not hold (a thinking that was left out) are passed over.
+        text: such as a rendered chat, or the problem's passage; parts are looked for in
+            order, and those that it does not hold (a thinking that was left out) are passed over.
         tokenizer: a fast tokenizer, for its offsets.
 
     Returns:
         One label per token of `tokenizer(text)`. A token that spans pieces takes the label
         of the piece that most of it lies in.
     """
-    parts = (("question", problem.asked), ("thinking", problem.thought), ("answer", problem.solved))
     frame = TokenLabel(problem.family, problem.language, "frame", "frame")
     owner = [frame] * len(text)
     start = 0
-    for part, pieces in parts:
-        found = text.find(_text(pieces), start)
-        if found < 0:
-            continue
-        for piece in pieces:
-            label = TokenLabel(problem.family, problem.language, part, piece.role)
-            owner[found : found + len(piece.text)] = [label] * len(piece.text)
-            found += len(piece.text)
-        start = found
+    in_chat = problem.question in text
+    for part in ("question", "thinking", "answer") if in_chat else ("passage",):
+        labels = char_labels(problem, part)
+        found = text.find(text_of(problem, part), start) if labels else -1
+        if found >= 0:
+            start = found + len(labels)
+            owner[found:start] = labels
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = [owner[a:b] or [frame] for a, b in offsets["offset_mapping"]]
     return [max(set(span), key=lambda label: (span.count(label), label.role)) for span in spans]
+
+
+def pieces_of(problem: Problem, part: str) -> tuple[Piece, ...]:
+    """The pieces of a part: "passage", "question", "thinking" or "answer"."""
+    return {
+        "passage": problem.passage,
+        "question": problem.asked,
+        "thinking": problem.thought,
+        "answer": problem.solved,
+    }[part]
+
+
+def text_of(problem: Problem, part: str) -> str:
+    """The text of a part."""
+    return _text(pieces_of(problem, part))
+
+
+def char_labels(problem: Problem, part: str) -> list[TokenLabel]:
+    """The label of every character of a part; thinking and answer follow from the question."""
+    follows = part in ("thinking", "answer")
+    return [
+        TokenLabel(problem.family, problem.language, part, piece.role, follows or piece.known)
+        for piece in pieces_of(problem, part)
+        for _ in piece.text
+    ]
 
 
 def _text(pieces: Sequence[Piece]) -> str:

@@ -1,0 +1,41 @@
+"""The task families: how each draws its problems, and of how many steps."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwen3lab.tiny import arithmetic, code, lists, stories, swaps
+from qwen3lab.tiny.problems import Problem, Split
+
+Draw = Callable[[random.Random, int, Split], Problem]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A task family.
+
+    Attributes:
+        name: as in its problems.
+        draw: a problem of so many steps from a split.
+        least: steps of the shortest problems.
+        most: steps of the longest.
+        thinks: True if its problems have a thinking.
+    """
+
+    name: str
+    draw: Draw
+    least: int
+    most: int
+    thinks: bool
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(arithmetic.FAMILY, arithmetic.draw, 1, arithmetic.MAX_STEPS, thinks=True),
+        Family(swaps.FAMILY, swaps.draw, 1, swaps.MAX_STEPS, thinks=True),
+        Family(code.FAMILY, code.draw, 1, code.MAX_STEPS, thinks=True),
+        Family(stories.FAMILY, stories.draw, 1, stories.MAX_STEPS, thinks=False),
+        Family(lists.FAMILY, lists.draw, lists.MIN_STEPS, lists.MAX_STEPS, thinks=False),
+    )
+}

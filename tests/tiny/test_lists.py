@@ -1,0 +1,51 @@
+import re
+
+import pytest
+
+from qwen3lab import tiny
+from qwen3lab.tiny.lists import KINDS
+
+
+def kind_of(problem):
+    return problem.key.split(":")[1]
+
+
+def words(text):
+    return re.findall(r"[a-z]+|[一-鿿]+", text)
+
+
+@pytest.mark.parametrize("steps", [2, 6, 12])
+def test_every_answer_stands_in_the_question(steps):
+    problems = tiny.problems("lists", n=300, steps=steps, seed=steps)
+    assert {kind_of(problem) for problem in problems} == set(KINDS)
+    for problem in problems:
+        listed, asked = re.split(r"\. |。", problem.question)
+        if kind_of(problem) == "look-up":
+            entries = dict(re.findall(r"([a-z一-鿿]+) ?(\d)", listed))
+            assert len(entries) == steps
+            assert problem.answer == entries[words(asked)[0]]
+        elif kind_of(problem) == "count":
+            assert problem.answer == str(words(listed).count(words(asked)[0]))
+        else:
+            assert problem.answer == listed
+
+
+def test_passages_show_the_same_truth():
+    for problem in tiny.problems("lists", n=300, steps=5, seed=1):
+        text = "".join(piece.text for piece in problem.passage)
+        if kind_of(problem) == "look-up":
+            first, second = re.split(r"\. |。", text)
+            pairs = re.findall(r"([a-z一-鿿]+) ?(\d)", first)
+            assert sorted(re.findall(r"([a-z一-鿿]+) ?(\d)", second)) == sorted(pairs)
+        elif kind_of(problem) == "count":
+            seen: list[str] = []
+            for word, number in re.findall(r"([a-z一-鿿]+) ?(\d+)", text):
+                seen.append(word)
+                assert int(number) == seen.count(word)
+        else:
+            # Two or three rounds, each the answer after at most two signs that part it.
+            rounds = [text[: len(text) // k] for k in (2, 3) if text == text[: len(text) // k] * k]
+            assert any(
+                unit.endswith(problem.answer) and len(unit) <= len(problem.answer) + 2
+                for unit in rounds
+            )
