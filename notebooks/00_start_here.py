@@ -26,16 +26,18 @@
 # - read a routing map: which experts serve which token;
 # - get each of these from Python, for any Qwen3 model.
 #
-# **What `tiny-moe` knows.** One thing only: running arithmetic on last digits, such as
-# "Start at 7, add 5, times 3, minus 4. Last digit?". It was trained from scratch on that, so other
-# questions get nonsense. Its architecture is Qwen3's own, only small, and what you see in it was
-# learned.
+# **What `tiny-moe` knows.** A small world, on which it was trained from scratch: running arithmetic
+# on last digits (`7+2*3-1=?`, from left to right; what it works out, it writes in circles), who
+# holds what after people swap things, little stories and programs, and lists to look things up in,
+# in English and Chinese. It knows nothing else: other questions get nonsense. Its architecture is
+# Qwen3's own, only small, and what you see in it was learned.
 
 # %%
 import qwen3lab
 from qwen3lab import figures
 from qwen3lab.analysis.routing import layer_loads, layer_weights
 from qwen3lab.analysis.uncertainty import uncertainty
+from qwen3lab.tiny.card import read_card
 from qwen3lab.widgets import Explorer
 
 # %% [markdown]
@@ -55,7 +57,8 @@ lab
 # 3. Lower the **thinking budget** and press **Run**: a sentence that ends the thinking is inserted
 #    (the underlined tokens). Is the answer still right?
 # 4. Switch **think first** off and ask again.
-# 5. Pick the longest of the **examples**, and see where the model is unsure.
+# 5. Pick another of the **examples**: who holds what, in English or in Chinese. Where is the
+#    model unsure?
 
 # %%
 explorer = Explorer(lab)
@@ -111,9 +114,17 @@ figures.uncertainty(uncertainty(chat))
 # %%
 question = explorer.state.asked
 greedy = qwen3lab.Sampling.greedy()
-for budget in (0, 4, 8, 16, 32, 64):
+for budget in (0, 1, 4, 7, 10, 13, 16):
     short = lab.chat(question, budget=budget, sampling=greedy, max_new_tokens=256)
     print(f"budget {budget:2}: {short.answer!r} ({short.stop})")
+
+# %% [markdown]
+# One question is an anecdote. Over 500 problems of 1 to 12 steps, which `tiny-moe` had never seen,
+# more thinking buys more right answers; the numbers are from the card that ships with it.
+
+# %%
+card = read_card("tiny-moe")
+figures.budget_curve(card.by_budget, at_once=card.mixed_at_once)
 
 # %% [markdown]
 # ## Where to go next
@@ -121,4 +132,6 @@ for budget in (0, 4, 8, 16, 32, 64):
 #   and every other hook point are there when you name them with `capture=`.
 # - `rec.save("run.safetensors")` keeps a run; `qwen3lab.Recording.load` brings it back.
 # - `rec.routing.to_pandas()` is a table of every choice that every router made.
+# - The notebook `04_how_it_grows` trains a micro model in three minutes, and shows heads and
+#   experts as they form.
 # - `qwen3lab.models()` lists the published family, and what each model needs.

@@ -3,7 +3,7 @@
 import qwen3lab
 
 lab = qwen3lab.load("tiny-moe")
-chat = lab.chat("Start at 3, add 4, times 7. Last digit?", record=True, seed=0)
+chat = lab.chat("3+2*7-1=?", record=True, seed=0)
 chat.thinking, chat.answer
 chat.recording.routing.experts
 """

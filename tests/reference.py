@@ -1,8 +1,35 @@
 """Random Qwen3 models of `transformers`, and what happens inside of them, under our hook names."""
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from qwen3lab.config import Qwen3Config, Rope
+
+OURS: dict[str, Any] = {
+    "d_model": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "d_head": 16,
+    "d_mlp": 48,
+    "d_vocab": 50,
+    "n_ctx": 256,
+    "rope": Rope(theta=1e4),
+    "n_experts": 8,
+    "n_experts_per_token": 2,
+    "d_expert": 16,
+    "moe_layers": (1, 2),
+}
+NO_EXPERTS = {"n_experts": 0, "n_experts_per_token": 0, "d_expert": 0, "moe_layers": ()}
+
+
+def small_config(**changes: Any) -> Qwen3Config:
+    """The shape of a small model of our own, a dense layer below two with experts."""
+    return Qwen3Config(**(OURS | changes))
+
 
 SMALL = {
     "hidden_size": 48,

@@ -51,7 +51,7 @@ def test_models_are_listed_for_people_and_for_scripts(run):
 def test_a_recording_is_saved(run, tmp_path):
     file = tmp_path / "run.safetensors"
     code, out, _ = run(
-        "record", "tiny-moe", "3 + 4 = ?", "-o", file, "--capture", "*resid_post", "--json"
+        "record", "tiny-moe", "3+2=?", "-o", file, "--capture", "*resid_post", "--json"
     )
     assert code == 0
     about = json.loads(out)
@@ -62,16 +62,16 @@ def test_a_recording_is_saved(run, tmp_path):
 
 def test_a_chat_answers_and_says_how_it_ended(run):
     options = ("--temperature", "0", "--seed", "0")
-    code, out, err = run("chat", "tiny-moe", "Start at 3, add 4. Last digit?", *options)
-    assert (code, out.split()[-1]) == (0, "7")
+    code, out, err = run("chat", "tiny-moe", "3+2=?", *options)
+    assert (code, out.split()[-1]) == (0, "⑤")
     assert "stop: natural" in err
-    code, out, _ = run("chat", "tiny-moe", "3 + 4 = ?", *options, "--no-thinking", "--json")
+    code, out, _ = run("chat", "tiny-moe", "3+2=?", *options, "--no-thinking", "--json")
     reply = json.loads(out)
     assert (reply["thinking"], reply["stop"]) == ("", "natural")
 
 
 def test_a_conversation_goes_on_until_an_empty_line(run, monkeypatch):
-    lines = iter(["3 + 4 = ?", "5 + 5 = ?", ""])
+    lines = iter(["3+2=?", "5*7=?", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     code, _, err = run("chat", "tiny-moe", "--temperature", "0", "--max-new-tokens", "40")
     assert (code, err.count("stop:")) == (0, 2)

@@ -9,9 +9,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from qwen3lab.config import Qwen3Config, Rope
 from qwen3lab.generate import Sampler, Sampling, decode, pad_left
 from qwen3lab.model import Qwen3
+from tests.reference import small_config
 
 
 class Plain:
@@ -30,21 +30,7 @@ class Plain:
 
 @pytest.fixture(scope="module")
 def model():
-    config = Qwen3Config(
-        d_model=32,
-        n_layers=2,
-        n_heads=4,
-        n_kv_heads=2,
-        d_head=16,
-        d_mlp=48,
-        d_vocab=50,
-        n_ctx=256,
-        rope=Rope(theta=1e4),
-        n_experts=8,
-        n_experts_per_token=2,
-        d_expert=16,
-        moe_layers=(1,),
-    )
+    config = small_config(n_layers=2, moe_layers=(1,))
     built = Qwen3(config)
     built.init_weights(torch.Generator().manual_seed(0), std=0.3)
     return built

@@ -7,28 +7,13 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab import Lab, Sampling
 from qwen3lab.checkpoint import from_transformers, save_checkpoint
-from qwen3lab.config import Qwen3Config, Rope
 from qwen3lab.hooks import HookError
 from qwen3lab.model import Qwen3
 from qwen3lab.tiny.tokenizer import EARLY_STOP, N_VOCAB
-from tests.reference import hf_random
+from tests.reference import hf_random, small_config
 
-CONFIG = Qwen3Config(
-    d_model=32,
-    n_layers=3,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=16,
-    d_mlp=48,
-    d_vocab=N_VOCAB,
-    n_ctx=160,
-    rope=Rope(theta=1e4),
-    n_experts=8,
-    n_experts_per_token=2,
-    d_expert=16,
-    moe_layers=(0, 2),
-)
-ASKED = "3 + 4 = ?"
+CONFIG = small_config(d_vocab=N_VOCAB, n_ctx=160, moe_layers=(0, 2))
+ASKED = "3+2=?"
 TALK = [{"role": "user", "content": ASKED}]
 
 
@@ -335,7 +320,7 @@ def test_an_interrupt_from_the_keyboard_keeps_what_was_written(lab):
 
 def test_conversations_in_a_batch_are_replied_to_as_if_alone(lab):
     hot = Sampling(temperature=1.5)
-    asked = [ASKED, "7 * 3 * 3 + 1 = ?", "1"]
+    asked = [ASKED, "7*3*3+1=?", "1"]
     together = lab.chat_batch(asked, sampling=hot, seed=5, max_new_tokens=10, record=True)
     for row, (question, found) in enumerate(zip(asked, together, strict=True)):
         alone = lab.chat(question, sampling=hot, seed=5 + row, max_new_tokens=10, record=True)

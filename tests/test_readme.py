@@ -18,7 +18,7 @@ def test_the_examples_run_as_they_stand(tmp_path, monkeypatch):
     scope = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
-    assert scope["chat"].answer == "9"
+    assert scope["chat"].answer == "④"
     assert (tmp_path / "run.safetensors").exists()
 
 

@@ -5,27 +5,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.config import Qwen3Config
 from qwen3lab.hooks import HookError, hook_names
 from qwen3lab.model import Qwen3
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder, Recording
 from qwen3lab.views import AttentionView, RecordingError
+from tests.reference import small_config
 
-CONFIG = Qwen3Config(
-    d_model=32,
-    n_layers=3,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=16,
-    d_mlp=48,
-    d_vocab=50,
-    n_ctx=256,
-    rope=Rope(theta=1e4),
-    n_experts=8,
-    n_experts_per_token=2,
-    d_expert=16,
-    moe_layers=(1, 2),
-)
+CONFIG = small_config()
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 
 

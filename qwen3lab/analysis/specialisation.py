@@ -78,3 +78,136 @@ def _grouped(
 ) -> Float[Tensor, "label expert"]:
     groups = torch.zeros(int(labels.max()) + 1, counts.shape[1], dtype=torch.float64)
     return groups.index_add(0, labels, counts.double())
+
+
+def choice_overlap(
+    one: Int[Tensor, "layer token k"], other: Int[Tensor, "*alike"]
+) -> Float[Tensor, " layer"]:
+    """Share of the experts chosen in one run that the other chose for the same tokens, too.
+
+    1 where both choose alike; k / experts where they choose independently and evenly.
+
+    Raises:
+        ValueError: the runs are not of the same layers, tokens and k.
+
+    Source: OLMoE (arXiv 2409.02060), equation 5, router saturation, where `other` is the
+    final checkpoint.
+    """
+    if one.shape != other.shape:
+        raise ValueError(
+            f"choices of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
+            "expected the same layers, tokens and number of experts per token"
+        )
+    same = one[..., :, None] == other[..., None, :]
+    return same.any(dim=-1).float().mean(dim=(1, 2))
+
+
+def shares_by_label(
+    experts: Int[Tensor, "token k"], labels: Int[Tensor, " same_token"], n_experts: int
+) -> Float[Tensor, "label expert"]:
+    """Of the tokens of each label, the share that each expert serves.
+
+    By domain this is OLMoE's domain specialisation, by the token's own id (or the id that is
+    predicted there) its vocabulary specialisation.
+
+    Args:
+        experts: chosen experts of one layer.
+        labels: of the tokens, from 0 on.
+        n_experts: experts in the layer.
+
+    Returns:
+        Rows sum to k; uniform routing gives k / experts. NaN for a label without tokens.
+
+    Raises:
+        ValueError: there is not one label for each token.
+
+    Source: OLMoE (arXiv 2409.02060), equations 7 and 8.
+    """
+    if len(labels) != len(experts):
+        raise ValueError(
+            f"there are {len(labels)} labels for {len(experts)} tokens: expected one for each"
+        )
+    n_labels = int(labels.max()) + 1 if len(labels) else 0
+    counts = torch.zeros(n_labels, n_experts, dtype=torch.float64)
+    cells = labels[:, None].expand_as(experts).long(), experts.long()
+    counts.index_put_(cells, torch.ones(experts.shape, dtype=torch.float64), accumulate=True)
+    return (counts / torch.bincount(labels, minlength=n_labels)[:, None]).float()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Shares with their 95% intervals.
+
+    Attributes:
+        value, low, high: by label and expert.
+    """
+
+    value: Float[Tensor, "label expert"]
+    low: Float[Tensor, "label expert"]
+    high: Float[Tensor, "label expert"]
+
+
+def share_intervals(
+    counts: Float[Tensor, "document expert"],
+    tokens: Int[Tensor, " document"],
+    labels: Int[Tensor, " document"],
+    *,
+    n_resamples: int = 999,
+    seed: int = 0,
+) -> Interval:
+    """Shares of each label's tokens that each expert serves, with 95% bootstrap intervals.
+
+    Documents are drawn anew within their label, because tokens of a document are not
+    independent.
+
+    Args:
+        counts: tokens of each document that were routed to each expert.
+        tokens: of each document.
+        labels: of the documents, from 0 on.
+        n_resamples: how often documents are drawn.
+        seed: of the draws.
+
+    Raises:
+        ValueError: a label has no document.
+
+    Source: Efron and Tibshirani 1993, chapter 13, the percentile interval.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for label in range(int(labels.max()) + 1):
+        own = torch.nonzero(labels == label).flatten()
+        if not len(own):
+            raise ValueError(f"label {label} has no document: expected at least one of each")
+        drawn = torch.randint(len(own), (n_resamples, len(own)), generator=generator)
+        served, size = counts[own].double(), tokens[own].double()
+        again = served[drawn].sum(dim=1) / size[drawn].sum(dim=1, keepdim=True)
+        ends = again.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+        rows.append(torch.stack([served.sum(dim=0) / size.sum(), *ends]))
+    value, low, high = torch.stack(rows, dim=1).float()
+    return Interval(value, low, high)
+
+
+def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]:
+    """Normalised pointwise mutual information of each label with each expert.
+
+    Args:
+        counts: how often tokens of each label were routed to each expert.
+
+    Returns:
+        1 where the two only come together, 0 where they are independent, -1 where they never
+        meet; NaN for a label or an expert that was never seen.
+
+    Raises:
+        ValueError: nothing was counted.
+
+    Source: Bouma 2009, Normalized (Pointwise) Mutual Information in Collocation Extraction,
+    equation 7.
+    """
+    if not counts.sum() > 0:
+        raise ValueError("nothing was counted: expected tokens of at least one label")
+    joint = counts.double() / counts.sum()
+    alone = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
+    value = (joint / alone).log() / -joint.log()
+    value = torch.where((joint == 0) & (alone > 0), -1.0, value)
+    # Where the two are all there is, both logarithms are zero.
+    return torch.where(joint == 1, 1.0, value).float()

@@ -2,6 +2,6 @@
 
 from qwen3lab.bench.plan import BenchError, Plan
 from qwen3lab.bench.report import Report
-from qwen3lab.bench.run import run
+from qwen3lab.bench.side_by_side import run
 
 __all__ = ["BenchError", "Plan", "Report", "run"]

@@ -51,9 +51,10 @@ class Plan:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        counts = {"repeats": self.repeats, "decode": self.decode, "threads": self.threads or 1}
-        for name, value in {**counts, "layers": 1 if self.layers is None else self.layers}.items():
-            if value < 1:
+        counts: dict[str, int | None] = {"repeats": self.repeats, "decode": self.decode}
+        counts |= {"threads": self.threads, "layers": self.layers}
+        for name, value in counts.items():
+            if value is not None and value < 1:
                 raise BenchError(f"{name} is {value}: expected 1 or more")
         if not self.tokens or min(self.tokens) < 1:
             raise BenchError(f"tokens is {self.tokens}: expected lengths such as 512,1024")
@@ -67,8 +68,8 @@ class Plan:
         """What is measured, in words."""
         if self.model is not None:
             return self.model
-        kept = "all" if self.layers is None else str(self.layers)
-        return f"random weights of {self.shape}, {kept} layers"
+        kept = {None: "all layers", 1: "1 layer"}.get(self.layers, f"{self.layers} layers")
+        return f"random weights of {self.shape}, {kept}"
 
 
 @contextmanager

@@ -24,8 +24,7 @@ def problems(
     """Problems of a task family, with answers, thinking and labels; the same seed, the same ones.
 
     Args:
-        family: "arithmetic", "swaps", "code", "stories" or "lists"; the shipped models know the
-            first.
+        family: "arithmetic", "swaps", "code", "stories" or "lists".
         n: how many; of short ones there are few, so that they repeat.
         steps: of each problem.
         seed: of the draw.
@@ -57,7 +56,7 @@ def train(
     An interrupted run goes on when it is started again with the same arguments.
 
     Args:
-        name: "tiny-moe".
+        name: "tiny-moe" or "tiny-dense".
         seed: of weights and documents.
         minutes: stop after so long; the learning rate falls accordingly.
         out: folder of the run; `runs/<name>-seed<seed>` if None.

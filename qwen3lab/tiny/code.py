@@ -1,13 +1,13 @@
 """A small Python-like language: assignments, calls, and a print at the end.
 
-Only the last digit of a number is kept, as in running arithmetic. The thinking computes the
-variables line by line.
+Only the last digit of a number is kept, as in running arithmetic. The thinking follows the
+program line by line: the value that a line starts from, the step, and what the new variable is.
 """
 
 import random
 from dataclasses import dataclass
 
-from qwen3lab.tiny.arithmetic import FACTORS, apply
+from qwen3lab.tiny.arithmetic import CIRCLED, OPERATIONS, Operation, apply
 from qwen3lab.tiny.problems import Piece, Problem, Split, split_of
 
 FAMILY = "code"
@@ -33,7 +33,7 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
         raise ValueError(f"code of {steps} steps does not exist: expected 1 to {MAX_STEPS}")
     while True:
         names = rng.sample(VARIABLES, steps + 1)
-        functions = {name: _operation(rng) for name in FUNCTIONS[: rng.choice((0, 1, 1, 2))]}
+        functions = {name: rng.choice(OPERATIONS) for name in FUNCTIONS[: rng.choice((0, 1, 1, 2))]}
         start = rng.randrange(10)
         lines = [_assignment(rng, names, place, functions) for place in range(1, steps + 1)]
         shown = names[-1] if rng.random() < 0.8 else rng.choice(names)
@@ -42,25 +42,20 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
             return build(names[0], start, functions, lines, shown, key)
 
 
-def _operation(rng: random.Random) -> tuple[str, int]:
-    sign = rng.choice("+-*")
-    return sign, rng.choice(FACTORS) if sign == "*" else rng.randrange(1, 10)
-
-
 def _assignment(
-    rng: random.Random, names: list[str], place: int, functions: dict[str, tuple[str, int]]
+    rng: random.Random, names: list[str], place: int, functions: dict[str, Operation]
 ) -> Assignment:
     source = names[place - 1] if rng.random() < 0.7 else rng.choice(names[:place])
     if functions and rng.random() < 0.4:
         called = rng.choice(list(functions))
         return Assignment(names[place], source, *functions[called], called)
-    return Assignment(names[place], source, *_operation(rng))
+    return Assignment(names[place], source, *rng.choice(OPERATIONS))
 
 
 def build(
     first: str,
     start: int,
-    functions: dict[str, tuple[str, int]],
+    functions: dict[str, Operation],
     lines: list[Assignment],
     shown: str,
     key: str,
@@ -76,7 +71,7 @@ def build(
         Piece(f" {start}", "operand"),
         Piece("\n", "punctuation"),
     ]
-    thought: list[Piece] = []
+    thought = [*_is(first, start), Piece("\n", "punctuation")]
     for line in lines:
         before = values[line.source]
         values[line.target] = apply(before, (line.sign, line.operand))
@@ -88,8 +83,9 @@ def build(
         Piece(shown, "identifier"),
         Piece(")", "punctuation"),
     ]
-    solved = (Piece(str(values[shown]), "result"),)
-    return Problem(FAMILY, "en", len(lines), key, tuple(asked), tuple(thought[:-1]), solved)
+    thought += _is(shown, values[shown])
+    solved = (Piece(CIRCLED[values[shown]], "result"),)
+    return Problem(FAMILY, "en", len(lines), key, tuple(asked), tuple(thought), solved)
 
 
 def _define(name: str, sign: str, operand: int) -> list[Piece]:
@@ -125,14 +121,16 @@ def _assign(line: Assignment) -> list[Piece]:
 
 
 def _think(line: Assignment, before: int, after: int) -> list[Piece]:
-    """As in `b: 3+4->7`."""
+    """As in `a⑤+2⑦ b⑦` for `b = a + 2`."""
     return [
-        Piece(line.target, "identifier"),
-        Piece(": ", "punctuation"),
-        Piece(str(before), "running value"),
+        *_is(line.source, before),
         Piece(line.sign, "operator"),
         Piece(str(line.operand), "operand"),
-        Piece("->", "punctuation"),
-        Piece(str(after), "running value"),
+        Piece(CIRCLED[after], "running value"),
+        *_is(f" {line.target}", after),
         Piece("\n", "punctuation"),
     ]
+
+
+def _is(name: str, value: int) -> list[Piece]:
+    return [Piece(name, "identifier"), Piece(CIRCLED[value], "running value")]

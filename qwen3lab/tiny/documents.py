@@ -1,29 +1,72 @@
-"""Problems as the chats that a model learns from.
+"""Problems as the texts that a model learns from: chats, and passages of plain text.
 
-A document says which of its tokens were written by the model; only those teach it to answer.
-The early-stop sentence is never among them: a model must not learn to cut itself short.
+What can be predicted counts: replies, and the tokens of a passage that follow from what
+stands before them. The early-stop sentence never does: a model must not learn to cut itself
+short.
 """
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.problems import Problem
+from qwen3lab.tiny import lists
+from qwen3lab.tiny.families import FAMILIES
+from qwen3lab.tiny.problems import Problem, char_labels, text_of
 
-Mode = Literal["think", "answer", "switch", "cut"]
-QUESTION_WEIGHT = 0.05
-"""A little of the loss goes to the question, so that the model knows what questions look like."""
+Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
+FREE_WEIGHT = 0.05
+"""A little of the loss goes to what cannot be predicted, so that the model knows what questions
+look like."""
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
-MODES: Mapping[Mode, float] = {"think": 0.2, "answer": 0.5, "switch": 0.08, "cut": 0.22}
-"""Shares: thinking; answering at once, as the template asks; answering at once because
-`/no_think` says so; answering after a thinking that was cut."""
+END = "<|endoftext|>"
 
-HEAD_STEPS = (1,) * 10 + (2,) * 9 + (3, 3, 3, 4, 4, 5, 6, 8, 10, 12)
-"""Steps of problems that are to be answered at once: mostly few, so that those are learned;
-each teaches by a single token, where a thinking teaches by dozens."""
+
+@dataclass(frozen=True)
+class Diet:
+    """How often a family is met, and how.
+
+    Attributes:
+        share: of the documents.
+        modes: shares of thinking; answering at once, as the template asks; answering at once
+            because `/no_think` says so; answering at once though it might think, where there
+            is nothing to think about; answering after a thinking that was cut; plain text.
+        head: steps of problems to solve in the head: mostly few, so that those are learned; each
+            teaches by a single token, where a thinking teaches by dozens. None for any.
+        head_modes: the modes that are solved in the head.
+        passages: problems in one plain text.
+    """
+
+    share: float
+    modes: Mapping[Mode, float]
+    head: Sequence[int] | None = None
+    head_modes: Sequence[Mode] = ("answer", "switch")
+    passages: int = 1
+
+
+DIETS: Mapping[str, Diet] = {
+    "arithmetic": Diet(
+        0.46,
+        {"think": 0.17, "answer": 0.45, "switch": 0.05, "cut": 0.1, "text": 0.23},
+        head=(1,) * 3 + (2,) * 14 + (3, 3, 3, 3, 4, 4, 5, 6, 8, 10, 12),
+        passages=3,
+    ),
+    "swaps": Diet(
+        0.21,
+        {"think": 0.18, "answer": 0.32, "switch": 0.05, "cut": 0.1, "text": 0.35},
+        head=(1,) * 10 + (2, 2, 2, 3, 3, 4, 6, 8),
+        head_modes=("answer", "switch", "text"),
+    ),
+    "code": Diet(
+        0.1,
+        {"think": 0.4, "answer": 0.25, "switch": 0.08, "cut": 0.27},
+        head=(1,) * 8 + (2, 2, 2, 3, 4, 6, 8),
+    ),
+    "stories": Diet(0.07, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
+    "lists": Diet(0.16, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
+}
 
 
 @dataclass(frozen=True)
@@ -35,40 +78,102 @@ class Document:
     weights: list[float]
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a document, and the weight of each of its characters."""
+
+    text: str
+    weights: Sequence[float]
+
+    @classmethod
+    def even(cls, text: str, weight: float) -> "Stretch":
+        """The same weight throughout."""
+        return cls(text, [weight] * len(text))
+
+    @classmethod
+    def of(cls, problem: Problem, part: str) -> "Stretch":
+        """A part of a problem: what is known counts, what is free hardly."""
+        weights = [1.0 if label.known else FREE_WEIGHT for label in char_labels(problem, part)]
+        return cls(text_of(problem, part), weights)
+
+
 class Writer:
     """Writes documents with a tokenizer; the same random state writes the same ones."""
 
-    def __init__(self, tokenizer: Any, early_stop: str, *, max_steps: int = 12) -> None:
-        self.tokenizer, self.early_stop, self.max_steps = tokenizer, early_stop, max_steps
+    def __init__(
+        self, tokenizer: Any, early_stop: str, *, families: Sequence[str] = tuple(DIETS)
+    ) -> None:
+        self.tokenizer, self.early_stop = tokenizer, early_stop
+        self.diets = {name: DIETS[name] for name in families}
+        self._shares = [diet.share for diet in self.diets.values()]
 
-    def write(self, rng: random.Random) -> Document:
-        """One document, its mode and its problem drawn."""
-        mode = rng.choices(list(MODES), weights=list(MODES.values()))[0]
-        steps = rng.randint(1, self.max_steps)
-        if mode in ("answer", "switch"):
-            steps = min(rng.choice(HEAD_STEPS), self.max_steps)
-        problem = arithmetic.draw(rng, steps, "train")
-        history = self._history(rng) if rng.random() < 0.06 else ""
+    def write(self, rng: random.Random, *, stage: float = math.inf) -> Document:
+        """One document: its family, its mode and its problems drawn.
+
+        Args:
+            rng: decides.
+            stage: how far an opening has come, with 1 for its end. Until then there is nothing
+                but tallies and sequences that repeat; by 1.5 the world has taken their place.
+        """
+        if rng.random() < 3 - 2 * stage:
+            return self._opening(rng, stage)
+        name = rng.choices(list(self.diets), weights=self._shares)[0]
+        diet = self.diets[name]
+        mode = rng.choices(list(diet.modes), weights=list(diet.modes.values()))[0]
+        if mode == "text":
+            return self.plain([self._draw(rng, name, mode) for _ in range(diet.passages)])
+        problem = self._draw(rng, name, mode)
+        history = self._history(rng, name) if rng.random() < 0.06 else ""
         return self.document(problem, mode, rng, history=history)
+
+    def plain(self, problems: Sequence[Problem]) -> Document:
+        """Passages of one family, one after another, as plain text."""
+        stretches = [Stretch.of(problem, "passage") for problem in problems]
+        stretches.append(Stretch.even(END, FREE_WEIGHT))
+        return self._encoded("text", problems[0].family, stretches)
 
     def document(
         self, problem: Problem, mode: Mode, rng: random.Random, *, history: str = ""
     ) -> Document:
         """A problem as a chat in one mode, after what was said before."""
         switch = {"switch": " /no_think", "think": rng.choice(("", "", "", " /think"))}
-        prompt = f"{history}{turn('user', problem.question + switch.get(mode, ''))}"
-        prompt += "<|im_start|>assistant\n"
-        own, inserted = f"<think>\n{problem.thinking}\n</think>\n\n", ""
+        asked = Stretch.of(problem, "question")
+        before = Stretch.even(f"{history}<|im_start|>user\n", FREE_WEIGHT)
+        after = f"{switch.get(mode, '')}<|im_end|>\n<|im_start|>assistant\n"
+        stretches = [before, asked, Stretch.even(after, FREE_WEIGHT)]
         if mode == "answer":
-            prompt, own = prompt + EMPTY_BLOCK, ""
-        elif mode == "switch":
-            own = EMPTY_BLOCK
-        pieces = [(prompt, QUESTION_WEIGHT)]
+            stretches.append(Stretch.even(EMPTY_BLOCK, FREE_WEIGHT))
+        elif mode in ("switch", "blank"):
+            stretches.append(Stretch.even(EMPTY_BLOCK, 1.0))
+        elif mode == "cut":
+            stretches.append(Stretch.even(self._begun(problem, rng), 1.0))
+        else:
+            stretches.append(Stretch.even(f"<think>\n{problem.thinking}\n</think>\n\n", 1.0))
+        reply = [Stretch.even(f"{problem.answer}<|im_end|>", 1.0), Stretch.even("\n", 0.0)]
         if mode == "cut":
-            own, inserted = "", f"{self.early_stop}\n</think>\n\n"
-            pieces += [(self._begun(problem, rng), 1.0)]
-        pieces += [(own, 1.0), (inserted, 0.0), (f"{problem.answer}<|im_end|>", 1.0), ("\n", 0.0)]
-        return self._encoded(f"{problem.family} {mode}", pieces)
+            inserted = Stretch.even(f"{self.early_stop}\n</think>\n\n", 0.0)
+            return self._encoded("cut", problem.family, stretches, [inserted, *reply])
+        return self._encoded(mode, problem.family, [*stretches, *reply])
+
+    def _opening(self, rng: random.Random, stage: float) -> Document:
+        """A tally, or a sequence that repeats: what all the rest is built upon.
+
+        Tallies are many at first, few later. In the end sequences run backwards, too, and they
+        are longer.
+        """
+        if rng.random() < (0.5 if stage < 0.5 else 0.15):
+            return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
+        longest = 2 * lists.MAX_STEPS if stage >= 1 else lists.MAX_STEPS
+        steps = rng.randint(lists.MIN_STEPS, longest)
+        back = stage >= 1 and rng.random() < 0.5
+        return self.plain([lists.plain_repeat(rng, steps, back=back)])
+
+    def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:
+        family, diet = FAMILIES[name], self.diets[name]
+        steps = rng.randint(family.least, family.most)
+        if diet.head and mode in diet.head_modes:
+            steps = rng.choice(diet.head)
+        return family.draw(rng, steps, "train")
 
     def _begun(self, problem: Problem, rng: random.Random) -> str:
         """A thinking cut after any token; mostly near its end, where little is left to do."""
@@ -77,19 +182,26 @@ class Writer:
         kept = self.tokenizer.decode(ids[: round(share * len(ids))])
         return f"<think>\n{kept}"
 
-    def _history(self, rng: random.Random) -> str:
+    def _history(self, rng: random.Random, name: str) -> str:
         """An earlier question and its answer; the thinking of earlier turns is not kept."""
-        before = arithmetic.draw(rng, rng.randint(1, 3), "train")
+        family = FAMILIES[name]
+        before = family.draw(rng, rng.randint(family.least, family.least + 2), "train")
         return turn("user", before.question) + turn("assistant", before.answer)
 
-    def _encoded(self, kind: str, pieces: list[tuple[str, float]]) -> Document:
+    def _encoded(self, mode: Mode, family: str, *texts: Sequence[Stretch]) -> Document:
+        """Tokens of texts that are encoded apart, as an insertion is from what stands before.
+
+        A token that spans characters of several weights takes the least.
+        """
         ids: list[int] = []
         weights: list[float] = []
-        for text, weight in pieces:
-            new = self.tokenizer.encode(text, add_special_tokens=False) if text else []
-            ids += new
-            weights += [weight] * len(new)
-        return Document(kind, ids, weights)
+        for text in texts:
+            by_char = [weight for stretch in text for weight in stretch.weights]
+            whole = "".join(stretch.text for stretch in text)
+            encoded = self.tokenizer.backend_tokenizer.encode(whole, add_special_tokens=False)
+            ids += encoded.ids
+            weights += [min(by_char[a:b], default=0.0) for a, b in encoded.offsets]
+        return Document(f"{family} {mode}", ids, weights)
 
 
 def turn(role: str, content: str) -> str:

@@ -1,155 +1,154 @@
-"""What an embedded model can do, measured on problems that it never saw."""
+"""What an embedded model can do, measured on texts that it never saw."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
-from qwen3lab.generate import Sampling
+from qwen3lab.analysis.specialisation import Information
 from qwen3lab.lab import Lab
-from qwen3lab.reply import Chat
-from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.problems import Problem
+from qwen3lab.tiny.families import FAMILIES
+from qwen3lab.tiny.inside import BestHead, best_heads, family_information, read, routed, surplus
+from qwen3lab.tiny.replies import Share, accuracy, by_budget, held_out
 
-BUDGETS = (0, 6, 12, 18, 24, 36, 48, 72)
-BATCH = 64
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of how many, with the 95% Wilson interval of the share."""
-
-    hits: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """The share itself."""
-        return self.hits / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end (Wilson 1927, as in scipy's `binomtest(...).proportion_ci`)."""
-        z, n, p = 1.959963984540054, self.total, self.value
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, middle - half), min(1.0, middle + half)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.3f} ({low:.3f} to {high:.3f})"
+BUDGETS = (0, 4, 10, 16, 22, 28, 34, 40)
+CURVE_STEPS = range(1, 13)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measured behaviour of one model.
+    """The measured behaviour of one model; families by name.
 
     Attributes:
         name: of the model.
         thinking: accuracy by number of steps, thinking without a limit.
         at_once: accuracy by number of steps, without thinking.
-        by_budget: accuracy over problems of mixed length, by thinking tokens allowed.
+        questions: accuracy on questions of families that do not think.
+        by_budget: accuracy over arithmetic of 1 to 12 steps, by thinking tokens allowed.
         mixed_at_once: accuracy over the same problems, without thinking.
         stopped: share of the thinkings without a limit that ended by themselves.
+        surplus: cross-entropy above the generator's entropy, nats per predictable token.
         least_load: load of the least used expert over uniform load, by layer.
         most_load: load of the most used expert over uniform load, by layer.
+        information: what the choice of experts says about a text's family, by layer.
+        heads: the best head of each kind.
         seed: of the problems.
     """
 
     name: str
-    thinking: dict[int, Share]
-    at_once: dict[int, Share]
+    thinking: dict[str, dict[int, Share]]
+    at_once: dict[str, dict[int, Share]]
+    questions: dict[str, Share]
     by_budget: dict[int, Share]
     mixed_at_once: Share
     stopped: Share
+    surplus: dict[str, float]
     least_load: list[float]
     most_load: list[float]
+    information: list[Information]
+    heads: list[BestHead]
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers only, for a JSON file."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "Evaluation":
+        """What `to_dict` gave, read back from JSON; other fields are passed over."""
+        fields = {name: numbers[name] for name in cls.__dataclass_fields__}
+        for name in ("thinking", "at_once"):
+            by_family = fields[name].items()
+            fields[name] = {family: _by_number(shares) for family, shares in by_family}
+        fields["questions"] = {name: Share(**share) for name, share in fields["questions"].items()}
+        fields["by_budget"] = _by_number(fields["by_budget"])
+        for name in ("mixed_at_once", "stopped"):
+            fields[name] = Share(**fields[name])
+        fields["information"] = [
+            Information(layer["value"], tuple(layer["shuffled"])) for layer in fields["information"]
+        ]
+        fields["heads"] = [BestHead(**head) for head in fields["heads"]]
+        return cls(**fields)
+
+
+def _by_number(shares: Mapping[str, Mapping[str, int]]) -> dict[int, Share]:
+    return {int(number): Share(**share) for number, share in shares.items()}
+
 
 def evaluate(
     lab: Lab, *, n: int = 100, n_mixed: int = 500, seed: int = 1, progress: bool = True
 ) -> Evaluation:
-    """Measure a model on held-out arithmetic, greedily.
+    """Measure a model on held-out problems and texts, greedily.
 
     Args:
         lab: an embedded model.
-        n: problems for each number of steps.
-        n_mixed: problems of 1 to 12 steps for the curve over budgets.
+        n: problems for each family and number of steps, and texts of each family.
+        n_mixed: problems of mixed length for the curve over budgets.
         seed: of the problems.
         progress: show a bar.
     """
     rng = random.Random(seed)
-    lengths = range(1, 13)
-    by_length = {s: [arithmetic.draw(rng, s, "held-out") for _ in range(n)] for s in lengths}
-    mixed = [arithmetic.draw(rng, rng.choice(lengths), "held-out") for _ in range(n_mixed)]
-    total = 2 * n * len(lengths) + n_mixed * (len(BUDGETS) + 1)
+    thinkers = [family for family in FAMILIES.values() if family.thinks]
+    others = [family for family in FAMILIES.values() if not family.thinks]
+    asked = {
+        family.name: {
+            steps: held_out(family.name, n=n, steps=steps, rng=rng)
+            for steps in range(family.least, family.most + 1)
+        }
+        for family in thinkers
+    }
+    plain = {
+        family.name: [
+            family.draw(rng, rng.randint(family.least, family.most), "held-out") for _ in range(n)
+        ]
+        for family in others
+    }
+    mixed = [
+        problem
+        for _ in range(n_mixed)
+        for problem in held_out("arithmetic", n=1, steps=rng.choice(CURVE_STEPS), rng=rng)
+    ]
+    lengths = sum(len(by_steps) for by_steps in asked.values())
+    total = n * (2 * lengths + len(others)) + n_mixed * (len(BUDGETS) + 1)
+    stops: list[str] = []
+    thinking: dict[str, dict[int, Share]] = {}
+    at_once: dict[str, dict[int, Share]] = {}
     with tqdm(total=total, unit="problem", disable=not progress) as bar:
-        thought = {s: _replies(lab, by_length[s], bar, thinking=True) for s in lengths}
-        at_once = {s: _replies(lab, by_length[s], bar, thinking=False) for s in lengths}
-        cut = {b: _replies(lab, mixed, bar, thinking=True, budget=b) for b in BUDGETS}
-        mixed_at_once = _replies(lab, mixed, bar, thinking=False)
-    stops = [reply.stop for replies in thought.values() for reply in replies]
-    least, most = _loads(lab, mixed[:100])
+        for name, by_steps in asked.items():
+            for steps, problems in by_steps.items():
+                share, replies = accuracy(lab, problems, bar, thinking=True)
+                thinking.setdefault(name, {})[steps] = share
+                stops += [reply.stop for reply in replies]
+                share, _ = accuracy(lab, problems, bar, thinking=False)
+                at_once.setdefault(name, {})[steps] = share
+        questions = {
+            name: accuracy(lab, problems, bar, thinking=False)[0]
+            for name, problems in plain.items()
+        }
+        curve = by_budget(lab, mixed, BUDGETS, bar)
+        mixed_at_once, _ = accuracy(lab, mixed, bar, thinking=False)
+    texts = read(lab, n=n, seed=seed)
+    least, most, information = [], [], []
+    if lab.config.is_moe:
+        counts = routed(texts, lab.config.n_experts)
+        loads = counts.sum(dim=1)
+        relative = loads / loads.mean(dim=1, keepdim=True)
+        least, most = relative.amin(dim=1).tolist(), relative.amax(dim=1).tolist()
+        information = family_information(texts, counts)
     return Evaluation(
         name=lab.name,
-        thinking={s: _graded(by_length[s], thought[s]) for s in lengths},
-        at_once={s: _graded(by_length[s], at_once[s]) for s in lengths},
-        by_budget={b: _graded(mixed, cut[b]) for b in BUDGETS},
-        mixed_at_once=_graded(mixed, mixed_at_once),
+        thinking=thinking,
+        at_once=at_once,
+        questions=questions,
+        by_budget=curve,
+        mixed_at_once=mixed_at_once,
         stopped=Share(stops.count("natural"), len(stops)),
+        surplus=surplus(texts),
         least_load=least,
         most_load=most,
+        information=information,
+        heads=best_heads(lab, seed=seed),
         seed=seed,
     )
-
-
-def _replies(
-    lab: Lab, problems: Sequence[Problem], bar: tqdm, *, thinking: bool, budget: int | None = None
-) -> list[Chat]:
-    """Replies in the problems' order; those of like length run together, which wastes less."""
-    order = sorted(range(len(problems)), key=lambda index: problems[index].steps)
-    replies: dict[int, Chat] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        longest = max(problems[index].steps for index in chosen)
-        found = lab.chat_batch(
-            [problems[index].question for index in chosen],
-            thinking=thinking,
-            budget=budget,
-            sampling=Sampling.greedy(),
-            max_new_tokens=10 * longest + 40,
-        )
-        replies |= dict(zip(chosen, found, strict=True))
-        bar.update(len(chosen))
-    return [replies[index] for index in range(len(problems))]
-
-
-def _graded(problems: Sequence[Problem], replies: Sequence[Chat]) -> Share:
-    right = [p.grade(reply.answer) for p, reply in zip(problems, replies, strict=True)]
-    return Share(sum(right), len(right))
-
-
-def _loads(lab: Lab, problems: Sequence[Problem]) -> tuple[list[float], list[float]]:
-    """Least and greatest load over uniform, layer by layer, on solved problems."""
-    if not lab.config.is_moe:
-        return [], []
-    counts = torch.zeros(len(lab.config.moe_layers), lab.config.n_experts)
-    for problem in problems:
-        solved = f"<think>\n{problem.thinking}\n</think>\n\n{problem.answer}"
-        talk = [
-            {"role": "user", "content": problem.question},
-            {"role": "assistant", "content": solved},
-        ]
-        for layer, experts in enumerate(lab.record(talk).routing.experts):
-            counts[layer] += torch.bincount(experts.flatten(), minlength=lab.config.n_experts)
-    relative = counts / counts.mean(dim=1, keepdim=True)
-    return relative.amin(dim=1).tolist(), relative.amax(dim=1).tolist()

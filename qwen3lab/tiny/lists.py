@@ -1,4 +1,4 @@
-"""Lists to look things up in, sequences to repeat, words to count.
+"""Lists to look things up in, sequences to repeat, there and back.
 
 Everything is drawn at random, so there is nothing to know: what is asked stands in the text.
 """
@@ -6,12 +6,11 @@ Everything is drawn at random, so there is nothing to know: what is asked stands
 import random
 
 from qwen3lab.tiny.problems import Piece, Problem, Split, split_of
-from qwen3lab.tiny.words import CHINESE, ENGLISH
 from qwen3lab.tiny.world import WORLDS, Language
 
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
-KINDS = ("look-up", "repeat", "count")
+KINDS = ("look-up", "repeat", "backwards")
 BETWEEN: dict[Language, tuple[str, ...]] = {
     "en": (" ", " ", " ", " ", ", ", "\n"),
     "zh": ("", "", "、", "\n"),
@@ -20,15 +19,17 @@ SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A list of so many entries from a split: to look up, to repeat or to count."""
+    """A list of so many entries from a split: to look up or to repeat."""
     if not MIN_STEPS <= steps <= MAX_STEPS:
         raise ValueError(
             f"lists of {steps} entries do not exist: expected {MIN_STEPS} to {MAX_STEPS}"
         )
     while True:
         kind, language = rng.choice(KINDS), rng.choice(tuple(WORLDS))
-        build = {"look-up": look_up, "repeat": repeat, "count": count}[kind]
-        problem = build(rng, steps, language)
+        if kind == "look-up":
+            problem = look_up(rng, steps, language)
+        else:
+            problem = repeat(rng, steps, language, back=kind == "backwards")
         if split_of(problem.key) == split:
             return problem
 
@@ -53,40 +54,47 @@ def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
     return _problem("look-up", language, steps, asked, solved, (*entries, *again))
 
 
-def repeat(rng: random.Random, steps: int, language: Language) -> Problem:
+def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = False) -> Problem:
     """As in `tree king moon. Again?`; the passage is the sequence several times over.
 
     Its words are all different. So after its first word, a repetition follows from the
     sequence; the first word does not, because nothing says that the sequence is over.
+
+    Args:
+        rng: decides.
+        steps: words in the sequence.
+        language: of the words.
+        back: the sequence comes again from its end, as in `tree king moon. Backwards?`.
     """
     words = rng.sample(everything(language), steps)
-    between = rng.choice(BETWEEN[language])
+    return _repeated(rng, words, rng.choice(BETWEEN[language]), language, back=back)
+
+
+def plain_repeat(rng: random.Random, steps: int, *, back: bool = False) -> Problem:
+    """A sequence of the world's own words with nothing between them: the easiest to repeat."""
+    while True:
+        language: Language = rng.choice(tuple(WORLDS))
+        words = rng.sample(everything(language), steps)
+        problem = _repeated(rng, words, BETWEEN[language][0], language, back=back)
+        if split_of(problem.key) == "train":
+            return problem
+
+
+def _repeated(
+    rng: random.Random, words: list[str], between: str, language: Language, *, back: bool
+) -> Problem:
     _, _, stop, mark = _signs(language)
     said = _spoken(words, between)
-    asked = (*said, Piece(stop, "punctuation"), Piece(_again(language), "question"))
+    asked = (*said, Piece(stop, "punctuation"), Piece(_again(language, back), "question"))
     asked = (*asked, Piece(mark, "punctuation"))
     first = [Piece(f"{between}{word}", "word") for word in words]
-    later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(first)]
-    passage = (*first, *later, *(later if rng.random() < 0.5 else ()))
-    return _problem("repeat", language, len(words), asked, said, passage)
-
-
-def count(rng: random.Random, steps: int, language: Language) -> Problem:
-    """As in `ball key ball. ball?`; the passage says after each word how often it has come."""
-    few = rng.sample(pool(language), max(2, steps // 2))
-    words = [rng.choice(few) for _ in range(steps)]
-    blank, comma, stop, mark = _signs(language)
-    wanted = rng.choice(words)
-    said = _spoken(words, blank or "、")
-    asked = (*said, Piece(stop, "punctuation"), Piece(wanted, "word"))
-    asked = (*asked, Piece(mark, "punctuation"))
-    solved = (Piece(str(words.count(wanted)), "count"),)
-    passage: list[Piece] = []
-    for place, word in enumerate(words):
-        number = words[: place + 1].count(word)
-        passage += [Piece(comma, "punctuation")] if place else []
-        passage += [Piece(word, "word"), Piece(f"{blank}{number}", "count", True)]
-    return _problem("count", language, steps, asked, solved, tuple(passage))
+    order = first[::-1] if back else first
+    later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(order)]
+    once_more = not back and rng.random() < 0.5
+    passage = (*first, *later, *(later if once_more else ()))
+    solved = _spoken(words[::-1], between) if back else said
+    kind = "backwards" if back else "repeat"
+    return _problem(kind, language, len(words), asked, solved, passage)
 
 
 def _problem(
@@ -113,9 +121,8 @@ def pool(language: Language) -> list[str]:
 
 
 def everything(language: Language) -> list[str]:
-    """Words and signs of all kinds, so that what is learned by repeating holds for all."""
-    common = ENGLISH if language == "en" else CHINESE
-    return sorted({*WORLDS[language].vocabulary, *common.split(), *SYMBOLS})
+    """All words and signs of the world: copying is learned for each of them apart."""
+    return sorted({*WORLDS[language].vocabulary, *SYMBOLS})
 
 
 def _signs(language: Language) -> tuple[str, str, str, str]:
@@ -123,5 +130,7 @@ def _signs(language: Language) -> tuple[str, str, str, str]:
     return (" ", ", ", ". ", "?") if language == "en" else ("", "，", "。", "？")
 
 
-def _again(language: Language) -> str:
+def _again(language: Language, back: bool) -> str:
+    if back:
+        return "Backwards" if language == "en" else "倒着"
     return "Again" if language == "en" else "再说"

@@ -1,10 +1,13 @@
 """What a task family is made of: problems whose truth is known, down to the single token."""
 
 import hashlib
+import itertools
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+Choice = TypeVar("Choice")
 Split = Literal["train", "held-out"]
 HELD_OUT_SHARE = 10
 """One problem in this many is held out."""
@@ -93,6 +96,21 @@ def split_of(key: str) -> Split:
     """The split that a problem belongs to, whatever its wording: its key's hash decides."""
     digest = hashlib.sha256(key.encode()).digest()
     return "held-out" if digest[0] % HELD_OUT_SHARE == 0 else "train"
+
+
+def walk(rng: random.Random, choices: Sequence[Choice], n: int) -> list[Choice]:
+    """A random row of choices of which no two follow each other twice.
+
+    So the last two always tell how far in the row one is. With `c` choices there are rows of
+    at most `c * c + 1`.
+    """
+    row = [rng.choice(choices)]
+    while len(row) < n:
+        met = [after for before, after in itertools.pairwise(row) if before == row[-1]]
+        fresh = [choice for choice in choices if choice not in met]
+        # Where every choice has followed this one already, begin anew.
+        row = [*row, rng.choice(fresh)] if fresh else [rng.choice(choices)]
+    return row
 
 
 def label_tokens(problem: Problem, text: str, tokenizer: Any) -> list[TokenLabel]:

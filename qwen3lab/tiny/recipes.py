@@ -1,8 +1,9 @@
 """The embedded models' shapes and how they are trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.tokenizer import N_CTX, N_VOCAB
 
 
@@ -14,27 +15,38 @@ class Recipe:
         name: of the model.
         config: its sizes.
         seed: of the weights and the documents.
+        families: that it learns from.
         steps: of the optimiser.
-        rows: sequences in a batch.
-        row_tokens: tokens in a sequence.
+        opening: steps in which the model meets only tallies and sequences that repeat, until
+            single steps are known and its heads copy; over half as many again the world comes
+            in. (From the world alone both take far longer to find.)
+        batch_tokens: tokens in a batch, about.
+        row_tokens: tokens in a row, into which documents are packed.
         learning_rate: at its highest, after the warm-up.
         warmup: steps until then.
         weight_decay: of the matrices.
         balance: weight of the load-balancing loss.
-        max_steps: steps of the longest problem.
+        half_way: weight of a second loss, read from the residual stream after half of the layers.
+            What is easy is then ready there, for the other half to build upon: steps in the
+            head are learned several times as fast.
+        half_way_steps: how many steps it counts. (It leaves the lower layers little room for what
+            is no prediction, such as what the token before was.)
     """
 
     name: str
     config: Qwen3Config
     seed: int = 0
-    steps: int = 6500
-    rows: int = 10
+    families: tuple[str, ...] = tuple(FAMILIES)
+    steps: int = 6_000
+    opening: int = 1_000
+    batch_tokens: int = 2560
     row_tokens: int = 256
     learning_rate: float = 2e-3
     warmup: int = 200
     weight_decay: float = 0.05
     balance: float = 0.01
-    max_steps: int = 12
+    half_way: float = 0.3
+    half_way_steps: int = 2_000
 
 
 TINY_MOE = Qwen3Config(
@@ -54,4 +66,33 @@ TINY_MOE = Qwen3Config(
     moe_layers=tuple(range(6)),
 )
 
-RECIPES = {"tiny-moe": Recipe("tiny-moe", TINY_MOE)}
+TINY_DENSE = replace(
+    TINY_MOE, d_mlp=256, n_experts=0, n_experts_per_token=0, d_expert=0, moe_layers=()
+)
+
+MICRO_MOE = Recipe(
+    "micro-moe",
+    replace(
+        TINY_MOE,
+        d_model=64,
+        n_layers=3,
+        d_head=16,
+        n_experts=8,
+        n_experts_per_token=2,
+        moe_layers=(0, 1, 2),
+    ),
+    families=("arithmetic", "stories", "lists"),
+    steps=100_000,
+    opening=800,
+    batch_tokens=1024,
+    row_tokens=128,
+    learning_rate=5e-3,
+    warmup=50,
+    half_way=0.0,
+)
+"""Trained by the clock, in a few minutes, to be watched."""
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (Recipe("tiny-moe", TINY_MOE), Recipe("tiny-dense", TINY_DENSE))
+}

@@ -1,19 +1,49 @@
 """Who holds what: three people, three objects, and a row of swaps.
 
-A swap permutes the objects, so no step can be skipped. The thinking names each pair that
-swaps and then who holds what.
+A swap permutes the objects, so no step can be skipped. The thinking notes what the two who swap
+hold, and then who holds what; the answer is such a note too. The plain text of the family tells
+of swaps, and notes now and then who holds something.
 """
 
+import itertools
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from qwen3lab.tiny.problems import Piece, Problem, Split, split_of
+from qwen3lab.tiny.problems import Piece, Problem, Split, split_of, walk
 from qwen3lab.tiny.world import WORLDS, Language
 
 FAMILY = "swaps"
 MAX_STEPS = 8
 N_PEOPLE = 3
+NOTED = 0.6
 
 Pair = tuple[int, int]
+PAIRS: tuple[Pair, ...] = tuple(itertools.permutations(range(N_PEOPLE), 2))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who takes part, with what, and how it is said.
+
+    Attributes:
+        language: of the text.
+        names: of the people.
+        things: what each holds at first.
+    """
+
+    language: Language
+    names: tuple[str, ...]
+    things: tuple[str, ...]
+
+    def key(self, pairs: list[Pair], asked: int) -> str:
+        """Tells a problem from all others.
+
+        Args:
+            pairs: who swaps with whom, by place in `names`.
+            asked: the person that is asked about, likewise.
+        """
+        return f"{FAMILY}:{self.language}:{self.names}{self.things}{pairs}{asked}"
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
@@ -22,101 +52,114 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
         raise ValueError(f"swaps of {steps} steps do not exist: expected 1 to {MAX_STEPS}")
     while True:
         language = rng.choice(tuple(WORLDS))
-        world = WORLDS[language]
-        people = rng.sample(range(len(world.names)), N_PEOPLE)
-        objects = rng.sample(range(len(world.objects)), N_PEOPLE)
-        pairs = [_pair(rng) for _ in range(steps)]
-        asked, by_person = rng.randrange(N_PEOPLE), rng.random() < 0.5
-        key = f"{FAMILY}:{language}:{people}{objects}{pairs}{asked}{by_person}"
-        if split_of(key) == split:
-            return build(language, people, objects, pairs, asked, by_person, key)
+        names = rng.sample(WORLDS[language].names, N_PEOPLE)
+        things = rng.sample(WORLDS[language].objects, N_PEOPLE)
+        setting = Setting(language, tuple(names), tuple(things))
+        pairs = walk(rng, PAIRS, steps)
+        asked = rng.randrange(N_PEOPLE)
+        if split_of(setting.key(pairs, asked)) == split:
+            return build(rng, setting, pairs, asked)
 
 
-def _pair(rng: random.Random) -> Pair:
-    first, second = rng.sample(range(N_PEOPLE), 2)
-    return first, second
+def build(rng: random.Random, setting: Setting, pairs: list[Pair], asked: int) -> Problem:
+    """The problem with its thinking, its answer, and a passage of the same swaps.
 
-
-def build(
-    language: Language,
-    people: list[int],
-    objects: list[int],
-    pairs: list[Pair],
-    asked: int,
-    by_person: bool,
-    key: str,
-) -> Problem:
-    """The problem with its wording, its thinking and its answer.
-
-    Args:
-        language: of the text.
-        people: who takes part, by place in the world's names.
-        objects: what each holds at first, by place in the world's objects.
-        pairs: who swaps with whom, by place in `people`.
-        asked: the person, or the holder's first object, that is asked about.
-        by_person: ask what a person has; else who has an object.
-        key: of the problem.
+    The random state decides what the passage notes; the rest is as in `Setting.key`.
     """
-    world = WORLDS[language]
-    names = [world.names[i] for i in people]
-    held = [world.objects[i] for i in objects]
-    thing = held[asked]
-    write = _english if language == "en" else _chinese
-    question = write(names, held, pairs, names[asked] if by_person else thing, by_person)
+    held = list(setting.things)
+    asking = told = _facts(setting)
     thought: list[Piece] = []
-    for first, second in pairs:
+    for step, (first, second) in enumerate(pairs, start=1):
+        thought += _before(setting, held, (first, second))
         held[first], held[second] = held[second], held[first]
-        thought += _line(names, held, (first, second), language)
-    answer = held[asked] if by_person else names[held.index(thing)]
-    solved = (Piece(answer, "object" if by_person else "name"),)
-    return Problem(FAMILY, language, len(pairs), key, question, tuple(thought[:-1]), solved)
+        thought += _after(setting, held, (first, second))
+        asking = [*asking, *_swap(setting, (first, second))]
+        told = [*told, *_swap(setting, (first, second)), *_notes(rng, setting, held, pairs[:step])]
+    return Problem(
+        family=FAMILY,
+        language=setting.language,
+        steps=len(pairs),
+        key=setting.key(pairs, asked),
+        asked=(*asking, *_question(setting, asked)),
+        thought=tuple(thought[:-1]),
+        solved=tuple(_holders(setting, held, (asked,))),
+        passage=(*told, Piece("\n", "punctuation")),
+    )
 
 
-def _line(names: list[str], held: list[str], pair: Pair, language: Language) -> list[Piece]:
-    """As in `Ann Ben: Ann key, Ben ball, Eva cup`."""
-    blank, comma, colon = (" ", ", ", ": ") if language == "en" else ("", "，", "：")
-    a, b = (names[i] for i in pair)
-    pieces = [Piece(a, "name"), *_mark(blank or "和"), Piece(b, "name"), *_mark(colon)]
-    for place, (name, thing) in enumerate(zip(names, held, strict=True)):
-        pieces += _mark(comma) if place else []
-        pieces += [Piece(name, "name"), *_mark(blank), Piece(thing, "object")]
-    return [*pieces, *_mark("\n")]
+def _notes(rng: random.Random, setting: Setting, held: list[str], pairs: list[Pair]) -> list[Piece]:
+    """Who holds something after these swaps, as in `Ann ball, Eva cup. `, or nothing.
+
+    Nothing that answers a held-out problem is ever noted.
+    """
+    noted = [
+        place
+        for place in rng.sample(range(N_PEOPLE), N_PEOPLE)
+        if rng.random() < NOTED and split_of(setting.key(pairs, place)) == "train"
+    ]
+    if not noted:
+        return []
+    pieces = _holders(setting, held, noted)
+    known = [Piece(p.text, p.role, known=p.role == "object") for p in pieces]
+    return [*known, _stop(". " if _spaced(setting) else "。")]
 
 
-def _mark(text: str) -> list[Piece]:
-    return [Piece(text, "punctuation")] if text else []
+def _facts(setting: Setting) -> list[Piece]:
+    """As in `Ann has the key. Ben has the ball. Eva has the cup. `"""
+    held = zip(setting.names, setting.things, strict=True)
+    return [piece for name, thing in held for piece in _has(setting, name, Piece(thing, "object"))]
 
 
-def _english(
-    names: list[str], held: list[str], pairs: list[Pair], asked: str, by_person: bool
-) -> tuple[Piece, ...]:
-    pieces = []
-    for name, thing in zip(names, held, strict=True):
-        pieces += [Piece(name, "name"), Piece(" has the", "verb"), Piece(f" {thing}", "object")]
-        pieces.append(Piece(". ", "punctuation"))
-    for a, b in pairs:
-        pieces += [Piece(names[a], "name"), Piece(" and", "word"), Piece(f" {names[b]}", "name")]
-        pieces += [Piece(" swap", "verb"), Piece(". ", "punctuation")]
-    if by_person:
-        pieces += [Piece("What does", "question"), Piece(f" {asked}", "name")]
-        pieces += [Piece(" have", "verb")]
-    else:
-        pieces += [Piece("Who has the", "question"), Piece(f" {asked}", "object")]
-    return (*pieces, Piece("?", "punctuation"))
+def _has(setting: Setting, name: str, thing: Piece) -> list[Piece]:
+    """As in `Ann has the key. `"""
+    words = (" has the", ". ") if _spaced(setting) else ("拿着", "。")
+    return [Piece(name, "name"), Piece(words[0], "verb"), _word(setting, thing), _stop(words[1])]
 
 
-def _chinese(
-    names: list[str], held: list[str], pairs: list[Pair], asked: str, by_person: bool
-) -> tuple[Piece, ...]:
-    pieces = []
-    for name, thing in zip(names, held, strict=True):
-        pieces += [Piece(name, "name"), Piece("拿着", "verb"), Piece(thing, "object")]
-        pieces.append(Piece("。", "punctuation"))
-    for a, b in pairs:
-        pieces += [Piece(names[a], "name"), Piece("和", "word"), Piece(names[b], "name")]
-        pieces += [Piece("交换", "verb"), Piece("。", "punctuation")]
-    if by_person:
-        pieces += [Piece(asked, "name"), Piece("拿着什么", "question")]
-    else:
-        pieces += [Piece("谁拿着", "question"), Piece(asked, "object")]
-    return (*pieces, Piece("？", "punctuation"))
+def _swap(setting: Setting, pair: Pair) -> list[Piece]:
+    """As in `Ann and Ben swap. `"""
+    first, second = (Piece(setting.names[i], "name") for i in pair)
+    words = (" and", " swap", ". ") if _spaced(setting) else ("和", "交换", "。")
+    joined = [first, Piece(words[0], "word"), _word(setting, second)]
+    return [*joined, Piece(words[1], "verb"), _stop(words[2])]
+
+
+def _question(setting: Setting, asked: int) -> list[Piece]:
+    """As in `What does Ann have?`"""
+    name = _word(setting, Piece(setting.names[asked], "name"))
+    if _spaced(setting):
+        return [Piece("What does", "question"), name, Piece(" have?", "question")]
+    return [name, Piece("拿着什么？", "question")]
+
+
+def _stop(text: str) -> Piece:
+    return Piece(text, "punctuation")
+
+
+def _word(setting: Setting, piece: Piece) -> Piece:
+    """A word inside a sentence, with the blank before it that its language wants."""
+    return Piece(f" {piece.text}", piece.role, piece.known) if _spaced(setting) else piece
+
+
+def _before(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
+    """What the two hold who swap, as in `Ann key, Ben ball: `"""
+    return [*_holders(setting, held, pair), _stop(": " if _spaced(setting) else "：")]
+
+
+def _after(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
+    """Who holds what, as in `Ann ball, Ben key, Eva cup`, and the line's end; the two first."""
+    others = [place for place in range(N_PEOPLE) if place not in pair]
+    return [*_holders(setting, held, (*pair, *others)), _stop("\n")]
+
+
+def _holders(setting: Setting, held: list[str], places: Sequence[int]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for place in places:
+        pieces += [_stop(", " if _spaced(setting) else "，")] if pieces else []
+        pieces.append(Piece(setting.names[place], "name"))
+        pieces.append(_word(setting, Piece(held[place], "object")))
+    return pieces
+
+
+def _spaced(setting: Setting) -> bool:
+    return setting.language == "en"

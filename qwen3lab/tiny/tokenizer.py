@@ -11,10 +11,12 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
-from qwen3lab.tiny import arithmetic
+from qwen3lab.tiny.arithmetic import CIRCLED
+from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.words import CHINESE, ENGLISH
+from qwen3lab.tiny.world import WORLDS
 
-N_VOCAB = 1280
+N_VOCAB = 1536
 N_CTX = 2048
 EARLY_STOP = "Time is up, I answer now."
 SPLIT = (
@@ -89,15 +91,26 @@ def build_tokenizer() -> Tokenizer:
 
 
 def _texts() -> list[str]:
-    """What the vocabulary is learned from; words weigh in with and without a blank before."""
+    """What the vocabulary is learned from; words weigh in with and without a blank before.
+
+    Chinese is given word by word: sentences, which have no blanks, would teach tokens that
+    span words.
+    """
     rng = random.Random(0)
-    problems = [arithmetic.draw(rng, 1 + n % arithmetic.MAX_STEPS, "train") for n in range(500)]
-    texts = [text for p in problems for text in (p.question, p.thinking)]
+    problems = [
+        family.draw(rng, rng.randint(family.least, family.most), "train")
+        for family in FAMILIES.values()
+        for _ in range(300)
+    ]
+    english = [p for p in problems if p.language == "en"]
+    texts = [text for p in english for text in (p.question, p.thinking, p.answer)]
     texts += [EARLY_STOP, "system\nuser\nassistant\n\n", "/think /no_think"] * 20
-    words = ENGLISH.split()
+    words = [*ENGLISH.split(), *sorted(WORLDS["en"].vocabulary)]
     texts += [f" {word}" for word in words for _ in range(20)]
     texts += [f"{word[0].upper()}{word[1:]}" for word in words for _ in range(3)]
-    return texts + [text for text in CHINESE.split() for _ in range(20)]
+    texts += [word for word in sorted(WORLDS["en"].vocabulary) for _ in range(20)]
+    chinese = [*CHINESE.split(), *sorted(WORLDS["zh"].vocabulary), *"。，、：；？！", *CIRCLED]
+    return texts + [text for text in chinese for _ in range(20)]
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -8,21 +8,22 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.analysis.balance import balance_loss
 from qwen3lab.hooks import Keep
 from qwen3lab.model import Qwen3
-from qwen3lab.tiny.documents import Writer
+from qwen3lab.tiny.documents import Document, Writer
 from qwen3lab.tiny.recipes import Recipe
 
 SAVE_EVERY = 500
@@ -31,19 +32,25 @@ LOG_EVERY = 50
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of documents, one after another.
+    """Documents packed into rows, one after another.
 
-    A document may look at those before it in its row, as in the pretraining of large models;
-    it learns to disregard them.
+    A document stands alone, as it will when the model is used: none sees another.
+
+    Attributes:
+        token_ids: 0 where a row is padded.
+        weights: how much each token counts as something to predict.
+        kinds: the kind of each token's document, by number.
+        segments: the number of each token's document in its row; -1 where it is padded.
     """
 
     token_ids: Int[Tensor, "row pos"]
     weights: Float[Tensor, "row pos"]
     kinds: Int[Tensor, "row pos"]
+    segments: Int[Tensor, "row pos"]
 
 
 class Packer:
-    """Packs whole documents into rows, so that little is padding and nothing is cut.
+    """Draws the documents of a step and packs them into rows; nothing is cut.
 
     `kinds` collects the names of the documents' kinds; a batch refers to them by number.
     """
@@ -55,21 +62,26 @@ class Packer:
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         rng = random.Random(f"{self.recipe.seed}:{step}")
-        shape = (self.recipe.rows, self.recipe.row_tokens)
+        stage = step / self.recipe.opening if self.recipe.opening else math.inf
+        documents: list[Document] = []
+        while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
+            documents.append(self.writer.write(rng, stage=stage))
+        rows = packed(documents, self.recipe.row_tokens)
+        shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
         ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        weights = torch.zeros(shape)
-        for row in range(shape[0]):
+        weights, segments = torch.zeros(shape), torch.full(shape, -1)
+        for row, within in enumerate(rows):
             at = 0
-            while True:
-                document = self.writer.write(rng)
+            for number, document in enumerate(within):
                 end = at + len(document.token_ids)
-                if end > shape[1]:
-                    break
                 ids[row, at:end] = torch.tensor(document.token_ids)
                 weights[row, at:end] = torch.tensor(document.weights)
+                # Nothing foretells how a document begins.
+                weights[row, at] = 0.0
                 kinds[row, at:end] = self._number(document.kind)
+                segments[row, at:end] = number
                 at = end
-        return Batch(ids, weights, kinds)
+        return Batch(ids, weights, kinds, segments)
 
     def _number(self, kind: str) -> int:
         if kind not in self.kinds:
@@ -77,19 +89,22 @@ class Packer:
         return self.kinds.index(kind)
 
 
-def balance_loss(
-    logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token k"]
-) -> Float[Tensor, ""]:
-    """Experts times the product of each one's share of slots and mean probability, summed.
+def packed(documents: Sequence[Document], row_tokens: int) -> list[list[Document]]:
+    """Documents in rows of so many tokens: the longest first, each where it first fits.
 
-    1 where the load is uniform. Over all tokens of the batch, as Qwen3 does.
-
-    Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
-    arXiv 2501.11873.
+    One that is longer than a row has a row of its own.
     """
-    n_experts = logits.shape[-1]
-    share = torch.bincount(experts.flatten(), minlength=n_experts) / experts.numel()
-    return n_experts * (share * logits.softmax(dim=-1, dtype=torch.float32).mean(dim=0)).sum()
+    rows: list[list[Document]] = []
+    room: list[int] = []
+    for document in sorted(documents, key=lambda d: len(d.token_ids), reverse=True):
+        needed = len(document.token_ids)
+        row = next((place for place, left in enumerate(room) if left >= needed), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(row_tokens)
+        rows[row].append(document)
+        room[row] -= needed
+    return rows
 
 
 class Trainer:
@@ -110,7 +125,7 @@ class Trainer:
         self, recipe: Recipe, tokenizer: Any, early_stop: str, folder: Path, device: str = "cpu"
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
-        self.packer = Packer(Writer(tokenizer, early_stop, max_steps=recipe.max_steps), recipe)
+        self.packer = Packer(Writer(tokenizer, early_stop, families=recipe.families), recipe)
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()
@@ -120,10 +135,11 @@ class Trainer:
             {"params": matrices, "weight_decay": recipe.weight_decay},
             {"params": norms, "weight_decay": 0.0},
         ]
+        self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True
         )
-        self.step, self.seconds = 0, 0.0
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
@@ -135,7 +151,7 @@ class Trainer:
         """
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not progress, unit="step")
         try:
-            for report in self._steps(minutes):
+            for report in self.steps(minutes):
                 bar.update()
                 if report:
                     bar.set_postfix_str(_summary(report))
@@ -143,7 +159,8 @@ class Trainer:
             self.save()
             bar.close()
 
-    def _steps(self, minutes: float | None) -> Iterator[dict[str, Any] | None]:
+    def steps(self, minutes: float | None = None) -> Iterator[dict[str, Any] | None]:
+        """Train step by step, as `run` does, without saving at the end; gives the log's lines."""
         sums: dict[str, list[float]] = {}
         started, before = time.monotonic(), self.seconds
         while self.step < self.recipe.steps:
@@ -162,41 +179,51 @@ class Trainer:
         cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * warm * cosine
-        batch = self.packer.batch(self.step)
-        loss = self._loss(batch, sums)
+        loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def _loss(self, batch: Batch, sums: dict[str, list[float]]) -> Float[Tensor, ""]:
-        """Weighted cross-entropy, plus the load-balancing loss averaged over layers."""
-        routed = _Routed()
+        """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
+        real = batch.segments >= 0
+        routed = _Routed(real.flatten().to(self.device), self._half_way)
         ids, weights = batch.token_ids.to(self.device), batch.weights[:, 1:].to(self.device)
-        logits = self.model(ids, tap=routed)[:, :-1]
-        losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
-        for number, kind in enumerate(self.packer.kinds):
-            chosen = (batch.kinds[:, 1:] == number) & (batch.weights[:, 1:] == 1)
-            found = sums.setdefault(kind, [0.0, 0.0])
-            found[0] += float(losses.detach()[chosen].sum())
-            found[1] += float(chosen.sum())
+        logits = self.model(ids, segments=batch.segments.to(self.device), tap=routed)[:, :-1]
+        losses = _token_losses(logits, ids[:, 1:])
+        self.tokens += int(real.sum())
+        self._note(batch, losses.detach().cpu(), sums)
+        if self.step < self.recipe.half_way_steps:
+            early = self.model.ln_final(routed.kept[self._half_way])[:, :-1]
+            early_logits = F.linear(early, self.model.unembedding)
+            losses = losses + self.recipe.half_way * _token_losses(early_logits, ids[:, 1:])
         loss = (losses * weights).sum() / weights.sum()
         balances = [balance_loss(logits, experts) for logits, experts in routed.layers()]
         if balances:
             balance = torch.stack(balances).mean()
-            sums.setdefault("balance", [0.0, 0.0])[0] += float(balance.detach())
-            sums["balance"][1] += 1.0
+            _add(sums, "balance", float(balance.detach()), 1.0)
             loss = loss + self.recipe.balance * balance
         return loss
 
+    def _note(
+        self, batch: Batch, losses: Float[Tensor, "row pos"], sums: dict[str, list[float]]
+    ) -> None:
+        """Sum the losses of what can be predicted, kind by kind."""
+        counted = batch.weights[:, 1:] == 1
+        kinds, n_kinds = batch.kinds[:, 1:][counted], len(self.packer.kinds)
+        lost = torch.bincount(kinds, losses[counted], minlength=n_kinds).tolist()
+        n = torch.bincount(kinds, minlength=n_kinds).tolist()
+        for number, kind in enumerate(self.packer.kinds):
+            _add(sums, kind, lost[number], float(n[number]))
+
     def _log(self, sums: dict[str, list[float]]) -> dict[str, Any]:
         """Append a line to the log: mean loss per kind in nats per token, and speed."""
-        tokens = self.step * self.recipe.rows * self.recipe.row_tokens
         report = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "tokens": tokens,
-            "tokens_per_second": round(tokens / max(self.seconds, 1e-9)),
+            "tokens": self.tokens,
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
             "loss": {kind: round(s / max(n, 1), 4) for kind, (s, n) in sorted(sums.items())},
         }
         sums.clear()
@@ -210,7 +237,8 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 state[f"{key}.{name}"] = value
-        about = {"recipe": _fields(self.recipe), "step": self.step, "seconds": self.seconds}
+        about = {"recipe": _fields(self.recipe)}
+        about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
         (self.folder / "run.part").replace(self.folder / "run.safetensors")
         if _is_milestone(self.step):
@@ -235,18 +263,30 @@ class Trainer:
                 self.optimizer.state[parameter] = {
                     key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
                 }
-        self.step, self.seconds = about["step"], about["seconds"]
+        self.step, self.tokens, self.seconds = about["step"], about["tokens"], about["seconds"]
+        self._cut_log()
+
+    def _cut_log(self) -> None:
+        """Take from the log what came after the state that was saved: it will come again."""
+        log = self.folder / "training-log.jsonl"
+        if log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            log.write_text("".join(kept), encoding="utf-8")
 
 
 class _Routed(Keep):
-    """Keeps routing with its gradient, which an ordinary tap lets go."""
+    """Keeps the routing of real tokens with its gradient, which an ordinary tap lets go."""
 
-    def __init__(self) -> None:
+    def __init__(self, real: Bool[Tensor, " token"], half_way: str) -> None:
         super().__init__(())
+        self.real, self.half_way = real, half_way
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         if name.endswith(("hook_router_logits", "hook_expert_indices")):
-            self.kept[name] = value.flatten(0, 1)
+            self.kept[name] = value.flatten(0, 1)[self.real]
+        elif name == self.half_way:
+            self.kept[name] = value
         return value
 
     def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -254,6 +294,18 @@ class _Routed(Keep):
         for name, logits in self.kept.items():
             if name.endswith("hook_router_logits"):
                 yield logits, self.kept[name.replace("router_logits", "expert_indices")]
+
+
+def _token_losses(
+    logits: Float[Tensor, "row pos vocab"], ids: Int[Tensor, "row pos"]
+) -> Float[Tensor, "row pos"]:
+    return F.cross_entropy(logits.transpose(1, 2).float(), ids, reduction="none")
+
+
+def _add(sums: dict[str, list[float]], kind: str, lost: float, n: float) -> None:
+    found = sums.setdefault(kind, [0.0, 0.0])
+    found[0] += lost
+    found[1] += n
 
 
 def _is_milestone(step: int) -> bool:

@@ -1,5 +1,6 @@
 """Widgets: shells over analyses and figures, for a notebook. No mathematics."""
 
 from qwen3lab.widgets.explorer import Explorer
+from qwen3lab.widgets.nursery import Nursery
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "Nursery"]

@@ -10,15 +10,14 @@ from qwen3lab.config import Qwen3Config
 GAP = "12px"
 
 
-def heading(name: str, config: Qwen3Config) -> w.HTML:
-    """The explorer's title: which model, and how large."""
+def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:
+    """A title: which model, and how large."""
     parts = [html.escape(name), f"{config.n_layers} layers", f"{config.n_heads} heads"]
     if config.is_moe:
         parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
     parts.append(f"{config.n_params / 1e6:,.1f} M parameters")
     return w.HTML(
-        '<span class="q3-title">Qwen3 explorer</span>'
-        f'<span class="q3-subtitle">{" · ".join(parts)}</span>'
+        f'<span class="q3-title">{title}</span><span class="q3-subtitle">{" · ".join(parts)}</span>'
     )
 
 

@@ -10,16 +10,19 @@ GENERAL = (
 )
 """For a published model, which knows a little of everything."""
 
-ARITHMETIC = (
-    "Start at 7, add 5, times 3, minus 4. Last digit?",
-    "Begin with 8, plus 6. Last digit?",
-    "Take 3, times 7, plus 8, subtract 5, times 9, add 6. What is the last digit?",
-    "4 + 9 * 3 - 8 + 5 * 7 - 6 = ?",
-    "Start at 2, times 9, minus 5. Last digit? /no_think",
+TINY = (
+    "7+2*3-1*7+3=?",
+    "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. Ben and Eva swap. "
+    "What does Eva have?",
+    "小明拿着球。小红拿着书。小刚拿着灯。小明和小红交换。小红和小刚交换。小刚拿着什么？",
+    "2加3乘7减1等于几？",
+    "4*3+1-2*7+2-3*3+1-1*7=?",
+    "6-2*3=? /no_think",
+    "lamp 2, book 7, cat 1. book?",
 )
-"""For the embedded models: from left to right, only the last digit counts."""
+"""For the embedded models; in a chain only the last digit counts, from left to right."""
 
 
 def questions_for(name: str) -> tuple[str, ...]:
     """Examples for the model of this name, the best to begin with first."""
-    return ARITHMETIC if Path(name).name.startswith("tiny-") else GENERAL
+    return TINY if Path(name).name.startswith("tiny-") else GENERAL

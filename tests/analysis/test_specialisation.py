@@ -1,9 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from qwen3lab.analysis.specialisation import label_information, mutual_information
+from qwen3lab.analysis.specialisation import (
+    label_information,
+    mutual_information,
+    npmi,
+    share_intervals,
+    shares_by_label,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +54,55 @@ def test_a_seed_repeats_the_shuffles():
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match="nothing was counted"):
         mutual_information(torch.zeros(2, 3))
+
+
+def test_shares_count_the_tokens_of_a_label_that_an_expert_serves():
+    experts = torch.tensor([[0, 1], [0, 2], [3, 1], [3, 1]])
+    found = shares_by_label(experts, torch.tensor([0, 0, 2, 2]), 4)
+    # By hand: expert 0 serves both tokens of label 0; label 1 has none.
+    assert found[0].tolist() == [1.0, 0.5, 0.5, 0.0]
+    assert found[1].isnan().all()
+    assert found[2].tolist() == [0.0, 1.0, 0.0, 1.0]
+
+
+def test_a_label_list_of_the_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="3 labels for 4 tokens"):
+        shares_by_label(torch.zeros(4, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long), 4)
+
+
+def test_a_planted_specialisation_is_recovered_within_its_interval():
+    # Documents of 50 tokens; an expert serves each with probability 0.8 or 0.3, by label.
+    rng = np.random.default_rng(0)
+    planted = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
+    labels = torch.arange(80) % 2
+    first = torch.tensor(rng.binomial(50, planted[labels, 0].numpy()))
+    counts = torch.stack([first, 50 - first], dim=1).float()
+    found = share_intervals(counts, torch.full((80,), 50), labels)
+    assert (found.low <= planted).all() and (planted <= found.high).all()
+    # The standard error of 2000 tokens' share is at most 0.011.
+    assert (found.high - found.low < 0.06).all()
+    torch.testing.assert_close(found.value, planted, atol=0.04, rtol=0)
+
+
+def test_documents_that_are_all_alike_leave_no_doubt():
+    counts, labels = torch.tensor([[3.0, 1.0]] * 4), torch.tensor([0, 0, 1, 1])
+    found = share_intervals(counts, torch.full((4,), 4), labels)
+    assert found.low.equal(found.high) and found.value[0].tolist() == [0.75, 0.25]
+
+
+def test_a_label_without_a_document_is_refused():
+    with pytest.raises(ValueError, match="label 0 has no document"):
+        share_intervals(torch.ones(1, 2), torch.tensor([2]), torch.tensor([1]))
+
+
+def test_npmi_is_one_for_what_only_comes_together_and_minus_one_for_what_never_does():
+    assert npmi(torch.tensor([[5.0, 0.0], [0.0, 5.0]])).tolist() == [[1.0, -1.0], [-1.0, 1.0]]
+    torch.testing.assert_close(npmi(torch.tensor([[2.0, 4.0], [3.0, 6.0]])), torch.zeros(2, 2))
+    assert npmi(torch.tensor([[7.0]])).tolist() == [[1.0]]
+    assert npmi(torch.tensor([[1.0, 0.0]]))[0, 1].isnan()
+
+
+def test_npmi_by_hand():
+    found = npmi(torch.tensor([[2.0, 2.0], [0.0, 4.0]]))
+    # p(0, 0) = 1/4, p(0) = 1/2, p(0) of the expert 1/4: log(2) over log(4).
+    assert float(found[0, 0]) == pytest.approx(0.5)

@@ -147,7 +147,7 @@ def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(
 def test_nothing_left_the_machine_and_no_cell_complained(book: Book, folder: Path) -> None:
     book.command("docmanager:save")
     kinds = mime_types(nbformat.read(folder / NOTEBOOK, as_version=4))
-    assert kinds.count("application/vnd.plotly.v1+json") == 4
+    assert kinds.count("application/vnd.plotly.v1+json") == 5
     assert "stderr" not in kinds and "error" not in kinds
     assert book.left == []
     assert book.problems == []

@@ -30,10 +30,10 @@ def test_a_notebook_runs_on_the_embedded_model_without_a_warning(path: Path) -> 
     assert PLOT in kinds
 
 
-def test_the_first_notebook_draws_its_four_figures_and_the_explorer() -> None:
+def test_the_first_notebook_draws_its_five_figures_and_the_explorer() -> None:
     book = executed(START)
     kinds = mime_types(book)
-    assert kinds.count(PLOT) == 4
+    assert kinds.count(PLOT) == 5
     assert "application/vnd.jupyter.widget-view+json" in kinds
     third = [cell for cell in book.cells if cell.cell_type == "code"][2]
     assert "explorer" in third.source and third.outputs
@@ -43,8 +43,14 @@ def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) 
     book = execute(open_book(START, model=str(dense_folder)))
     kinds = mime_types(book)
     assert "stderr" not in kinds and "error" not in kinds
-    assert kinds.count(PLOT) == 4
+    assert kinds.count(PLOT) == 5
     assert "There is no routing to show" in nbformat.writes(book)
+
+
+def test_a_notebook_that_trains_looks_at_its_model_more_than_once() -> None:
+    book = executed(NOTEBOOKS / "04_how_it_grows.ipynb")
+    assert nbformat.writes(book).count("step ") > 3
+    assert "application/vnd.jupyter.widget-view+json" in mime_types(book)
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=name)

@@ -6,6 +6,12 @@ import pytest
 
 from qwen3lab import tiny
 
+CIRCLED = "⓪①②③④⑤⑥⑦⑧⑨"
+
+
+def circled(value):
+    return CIRCLED[value % 10]
+
 
 def printed(program):
     """What Python itself prints for the program: the language is a part of Python's."""
@@ -18,21 +24,26 @@ def printed(program):
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_every_answer_is_the_last_digit_of_what_python_prints(steps):
     for problem in tiny.problems("code", n=200, steps=steps, seed=steps):
-        assert problem.answer == str(printed(problem.question) % 10), problem.question
+        assert problem.answer == circled(printed(problem.question)), problem.question
 
 
 def test_the_thinking_gives_each_variable_the_value_that_python_does():
     for problem in tiny.problems("code", n=100, steps=5, seed=2):
         scope = {}
         exec(problem.question.rsplit("\n", 1)[0], scope)
-        lines = problem.thinking.split("\n")
+        first, *lines, last = problem.thinking.split("\n")
+        targets = re.findall(r"^(\w) =", problem.question, re.MULTILINE)
+        assert first == f"{targets[0]}{circled(scope[targets[0]])}"
         assert len(lines) == 5
-        for line in lines:
-            name, before, sign, operand, after = re.fullmatch(
-                r"(\w): (\d)([+*-])(\d)->(\d)", line
+        for line, wanted in zip(lines, targets[1:], strict=True):
+            source, before, sign, operand, after, target, again = re.fullmatch(
+                r"(\w)(.)([+*-])(\d)(.) (\w)(.)", line
             ).groups()
-            assert int(after) == scope[name] % 10
-            assert int(after) == eval(f"{before}{sign}{operand}") % 10
+            assert target == wanted
+            assert before == circled(scope[source])
+            assert after == again == circled(scope[target])
+            assert after == circled(eval(f"{CIRCLED.index(before)}{sign}{operand}"))
+        assert last == f"{problem.question[-2]}{problem.answer}"
 
 
 def test_some_programs_call_functions_and_some_print_an_earlier_variable():

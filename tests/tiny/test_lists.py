@@ -3,7 +3,7 @@ import re
 import pytest
 
 from qwen3lab import tiny
-from qwen3lab.tiny.lists import KINDS
+from qwen3lab.tiny.lists import KINDS, everything, pool
 
 
 def kind_of(problem):
@@ -12,6 +12,12 @@ def kind_of(problem):
 
 def words(text):
     return re.findall(r"[a-z]+|[一-鿿]+", text)
+
+
+def tokens(text):
+    """Words and signs of a sequence, whatever stands between them."""
+    known = sorted({*everything("en"), *everything("zh")}, key=len, reverse=True)
+    return re.findall("|".join(known), text)
 
 
 @pytest.mark.parametrize("steps", [2, 6, 12])
@@ -24,9 +30,11 @@ def test_every_answer_stands_in_the_question(steps):
             entries = dict(re.findall(r"([a-z一-鿿]+) ?(\d)", listed))
             assert len(entries) == steps
             assert problem.answer == entries[words(asked)[0]]
-        elif kind_of(problem) == "count":
-            assert problem.answer == str(words(listed).count(words(asked)[0]))
+        elif kind_of(problem) == "backwards":
+            assert asked in ("Backwards?", "倒着？")
+            assert tokens(problem.answer) == tokens(listed)[::-1]
         else:
+            assert asked in ("Again?", "再说？")
             assert problem.answer == listed
 
 
@@ -37,11 +45,10 @@ def test_passages_show_the_same_truth():
             first, second = re.split(r"\. |。", text)
             pairs = re.findall(r"([a-z一-鿿]+) ?(\d)", first)
             assert sorted(re.findall(r"([a-z一-鿿]+) ?(\d)", second)) == sorted(pairs)
-        elif kind_of(problem) == "count":
-            seen: list[str] = []
-            for word, number in re.findall(r"([a-z一-鿿]+) ?(\d+)", text):
-                seen.append(word)
-                assert int(number) == seen.count(word)
+        elif kind_of(problem) == "backwards":
+            there_and_back = tokens(text)
+            assert len(there_and_back) == 10
+            assert there_and_back == there_and_back[::-1]
         else:
             # Two or three rounds, each the answer after at most two signs that part it.
             rounds = [text[: len(text) // k] for k in (2, 3) if text == text[: len(text) // k] * k]
@@ -49,3 +56,11 @@ def test_passages_show_the_same_truth():
                 unit.endswith(problem.answer) and len(unit) <= len(problem.answer) + 2
                 for unit in rounds
             )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_words_of_lists_are_single_tokens(tiny_tokenizer, language):
+    for word in pool(language):
+        assert len(tiny_tokenizer.encode(word)) == 1
+        if language == "en":
+            assert len(tiny_tokenizer.encode(f" {word}")) == 1

@@ -1,28 +1,32 @@
 """The models that ship with the package: they open everywhere, and do what their cards say."""
 
-import json
-import random
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import qwen3lab
-from qwen3lab import Sampling
-from qwen3lab.checkpoint import EMBEDDED, embedded_models
-from qwen3lab.tiny import arithmetic
+from qwen3lab import Sampling, tiny
+from qwen3lab.checkpoint import EMBEDDED, CheckpointError, embedded_models
+from qwen3lab.tiny.card import card_text, read_card
+from qwen3lab.tiny.evaluate import Evaluation
+from qwen3lab.tiny.recipes import RECIPES
+from qwen3lab.tiny.targets import targets
 
 GREEDY = Sampling.greedy()
+TALKS = (
+    "7+2*3=?",
+    "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. What does Ben have?",
+    "小明拿着球。小红拿着书。小刚拿着灯。小明和小红交换。小红拿着什么？",
+)
 
 
-@pytest.fixture(scope="module")
-def lab():
-    return qwen3lab.load("tiny-moe", device="cpu")
+@pytest.fixture(scope="module", params=embedded_models())
+def lab(request):
+    return qwen3lab.load(request.param, device="cpu")
 
 
-def problems(n, steps):
-    rng = random.Random(99)
-    return [arithmetic.draw(rng, rng.choice(steps), "held-out") for _ in range(n)]
+def held_out(family, n, steps):
+    return [problem for k in steps for problem in tiny.problems(family, n=n, steps=k, seed=99)]
 
 
 def share(lab, asked, **options):
@@ -31,18 +35,21 @@ def share(lab, asked, **options):
     return sum(right) / len(right)
 
 
+def test_every_recipe_has_its_model():
+    assert set(embedded_models()) == set(RECIPES)
+
+
 def test_all_of_them_fit_in_the_package():
     files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20 * 2**20
 
 
-@pytest.mark.parametrize("name", embedded_models())
-def test_a_model_opens_in_transformers_as_it_does_here(name):
-    lab = qwen3lab.load(name, device="cpu")
-    folder = EMBEDDED / name
+@pytest.mark.parametrize("question", TALKS)
+def test_a_model_opens_in_transformers_as_it_does_here(lab, question):
+    folder = EMBEDDED / lab.name
     hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    talk = [{"role": "user", "content": "Start at 7, add 5, times 3. Last digit?"}]
+    talk = [{"role": "user", "content": question}]
     ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
     assert ids == lab.token_ids(talk)
     with torch.no_grad():
@@ -53,43 +60,65 @@ def test_a_model_opens_in_transformers_as_it_does_here(name):
     assert written == out[0, len(ids) :].tolist()
 
 
-def test_the_mixture_is_shaped_as_the_real_thing(lab):
+def test_a_model_is_shaped_as_its_recipe_says(lab):
     config = lab.config
-    assert config.n_layers >= 4
-    assert (config.n_experts, config.n_experts_per_token) == (16, 4)
-    assert config.n_kv_heads < config.n_heads
-    assert config.moe_layers == tuple(range(config.n_layers))
+    assert config == RECIPES[lab.name].config
+    assert config.n_kv_heads < config.n_heads and config.tied_embeddings
+    if config.is_moe:
+        assert config.n_layers >= 4
+        assert (config.n_experts, config.n_experts_per_token) == (16, 4)
+        assert config.moe_layers == tuple(range(config.n_layers))
 
 
 def test_thinking_solves_what_answering_at_once_does_not(lab):
-    asked = problems(60, range(4, 13))
-    with_thinking = share(lab, asked, thinking=True, max_new_tokens=160)
-    at_once = share(lab, asked, thinking=False, max_new_tokens=8)
-    assert with_thinking > 0.95
-    # Ten digits are possible: guessing is right one time in ten.
-    assert at_once < 0.4
+    for family, steps, chance in (("arithmetic", range(8, 13), 0.1), ("swaps", (5, 6), 1 / 3)):
+        asked = held_out(family, 16, steps)
+        with_thinking = share(lab, asked, thinking=True, max_new_tokens=160)
+        at_once = share(lab, asked, thinking=False, max_new_tokens=8)
+        assert with_thinking > 0.9
+        assert at_once < chance + 0.35
+
+
+def test_what_is_easy_needs_no_thinking(lab):
+    for family in ("arithmetic", "swaps"):
+        assert share(lab, held_out(family, 60, [1]), thinking=False, max_new_tokens=8) > 0.8
 
 
 def test_a_thinking_cut_short_helps_in_proportion(lab):
-    asked = problems(100, range(1, 13))
+    asked = held_out("arithmetic", 10, range(1, 13))
     shares = [
         share(lab, asked, thinking=True, budget=budget, max_new_tokens=160)
-        for budget in (0, 36, 100)
+        for budget in (0, 19, 60)
     ]
-    assert shares[0] + 0.15 < shares[1] < shares[2] - 0.15
-    assert shares[2] > 0.95
+    assert shares[0] + 0.1 < shares[1] < shares[2] - 0.1
+    assert shares[2] > 0.9
 
 
-def test_the_thinking_is_the_running_values(lab):
-    for problem in problems(5, [6]):
-        assert lab.chat(problem.question, sampling=GREEDY).thinking == problem.thinking
+@pytest.mark.parametrize("family", ["arithmetic", "swaps"])
+def test_the_thinking_is_what_the_family_writes(lab, family):
+    asked = held_out(family, 10, [3])
+    replies = lab.chat_batch([p.question for p in asked], sampling=GREEDY, max_new_tokens=160)
+    same = [p.thinking == reply.thinking for p, reply in zip(asked, replies, strict=True)]
+    assert sum(same) >= 9
 
 
-def test_a_card_goes_with_the_weights(lab):
-    folder = EMBEDDED / "tiny-moe"
-    card = json.loads((folder / "card.json").read_text())
+def test_a_card_goes_with_the_weights_and_says_what_was_measured(lab):
+    folder = EMBEDDED / lab.name
+    found = read_card(lab.name)
     text = (folder / "README.md").read_text(encoding="utf-8")
-    twelve = card["thinking"]["12"]
-    assert f"| 12 | {twelve['hits'] / twelve['total']:.3f} (" in text
+    assert text == card_text(found, folder)
     assert f"{lab.config.n_params:,} parameters" in text
-    assert card["training"]["step"] == 6500
+    assert Evaluation.from_dict(found.to_dict()) == found
+    assert found.mixed_at_once.total == 500
+    assert f"{RECIPES[lab.name].steps:,} steps" in text
+
+
+def test_most_of_what_was_asked_of_a_model_it_does(lab):
+    missed = [target for target in targets(read_card(lab.name)) if not target.met]
+    assert len(missed) <= 2, missed
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="has no card: measure the model"):
+        read_card(tmp_path)

@@ -6,6 +6,7 @@ from transformers import AutoTokenizer
 from qwen3lab import tiny
 from qwen3lab.chat import early_stop_text, token_texts
 from qwen3lab.checkpoint import EMBEDDED
+from qwen3lab.tiny.arithmetic import CIRCLED
 from qwen3lab.tiny.tokenizer import EARLY_STOP, N_VOCAB, write_tokenizer
 from qwen3lab.tiny.words import ENGLISH
 
@@ -13,7 +14,7 @@ from qwen3lab.tiny.words import ENGLISH
 @pytest.mark.parametrize(
     "text",
     [
-        "Start at 3, add 4, times 7. Last digit?",
+        "Ann has the key. 3+2*7=?",
         "你好，世界！ 龘 🙂👩‍👩‍👧 é ñ ß",
         "\x00\x01\t  \r\n\n \u2028 <b>&amp;</b> \\ \"'`",
         "1234567890 3.14 -> ** ''",
@@ -98,8 +99,8 @@ def test_labels_line_up_with_tokens(tiny_tokenizer):
         assert len(labels) == len(ids)
         said = list(zip(token_texts(tiny_tokenizer, ids), labels, strict=True))
         running = [t for t, label in said if label.role == "running value"]
-        lines = problem.thinking.split("\n")
-        assert running == [digit for line in lines for digit in (line[0], line[-1])]
+        assert running == [c for c in problem.thinking if c in CIRCLED]
+        assert len(running) == 4
         assert [t for t, label in said if label.part == "answer"] == [problem.answer]
         operands = [t for t, label in said if label.role == "operand" and label.part == "question"]
         assert [t for t in operands if t.strip()] == [c for c in problem.question if c.isdigit()]

@@ -1,15 +1,13 @@
 import json
-import random
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
-from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.documents import Writer
+from qwen3lab.tiny.documents import Document, Writer
+from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.recipes import RECIPES
-from qwen3lab.tiny.trainer import Packer, Trainer, balance_loss
+from qwen3lab.tiny.trainer import Packer, Trainer, packed
 
 STOP = "Time is up, I answer now."
 
@@ -25,14 +23,14 @@ def micro(**changes):
         n_experts_per_token=2,
         moe_layers=(0, 1),
     )
-    fields = {"name": "micro", "config": config, "steps": 60, "rows": 4, "row_tokens": 128}
-    return replace(RECIPES["tiny-moe"], **{**fields, "warmup": 10, **changes})
+    fields = {"name": "micro", "config": config, "steps": 60, "opening": 0}
+    return replace(RECIPES["tiny-moe"], **{**fields, "batch_tokens": 512, "warmup": 10, **changes})
 
 
 def trained(tokenizer, folder, recipe, *, until=None):
     trainer = Trainer(recipe, tokenizer, STOP, folder)
     if until is not None:
-        steps = trainer._steps(None)
+        steps = trainer.steps()
         while trainer.step < until:
             next(steps)
         trainer.save()
@@ -47,8 +45,9 @@ def logged(folder, kind):
 
 
 def test_the_loss_falls(tiny_tokenizer, tmp_path):
-    trained(tiny_tokenizer, tmp_path, micro(learning_rate=5e-3, steps=100, seed=1))
-    losses = logged(tmp_path, "arithmetic think")
+    # Opening throughout: what is quickest to learn something of.
+    trained(tiny_tokenizer, tmp_path, micro(learning_rate=5e-3, steps=100, opening=100))
+    losses = logged(tmp_path, "arithmetic text")
     assert losses[-1] < 0.75 * losses[0]
 
 
@@ -67,6 +66,29 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path)
     resumed = trained(tiny_tokenizer, tmp_path / "halves", micro(steps=8))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("qwen3lab.tiny.trainer.LOG_EVERY", 1)
+    trained(tiny_tokenizer, tmp_path, micro(steps=8), until=3)
+    # A run that is killed has logged steps that were not saved.
+    later = Trainer(micro(steps=8), tiny_tokenizer, STOP, tmp_path).steps()
+    next(later), next(later)
+    trained(tiny_tokenizer, tmp_path, micro(steps=8))
+    lines = (tmp_path / "training-log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
+
+
+def test_the_loss_half_way_is_that_of_a_model_of_half_the_layers(tiny_tokenizer, tmp_path):
+    recipe = micro(half_way=0.5, balance=0.0)
+    whole = Trainer(recipe, tiny_tokenizer, STOP, tmp_path / "whole")
+    half = Trainer(micro(half_way=0.0, balance=0.0), tiny_tokenizer, STOP, tmp_path / "half")
+    batch = whole.packer.batch(0)
+    at_the_end = half._loss(batch, {})
+    # Without its last layer, the model's end is where the other's half is.
+    half.model.blocks = half.model.blocks[:1]
+    at_half = half._loss(batch, {})
+    torch.testing.assert_close(whole._loss(batch, {}), at_the_end + 0.5 * at_half)
 
 
 def test_a_folder_with_another_run_is_refused(tiny_tokenizer, tmp_path):
@@ -90,68 +112,52 @@ def test_a_keyboard_interrupt_saves_where_the_run_stands(tiny_tokenizer, tmp_pat
     assert Trainer(micro(), tiny_tokenizer, STOP, tmp_path).step == 2
 
 
-def test_the_balance_loss_is_that_of_transformers():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(50, 8, generator=generator)
-    experts = logits.topk(3, dim=-1).indices
-    # transformers counts each of the k choices in full, so its value is k times Switch's.
-    theirs = load_balancing_loss_func((logits,), num_experts=8, top_k=3)
-    torch.testing.assert_close(balance_loss(logits, experts) * 3, theirs)
-
-
-def test_the_balance_loss_is_one_for_uniform_load_and_the_number_of_experts_for_a_single_one():
-    every = torch.arange(8)[:, None]
-    torch.testing.assert_close(balance_loss(torch.zeros(8, 8), every), torch.tensor(1.0))
-    one = torch.zeros(10, 8)
-    one[:, 2] = 100.0
-    same = torch.full((10, 1), 2)
-    torch.testing.assert_close(balance_loss(one, same), torch.tensor(8.0))
-
-
-def test_documents_teach_only_what_the_model_itself_writes(tiny_tokenizer):
-    writer, rng = Writer(tiny_tokenizer, STOP), random.Random(0)
-    problem = arithmetic.draw(rng, 5, "train")
-    for mode in ("think", "answer", "switch", "cut"):
-        document = writer.document(problem, mode, rng)
-        taught = [i for i, w in zip(document.token_ids, document.weights, strict=True) if w == 1]
-        text = tiny_tokenizer.decode(taught)
-        assert text.endswith(f"{problem.answer}<|im_end|>")
-        assert STOP not in text
-        expected = {
-            "think": f"<think>\n{problem.thinking}\n</think>\n\n",
-            "answer": "",
-            "switch": "<think>\n\n</think>\n\n",
-        }
-        if mode == "cut":
-            assert text.startswith("<think>\n")
-            begun = text.removeprefix("<think>\n").removesuffix(f"{problem.answer}<|im_end|>")
-            assert problem.thinking.startswith(begun)
-            assert f"{STOP}\n</think>\n\n{problem.answer}" in tiny_tokenizer.decode(
-                document.token_ids
-            )
-        else:
-            assert text == f"{expected[mode]}{problem.answer}<|im_end|>"
-
-
-def test_documents_are_rendered_as_the_chat_template_does(tiny_tokenizer):
-    writer, rng = Writer(tiny_tokenizer, STOP), random.Random(1)
-    problem = arithmetic.draw(rng, 3, "train")
-    asked = [{"role": "user", "content": problem.question}]
-    document = writer.document(problem, "answer", rng)
-    prompt = tiny_tokenizer.apply_chat_template(
-        asked, tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
-    text = tiny_tokenizer.decode(document.token_ids)
-    assert text == f"{prompt}{problem.answer}<|im_end|>\n"
-
-
 def test_rows_hold_whole_documents_and_say_which_kind_each_token_is_of(tiny_tokenizer):
     packer = Packer(Writer(tiny_tokenizer, STOP), micro())
     batch, again = packer.batch(5), packer.batch(5)
     assert torch.equal(batch.token_ids, again.token_ids)
-    assert not torch.equal(batch.token_ids, packer.batch(6).token_ids)
-    for row in batch.token_ids:
-        text = tiny_tokenizer.decode(row[: int(row.nonzero().max()) + 1])
-        assert text.startswith("<|im_start|>user\n")
-        assert text.endswith("<|im_end|>\n")
-    assert all(kind.startswith("arithmetic ") for kind in packer.kinds)
+    assert not torch.equal(
+        batch.token_ids, packer.batch(6).token_ids[:, : batch.token_ids.shape[1]]
+    )
+    kinds = set()
+    for row, segments in enumerate(batch.segments):
+        for number in range(int(segments.max()) + 1):
+            own = segments == number
+            text = tiny_tokenizer.decode(batch.token_ids[row, own])
+            is_chat = text.startswith("<|im_start|>user\n") and text.endswith("<|im_end|>\n")
+            assert is_chat or text.endswith("<|endoftext|>")
+            (kind,) = {packer.kinds[k] for k in batch.kinds[row, own].tolist()}
+            assert is_chat == (not kind.endswith("text"))
+            kinds.add(kind.split()[0])
+            assert batch.weights[row, own][0] == 0
+    assert kinds <= set(FAMILIES)
+    assert (batch.weights[batch.segments < 0] == 0).all()
+
+
+def test_documents_are_packed_the_longest_first_where_they_first_fit():
+    lengths = [3, 9, 4, 6, 12]
+    documents = [Document("kind", [1] * n, [1.0] * n) for n in lengths]
+    rows = [[len(d.token_ids) for d in row] for row in packed(documents, 10)]
+    # By hand: 12 is longer than a row; 9; then 6 with 4; 3 fits nowhere before.
+    assert rows == [[12], [9], [6, 4], [3]]
+
+
+def test_the_world_comes_in_after_the_opening(tiny_tokenizer):
+    packer = Packer(Writer(tiny_tokenizer, STOP), micro(opening=10))
+    for step in range(10):
+        packer.batch(step)
+    assert set(packer.kinds) == {"arithmetic text", "lists text"}
+    packer.batch(15)
+    assert len(packer.kinds) > 3
+
+
+def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, tmp_path):
+    trainer = Trainer(micro(), tiny_tokenizer, STOP, tmp_path)
+    batch = trainer.packer.batch(0)
+    assert (batch.segments < 0).any()
+    plain, changed = {}, {}
+    trainer._loss(batch, plain)
+    batch.token_ids[batch.segments < 0] = 7
+    trainer._loss(batch, changed)
+    assert plain["balance"] == pytest.approx(changed["balance"])
+    assert plain["arithmetic text"] == pytest.approx(changed["arithmetic text"])

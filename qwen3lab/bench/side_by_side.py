@@ -36,7 +36,7 @@ def run(plan: Plan, *, progress: bool = True) -> Report:
         CheckpointError: the plan's model does not open.
     """
     before = torch.get_num_threads()
-    threads = plan.threads or before
+    threads = before if plan.threads is None else plan.threads
     torch.set_num_threads(threads)
     n_pairs = len(plan.tokens) * (len(FORWARD) * (plan.repeats + 1) + len(MEMORY))
     n_pairs += len(DECODE) * (plan.repeats + 1)

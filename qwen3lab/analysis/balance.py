@@ -1,0 +1,75 @@
+"""How evenly the experts of a layer are used."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How evenly a layer's experts are used.
+
+    Attributes:
+        variation: coefficient of variation of the load: standard deviation over mean, 0 if even.
+        most: load of the most used expert over uniform load.
+        least: load of the least used expert over uniform load.
+        dead: experts that no token was sent to.
+    """
+
+    variation: float
+    most: float
+    least: float
+    dead: tuple[int, ...]
+
+
+def balance(load: Float[Tensor, " expert"]) -> Balance:
+    """How evenly a load is spread.
+
+    Args:
+        load: of one layer's experts: counts or shares, such as `expert_load` gives.
+
+    Raises:
+        ValueError: nothing was counted.
+
+    Source: Shazeer et al. (arXiv 1701.06538), section 4, for the coefficient of variation.
+    """
+    if not load.sum() > 0:
+        raise ValueError("no token was counted: expected a load of at least one expert")
+    relative = load.double() / load.double().mean()
+    return Balance(
+        variation=float(relative.std(correction=0)),
+        most=float(relative.max()),
+        least=float(relative.min()),
+        dead=tuple(torch.nonzero(load == 0).flatten().tolist()),
+    )
+
+
+def importance(
+    experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: int
+) -> Float[Tensor, " expert"]:
+    """Summed weight of each expert over tokens, as applied.
+
+    Source: Shazeer et al. (arXiv 1701.06538), equation 6, over the chosen experts.
+    """
+    sums = torch.zeros(n_experts, dtype=torch.float64)
+    return sums.index_add(0, experts.flatten().long(), weights.flatten().double()).float()
+
+
+def balance_loss(
+    logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token k"]
+) -> Float[Tensor, ""]:
+    """Experts times the product of each one's share of slots and mean probability, summed.
+
+    1 where the load is uniform, the number of experts where one has it all. Over all the tokens
+    that are given: given those of a whole batch, it is the global-batch loss that Qwen3 uses.
+    Gradient flows through the probabilities.
+
+    Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
+    arXiv 2501.11873. `transformers` counts each of the k choices in full, so its value is k times
+    this one.
+    """
+    n_experts = logits.shape[-1]
+    share = torch.bincount(experts.flatten(), minlength=n_experts) / experts.numel()
+    return n_experts * (share * logits.softmax(dim=-1, dtype=torch.float32).mean(dim=0)).sum()

@@ -1,0 +1,199 @@
+"""Routing over a corpus: recordings come one by one, and only counts are kept."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qwen3lab.analysis.choices import router_entropy
+from qwen3lab.analysis.specialisation import npmi
+from qwen3lab.config import Qwen3Config
+from qwen3lab.recording import Recording
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+SUMS = ("slots", "weights", "entropy", "tokens")
+
+
+class CorpusError(ValueError):
+    """Something that cannot be counted, or a file that holds no counts."""
+
+
+class RoutingCorpus:
+    """What the experts did over many texts, in groups; its size does not grow with the tokens.
+
+    Args:
+        config: of the model whose recordings are counted.
+
+    Attributes:
+        groups: labels that were seen, in the order in which they came.
+        slots: how many of a group's tokens each expert served.
+        weights: the summed weight, as applied, of each expert on a group's tokens.
+        entropy: the routers' summed entropy on a group's tokens, in nats.
+        tokens: how many tokens a group has.
+
+    Raises:
+        CorpusError: the model is dense.
+    """
+
+    def __init__(self, config: Qwen3Config) -> None:
+        if not config.is_moe:
+            raise CorpusError("this model is dense: it has no experts to count the tokens of")
+        self.config = config
+        self.groups: list[str] = []
+        self.slots: Float[Tensor, "layer group expert"] = self._zeros(config.n_experts)
+        self.weights: Float[Tensor, "layer group expert"] = self._zeros(config.n_experts)
+        self.entropy: Float[Tensor, "layer group"] = self._zeros()
+        self.tokens: Int[Tensor, " group"] = torch.zeros(0, dtype=torch.long)
+
+    def __repr__(self) -> str:
+        return (
+            f"RoutingCorpus of {int(self.tokens.sum()):,} tokens in {len(self.groups)} groups, "
+            f"{len(self.config.moe_layers)} layers of {self.config.n_experts} experts"
+        )
+
+    def add(self, recording: Recording, labels: str | Sequence[str]) -> None:
+        """Count a recording.
+
+        Args:
+            recording: with its routing.
+            labels: the group of all of its tokens, or of each.
+
+        Raises:
+            CorpusError: the recording is of a model of another shape, or there is not one label
+                for each token.
+        """
+        if recording.config != self.config:
+            raise CorpusError(
+                f"the recording is of {recording.model_name}, whose shape is another: count "
+                "recordings of one model"
+            )
+        named = [labels] * len(recording) if isinstance(labels, str) else list(labels)
+        if len(named) != len(recording):
+            raise CorpusError(
+                f"there are {len(named)} labels for {len(recording)} tokens: expected one for each"
+            )
+        rows = self._rows(named)
+        routing = recording.routing
+        entropies = router_entropy(routing.logits).double()
+        self.tokens += torch.bincount(rows, minlength=len(self.groups))
+        for layer, (experts, weights) in enumerate(
+            zip(routing.experts, routing.weights, strict=True)
+        ):
+            cells = rows[:, None].expand_as(experts), experts
+            ones = torch.ones(experts.shape, dtype=torch.float64)
+            self.slots[layer].index_put_(cells, ones, accumulate=True)
+            self.weights[layer].index_put_(cells, weights.double(), accumulate=True)
+            self.entropy[layer].index_add_(0, rows, entropies[layer])
+
+    def merge(self, other: "RoutingCorpus") -> None:
+        """Add what another corpus counted.
+
+        Raises:
+            CorpusError: it is of a model of another shape.
+        """
+        if other.config != self.config:
+            raise CorpusError("the two corpora are of models of different shapes")
+        rows = self._rows(other.groups)
+        for name in ("slots", "weights", "entropy"):
+            getattr(self, name).index_add_(1, rows, getattr(other, name))
+        self.tokens.index_add_(0, rows, other.tokens)
+
+    def load(self, group: str | None = None) -> Float[Tensor, "layer expert"]:
+        """Share of routed slots that each expert received; of one group, or of all tokens.
+
+        Raises:
+            CorpusError: no such group, or nothing was counted.
+        """
+        slots = self.slots.sum(dim=1) if group is None else self.slots[:, self._row(group)]
+        if not slots.sum() > 0:
+            raise CorpusError("nothing was counted yet: add a recording first")
+        return (slots / slots.sum(dim=1, keepdim=True)).float()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A tidy table: layer, group, expert, tokens, slots, share, weight, npmi.
+
+        `share` is of the group's tokens, `weight` the mean over the tokens that the expert
+        served, `npmi` between group and expert.
+        """
+        import pandas
+
+        sizes = (torch.tensor(self.config.moe_layers), *map(torch.arange, self.slots.shape[1:]))
+        layer, group, expert = (axis.flatten() for axis in torch.meshgrid(*sizes, indexing="ij"))
+        tokens = self.tokens[group]
+        return pandas.DataFrame(
+            {
+                "layer": layer.numpy(),
+                "group": [self.groups[row] for row in group],
+                "expert": expert.numpy(),
+                "tokens": tokens.numpy(),
+                "slots": self.slots.flatten().long().numpy(),
+                "share": (self.slots.flatten() / tokens).numpy(),
+                "weight": (self.weights / self.slots).flatten().numpy(),
+                "npmi": torch.stack([npmi(layer) for layer in self.slots]).flatten().numpy(),
+            }
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the counts; `RoutingCorpus.open` reads them."""
+        about = {"format": FORMAT, "groups": self.groups, "config": self.config.to_dict()}
+        temporary = Path(f"{path}.part")
+        sums = {name: getattr(self, name).contiguous() for name in SUMS}
+        save_file(sums, temporary, metadata={"routing_corpus": json.dumps(about)})
+        temporary.replace(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RoutingCorpus":
+        """Read what `save` wrote.
+
+        Raises:
+            CorpusError: no such file, or one that holds no counts.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["routing_corpus"])
+                return cls._rebuilt(about, {name: file.get_tensor(name) for name in SUMS})
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise CorpusError(
+                f"{path} holds no counts ({error}): give a file that RoutingCorpus.save wrote"
+            ) from error
+
+    @classmethod
+    def _rebuilt(cls, about: dict[str, Any], sums: dict[str, Tensor]) -> "RoutingCorpus":
+        corpus = cls(Qwen3Config.from_dict(about["config"]))
+        corpus._rows(about["groups"])
+        for name, value in sums.items():
+            if getattr(corpus, name).shape != value.shape:
+                raise ValueError(f"{name} has the shape {tuple(value.shape)}")
+            setattr(corpus, name, value)
+        return corpus
+
+    def _row(self, group: str) -> int:
+        if group not in self.groups:
+            known = ", ".join(self.groups) or "none yet"
+            raise CorpusError(f"there is no group {group!r}: there are {known}")
+        return self.groups.index(group)
+
+    def _rows(self, labels: Sequence[str]) -> Int[Tensor, " label"]:
+        """The row of each label; new ones are given rows."""
+        new = [label for label in dict.fromkeys(labels) if label not in self.groups]
+        if new:
+            self.groups += new
+            for name in ("slots", "weights"):
+                grown = self._zeros(self.config.n_experts, groups=len(new))
+                setattr(self, name, torch.cat([getattr(self, name), grown], dim=1))
+            self.entropy = torch.cat([self.entropy, self._zeros(groups=len(new))], dim=1)
+            self.tokens = torch.cat([self.tokens, torch.zeros(len(new), dtype=torch.long)])
+        number = {label: row for row, label in enumerate(self.groups)}
+        return torch.tensor([number[label] for label in labels], dtype=torch.long)
+
+    def _zeros(self, *width: int, groups: int = 0) -> Tensor:
+        return torch.zeros(len(self.config.moe_layers), groups, *width, dtype=torch.float64)

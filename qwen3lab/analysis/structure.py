@@ -1,0 +1,116 @@
+"""Which experts go together: within a layer, from layer to layer, and over sets of tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor
+
+
+def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
+    """True where an expert serves a token."""
+    table = torch.zeros(len(experts), n_experts, dtype=torch.bool)
+    return table.scatter(1, experts.long(), True)
+
+
+def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:
+    """How often the other expert serves a token that an expert serves.
+
+    Returns:
+        Rows of shares in [0, 1] with 1 on the diagonal; NaN for an expert that served none.
+
+    Source: OLMoE (arXiv 2409.02060), equation 6.
+    """
+    table = chosen(experts, n_experts).float()
+    together = table.T @ table
+    return together / together.diagonal()[:, None]
+
+
+def transitions(
+    earlier: Int[Tensor, "token k"], later: Int[Tensor, "same_token k"], n_experts: int
+) -> Float[Tensor, "earlier later"]:
+    """Where the tokens of an expert are sent in a later layer.
+
+    Returns:
+        Entry (i, j): of the later slots of the tokens that expert i served, the share of
+        expert j. Rows sum to 1; NaN for an expert that served none.
+
+    Raises:
+        ValueError: the layers are not of the same tokens.
+    """
+    if len(earlier) != len(later):
+        raise ValueError(
+            f"{len(earlier)} tokens of one layer and {len(later)} of the other: expected the same"
+        )
+    flow = chosen(earlier, n_experts).float().T @ chosen(later, n_experts).float()
+    return flow / flow.sum(dim=1, keepdim=True)
+
+
+def committee(
+    experts: Int[Tensor, "token k"], n_experts: int, *, at_least: float = 0.9
+) -> tuple[int, ...]:
+    """Experts that serve at least this share of the tokens: they stand, whatever comes."""
+    share = chosen(experts, n_experts).float().mean(dim=0)
+    return tuple(torch.nonzero(share >= at_least).flatten().tolist())
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How alike two sets of tokens are served, and how alike chance would have it.
+
+    Attributes:
+        jaccard: experts that serve both sets over those that serve either, weighed by share:
+            the sum of the smaller shares over that of the larger.
+        divergence: Jensen-Shannon divergence of the two loads, in nats; 0 if alike, at most
+            log(2).
+        p_value: share of the permutations, this one counted, with at least this divergence.
+    """
+
+    jaccard: float
+    divergence: float
+    p_value: float
+
+
+def overlap(
+    one: Float[Tensor, "group expert"],
+    other: Float[Tensor, "group expert"],
+    *,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> Overlap:
+    """How alike the experts of two sets are; the test permutes whole groups, such as documents.
+
+    Args:
+        one: for each group of tokens of the first set, how many slots went to each expert.
+        other: the same for the second set.
+        n_permutations: of the groups between the sets.
+        seed: of the permutations.
+
+    Raises:
+        ValueError: a set is empty.
+
+    Source: Lin 1991 for the divergence; Ruzicka 1958 for the weighted Jaccard index.
+    """
+    for which, counts in (("first", one), ("second", other)):
+        if not counts.sum() > 0:
+            raise ValueError(f"the {which} set of tokens is empty: expected at least one token")
+    groups, n_one = torch.cat([one, other]).double(), len(one)
+    found = _divergence(groups, torch.arange(len(groups)), n_one)
+    generator = torch.Generator().manual_seed(seed)
+    orders = (torch.randperm(len(groups), generator=generator) for _ in range(n_permutations))
+    # Orders that only rename groups give the same divergence, but for the last bit.
+    reached = sum(_divergence(groups, order, n_one) >= found - 1e-12 for order in orders)
+    p, q = (counts.double().sum(dim=0) / counts.double().sum() for counts in (one, other))
+    return Overlap(
+        jaccard=float(torch.minimum(p, q).sum() / torch.maximum(p, q).sum()),
+        divergence=found,
+        p_value=(reached + 1) / (n_permutations + 1),
+    )
+
+
+def _divergence(
+    groups: Float[Tensor, "group expert"], order: Int[Tensor, " group"], n_one: int
+) -> float:
+    p, q = (groups[part].sum(dim=0).numpy() for part in (order[:n_one], order[n_one:]))
+    return float(jensenshannon(p, q)) ** 2

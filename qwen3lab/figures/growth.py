@@ -1,0 +1,128 @@
+"""How a model came to be: loss, heads and routing over the steps of its training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE
+from qwen3lab.tiny.growth import Snapshot, saturation
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+MAX_MARKED = 60
+"""Beyond this many looks, the lines are drawn without a point for each."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot: what its values are, and a value of each name for each look."""
+
+    title: str
+    unit: str
+    rows: Sequence[Mapping[str, float]]
+    chance: Sequence[Mapping[str, float]] | None = None
+    top: float | None = None
+
+
+def growth(history: Sequence[Snapshot]) -> go.Figure:
+    """How a model came to be, in four plots over the steps of its training.
+
+    What it has learned, family by family; the best head of each kind; what the choice of
+    experts says about the family, with the most that shuffled labels gave in grey; and how
+    much of the last look's choice of experts stood already (router saturation).
+
+    Args:
+        history: of a `Growth`, the first look first.
+
+    Raises:
+        ValueError: there is no look.
+    """
+    if not history:
+        raise ValueError("there is no look at the model to show: expected at least one")
+    steps = [look.step for look in history]
+    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.1, vertical_spacing=0.17)
+    for number, panel in enumerate(_panels(history)):
+        row, col = number // 2 + 1, number % 2 + 1
+        for line in _lines(steps, panel, number):
+            figure.add_trace(line, row=row, col=col)
+        span = None if panel.top is None else [0, panel.top]
+        figure.update_yaxes(title=panel.unit, rangemode="tozero", range=span, row=row, col=col)
+        figure.update_xaxes(title="training step", rangemode="tozero", row=row, col=col)
+        figure.add_annotation(_title(figure, panel, number))
+        figure.update_layout({_legend_name(number): _legend(figure, number)})
+    return figure.update_layout(template=TEMPLATE, height=640, margin={"t": 44, "r": 16})
+
+
+def _panels(history: Sequence[Snapshot]) -> list[Panel]:
+    heads = [{kind: float(s.max()) for kind, s in look.heads.items()} for look in history]
+    said = [{f"layer {n}": i.value for n, i in enumerate(look.information)} for look in history]
+    chance = [
+        {f"layer {n}": i.shuffled[-1] for n, i in enumerate(look.information)} for look in history
+    ]
+    stood = [{f"layer {n}": float(v) for n, v in enumerate(row)} for row in saturation(history)]
+    return [
+        Panel("What is left to learn", "nats per token", [look.surplus for look in history]),
+        Panel("The best head of each kind", "score", heads, top=1.05),
+        Panel("What an expert says of the family", "nats", said, chance),
+        Panel("Choices of the last look that stood", "share", stood, top=1.05),
+    ]
+
+
+def _title(figure: go.Figure, panel: Panel, number: int) -> dict[str, Any]:
+    x, y = _domain(figure, number)
+    return {
+        "text": f"<b>{panel.title}</b>",
+        "xref": "paper",
+        "yref": "paper",
+        "x": x[0],
+        "xanchor": "left",
+        "y": y[1],
+        "yanchor": "bottom",
+        "yshift": 6,
+        "showarrow": False,
+        "font": {"size": 14},
+    }
+
+
+def _lines(steps: Sequence[int], panel: Panel, number: int) -> list[go.Scatter]:
+    lines = []
+    for place, name in enumerate(panel.rows[0]):
+        if panel.chance is not None:
+            below = [row[name] for row in panel.chance]
+            grey = {"color": MUTED, "width": 1, "dash": "dot"}
+            hover = f"{name}, most of the shuffles: %{{y:.3f}}<extra></extra>"
+            chance = go.Scatter(x=steps, y=below, mode="lines", line=grey, hovertemplate=hover)
+            lines.append(chance.update(showlegend=False))
+        stroke = {"color": OKABE_ITO[place % len(OKABE_ITO)], "width": 2}
+        line = go.Scatter(
+            x=steps,
+            y=[row[name] for row in panel.rows],
+            name=name,
+            legend=_legend_name(number),
+            mode="lines+markers" if len(steps) <= MAX_MARKED else "lines",
+            marker_size=4,
+            line=stroke | {"dash": DASHES[place % len(DASHES)]},
+            hovertemplate=f"step %{{x}}<br>{name}: %{{y:.3f}}<extra></extra>",
+        )
+        lines.append(line)
+    return lines
+
+
+def _legend_name(number: int) -> str:
+    return "legend" if number == 0 else f"legend{number + 1}"
+
+
+def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
+    """Above its panel, on the right."""
+    x, y = _domain(figure, number)
+    place = {"x": x[1], "xanchor": "right", "y": y[1], "yanchor": "bottom", "orientation": "h"}
+    return place | {"bgcolor": "rgba(255,255,255,0)", "font": {"size": 11}}
+
+
+def _domain(figure: go.Figure, number: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """A panel's place on the paper: from left to right, from below to above."""
+    axis = "" if number == 0 else str(number + 1)
+    layout: Any = figure.layout
+    return layout[f"xaxis{axis}"].domain, layout[f"yaxis{axis}"].domain

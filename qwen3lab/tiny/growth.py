@@ -1,0 +1,138 @@
+"""A micro model that grows while one watches: what it learns, which heads form, who serves what."""
+
+import copy
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qwen3lab.analysis.specialisation import Information, choice_overlap
+from qwen3lab.chat import open_tokenizer
+from qwen3lab.checkpoint import find_folder
+from qwen3lab.lab import Lab
+from qwen3lab.tiny.inside import family_information, head_scores, read, routed, surplus
+from qwen3lab.tiny.recipes import MICRO_MOE
+from qwen3lab.tiny.tokenizer import EARLY_STOP
+from qwen3lab.tiny.trainer import Trainer
+
+N_TEXTS = 8
+"""Held-out texts of each family that are looked at, the same ones every time."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a model was like at one moment of its training.
+
+    Attributes:
+        step: of the optimiser; 0 is before the first.
+        seconds: of training.
+        tokens: trained on.
+        surplus: cross-entropy above the generator's own, nats per predictable token, by family.
+        heads: score of every head, by kind.
+        information: what the choice of experts says about a text's family, by layer.
+        experts: the experts chosen for each token of the texts that are looked at.
+    """
+
+    step: int
+    seconds: float
+    tokens: int
+    surplus: dict[str, float]
+    heads: dict[str, Float[Tensor, "layer head"]]
+    information: list[Information]
+    experts: Int[Tensor, "layer token k"]
+
+
+class Growth:
+    """A micro mixture of experts in training, looked at every few steps.
+
+    Args:
+        minutes: how long it trains in all; the learning rate falls by the clock.
+        every: steps between two looks.
+        seed: of weights and documents.
+
+    Attributes:
+        history: a snapshot for each look, the first before any training.
+    """
+
+    def __init__(self, *, minutes: float = 3.0, every: int = 25, seed: int = 0) -> None:
+        if minutes <= 0 or every < 1:
+            raise ValueError(
+                f"{minutes} minutes with a look every {every} steps is no training: expected "
+                "more than 0 minutes, and 1 step or more between looks"
+            )
+        self.minutes, self.every, self.seed = minutes, every, seed
+        self.folder = tempfile.TemporaryDirectory(prefix="qwen3lab-")
+        recipe = replace(MICRO_MOE, seed=seed)
+        self.tokenizer = open_tokenizer(find_folder("tiny-moe"))
+        self.trainer = Trainer(recipe, self.tokenizer, EARLY_STOP, Path(self.folder.name))
+        self.history = [self._look()]
+
+    @property
+    def lab(self) -> Lab:
+        """What the model is now, to be asked and recorded; training goes on with its own copy."""
+        return Lab(copy.deepcopy(self.trainer.model), self.tokenizer, self.trainer.recipe.name)
+
+    @property
+    def share_done(self) -> float:
+        """How much of the training is over, from 0 to 1."""
+        return min(1.0, self.trainer.seconds / (60 * self.minutes))
+
+    def run(
+        self,
+        on_look: Callable[[Snapshot], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Snapshot]:
+        """Train to the end of the minutes; a run that was stopped goes on where it stood.
+
+        Args:
+            on_look: is called with every new snapshot.
+            cancel: stops the run after the step it is at, when it is set.
+
+        Returns:
+            The history so far. An interrupt of the kernel stops the run and loses nothing.
+        """
+        try:
+            for _ in self.trainer.steps(self.minutes):
+                if cancel is not None and cancel.is_set():
+                    break
+                if self.trainer.step % self.every == 0:
+                    self._remember(on_look)
+        except KeyboardInterrupt:
+            pass
+        if self.history[-1].step != self.trainer.step:
+            self._remember(on_look)
+        return self.history
+
+    def _remember(self, on_look: Callable[[Snapshot], None] | None) -> None:
+        self.history.append(self._look())
+        if on_look is not None:
+            on_look(self.history[-1])
+
+    def _look(self) -> Snapshot:
+        trainer = self.trainer
+        lab = Lab(trainer.model, self.tokenizer, trainer.recipe.name)
+        texts = read(lab, n=N_TEXTS, seed=1, families=trainer.recipe.families)
+        experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
+        return Snapshot(
+            step=trainer.step,
+            seconds=trainer.seconds,
+            tokens=trainer.tokens,
+            surplus=surplus(texts),
+            heads=head_scores(lab, seed=1),
+            information=family_information(texts, routed(texts, lab.config.n_experts)),
+            experts=experts,
+        )
+
+
+def saturation(history: Sequence[Snapshot]) -> Float[Tensor, "look layer"]:
+    """How much of the last look's choice of experts stood already at each look, by layer.
+
+    Source: OLMoE (arXiv 2409.02060), equation 5, router saturation.
+    """
+    last = history[-1].experts
+    return torch.stack([choice_overlap(look.experts, last) for look in history])

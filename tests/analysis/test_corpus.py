@@ -1,0 +1,109 @@
+import math
+
+import pytest
+import torch
+
+from qwen3lab.analysis.corpus import CorpusError, RoutingCorpus
+from qwen3lab.analysis.routing import layer_loads
+from tests.fake_lab import DENSE, MOE, record
+
+ONE = record(MOE, ["a", "b", "c", "d"], {})
+OTHER = record(MOE, ["e", "f", "g"], {})
+
+
+@pytest.fixture
+def corpus():
+    corpus = RoutingCorpus(MOE)
+    corpus.add(ONE, ["x", "y", "x", "y"])
+    corpus.add(OTHER, "z")
+    return corpus
+
+
+def test_slots_and_weights_are_summed_in_their_group(corpus):
+    assert corpus.groups == ["x", "y", "z"]
+    assert corpus.tokens.tolist() == [2, 2, 3]
+    routing = ONE.routing
+    for layer in range(2):
+        slots, weights = torch.zeros(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+        for token in (0, 2):
+            for expert, weight in zip(
+                routing.experts[layer, token], routing.weights[layer, token], strict=True
+            ):
+                slots[expert] += 1
+                weights[expert] += weight
+        assert corpus.slots[layer, 0].equal(slots)
+        torch.testing.assert_close(corpus.weights[layer, 0], weights)
+    assert (corpus.slots.sum(dim=-1) == 2 * corpus.tokens).all()
+
+
+def test_the_load_of_a_group_is_that_of_its_recording(corpus):
+    torch.testing.assert_close(corpus.load("z"), layer_loads(OTHER))
+    torch.testing.assert_close(corpus.load().sum(dim=1), torch.ones(2))
+
+
+def test_entropies_add_up(corpus):
+    logits = OTHER.routing.logits.double()
+    p = logits.softmax(-1)
+    expected = -(p * p.log()).sum(-1).sum(-1)
+    torch.testing.assert_close(corpus.entropy[:, 2], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_corpus_in_two_parts_is_the_corpus(corpus, tmp_path):
+    first, second = RoutingCorpus(MOE), RoutingCorpus(MOE)
+    second.add(ONE, ["x", "y", "x", "y"])
+    first.add(OTHER, "z")
+    first.save(tmp_path / "counts.safetensors")
+    whole = RoutingCorpus.open(tmp_path / "counts.safetensors")
+    whole.merge(second)
+    assert sorted(whole.groups) == corpus.groups
+    for group in corpus.groups:
+        torch.testing.assert_close(whole.load(group), corpus.load(group))
+    assert int(whole.tokens.sum()) == 7
+
+
+def test_the_table_is_tidy(corpus):
+    table = corpus.to_pandas()
+    assert len(table) == 2 * 3 * 6
+    assert set(table.layer) == set(MOE.moe_layers)
+    shares = table.groupby(["layer", "group"]).share.sum()
+    assert shares.tolist() == pytest.approx([2.0] * 6)
+    row = table[(table.layer == 3) & (table.group == "z") & (table.slots > 0)].iloc[0]
+    assert row.share == row.slots / 3
+    slots, chosen = corpus.slots[1], int(row.expert)
+    joint = float(slots[2, chosen] / slots.sum())
+    alone = float(slots[2].sum() * slots[:, chosen].sum() / slots.sum() ** 2)
+    assert row.npmi == pytest.approx(math.log(joint / alone) / -math.log(joint), abs=1e-6)
+
+
+def test_its_size_does_not_grow_with_the_tokens(corpus):
+    before = sum(value.nbytes for value in (corpus.slots, corpus.weights, corpus.entropy))
+    for _ in range(50):
+        corpus.add(ONE, "x")
+    after = sum(value.nbytes for value in (corpus.slots, corpus.weights, corpus.entropy))
+    assert after == before
+
+
+def test_a_dense_model_has_nothing_to_count():
+    with pytest.raises(CorpusError, match="this model is dense"):
+        RoutingCorpus(DENSE)
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_lost(corpus):
+    before = corpus.slots.clone()
+    with pytest.raises(CorpusError, match="2 labels for 4 tokens"):
+        corpus.add(ONE, ["x", "y"])
+    with pytest.raises(CorpusError, match="shape is another"):
+        corpus.add(record(DENSE, ["a"], {}), "x")
+    with pytest.raises(CorpusError, match="no group 'w': there are x, y, z"):
+        corpus.load("w")
+    with pytest.raises(CorpusError, match="nothing was counted yet"):
+        RoutingCorpus(MOE).load()
+    assert corpus.slots.equal(before)
+
+
+def test_a_file_that_holds_no_counts_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    ONE.save(path)
+    for wrong in (path, tmp_path / "absent"):
+        with pytest.raises(CorpusError, match="holds no counts"):
+            RoutingCorpus.open(wrong)
