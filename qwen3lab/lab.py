@@ -21,7 +21,7 @@ from qwen3lab.checkpoint import from_transformers, open_checkpoint
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampler, Sampling, pad_left
 from qwen3lab.guides import ReplyGuide, marks_of, stop_check
-from qwen3lab.hooks import NOTHING, Chain, Edit, Edits, Tap, resolve_hooks
+from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
 from qwen3lab.prompts import Prompt, prompt_ids
 from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
@@ -96,7 +96,7 @@ class Lab:
         prompt: Prompt,
         *,
         capture: Capture = (),
-        edits: Mapping[str, Edit] | None = None,
+        edits: AnyEdits | None = None,
         thinking: bool | None = None,
     ) -> Recording:
         """Run a prompt once and keep its logits, attention, routing, and what `capture` names.
@@ -104,7 +104,8 @@ class Lab:
         Args:
             prompt: text, chat messages or token ids.
             capture: more hooks to keep: exact names, globs, or "all".
-            edits: hook names or globs to functions that replace activations.
+            edits: hook names or globs to functions that replace activations, an intervention
+                such as those of `qwen3lab.rerouting`, or several, to act in their order.
             thinking: for chat messages, whether the reply would think.
 
         Raises:
@@ -118,7 +119,7 @@ class Lab:
         prompts: Sequence[Prompt],
         *,
         capture: Capture = (),
-        edits: Mapping[str, Edit] | None = None,
+        edits: AnyEdits | None = None,
         thinking: bool | None = None,
     ) -> list[Recording]:
         """Record several prompts in one pass, each as if it ran alone; see `record`."""
@@ -126,11 +127,12 @@ class Lab:
             return []
         rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
         asked = [capture] if isinstance(capture, str) else list(capture)
-        recorder = self._recorder(["hook_unembed", *asked], edits)
+        edited = self._edits(edits, [len(row) for row in rows])
+        recorder = self._recorder(["hook_unembed", *asked], edited)
         ids, mask = pad_left(rows, self.model.device)
         with self._lock, torch.no_grad():
             padded = None if bool(mask.all()) else mask
-            self.model(ids, mask=padded, tap=self._tap(recorder, edits))
+            self.model(ids, mask=padded, tap=_chained(edited, recorder))
         longest = ids.shape[1]
         return [
             self._recording(row, recorder.cut(index, longest - len(row), longest))
@@ -146,7 +148,7 @@ class Lab:
         seed: int | None = None,
         stop: Sequence[str] = (),
         record: bool | Capture = False,
-        edits: Mapping[str, Edit] | None = None,
+        edits: AnyEdits | None = None,
         on_step: OnStep | None = None,
         cancel: threading.Event | None = None,
     ) -> Generation:
@@ -193,7 +195,7 @@ class Lab:
         seed: int | None = None,
         stop: Sequence[str] = (),
         record: bool | Capture = False,
-        edits: Mapping[str, Edit] | None = None,
+        edits: AnyEdits | None = None,
         on_step: OnStep | None = None,
         cancel: threading.Event | None = None,
     ) -> list[Chat]:
@@ -256,23 +258,23 @@ class Lab:
         """A prompt as the token ids that the model is given; see `prompts.prompt_ids`."""
         return prompt_ids(self.tokenizer, self.config, prompt, thinking=thinking)
 
-    def _recorder(self, capture: Capture, edits: Mapping[str, Edit] | None) -> Recorder:
+    def _edits(self, edits: AnyEdits | None, lengths: Sequence[int]) -> Edits | None:
+        """The edits of one run of prompts of these lengths."""
+        padding = [max(lengths) - length for length in lengths]
+        return Edits(edits, self.config, padding=padding) if edits else None
+
+    def _recorder(self, capture: Capture, edits: Edits | None) -> Recorder:
         """A recorder of attention, routing and what is asked for.
 
         Where an edit changes scores or pattern, the pattern itself is kept: it could not be
         rendered from queries and keys.
         """
         asked = [capture] if isinstance(capture, str) else list(capture)
-        edited = resolve_hooks(list(edits or ()), self.config)
+        edited = edits.edits if edits else ()
         layers = {name.split(".")[1] for name in edited if name.endswith(MAPS)}
         names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *asked]
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
         return Recorder(resolve_hooks(names, self.config))
-
-    def _tap(self, recorder: Recorder | None, edits: Mapping[str, Edit] | None) -> Tap:
-        taps: list[Tap] = [Edits(edits, self.config)] if edits else []
-        taps += [recorder] if recorder else []
-        return Chain(*taps) if taps else NOTHING
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
         tokens = token_texts(self.tokenizer, ids)
@@ -286,14 +288,15 @@ class Lab:
         seed: int | None,
         max_new_tokens: int,
         record: bool | Capture,
-        edits: Mapping[str, Edit] | None,
+        edits: AnyEdits | None,
         on_step: OnStep | None,
         cancel: threading.Event | None,
     ) -> list[Recording | None]:
         """Fill the rows; gives the recording of each, where they were asked for."""
+        edited = self._edits(edits, [len(row.prompt_ids) for row in rows])
         recorder = None
         if record is not False:
-            recorder = self._recorder(() if record is True else record, edits)
+            recorder = self._recorder(() if record is True else record, edited)
         longest = max(len(row.prompt_ids) for row in rows)
         room = self.config.n_ctx - longest
         if max_new_tokens < 1 or room < 1:
@@ -307,7 +310,7 @@ class Lab:
                 rows,
                 sampler=Sampler(sampling, rows=len(rows), seed=seed),
                 max_new_tokens=min(max_new_tokens, room),
-                tap=self._tap(recorder, edits),
+                tap=_chained(edited, recorder),
                 feed_last=recorder is not None,
                 on_step=on_step,
                 cancel=cancel,
@@ -322,3 +325,9 @@ class Lab:
         ids = [*row.prompt_ids, *row.token_ids]
         n_ran = min(len(ids), recorder.n_complete - start)
         return self._recording(ids[:n_ran], recorder.cut(index, start, start + n_ran))
+
+
+def _chained(*taps: Tap | None) -> Tap:
+    """Those of the taps that there are, as one."""
+    given = [tap for tap in taps if tap]
+    return Chain(*given) if given else NOTHING

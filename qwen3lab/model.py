@@ -243,13 +243,15 @@ class Experts(nn.Module):
         experts = tap(
             f"{self.name}.hook_expert_indices", probabilities.topk(self.k, dim=-1).indices
         )
-        # Gathered, not topk's values, so that an edit of the choice finds its own weights.
-        weights = probabilities.gather(-1, experts)
+        # Gathered, not topk's values, so that an edit of the choice finds its own weights; it may
+        # leave a slot empty with -1.
+        weights = probabilities.gather(-1, experts.clamp(min=0)).where(experts >= 0, 0.0)
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         weights = tap(f"{self.name}.hook_expert_weights", weights.to(logits.dtype))
 
-        out = self.run(x.flatten(0, 1), experts.flatten(0, 1)).unflatten(0, x.shape[:2])
+        chosen = experts.clamp(min=0).flatten(0, 1)
+        out = self.run(x.flatten(0, 1), chosen).unflatten(0, x.shape[:2])
         out = tap(f"{self.name}.hook_expert_out", out)
         return (weights[..., None, :] @ out).squeeze(-2)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -148,8 +149,8 @@ class RoutingView:
 
     @property
     def experts(self) -> Int[Tensor, "layer token k"]:
-        """Chosen experts, best first."""
-        return self._stacked("expert_indices", self._config.n_experts_per_token).long()
+        """Chosen experts, best first; -1 for a slot that an edit left empty."""
+        return self._stacked("expert_indices", self._config.n_experts_per_token, -1).long()
 
     @property
     def weights(self) -> Float[Tensor, "layer token k"]:
@@ -165,7 +166,7 @@ class RoutingView:
         layer, token, rank = (
             axis.flatten().numpy() for axis in torch.meshgrid(*sizes, indexing="ij")
         )
-        return pandas.DataFrame(
+        table = pandas.DataFrame(
             {
                 "layer": layer,
                 "token": token,
@@ -175,8 +176,10 @@ class RoutingView:
                 "weight": weights.flatten().numpy(),
             }
         )
+        return table[table.expert >= 0].reset_index(drop=True)
 
-    def _stacked(self, hook: str, width: int) -> Tensor:
+    def _stacked(self, hook: str, width: int, nothing: int = 0) -> Tensor:
+        """One hook of all layers; an edit may have given some of them more slots than others."""
         if not self._config.is_moe:
             return torch.zeros(0, len(self._tokens), width)
         names = [f"blocks.{layer}.mlp.hook_{hook}" for layer in self.layers]
@@ -186,4 +189,6 @@ class RoutingView:
                 f"{missing[0]} was not recorded: record again with the routing hooks, "
                 "as record() does by default"
             )
-        return torch.stack([self._activations[name] for name in names])
+        found = [self._activations[name] for name in names]
+        widest = max(value.shape[-1] for value in found)
+        return torch.stack([F.pad(v, (0, widest - v.shape[-1]), value=nothing) for v in found])

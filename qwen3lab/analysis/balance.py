@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.analysis.routing import weights_by_expert
+
 
 @dataclass(frozen=True)
 class Balance:
@@ -49,12 +51,11 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
 def importance(
     experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: int
 ) -> Float[Tensor, " expert"]:
-    """Summed weight of each expert over tokens, as applied.
+    """Summed weight of each expert over tokens, as applied; -1 is no expert.
 
     Source: Shazeer et al. (arXiv 1701.06538), equation 6, over the chosen experts.
     """
-    sums = torch.zeros(n_experts, dtype=torch.float64)
-    return sums.index_add(0, experts.flatten().long(), weights.flatten().double()).float()
+    return weights_by_expert(experts, weights.double(), n_experts).sum(dim=0).float()
 
 
 def balance_loss(

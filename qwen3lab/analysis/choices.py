@@ -63,9 +63,12 @@ def new_experts(experts: Int[Tensor, "*layers token k"]) -> Float[Tensor, "*laye
     """Share of a token's experts that did not serve the token before it.
 
     0 where the set stays, 1 where all change; NaN for the first token, which has none before.
+    -1 among the experts is none.
     """
     later, before = experts[..., 1:, :], experts[..., :-1, :]
-    kept = (later[..., :, None] == before[..., None, :]).any(dim=-1).float().mean(dim=-1)
+    served = later >= 0
+    same = (later[..., :, None] == before[..., None, :]).any(dim=-1) & served
+    kept = same.sum(dim=-1) / served.sum(dim=-1)
     first = torch.full_like(kept[..., :1], torch.nan)
     if not kept.shape[-1]:
         first = torch.full(experts.shape[:-1], torch.nan)

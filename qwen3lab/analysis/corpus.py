@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.analysis.choices import router_entropy
+from qwen3lab.analysis.routing import weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
+from qwen3lab.analysis.structure import chosen
 from qwen3lab.config import Qwen3Config
 from qwen3lab.recording import Recording
 
@@ -88,10 +90,10 @@ class RoutingCorpus:
         for layer, (experts, weights) in enumerate(
             zip(routing.experts, routing.weights, strict=True)
         ):
-            cells = rows[:, None].expand_as(experts), experts
-            ones = torch.ones(experts.shape, dtype=torch.float64)
-            self.slots[layer].index_put_(cells, ones, accumulate=True)
-            self.weights[layer].index_put_(cells, weights.double(), accumulate=True)
+            served = chosen(experts, self.config.n_experts).double()
+            applied = weights_by_expert(experts, weights.double(), self.config.n_experts)
+            self.slots[layer].index_add_(0, rows, served)
+            self.weights[layer].index_add_(0, rows, applied)
             self.entropy[layer].index_add_(0, rows, entropies[layer])
 
     def merge(self, other: "RoutingCorpus") -> None:

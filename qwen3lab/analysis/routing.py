@@ -13,7 +13,7 @@ def expert_load(
     """Share of routed slots that each expert received.
 
     Args:
-        experts: chosen experts, from `blocks.{l}.mlp.hook_expert_indices`.
+        experts: chosen experts, from `blocks.{l}.mlp.hook_expert_indices`; -1 is no expert.
         n_experts: experts in the layer.
         mask: True where a token counts; all count if None.
 
@@ -21,12 +21,13 @@ def expert_load(
         Fractions in [0, 1] that sum to 1; float32.
 
     Raises:
-        ValueError: an index is outside [0, n_experts), or the mask leaves no token.
+        ValueError: an index is outside [-1, n_experts), or the mask leaves no token.
 
     Source: OLMoE (arXiv 2409.02060), section 5.
     """
     _check_experts(experts, n_experts)
     counted = experts if mask is None else experts[mask]
+    counted = counted[counted >= 0]
     if counted.numel() == 0:
         raise ValueError("no token is left to count: expected at least one, loosen the mask")
     counts = torch.bincount(counted.flatten(), minlength=n_experts)
@@ -39,16 +40,16 @@ def weights_by_expert(
     """Weights as applied, one column per expert; zero where an expert was not chosen.
 
     Args:
-        experts: chosen experts of one layer, best first.
-        weights: their weights, in the same order.
+        experts: chosen experts of one layer, best first; -1 is no expert.
+        weights: their weights, in the same order; 0 for no expert.
         n_experts: experts in the layer.
 
     Raises:
-        ValueError: an index is outside [0, n_experts).
+        ValueError: an index is outside [-1, n_experts).
     """
     _check_experts(experts, n_experts)
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
-    return table.scatter(1, experts.long(), weights)
+    return table.scatter_add(1, experts.long().clamp(min=0), weights)
 
 
 def layer_weights(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
@@ -76,7 +77,7 @@ def layer_loads(recording: Recording) -> Float[Tensor, "layer expert"]:
 
 
 def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:
-    outside = experts[(experts < 0) | (experts >= n_experts)]
+    outside = experts[(experts < -1) | (experts >= n_experts)]
     if outside.numel():
         raise ValueError(
             f"expert {int(outside[0])} does not exist: the layer has experts 0 to {n_experts - 1}"

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.analysis.structure import chosen
+
 
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     """Mutual information of label and expert, in nats.
@@ -111,7 +113,7 @@ def shares_by_label(
     predicted there) its vocabulary specialisation.
 
     Args:
-        experts: chosen experts of one layer.
+        experts: chosen experts of one layer; -1 is no expert.
         labels: of the tokens, from 0 on.
         n_experts: experts in the layer.
 
@@ -129,8 +131,7 @@ def shares_by_label(
         )
     n_labels = int(labels.max()) + 1 if len(labels) else 0
     counts = torch.zeros(n_labels, n_experts, dtype=torch.float64)
-    cells = labels[:, None].expand_as(experts).long(), experts.long()
-    counts.index_put_(cells, torch.ones(experts.shape, dtype=torch.float64), accumulate=True)
+    counts = counts.index_add(0, labels, chosen(experts, n_experts).double())
     return (counts / torch.bincount(labels, minlength=n_labels)[:, None]).float()
 
 

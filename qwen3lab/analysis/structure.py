@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
-    """True where an expert serves a token."""
-    table = torch.zeros(len(experts), n_experts, dtype=torch.bool)
-    return table.scatter(1, experts.long(), True)
+    """True where an expert serves a token; -1 among the chosen is no expert."""
+    table = torch.zeros(len(experts), n_experts + 1, dtype=torch.bool)
+    # No expert is the column after the last, which is left out.
+    return table.scatter(1, experts.long() % (n_experts + 1), True)[:, :n_experts]
 
 
 def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:

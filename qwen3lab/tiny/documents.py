@@ -48,13 +48,13 @@ class Diet:
 
 DIETS: Mapping[str, Diet] = {
     "arithmetic": Diet(
-        0.46,
-        {"think": 0.17, "answer": 0.45, "switch": 0.05, "cut": 0.1, "text": 0.23},
+        0.4,
+        {"think": 0.2, "answer": 0.42, "switch": 0.05, "cut": 0.1, "text": 0.23},
         head=(1,) * 3 + (2,) * 14 + (3, 3, 3, 3, 4, 4, 5, 6, 8, 10, 12),
         passages=3,
     ),
     "swaps": Diet(
-        0.21,
+        0.23,
         {"think": 0.18, "answer": 0.32, "switch": 0.05, "cut": 0.1, "text": 0.35},
         head=(1,) * 10 + (2, 2, 2, 3, 3, 4, 6, 8),
         head_modes=("answer", "switch", "text"),
@@ -65,7 +65,7 @@ DIETS: Mapping[str, Diet] = {
         head=(1,) * 8 + (2, 2, 2, 3, 4, 6, 8),
     ),
     "stories": Diet(0.07, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
-    "lists": Diet(0.16, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
+    "lists": Diet(0.2, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
 }
 
 
@@ -158,14 +158,14 @@ class Writer:
     def _opening(self, rng: random.Random, stage: float) -> Document:
         """A tally, or a sequence that repeats: what all the rest is built upon.
 
-        Tallies are many at first, few later. In the end sequences run backwards, too, and they
-        are longer.
+        Tallies are many at first, few later. Later sequences run backwards, too; in the end
+        they are longer.
         """
         if rng.random() < (0.5 if stage < 0.5 else 0.15):
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
         longest = 2 * lists.MAX_STEPS if stage >= 1 else lists.MAX_STEPS
         steps = rng.randint(lists.MIN_STEPS, longest)
-        back = stage >= 1 and rng.random() < 0.5
+        back = stage >= 0.7 and rng.random() < 0.5
         return self.plain([lists.plain_repeat(rng, steps, back=back)])
 
     def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:

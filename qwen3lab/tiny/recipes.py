@@ -29,8 +29,9 @@ class Recipe:
         half_way: weight of a second loss, read from the residual stream after half of the layers.
             What is easy is then ready there, for the other half to build upon: steps in the
             head are learned several times as fast.
-        half_way_steps: how many steps it counts. (It leaves the lower layers little room for what
-            is no prediction, such as what the token before was.)
+        half_way_steps: the first step in which it counts, and the first in which it does no more.
+            (It leaves the lower layers little room for what is no prediction, such as what the
+            token before was.)
     """
 
     name: str
@@ -46,7 +47,7 @@ class Recipe:
     weight_decay: float = 0.05
     balance: float = 0.01
     half_way: float = 0.3
-    half_way_steps: int = 2_000
+    half_way_steps: tuple[int, int] = (1_000, 2_500)
 
 
 TINY_MOE = Qwen3Config(

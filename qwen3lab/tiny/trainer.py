@@ -194,7 +194,7 @@ class Trainer:
         losses = _token_losses(logits, ids[:, 1:])
         self.tokens += int(real.sum())
         self._note(batch, losses.detach().cpu(), sums)
-        if self.step < self.recipe.half_way_steps:
+        if self.step in range(*self.recipe.half_way_steps):
             early = self.model.ln_final(routed.kept[self._half_way])[:, :-1]
             early_logits = F.linear(early, self.model.unembedding)
             losses = losses + self.recipe.half_way * _token_losses(early_logits, ids[:, 1:])

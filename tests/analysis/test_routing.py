@@ -27,8 +27,8 @@ def test_a_mask_that_leaves_nothing_is_refused() -> None:
 def test_an_expert_that_the_layer_does_not_have_is_named() -> None:
     with pytest.raises(ValueError, match="expert 3 does not exist: the layer has experts 0 to 2"):
         expert_load(EXPERTS, 3)
-    with pytest.raises(ValueError, match="expert -1 does not exist"):
-        weights_by_expert(torch.tensor([[-1]]), torch.ones(1, 1), 4)
+    with pytest.raises(ValueError, match="expert -2 does not exist"):
+        weights_by_expert(torch.tensor([[-2]]), torch.ones(1, 1), 4)
 
 
 def test_weights_stand_under_their_experts_and_the_rest_is_zero() -> None:

@@ -47,7 +47,7 @@ def test_the_opening_has_nothing_but_tallies_and_repetition(writer, stage, talli
     assert abs(found["arithmetic text"] / N - tallies) < 4 * (tallies * (1 - tallies) / N) ** 0.5
 
 
-def test_the_world_takes_its_place_and_sequences_turn(writer, tiny_tokenizer):
+def test_sequences_turn_and_the_world_takes_their_place(writer, tiny_tokenizer):
     assert len(kinds(writer, stage=1.0)) == 2
     assert len(kinds(writer, stage=1.25)) > 10
     assert kinds(writer, stage=1.5) == kinds(writer)
@@ -57,7 +57,7 @@ def test_the_world_takes_its_place_and_sequences_turn(writer, tiny_tokenizer):
         ids = [writer.write(rng, stage=stage).token_ids[:-1] for _ in range(N)]
         return sum(row == row[::-1] for row in ids if len(row) > 2)
 
-    assert turns(0.9) == 0 < turns(1.0)
+    assert turns(0.69) == 0 < turns(0.7)
 
 
 def test_only_the_families_asked_for_are_written(tiny_tokenizer):

@@ -80,7 +80,7 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, 
 
 
 def test_the_loss_half_way_is_that_of_a_model_of_half_the_layers(tiny_tokenizer, tmp_path):
-    recipe = micro(half_way=0.5, balance=0.0)
+    recipe = micro(half_way=0.5, half_way_steps=(0, 1), balance=0.0)
     whole = Trainer(recipe, tiny_tokenizer, STOP, tmp_path / "whole")
     half = Trainer(micro(half_way=0.0, balance=0.0), tiny_tokenizer, STOP, tmp_path / "half")
     batch = whole.packer.batch(0)
@@ -89,6 +89,8 @@ def test_the_loss_half_way_is_that_of_a_model_of_half_the_layers(tiny_tokenizer,
     half.model.blocks = half.model.blocks[:1]
     at_half = half._loss(batch, {})
     torch.testing.assert_close(whole._loss(batch, {}), at_the_end + 0.5 * at_half)
+    whole.step = 1
+    torch.testing.assert_close(whole._loss(batch, {}), at_the_end)
 
 
 def test_a_folder_with_another_run_is_refused(tiny_tokenizer, tmp_path):

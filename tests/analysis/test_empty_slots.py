@@ -1,0 +1,35 @@
+"""Where an edit left a slot empty, no expert is counted."""
+
+import torch
+
+from qwen3lab.analysis.balance import importance
+from qwen3lab.analysis.choices import new_experts
+from qwen3lab.analysis.routing import expert_load, weights_by_expert
+from qwen3lab.analysis.specialisation import shares_by_label
+from qwen3lab.analysis.structure import chosen, committee
+
+# Three tokens, four experts: the second token has one expert, the others two.
+EXPERTS = torch.tensor([[0, 2], [2, -1], [3, 0]])
+WEIGHTS = torch.tensor([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]])
+
+
+def test_load_and_importance_count_what_served():
+    assert expert_load(EXPERTS, 4).tolist() == torch.tensor([0.4, 0, 0.4, 0.2]).tolist()
+    assert importance(EXPERTS, WEIGHTS, 4).tolist() == [1.25, 0, 1.25, 0.5]
+
+
+def test_weights_lie_at_their_experts():
+    table = weights_by_expert(EXPERTS, WEIGHTS, 4)
+    assert table.tolist() == [[0.75, 0, 0.25, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5]]
+
+
+def test_the_last_expert_does_not_stand_in_for_none():
+    expected = [[True, False, True, False], [False, False, True, False], [True, False, False, True]]
+    assert chosen(EXPERTS, 4).tolist() == expected
+    assert committee(EXPERTS, 4, at_least=0.6) == (0, 2)
+    shares = shares_by_label(EXPERTS, torch.tensor([0, 0, 1]), 4)
+    assert shares.tolist() == [[0.5, 0, 1, 0], [1, 0, 0, 1]]
+
+
+def test_of_one_expert_all_may_be_new_or_none():
+    assert new_experts(EXPERTS)[1:].tolist() == [0.0, 1.0]
