@@ -156,17 +156,21 @@ class Writer:
         return self._encoded(mode, problem.family, [*stretches, *reply])
 
     def _opening(self, rng: random.Random, stage: float) -> Document:
-        """A tally, or a sequence that repeats: what all the rest is built upon.
+        """A tally, words of which some come again, or a sequence that repeats.
 
-        Tallies are many at first, few later. Later sequences run backwards, too; in the end
-        they are longer.
+        All the rest is built upon these. What one layer can do comes first: single steps, and
+        to see that a word was there before. Later sequences run backwards, too; in the end they
+        are longer.
         """
-        if rng.random() < (0.5 if stage < 0.5 else 0.15):
+        chance, tallies = rng.random(), 0.5 if stage < 0.5 else 0.15
+        if chance < tallies:
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
         longest = 2 * lists.MAX_STEPS if stage >= 1 else lists.MAX_STEPS
         steps = rng.randint(lists.MIN_STEPS, longest)
+        if stage < 0.25 or chance < tallies + 0.15:
+            return self.plain([lists.for_training(rng, "twice", steps)])
         back = stage >= 0.7 and rng.random() < 0.5
-        return self.plain([lists.plain_repeat(rng, steps, back=back)])
+        return self.plain([lists.for_training(rng, "backwards" if back else "repeat", steps)])
 
     def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:
         family, diet = FAMILIES[name], self.diets[name]

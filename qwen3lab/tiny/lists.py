@@ -1,4 +1,4 @@
-"""Lists to look things up in, sequences to repeat, there and back.
+"""Lists to look things up in, sequences to repeat, there and back, and words that come twice.
 
 Everything is drawn at random, so there is nothing to know: what is asked stands in the text.
 """
@@ -10,11 +10,7 @@ from qwen3lab.tiny.world import WORLDS, Language
 
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
-KINDS = ("look-up", "repeat", "backwards")
-BETWEEN: dict[Language, tuple[str, ...]] = {
-    "en": (" ", " ", " ", " ", ", ", "\n"),
-    "zh": ("", "", "、", "\n"),
-}
+KINDS = ("look-up", "repeat", "backwards", "twice")
 SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
@@ -25,13 +21,27 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
             f"lists of {steps} entries do not exist: expected {MIN_STEPS} to {MAX_STEPS}"
         )
     while True:
-        kind, language = rng.choice(KINDS), rng.choice(tuple(WORLDS))
-        if kind == "look-up":
-            problem = look_up(rng, steps, language)
-        else:
-            problem = repeat(rng, steps, language, back=kind == "backwards")
+        problem = of_kind(rng, rng.choice(KINDS), steps)
         if split_of(problem.key) == split:
             return problem
+
+
+def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
+    """A problem of one of the `KINDS`, of any length, that is not held out."""
+    while True:
+        problem = of_kind(rng, kind, steps)
+        if split_of(problem.key) == "train":
+            return problem
+
+
+def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
+    """A problem of one of the `KINDS`, in either language."""
+    language: Language = rng.choice(tuple(WORLDS))
+    if kind == "look-up":
+        return look_up(rng, steps, language)
+    if kind == "twice":
+        return twice(rng, steps, language)
+    return repeat(rng, steps, language, back=kind == "backwards")
 
 
 def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
@@ -67,34 +77,42 @@ def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = F
         back: the sequence comes again from its end, as in `tree king moon. Backwards?`.
     """
     words = rng.sample(everything(language), steps)
-    return _repeated(rng, words, rng.choice(BETWEEN[language]), language, back=back)
-
-
-def plain_repeat(rng: random.Random, steps: int, *, back: bool = False) -> Problem:
-    """A sequence of the world's own words with nothing between them: the easiest to repeat."""
-    while True:
-        language: Language = rng.choice(tuple(WORLDS))
-        words = rng.sample(everything(language), steps)
-        problem = _repeated(rng, words, BETWEEN[language][0], language, back=back)
-        if split_of(problem.key) == "train":
-            return problem
-
-
-def _repeated(
-    rng: random.Random, words: list[str], between: str, language: Language, *, back: bool
-) -> Problem:
-    _, _, stop, mark = _signs(language)
-    said = _spoken(words, between)
+    blank, _, stop, mark = _signs(language)
+    said = _spoken(words, blank)
     asked = (*said, Piece(stop, "punctuation"), Piece(_again(language, back), "question"))
     asked = (*asked, Piece(mark, "punctuation"))
-    first = [Piece(f"{between}{word}", "word") for word in words]
+    first = [Piece(f"{blank}{word}", "word") for word in words]
     order = first[::-1] if back else first
     later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(order)]
     once_more = not back and rng.random() < 0.5
     passage = (*first, *later, *(later if once_more else ()))
-    solved = _spoken(words[::-1], between) if back else said
+    solved = _spoken(words[::-1], blank) if back else said
     kind = "backwards" if back else "repeat"
-    return _problem(kind, language, len(words), asked, solved, passage)
+    return _problem(kind, language, steps, asked, solved, passage)
+
+
+def twice(rng: random.Random, steps: int, language: Language) -> Problem:
+    """As in `tree king moon king. Twice?`; the passage marks words that were there before.
+
+    In the passage, `tree. king. moon. king! tree!`, a word may come any number of times.
+    """
+    blank, _, stop, mark = _signs(language)
+    words = rng.sample(everything(language), steps - 1)
+    again = rng.randrange(steps - 1)
+    listed = [*words]
+    listed.insert(rng.randint(again + 1, steps - 1), words[again])
+    said = _spoken(listed, blank)
+    question = "Twice" if language == "en" else "两次"
+    asked = (*said, Piece(stop, "punctuation"), Piece(question, "question"))
+    asked = (*asked, Piece(mark, "punctuation"))
+    passage: list[Piece] = []
+    met: set[str] = set()
+    for word in rng.choices(words, k=2 * steps):
+        passage.append(Piece(f"{blank}{word}", "word"))
+        passage.append(Piece(_seen(language) if word in met else stop.strip(), "punctuation", True))
+        met.add(word)
+    solved = (Piece(words[again], "word"),)
+    return _problem("twice", language, steps, asked, solved, tuple(passage))
 
 
 def _problem(
@@ -128,6 +146,10 @@ def everything(language: Language) -> list[str]:
 def _signs(language: Language) -> tuple[str, str, str, str]:
     """Blank, comma, full stop and question mark as each language writes them."""
     return (" ", ", ", ". ", "?") if language == "en" else ("", "，", "。", "？")
+
+
+def _seen(language: Language) -> str:
+    return "!" if language == "en" else "！"
 
 
 def _again(language: Language, back: bool) -> str:
