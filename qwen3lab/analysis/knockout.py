@@ -249,7 +249,9 @@ def sets_of_like_load(
         for k in [len(experts)] * 50 * n
     }
     wanted = float(load[list(experts)].sum())
-    nearest = sorted(drawn, key=lambda chosen: (abs(float(load[list(chosen)].sum()) - wanted), chosen))
+    nearest = sorted(
+        drawn, key=lambda chosen: (abs(float(load[list(chosen)].sum()) - wanted), chosen)
+    )
     return nearest[:n]
 
 

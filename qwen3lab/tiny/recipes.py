@@ -18,8 +18,8 @@ class Recipe:
         families: that it learns from.
         steps: of the optimiser.
         opening: steps in which the model meets only tallies, words that come again and sequences
-            that repeat, until single steps are known and its heads copy; over half as many again the world comes
-            in. (From the world alone both take far longer to find.)
+            that repeat, until single steps are known and its heads copy; over half as many again
+            the world comes in. (From the world alone both take far longer to find.)
         batch_tokens: tokens in a batch, about.
         row_tokens: tokens in a row, into which documents are packed.
         learning_rate: at its highest, after the warm-up.

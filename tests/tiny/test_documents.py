@@ -41,23 +41,38 @@ def test_families_come_as_often_as_their_diet_says(writer):
 
 
 @pytest.mark.parametrize(("stage", "tallies"), [(0.0, 0.5), (0.49, 0.5), (0.5, 0.15), (0.99, 0.15)])
-def test_the_opening_has_nothing_but_tallies_and_repetition(writer, stage, tallies):
+def test_the_opening_has_nothing_but_tallies_and_sequences(writer, stage, tallies):
     found = kinds(writer, stage=stage)
     assert set(found) == {"arithmetic text", "lists text"}
     assert abs(found["arithmetic text"] / N - tallies) < 4 * (tallies * (1 - tallies) / N) ** 0.5
 
 
-def test_sequences_turn_and_the_world_takes_their_place(writer, tiny_tokenizer):
+def sequences(writer, stage):
+    """Of an opening's sequences: how many mark words, how many turn back, how many go on."""
+    rng, found = random.Random(1), Counter[str]()
+    for _ in range(N):
+        document = writer.write(rng, stage=stage)
+        if document.kind == "lists text":
+            ids, text = document.token_ids[:-1], writer.tokenizer.decode(document.token_ids)
+            back = len(ids) > 2 and ids == ids[::-1]
+            found["marks" if text.count("!") + text.count("！") else "back" if back else "on"] += 1
+    return found
+
+
+def test_an_opening_goes_from_words_that_come_again_to_sequences_and_back(writer):
+    assert set(sequences(writer, 0.24)) <= {"marks", "on"}
+    first, then, later = (sequences(writer, stage) for stage in (0.24, 0.25, 0.7))
+    # Of two draws of one word, the second is marked; so nearly every text has a mark.
+    assert first["marks"] > 0.9 * first.total()
+    assert 0.2 < then["marks"] / then.total() < 0.4 and not then["back"]
+    # Those with a word of several tokens do not read the same from their end.
+    assert 0.2 < later["back"] / later.total() < 0.45
+
+
+def test_the_world_takes_the_openings_place(writer):
     assert len(kinds(writer, stage=1.0)) == 2
     assert len(kinds(writer, stage=1.25)) > 10
     assert kinds(writer, stage=1.5) == kinds(writer)
-
-    def turns(stage):
-        rng = random.Random(1)
-        ids = [writer.write(rng, stage=stage).token_ids[:-1] for _ in range(N)]
-        return sum(row == row[::-1] for row in ids if len(row) > 2)
-
-    assert turns(0.69) == 0 < turns(0.7)
 
 
 def test_only_the_families_asked_for_are_written(tiny_tokenizer):
