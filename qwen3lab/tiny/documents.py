@@ -156,21 +156,17 @@ class Writer:
         return self._encoded(mode, problem.family, [*stretches, *reply])
 
     def _opening(self, rng: random.Random, stage: float) -> Document:
-        """A tally, words of which some come again, or a sequence that repeats.
+        """A tally, or a sequence that repeats: what all the rest is built upon.
 
-        All the rest is built upon these. What one layer can do comes first: single steps, and
-        to see that a word was there before. Later sequences run backwards, too; in the end they
-        are longer.
+        Later there are fewer tallies, and sequences run backwards, too; in the end they are
+        longer.
         """
-        chance, tallies = rng.random(), 0.5 if stage < 0.5 else 0.15
-        if chance < tallies:
+        if rng.random() < (0.25 if stage < 0.5 else 0.12):
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
         longest = 2 * lists.MAX_STEPS if stage >= 1 else lists.MAX_STEPS
-        steps = rng.randint(lists.MIN_STEPS, longest)
-        if stage < 0.25 or chance < tallies + 0.15:
-            return self.plain([lists.for_training(rng, "twice", steps)])
         back = stage >= 0.7 and rng.random() < 0.5
-        return self.plain([lists.for_training(rng, "backwards" if back else "repeat", steps)])
+        kind, steps = "backwards" if back else "repeat", rng.randint(lists.MIN_STEPS, longest)
+        return self.plain([lists.for_training(rng, kind, steps)])
 
     def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:
         family, diet = FAMILIES[name], self.diets[name]

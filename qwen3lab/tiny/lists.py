@@ -1,4 +1,4 @@
-"""Lists to look things up in, sequences to repeat, there and back, and words that come twice.
+"""Lists to look things up in, sequences to repeat, there and back.
 
 Everything is drawn at random, so there is nothing to know: what is asked stands in the text.
 """
@@ -10,7 +10,7 @@ from qwen3lab.tiny.world import WORLDS, Language
 
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
-KINDS = ("look-up", "repeat", "backwards", "twice")
+KINDS = ("look-up", "repeat", "backwards")
 SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
@@ -39,8 +39,6 @@ def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
     language: Language = rng.choice(tuple(WORLDS))
     if kind == "look-up":
         return look_up(rng, steps, language)
-    if kind == "twice":
-        return twice(rng, steps, language)
     return repeat(rng, steps, language, back=kind == "backwards")
 
 
@@ -91,30 +89,6 @@ def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = F
     return _problem(kind, language, steps, asked, solved, passage)
 
 
-def twice(rng: random.Random, steps: int, language: Language) -> Problem:
-    """As in `tree king moon king. Twice?`; the passage marks words that were there before.
-
-    In the passage, `tree. king. moon. king! tree!`, a word may come any number of times.
-    """
-    blank, _, stop, mark = _signs(language)
-    words = rng.sample(everything(language), steps - 1)
-    again = rng.randrange(steps - 1)
-    listed = [*words]
-    listed.insert(rng.randint(again + 1, steps - 1), words[again])
-    said = _spoken(listed, blank)
-    question = "Twice" if language == "en" else "两次"
-    asked = (*said, Piece(stop, "punctuation"), Piece(question, "question"))
-    asked = (*asked, Piece(mark, "punctuation"))
-    passage: list[Piece] = []
-    met: set[str] = set()
-    for word in rng.choices(words, k=2 * steps):
-        passage.append(Piece(f"{blank}{word}", "word"))
-        passage.append(Piece(_seen(language) if word in met else stop.strip(), "punctuation", True))
-        met.add(word)
-    solved = (Piece(words[again], "word"),)
-    return _problem("twice", language, steps, asked, solved, tuple(passage))
-
-
 def _problem(
     kind: str,
     language: Language,
@@ -146,10 +120,6 @@ def everything(language: Language) -> list[str]:
 def _signs(language: Language) -> tuple[str, str, str, str]:
     """Blank, comma, full stop and question mark as each language writes them."""
     return (" ", ", ", ". ", "?") if language == "en" else ("", "，", "。", "？")
-
-
-def _seen(language: Language) -> str:
-    return "!" if language == "en" else "！"
 
 
 def _again(language: Language, back: bool) -> str:

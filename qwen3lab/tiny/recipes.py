@@ -17,9 +17,9 @@ class Recipe:
         seed: of the weights and the documents.
         families: that it learns from.
         steps: of the optimiser.
-        opening: steps in which the model meets only tallies, words that come again and sequences
-            that repeat, until single steps are known and its heads copy; over half as many again
-            the world comes in. (From the world alone both take far longer to find.)
+        opening: steps in which the model meets only tallies and sequences that repeat, until
+            single steps are known and its heads copy; over half as many again the world comes
+            in. (From the world alone both take far longer to find.)
         batch_tokens: tokens in a batch, about.
         row_tokens: tokens in a row, into which documents are packed.
         learning_rate: at its highest, after the warm-up.
@@ -39,7 +39,7 @@ class Recipe:
     seed: int = 0
     families: tuple[str, ...] = tuple(FAMILIES)
     steps: int = 6_000
-    opening: int = 1_200
+    opening: int = 1_000
     batch_tokens: int = 2560
     row_tokens: int = 256
     learning_rate: float = 2e-3
@@ -47,7 +47,7 @@ class Recipe:
     weight_decay: float = 0.05
     balance: float = 0.01
     half_way: float = 0.3
-    half_way_steps: tuple[int, int] = (1_200, 2_700)
+    half_way_steps: tuple[int, int] = (1_000, 2_500)
 
 
 TINY_MOE = Qwen3Config(
