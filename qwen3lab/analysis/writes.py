@@ -157,9 +157,9 @@ class Extremes:
 
 
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
-    """Experts with extreme activations, "super experts".
+    """Experts with extreme activations, as "super experts" have (Su et al., arXiv 2507.23279).
 
-    One stands out if its greatest activation is above the 99.5th percentile of all experts'
+    Here one stands out if its greatest activation is above the 99.5th percentile of all experts'
     and above a tenth of the greatest.
 
     Args:
@@ -168,9 +168,6 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     Raises:
         RecordingError: the experts' outputs were not recorded.
         ValueError: there is no recording, or the model is dense.
-
-    Source: Su et al. (arXiv 2507.23279), section 3, without its limit to the layers in which
-    massive activations form.
     """
     if not recordings:
         raise ValueError("there is no recording: expected at least one")

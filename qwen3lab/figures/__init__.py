@@ -2,6 +2,14 @@
 
 from qwen3lab.figures.attention import attention_map
 from qwen3lab.figures.budget import budget_curve
+from qwen3lab.figures.experts import (
+    co_activation,
+    knock_out,
+    load_difference,
+    specialisation,
+    token_strip,
+    transitions,
+)
 from qwen3lab.figures.growth import growth
 from qwen3lab.figures.routing import expert_load, routing_map
 from qwen3lab.figures.uncertainty import blank_uncertainty, uncertainty
@@ -10,8 +18,14 @@ __all__ = [
     "attention_map",
     "blank_uncertainty",
     "budget_curve",
+    "co_activation",
     "expert_load",
     "growth",
+    "knock_out",
+    "load_difference",
     "routing_map",
+    "specialisation",
+    "token_strip",
+    "transitions",
     "uncertainty",
 ]
