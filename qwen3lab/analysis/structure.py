@@ -75,7 +75,7 @@ class Overlap:
 
 def overlap(
     one: Float[Tensor, "group expert"],
-    other: Float[Tensor, "group expert"],
+    other: Float[Tensor, "other_group expert"],
     *,
     n_permutations: int = 999,
     seed: int = 0,

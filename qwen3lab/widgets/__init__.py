@@ -2,5 +2,6 @@
 
 from qwen3lab.widgets.explorer import Explorer
 from qwen3lab.widgets.nursery import Nursery
+from qwen3lab.widgets.routing_explorer import RoutingExplorer
 
-__all__ = ["Explorer", "Nursery"]
+__all__ = ["Explorer", "Nursery", "RoutingExplorer"]

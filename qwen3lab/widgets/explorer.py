@@ -57,6 +57,7 @@ class Explorer:
     """
 
     shown: ClassVar[dict[str, "Explorer"]] = {}
+    State: ClassVar[type[ExplorerState]] = ExplorerState
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Explorer:
         self.lab, self.max_new_tokens = lab, max_new_tokens
         self.examples = questions_for(lab.name)
         layers = lab.config.moe_layers
-        self.state = ExplorerState(
+        self.state = self.State(
             question=self.examples[0] if question is None else question,
             thinking=thinking,
             budget=budget,
@@ -123,11 +124,14 @@ class Explorer:
         elif predecessor is not None:
             predecessor.close()
         self.shown[self.lab.name] = self
-        self.view = View(self.lab.name, self.lab.config, self.state, self.examples)
+        self.view = self._view()
         self.view.controls.connect(run=self.start, stop=self.stop)
         display(self.view.root)
         if self.state.run == 0:
             self.start()
+
+    def _view(self) -> View:
+        return View(self.lab.name, self.lab.config, self.state, self.examples)
 
     def _start(self) -> None:
         state = self.state

@@ -1,0 +1,59 @@
+"""Which words an expert serves."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qwen3lab.analysis.structure import chosen
+from qwen3lab.recording import Recording
+
+
+class Served(NamedTuple):
+    """A token's text, and how often an expert served it.
+
+    Attributes:
+        text: of the token.
+        served: how often the expert served it.
+        seen: how often it came.
+    """
+
+    text: str
+    served: int
+    seen: int
+
+
+def served_vocabulary(
+    recordings: Sequence[Recording], layer: int, expert: int, *, at_least: int = 1
+) -> list[Served]:
+    """The tokens that an expert serves, those it serves most surely first.
+
+    A token that came `seen` times and was served `served` times has the vocabulary
+    specialisation served / seen; of equals, the one that came more often is first.
+
+    Args:
+        recordings: of one model.
+        layer: with experts.
+        expert: in the layer.
+        at_least: leave out tokens that came less often.
+
+    Raises:
+        ValueError: no such layer or expert.
+
+    Source: OLMoE (arXiv 2409.02060), equation 8, on the input token.
+    """
+    seen: Counter[str] = Counter()
+    served: Counter[str] = Counter()
+    for recording in recordings:
+        layers, n_experts = recording.routing.layers, recording.config.n_experts
+        if layer not in layers:
+            listed = ", ".join(map(str, layers)) or "none, because this model is dense"
+            raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+        if not 0 <= expert < n_experts:
+            raise ValueError(
+                f"expert {expert} does not exist: the layer has experts 0 to {n_experts - 1}"
+            )
+        table = chosen(recording.routing.experts[layers.index(layer)], n_experts)[:, expert]
+        seen.update(recording.tokens)
+        served.update(t for t, is_served in zip(recording.tokens, table, strict=True) if is_served)
+    found = [Served(text, n, seen[text]) for text, n in served.items() if seen[text] >= at_least]
+    return sorted(found, key=lambda one: (-one.served / one.seen, -one.seen, one.text))

@@ -1,0 +1,169 @@
+"""The routing explorer: from a token to its experts, from an expert to its tokens, and back."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from qwen3lab.analysis.vocabulary import served_vocabulary
+from qwen3lab.analysis.writes import OUT, SCALE, expert_writing
+from qwen3lab.lab import Lab
+from qwen3lab.recording import Recording
+from qwen3lab.reply import Chat
+from qwen3lab.widgets.errors import sentence, shows_errors
+from qwen3lab.widgets.explorer import Explorer
+from qwen3lab.widgets.routing_compute import chips_html, writing_html
+from qwen3lab.widgets.routing_state import COMPARE, RoutingState, rerouted
+from qwen3lab.widgets.routing_view import RoutingView
+from qwen3lab.widgets.state import ExplorerState
+
+
+class RoutingExplorer(Explorer):
+    """Asks a mixture of experts, and shows which experts serve which token.
+
+    Click a token to see its experts in every layer; click an expert to see the tokens that
+    choose it, what it writes, and a switch that turns it off and asks again. Another mode or
+    another question can be run beside it.
+
+    Args:
+        lab: a mixture of experts.
+        question: asked first; one that the model was made for if None.
+        thinking: whether it thinks first.
+        corpus: recordings of the same model, in which the tokens of an expert are looked up too.
+        options: as of `Explorer`.
+
+    Attributes:
+        state: everything that is shown, to read or to set: `explorer.state.expert = 5`.
+    """
+
+    shown: ClassVar[dict[str, Explorer]] = {}
+    State: ClassVar[type[ExplorerState]] = RoutingState
+    lab: Lab
+    state: RoutingState
+
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        question: str | None = None,
+        thinking: bool = True,
+        corpus: Sequence[Recording] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(lab, question=question, thinking=thinking, **options)
+        self.corpus = list(corpus)
+        self.state.other_question = self.examples[-1]
+        self.beside: dict[int, dict[str, Any]] = {}
+
+    @shows_errors
+    def switch(self) -> None:
+        """Turn the picked expert off, or on again, and ask the same question once more."""
+        state = self.state
+        if state.expert < 0:
+            raise ValueError("no expert is picked: click one in a plot first")
+        state.switch(state.routing_layer, state.expert)
+        state.question = state.asked or state.question
+        self._start()
+
+    @shows_errors
+    def switch_all_on(self) -> None:
+        """Turn every expert on, and ask the same question once more."""
+        self.state.off = ()
+        self.state.question = self.state.asked or self.state.question
+        self._start()
+
+    @shows_errors
+    def write(self) -> None:
+        """Say what the picked expert writes, on the tokens of this run that it serves."""
+        view, state, chat = self.view, self.state, self.state.current
+        if view is None or chat is None or chat.recording is None or state.expert < 0:
+            raise ValueError("there is nothing to read yet: run a question and pick an expert")
+        layer = state.routing_layer
+        again = self.lab.record(
+            chat.recording.token_ids.tolist(),
+            capture=[OUT.format(layer), SCALE],
+            edits=rerouted(state.asked_off),
+        )
+        view.writing.value = writing_html(expert_writing(self.lab, [again], layer, state.expert))
+
+    def served_in_corpus(self, layer: int, expert: int, *, most: int = 12) -> str:
+        """The corpus' tokens that an expert serves most surely, as HTML."""
+        if not self.corpus:
+            return '<span class="q3-hint">no corpus was given</span>'
+        often = served_vocabulary(self.corpus, layer, expert, at_least=3)[:most]
+        return chips_html(
+            [(place, one.text, one.served / one.seen) for place, one in enumerate(often)]
+        )
+
+    def _view(self) -> RoutingView:
+        view = RoutingView(self.lab.name, self.lab.config, self.state, self.examples)
+        view.look_up = self.served_in_corpus
+        view.connect(switch=self.switch, all_on=self.switch_all_on, write=self.write)
+        return view
+
+    def _start(self) -> None:
+        if not self.lab.config.is_moe:
+            raise ValueError(
+                f"{self.lab.name} is dense: it has no experts to look at; load a mixture of "
+                "experts, such as tiny-moe"
+            )
+        with self.lock:
+            self.state.asked_off = self.state.off
+            super()._start()
+
+    def _job(self) -> Callable[[threading.Event], Chat]:
+        run, state = self.state.run, self.state
+        question, off, compare = state.question, state.off, state.compare
+        options, other_question = self._options(), state.other_question
+        ask = super()._job()
+
+        def job(cancel: threading.Event) -> Chat:
+            try:
+                self.beside[run] = {}
+                if off:
+                    whole = self.lab.chat(question, record=True, cancel=cancel, **options)
+                    self.beside[run]["whole"] = whole
+                if compare != COMPARE[0]:
+                    self.beside[run] |= self._other(
+                        compare, question, other_question, options, cancel
+                    )
+            except Exception as error:
+                self._finish(run, error=sentence(error))
+                raise
+            return ask(cancel)
+
+        return job
+
+    def _other(
+        self,
+        compare: str,
+        question: str,
+        other_question: str,
+        options: dict[str, Any],
+        cancel: threading.Event,
+    ) -> dict[str, Any]:
+        """The run beside, with every expert on."""
+        if compare == COMPARE[1]:
+            thinks = not options["thinking"]
+            options = options | {"thinking": thinks, "budget": None}
+            name = "thinking" if thinks else "answering at once"
+        else:
+            question, name = other_question, other_question
+            if not question.strip():
+                raise ValueError("the other question is empty: type one, or compare with nothing")
+        chat = self.lab.chat(question, record=True, cancel=cancel, **options)
+        return {"other": chat, "other_name": name}
+
+    def _ask(
+        self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
+    ) -> Chat:
+        edits = rerouted(self.state.asked_off)
+        return super()._ask(run, question, options | {"edits": edits}, cancel)
+
+    def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
+        beside = self.beside.pop(run, {})
+        with self.lock:
+            if run == self.state.run and chat is not None:
+                self.state.whole = beside.get("whole")
+                self.state.other = beside.get("other")
+                self.state.other_name = beside.get("other_name", "")
+            super()._finish(run, chat, error=error)
