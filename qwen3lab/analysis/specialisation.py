@@ -1,5 +1,6 @@
 """How much the choice of experts says about the text, such as its domain."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
+from qwen3lab.recording import Recording
 
 
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
@@ -133,6 +135,26 @@ def shares_by_label(
     counts = torch.zeros(n_labels, n_experts, dtype=torch.float64)
     counts = counts.index_add(0, labels, chosen(experts, n_experts).double())
     return (counts / torch.bincount(labels, minlength=n_labels)[:, None]).float()
+
+
+def by_document(
+    groups: Mapping[str, Sequence[Recording]], row: int
+) -> tuple[Float[Tensor, "document expert"], Int[Tensor, " document"], Int[Tensor, " document"]]:
+    """Documents in groups, counted for `label_information` and `share_intervals`.
+
+    Args:
+        groups: the recordings of each group's documents.
+        row: of the layer, among those with experts.
+
+    Returns:
+        How many tokens of each document each expert served; the tokens of each document; the
+        number of its group.
+    """
+    listed = [(g, rec) for g, recordings in enumerate(groups.values()) for rec in recordings]
+    served = [chosen(rec.routing.experts[row], rec.config.n_experts) for _, rec in listed]
+    counts = torch.stack([table.float().sum(dim=0) for table in served])
+    tokens = torch.tensor([len(rec) for _, rec in listed])
+    return counts, tokens, torch.tensor([group for group, _ in listed])
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from qwen3lab.tiny.families import FAMILIES, Family
 from qwen3lab.tiny.problems import Piece, Problem, Split, TokenLabel, label_tokens, split_of
+from qwen3lab.tiny.texts import LabelledText, texts
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "LabelledText",
     "Piece",
     "Problem",
     "TokenLabel",
     "label_tokens",
     "problems",
     "split_of",
+    "texts",
 ]
 
 

@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from qwen3lab.analysis.specialisation import (
+    by_document,
     label_information,
     mutual_information,
     npmi,
     share_intervals,
     shares_by_label,
 )
+from qwen3lab.recording import Recording
+from tests.reference import small_config
 
 
 @pytest.mark.parametrize(
@@ -106,3 +109,20 @@ def test_npmi_by_hand():
     found = npmi(torch.tensor([[2.0, 2.0], [0.0, 4.0]]))
     # p(0, 0) = 1/4, p(0) = 1/2, p(0) of the expert 1/4: log(2) over log(4).
     assert float(found[0, 0]) == pytest.approx(0.5)
+
+
+def test_documents_are_counted_one_by_one():
+    one, two, three = (
+        recorded(rows) for rows in ([[0, 1], [0, 2]], [[3, 0]], [[1, 2], [1, 3], [1, -1]])
+    )
+    counts, tokens, labels = by_document({"a": [one, two], "b": [three]}, 1)
+    assert counts[:, :4].tolist() == [[2, 1, 1, 0], [1, 0, 0, 1], [0, 3, 1, 1]]
+    assert tokens.tolist() == [2, 1, 3]
+    assert labels.tolist() == [0, 0, 1]
+
+
+def recorded(rows):
+    """A recording whose second layer with experts chose these."""
+    chosen = {1: [[6, 7]] * len(rows), 2: rows}
+    kept = {f"blocks.{n}.mlp.hook_expert_indices": torch.tensor(e) for n, e in chosen.items()}
+    return Recording(torch.arange(len(rows)), ["t"] * len(rows), small_config(), "planted", kept)
