@@ -186,7 +186,7 @@ for name, edits in {
     "one expert each": rerouting.top_k(1),
     "random experts": rerouting.shuffled(),
 }.items():
-    print(f"{name:20} {lab.chat(question, edits=edits, **options).answer!r}")
+    print(f"{name:20} {lab.chat(question, edits=edits, **options).answer[:40]!r}")
 
 # %% [markdown]
 # **Knock out each expert** of this layer, and read the corpus again: which family suffers? Loss

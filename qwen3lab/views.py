@@ -176,7 +176,7 @@ class RoutingView:
                 "weight": weights.flatten().numpy(),
             }
         )
-        return table[table.expert >= 0].reset_index(drop=True)
+        return table.query("expert >= 0").reset_index(drop=True)
 
     def _stacked(self, hook: str, width: int, nothing: int = 0) -> Tensor:
         """One hook of all layers; an edit may have given some of them more slots than others."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import ipywidgets as w
 from IPython.display import display
 
 from qwen3lab.chat import token_texts
@@ -12,6 +13,7 @@ from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampling
 from qwen3lab.reply import Chat, ChatStep
 from qwen3lab.widgets.compute import chip
+from qwen3lab.widgets.controls import Controls
 from qwen3lab.widgets.errors import sentence, shows_errors
 from qwen3lab.widgets.questions import questions_for
 from qwen3lab.widgets.state import ExplorerState
@@ -36,6 +38,17 @@ class Asked(Protocol):
 
     def chat(self, messages: str, **options: Any) -> Chat:
         """Reply to a question."""
+        ...
+
+
+class OnScreen(Protocol):
+    """What shows an explorer's state: `View`, or one of its kind."""
+
+    controls: Controls
+    root: w.VBox
+
+    def close(self) -> None:
+        """Take every widget out of the page and out of memory."""
         ...
 
 
@@ -80,7 +93,7 @@ class Explorer:
         )
         self.worker: Worker[Chat] = Worker()
         self.lock = threading.RLock()  # A run may end at the very moment that Stop is pressed.
-        self.view: View | None = None
+        self.view: OnScreen | None = None
 
     def run(self) -> Chat:
         """Ask the question in the box and wait for the reply; interrupting keeps what came.
@@ -130,7 +143,7 @@ class Explorer:
         if self.state.run == 0:
             self.start()
 
-    def _view(self) -> View:
+    def _view(self) -> OnScreen:
         return View(self.lab.name, self.lab.config, self.state, self.examples)
 
     def _start(self) -> None:

@@ -11,7 +11,7 @@ from qwen3lab.analysis.choices import effective_experts, margin, router_entropy
 from qwen3lab.analysis.routing import expert_load, weights_by_expert
 from qwen3lab.analysis.structure import chosen, overlap
 from qwen3lab.analysis.writes import Writing
-from qwen3lab.figures.theme import visible
+from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording import Recording
 from qwen3lab.reply import Chat
 from qwen3lab.widgets.heatmap import Axis, Heatmap
@@ -43,7 +43,7 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
     layers, n_experts = one.routing.layers, one.config.n_experts
     values = 100 * _loads(one)
     title, value = "Load of each expert", "share of routed slots (%)"
-    low, high, palette = 0.0, float(values.max()), None
+    low, high, palette = 0.0, float(values.max()), SEQUENTIAL
     if other is not None:
         values = values - 100 * _loads(other)
         title, value = f"Load of this run less that of {name}", "difference (points)"
@@ -58,7 +58,7 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
         low=low,
         high=high,
         nothing="no token",
-        **({"palette": palette} if palette else {}),
+        palette=palette,
     )
 
 

@@ -75,7 +75,12 @@ class RoutingExplorer(Explorer):
     def write(self) -> None:
         """Say what the picked expert writes, on the tokens of this run that it serves."""
         view, state, chat = self.view, self.state, self.state.current
-        if view is None or chat is None or chat.recording is None or state.expert < 0:
+        if (
+            not isinstance(view, RoutingView)
+            or chat is None
+            or chat.recording is None
+            or state.expert < 0
+        ):
             raise ValueError("there is nothing to read yet: run a question and pick an expert")
         layer = state.routing_layer
         again = self.lab.record(

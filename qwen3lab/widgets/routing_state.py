@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import traitlets
 
 from qwen3lab import rerouting
+from qwen3lab.recording import Recording
 from qwen3lab.reply import Chat
 from qwen3lab.rerouting import Rerouting
 from qwen3lab.widgets.state import ExplorerState
@@ -37,6 +38,11 @@ class RoutingState(ExplorerState):
     other_question = traitlets.Unicode()
     other = traitlets.Any(None)
     other_name = traitlets.Unicode()
+
+    @property
+    def seen(self) -> Recording | None:
+        """The recording of the run that is shown, once it has ended."""
+        return self.current.recording if self.current is not None else None
 
     def switch(self, layer: int, expert: int) -> None:
         """Put an expert off that is on, and on that is off; the next run shows what changes."""

@@ -146,14 +146,14 @@ class RoutingView:
     @shows_errors
     def draw_token(self) -> None:
         """Draw the picked token's experts in every layer, and say how open the choice was."""
-        chat, token = self.state.current, self.state.token
+        seen, token = self.state.seen, self.state.token
         with self.lock:
-            if chat is None or not 0 <= token < len(chat.recording):
+            if seen is None or not 0 <= token < len(seen):
                 self.by_layer.show_nothing(NO_TOKEN)
                 self.choice.value = ""
                 return
-            self.by_layer.show(token_heatmap(chat.recording, token))
-            notes = choice_notes(chat.recording, token, self.state.routing_layer)
+            self.by_layer.show(token_heatmap(seen, token))
+            notes = choice_notes(seen, token, self.state.routing_layer)
             lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
             self.choice.value = f'<div class="q3-notes">{lines}</div>'
             self.mark()
@@ -161,11 +161,11 @@ class RoutingView:
     @shows_errors
     def draw_expert(self) -> None:
         """Say whom the picked expert serves, here and in the corpus."""
-        state, chat = self.state, self.state.current
+        state, seen = self.state, self.state.seen
         layer, expert = state.routing_layer, state.expert
         with self.lock:
             self.writing.value = NOTHING_WRITTEN
-            idle = state.status == "idle" and chat is not None and expert >= 0
+            idle = state.status == "idle" and seen is not None and expert >= 0
             self.switch.disabled = self.write.disabled = not idle
             is_off = (layer, expert) in state.off
             turn = "on" if is_off else "off"
@@ -174,13 +174,13 @@ class RoutingView:
             self.all_on.layout.display = "" if state.off else "none"
             named = ", ".join(f"expert {e} of layer {at}" for at, e in state.off)
             self.off.value = f'<span class="q3-hint">{named and "off: " + named}</span>'
-            if chat is None or expert < 0:
+            if seen is None or expert < 0:
                 self.served.value = f'<span class="q3-hint">{NO_EXPERT}</span>'
                 return
-            here = chips_html(served_tokens(chat.recording, layer, expert))
+            here = chips_html(served_tokens(seen, layer, expert))
             self.served.value = (
                 f"<div><b>Expert {expert} of layer {layer}</b> "
-                f"{served_line(chat.recording, layer, expert)}</div>"
+                f"{served_line(seen, layer, expert)}</div>"
                 f'<div class="q3-hint">in this run, by weight</div>{here}'
                 f'<div class="q3-hint">in the corpus, by share of its occurrences</div>'
                 f"{self.look_up(layer, expert)}"
@@ -190,15 +190,15 @@ class RoutingView:
     @shows_errors
     def draw_load(self) -> None:
         """Draw the load of every expert, or how it differs from that of the run beside."""
-        chat, other = self.state.current, self.state.other or self.state.whole
+        seen, other = self.state.seen, self.state.other or self.state.whole
         with self.lock:
-            if chat is None:
+            if seen is None:
                 self.load.show_nothing(WAITING)
                 return
             name = self.state.other_name or "every expert on"
             beside = other.recording if other is not None else None
-            self.load.show(load_heatmap(chat.recording, beside, name))
-            note = comparison_note(chat.recording, beside) if beside is not None else ""
+            self.load.show(load_heatmap(seen, beside, name))
+            note = comparison_note(seen, beside) if beside is not None else ""
             self.note.value = f'<span class="q3-hint">{html.escape(note)}</span>'
 
     @shows_errors

@@ -10,6 +10,7 @@ from qwen3lab.checkpoint import EMBEDDED, CheckpointError, embedded_models
 from qwen3lab.tiny.card import card_text, read_card
 from qwen3lab.tiny.evaluate import Evaluation
 from qwen3lab.tiny.recipes import RECIPES
+from qwen3lab.tiny.replies import Share
 from qwen3lab.tiny.targets import targets
 
 GREEDY = Sampling.greedy()
@@ -70,18 +71,29 @@ def test_a_model_is_shaped_as_its_recipe_says(lab):
         assert config.moe_layers == tuple(range(config.n_layers))
 
 
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize("family", ["arithmetic", "swaps"])
+def test_the_card_holds_for_problems_that_it_was_not_measured_on(lab, family, thinking):
+    """Other held-out problems, easy and hard, are solved as often, as far as chance allows."""
+    card = read_card(lab.name)
+    told = (card.thinking if thinking else card.at_once)[family]
+    for steps in (1, 6):
+        asked = held_out(family, 60, [steps])
+        found = share(lab, asked, thinking=thinking, max_new_tokens=220 if thinking else 8)
+        measured = Share(round(60 * found), 60)
+        low, high = told[steps].interval
+        assert measured.interval[0] <= high and measured.interval[1] >= low, (steps, found)
+
+
 def test_thinking_solves_what_answering_at_once_does_not(lab):
-    for family, steps, chance in (("arithmetic", range(8, 13), 0.1), ("swaps", (5, 6), 1 / 3)):
-        asked = held_out(family, 16, steps)
-        with_thinking = share(lab, asked, thinking=True, max_new_tokens=160)
-        at_once = share(lab, asked, thinking=False, max_new_tokens=8)
-        assert with_thinking > 0.9
-        assert at_once < chance + 0.35
+    asked = held_out("arithmetic", 16, range(8, 13))
+    assert share(lab, asked, thinking=True, max_new_tokens=160) > 0.9
+    assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.3
 
 
 def test_what_is_easy_needs_no_thinking(lab):
-    for family in ("arithmetic", "swaps"):
-        assert share(lab, held_out(family, 60, [1]), thinking=False, max_new_tokens=8) > 0.8
+    asked = held_out("arithmetic", 30, [1, 2])
+    assert share(lab, asked, thinking=False, max_new_tokens=8) > 0.9
 
 
 def test_a_thinking_cut_short_helps_in_proportion(lab):
@@ -94,9 +106,8 @@ def test_a_thinking_cut_short_helps_in_proportion(lab):
     assert shares[2] > 0.9
 
 
-@pytest.mark.parametrize("family", ["arithmetic", "swaps"])
-def test_the_thinking_is_what_the_family_writes(lab, family):
-    asked = held_out(family, 10, [3])
+def test_the_thinking_is_what_the_family_writes(lab):
+    asked = held_out("arithmetic", 10, [3])
     replies = lab.chat_batch([p.question for p in asked], sampling=GREEDY, max_new_tokens=160)
     same = [p.thinking == reply.thinking for p, reply in zip(asked, replies, strict=True)]
     assert sum(same) >= 9
@@ -114,8 +125,13 @@ def test_a_card_goes_with_the_weights_and_says_what_was_measured(lab):
 
 
 def test_most_of_what_was_asked_of_a_model_it_does(lab):
-    missed = [target for target in targets(read_card(lab.name)) if not target.met]
-    assert len(missed) <= 2, missed
+    listed = targets(read_card(lab.name))
+    missed = [target for target in listed if not target.met]
+    # The card says which.
+    assert len(missed) <= (1 if lab.config.is_moe else 5), missed
+    card = (EMBEDDED / lab.name / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in card.splitlines() if line.endswith("| no |")]
+    assert all(t.measure in row for t, row in zip(missed, rows, strict=True))
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path):

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from qwen3lab.widgets import Explorer
-from qwen3lab.widgets.explorer import View
+from qwen3lab.widgets.view import View
 from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
 
 
 def shown(explorer: Explorer) -> View:
     """The explorer's view, built as showing it in a notebook builds it."""
     explorer._ipython_display_()
-    assert explorer.view is not None
+    assert isinstance(explorer.view, View)
     return explorer.view
 
 
