@@ -73,7 +73,8 @@ class Evaluation:
         return cls(**fields)
 
 
-def _by_number(shares: Mapping[str, Mapping[str, int]]) -> dict[int, Share]:
+def _by_number(shares: Mapping[Any, Mapping[str, int]]) -> dict[int, Share]:
+    """Shares by number; a file has numbers as text."""
     return {int(number): Share(**share) for number, share in shares.items()}
 
 

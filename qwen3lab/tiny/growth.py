@@ -1,8 +1,10 @@
 """A micro model that grows while one watches: what it learns, which heads form, who serves what."""
 
 import copy
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,17 +61,18 @@ class Growth:
         history: a snapshot for each look, the first before any training.
     """
 
-    def __init__(self, *, minutes: float = 3.0, every: int = 25, seed: int = 0) -> None:
+    def __init__(self, *, minutes: float | int = 3, every: int = 25, seed: int = 0) -> None:
         if minutes <= 0 or every < 1:
             raise ValueError(
                 f"{minutes} minutes with a look every {every} steps is no training: expected "
                 "more than 0 minutes, and 1 step or more between looks"
             )
-        self.minutes, self.every, self.seed = minutes, every, seed
-        self.folder = tempfile.TemporaryDirectory(prefix="qwen3lab-")
+        self.minutes, self.every, self.seed = float(minutes), every, seed
+        self.folder = Path(tempfile.mkdtemp(prefix="qwen3lab-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         recipe = replace(MICRO_MOE, seed=seed)
         self.tokenizer = open_tokenizer(find_folder("tiny-moe"))
-        self.trainer = Trainer(recipe, self.tokenizer, EARLY_STOP, Path(self.folder.name))
+        self.trainer = Trainer(recipe, self.tokenizer, EARLY_STOP, self.folder)
         self.history = [self._look()]
 
     @property

@@ -41,6 +41,7 @@ class Asked(Protocol):
         ...
 
 
+@runtime_checkable
 class OnScreen(Protocol):
     """What shows an explorer's state: `View`, or one of its kind."""
 

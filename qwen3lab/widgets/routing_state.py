@@ -72,7 +72,7 @@ def answers(state: RoutingState) -> list[tuple[str, Chat]]:
     if chat is None:
         return []
     shown = [("every expert on", state.whole)] if state.whole is not None else []
-    named = ", ".join(f"{layer}.{expert}" for layer, expert in state.asked_off)
+    named = ", ".join(f"expert {expert} of layer {layer}" for layer, expert in state.asked_off)
     shown.append((f"without {named}" if named else "every expert on", chat))
     if state.other is not None:
         shown.append((state.other_name, state.other))

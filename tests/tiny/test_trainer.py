@@ -161,5 +161,6 @@ def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, t
     trainer._loss(batch, plain)
     batch.token_ids[batch.segments < 0] = 7
     trainer._loss(batch, changed)
-    assert plain["balance"] == pytest.approx(changed["balance"])
-    assert plain["arithmetic text"] == pytest.approx(changed["arithmetic text"])
+    assert len(plain) > 1 and "balance" in plain
+    for kind, sums in plain.items():
+        assert sums == pytest.approx(changed[kind]), kind

@@ -13,7 +13,7 @@ from qwen3lab.widgets.compute import (
     token_notes,
     token_spans,
 )
-from qwen3lab.widgets.questions import ARITHMETIC, GENERAL, questions_for
+from qwen3lab.widgets.questions import GENERAL, TINY, questions_for
 from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Chip, Transcript
 from tests.fake_lab import DENSE, MOE, FakeLab, record
@@ -80,7 +80,7 @@ def test_a_chip_says_how_its_token_came() -> None:
 
 
 def test_examples_fit_the_model() -> None:
-    assert questions_for("tiny-moe") == ARITHMETIC == questions_for("/models/tiny-dense")
+    assert questions_for("tiny-moe") == TINY == questions_for("/models/tiny-dense")
     assert questions_for("Qwen/Qwen3-0.6B") == GENERAL
 
 

@@ -104,7 +104,10 @@ def test_switching_an_expert_off_asks_again_and_lays_both_replies_side_by_side(e
     expected = lab.record(after.recording.token_ids.tolist(), edits=edits)
     assert torch.equal(after.recording.routing.experts, expected.routing.experts)
     assert explorer.state.whole.token_ids == before.token_ids
-    assert "every expert on" in view.replies.value and f"without 2.{expert}" in view.replies.value
+    assert (
+        "every expert on" in view.replies.value
+        and f"without expert {expert} of layer 2" in view.replies.value
+    )
     assert view.load.heatmap.title == "Load of this run less that of every expert on"
     assert view.switch.description == "Switch on and ask again"
     assert f"off: expert {expert} of layer 2" in view.off.value
