@@ -48,6 +48,19 @@ def page(*rows: w.Widget) -> w.VBox:
     return w.VBox(list(rows)).add_class("q3-explorer")
 
 
+class Alert(w.HTML):
+    """A box for one error sentence, shown as text; hidden while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(display="none"))
+
+    def say(self, message: str) -> None:
+        """Show the sentence, or hide the box if it is empty."""
+        shown = html.escape(message)
+        self.value = f'<div class="q3-alert" role="alert">{shown}</div>' if message else ""
+        self.layout.display = "" if message else "none"
+
+
 def close_tree(widget: w.Widget) -> None:
     """Close a widget and everything in it."""
     for child in getattr(widget, "children", ()):

@@ -1,6 +1,5 @@
 """The nursery: a micro model is trained in the notebook, and its inside is drawn as it grows."""
 
-import html
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from IPython.display import display
 from qwen3lab import figures
 from qwen3lab.figures.theme import traces
 from qwen3lab.tiny.growth import Growth, Snapshot
-from qwen3lab.widgets.arrange import card, close_tree, heading, page
+from qwen3lab.widgets.arrange import Alert, card, close_tree, heading, page
 from qwen3lab.widgets.errors import sentence, shows_errors
 from qwen3lab.widgets.worker import Worker
 
@@ -134,7 +133,7 @@ class NurseryView:
         self.pause.on_click(lambda _: nursery.stop())
         self.bar = w.FloatProgress(max=1.0, layout=w.Layout(flex="1 1 160px"))
         self.note = w.HTML()
-        self.alert = w.HTML(layout=w.Layout(display="none"))
+        self.alert = Alert()
         self.plots: Any = go.FigureWidget(figures.growth(self.growth.history))
         model = nursery.growth.trainer
         row = w.Layout(align_items="center", grid_gap="8px", flex_flow="row wrap")
@@ -179,6 +178,4 @@ class NurseryView:
             )
 
     def _draw_error(self, _: Any = None) -> None:
-        message = html.escape(self.state.error)
-        self.alert.value = f'<div class="q3-alert" role="alert">{message}</div>' if message else ""
-        self.alert.layout.display = "" if message else "none"
+        self.alert.say(self.state.error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as w
 
 from qwen3lab.config import Qwen3Config
-from qwen3lab.widgets.arrange import GAP, card, close_tree, columns, heading, page
+from qwen3lab.widgets.arrange import GAP, Alert, card, close_tree, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import progress, routing_heatmap
 from qwen3lab.widgets.controls import WIDE, Controls, Pickers, Ties
@@ -98,7 +98,7 @@ class RoutingView:
     def _make_words(self) -> None:
         self.choice, self.served, self.writing = w.HTML(), w.HTML(), w.HTML()
         self.replies, self.note, self.off = w.HTML(), w.HTML(), w.HTML()
-        self.alert = w.HTML(layout=w.Layout(display="none"))
+        self.alert = Alert()
 
     def _follow(self) -> None:
         watch = self.ties.watch
@@ -209,9 +209,7 @@ class RoutingView:
 
     def draw_error(self) -> None:
         """Show the error, as text; hide the box where there is none."""
-        message = html.escape(self.state.error)
-        self.alert.value = f'<div class="q3-alert" role="alert">{message}</div>' if message else ""
-        self.alert.layout.display = "" if message else "none"
+        self.alert.say(self.state.error)
 
     def mark(self) -> None:
         """Mark the picked token, layer and expert on the maps."""

@@ -12,7 +12,7 @@ from qwen3lab import figures
 from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.config import Qwen3Config
 from qwen3lab.figures.theme import STOP_COLOUR, traces
-from qwen3lab.widgets.arrange import card, close_tree, columns, heading, page
+from qwen3lab.widgets.arrange import Alert, card, close_tree, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import attention_heatmap, progress, routing_heatmap, token_notes
 from qwen3lab.widgets.controls import Controls, Pickers, Ties
@@ -45,7 +45,7 @@ class View:
         # Unseen until there is a run. (A box, because FigureWidgets do not follow their classes.)
         self.entropy_box = w.VBox([self.entropy]).add_class("q3-plot").add_class("q3-unseen")
         self.notes = w.HTML()
-        self.alert = w.HTML(layout=w.Layout(display="none"))
+        self.alert = Alert()
         self.root = self._arrange(name)
         self._follow()
         draws = (self.draw_reply, self.draw_maps, self.draw_entropy, self.draw_notes)
@@ -152,9 +152,7 @@ class View:
 
     def draw_error(self) -> None:
         """Show the error, as text; hide the box where there is none."""
-        message = html.escape(self.state.error)
-        self.alert.value = f'<div class="q3-alert" role="alert">{message}</div>' if message else ""
-        self.alert.layout.display = "" if message else "none"
+        self.alert.say(self.state.error)
 
     def draw_age(self) -> None:
         """Pale the plots of the run before while a new one goes on."""
