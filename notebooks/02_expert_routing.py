@@ -189,12 +189,13 @@ for name, edits in {
     print(f"{name:20} {lab.chat(question, edits=edits, **options).answer[:40]!r}")
 
 # %% [markdown]
-# **Knock out each expert** of this layer, and read the corpus again: which family suffers? Loss
-# counts the tokens that follow from what stands before them.
+# **Knock out each expert** of the first layer, and read the corpus again: which family suffers?
+# Loss counts the tokens that follow from what stands before them. (In `tiny-moe` the first layer's
+# experts are the ones that are missed; higher up the others stand in. Try another layer.)
 
 # %%
 texts = [knockout.Text(text.family, text.token_ids, text.known) for text in held_out]
-missed = knockout.knock_out(lab, texts, layers=[layer])
+missed = knockout.knock_out(lab, texts, layers=layers[:1])
 figures.knock_out(missed)
 
 # %% [markdown]
@@ -203,19 +204,19 @@ figures.knock_out(missed)
 # %%
 table = missed.to_pandas()
 expert, group = int(table.expert[0]), table.group[0]
-beside = knockout.compare_with_others(lab, texts, [expert], layer=layer, n_controls=9)
+beside = knockout.compare_with_others(lab, texts, [expert], layer=layers[0], n_controls=9)
 others = ", ".join(f"{value:.2f}" for value in beside.control_added[group])
 print(f"expert {expert}: {beside.added[group]:.2f} nats more on {group}; others: {others}")
 print(f"p = {beside.p_value(group):.2f}")
 
 # %% [markdown]
 # ## Exercise 3
-# Find an intervention that hurts one family at least twice as much as any other. The figure above
-# helps; so do other layers, and several experts at once. For example
+# Find an intervention that hurts lists at least twice as much as any other family. The figure
+# above helps; so do other layers, and several experts at once, as in
 # `rerouting.off([3, 5], layers=2)`.
 
 # %%
-exercises.hurts_most(lab, texts, "swaps", answer=None)
+exercises.hurts_most(lab, texts, "lists", answer=None)
 
 # %% [markdown]
 # ## Where to go next

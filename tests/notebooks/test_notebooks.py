@@ -6,6 +6,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import qwen3lab
+from qwen3lab import exercises, rerouting, tiny
+from qwen3lab.analysis.knockout import Text
 from tests.notebooks.books import NOTEBOOKS, execute, mime_types, open_book, paired_script
 
 BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -75,3 +78,11 @@ def test_outputs_are_stripped_and_the_script_beside_it_is_the_same_notebook(path
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert "widgets" not in book.metadata
     assert path.with_suffix(".py").read_text("utf-8") == paired_script(path)
+
+
+def test_the_last_exercise_on_routing_has_a_solution() -> None:
+    lab = qwen3lab.load("tiny-moe", device="cpu")
+    held_out = tiny.texts(lab.tokenizer, n=12)
+    texts = [Text(text.family, text.token_ids, text.known) for text in held_out]
+    assert exercises.hurts_most(lab, texts, "lists", rerouting.off(10, layers=0)).solved
+    assert not exercises.hurts_most(lab, texts, "lists", rerouting.off(0, layers=5)).solved
