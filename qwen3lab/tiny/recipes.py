@@ -30,8 +30,7 @@ class Recipe:
             What is easy is then ready there, for the other half to build upon: steps in the
             head are learned several times as fast.
         half_way_steps: the first step in which it counts, and the first in which it does no more.
-            (It leaves the lower layers little room for what is no prediction, such as what the
-            token before was.)
+            (Where it counted from the start, induction came later; one seed was tried.)
     """
 
     name: str

@@ -28,7 +28,6 @@ from qwen3lab.widgets.transcript import Transcript
 WAITING = "The plot appears when the first run has ended."
 NO_TOKEN = "Click a token: its experts in every layer stand here."
 NO_EXPERT = "Click an expert in any of the plots: whom it serves stands here."
-NOTHING_WRITTEN = ""
 
 
 class RoutingView:
@@ -164,7 +163,7 @@ class RoutingView:
         state, seen = self.state, self.state.seen
         layer, expert = state.routing_layer, state.expert
         with self.lock:
-            self.writing.value = NOTHING_WRITTEN
+            self.writing.value = ""
             idle = state.status == "idle" and seen is not None and expert >= 0
             self.switch.disabled = self.write.disabled = not idle
             is_off = (layer, expert) in state.off

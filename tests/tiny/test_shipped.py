@@ -87,7 +87,7 @@ def test_the_card_holds_for_problems_that_it_was_not_measured_on(lab, family, th
 
 def test_thinking_solves_what_answering_at_once_does_not(lab):
     asked = held_out("arithmetic", 16, range(8, 13))
-    assert share(lab, asked, thinking=True, max_new_tokens=160) > 0.9
+    assert share(lab, asked, thinking=True, max_new_tokens=160) > 0.95
     assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.3
 
 
@@ -102,15 +102,15 @@ def test_a_thinking_cut_short_helps_in_proportion(lab):
         share(lab, asked, thinking=True, budget=budget, max_new_tokens=160)
         for budget in (0, 19, 60)
     ]
-    assert shares[0] + 0.1 < shares[1] < shares[2] - 0.1
-    assert shares[2] > 0.9
+    assert shares[0] + 0.15 < shares[1] < shares[2] - 0.15
+    assert shares[2] > 0.95
 
 
 def test_the_thinking_is_what_the_family_writes(lab):
     asked = held_out("arithmetic", 10, [3])
     replies = lab.chat_batch([p.question for p in asked], sampling=GREEDY, max_new_tokens=160)
     same = [p.thinking == reply.thinking for p, reply in zip(asked, replies, strict=True)]
-    assert sum(same) >= 9
+    assert all(same)
 
 
 def test_a_card_goes_with_the_weights_and_says_what_was_measured(lab):
