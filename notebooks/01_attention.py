@@ -45,7 +45,8 @@ lab
 # 1. **Click a thumbnail**: its head opens as a map. Each row is a token that looks.
 # 2. **Drag over a part of the map** to zoom into it; a double click shows all of it again.
 # 3. **Point at a token of the text**: what it looks at is shaded. Turn it round with **shade**.
-# 4. Choose a score under the wall: the heads are sorted by it, each with its likely kind.
+# 4. The **table** has all heads with their scores and their likely kind: sort it, search it, and
+#    click a row to open its head.
 
 # %%
 question = "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. "

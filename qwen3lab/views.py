@@ -110,12 +110,13 @@ class AttentionView:
         # No query looks beyond itself: later keys are not multiplied at all.
         end = int(rows.max()) + 1 if len(rows) else 0
         keys = k[:end, [head // group for head in chosen]].float()
-        scores = einsum(
-            q[queries, heads].float(), keys, "query head d_head, key head d_head -> head query key"
-        )
-        later = torch.arange(end) > rows[:, None]
-        scores = (scores * self._config.d_head**-0.5).masked_fill(later, -torch.inf)
-        return F.pad(scores.softmax(dim=-1), (0, n - end))
+        asked = q[queries, heads].float() * self._config.d_head**-0.5
+        scores = einsum(asked, keys, "query head d_head, key head d_head -> head query key")
+        # Only keys after the first of these queries can be later than one of them.
+        first = int(rows.min()) + 1 if len(rows) else 0
+        later = torch.arange(first, end) > rows[:, None]
+        scores[..., first:].masked_fill_(later, -torch.inf)
+        return F.pad(torch.softmax(scores, dim=-1), (0, n - end))
 
 
 class RoutingView:

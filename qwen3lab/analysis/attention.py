@@ -5,13 +5,15 @@ the tokens, where the patterns themselves would grow with their square.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from qwen3lab.recording import Recording
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 BLOCK = 256
 """Queries at a time."""
+
+PATIENCE = 1.0
+"""Seconds before a progress bar appears."""
 
 SPECIAL = re.compile(r"<\|.*\|>|</?think>")
 CLEAR, WEAK = 0.5, 0.25
@@ -119,7 +124,13 @@ class HeadScores:
         )
 
 
-def head_scores(recording: Recording, *, block: int = BLOCK) -> HeadScores:
+def head_scores(
+    recording: Recording,
+    *,
+    block: int = BLOCK,
+    progress: bool = True,
+    on_block: Callable[[int, int], None] | None = None,
+) -> HeadScores:
     """Measure where every head looks.
 
     The shares on previous tokens, duplicates and induction targets are those of TransformerLens'
@@ -128,21 +139,33 @@ def head_scores(recording: Recording, *, block: int = BLOCK) -> HeadScores:
     Args:
         recording: with attention.
         block: queries at a time; what comes out is the same.
+        progress: show a progress bar, if it takes longer than a moment.
+        on_block: called with the blocks of queries that are done and with all of them, over
+            all layers; what it raises ends the work.
 
     Raises:
         RecordingError: attention was not recorded.
         ValueError: fewer than two tokens.
     """
-    if len(recording) < 2:
-        raise ValueError(f"the recording has {len(recording)} token: expected two or more")
+    n = len(recording)
+    if n < 2:
+        raise ValueError(f"the recording has {n} token: expected two or more")
     layers = recording.attention.layers
     if not layers:
         recording.attention.pattern(0)  # Says what is missing.
     special = torch.tensor([bool(SPECIAL.fullmatch(token)) for token in recording.tokens])
-    sums = [_Sums(recording.token_ids, special, recording.config.n_heads) for _ in layers]
-    for layer, kept in zip(layers, sums, strict=True):
-        for start, pattern in recording.attention.blocks(layer, size=block):
-            kept.add(start, pattern)
+    sums = [_Sums(special, recording.config.n_heads) for _ in layers]
+    starts = range(0, n, block)
+    bar = tqdm(total=len(starts) * len(layers), disable=not progress, delay=PATIENCE, leave=False)
+    with bar:
+        for place, start in enumerate(starts):
+            rows = slice(start, min(start + block, n))
+            wanted = targets(recording.token_ids, start, rows.stop - start)
+            for row, (layer, kept) in enumerate(zip(layers, sums, strict=True), 1):
+                kept.add(start, recording.attention.pattern(layer, queries=rows), *wanted)
+                bar.update()
+                if on_block is not None:
+                    on_block(place * len(layers) + row, len(starts) * len(layers))
     means = [kept.means() for kept in sums]
     stacked = {name: torch.stack([mean[name] for mean in means]) for name in means[0]}
     uniform = _uniform(recording.token_ids, block)
@@ -243,51 +266,51 @@ def targets(
 class _Sums:
     """Sums over the queries of one layer's patterns."""
 
-    def __init__(
-        self, token_ids: Int[Tensor, " token"], special: Bool[Tensor, " token"], n_heads: int
-    ) -> None:
-        self.token_ids, self.special, self.n = token_ids, special, len(token_ids)
-        self.by_key = torch.zeros(n_heads, self.n)
-        names = ("entropy", "relative_entropy", "distance", "itself", "previous")
-        self.total = {
-            name: torch.zeros(n_heads, dtype=torch.float64)
-            for name in (*names, "duplicate", "induction")
-        }
+    def __init__(self, special: Bool[Tensor, " token"], n_heads: int) -> None:
+        self.special, self.n = special, len(special)
+        self.by_key = torch.zeros(n_heads, self.n, dtype=torch.float64)
+        names = ("entropy", "relative_entropy", "itself", "previous", "duplicate", "induction")
+        self.total = {name: torch.zeros(n_heads, dtype=torch.float64) for name in names}
 
-    def add(self, start: int, pattern: Float[Tensor, "head query key"]) -> None:
+    def add(
+        self,
+        start: int,
+        pattern: Float[Tensor, "head query key"],
+        duplicate: Bool[Tensor, "query key"],
+        induction: Bool[Tensor, "query key"],
+    ) -> None:
         """Count a block of queries."""
-        n_queries = pattern.shape[1]
-        queries = torch.arange(start, start + n_queries)
-        keys = torch.arange(self.n)
+        queries = torch.arange(start, start + pattern.shape[1])
+        self.by_key += pattern.sum(dim=1)
         entropy = torch.special.entr(pattern).sum(dim=-1)
         most = torch.log(queries + 1.0)
-        back = (queries[:, None] - keys[None]).clamp(min=0).float()
-        duplicate, induction = targets(self.token_ids, start, n_queries)
+        before = _taken(pattern, (queries - 1).clamp(min=0))
         added = {
             "entropy": entropy,
             "relative_entropy": torch.where(most > 0, entropy / most.clamp(min=1e-9), 0.0),
-            "distance": (pattern * back).sum(dim=-1),
             "itself": _taken(pattern, queries),
-            "previous": torch.where(queries > 0, _taken(pattern, (queries - 1).clamp(min=0)), 0.0),
-            "duplicate": (pattern * duplicate).sum(dim=-1),
-            "induction": (pattern * induction).sum(dim=-1),
+            "previous": torch.where(queries > 0, before, 0.0),
+            "duplicate": _share(pattern, duplicate),
+            "induction": _share(pattern, induction),
         }
         for name, value in added.items():
             self.total[name] += value.double().sum(dim=-1)
-        self.by_key += pattern.sum(dim=1)
 
     def means(self) -> dict[str, Tensor]:
         """The scores."""
         found = {name: (total / self.n).float() for name, total in self.total.items()}
         found["relative_entropy"] = found["relative_entropy"] * self.n / (self.n - 1)
-        drawn = self.by_key / torch.arange(self.n, 0, -1)
+        keys = torch.arange(self.n, dtype=torch.float64)
+        drawn = self.by_key / (self.n - keys)
         # The last tokens are seen by so few that one of them may seem to draw everything.
         lasting = drawn[:, : max(1, self.n // 2)].max(dim=-1)
         return found | {
-            "first": self.by_key[:, 0] / self.n,
+            # Queries and the keys that they see, both as mean places.
+            "distance": (keys.mean() - self.by_key @ keys / self.n).float(),
+            "first": (self.by_key[:, 0] / self.n).float(),
             "strongest": lasting.indices,
-            "drawn": lasting.values,
-            "special": self.by_key[:, self.special].sum(dim=-1) / self.n,
+            "drawn": lasting.values.float(),
+            "special": (self.by_key[:, self.special].sum(dim=-1) / self.n).float(),
         }
 
 
@@ -312,6 +335,13 @@ def _taken(
 ) -> Float[Tensor, "head query"]:
     """The attention of each query to one key."""
     return pattern.gather(-1, keys[None, :, None].expand(len(pattern), -1, 1))[..., 0]
+
+
+def _share(
+    pattern: Float[Tensor, "head query key"], wanted: Bool[Tensor, "query key"]
+) -> Float[Tensor, "head query"]:
+    """The attention of each query to the wanted keys."""
+    return einsum(pattern, wanted.float(), "head query key, query key -> head query")
 
 
 def _one_hot(places: Sequence[int], n: int) -> Float[Tensor, "query key"]:

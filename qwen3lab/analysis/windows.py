@@ -4,12 +4,13 @@ A map of n by n is never made whole where n is large: rows are rendered a block 
 pooled at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
@@ -33,6 +34,7 @@ class Window:
         row_step: queries in a block.
         column_step: keys in a block.
         how: "max" or "mean".
+        sampled: only the first query of every block was looked at.
     """
 
     values: Float[Tensor, "row column"]
@@ -41,6 +43,7 @@ class Window:
     row_step: int
     column_step: int
     how: str
+    sampled: bool = False
 
     @property
     def is_exact(self) -> bool:
@@ -57,6 +60,8 @@ def window(
     columns: tuple[int, int] | None = None,
     how: str = "max",
     max_side: int = MAX_SIDE,
+    sampled: bool = False,
+    on_block: Callable[[int, int], None] | None = None,
 ) -> Window:
     """A window of one head's map, pooled until it has at most `max_side` rows and columns.
 
@@ -68,6 +73,10 @@ def window(
         columns: first and past-the-end key; all if None.
         how: what stands for a block: its "max", or its "mean" over the keys that are not later.
         max_side: rows and columns at most.
+        sampled: look at the first query of every block only: a first look at a long text, in
+            a time that grows with the tokens and not with their square.
+        on_block: called with the blocks of queries that are done and with all of them; what it
+            raises ends the work.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -79,15 +88,19 @@ def window(
     rows, columns = _within(rows, n, "rows"), _within(columns, n, "columns")
     row_step = ceil((rows[1] - rows[0]) / max_side)
     column_step = ceil((columns[1] - columns[0]) / max_side)
-    kept = []
+    stride = row_step if sampled else 1
     per_block = max(1, BLOCK // row_step) * row_step
-    for start in range(rows[0], rows[1], per_block):
+    starts = range(rows[0], rows[1], per_block)
+    kept = []
+    for done, start in enumerate(starts, 1):
         end = min(start + per_block, rows[1])
-        weights = _rows(recording, layer, head, slice(start, end))[:, columns[0] : columns[1]]
-        keys = torch.arange(*columns)
-        later = keys[None] > torch.arange(start, end)[:, None]
-        kept.append(_pooled(weights.masked_fill(later, torch.nan), row_step, column_step, how))
-    return Window(torch.cat(kept), rows, columns, row_step, column_step, how)
+        queries = torch.arange(start, end, stride)
+        weights = _rows(recording, layer, head, slice(start, end, stride))
+        shown = weights[:, columns[0] : columns[1]]
+        kept.append(_pooled(shown, queries, columns[0], row_step // stride, column_step, how))
+        if on_block is not None:
+            on_block(done, len(starts))
+    return Window(torch.cat(kept), rows, columns, row_step, column_step, how, stride > 1)
 
 
 def thumbnails(
@@ -113,9 +126,7 @@ def thumbnails(
         [recording.attention.pattern(layer, queries=slice(q, q + 1)) for q in queries.tolist()],
         dim=1,
     )
-    later = torch.arange(n)[None] > queries[:, None]
-    small = [_pooled(head.masked_fill(later, torch.nan), 1, step, "max") for head in rows]
-    return torch.stack(small)
+    return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
 
 
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
@@ -130,20 +141,28 @@ def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[T
 
 
 def looked_at_by(
-    recording: Recording, layer: int, head: int, token: int
+    recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
 ) -> Float[Tensor, " token"]:
     """Which tokens look at one: a column of the map, 0 for those before it.
 
+    Args:
+        recording: with attention.
+        layer: by its number.
+        head: by its number.
+        token: that is looked at.
+        rows: first and past-the-end query that count; the others are 0. All if None.
+
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
-        ValueError: no such token.
+        ValueError: no such token, or rows outside the text.
     """
     _check_token(recording, token)
     n = len(recording)
+    first, last = _within(rows, n, "rows")
     found = torch.zeros(n)
-    for start in range(token, n, BLOCK):
-        rows = slice(start, min(start + BLOCK, n))
-        found[rows] = _rows(recording, layer, head, rows)[:, token]
+    for start in range(max(token, first), last, BLOCK):
+        block = slice(start, min(start + BLOCK, last))
+        found[block] = _rows(recording, layer, head, block)[:, token]
     return found
 
 
@@ -156,20 +175,33 @@ def _rows(recording: Recording, layer: int, head: int, rows: slice) -> Float[Ten
 
 
 def _pooled(
-    values: Float[Tensor, "row column"], row_step: int, column_step: int, how: str
+    weights: Float[Tensor, "row column"],
+    queries: Int[Tensor, " row"],
+    first_key: int,
+    row_step: int,
+    column_step: int,
+    how: str,
 ) -> Float[Tensor, "pooled_row pooled_column"]:
-    """Blocks of a map as one value each; nan marks what does not count."""
-    if row_step == column_step == 1:
-        return values
-    n_rows, n_columns = values.shape
-    rows, columns = ceil(n_rows / row_step), ceil(n_columns / column_step)
-    padded = values.new_full((rows * row_step, columns * column_step), torch.nan)
-    padded[:n_rows, :n_columns] = values
-    blocks = padded.reshape(rows, row_step, columns, column_step)
-    if how == "mean":
-        return blocks.nanmean(dim=(1, 3))
-    largest = blocks.nan_to_num(nan=-torch.inf).amax(dim=(1, 3))
-    return largest.masked_fill(largest == -torch.inf, torch.nan)
+    """Blocks of some rows of a map as one value each; nan where no key has come yet.
+
+    Later keys have no weight, so they change neither a maximum nor a sum: only what a mean is
+    divided by has to be counted.
+    """
+    merge = torch.amax if how == "max" else torch.sum
+    small = merge(_blocks(weights, column_step), dim=-1)
+    small = merge(_blocks(small.T, row_step), dim=-1).T
+    starts = first_key + column_step * torch.arange(small.shape[1])
+    ends = (starts + column_step).clamp(max=first_key + weights.shape[1])
+    seen = ((queries[:, None] + 1).clamp(max=ends) - starts).clamp(min=0)
+    count = _blocks(seen.T, row_step).sum(dim=-1).T
+    pooled = small / count if how == "mean" else small
+    return pooled.masked_fill(count == 0, torch.nan)
+
+
+def _blocks(values: Tensor, step: int) -> Tensor:
+    """The last axis in blocks of `step`, the last of them filled up with zeros."""
+    lacking = -values.shape[-1] % step
+    return F.pad(values, (0, lacking)).unflatten(-1, (-1, step))
 
 
 def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention import HeadScores
-from qwen3lab.analysis.windows import THUMB, looked_at_by, looks_at, window
+from qwen3lab.analysis.windows import THUMB, Window, looked_at_by, looks_at
 from qwen3lab.figures.heads import GAP, SCORES, wall_of
 from qwen3lab.recording import Recording
 from qwen3lab.widgets.attention_state import DIRECTIONS
@@ -18,8 +18,6 @@ from qwen3lab.widgets.heatmap import Axis, Heatmap, Span
 
 MOST_WORDS = 2_000
 """Tokens of the text that are shown at once."""
-
-MOST_HEADS = 24
 
 
 def wall_heatmap(recording: Recording) -> Heatmap:
@@ -63,23 +61,10 @@ def _side(recording: Recording) -> int:
     return ceil(n / ceil(n / THUMB)) + GAP
 
 
-def map_heatmap(
-    recording: Recording,
-    layer: int,
-    head: int,
-    *,
-    rows: tuple[int, int] | None,
-    columns: tuple[int, int] | None,
-    how: str,
-) -> Heatmap:
-    """A window of one head's map, exact where there is room for every cell.
-
-    Raises:
-        RecordingError: no such layer or head.
-        ValueError: a window outside the text.
-    """
-    found = window(recording, layer, head, rows=rows, columns=columns, how=how)
-    part = "" if (rows, columns) == (None, None) else ", a part"
+def map_heatmap(recording: Recording, layer: int, head: int, found: Window) -> Heatmap:
+    """A window of one head's map, exact where there is room for every cell."""
+    whole = (0, len(recording))
+    part = "" if found.rows == found.columns == whole else ", a part"
     return Heatmap(
         title=f"Attention of layer {layer}, head {head}{part}",
         values=found.values,
@@ -88,50 +73,40 @@ def map_heatmap(
         value_title="attention weight",
         nothing="later than the query",
         square=found.rows == found.columns,
-        pooled="largest" if how == "max" else "mean",
+        pooled="largest" if found.how == "max" else "mean",
     )
 
 
-def pooling_note(heatmap: Heatmap, how: str) -> str:
+def pooling_note(found: Window) -> str:
     """What a cell of the map stands for; nothing where it is a single weight."""
-    n_rows, n_columns = heatmap.rows.step, heatmap.columns.step
-    if n_rows == n_columns == 1:
+    if found.is_exact:
         return ""
-    which = "largest" if how == "max" else "mean"
+    which = "largest" if found.how == "max" else "mean"
+    if found.sampled:
+        return (
+            f"a first look: the {which} weight of {found.column_step} keys for one query "
+            f"in {found.row_step}; all queries follow in a moment"
+        )
     return (
-        f"each cell is the {which} weight of {n_rows} queries and {n_columns} keys; "
-        "drag over a part to see it exactly"
+        f"each cell is the {which} weight of {found.row_step} queries and "
+        f"{found.column_step} keys; drag over a part to see it exactly"
     )
 
 
 def text_weights(
-    recording: Recording, layer: int, head: int, token: int, direction: str
+    recording: Recording, layer: int, head: int, token: int, direction: str, shown: tuple[int, int]
 ) -> Float[Tensor, " token"]:
-    """How strongly each token of the text is shaded for one of them."""
-    look = looks_at if direction == DIRECTIONS[0] else looked_at_by
-    return look(recording, layer, head, token)
+    """How strongly each of the tokens that are shown is shaded for one of the text."""
+    first, end = shown
+    if direction == DIRECTIONS[0]:
+        return looks_at(recording, layer, head, token)[first:end]
+    return looked_at_by(recording, layer, head, token, rows=shown)[first:end]
 
 
 def text_span(recording: Recording, rows: tuple[int, int] | None) -> tuple[int, int]:
     """The tokens of the text that are shown: those of the window, up to `MOST_WORDS`."""
     first, end = rows or (0, len(recording))
     return first, min(end, first + MOST_WORDS)
-
-
-def heads_by(scores: HeadScores, score: str) -> list[tuple[str, tuple[int, int]]]:
-    """The heads with the highest score first: what to call each, and its layer and head."""
-    values = getattr(scores, score)
-    kinds = scores.kinds()
-    n_heads = values.shape[1]
-    order = values.flatten().argsort(descending=True)[:MOST_HEADS].tolist()
-    found = []
-    for place in order:
-        row, head = divmod(place, n_heads)
-        kind, above = kinds[row][head]
-        layer = scores.layers[row]
-        name = f"layer {layer}, head {head}: {float(values[row, head]):.2f} ({kind}, {above:.0%})"
-        found.append((name, (layer, head)))
-    return found
 
 
 def head_note(scores: HeadScores, layer: int, head: int) -> str:

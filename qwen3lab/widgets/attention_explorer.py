@@ -1,6 +1,7 @@
 """The attention explorer: from a wall of heads to one map, one token, one window."""
 
 import threading
+from concurrent.futures import CancelledError
 from typing import Any, ClassVar
 
 from qwen3lab.analysis.attention import HeadScores, head_scores
@@ -8,10 +9,10 @@ from qwen3lab.recording import Recording
 from qwen3lab.reply import Chat
 from qwen3lab.widgets.attention_state import WHOLE, AttentionState
 from qwen3lab.widgets.attention_view import AttentionView
-from qwen3lab.widgets.errors import sentence
-from qwen3lab.widgets.explorer import Asked, Explorer
+from qwen3lab.widgets.errors import sentence, shows_errors
+from qwen3lab.widgets.explorer import SECONDS_BETWEEN_UPDATES, Asked, Explorer
 from qwen3lab.widgets.state import ExplorerState
-from qwen3lab.widgets.worker import Worker
+from qwen3lab.widgets.worker import Throttle, Worker, ends_with
 
 
 class Played:
@@ -50,7 +51,7 @@ class AttentionExplorer(Explorer):
         asks = not isinstance(source, Recording)
         super().__init__(Played(source) if isinstance(source, Recording) else source, **options)
         self.asks = asks
-        self.measuring: Worker[HeadScores] = Worker()
+        self.measuring: Worker[HeadScores | None] = Worker()
         self.state.observe(lambda _: self._take_run(), ["chat"])
         if isinstance(source, Recording):
             if not source.attention.layers:
@@ -59,9 +60,11 @@ class AttentionExplorer(Explorer):
             self._take(source)
 
     def wait(self) -> Chat | None:
-        """The reply of the run that is going on, or of the last one, its heads measured."""
+        """The reply of the run that is going on, or of the last one; heads and map are ready."""
         chat = super().wait()
         self.measuring.wait()
+        if isinstance(self.view, AttentionView):
+            self.view.maps.worker.wait()
         return chat
 
     def close(self) -> None:
@@ -69,10 +72,20 @@ class AttentionExplorer(Explorer):
         self.measuring.stop()
         super().close()
 
+    @shows_errors
+    def measure(self) -> None:
+        """Measure all heads of what is shown, in the background; once more stops it."""
+        if self.state.measuring:
+            self.measuring.stop()
+        elif self.state.recording is not None:
+            self._measure(self.state.recording)
+
     def _view(self) -> AttentionView:
-        return AttentionView(
+        view = AttentionView(
             self.lab.name, self.lab.config, self.state, self.examples, asks=self.asks
         )
+        view.measure.on_click(lambda _: self.measure())
+        return view
 
     def _take_run(self) -> None:
         chat = self.state.chat
@@ -85,15 +98,31 @@ class AttentionExplorer(Explorer):
             self.state.scores = None
             self.state.window = WHOLE
             self.state.recording = recording
+        self._measure(recording)
 
-        def job(cancel: threading.Event) -> HeadScores:
+    def _measure(self, recording: Recording) -> None:
+        state, throttle = self.state, Throttle(SECONDS_BETWEEN_UPDATES)
+
+        def job(cancel: threading.Event) -> HeadScores | None:
+            check = ends_with(cancel)
+
+            def on_block(done: int, of: int) -> None:
+                check()
+                if throttle.ready():
+                    state.measured = done / of
+
             try:
-                found = head_scores(recording)
+                state.measured, state.measuring = 0.0, True
+                found = head_scores(recording, progress=False, on_block=on_block)
+                if state.recording is recording:
+                    state.scores = found
+            except CancelledError:
+                return None
             except Exception as error:
-                self.state.error = sentence(error)
+                state.error = sentence(error)
                 raise
-            if not cancel.is_set() and self.state.recording is recording:
-                self.state.scores = found
+            finally:
+                state.measuring = False
             return found
 
         self.measuring.start(job)

@@ -17,16 +17,18 @@ class AttentionState(ExplorerState):
         window: first and past-the-end query, then key, that the map shows; -1 for all.
         pooling: what stands for a block of a large map, "max" or "mean".
         direction: what is shaded in the text for the token under the pointer.
-        score: which score of the heads the table of heads shows.
         scores: of the heads, once they have been measured.
+        measured: how much of that work is done, from 0 to 1.
+        measuring: whether it goes on.
     """
 
     recording = traitlets.Any(None)
     window = traitlets.Tuple(default_value=WHOLE)
     pooling = traitlets.Enum(["max", "mean"], "max")
     direction = traitlets.Enum(DIRECTIONS, DIRECTIONS[0])
-    score = traitlets.Unicode("induction")
     scores = traitlets.Any(None)
+    measured = traitlets.Float(0.0)
+    measuring = traitlets.Bool(False)
 
     @property
     def seen(self) -> Recording | None:

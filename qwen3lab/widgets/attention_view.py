@@ -4,31 +4,31 @@ from collections.abc import Sequence
 
 import ipywidgets as w
 
+from qwen3lab.analysis.windows import Window
 from qwen3lab.config import Qwen3Config
-from qwen3lab.figures.heads import SCORES
 from qwen3lab.recording import Recording
 from qwen3lab.widgets.arrange import GAP, card, columns, heading, page
 from qwen3lab.widgets.attention_compute import (
     frame_on_wall,
     head_at,
     head_note,
-    heads_by,
     map_heatmap,
     pooling_note,
     text_span,
     text_weights,
     wall_heatmap,
 )
+from qwen3lab.widgets.attention_maps import Maps, Wanted
 from qwen3lab.widgets.attention_state import DIRECTIONS, WHOLE, AttentionState
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import token_spans
 from qwen3lab.widgets.controls import WIDE, Pickers
-from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.errors import sentence, shows_errors
+from qwen3lab.widgets.head_table import HeadTable
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.textview import TextView
 
 WAITING = "The plot appears when the first run has ended."
-PICK = "choose a head …"
 
 
 class AttentionView(ReplyView):
@@ -52,6 +52,8 @@ class AttentionView(ReplyView):
         self.wall = Canvas(height=max(260, min(760, 80 + 46 * config.n_layers)))
         self.map = Canvas(height=560, zooms=True)
         self.text = TextView()
+        self.maps = Maps(self.show_map, self.show_error)
+        self.table = HeadTable(self.pick_head)
         self._make_controls()
         self.note, self.about = w.HTML(), w.HTML()
         self.root = self._arrange(name)
@@ -70,16 +72,17 @@ class AttentionView(ReplyView):
 
         self.pooling = picker(["max", "mean"], "pooling", "What stands for many cells", "140px")
         self.direction = picker(DIRECTIONS, "shade", "What the pointer shades", "190px")
-        names = [(title, name) for name, title in SCORES.items()]
-        self.score = picker(names, "sort by", "The score that sorts the heads", "300px")
-        self.heads = picker([(PICK, ())], "heads", "Open one of these heads", "340px")
         self.reset = w.Button(
             description="Whole map",
             icon="expand",
             tooltip="Show all of the map again",
             layout=w.Layout(width="120px"),
         )
-        for name in ("pooling", "direction", "score"):
+        self.done = w.FloatProgress(
+            description="measuring", max=1.0, layout=w.Layout(width="260px")
+        )
+        self.measure = w.Button(layout=w.Layout(width="150px"))
+        for name in ("pooling", "direction"):
             self.ties.tie(name, getattr(self, name))
         self.reset.on_click(lambda _: self.zoom(WHOLE))
 
@@ -90,12 +93,12 @@ class AttentionView(ReplyView):
         watch(lambda _: self.draw_map(), ["window", "pooling"])
         watch(lambda _: self.draw_text(), ["window"])
         watch(lambda _: self.shade(), ["token", "direction"])
-        watch(lambda _: self.list_heads(), ["scores", "score"])
+        watch(lambda _: self.list_heads(), ["scores"])
+        watch(lambda _: self.draw_measuring(), ["scores", "measuring", "measured", "recording"])
         self.wall.observe(lambda change: self.pick_thumbnail(*change["new"]), "selected")
         self.map.observe(lambda change: self.pick_token(change["new"][0]), "selected")
         self.map.observe(lambda change: self.zoom(change["new"]), "zoomed")
         self.text.on_token(self.pick_token)
-        self.heads.observe(lambda change: self.pick_head(change["new"]), "value")
 
     def draw_all(self) -> None:
         """Draw all that another recording changes."""
@@ -103,6 +106,12 @@ class AttentionView(ReplyView):
         self.draw_text()
         self.draw_head()
         self.list_heads()
+        self.draw_measuring()
+
+    def close(self) -> None:
+        """End what goes on in the background, and leave the page."""
+        self.maps.stop()
+        super().close()
 
     @shows_errors
     def draw_wall(self) -> None:
@@ -130,12 +139,21 @@ class AttentionView(ReplyView):
                 self.map.show_nothing(WAITING)
                 return
             rows, keys = self._window(seen)
-            drawn = map_heatmap(
-                seen, state.layer, state.head, rows=rows, columns=keys, how=state.pooling
-            )
-            self.map.show(drawn)
-            hint = pooling_note(drawn, state.pooling) or "drag over a part to zoom into it"
+        self.maps.show(seen, Wanted(state.layer, state.head, rows, keys, state.pooling))
+
+    def show_map(self, wanted: Wanted, found: Window) -> None:
+        """Show a window of the picked head's map, and say what its cells stand for."""
+        seen = self.state.seen
+        with self.lock:
+            if seen is None:
+                return
+            self.map.show(map_heatmap(seen, wanted.layer, wanted.head, found))
+            hint = pooling_note(found) or "drag over a part to zoom into it"
             self.note.value = f'<span class="q3-hint">{hint}</span>'
+
+    def show_error(self, error: Exception) -> None:
+        """Show what went wrong in the background."""
+        self.state.error = sentence(error)
 
     @shows_errors
     def draw_text(self) -> None:
@@ -161,17 +179,25 @@ class AttentionView(ReplyView):
             self.mark_reply()
             if seen is None or not 0 <= state.token < len(seen):
                 return
-            weights = text_weights(seen, state.layer, state.head, state.token, state.direction)
-            first, end = text_span(seen, self._window(seen)[0])
-            self.text.shade(state.token, weights[first:end])
+            shown = text_span(seen, self._window(seen)[0])
+            place = (state.layer, state.head, state.token, state.direction)
+            self.text.shade(state.token, text_weights(seen, *place, shown))
 
     @shows_errors
     def list_heads(self) -> None:
-        """List the heads by the chosen score."""
-        scores = self.state.scores
-        listed = [] if scores is None else heads_by(scores, self.state.score)
-        self.heads.options = [(PICK, ()), *listed]
+        """List the heads with their scores."""
+        self.table.show(self.state.scores)
         self.describe()
+
+    def draw_measuring(self) -> None:
+        """Show how far the measurement of the heads is, and how to end or to begin it."""
+        state = self.state
+        has_work = state.seen is not None and state.scores is None
+        self.done.value = state.measured
+        self.done.layout.display = "" if has_work and state.measuring else "none"
+        self.measure.layout.display = "" if has_work else "none"
+        self.measure.description = "Stop measuring" if state.measuring else "Measure all heads"
+        self.measure.icon = "stop" if state.measuring else "play"
 
     @shows_errors
     def describe(self) -> None:
@@ -190,6 +216,7 @@ class AttentionView(ReplyView):
         is_head = 0 <= state.head < self.config.n_heads
         if seen is not None and state.layer in seen.attention.layers and is_head:
             self.wall.framed = frame_on_wall(seen, state.layer, state.head)
+            self.table.mark(state.layer, state.head)
 
     def pick_thumbnail(self, row: int, column: int) -> None:
         """Open the head whose thumbnail was clicked."""
@@ -222,9 +249,10 @@ class AttentionView(ReplyView):
 
     def _arrange(self, name: str) -> w.VBox:
         wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
-        table = w.Box([self.score, self.heads], layout=wrap)
+        measuring = w.Box([self.done, self.measure], layout=wrap)
         tools = w.Box([self.pooling, self.reset, self.note], layout=wrap)
-        wall = card("Every head", "click one to open it", self.wall, table)
+        about = "click one, or a row of the table, to open it"
+        wall = card("Every head", about, self.wall, measuring, self.table)
         drawn = card(
             "Map",
             "each row: where a token looks",

@@ -89,6 +89,8 @@ function tickStep(cell, room) {
 function labelWidth(context, axis, most) {
   if (axis.ticks.length) return 18;
   const widths = axis.labels.map((_, i) => context.measureText(tickText(axis, i)).width);
+  // Where labels are left out, numbers take their place: there must be room for the last.
+  widths.push(context.measureText(String(positionOf(axis, axis.labels.length))).width);
   return Math.ceil(Math.min(most, Math.max(0, ...widths)));
 }
 

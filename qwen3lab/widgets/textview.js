@@ -27,7 +27,7 @@ function render({ model, el }) {
       const word = element("span", `q3-word q3-word-${part}`, fragment);
       word.textContent = text;
       word.dataset.token = String(first + index);
-      if (breaks) element("br", "", fragment);
+      element(breaks ? "br" : "wbr", "", fragment); // a line may end between tokens
       return word;
     });
     root.replaceChildren(fragment);

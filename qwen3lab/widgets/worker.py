@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
@@ -39,6 +39,16 @@ class Worker(Generic[Result]):
         except KeyboardInterrupt:
             self.stop()
             return self.future.result()
+
+
+def ends_with(cancel: threading.Event) -> Callable[..., None]:
+    """To be called from time to time by long work: raises `CancelledError` once it shall end."""
+
+    def check(*_: object) -> None:
+        if cancel.is_set():
+            raise CancelledError
+
+    return check
 
 
 class Throttle:

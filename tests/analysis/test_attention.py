@@ -2,6 +2,7 @@
 
 import math
 import sys
+from concurrent.futures import CancelledError
 
 import pytest
 import torch
@@ -73,6 +74,18 @@ def test_blocks_change_nothing(random):
     torch.testing.assert_close(key_mass(random), key_mass(random, block=3))
     torch.testing.assert_close(rollout(random, [2, 7]), rollout(random, [2, 7], block=3))
     torch.testing.assert_close(likeness(random), likeness(random, block=3))
+
+
+def test_a_measurement_tells_how_far_it_is_and_can_be_ended(random):
+    told, n = [], len(random)
+    head_scores(random, block=n // 2 + 1, on_block=lambda done, of: told.append((done, of)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
+
+    def end(done, of):
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        head_scores(random, on_block=end)
 
 
 @pytest.mark.peer

@@ -1,3 +1,5 @@
+from concurrent.futures import CancelledError
+
 import pytest
 import torch
 
@@ -54,10 +56,45 @@ def test_blocks_of_queries_change_nothing(recording, monkeypatch):
     torch.testing.assert_close(looked_at_by(recording, 0, 2, 7), column)
 
 
+def test_a_first_look_takes_the_first_query_of_every_block(recording):
+    found = window(recording, 0, 1, max_side=10, sampled=True)
+    assert found.sampled and found.values.shape == (10, 10) and found.row_step == 4
+    pattern = whole(recording, 0, 1)
+    for row, column in ((0, 0), (4, 2), (9, 9), (9, 0)):
+        keys = pattern[4 * row, 4 * column : 4 * column + 4]
+        torch.testing.assert_close(found.values[row, column], keys[~keys.isnan()].max())
+    assert bool(found.values[0, 1].isnan())
+    assert not window(recording, 0, 1, sampled=True).sampled, "there is room for every query"
+
+
+def test_a_last_block_of_one_query_is_looked_at_too(recording):
+    found = window(recording, 1, 2, rows=(0, 37), columns=(0, 37), max_side=10, sampled=True)
+    assert found.values.shape == (10, 10)
+    torch.testing.assert_close(found.values[9, 3], whole(recording, 1, 2)[36, 12:16].max())
+
+
+def test_a_window_tells_how_far_it_is_and_can_be_ended(recording, monkeypatch):
+    monkeypatch.setattr("qwen3lab.analysis.windows.BLOCK", 16)
+    told = []
+    window(recording, 0, 0, on_block=lambda done, n: told.append((done, n)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+    def end(done, n):
+        told.append(done)
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        window(recording, 0, 0, on_block=end)
+    assert told[3:] == [1]
+
+
 def test_rows_and_columns_of_the_map(recording):
     pattern = recording.attention[1, 2]
     torch.testing.assert_close(looks_at(recording, 1, 2, 11), pattern[11])
     torch.testing.assert_close(looked_at_by(recording, 1, -2, 11), pattern[:, 11])
+    part = looked_at_by(recording, 1, 2, 11, rows=(5, 20))
+    torch.testing.assert_close(part[5:20], pattern[5:20, 11])
+    assert part[20:].abs().sum() == 0
 
 
 def test_thumbnails_are_some_queries_and_the_largest_weights_of_key_blocks(recording):
@@ -82,6 +119,7 @@ def test_thumbnails_are_some_queries_and_the_largest_weights_of_key_blocks(recor
         (lambda r: window(r, 7, 0), "layer 7 does not exist"),
         (lambda r: looks_at(r, 0, 0, 40), "token 40 does not exist: the text has tokens 0 to 39"),
         (lambda r: looked_at_by(r, 0, 0, -1), "token -1 does not exist"),
+        (lambda r: looked_at_by(r, 0, 0, 1, rows=(0, 50)), "rows 0 to 50 are outside the text"),
     ],
 )
 def test_what_is_not_there_is_refused(recording, call, message):

@@ -145,10 +145,18 @@ def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
         page.locator(".q3-explorer").screenshot(path=screenshots / "attention_part.png")
         page.get_by_role("button", name="Whole map").click()
         book.wait_for_title("Map", "Attention of layer 0, head 0")
-        # The list of heads, sorted by a score.
-        heads = book.card("Every head").locator("select").nth(1)
-        expect(heads.locator("option")).to_have_count(25)
-        heads.select_option(index=1)
+        # The table of heads: sorted by a score, its first row opened.
+        table = book.card("Every head").locator(".q3-table")
+        column = table.locator(".dt-scroll-head th", has_text="induction")
+        for order in ("ascending", "descending"):
+            column.get_by_role("button").click()
+            expect(column).to_have_attribute("aria-sort", order)
+        scores = [float(text) for text in table.locator("tbody td:nth-child(6)").all_inner_texts()]
+        assert len(scores) > 5 and scores == sorted(scores, reverse=True)
+        row = table.locator("tbody tr").first
+        layer, head = row.locator("td").all_inner_texts()[:2]
+        row.click()
+        book.wait_for_title("Map", f"Attention of layer {layer}, head {head}")
         expect(book.card("Map")).to_contain_text("Likely a")
         page.locator(".q3-explorer").screenshot(path=screenshots / "attention.png")
         assert book.left == [] and book.problems == []

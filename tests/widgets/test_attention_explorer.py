@@ -1,5 +1,7 @@
 """The attention explorer's wiring, without a kernel: widgets are pressed and read."""
 
+import threading
+
 import pytest
 import torch
 
@@ -7,8 +9,8 @@ from qwen3lab.analysis.attention import head_scores
 from qwen3lab.analysis.windows import looked_at_by, looks_at, window
 from qwen3lab.recording import Recording
 from qwen3lab.views import RecordingError
-from qwen3lab.widgets import AttentionExplorer
-from qwen3lab.widgets.attention_compute import frame_on_wall, head_at, heads_by
+from qwen3lab.widgets import AttentionExplorer, attention_explorer, attention_maps
+from qwen3lab.widgets.attention_compute import frame_on_wall, head_at, pooling_note
 from qwen3lab.widgets.attention_view import AttentionView
 from tests.analysis.test_windows import recorded
 from tests.fake_lab import FakeLab
@@ -101,17 +103,103 @@ def test_in_a_window_the_shades_are_those_of_the_tokens_that_are_shown(explorer,
     assert view.text.weights == expected.numpy().tobytes()
 
 
-def test_heads_are_listed_by_a_score_and_opened_from_the_list(explorer, recording):
+def test_a_row_of_the_table_opens_its_head_and_an_open_head_marks_its_row(explorer, recording):
     view, scores = shown(explorer), head_scores(recording)
-    view.score.value = "previous"
-    best = int(scores.previous.argmax())
-    assert view.heads.options[1][1] == divmod(best, 4)
-    assert view.heads.options[1][0].startswith(f"layer {best // 4}, head {best % 4}: ")
-    view.heads.value = view.heads.options[3][1]
-    assert (explorer.state.layer, explorer.state.head) == view.heads.options[3][1]
+    listed = view.table.table.df
+    assert list(zip(listed["layer"], listed["head"], strict=True)) == [
+        (layer, head) for layer in (0, 1) for head in range(4)
+    ]
+    assert listed["previous"].tolist() == scores.previous.flatten().tolist()
+    view.table.table.selected_rows = [6]
+    assert (explorer.state.layer, explorer.state.head) == (1, 2)
     assert "Likely a" in view.about.value
-    listed = [float(name.split(": ")[1].split()[0]) for name, _ in heads_by(scores, "previous")]
-    assert listed == sorted(listed, reverse=True)
+    view.pickers.head.value = 1
+    assert view.table.table.selected_rows == [5]
+
+
+def held_up(monkeypatch):
+    """Make every block of the measurement of heads wait for a sign."""
+    goes_on, begun = threading.Event(), threading.Event()
+    plain = attention_explorer.head_scores
+
+    def slow(recording, *, on_block, **options):
+        def on_each(done, of):
+            begun.set()
+            goes_on.wait(10)
+            on_block(done, of)
+
+        return plain(recording, block=8, on_block=on_each, **options)
+
+    monkeypatch.setattr(attention_explorer, "head_scores", slow)
+    return begun, goes_on
+
+
+def test_the_measurement_of_heads_can_be_stopped_and_taken_up_again(recording, monkeypatch):
+    begun, goes_on = held_up(monkeypatch)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    view = shown(explorer)
+    assert begun.wait(10)
+    assert view.measure.description == "Stop measuring" and view.done.layout.display == ""
+    view.measure.click()
+    goes_on.set()
+    explorer.wait()
+    assert explorer.state.scores is None and view.table.layout.display == "none"
+    assert view.measure.description == "Measure all heads" and view.done.layout.display == "none"
+    view.measure.click()
+    explorer.wait()
+    assert explorer.state.scores is not None and view.table.layout.display == ""
+    assert view.measure.layout.display == "none" and explorer.state.error == ""
+
+
+def test_a_closed_explorer_measures_no_more(recording, monkeypatch):
+    begun, goes_on = held_up(monkeypatch)
+    explorer = AttentionExplorer(recording)
+    assert begun.wait(10)
+    explorer.close()
+    goes_on.set()
+    explorer.wait()
+    assert explorer.state.scores is None
+
+
+def test_a_map_of_many_weights_is_a_first_look_until_it_is_whole(monkeypatch):
+    monkeypatch.setattr(attention_maps, "AT_ONCE", 1_000_000)
+    monkeypatch.setattr(attention_maps, "GLANCE", 100)
+    recording = recorded(1500)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    view, looks = shown(explorer), []
+    view.map.observe(lambda change: looks.append(change["new"]["shape"]), "map")
+    view.pickers.head.value = 2
+    assert looks[0] == [100, 100]
+    explorer.wait()
+    assert looks == [[100, 100], [750, 750]]
+    expected = window(recording, 1, 2).values
+    torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
+    assert "2 queries and 2 keys" in view.note.value
+    view.map.zoomed = [100, 400, 100, 400]
+    view.map.zoomed = [-1, -1, -1, -1]
+    assert looks[2:] == [[300, 300], [750, 750]], "few weights, and a map that was kept"
+
+
+def test_the_first_look_says_what_it_is():
+    found = window(recorded(1500), 0, 0, max_side=100, sampled=True)
+    assert pooling_note(found) == (
+        "a first look: the largest weight of 15 keys for one query in 15; "
+        "all queries follow in a moment"
+    )
+
+
+def test_only_the_last_map_that_was_asked_for_is_shown(monkeypatch):
+    monkeypatch.setattr(attention_maps, "AT_ONCE", 0)
+    explorer = AttentionExplorer(recorded(600))
+    explorer._ipython_display_()
+    for head in (1, 2, 3):
+        explorer.state.head = head
+    explorer.wait()
+    assert shown(explorer).map.heatmap.title == "Attention of layer 1, head 3"
+    assert pooling_note(window(recorded(600), 1, 3)) == "", "and it is whole"
+    assert shown(explorer).map.heatmap.values.shape == (600, 600)
 
 
 def test_a_long_recording_is_pooled_and_says_so():
