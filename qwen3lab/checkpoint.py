@@ -6,7 +6,6 @@ that no more than one copy of the weights is in memory.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.config import Qwen3Config
+from qwen3lab.filling import assign, plan
 from qwen3lab.model import Qwen3
+from qwen3lab.published import OUTER, Part, as_published
+from qwen3lab.streaming import bytes_of, streamed_model
 from qwen3lab.weights import CheckpointError, InMemory, Source, Weights
 
 EMBEDDED = Path(__file__).parent / "tiny" / "models"
 WANTED_FILES = ("config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-# Our module paths and the published names; `{l}` is the layer, `{e}` the expert.
-OUTER = {
-    "embed.weight": "model.embed_tokens.weight",
-    "ln_final.weight": "model.norm.weight",
-    "unembed.weight": "lm_head.weight",
-}
-IN_BLOCK = {
-    "ln1.weight": "input_layernorm.weight",
-    "ln2.weight": "post_attention_layernorm.weight",
-    **{f"attn.{x}.weight": f"self_attn.{x}_proj.weight" for x in "qkvo"},
-    **{f"attn.{x}_norm.weight": f"self_attn.{x}_norm.weight" for x in "qk"},
-    **{f"mlp.{x}.weight": f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")},
-    "mlp.router.weight": "mlp.gate.weight",
-}
-EXPERTS = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
-FUSED = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +47,7 @@ def open_checkpoint(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
+    memory: str | int | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -70,15 +56,17 @@ def open_checkpoint(
         device: where the weights go.
         dtype: of the weights; None takes float32 on a CPU and the stored dtype elsewhere.
         revision: branch, tag or commit on the hub.
+        memory: for weights, such as "8GB"; what does not fit is read in every pass.
 
     Raises:
-        CheckpointError: no such model, or its files are incomplete or damaged.
+        CheckpointError: no such model, its files are incomplete or damaged, or the memory is
+            too little.
         ConfigError: the model is not a Qwen3.
     """
     folder = find_folder(name, revision=revision)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
-    model = load_model(folder, device=device, dtype=dtype)
+    model = load_model(folder, device=device, dtype=dtype, memory=memory)
     return Checkpoint(model.config, model, folder, str(name))
 
 
@@ -127,8 +115,12 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
+    memory: str | int | None = None,
 ) -> Qwen3:
     """Build the model of a folder and fill it; peak memory is about one copy of the weights.
+
+    In the dtype in which they are stored, weights on a CPU stay mapped from their files. With
+    `memory`, blocks that do not fit are read whenever the forward pass gets to them.
 
     Raises:
         CheckpointError: a tensor is missing, surplus, of another shape or unreadable.
@@ -137,8 +129,17 @@ def load_model(
     folder = Path(folder)
     config = Qwen3Config.from_file(folder)
     _refuse_quantised(folder)
-    weights = Weights(folder)
-    return _filled(config, weights, device=device, dtype=_dtype(dtype), source=str(folder))
+    weights, kind = Weights(folder), _dtype(dtype)
+    if memory is None:
+        return _filled(config, weights, device=device, dtype=kind, source=str(folder))
+    return streamed_model(
+        config,
+        weights,
+        memory=bytes_of(memory),
+        device=device,
+        dtype=kind or weights.dtype(OUTER["embed.weight"]),
+        source=str(folder),
+    )
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
@@ -163,34 +164,12 @@ def save_checkpoint(
     tensors = {
         published: part.to(dtype=dtype, device="cpu").contiguous()
         for name, parameter in model.state_dict().items()
-        for published, part in _published(name, parameter)
+        for published, part in as_published(name, parameter)
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     fields = model.config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
     text = json.dumps(fields, indent=2)
     (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
-
-
-def published_name(name: str) -> str:
-    """The published name of one of our parameters, `{e}` standing for the expert."""
-    if name in OUTER:
-        return OUTER[name]
-    _, layer, inner = name.split(".", 2)
-    if inner in EXPERTS:
-        return f"model.layers.{layer}.mlp.experts.{{e}}.{'|'.join(EXPERTS[inner])}.weight"
-    return f"model.layers.{layer}.{IN_BLOCK[inner]}"
-
-
-def _published(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """One of our tensors as the published ones that it is made of."""
-    _, layer, inner = name.split(".", 2) if name.startswith("blocks.") else ("", "", name)
-    if inner not in EXPERTS:
-        yield published_name(name), value
-        return
-    for expert, whole in enumerate(value):
-        for part, piece in zip(EXPERTS[inner], whole.chunk(len(EXPERTS[inner])), strict=True):
-            # Cloned: the file format refuses tensors that share memory.
-            yield f"model.layers.{layer}.mlp.experts.{expert}.{part}.weight", piece.clone()
 
 
 @torch.no_grad()
@@ -203,78 +182,28 @@ def _filled(
     source: str,
 ) -> Qwen3:
     model = Qwen3(config, device="meta")
-    left = weights.names()
-    for name, parameter in model.state_dict().items():
-        parts = _parts(name, config, left)
-        for part in parts:
-            _check(part, name, tuple(parameter.shape), len(parts), weights, source)
-        loaded = _assembled(weights, parts, parameter, device, dtype)
-        left.difference_update(parts)
-        _assign(model, name, loaded)
-    if config.tied_embeddings:
-        left.discard("lm_head.weight")
-    if left:
-        raise CheckpointError(
-            f"{source} holds {sorted(left)[0]}, which a model of this config.json does not have"
-            f" ({len(left)} such tensors in all): check that config and weights belong together"
-        )
+    for name, parts in plan(model, weights, source).items():
+        like = model.get_parameter(name)
+        assign(model, name, _assembled(weights, parts, like, device, dtype))
     return model.requires_grad_(True)
-
-
-def _parts(name: str, config: Qwen3Config, available: set[str]) -> list[str]:
-    """Published names that make up one of our parameters, in order."""
-    _, layer, inner = name.split(".", 2) if name.startswith("blocks.") else ("", "", name)
-    if inner not in EXPERTS:
-        return [published_name(name)]
-    fused = f"model.layers.{layer}.{FUSED[inner]}"
-    if fused in available:
-        return [fused]
-    return [
-        f"model.layers.{layer}.mlp.experts.{expert}.{part}.weight"
-        for expert in range(config.n_experts)
-        for part in EXPERTS[inner]
-    ]
-
-
-def _check(
-    part: str, name: str, shape: tuple[int, ...], n_parts: int, weights: Source, source: str
-) -> None:
-    if part not in weights.names():
-        raise CheckpointError(f"{part} is missing from {source}: fetch the model again")
-    expected = shape
-    if n_parts > 1:
-        expected = (shape[0] * shape[1] // n_parts, shape[2])
-    found = weights.shape(part)
-    if found != expected:
-        raise CheckpointError(
-            f"{part} in {source} has shape {found}: config.json asks for {expected}"
-        )
 
 
 def _assembled(
     weights: Source,
-    parts: list[str],
+    parts: list[Part],
     like: Tensor,
     device: torch.device | str,
     dtype: torch.dtype | None,
 ) -> Tensor:
     """One of our tensors out of its published parts, without a second copy of all of them."""
-    first = weights.tensor(parts[0])
+    first = weights.tensor(parts[0].name)
     kind = dtype or first.dtype
     if len(parts) == 1:
         return first.to(device=device, dtype=kind)
     out = torch.empty(like.shape, device=device, dtype=kind)
-    rows = out.flatten(0, 1)
-    step = rows.shape[0] // len(parts)
-    for number, part in enumerate(parts):
-        rows[number * step : (number + 1) * step] = weights.tensor(part)
+    for rows, part in zip(out.flatten(0, 1).chunk(len(parts)), parts, strict=True):
+        rows.copy_(weights.tensor(part.name))
     return out
-
-
-def _assign(model: Qwen3, name: str, value: Tensor) -> None:
-    path, leaf = name.rpartition(".")[::2]
-    module = model.get_submodule(path)
-    setattr(module, leaf, torch.nn.Parameter(value))
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -26,6 +26,7 @@ from qwen3lab.model import Qwen3
 from qwen3lab.prompts import Prompt, prompt_ids
 from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
 from qwen3lab.reply import Chat, Generation
+from qwen3lab.streaming import StreamedBlocks
 from qwen3lab.writing import OnStep, Row, finish_chat, finish_generation, write
 
 Capture = str | Iterable[str]
@@ -38,6 +39,7 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
+    memory: str | int | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the hub.
 
@@ -48,12 +50,16 @@ def load(
         dtype: such as "bfloat16"; None takes float32 on a CPU and the checkpoint's own
             dtype elsewhere.
         revision: branch, tag or commit on the hub.
+        memory: for weights, such as "8GB", where they do not all fit: what fits is kept, and
+            the rest is read from the disk in every pass, expert by expert where a prompt needs
+            few. A prompt takes as long as reading takes, so run many at once (`record_batch`).
 
     Raises:
-        CheckpointError: no such model, or its files are incomplete or damaged.
+        CheckpointError: no such model, its files are incomplete or damaged, or the memory is
+            too little for the embeddings and the pieces at hand.
     """
     checkpoint = open_checkpoint(
-        name, device=device or default_device(), dtype=dtype, revision=revision
+        name, device=device or default_device(), dtype=dtype, revision=revision, memory=memory
     )
     return Lab(checkpoint.model, open_tokenizer(checkpoint.folder), checkpoint.name)
 
@@ -90,7 +96,10 @@ class Lab:
     def __repr__(self) -> str:
         size = f"{self.config.n_params:,} parameters"
         experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
-        return f"Lab({self.name}: {size}{experts}, {self.model.device}, {self.model.dtype})"
+        where = f"{self.model.device}, {self.model.dtype}"
+        if isinstance(self.model.blocks, StreamedBlocks):
+            where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
+        return f"Lab({self.name}: {size}{experts}, {where})"
 
     @property
     def config(self) -> Qwen3Config:

@@ -5,6 +5,8 @@ Source: Qwen3 technical report (arXiv 2505.09388), section 2. Numbers agree with
 Every named activation passes through `tap`; `qwen3lab.hooks.HOOK_POINTS` lists the names.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -284,14 +286,21 @@ class Experts(nn.Module):
         load: Int[Tensor, " expert"],
     ) -> Float[Tensor, "slot d_model"]:
         """Loop over the experts that were hit; `sources` are token rows sorted by expert."""
-        groups = sources.split(load.tolist())
+        groups = {e: rows for e, rows in enumerate(sources.split(load.tolist())) if len(rows)}
         return torch.cat(
             [
-                F.linear(swiglu(F.linear(x.index_select(0, rows), self.gate_up[e])), self.down[e])
-                for e, rows in enumerate(groups)
-                if len(rows)
+                F.linear(swiglu(F.linear(x.index_select(0, rows), gate_up)), down)
+                for rows, (gate_up, down) in zip(
+                    groups.values(), self.matrices(list(groups)), strict=True
+                )
             ]
         )
+
+    def matrices(
+        self, experts: list[int]
+    ) -> Iterator[tuple[Float[Tensor, "twice d_model"], Float[Tensor, "d_model d_expert"]]]:
+        """Gate and up, and down, of some experts, one after another."""
+        return ((self.gate_up[e], self.down[e]) for e in experts)
 
     def run_padded(
         self,

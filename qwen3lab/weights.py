@@ -1,12 +1,18 @@
 """Where tensors come from: safetensors files in a folder, or a model in memory."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from qwen3lab.published import Part
+
+MAPPED = 2**27
+"""Bytes of a file that are mapped at a time while it is copied: they count as memory in use."""
 
 
 class CheckpointError(ValueError):
@@ -42,6 +48,27 @@ class Weights:
             raise CheckpointError(
                 f"{name} cannot be read from {self.where[name]} ({error}): fetch the file again"
             ) from error
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The dtype in which a tensor is stored."""
+        return self.tensor(name).dtype
+
+    def fill(self, wanted: Iterable[tuple[Tensor, Part]]) -> None:
+        """Copy tensors into place.
+
+        Files are opened for just that long: what is mapped of them counts as memory in use until
+        they are closed.
+
+        Raises:
+            CheckpointError: a file is missing by now, or has been cut short.
+        """
+        by_file: dict[Path, list[tuple[Tensor, Part]]] = {}
+        for out, part in wanted:
+            by_file.setdefault(self.where[part.name], []).append((out, part))
+        for path, pieces in by_file.items():
+            stretches = [stretch for out, part in pieces for stretch in _stretches(out, part)]
+            while stretches:
+                stretches = _filled(path, stretches)
 
     def _index(self) -> dict[str, Path]:
         index = self.folder / "model.safetensors.index.json"
@@ -108,6 +135,37 @@ class Weights:
                     f"{path} is cut short or damaged ({error}): fetch it again"
                 ) from error
         return self._files[path]
+
+
+Stretch = tuple[Tensor, str, tuple[int | slice, ...]]
+"""Where a part of a published tensor goes, its name, and which part it is."""
+
+
+def _stretches(out: Tensor, part: Part) -> Iterator[Stretch]:
+    """A part, some rows at a time."""
+    first = () if part.entry is None else (part.entry,)
+    per_row = max(1, out[:1].numel()) * torch.float32.itemsize
+    for rows in torch.arange(len(out)).split(max(1, MAPPED // per_row)):
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        yield out[start:stop], part.name, (*first, slice(start, stop))
+
+
+def _filled(path: Path, stretches: list[Stretch]) -> list[Stretch]:
+    """Copy stretches until as much of the file is mapped as may be; gives those that are left."""
+    mapped = 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            for done, (out, name, rows) in enumerate(stretches):
+                if mapped > MAPPED:
+                    return stretches[done:]
+                out.copy_(file.get_slice(name)[rows])
+                mapped += out.nbytes
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read any more ({error}): see that the disk is there and the file "
+            "whole, and run again"
+        ) from error
+    return []
 
 
 class InMemory:

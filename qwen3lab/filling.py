@@ -1,0 +1,65 @@
+"""Which published tensors make up a model's parameters: checked before anything is read."""
+
+import torch
+from torch import nn
+
+from qwen3lab.model import Qwen3
+from qwen3lab.published import UNUSED, Part, parts_of
+from qwen3lab.weights import CheckpointError, Source
+
+
+def plan(model: Qwen3, weights: Source, source: str) -> dict[str, list[Part]]:
+    """The parts of every parameter of a model.
+
+    Args:
+        model: whose parameters may be on the meta device.
+        weights: what there is.
+        source: what to call it in an error.
+
+    Raises:
+        CheckpointError: a tensor is missing, has another shape, or belongs to another model.
+    """
+    left = weights.names()
+    available = frozenset(left)
+    found = {}
+    for name, parameter in model.named_parameters():
+        parts = parts_of(name, model.config, available)
+        for part in parts:
+            _check(part.name, tuple(parameter.shape), len(parts), weights, available, source)
+        left.difference_update(part.name for part in parts)
+        found[name] = parts
+    if model.config.tied_embeddings:
+        left.discard(UNUSED)
+    if left:
+        raise CheckpointError(
+            f"{source} holds {sorted(left)[0]}, which a model of this config.json does not have"
+            f" ({len(left)} such tensors in all): check that config and weights belong together"
+        )
+    return found
+
+
+def _check(
+    part: str,
+    shape: tuple[int, ...],
+    n_parts: int,
+    weights: Source,
+    available: frozenset[str],
+    source: str,
+) -> None:
+    if part not in available:
+        raise CheckpointError(f"{part} is missing from {source}: fetch the model again")
+    expected = shape
+    if n_parts > 1:
+        expected = (shape[0] * shape[1] // n_parts, shape[2])
+    found = weights.shape(part)
+    if found != expected:
+        raise CheckpointError(
+            f"{part} in {source} has shape {found}: config.json asks for {expected}"
+        )
+
+
+def assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    """Make a tensor a module's parameter of this name."""
+    path, leaf = name.rpartition(".")[::2]
+    parameter = nn.Parameter(value, requires_grad=False)
+    setattr(module.get_submodule(path), leaf, parameter)
