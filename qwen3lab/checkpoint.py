@@ -129,7 +129,7 @@ def load_model(
     folder = Path(folder)
     config = Qwen3Config.from_file(folder)
     _refuse_quantised(folder)
-    weights, kind = Weights(folder), _dtype(dtype)
+    weights, kind = Weights(folder), dtype_of(dtype)
     if memory is None:
         return _filled(config, weights, device=device, dtype=kind, source=str(folder))
     return streamed_model(
@@ -159,7 +159,7 @@ def save_checkpoint(
     model: Qwen3, folder: str | Path, *, dtype: torch.dtype | str | None = None
 ) -> None:
     """Write config.json and model.safetensors as published ones are, for `transformers` too."""
-    folder, dtype = Path(folder), _dtype(dtype) or model.dtype
+    folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         published: part.to(dtype=dtype, device="cpu").contiguous()
@@ -206,7 +206,12 @@ def _assembled(
     return out
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype by its name; None stays None.
+
+    Raises:
+        CheckpointError: none of `DTYPES`.
+    """
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in DTYPES:

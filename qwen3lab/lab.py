@@ -17,7 +17,7 @@ from qwen3lab.chat import (
     thinking_mode,
     token_texts,
 )
-from qwen3lab.checkpoint import from_transformers, open_checkpoint
+from qwen3lab.checkpoint import dtype_of, from_transformers, open_checkpoint
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampler, Sampling, pad_left
 from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
@@ -113,6 +113,7 @@ class Lab:
         capture: Capture = (),
         edits: AnyEdits | None = None,
         thinking: bool | None = None,
+        dtype: str | None = None,
     ) -> Recording:
         """Run a prompt once and keep its logits, attention, routing, and what `capture` names.
 
@@ -122,12 +123,14 @@ class Lab:
             edits: hook names or globs to functions that replace activations, an intervention
                 such as those of `qwen3lab.rerouting`, or several, to act in their order.
             thinking: for chat messages, whether the reply would think.
+            dtype: of what is kept, such as "bfloat16" for half of the memory; as it ran if None.
 
         Raises:
             ValueError: an empty prompt, an unknown token, or one longer than the context.
             HookError: a hook that the model does not have, or an edit that does not fit.
         """
-        return self.record_batch([prompt], capture=capture, edits=edits, thinking=thinking)[0]
+        options: dict[str, Any] = {"capture": capture, "edits": edits, "dtype": dtype}
+        return self.record_batch([prompt], thinking=thinking, **options)[0]
 
     def record_batch(
         self,
@@ -136,6 +139,7 @@ class Lab:
         capture: Capture = (),
         edits: AnyEdits | None = None,
         thinking: bool | None = None,
+        dtype: str | None = None,
     ) -> list[Recording]:
         """Record several prompts in one pass, each as if it ran alone; see `record`."""
         if not prompts:
@@ -143,16 +147,14 @@ class Lab:
         rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
         asked = [capture] if isinstance(capture, str) else list(capture)
         edited = self._edits(edits, [len(row) for row in rows])
-        recorder = self._recorder(["hook_unembed", *asked], edited)
+        recorder = self._recorder(["hook_unembed", *asked], edited, dtype)
         ids, mask = pad_left(rows, self.model.device)
         with self.lock, torch.no_grad():
             padded = None if bool(mask.all()) else mask
             self.model(ids, mask=padded, tap=_chained(edited, recorder))
         longest = ids.shape[1]
-        return [
-            self._recording(row, recorder.cut(index, longest - len(row), longest))
-            for index, row in enumerate(rows)
-        ]
+        cuts = recorder.cut([(longest - len(row), longest) for row in rows])
+        return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
 
     def generate(
         self,
@@ -286,7 +288,9 @@ class Lab:
         padding = [max(lengths) - length for length in lengths]
         return Edits(edits, self.config, padding=padding) if edits else None
 
-    def _recorder(self, capture: Capture, edits: Edits | None) -> Recorder:
+    def _recorder(
+        self, capture: Capture, edits: Edits | None, dtype: str | None = None
+    ) -> Recorder:
         """A recorder of attention, routing and what is asked for.
 
         Where an edit changes scores or pattern, the pattern itself is kept: it could not be
@@ -297,7 +301,7 @@ class Lab:
         layers = {name.split(".")[1] for name in edited if name.endswith(MAPS)}
         names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *asked]
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
-        return Recorder(resolve_hooks(names, self.config))
+        return Recorder(resolve_hooks(names, self.config), dtype=dtype_of(dtype))
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
         tokens = token_texts(self.tokenizer, ids)
@@ -340,14 +344,18 @@ class Lab:
             )
         if recorder is None:
             return [None] * len(rows)
-        return [self._cut(recorder, index, row, longest) for index, row in enumerate(rows)]
-
-    def _cut(self, recorder: Recorder, index: int, row: Row, longest: int) -> Recording:
-        """A row's own recording; an interrupt may have come before its last tokens ran."""
-        start = longest - len(row.prompt_ids)
-        ids = [*row.prompt_ids, *row.token_ids]
-        n_ran = min(len(ids), recorder.n_complete - start)
-        return self._recording(ids[:n_ran], recorder.cut(index, start, start + n_ran))
+        texts = [[*row.prompt_ids, *row.token_ids] for row in rows]
+        starts = [longest - len(row.prompt_ids) for row in rows]
+        # An interrupt may have come before the last tokens ran.
+        ends = [
+            min(start + len(text), recorder.n_complete)
+            for start, text in zip(starts, texts, strict=True)
+        ]
+        spans = list(zip(starts, ends, strict=True))
+        return [
+            self._recording(text[: end - start], kept)
+            for text, (start, end), kept in zip(texts, spans, recorder.cut(spans), strict=True)
+        ]
 
 
 def _chained(*taps: Tap | None) -> Tap:

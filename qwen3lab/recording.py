@@ -5,7 +5,7 @@ which take memory linear in the tokens; a pattern is rendered when it is looked 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -200,15 +200,19 @@ class Recorder:
 
     Args:
         names: hook names to keep.
+        dtype: of what is kept, where it is a floating-point number; as it ran if None.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
+        self.dtype = dtype
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
         if name in self.pieces:
-            self.pieces[name].append(value.detach())
+            converts = self.dtype is not None and value.is_floating_point()
+            kept = value.detach()
+            self.pieces[name].append(kept.to(self.dtype) if converts else kept)
         return value
 
     def wants(self, name: str) -> bool:
@@ -224,19 +228,35 @@ class Recorder:
         ]
         return min(totals, default=0)
 
-    def cut(self, row: int, start: int, stop: int) -> dict[str, Tensor]:
-        """One prompt's activations on the CPU: positions from `start` to `stop` of its row."""
-        return {
-            name: _joined(name, [piece[row] for piece in pieces], start, stop)
-            for name, pieces in self.pieces.items()
-        }
+    def cut(self, spans: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """The prompts' activations on the CPU; the recorder is empty afterwards.
+
+        Hook after hook is let go of as it is cut, so that there are never two copies of all.
+
+        Args:
+            spans: first and past-the-end position of each row.
+        """
+        cuts: list[dict[str, Tensor]] = [{} for _ in spans]
+        for name, pieces in self.pieces.items():
+            for row, (start, stop) in enumerate(spans):
+                cuts[row][name] = _joined(name, [piece[row] for piece in pieces], start, stop)
+            pieces.clear()
+        return cuts
 
 
 def _joined(name: str, pieces: list[Tensor], start: int, stop: int) -> Tensor:
     """Pieces of successive passes as one tensor, cut to a row's own positions."""
     span = slice(start, stop)
     if not name.endswith(MAPS):
-        return torch.cat(pieces)[span].to("cpu", copy=True)
+        whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return _alone(whole[span])
     n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]
-    return torch.cat(padded, dim=1)[:, span, span].to("cpu", copy=True)
+    whole = padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
+    return _alone(whole[:, span, span])
+
+
+def _alone(value: Tensor) -> Tensor:
+    """On the CPU, and copied only where it would hold on to memory that is not its own."""
+    shares = value.untyped_storage().nbytes() > value.nbytes
+    return value.to("cpu", copy=shares)

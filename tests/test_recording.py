@@ -30,7 +30,7 @@ def record(model, ids=IDS, names=None, passes=None):
         for piece in passes or [ids]:
             model(torch.tensor([piece]), tap=recorder, cache=cache)
     texts = [f"t{token}" for token in ids]
-    kept = recorder.cut(0, 0, len(ids))
+    (kept,) = recorder.cut([(0, len(ids))])
     return Recording(torch.tensor(ids), texts, model.config, "small", kept, {"answer": (2, 5)})
 
 
@@ -197,6 +197,33 @@ def test_tensors_leave_in_float32_on_the_cpu_detached(model):
         assert value.device.type == "cpu"
         assert value.dtype in (torch.float32, torch.int64)
     assert recording.raw("hook_embed").dtype == torch.bfloat16
+
+
+def test_what_is_kept_can_be_of_half_the_size(tiny_lab):
+    whole, half = tiny_lab.record("3+4=?"), tiny_lab.record("3+4=?", dtype="bfloat16")
+    for name in whole.capture:
+        floats = whole.raw(name).is_floating_point()
+        assert half.raw(name).dtype == (torch.bfloat16 if floats else whole.raw(name).dtype)
+        assert torch.equal(half.raw(name), whole.raw(name).to(half.raw(name).dtype))
+    assert torch.equal(half.routing.experts, whole.routing.experts), "chosen before rounding"
+    with pytest.raises(ValueError, match="dtype 'half' is unknown: choose from float32"):
+        tiny_lab.record("3+4=?", dtype="half")
+
+
+def test_a_recording_holds_on_to_its_own_memory_alone(tiny_lab):
+    for recording in tiny_lab.record_batch(["3+4=?", "3+4*2-1=?"]):
+        for value in recording.activations.values():
+            assert value.untyped_storage().nbytes() == value.nbytes
+
+
+def test_cutting_lets_go_hook_by_hook():
+    recorder = Recorder(["a", "b"])
+    for name in ("a", "b"):
+        recorder(name, torch.arange(6.0).view(2, 3, 1))
+    first, second = recorder.cut([(0, 3), (1, 3)])
+    assert first["a"].flatten().tolist() == [0, 1, 2]
+    assert second["b"].flatten().tolist() == [4, 5]
+    assert recorder.n_complete == 0
 
 
 def test_the_default_capture_is_linear_in_the_tokens():

@@ -31,7 +31,7 @@ class Ours:
     def record(self, ids: Tensor) -> object:
         """A prompt with its attention and routing, brought to the CPU."""
         recorder = Recorder(self.hooks)
-        return self.model(ids, tap=recorder), recorder.cut(0, 0, ids.shape[1])
+        return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
         """The tokens that follow a prompt, greedily."""
@@ -41,7 +41,7 @@ class Ours:
         """The same, with attention and routing of every token."""
         recorder = Recorder(self.hooks)
         tokens = self._decode(ids, n, recorder)
-        recorder.cut(0, 0, recorder.n_complete)
+        recorder.cut([(0, recorder.n_complete)])
         return tokens
 
     def _decode(self, ids: Tensor, n: int, tap: Tap) -> list[int]:
