@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 could not be done (one sentence on stderr says why), 2 wro
 
 import json
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,9 @@ Seed = Annotated[int | None, typer.Option(help="Repeats the draw.")]
 Model = Annotated[str, typer.Argument(help="An embedded model, a folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; the best there is.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Memory = Annotated[
+    str | None, typer.Option(help="For weights, such as 8GB; what does not fit is streamed.")
+]
 
 
 @app.command()
@@ -63,13 +67,14 @@ def record(
     chat: Annotated[bool, typer.Option("--chat", help="Render it as a question.")] = False,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Run a prompt once and save its recording.
 
     Example: qwen3lab record tiny-moe "3+2=?" -o run.safetensors
     """
-    recording = _opened(model, device, dtype).record(
+    recording = _opened(model, device, dtype, memory).record(
         [{"role": "user", "content": prompt}] if chat else prompt, capture=capture or ()
     )
     recording.save(out)
@@ -88,6 +93,7 @@ def chat(
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Ask a question, and watch the model think and answer.
@@ -96,7 +102,7 @@ def chat(
     """
     from qwen3lab import Sampling
 
-    held = _opened(model, device, dtype)
+    held = _opened(model, device, dtype, memory)
     sampling = None if temperature is None else Sampling(temperature=temperature)
     options: dict[str, Any] = {
         "thinking": thinking,
@@ -149,31 +155,57 @@ def evaluate(
     print(json.dumps(found.to_dict(), indent=2) if as_json else card_text(found, folder))
 
 
+class Suite(str, Enum):
+    """What `bench` can measure."""
+
+    forward = "forward"
+    record = "record"
+    decode = "decode"
+    experts = "experts"
+    sweep = "sweep"
+    stream = "stream"
+
+
 @app.command()
 def bench(
+    suite: Annotated[
+        list[Suite] | None,
+        typer.Option(help="Repeatable; forward, record and decode if left out."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A model instead of a shape.")] = None,
     shape: Annotated[str, typer.Option(help="Of random weights, such as qwen3-0.6b.")] = (
         "qwen3-0.6b"
     ),
-    layers: Annotated[int | None, typer.Option(help="Keep so many of the shape's layers.")] = 4,
+    layers: Annotated[
+        int | None, typer.Option(help="Keep so many of the shape's layers; 0 for all.")
+    ] = 4,
     tokens: Annotated[str, typer.Option(help="Lengths of prompts, with commas.")] = "512",
     decode: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
     repeats: Annotated[int, typer.Option(help="Runs of each case.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Of the CPU.")] = None,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    budgets: Annotated[
-        bool, typer.Option("--budgets", help="Time answers within 16 thinking budgets instead.")
+    memory: Annotated[str, typer.Option(help="For weights, in the suite stream.")] = "8GB",
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Stream files of zeros, which take no room.")
     ] = False,
+    shape_only: Annotated[
+        bool,
+        typer.Option("--shape-only", help="Count and run a published shape; all: --shape all."),
+    ] = False,
+    figure: Annotated[Path | None, typer.Option(help="HTML file to draw the ratios into.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time forward, recording and decoding side by side with transformers on the same weights."""
+    """Time this package side by side with its peers on the same weights.
+
+    Example: qwen3lab bench --suite stream --shape qwen3-30b-a3b --layers 4 --dtype bfloat16
+    """
     from qwen3lab import bench as benchmark
 
     plan = benchmark.Plan(
         model=model,
-        shape=shape,
-        layers=layers,
+        shape="qwen3-0.6b" if shape == "all" else shape,
+        layers=layers or None,
         tokens=tuple(_lengths(tokens)),
         decode=decode,
         repeats=repeats,
@@ -181,9 +213,33 @@ def bench(
         device=device,
         dtype=dtype,
     )
-    measure = benchmark.run_budgets if budgets else benchmark.run
-    result = measure(plan, progress=not as_json)
-    print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+    if shape_only:
+        asked = () if shape == "all" else (shape,)
+        reports = [benchmark.run_shapes(plan, asked, memory=memory, progress=not as_json)]
+    else:
+        names = [one.value for one in suite or ()] or list(benchmark.SUITES)
+        reports = _benchmarks(plan, names, memory, sparse, not as_json)
+    found = [report.to_dict() for report in reports]
+    print(json.dumps(found, indent=2) if as_json else "\n\n".join(map(str, reports)))
+    if figure is not None:
+        from qwen3lab import figures
+
+        figures.save(reports[0].figure(), figure)
+
+
+def _benchmarks(plan: Any, names: list[str], memory: str, sparse: bool, progress: bool) -> Any:
+    """The reports of some suites; those that time the same models share one."""
+    from qwen3lab import bench as benchmark
+
+    together = [name for name in names if name in benchmark.SUITES]
+    reports = [benchmark.run(plan, together, progress=progress)] if together else []
+    if "experts" in names:
+        reports.append(benchmark.run_experts(plan, progress=progress))
+    if "sweep" in names:
+        reports.append(benchmark.run_budgets(plan, progress=progress))
+    if "stream" in names:
+        reports.append(benchmark.run_stream(plan, memory=memory, sparse=sparse, progress=progress))
+    return reports
 
 
 def main() -> None:
@@ -195,10 +251,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def _opened(model: str, device: str | None, dtype: str | None):
+def _opened(model: str, device: str | None, dtype: str | None, memory: str | None):
     import qwen3lab
 
-    return qwen3lab.load(model, device=device, dtype=dtype)
+    return qwen3lab.load(model, device=device, dtype=dtype, memory=memory)
 
 
 def _lengths(text: str) -> list[int]:

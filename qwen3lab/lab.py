@@ -23,6 +23,7 @@ from qwen3lab.generate import Sampler, Sampling, pad_left
 from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
 from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
+from qwen3lab.ondisk import Job, record_to_disk
 from qwen3lab.prompts import Prompt, prompt_ids
 from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
 from qwen3lab.reply import Chat, Generation
@@ -155,6 +156,36 @@ class Lab:
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
+
+    def record_to_disk(
+        self,
+        prompts: Sequence[Prompt],
+        folder: str | Path,
+        *,
+        capture: Capture = (),
+        thinking: bool | None = None,
+        dtype: str | None = None,
+        progress: bool = True,
+    ) -> list[Recording]:
+        """Record prompts straight into a folder, layer by layer; see `record` for the options.
+
+        One layer's activations are in memory at a time, and a streamed model's weights are read
+        once for all prompts. After an interrupt the same call goes on where it stood; once it is
+        complete, it opens what is there.
+
+        Raises:
+            RecordingError: the folder holds another recording, or its disk has too little room.
+            ValueError: an empty prompt, an unknown token, or one longer than the context.
+        """
+        if not prompts:
+            return []
+        rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
+        asked = [capture] if isinstance(capture, str) else list(capture)
+        names = list(self._recorder(["hook_unembed", *asked], None).pieces)
+        job = Job(Path(folder), rows, names, dtype_of(dtype))
+        with self.lock:
+            found = record_to_disk(self.model, job, progress=progress)
+        return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]
 
     def generate(
         self,

@@ -77,18 +77,33 @@ def test_a_conversation_goes_on_until_an_empty_line(run, monkeypatch):
     assert (code, err.count("stop:")) == (0, 2)
 
 
-def test_the_benchmark_prints_its_report_or_json(run, monkeypatch):
-    plans = []
+def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_path):
+    asked = []
 
-    def stand_in(plan, *, progress):
-        plans.append(plan)
-        return Report(plan.title, {}, 0.0, [Row("forward", 8, "ms", (1.0,), (2.0,))])
+    def stand_in(plan, *what, progress, **options):
+        asked.append((plan, *what, options))
+        measured = {"qwen3lab": (1.0,), "transformers": (2.0,)}
+        return Report(plan.title, {}, "All agree.", 0.0, [Row("forward", 8, "ms", measured)])
 
-    monkeypatch.setattr("qwen3lab.bench.run", stand_in)
-    code, out, _ = run("bench", "--tokens", "128,256", "--layers", "2", "--json")
-    assert (code, json.loads(out)["rows"][0]["ratio"]) == (0, 2.0)
-    assert (plans[0].tokens, plans[0].layers) == ((128, 256), 2)
+    for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shapes"):
+        monkeypatch.setattr(f"qwen3lab.bench.{name}", stand_in)
+    drawn = tmp_path / "ratios.html"
+    options = ("--tokens", "128,256", "--layers", "2", "--figure", drawn, "--json")
+    code, out, _ = run("bench", *options)
+    assert (code, json.loads(out)[0]["rows"][0]["ratio"]) == (0, 2.0)
+    plan, suites, _ = asked.pop()
+    assert (plan.tokens, plan.layers) == ((128, 256), 2)
+    assert suites == ["forward", "record", "decode"]
+    assert "plotly" in drawn.read_text("utf-8").lower()
     assert "random weights of qwen3-0.6b" in run("bench")[1]
+    asked.clear()
+    suites = [part for name in ("stream", "decode", "sweep") for part in ("--suite", name)]
+    assert run("bench", *suites, "--memory", "3GB", "--layers", "0")[0] == 0
+    assert [what for _, *what, _ in asked] == [[["decode"]], [], []]
+    assert asked[2][-1] == {"memory": "3GB", "sparse": False} and asked[2][0].layers is None
+    asked.clear()
+    assert run("bench", "--shape-only", "--shape", "all")[0] == 0
+    assert asked[0][1:] == ((), {"memory": "8GB"})
 
 
 def test_what_cannot_be_done_is_one_sentence_and_1(run, tmp_path):

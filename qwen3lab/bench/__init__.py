@@ -1,8 +1,22 @@
-"""Speed and memory side by side with `transformers`, on the same weights, in one run."""
+"""Speed and memory side by side with the peers that are installed, on the same weights."""
 
 from qwen3lab.bench.budgets import run_budgets
+from qwen3lab.bench.experts import run_experts
 from qwen3lab.bench.plan import BenchError, Plan
-from qwen3lab.bench.report import Report
-from qwen3lab.bench.side_by_side import run
+from qwen3lab.bench.report import Report, Row
+from qwen3lab.bench.shapes import run_shapes
+from qwen3lab.bench.side_by_side import SUITES, run
+from qwen3lab.bench.stream import run_stream
 
-__all__ = ["BenchError", "Plan", "Report", "run", "run_budgets"]
+__all__ = [
+    "SUITES",
+    "BenchError",
+    "Plan",
+    "Report",
+    "Row",
+    "run",
+    "run_budgets",
+    "run_experts",
+    "run_shapes",
+    "run_stream",
+]

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.bench.contestants import Theirs
 from qwen3lab.bench.plan import BenchError, Plan, weights_of
-from qwen3lab.bench.report import Report, Row
+from qwen3lab.bench.report import OURS, Report, Row
 from qwen3lab.bench.side_by_side import machine, on_threads
 from qwen3lab.generate import Sampling, pad_left
 from qwen3lab.guides import marks_of
@@ -77,34 +77,29 @@ def _measured(
     threads: int,
     progress: bool,
 ) -> Report:
-    timed: dict[str, list[float]] = {"ours": [], "theirs": []}
-    written: dict[str, int] = {}
+    timed: dict[str, list[float]] = {OURS: [], Theirs.name: []}
+    written: dict[str, tuple[float, ...]] = {}
     differing = 0.0
     with tqdm(total=2 * (plan.repeats + 1), disable=not progress) as bar:
         for turn in range(plan.repeats + 1):
             seconds, swept = _timed(lambda: _ours(lab, problems, budgets))
-            timed["ours"].append(seconds)
+            timed[OURS].append(seconds)
             bar.update()
             seconds, by_hand = _timed(lambda: peers_way(lab, theirs.model, problems, budgets))
-            timed["theirs"].append(seconds)
+            timed[Theirs.name].append(seconds)
             bar.update()
             if turn == 0:
                 differing = _differing(swept[0], by_hand.answers)
-                written = {"ours": swept[1], "theirs": by_hand.written}
+                written = {OURS: (float(swept[1]),), Theirs.name: (float(by_hand.written),)}
     times = {side: tuple(seconds[1:]) for side, seconds in timed.items()}
     n = len(problems)
     title = f"{plan.model}, {n} problems within {len(budgets)} budgets up to {budgets[-1]} tokens"
     rows = [
-        Row("all answers", n * len(budgets), "s", times["ours"], times["theirs"]),
-        Row(
-            "tokens written",
-            n * len(budgets),
-            "tokens",
-            (float(written["ours"]),),
-            (float(written["theirs"]),),
-        ),
+        Row("all answers", n * len(budgets), "s", times),
+        Row("tokens written", n * len(budgets), "tokens", written),
     ]
-    return Report(title, machine(plan, threads), differing, rows, same="answers")
+    agreement = f"{1 - differing:.1%} of the answers are the same on both sides."
+    return Report(title, machine(plan, threads), agreement, differing, rows, sizes="answers")
 
 
 def _ours(

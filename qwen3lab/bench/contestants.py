@@ -1,12 +1,14 @@
-"""The two libraries, each doing the same four things to the same weights."""
+"""The libraries, each doing the same things to the same weights."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from qwen3lab.bench.report import OURS
 from qwen3lab.checkpoint import DTYPES, load_model
 from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
@@ -16,7 +18,8 @@ from qwen3lab.recording import ATTENTION, ROUTING, Recorder
 class Ours:
     """This package: what `lab.record` and `lab.chat` do, tokenizer aside."""
 
-    name = "qwen3lab"
+    name = OURS
+    cases = ("forward", "record", "decode", "decode_recording")
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         self.model = load_model(folder, device=device, dtype=dtype)
@@ -70,6 +73,7 @@ class Theirs:
     """`transformers`: its fused attention, and its eager one where patterns are asked for."""
 
     name = "transformers"
+    cases = ("forward", "record", "decode", "decode_recording")
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         from transformers import AutoModelForCausalLM
@@ -119,8 +123,40 @@ class Theirs:
         return out.sequences[0, ids.shape[1] :].tolist()
 
 
-Contestant = Ours | Theirs
+class Lens:
+    """TransformerLens, where it is installed: its bridge around the model of `transformers`."""
+
+    name = "TransformerLens"
+    cases = ("forward", "record")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        # Any: an optional package, whose types are not there to be checked.
+        opened: Any = TransformerBridge.boot_transformers(
+            str(folder), device=device, dtype=DTYPES[dtype]
+        )
+        self.model = opened
+        self.d_vocab = opened.cfg.d_vocab
+        self.wanted = ("hook_pattern", "hook_expert_indices", "hook_expert_weights")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        return self.model(ids, return_type="logits")
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention patterns and the experts' weights."""
+        return self.model.run_with_cache(ids, names_filter=lambda name: name.endswith(self.wanted))
+
+
+Contestant = Ours | Theirs | Lens
 CONTESTANTS: dict[str, Callable[[Path, str, str], Contestant]] = {
-    Ours.name: Ours,
-    Theirs.name: Theirs,
+    side.name: side for side in (Ours, Theirs, Lens)
 }
+PACKAGES = {Lens.name: "transformer_lens"}
+"""Those that may be missing."""
+
+
+def installed() -> list[str]:
+    """Names of the contestants that can take part."""
+    return [name for name in CONTESTANTS if find_spec(PACKAGES.get(name, "transformers"))]

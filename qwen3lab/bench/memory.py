@@ -46,14 +46,14 @@ def _measured(
     for parameter in contestant.model.parameters():
         parameter.sum()
     getattr(contestant, case)(ids[:, :1])
-    before = _start(device)
+    before = start_counting(device)
     kept = getattr(contestant, case)(ids)
-    after = _peak(device)
+    after = peak_bytes(device)
     del kept
     return None if before is None or after is None else after - before
 
 
-def _start(device: str) -> int | None:
+def start_counting(device: str) -> int | None:
     """Bytes in use now; the peak is counted from here on."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -65,7 +65,8 @@ def _start(device: str) -> int | None:
     return None
 
 
-def _peak(device: str) -> int | None:
+def peak_bytes(device: str) -> int | None:
+    """Most bytes in use since `start_counting`; None where the system cannot tell."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

@@ -1,5 +1,6 @@
 """What a benchmark measures, and the weights that it measures on."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,15 +79,28 @@ def weights_of(plan: Plan) -> Iterator[Path]:
     if plan.model is not None:
         yield find_folder(plan.model)
         return
+    config = shape_of(plan)
     with TemporaryDirectory(prefix="qwen3lab-bench-") as folder:
-        model = Qwen3(_shape(plan), dtype=DTYPES[plan.dtype])
+        needed = config.n_params * DTYPES[plan.dtype].itemsize
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise BenchError(
+                f"{plan.title} take {needed / 1e9:.0f} GB in {plan.dtype}, and {folder} has room "
+                f"for {free / 1e9:.0f} GB: keep fewer layers, or set TMPDIR to a larger disk"
+            )
+        model = Qwen3(config, dtype=DTYPES[plan.dtype])
         model.init_weights(torch.Generator().manual_seed(0))
         save_checkpoint(model, folder)
         del model
         yield Path(folder)
 
 
-def _shape(plan: Plan) -> Qwen3Config:
+def shape_of(plan: Plan) -> Qwen3Config:
+    """The sizes of the plan's random weights.
+
+    Raises:
+        BenchError: the catalog has no such shape.
+    """
     known = {name.rpartition("/")[2].lower(): config for name, config in PUBLISHED.items()}
     config = known.get(plan.shape.rpartition("/")[2].lower())
     if config is None:

@@ -1,44 +1,65 @@
 """What a benchmark found, as a table to read and as numbers to keep."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 MEMORY = "Memory is the peak above the weights, in a process of its own."
+RATIO = (
+    "Medians (least to most). Ratio: how many times as fast, or as small, qwen3lab is as the best "
+    "of the others."
+)
+
+OURS = "qwen3lab"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case, measured on both sides.
+    """One case, measured on every side.
 
     Attributes:
         case: what was done.
         tokens: of the prompt, or generated where the unit is tokens/s; answers, where those are
             what was asked for.
-        unit: "ms", "s", "tokens/s", "tokens" or "MiB".
-        ours: every measurement of this package, in the order of the runs.
-        theirs: every measurement of `transformers`; run `i` was next to ours.
+        unit: "ms", "s", "tokens/s", "MB/s", "tokens" or "MiB".
+        measured: by side, "qwen3lab" first, every measurement in the order of the runs; run `i`
+            of one side was next to run `i` of the others. A side that was left out is not here.
     """
 
     case: str
     tokens: int
     unit: str
-    ours: tuple[float, ...]
-    theirs: tuple[float, ...]
+    measured: Mapping[str, tuple[float, ...]]
+
+    @property
+    def best_peer(self) -> str | None:
+        """The side that did best beside ours, by medians; None if there was none."""
+        peers = [side for side, values in self.measured.items() if values and side != OURS]
+        return max(peers, key=self._merit, default=None)
 
     @property
     def ratio(self) -> float | None:
-        """How many times as good ours is: as fast, or as small; medians. None if unmeasured."""
-        if not self.ours or not self.theirs:
+        """How many times as good ours is as the best of the others; None if unmeasured."""
+        peer = self.best_peer
+        if peer is None or not self.measured.get(OURS):
             return None
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        good, bad = (ours, theirs) if self.unit == "tokens/s" else (theirs, ours)
-        return good / bad if bad else None
+        return self._merit(OURS) / self._merit(peer) if self._merit(peer) else None
+
+    def _merit(self, side: str) -> float:
+        """Higher is better."""
+        middle = statistics.median(self.measured[side])
+        if self.unit.endswith("/s"):
+            return middle
+        return 1 / middle if middle else float("inf")
 
 
 @dataclass(frozen=True)
@@ -48,52 +69,61 @@ class Report:
     Attributes:
         title: what was measured.
         machine: device, threads, dtype and versions.
-        gap: largest difference of the two sides' logits, relative to the largest logit; or the
-            share of answers that differ.
+        agreement: a sentence that says in how far all sides computed the same.
+        gap: the number in that sentence.
         rows: the cases.
-        same: what is the same on both sides: "logits", within the gap, or "answers".
+        sizes: what the rows' `tokens` count.
+        notes: what else to know.
     """
 
     title: str
     machine: dict[str, str]
+    agreement: str
     gap: float
     rows: list[Row]
-    same: str = "logits"
+    sizes: str = "tokens"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> list[str]:
+        """All that were measured, ours first."""
+        return list(dict.fromkeys(side for row in self.rows for side in row.measured))
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers for JSON."""
-        rows = [asdict(row) | {"ratio": row.ratio} for row in self.rows]
-        return {"title": self.title, "machine": self.machine, "gap": self.gap, "rows": rows}
+        rows = [asdict(row) | {"ratio": row.ratio, "best_peer": row.best_peer} for row in self.rows]
+        about = {"title": self.title, "machine": self.machine, "agreement": self.agreement}
+        return about | {"gap": self.gap, "notes": list(self.notes), "rows": rows}
+
+    def figure(self) -> "go.Figure":
+        """The ratios as a figure; plotly is needed for it, which the `lab` extra brings."""
+        from qwen3lab.figures.ratios import ratios
+
+        rows = [row for row in self.rows if row.ratio is not None]
+        return ratios(
+            [f"{row.case}, {row.tokens:,} {self.sizes}" for row in rows],
+            [row.ratio or 0.0 for row in rows],
+            [
+                ", ".join(f"{s} {_cell(v, row.unit)}" for s, v in row.measured.items())
+                for row in rows
+            ],
+            title=self.title,
+        )
 
     def __str__(self) -> str:
         table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("case")
-        size = "tokens" if self.same == "logits" else "answers"
-        for column in (size, "qwen3lab", "transformers", "ratio"):
+        for column in (self.sizes, *self.sides, "ratio"):
             table.add_column(column, justify="right")
         for row in self.rows:
+            cells = (_cell(row.measured.get(side, ()), row.unit) for side in self.sides)
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-            sides = (_cell(row.ours, row.unit), _cell(row.theirs, row.unit))
-            table.add_row(row.case, str(row.tokens), *sides, ratio)
+            table.add_row(row.case, f"{row.tokens:,}", *cells, ratio)
         text = StringIO()
-        Console(file=text, width=120, color_system=None).print(table)
+        Console(file=text, width=160, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
         about = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join(
-            [
-                f"{self.title}: {about}",
-                self._agreement,
-                *lines,
-                "Medians (least to most). Ratio: how many times as fast, or as small, qwen3lab is.",
-                *([MEMORY] if any(row.unit == "MiB" for row in self.rows) else []),
-            ]
-        )
-
-    @property
-    def _agreement(self) -> str:
-        if self.same == "logits":
-            return f"Both give the same logits: largest gap {self.gap:.1e} of the largest logit."
-        return f"{1 - self.gap:.1%} of the answers are the same on both sides."
+        return "\n".join([f"{self.title}: {about}", self.agreement, *lines, RATIO, *self.notes])
 
 
 def _cell(values: tuple[float, ...], unit: str) -> str:

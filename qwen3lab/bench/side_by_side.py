@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -12,35 +12,58 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qwen3lab.bench.contestants import CONTESTANTS, Contestant, Ours, Theirs
+from qwen3lab.bench.contestants import CONTESTANTS, Contestant, installed
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchError, Plan, weights_of
-from qwen3lab.bench.report import Report, Row
+from qwen3lab.bench.report import MEMORY, Report, Row
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-FORWARD = {"forward": "forward", "record": "forward, recording attention and routing"}
-DECODE = {"decode": "decode", "decode_recording": "decode, recording attention and routing"}
-MEMORY = {"forward": "memory, forward", "record": "memory, recording"}
+SUITES = {
+    "forward": {"forward": "forward"},
+    "record": {"record": "forward, recording attention and routing"},
+    "decode": {
+        "decode": "decode",
+        "decode_recording": "decode, recording attention and routing",
+    },
+}
+"""The methods of contestants that each suite times, and what the report calls them."""
+
+MEMORY_OF = {"forward": "memory, forward", "record": "memory, recording"}
 
 
-def run(plan: Plan, *, progress: bool = True) -> Report:
-    """Measure this package beside `transformers`.
+def run(plan: Plan, suites: Sequence[str] = tuple(SUITES), *, progress: bool = True) -> Report:
+    """Measure this package beside `transformers`, and beside TransformerLens if it is installed.
 
-    The two take turns within each case, so that a machine that slows down slows both.
+    They take turns within each case, so that a machine that slows down slows all.
 
     Args:
         plan: what to measure.
+        suites: of `SUITES`; forward and record measure time and memory.
         progress: show a bar.
 
     Raises:
-        BenchError: the two do not compute the same, so that their times mean nothing.
+        BenchError: they do not compute the same, so that their times mean nothing.
         CheckpointError: the plan's model does not open.
     """
-    n_pairs = len(plan.tokens) * (len(FORWARD) * (plan.repeats + 1) + len(MEMORY))
-    n_pairs += len(DECODE) * (plan.repeats + 1)
-    bar = tqdm(total=n_pairs, disable=not progress)
+    names = installed()
+    cases = _cases(plan, suites)
+    memory = [(method, n) for n in plan.tokens for method in MEMORY_OF if method in suites]
+    n_runs = len(names) * (len(cases) * (plan.repeats + 1) + len(memory))
+    bar = tqdm(total=n_runs, disable=not progress)
     with on_threads(plan.threads) as threads, weights_of(plan) as folder, bar:
-        return _measured(plan, folder, threads, bar)
+        bar.set_description("loading")
+        sides = [CONTESTANTS[name](folder, plan.device, plan.dtype) for name in names]
+        with torch.no_grad():
+            gap = _agreement(plan, sides)
+            rows = [_timed(plan, *case, sides, bar) for case in cases]
+        del sides
+        rows += [
+            _peak(plan, method, n, names, folder=folder, threads=threads, bar=bar)
+            for method, n in memory
+        ]
+    agreement = f"All give the same logits: largest gap {gap:.1e} of the largest logit."
+    notes = (MEMORY,) if memory else ()
+    return Report(plan.title, machine(plan, threads), agreement, gap, rows, notes=notes)
 
 
 @contextmanager
@@ -55,69 +78,66 @@ def on_threads(wanted: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-@torch.no_grad()
-def _measured(plan: Plan, folder: Path, threads: int, bar: tqdm) -> Report:
-    bar.set_description("loading")
-    ours = Ours(folder, plan.device, plan.dtype)
-    theirs = Theirs(folder, plan.device, plan.dtype)
-    gap = _agreement(plan, ours, theirs)
-    timed = [
-        _timed(plan, method, label, tokens, ours, theirs, bar)
-        for method, label, tokens in _cases(plan)
-    ]
-    del ours, theirs
-    options = {"device": plan.device, "dtype": plan.dtype, "threads": threads}
-    memory = []
-    for tokens in plan.tokens:
-        for method, label in MEMORY.items():
-            bar.set_description(label)
-            mine, peer = (
-                extra_bytes(name, method, folder, tokens=tokens, **options) for name in CONTESTANTS
-            )
-            memory.append(Row(label, tokens, "MiB", _mib(mine), _mib(peer)))
-            bar.update()
-    return Report(plan.title, machine(plan, threads), gap, timed + memory)
+def _cases(plan: Plan, suites: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Method, what to call it, and tokens, of all that is timed."""
+    methods = {name: label for suite in suites for name, label in SUITES[suite].items()}
+    decoding = SUITES["decode"]
+    lengths = {name: (plan.decode,) if name in decoding else plan.tokens for name in methods}
+    return [(name, label, n) for name, label in methods.items() for n in lengths[name]]
 
 
-def _cases(plan: Plan) -> list[tuple[str, str, int]]:
-    forward = [(method, label, n) for n in plan.tokens for method, label in FORWARD.items()]
-    return forward + [(method, label, plan.decode) for method, label in DECODE.items()]
-
-
-def _agreement(plan: Plan, ours: Ours, theirs: Theirs) -> float:
-    ids = _prompt(ours, min(64, max(plan.tokens)))
-    mine, peer = ours.forward(ids).float(), theirs.forward(ids).float()
-    gap = float((mine - peer).abs().max() / peer.abs().max())
+def _agreement(plan: Plan, sides: Sequence[Contestant]) -> float:
+    ids = _prompt(sides[0], min(64, max(plan.tokens)))
+    mine, *others = [side.forward(ids).float() for side in sides]
+    gap = max(float((mine - peer).abs().max() / peer.abs().max()) for peer in others)
     if not gap <= TOLERANCE[plan.dtype]:
         raise BenchError(
-            f"the two disagree by {gap:.1e} of the largest logit, where {plan.dtype} allows "
+            f"they disagree by {gap:.1e} of the largest logit, where {plan.dtype} allows "
             f"{TOLERANCE[plan.dtype]:.0e}: their times would not compare"
         )
     return gap
 
 
 def _timed(
-    plan: Plan, method: str, label: str, tokens: int, ours: Ours, theirs: Theirs, bar: tqdm
+    plan: Plan, method: str, label: str, tokens: int, sides: Sequence[Contestant], bar: tqdm
 ) -> Row:
-    """One case, a warm-up and then `repeats` pairs of runs."""
+    """One case, a warm-up and then `repeats` rounds of runs."""
     bar.set_description(label)
-    decoding = method in DECODE
-    ids = _prompt(ours, PROMPT_TO_DECODE if decoding else tokens)
+    decoding = method in SUITES["decode"]
+    ids = _prompt(sides[0], PROMPT_TO_DECODE if decoding else tokens)
     arguments = (ids, tokens) if decoding else (ids,)
-    pairs = []
+    able = [side for side in sides if method in side.cases]
+    seconds: dict[str, list[float]] = {side.name: [] for side in able}
     for _ in range(plan.repeats + 1):
-        pairs.append([_seconds(getattr(side, method), *arguments) for side in (ours, theirs)])
+        for side in able:
+            seconds[side.name].append(seconds_of(getattr(side, method), *arguments))
+            bar.update()
+    unit = "tokens/s" if decoding else "ms"
+    measured = {
+        name: tuple(tokens / s if decoding else 1e3 * s for s in runs[1:])
+        for name, runs in seconds.items()
+    }
+    return Row(label, tokens, unit, measured)
+
+
+def _peak(
+    plan: Plan,
+    method: str,
+    tokens: int,
+    names: Sequence[str],
+    *,
+    folder: Path,
+    threads: int,
+    bar: tqdm,
+) -> Row:
+    """Peak memory of a case on every side."""
+    bar.set_description(MEMORY_OF[method])
+    options = {"tokens": tokens, "device": plan.device, "dtype": plan.dtype, "threads": threads}
+    measured = {}
+    for name in names:
+        measured[name] = _mib(extra_bytes(name, method, folder, **options))
         bar.update()
-    mine, peer = zip(*pairs[1:], strict=True)
-    if decoding:
-        return Row(
-            label,
-            tokens,
-            "tokens/s",
-            tuple(tokens / seconds for seconds in mine),
-            tuple(tokens / seconds for seconds in peer),
-        )
-    return Row(label, tokens, "ms", tuple(1e3 * s for s in mine), tuple(1e3 * s for s in peer))
+    return Row(MEMORY_OF[method], tokens, "MiB", measured)
 
 
 def _prompt(side: Contestant, tokens: int) -> Tensor:
@@ -126,7 +146,8 @@ def _prompt(side: Contestant, tokens: int) -> Tensor:
     return ids.to(side.model.device)
 
 
-def _seconds(job: Callable[..., object], *arguments: object) -> float:
+def seconds_of(job: Callable[..., object], *arguments: object) -> float:
+    """How long a job takes, the device's work included."""
     _finish()
     start = time.perf_counter()
     kept = job(*arguments)
@@ -156,4 +177,13 @@ def machine(plan: Plan, threads: int) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "qwen3lab": version("qwen3lab"),
+        "allocator": allocator(),
     }
+
+
+def allocator() -> str:
+    """Settings of the C allocator that decide what large tensors cost on a CPU."""
+    names = ("LD_PRELOAD", "MALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    names += tuple(name for name in sorted(os.environ) if name.startswith("MALLOC_"))
+    given = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return " ".join(f"{name}={value}" for name, value in given.items()) or "default"

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from qwen3lab import bench
 from qwen3lab.bench import BenchError, Plan, Report
+from qwen3lab.bench import plan as plan_module
 from qwen3lab.bench.contestants import Ours, Theirs
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
@@ -42,37 +44,109 @@ def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
     report = bench.run(quick(folder, threads=1), progress=False)
     assert torch.get_num_threads() == before
     assert [row.unit for row in report.rows] == ["ms"] * 2 + ["tokens/s"] * 2 + ["MiB"] * 2
-    timed = report.rows[:4]
-    assert all(len(row.ours) == len(row.theirs) == 2 for row in timed)
-    assert all(row.ratio > 0 for row in timed)
+    for row in report.rows[:4]:
+        assert {"qwen3lab", "transformers"} <= set(row.measured) and row.ratio > 0
+        assert all(len(runs) == 2 for runs in row.measured.values())
     assert 0 <= report.gap < 1e-5
     assert json.loads(json.dumps(report.to_dict()))["rows"][0]["case"] == "forward"
+    assert report.machine["allocator"]
+
+
+def test_a_suite_has_its_own_cases_alone(folder):
+    rows = bench.run(quick(folder), ["decode"], progress=False).rows
+    assert [row.case for row in rows] == ["decode", "decode, recording attention and routing"]
+    rows = bench.run(quick(folder), ["record"], progress=False).rows
+    assert [row.unit for row in rows] == ["ms", "MiB"]
+
+
+@pytest.mark.peer
+def test_transformerlens_takes_part_where_it_is_installed(tmp_path):
+    pytest.importorskip("transformer_lens")
+    from tests.test_peer_transformerlens import words
+
+    hf_random("experts").save_pretrained(tmp_path)
+    words(97).save_pretrained(tmp_path)
+    rows = bench.run(quick(tmp_path), ["forward", "record"], progress=False).rows
+    assert all("TransformerLens" in row.measured for row in rows)
 
 
 def test_models_that_disagree_are_not_timed(folder, monkeypatch):
     honest = Theirs.forward
     monkeypatch.setattr(Theirs, "forward", lambda self, ids: honest(self, ids) + 0.5)
-    with pytest.raises(BenchError, match="the two disagree by"):
+    with pytest.raises(BenchError, match="they disagree by"):
         bench.run(quick(folder), progress=False)
 
 
-def test_a_ratio_says_how_many_times_as_good_ours_is():
-    slower = Row("forward", 8, "ms", ours=(30.0, 10.0, 20.0), theirs=(5.0, 10.0, 90.0))
-    assert slower.ratio == 0.5
-    faster = Row("decode", 8, "tokens/s", ours=(30.0,), theirs=(10.0,))
-    assert faster.ratio == 3
-    assert Row("memory", 8, "MiB", ours=(2.0,), theirs=(8.0,)).ratio == 4
-    assert Row("memory", 8, "MiB", ours=(), theirs=()).ratio is None
+def row(unit, **measured):
+    return Row("case", 8, unit, {"qwen3lab": (), **measured})
+
+
+def test_a_ratio_says_how_many_times_as_good_ours_is_as_the_best_other():
+    assert row("ms", qwen3lab=(30.0, 10.0, 20.0), other=(5.0, 10.0, 90.0)).ratio == 0.5
+    assert row("tokens/s", qwen3lab=(30.0,), other=(10.0,)).ratio == 3
+    assert row("MiB", qwen3lab=(2.0,), other=(8.0,)).ratio == pytest.approx(4)
+    assert row("MiB", other=()).ratio is None and row("MiB", qwen3lab=(1.0,)).ratio is None
+    several = row("ms", qwen3lab=(2.0,), slow=(9.0,), fast=(3.0,), absent=())
+    assert several.best_peer == "fast" and several.ratio == pytest.approx(1.5)
 
 
 def test_a_report_shows_medians_with_their_range():
-    row = Row("forward", 512, "ms", ours=(10.0, 12.0, 30.0), theirs=(20.0, 24.0, 1234.0))
-    text = str(Report("some model", {"device": "cpu"}, 1e-6, [row]))
+    timed = row("ms", qwen3lab=(10.0, 12.0, 30.0), transformers=(20.0, 24.0, 1234.0))
+    text = str(Report("some model", {"device": "cpu"}, "All agree.", 1e-6, [timed]))
     assert "12 ms (10 to 30)" in text
     assert "24 ms (20 to 1,234)" in text
-    assert text.splitlines()[0] == "some model: device cpu"
-    missing = str(Report("m", {}, 0.0, [Row("memory", 1, "MiB", (), ())]))
-    assert "not measured" in missing
+    assert text.splitlines()[:2] == ["some model: device cpu", "All agree."]
+    assert "not measured" in str(Report("m", {}, "", 0.0, [row("MiB", transformers=())]))
+
+
+def test_the_figure_has_a_bar_for_every_ratio():
+    rows = [row("ms", qwen3lab=(2.0,), other=(3.0,)), row("ms", qwen3lab=(1.0,))]
+    figure = Report("m", {}, "", 0.0, rows).figure()
+    (bars,) = figure.data
+    assert list(bars.x) == pytest.approx([0.5]) and bars.base == 1
+    assert "qwen3lab 2 ms" in bars.customdata[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
+    shrink(monkeypatch)
+    plan = Plan(shape="qwen3-30b-a3b", layers=1, tokens=(1, 40), repeats=1, dtype=dtype)
+    report = bench.run_experts(plan, progress=False)
+    assert [set(row.measured) for row in report.rows] == [
+        {"qwen3lab", "eager", "batched_mm", "grouped_mm"}
+    ] * 2
+    assert all(row.ratio > 0 for row in report.rows)
+    monkeypatch.setattr("qwen3lab.bench.experts.MOST_GATHERED", 8 * 3 * 64 * 768 * 4)
+    report = bench.run_experts(plan, progress=False)
+    assert ["batched_mm" in row.measured for row in report.rows] == [True, False]
+    with pytest.raises(BenchError, match=r"qwen3-0\.6b has no experts: choose a shape such as"):
+        bench.run_experts(Plan(), progress=False)
+
+
+def test_a_streamed_pass_is_compared_with_the_whole_model_and_with_reading(folder):
+    report = bench.run_stream(quick(folder), memory="300MB", progress=False)
+    time, rate, memory = report.rows
+    assert set(time.measured) == {"qwen3lab", "loaded whole"}
+    assert set(rate.measured) == {"qwen3lab", "reading the files"} and rate.unit == "MB/s"
+    assert all(len(runs) == 2 for runs in time.measured.values())
+    assert report.gap < 1e-5 and memory.unit == "MiB"
+
+
+def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
+    shrink(monkeypatch, d_vocab=50)
+    plan = Plan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
+    report = bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB", progress=False)
+    assert [row.unit for row in report.rows] == ["s", "MiB"] * 2
+    assert all(row.measured["qwen3lab"] != () for row in report.rows if row.unit == "s")
+
+
+def shrink(monkeypatch, **changes):
+    """The published shapes, narrow and with a small vocabulary, but their own experts."""
+    small = {
+        name: replace(config, **({"d_vocab": 50, "d_model": 64} | changes))
+        for name, config in plan_module.PUBLISHED.items()
+    }
+    monkeypatch.setattr(plan_module, "PUBLISHED", small)
 
 
 def test_memory_of_recording_counts_the_patterns_that_a_peer_keeps(folder):
@@ -89,15 +163,11 @@ def test_memory_of_recording_counts_the_patterns_that_a_peer_keeps(folder):
 @pytest.mark.parametrize("shape", ["qwen3-0.6b", "Qwen/Qwen3-30B-A3B"])
 def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
     # The published vocabulary alone is 600 MB: shrink it, keep the rest.
-    from dataclasses import replace
-
-    from qwen3lab.bench import plan as module
-
     small = {
         name: replace(config, d_vocab=50, n_experts=min(config.n_experts, 8))
-        for name, config in module.PUBLISHED.items()
+        for name, config in plan_module.PUBLISHED.items()
     }
-    monkeypatch.setattr(module, "PUBLISHED", small)
+    monkeypatch.setattr(plan_module, "PUBLISHED", small)
     with weights_of(Plan(shape=shape, layers=1)) as folder:
         model = load_model(folder)
     assert model.config.n_layers == 1
@@ -128,9 +198,9 @@ def test_answers_within_budgets_are_the_peers_and_cost_fewer_tokens():
     report = bench.run_budgets(Plan(model="tiny-moe", repeats=1, threads=1), n=1, progress=False)
     answers, written = report.rows
     assert (answers.unit, answers.tokens, written.unit) == ("s", 6 * 16, "tokens")
-    assert len(answers.ours) == len(answers.theirs) == 1
+    assert all(len(runs) == 1 for runs in answers.measured.values())
     assert report.gap <= 0.02
-    assert written.theirs[0] > 3 * written.ours[0] > 0
+    assert written.measured["transformers"][0] > 3 * written.measured["qwen3lab"][0] > 0
     assert "of the answers are the same on both sides" in str(report)
     assert "answers" in str(report).splitlines()[2] and "Memory" not in str(report)
 

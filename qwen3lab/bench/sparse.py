@@ -1,0 +1,72 @@
+"""Checkpoints of the real shapes that take no room on the disk: all zeros, never written."""
+
+import json
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+from qwen3lab.config import Qwen3Config
+from qwen3lab.model import Qwen3
+from qwen3lab.published import EXPERTS, parts_of
+
+SHARD_BYTES = 4 * 10**9
+"""About as many as a shard of a published checkpoint has."""
+
+
+def write_sparse(config: Qwen3Config, folder: Path) -> int:
+    """Write a checkpoint in bfloat16 whose tensors are holes in their files.
+
+    Args:
+        config: its sizes.
+        folder: where to.
+
+    Returns:
+        Bytes that the files seem to have.
+
+    Source: the safetensors format, github.com/huggingface/safetensors, README.md.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = config.to_dict() | {"torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    shards: list[dict[str, tuple[int, ...]]] = [{}]
+    room = SHARD_BYTES
+    for name, shape in _tensors(config):
+        n_bytes = 2 * prod(shape)
+        if shards[-1] and n_bytes > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = shape
+        room -= n_bytes
+    where, total = {}, 0
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        total += _write(folder / file, shard)
+        where |= dict.fromkeys(shard, file)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return total
+
+
+def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Published names and shapes of all tensors."""
+    for name, parameter in Qwen3(config, device="meta").named_parameters():
+        parts = parts_of(name, config, frozenset())
+        shape = tuple(parameter.shape)
+        if name.partition(".mlp.")[2] and f"mlp.{name.partition('.mlp.')[2]}" in EXPERTS:
+            shape = (shape[0] * shape[1] // len(parts), shape[2])
+        yield from ((part.name, shape) for part in parts)
+
+
+def _write(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
+    """A header, and a hole for what it names."""
+    header, offset = {}, 0
+    for name, shape in tensors.items():
+        end = offset + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+    return offset

@@ -1,0 +1,192 @@
+"""A model that is streamed from its files, beside reading those files, and beside the whole model.
+
+Every measurement is made in a process of its own, so that its peak memory is its own, too.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tqdm.auto import tqdm
+
+from qwen3lab.bench.memory import peak_bytes, start_counting
+from qwen3lab.bench.plan import BenchError, Plan, shape_of, weights_of
+from qwen3lab.bench.report import OURS, Report, Row
+from qwen3lab.bench.side_by_side import machine, on_threads
+from qwen3lab.bench.sparse import write_sparse
+from qwen3lab.checkpoint import load_model
+from qwen3lab.model import Qwen3
+from qwen3lab.published import OUTER
+from qwen3lab.streaming import StreamedBlocks
+
+READING = "reading the files"
+WHOLE = "loaded whole"
+CHUNK = 2**24
+NOTE = (
+    "The disk's cache is emptied before every measurement. Reading goes through all files once, "
+    "16 MiB at a time. Memory is the process' peak above what it had before it opened the model; "
+    "pages that stay mapped from a file count."
+)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a prompt through a model that has just been opened.
+
+    Attributes:
+        opening: seconds until the model was open.
+        seconds: of the forward pass.
+        n_bytes: of weights that the pass read from the disk; 0 if that is not known.
+        peak: bytes, at most, above what the process began with; None where no one can tell.
+        logits: the last position's.
+    """
+
+    opening: float
+    seconds: float
+    n_bytes: int
+    peak: int | None
+    logits: list[float]
+
+
+def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool = True) -> Report:
+    """Time a forward pass of a streamed model, and measure its memory.
+
+    Args:
+        plan: the model or shape; its first number of tokens, repeats, threads, device and dtype.
+        memory: for weights, such as "8GB".
+        sparse: for a shape: files of zeros that take no room, so that any shape fits on the disk.
+            Reading them costs no disk time.
+        progress: show a bar.
+
+    Raises:
+        BenchError: the streamed model and the whole one do not compute the same.
+        CheckpointError: the memory is too little.
+    """
+    tokens = plan.tokens[0]
+    with on_threads(plan.threads) as threads, _folder(plan, sparse) as folder:
+        sides = [OURS, READING] if sparse else [OURS, WHOLE, READING]
+        found: dict[str, list[Pass]] = {side: [] for side in sides}
+        with tqdm(total=plan.repeats * len(sides), disable=not progress) as bar:
+            for _ in range(plan.repeats):
+                for side in sides:
+                    bar.set_description(side)
+                    _forget(folder)
+                    found[side].append(
+                        alone(side, folder, tokens, memory, plan.device, plan.dtype, threads)
+                    )
+                    bar.update()
+    gap = _gap(found)
+    seconds = {
+        side: tuple(run.opening + run.seconds for run in runs)
+        for side, runs in found.items()
+        if side != READING
+    }
+    rates = {
+        side: tuple(run.n_bytes / 1e6 / run.seconds for run in runs)
+        for side, runs in found.items()
+        if side != WHOLE
+    }
+    peaks = {
+        side: tuple(run.peak / 2**20 for run in runs if run.peak is not None)
+        for side, runs in found.items()
+        if side != READING
+    }
+    rows = [
+        Row("opening and first pass", tokens, "s", seconds),
+        Row("blocks from the disk", tokens, "MB/s", rates),
+        Row("memory", tokens, "MiB", peaks),
+    ]
+    title = f"{plan.title} in {plan.dtype}, streamed within {memory}"
+    agreement = (
+        "There was no whole model to compare with."
+        if sparse
+        else f"Both give the same logits: largest gap {gap:.1e} of the largest logit."
+    )
+    return Report(title, machine(plan, threads), agreement, gap, rows, notes=(NOTE,))
+
+
+@contextmanager
+def _folder(plan: Plan, sparse: bool) -> Iterator[Path]:
+    if not sparse or plan.model is not None:
+        with weights_of(plan) as folder:
+            yield folder
+        return
+    with TemporaryDirectory(prefix="qwen3lab-bench-") as folder:
+        write_sparse(shape_of(plan), Path(folder))
+        yield Path(folder)
+
+
+def _gap(found: dict[str, list[Pass]]) -> float:
+    """The last position's logits, streamed and whole."""
+    if WHOLE not in found:
+        return 0.0
+    mine, theirs = (torch.tensor(found[side][0].logits) for side in (OURS, WHOLE))
+    gap = float((mine - theirs).abs().max() / theirs.abs().max())
+    if not gap <= 1e-3:
+        raise BenchError(f"streamed and whole model disagree by {gap:.1e} of the largest logit")
+    return gap
+
+
+def alone(
+    side: str, folder: Path, tokens: int, memory: str, device: str, dtype: str, threads: int
+) -> Pass:
+    """A run of one side in a fresh process."""
+    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with fresh as pool:
+        if side == READING:
+            return pool.submit(_reading, folder).result()
+        given = memory if side == OURS else None
+        return pool.submit(_passing, folder, tokens, given, device, dtype, threads).result()
+
+
+@torch.no_grad()
+def _passing(
+    folder: Path, tokens: int, memory: str | None, device: str, dtype: str, threads: int
+) -> Pass:
+    torch.set_num_threads(threads)
+    before, began = start_counting(device), time.perf_counter()
+    model = load_model(folder, device=device, dtype=dtype, memory=memory if side == OURS else None)
+    ids = torch.arange(tokens, device=device)[None] % model.config.d_vocab
+    start = time.perf_counter()
+    logits = model(ids, last_only=True)[0, -1].float().tolist()
+    seconds = time.perf_counter() - start
+    peak = peak_bytes(device)
+    extra = None if before is None or peak is None else peak - before
+    return Pass(start - began, seconds, _read_bytes(model), extra, logits)
+
+
+def _read_bytes(model: Qwen3) -> int:
+    """Bytes that a streamed model has read of its files for its blocks."""
+    if not isinstance(model.blocks, StreamedBlocks):
+        return 0
+    shelf = model.blocks.shelf
+    stored = shelf.weights.dtype(OUTER["embed.weight"])
+    return shelf.bytes_read * stored.itemsize // shelf.dtype.itemsize
+
+
+def _reading(folder: Path) -> Pass:
+    """All of the files, once through, into one buffer."""
+    buffer, n_bytes = bytearray(CHUNK), 0
+    start = time.perf_counter()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb", buffering=0) as file:
+            while got := file.readinto(buffer):
+                n_bytes += got
+    return Pass(0.0, time.perf_counter() - start, n_bytes, None, [])
+
+
+def _forget(folder: Path) -> None:
+    """Have the system drop what it has cached of the files, where it lets itself be asked."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,58 @@
+"""How many times as good one side is as the best of the others, case by case."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from qwen3lab.figures.theme import OKABE_ITO, STOP_COLOUR, TEMPLATE, empty_figure, escape
+
+
+def ratios(
+    cases: Sequence[str], values: Sequence[float], details: Sequence[str], *, title: str
+) -> go.Figure:
+    """Bars around 1, on a logarithmic axis: to the right where ours is better.
+
+    Args:
+        cases: what was measured.
+        values: how many times as good ours is as the best of the others.
+        details: of each, for the hover text.
+        title: of the figure.
+
+    Raises:
+        ValueError: not one value and detail for each case, or a ratio that is not above 0.
+    """
+    if not len(cases) == len(values) == len(details):
+        raise ValueError(
+            f"there are {len(cases)} cases, {len(values)} ratios and {len(details)} details: "
+            "expected one of each for every case"
+        )
+    if any(not value > 0 for value in values):
+        raise ValueError(f"ratios are {list(values)}: expected numbers above 0")
+    if not cases:
+        return empty_figure("Nothing was measured beside another library.")
+    figure = go.Figure(
+        go.Bar(
+            # From 1 on: a bar of a logarithmic axis would begin anywhere.
+            x=[value - 1 for value in values],
+            base=1,
+            y=[escape(case) for case in cases],
+            orientation="h",
+            marker_color=[OKABE_ITO[2] if value >= 1 else STOP_COLOUR for value in values],
+            text=[f"{value:.2f}" for value in values],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[escape(detail) for detail in details],
+            hovertemplate="%{y}<br>%{customdata}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=1, line={"color": "#24292f", "width": 1})
+    figure.update_layout(
+        template=TEMPLATE,
+        title=escape(title),
+        title_subtitle_text="right of 1: qwen3lab is faster, or smaller, than the best other",
+        height=150 + 34 * len(cases),
+        margin_t=84,
+        margin_r=60,
+    )
+    figure.update_xaxes(title="times as good", type="log", dtick="D1" if max(values) < 10 else 1)
+    return figure.update_yaxes(autorange="reversed", showgrid=False)
