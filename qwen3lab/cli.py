@@ -126,7 +126,9 @@ def chat(
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="An embedded model, such as tiny-moe.")],
-    seed: Annotated[int, typer.Option(help="Of weights and documents.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights and documents; of the shipped model if left out.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME-seedN if left out.")] = None,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",

@@ -1,6 +1,7 @@
 """The libraries, each doing the same things to the same weights."""
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,9 @@ class Lens:
     cases = ("forward", "record")
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        from transformer_lens.model_bridge import TransformerBridge
-
-        # Any: an optional package, whose types are not there to be checked.
-        opened: Any = TransformerBridge.boot_transformers(
-            str(folder), device=device, dtype=DTYPES[dtype]
-        )
+        # Any: an optional package, whose types need not be there to be checked.
+        bridge: Any = import_module("transformer_lens.model_bridge").TransformerBridge
+        opened = bridge.boot_transformers(str(folder), device=device, dtype=DTYPES[dtype])
         self.model = opened
         self.d_vocab = opened.cfg.d_vocab
         self.wanted = ("hook_pattern", "hook_expert_indices", "hook_expert_weights")

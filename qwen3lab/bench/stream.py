@@ -152,7 +152,7 @@ def _passing(
 ) -> Pass:
     torch.set_num_threads(threads)
     before, began = start_counting(device), time.perf_counter()
-    model = load_model(folder, device=device, dtype=dtype, memory=memory if side == OURS else None)
+    model = load_model(folder, device=device, dtype=dtype, memory=memory)
     ids = torch.arange(tokens, device=device)[None] % model.config.d_vocab
     start = time.perf_counter()
     logits = model(ids, last_only=True)[0, -1].float().tolist()

@@ -1,5 +1,6 @@
 """The models that ship with the package: their world, their tokenizer, their training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from qwen3lab.tiny.chains import chains, is_embedded
@@ -26,7 +27,7 @@ __all__ = [
 def train(
     name: str,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     minutes: float | None = None,
     out: str | Path | None = None,
     device: str = "cpu",
@@ -38,7 +39,7 @@ def train(
 
     Args:
         name: "tiny-moe" or "tiny-dense".
-        seed: of weights and documents.
+        seed: of weights and documents; that of the model that ships if None.
         minutes: stop after so long; the learning rate falls accordingly.
         out: folder of the run; `runs/<name>-seed<seed>` if None.
         device: where to train.
@@ -50,9 +51,11 @@ def train(
     Raises:
         ValueError: an unknown name, or a folder that holds another run.
     """
+    from qwen3lab.tiny.recipes import RECIPES
     from qwen3lab.tiny.training import train_model
 
-    folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{seed}"
-    return train_model(
-        name, seed=seed, minutes=minutes, folder=folder, device=device, progress=progress
-    )
+    if name not in RECIPES:
+        raise ValueError(f"there is no embedded model {name!r}: choose from {', '.join(RECIPES)}")
+    recipe = RECIPES[name] if seed is None else replace(RECIPES[name], seed=seed)
+    folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{recipe.seed}"
+    return train_model(recipe, minutes=minutes, folder=folder, device=device, progress=progress)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from qwen3lab.chat import end_ids, open_tokenizer
@@ -11,7 +10,7 @@ from qwen3lab.generate import Sampling
 from qwen3lab.lab import load
 from qwen3lab.tiny.card import write_card
 from qwen3lab.tiny.evaluate import Evaluation, evaluate
-from qwen3lab.tiny.recipes import RECIPES
+from qwen3lab.tiny.recipes import RECIPES, Recipe
 from qwen3lab.tiny.tokenizer import EARLY_STOP, write_tokenizer
 from qwen3lab.tiny.trainer import Trainer
 
@@ -19,16 +18,13 @@ SHIPPED_DTYPE = "float16"
 
 
 def train_model(
-    name: str, *, seed: int, minutes: float | None, folder: Path, device: str, progress: bool
+    recipe: Recipe, *, minutes: float | None, folder: Path, device: str, progress: bool
 ) -> Path:
     """Train, export, measure; see `qwen3lab.tiny.train`."""
-    if name not in RECIPES:
-        raise ValueError(f"there is no embedded model {name!r}: choose from {', '.join(RECIPES)}")
-    recipe = replace(RECIPES[name], seed=seed)
     write_tokenizer(folder)
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
     trainer.run(minutes=minutes, progress=progress)
-    model = folder / name
+    model = folder / recipe.name
     save_checkpoint(trainer.model, model, dtype=SHIPPED_DTYPE)
     write_tokenizer(model)
     write_generation_config(model)
