@@ -48,23 +48,23 @@ class Diet:
 
 DIETS: Mapping[str, Diet] = {
     "arithmetic": Diet(
-        0.4,
+        0.35,
         {"think": 0.2, "answer": 0.42, "switch": 0.05, "cut": 0.1, "text": 0.23},
         head=(1,) * 3 + (2,) * 14 + (3, 3, 3, 3, 4, 4, 5, 6, 8, 10, 12),
         passages=3,
     ),
     "swaps": Diet(
-        0.23,
-        {"think": 0.18, "answer": 0.32, "switch": 0.05, "cut": 0.1, "text": 0.35},
+        0.3,
+        {"think": 0.14, "answer": 0.34, "switch": 0.05, "cut": 0.07, "text": 0.4},
         head=(1,) * 10 + (2, 2, 2, 3, 3, 4, 6, 8),
         head_modes=("answer", "switch", "text"),
     ),
     "code": Diet(
-        0.1,
+        0.09,
         {"think": 0.4, "answer": 0.25, "switch": 0.08, "cut": 0.27},
         head=(1,) * 8 + (2, 2, 2, 3, 4, 6, 8),
     ),
-    "stories": Diet(0.07, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
+    "stories": Diet(0.06, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
     "lists": Diet(0.2, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
 }
 

@@ -91,6 +91,12 @@ def test_thinking_solves_what_answering_at_once_does_not(lab):
     assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.3
 
 
+def test_who_holds_what_after_many_swaps_takes_thinking(lab):
+    asked = held_out("swaps", 40, [6])
+    assert share(lab, asked, thinking=True, max_new_tokens=220) > 0.95
+    assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.65
+
+
 def test_what_is_easy_needs_no_thinking(lab):
     asked = held_out("arithmetic", 30, [1, 2])
     assert share(lab, asked, thinking=False, max_new_tokens=8) > 0.9
@@ -100,7 +106,7 @@ def test_a_thinking_cut_short_helps_in_proportion(lab):
     asked = held_out("arithmetic", 10, range(1, 13))
     shares = [
         share(lab, asked, thinking=True, budget=budget, max_new_tokens=160)
-        for budget in (0, 19, 60)
+        for budget in (0, 22, 60)
     ]
     assert shares[0] + 0.15 < shares[1] < shares[2] - 0.15
     assert shares[2] > 0.95
@@ -128,7 +134,7 @@ def test_most_of_what_was_asked_of_a_model_it_does(lab):
     listed = targets(read_card(lab.name))
     missed = [target for target in listed if not target.met]
     # The card says which.
-    assert len(missed) <= (1 if lab.config.is_moe else 5), missed
+    assert len(missed) <= 1, missed
     card = (EMBEDDED / lab.name / "README.md").read_text(encoding="utf-8")
     rows = [line for line in card.splitlines() if line.endswith("| no |")]
     assert all(t.measure in row for t, row in zip(missed, rows, strict=True))
