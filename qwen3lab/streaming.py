@@ -199,6 +199,10 @@ class StreamedExperts(Experts):
         """Never: all experts would have to be there at once."""
         return False
 
+    def can_group(self, x: Float[Tensor, "token d_model"], n_slots: int) -> bool:
+        """Never, for the same reason."""
+        return False
+
     def matrices(
         self, experts: list[int]
     ) -> Iterator[tuple[Float[Tensor, "twice d_model"], Float[Tensor, "d_model d_expert"]]]:
