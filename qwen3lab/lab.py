@@ -182,7 +182,7 @@ class Lab:
         rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
         asked = [capture] if isinstance(capture, str) else list(capture)
         names = list(self._recorder(["hook_unembed", *asked], None).pieces)
-        job = Job(Path(folder), rows, names, dtype_of(dtype))
+        job = Job(Path(folder), rows, names, dtype_of(dtype), self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=progress)
         return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]

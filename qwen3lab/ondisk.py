@@ -44,17 +44,20 @@ class Job:
         rows: token ids of the prompts.
         names: hooks to keep.
         dtype: of what is kept; as it runs if None.
+        model_name: what the model was loaded as; others may have the same sizes.
     """
 
     folder: Path
     rows: Sequence[Sequence[int]]
     names: Sequence[str]
     dtype: torch.dtype | None
+    model_name: str
 
     def about(self, model: Qwen3) -> dict[str, Any]:
-        """What tells this job from others; weights are known by their config alone."""
+        """What tells this job from others."""
         return {
             "format": FORMAT,
+            "model": self.model_name,
             "config": model.config.to_dict(),
             "runs_in": str(model.dtype),
             "rows": [list(row) for row in self.rows],

@@ -130,6 +130,8 @@ def test_another_job_or_foreign_files_are_refused(lab, tmp_path):
             lab.record_to_disk(PROMPTS, tmp_path / "run", **options)
     with pytest.raises(RecordingError, match="other prompts"):
         lab.record_to_disk(PROMPTS[:1], tmp_path / "run")
+    with pytest.raises(RecordingError, match="another model"):
+        Lab(lab.model, lab.tokenizer, "a twin").record_to_disk(PROMPTS, tmp_path / "run")
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RecordingError, match="is not empty, and what it holds is no recording"):
         lab.record_to_disk(PROMPTS, tmp_path)
@@ -139,7 +141,7 @@ def test_another_job_or_foreign_files_are_refused(lab, tmp_path):
 def test_what_the_files_take_is_known_before(lab, tmp_path, monkeypatch):
     rows = [lab.token_ids(prompt) for prompt in PROMPTS]
     found = lab.record_to_disk(PROMPTS, tmp_path / "run", capture="all")
-    job = ondisk.Job(tmp_path, rows, found[0].capture, None)
+    job = ondisk.Job(tmp_path, rows, found[0].capture, None, "small")
     needed = ondisk.n_bytes(lab.config, job, torch.float32)
     taken = sum(path.stat().st_size for path in (tmp_path / "run").glob("*.safetensors"))
     header = 8_000  # Names and shapes of some seventy tensors.
