@@ -128,7 +128,7 @@ class Shelf:
         return future
 
     def _put_back(self, unit: Unit, future: Future[Tensors]) -> None:
-        """The memory of a unit that is not kept is free again; of one that failed, as well."""
+        """The memory of a unit that is not kept serves again; one that failed is forgotten."""
         error = future.exception()
         if unit.key in self._kept:
             if error is not None:

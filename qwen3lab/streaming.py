@@ -137,8 +137,9 @@ class StreamedBlocks(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.units, self.shelf, self.progress = config, units, shelf, True
+        available = frozenset(shelf.weights.names())  # One for all layers: there are many names.
         for layer in config.moe_layers:
-            blocks[layer].mlp = StreamedExperts(config, layer, shelf)
+            blocks[layer].mlp = StreamedExperts(config, layer, shelf, available)
         self._bare = blocks  # A list: their parameters, which come and go, are not this module's.
 
     def __len__(self) -> int:
@@ -190,10 +191,11 @@ def _lent(block: nn.Module, tensors: dict[str, Tensor]) -> Iterator[nn.Module]:
 class StreamedExperts(Experts):
     """Experts that are read one by one: those alone that tokens were sent to."""
 
-    def __init__(self, config: Qwen3Config, layer: int, shelf: Shelf) -> None:
+    def __init__(
+        self, config: Qwen3Config, layer: int, shelf: Shelf, available: frozenset[str]
+    ) -> None:
         super().__init__(config, layer, device="meta")
-        self.layer, self.shelf = layer, shelf
-        self.available = frozenset(shelf.weights.names())
+        self.layer, self.shelf, self.available = layer, shelf, available
 
     def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
         """Never: all experts would have to be there at once."""
