@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from qwen3lab.config import Qwen3Config
-from qwen3lab.filling import assign, plan
+from qwen3lab.filling import assembled, assign, plan
 from qwen3lab.model import Qwen3
-from qwen3lab.published import OUTER, Part, as_published
+from qwen3lab.published import OUTER, as_published
+from qwen3lab.quantised import quantised_model
 from qwen3lab.streaming import bytes_of, streamed_model
 from qwen3lab.weights import CheckpointError, InMemory, Source, Weights
 
@@ -48,15 +48,18 @@ def open_checkpoint(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     memory: str | int | None = None,
+    quantise: str | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
     Args:
         name: a local folder, an embedded model, or a hub id, tried in this order.
         device: where the weights go.
-        dtype: of the weights; None takes float32 on a CPU and the stored dtype elsewhere.
+        dtype: of the weights; None takes float32 on a CPU (bfloat16 beside quantised weights,
+            for which there are quick kernels) and the stored dtype elsewhere.
         revision: branch, tag or commit on the hub.
         memory: for weights, such as "8GB"; what does not fit is read in every pass.
+        quantise: "int8" or "int4", for the matrices inside of the blocks.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -65,8 +68,8 @@ def open_checkpoint(
     """
     folder = find_folder(name, revision=revision)
     if dtype is None and torch.device(device).type == "cpu":
-        dtype = torch.float32
-    model = load_model(folder, device=device, dtype=dtype, memory=memory)
+        dtype = torch.bfloat16 if quantise else torch.float32
+    model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     return Checkpoint(model.config, model, folder, str(name))
 
 
@@ -116,30 +119,36 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
     memory: str | int | None = None,
+    quantise: str | None = None,
 ) -> Qwen3:
     """Build the model of a folder and fill it; peak memory is about one copy of the weights.
 
     In the dtype in which they are stored, weights on a CPU stay mapped from their files. With
-    `memory`, blocks that do not fit are read whenever the forward pass gets to them.
+    `memory`, blocks that do not fit are read whenever the forward pass gets to them. With
+    `quantise`, they are quantised one by one while they are read.
 
     Raises:
-        CheckpointError: a tensor is missing, surplus, of another shape or unreadable.
+        CheckpointError: a tensor is missing, surplus, of another shape or unreadable; both
+            `memory` and `quantise` are given.
         ConfigError: the folder's config.json is not that of a Qwen3.
     """
     folder = Path(folder)
     config = Qwen3Config.from_file(folder)
     _refuse_quantised(folder)
     weights, kind = Weights(folder), dtype_of(dtype)
-    if memory is None:
+    if memory is None and quantise is None:
         return _filled(config, weights, device=device, dtype=kind, source=str(folder))
-    return streamed_model(
-        config,
-        weights,
-        memory=bytes_of(memory),
-        device=device,
-        dtype=kind or weights.dtype(OUTER["embed.weight"]),
-        source=str(folder),
-    )
+    if memory is not None and quantise is not None:
+        raise CheckpointError(
+            "memory and quantise are two ways to deal with too little of it: choose one; streamed "
+            "weights are exact, quantised ones quick"
+        )
+    kind = kind or weights.dtype(OUTER["embed.weight"])
+    options: dict[str, Any] = {"device": device, "dtype": kind, "source": str(folder)}
+    if quantise is not None:
+        return quantised_model(config, weights, quantise, **options)
+    assert memory is not None
+    return streamed_model(config, weights, memory=bytes_of(memory), **options)
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
@@ -184,26 +193,8 @@ def _filled(
     model = Qwen3(config, device="meta")
     for name, parts in plan(model, weights, source).items():
         like = model.get_parameter(name)
-        assign(model, name, _assembled(weights, parts, like, device, dtype))
+        assign(model, name, assembled(weights, parts, like, device, dtype))
     return model.requires_grad_(True)
-
-
-def _assembled(
-    weights: Source,
-    parts: list[Part],
-    like: Tensor,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    """One of our tensors out of its published parts, without a second copy of all of them."""
-    first = weights.tensor(parts[0].name)
-    kind = dtype or first.dtype
-    if len(parts) == 1:
-        return first.to(device=device, dtype=kind)
-    out = torch.empty(like.shape, device=device, dtype=kind)
-    for rows, part in zip(out.flatten(0, 1).chunk(len(parts)), parts, strict=True):
-        rows.copy_(weights.tensor(part.name))
-    return out
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -30,6 +30,8 @@ Memory = Annotated[
     str | None, typer.Option(help="For weights, such as 8GB; what does not fit is streamed.")
 ]
 
+Quantise = Annotated[str | None, typer.Option(help="int8 or int4, for models that nearly fit.")]
+
 
 @app.command()
 def lab(
@@ -68,13 +70,14 @@ def record(
     device: Device = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quantise: Quantise = None,
     as_json: Json = False,
 ) -> None:
     """Run a prompt once and save its recording.
 
     Example: qwen3lab record tiny-moe "3+2=?" -o run.safetensors
     """
-    recording = _opened(model, device, dtype, memory).record(
+    recording = _opened(model, device, dtype, memory, quantise).record(
         [{"role": "user", "content": prompt}] if chat else prompt, capture=capture or ()
     )
     recording.save(out)
@@ -94,6 +97,7 @@ def chat(
     device: Device = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quantise: Quantise = None,
     as_json: Json = False,
 ) -> None:
     """Ask a question, and watch the model think and answer.
@@ -102,7 +106,7 @@ def chat(
     """
     from qwen3lab import Sampling
 
-    held = _opened(model, device, dtype, memory)
+    held = _opened(model, device, dtype, memory, quantise)
     sampling = None if temperature is None else Sampling(temperature=temperature)
     options: dict[str, Any] = {
         "thinking": thinking,
@@ -253,10 +257,16 @@ def main() -> None:
         sys.exit(1)
 
 
-def _opened(model: str, device: str | None, dtype: str | None, memory: str | None):
+def _opened(
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    memory: str | None,
+    quantise: str | None,
+):
     import qwen3lab
 
-    return qwen3lab.load(model, device=device, dtype=dtype, memory=memory)
+    return qwen3lab.load(model, device=device, dtype=dtype, memory=memory, quantise=quantise)
 
 
 def _lengths(text: str) -> list[int]:

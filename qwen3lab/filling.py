@@ -1,7 +1,7 @@
 """Which published tensors make up a model's parameters: checked before anything is read."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qwen3lab.model import Qwen3
 from qwen3lab.published import UNUSED, Part, parts_of
@@ -58,8 +58,26 @@ def _check(
         )
 
 
-def assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
+def assign(module: nn.Module, name: str, value: Tensor) -> None:
     """Make a tensor a module's parameter of this name."""
     path, leaf = name.rpartition(".")[::2]
     parameter = nn.Parameter(value, requires_grad=False)
     setattr(module.get_submodule(path), leaf, parameter)
+
+
+def assembled(
+    weights: Source,
+    parts: list[Part],
+    like: Tensor,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """One of our tensors out of its published parts, without a second copy of all of them."""
+    first = weights.tensor(parts[0].name)
+    kind = dtype or first.dtype
+    if len(parts) == 1:
+        return first.to(device=device, dtype=kind)
+    out = torch.empty(like.shape, device=device, dtype=kind)
+    for rows, part in zip(out.flatten(0, 1).chunk(len(parts)), parts, strict=True):
+        rows.copy_(weights.tensor(part.name))
+    return out

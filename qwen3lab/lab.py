@@ -25,6 +25,7 @@ from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
 from qwen3lab.ondisk import Job, record_to_disk
 from qwen3lab.prompts import Prompt, prompt_ids
+from qwen3lab.quantised import quantisation_of
 from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
 from qwen3lab.reply import Chat, Generation
 from qwen3lab.streaming import StreamedBlocks
@@ -41,6 +42,7 @@ def load(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     memory: str | int | None = None,
+    quantise: str | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the hub.
 
@@ -54,13 +56,21 @@ def load(
         memory: for weights, such as "8GB", where they do not all fit: what fits is kept, and
             the rest is read from the disk in every pass, expert by expert where a prompt needs
             few. A prompt takes as long as reading takes, so run many at once (`record_batch`).
+        quantise: "int8" or "int4": matrices inside of the blocks in half or a quarter of
+            bfloat16's memory, about, for models that nearly fit (the `quantised` extra). What
+            it changes, `analysis.fidelity` measures. The CPU then computes in bfloat16.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too little for the embeddings and the pieces at hand.
     """
     checkpoint = open_checkpoint(
-        name, device=device or default_device(), dtype=dtype, revision=revision, memory=memory
+        name,
+        device=device or default_device(),
+        dtype=dtype,
+        revision=revision,
+        memory=memory,
+        quantise=quantise,
     )
     return Lab(checkpoint.model, open_tokenizer(checkpoint.folder), checkpoint.name)
 
@@ -98,6 +108,8 @@ class Lab:
         size = f"{self.config.n_params:,} parameters"
         experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
         where = f"{self.model.device}, {self.model.dtype}"
+        if found := quantisation_of(self.model):
+            where += f", {found.kind}, weights off by {found.error:.1%}"
         if isinstance(self.model.blocks, StreamedBlocks):
             where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
         return f"Lab({self.name}: {size}{experts}, {where})"
