@@ -170,6 +170,7 @@ class Suite(str, Enum):
     experts = "experts"
     sweep = "sweep"
     stream = "stream"
+    quantised = "quantised"
 
 
 @app.command()
@@ -243,6 +244,8 @@ def _benchmarks(plan: Any, names: list[str], memory: str, sparse: bool, progress
         reports.append(benchmark.run_experts(plan, progress=progress))
     if "sweep" in names:
         reports.append(benchmark.run_budgets(plan, progress=progress))
+    if "quantised" in names:
+        reports.append(benchmark.run_quantised(plan, progress=progress))
     if "stream" in names:
         reports.append(benchmark.run_stream(plan, memory=memory, sparse=sparse, progress=progress))
     return reports

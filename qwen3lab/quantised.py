@@ -6,6 +6,7 @@ kernels multiply where they are quick, and elsewhere a matrix is made whole for 
 product takes.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -358,6 +359,8 @@ def _least_scale(dtype: torch.dtype) -> float:
 
 
 def _torchao() -> Any:
+    # It warns of extensions of its own that are built for another machine, and not needed.
+    logging.disable(logging.WARNING)
     try:
         return import_module("torchao.quantization.quant_primitives")
     except ImportError as error:
@@ -365,3 +368,5 @@ def _torchao() -> Any:
             "quantised weights need torchao, which is not installed: "
             "run pip install 'qwen3lab[quantised]'"
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)

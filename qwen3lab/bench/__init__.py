@@ -3,6 +3,7 @@
 from qwen3lab.bench.budgets import run_budgets
 from qwen3lab.bench.experts import run_experts
 from qwen3lab.bench.plan import BenchError, Plan
+from qwen3lab.bench.quantised import run_quantised
 from qwen3lab.bench.report import Report, Row
 from qwen3lab.bench.shapes import run_shapes
 from qwen3lab.bench.side_by_side import SUITES, run
@@ -17,6 +18,7 @@ __all__ = [
     "run",
     "run_budgets",
     "run_experts",
+    "run_quantised",
     "run_shapes",
     "run_stream",
 ]

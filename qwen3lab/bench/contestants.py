@@ -22,8 +22,10 @@ class Ours:
     name = OURS
     cases = ("forward", "record", "decode", "decode_recording")
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        self.model = load_model(folder, device=device, dtype=dtype)
+    def __init__(
+        self, folder: Path, device: str, dtype: str, *, quantise: str | None = None
+    ) -> None:
+        self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
         routing = ROUTING if self.model.config.is_moe else ()
         self.d_vocab = self.model.config.d_vocab
         self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)

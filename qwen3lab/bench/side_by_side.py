@@ -54,14 +54,14 @@ def run(plan: Plan, suites: Sequence[str] = tuple(SUITES), *, progress: bool = T
         bar.set_description("loading")
         sides = [CONTESTANTS[name](folder, plan.device, plan.dtype) for name in names]
         with torch.no_grad():
-            gap = _agreement(plan, sides)
+            gap = agreement_of(plan, sides)
             rows = [_timed(plan, *case, sides, bar) for case in cases]
         del sides
         rows += [
             _peak(plan, method, n, names, folder=folder, threads=threads, bar=bar)
             for method, n in memory
         ]
-    agreement = f"All give the same logits: largest gap {gap:.1e} of the largest logit."
+    agreement = f"All give the same logits, but for {gap:.1e} of their size."
     notes = (MEMORY,) if memory else ()
     return Report(plan.title, machine(plan, threads), agreement, gap, rows, notes=notes)
 
@@ -86,13 +86,21 @@ def _cases(plan: Plan, suites: Sequence[str]) -> list[tuple[str, str, int]]:
     return [(name, label, n) for name, label in methods.items() for n in lengths[name]]
 
 
-def _agreement(plan: Plan, sides: Sequence[Contestant]) -> float:
-    ids = _prompt(sides[0], min(64, max(plan.tokens)))
+def agreement_of(plan: Plan, sides: Sequence[Contestant]) -> float:
+    """How far the sides' logits are apart: root mean square, as a share of that of the logits.
+
+    (Not the largest gap: in few bits a router's near choice may fall either way, which moves
+    single tokens far.)
+
+    Raises:
+        BenchError: it is more than the dtype explains.
+    """
+    ids = prompt(sides[0], min(64, max(plan.tokens)))
     mine, *others = [side.forward(ids).float() for side in sides]
-    gap = max(float((mine - peer).abs().max() / peer.abs().max()) for peer in others)
+    gap = max(float((mine - peer).norm() / peer.norm()) for peer in others)
     if not gap <= TOLERANCE[plan.dtype]:
         raise BenchError(
-            f"they disagree by {gap:.1e} of the largest logit, where {plan.dtype} allows "
+            f"they disagree by {gap:.1e} of the logits' size, where {plan.dtype} allows "
             f"{TOLERANCE[plan.dtype]:.0e}: their times would not compare"
         )
     return gap
@@ -104,7 +112,7 @@ def _timed(
     """One case, a warm-up and then `repeats` rounds of runs."""
     bar.set_description(label)
     decoding = method in SUITES["decode"]
-    ids = _prompt(sides[0], PROMPT_TO_DECODE if decoding else tokens)
+    ids = prompt(sides[0], PROMPT_TO_DECODE if decoding else tokens)
     arguments = (ids, tokens) if decoding else (ids,)
     able = [side for side in sides if method in side.cases]
     seconds: dict[str, list[float]] = {side.name: [] for side in able}
@@ -140,7 +148,8 @@ def _peak(
     return Row(MEMORY_OF[method], tokens, "MiB", measured)
 
 
-def _prompt(side: Contestant, tokens: int) -> Tensor:
+def prompt(side: Contestant, tokens: int) -> Tensor:
+    """Random tokens, the same on all sides."""
     generator = torch.Generator().manual_seed(tokens)
     ids = torch.randint(0, side.d_vocab, (1, tokens), generator=generator)
     return ids.to(side.model.device)

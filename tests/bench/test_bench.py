@@ -11,7 +11,7 @@ from qwen3lab.bench.contestants import Ours, Theirs
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
 from qwen3lab.bench.report import Row
-from qwen3lab.checkpoint import load_model
+from qwen3lab.checkpoint import find_folder, load_model
 from tests.reference import hf_random, tokens
 
 
@@ -216,3 +216,31 @@ def test_answers_that_differ_are_not_timed(monkeypatch):
 def test_random_weights_have_no_budgets():
     with pytest.raises(BenchError, match="random weights do not think: name a model"):
         bench.run_budgets(Plan(), progress=False)
+
+
+def test_quantised_weights_are_timed_weighed_and_compared():
+    pytest.importorskip("torchao")
+    plan = Plan(model="tiny-dense", tokens=(24,), decode=4, repeats=1, dtype="bfloat16")
+    report = bench.run_quantised(plan, progress=False)
+    cases = [f"{case}, {kind}" for kind in ("whole", "int8", "int4") for case in CASES_OF_A_KIND]
+    assert [row.case for row in report.rows] == cases
+    weights = {r.case: r.measured["qwen3lab"][0] for r in report.rows if r.unit == "MiB"}
+    config = load_model(find_folder("tiny-dense")).config
+    matrices = 6 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256)
+    rows = 6 * (2 * 128 + 2 * 64 + 2 * 256 + 128)
+    others = config.n_params - matrices
+    assert weights["weights, whole"] == 2 * config.n_params / 2**20
+    assert weights["weights, int8"] == (2 * others + matrices + 2 * rows) / 2**20
+    assert weights["weights, int4"] == (2 * others + matrices / 2 + 4 * matrices / 32) / 2**20
+    assert "int8 beside bfloat16: Over" in str(report) and "int4 beside bfloat16" in str(report)
+
+
+CASES_OF_A_KIND = ("forward", "decode", "weights")
+
+
+def test_random_weights_are_not_said_to_be_changed(monkeypatch):
+    pytest.importorskip("torchao")
+    shrink(monkeypatch)
+    plan = Plan(tokens=(8,), decode=2, repeats=1, layers=1, dtype="bfloat16")
+    report = bench.run_quantised(plan, progress=False)
+    assert "says nothing" in str(report) and "KL" not in str(report)
