@@ -46,7 +46,7 @@ class Diet:
     passages: int = 1
 
 
-DIETS: Mapping[str, Diet] = {
+DIETS: dict[str, Diet] = {
     "arithmetic": Diet(
         0.35,
         {"think": 0.2, "answer": 0.42, "switch": 0.05, "cut": 0.1, "text": 0.23},
@@ -67,6 +67,23 @@ DIETS: Mapping[str, Diet] = {
     "stories": Diet(0.06, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
     "lists": Diet(0.2, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
 }
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the opening of a training goes on, in shares of its length.
+
+    Attributes:
+        backwards: from here on, half of the sequences run backwards; from 1.5 on there is no
+            opening any more, so none does.
+        longer: from here on, sequences are up to twice as long.
+    """
+
+    backwards: float = 0.7
+    longer: float = 1.0
+
+
+USUAL = Opening()
 
 
 @dataclass(frozen=True)
@@ -101,10 +118,16 @@ class Writer:
     """Writes documents with a tokenizer; the same random state writes the same ones."""
 
     def __init__(
-        self, tokenizer: Any, early_stop: str, *, families: Sequence[str] = tuple(DIETS)
+        self,
+        tokenizer: Any,
+        early_stop: str,
+        *,
+        diets: Mapping[str, Diet] = DIETS,
+        opening: Opening = USUAL,
     ) -> None:
         self.tokenizer, self.early_stop = tokenizer, early_stop
-        self.diets = {name: DIETS[name] for name in families}
+        self.opening = opening
+        self.diets = diets
         self._shares = [diet.share for diet in self.diets.values()]
 
     def write(self, rng: random.Random, *, stage: float = math.inf) -> Document:
@@ -163,8 +186,8 @@ class Writer:
         """
         if rng.random() < (0.25 if stage < 0.5 else 0.12):
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
-        longest = 2 * lists.MAX_STEPS if stage >= 1 else lists.MAX_STEPS
-        back = stage >= 0.7 and rng.random() < 0.5
+        longest = 2 * lists.MAX_STEPS if stage >= self.opening.longer else lists.MAX_STEPS
+        back = stage >= self.opening.backwards and rng.random() < 0.5
         kind, steps = "backwards" if back else "repeat", rng.randint(lists.MIN_STEPS, longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 

@@ -1,9 +1,10 @@
 """The embedded models' shapes and how they are trained."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from qwen3lab.config import Qwen3Config, Rope
-from qwen3lab.tiny.families import FAMILIES
+from qwen3lab.tiny.documents import DIETS, USUAL, Diet, Opening
 from qwen3lab.tiny.tokenizer import N_CTX, N_VOCAB
 
 
@@ -15,11 +16,12 @@ class Recipe:
         name: of the model.
         config: its sizes.
         seed: of the weights and the documents.
-        families: that it learns from.
+        diets: the families that it learns from, and how often it meets each.
         steps: of the optimiser.
         opening: steps in which the model meets only tallies and sequences that repeat, until
             single steps are known and its heads copy; over half as many again the world comes
             in. (From the world alone both take far longer to find.)
+        course: of the opening.
         batch_tokens: tokens in a batch, about.
         row_tokens: tokens in a row, into which documents are packed.
         learning_rate: at its highest, after the warm-up.
@@ -36,9 +38,10 @@ class Recipe:
     name: str
     config: Qwen3Config
     seed: int = 0
-    families: tuple[str, ...] = tuple(FAMILIES)
+    diets: Mapping[str, Diet] = field(default_factory=lambda: DIETS)
     steps: int = 8_500
     opening: int = 1_000
+    course: Opening = USUAL
     batch_tokens: int = 2560
     row_tokens: int = 256
     learning_rate: float = 2e-3
@@ -47,6 +50,11 @@ class Recipe:
     balance: float = 0.01
     half_way: float = 0.3
     half_way_steps: tuple[int, int] = (1_000, 2_500)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that it learns from."""
+        return tuple(self.diets)
 
 
 TINY_MOE = Qwen3Config(
@@ -76,21 +84,22 @@ MICRO_MOE = Recipe(
         TINY_MOE,
         d_model=64,
         n_layers=3,
-        d_head=16,
         n_experts=8,
         n_experts_per_token=2,
         moe_layers=(0, 1, 2),
     ),
-    families=("arithmetic", "stories", "lists"),
+    diets={name: DIETS[name] for name in ("arithmetic", "stories", "lists")},
     steps=100_000,
-    opening=800,
+    opening=1_150,
+    # Short sequences that run forwards: induction comes soonest from these, and stays.
+    course=Opening(backwards=1.5, longer=1.0),
     batch_tokens=1024,
     row_tokens=128,
     learning_rate=5e-3,
     warmup=50,
     half_way=0.0,
 )
-"""Trained by the clock, in a few minutes, to be watched."""
+"""Trained by the clock, in a few minutes, to be watched: induction comes near step 1,000."""
 
 RECIPES = {
     recipe.name: recipe

@@ -125,7 +125,8 @@ class Trainer:
         self, recipe: Recipe, tokenizer: Any, early_stop: str, folder: Path, device: str = "cpu"
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
-        self.packer = Packer(Writer(tokenizer, early_stop, families=recipe.families), recipe)
+        writer = Writer(tokenizer, early_stop, diets=recipe.diets, opening=recipe.course)
+        self.packer = Packer(writer, recipe)
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()

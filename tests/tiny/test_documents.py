@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.documents import DIETS, Writer
+from qwen3lab.tiny.documents import DIETS, Opening, Writer
 from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.tokenizer import EARLY_STOP
 
@@ -66,8 +66,22 @@ def test_the_world_takes_the_openings_place(writer):
     assert kinds(writer, stage=1.5) == kinds(writer)
 
 
+def test_an_opening_can_stay_short_and_run_forwards(tiny_tokenizer):
+    course = Opening(backwards=1.5, longer=1.5)
+    plain = Writer(tiny_tokenizer, EARLY_STOP, opening=course)
+    rng = random.Random(0)
+    for _ in range(200):
+        document = plain.write(rng, stage=0.99)
+        if document.kind == "lists text":
+            words = [n for n in document.token_ids[:-1] if tiny_tokenizer.decode([n]).strip()]
+            period = len(set(words))
+            assert period <= 12 and words[period : 2 * period] == words[:period]
+
+
 def test_only_the_families_asked_for_are_written(tiny_tokenizer):
-    few = Writer(tiny_tokenizer, EARLY_STOP, families=("stories", "lists"))
+    few = Writer(
+        tiny_tokenizer, EARLY_STOP, diets={name: DIETS[name] for name in ("stories", "lists")}
+    )
     assert {kind.split()[0] for kind in kinds(few)} == {"stories", "lists"}
 
 
