@@ -1,8 +1,10 @@
 """The libraries, each doing the same things to the same weights."""
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from torch import Tensor
 
 from qwen3lab.bench.report import OURS
 from qwen3lab.checkpoint import DTYPES, load_model
+from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
+from qwen3lab.weights import Weights
 
 
 class Ours:
@@ -149,11 +153,105 @@ class Lens:
         return self.model.run_with_cache(ids, names_filter=lambda name: name.endswith(self.wanted))
 
 
-Contestant = Ours | Theirs | Lens
+class Sight:
+    """nnsight, where it is installed: its envoys around the model of `transformers`."""
+
+    name = "nnsight"
+    cases = ("forward", "record")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        self.theirs = Theirs(folder, device, dtype)
+        self.model, self.d_vocab = self.theirs.model, self.theirs.d_vocab
+        # Any: an optional package, as above.
+        envoy: Any = import_module("nnsight").NNsight
+        self.envoy = envoy(self.model)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.set_attn_implementation("sdpa")
+        envoy = self.envoy
+        kept = []
+        with envoy.trace(ids, use_cache=False):
+            kept.append(envoy.lm_head.output.save())
+        return kept[0]
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention patterns and the routers' outputs."""
+        self.model.set_attn_implementation("eager")
+        envoy, routed = self.envoy, self.theirs.routed
+        with envoy.trace(ids, use_cache=False):
+            kept = []
+            for layer in envoy.model.layers:
+                kept.append(layer.self_attn.output[1])
+                if routed:
+                    kept.append(layer.mlp.gate.output)
+            kept.append(envoy.lm_head.output)
+            kept.save()
+        return kept
+
+
+class Scratch:
+    """llms-from-scratch, where it is installed: its Qwen3 with a key/value cache."""
+
+    name = "llms-from-scratch"
+    cases = ("forward", "decode")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        # Any: optional packages, as above.
+        package: Any = import_module("llms_from_scratch.kv_cache.qwen3")
+        generating: Any = import_module("llms_from_scratch.kv_cache.generate")
+        config, weights = Qwen3Config.from_file(folder), Weights(folder)
+        fields = _as_they_say(config, DTYPES[dtype])
+        self.model = package.Qwen3Model(fields)
+        published = {name: weights.tensor(name).to(DTYPES[dtype]) for name in weights.names()}
+        with redirect_stdout(StringIO()):  # It prints that weights are tied.
+            package.load_weights_into_qwen(self.model, fields, published)
+        self.model.to(device).eval()
+        self.d_vocab, self.generate = config.d_vocab, generating.generate_text_simple
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.reset_kv_cache()
+        return self.model(ids)
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        return self.generate(self.model, ids, n)[0, ids.shape[1] :].tolist()
+
+
+def _as_they_say(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
+    """Our sizes under the names of llms-from-scratch."""
+    fields = {
+        "vocab_size": config.d_vocab,
+        "context_length": config.n_ctx,
+        "emb_dim": config.d_model,
+        "n_heads": config.n_heads,
+        "n_layers": config.n_layers,
+        "hidden_dim": config.d_mlp,
+        "head_dim": config.d_head,
+        "qk_norm": True,
+        "n_kv_groups": config.n_kv_heads,
+        "rope_base": config.rope.theta,
+        "dtype": dtype,
+    }
+    if config.is_moe:
+        fields |= {
+            "num_experts": config.n_experts,
+            "num_experts_per_tok": config.n_experts_per_token,
+            "moe_intermediate_size": config.d_expert,
+        }
+    return fields
+
+
+Contestant = Ours | Theirs | Lens | Sight | Scratch
 CONTESTANTS: dict[str, Callable[[Path, str, str], Contestant]] = {
-    side.name: side for side in (Ours, Theirs, Lens)
+    side.name: side for side in (Ours, Theirs, Lens, Sight, Scratch)
 }
-PACKAGES = {Lens.name: "transformer_lens"}
+PACKAGES = {
+    Lens.name: "transformer_lens",
+    Sight.name: "nnsight",
+    Scratch.name: "llms_from_scratch",
+}
 """Those that may be missing."""
 
 

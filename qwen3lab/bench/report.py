@@ -120,7 +120,7 @@ class Report:
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
             table.add_row(row.case, f"{row.tokens:,}", *cells, ratio)
         text = StringIO()
-        Console(file=text, width=160, color_system=None).print(table)
+        Console(file=text, width=240, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
         about = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join([f"{self.title}: {about}", self.agreement, *lines, RATIO, *self.notes])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qwen3lab.bench.contestants import CONTESTANTS, Contestant, installed
+from qwen3lab.bench.contestants import CONTESTANTS, PACKAGES, Contestant, installed
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchError, Plan, weights_of
 from qwen3lab.bench.report import MEMORY, Report, Row
@@ -32,7 +32,7 @@ MEMORY_OF = {"forward": "memory, forward", "record": "memory, recording"}
 
 
 def run(plan: Plan, suites: Sequence[str] = tuple(SUITES), *, progress: bool = True) -> Report:
-    """Measure this package beside `transformers`, and beside TransformerLens if it is installed.
+    """Measure this package beside `transformers`, and beside what else is installed of its peers.
 
     They take turns within each case, so that a machine that slows down slows all.
 
@@ -143,7 +143,8 @@ def _peak(
     options = {"tokens": tokens, "device": plan.device, "dtype": plan.dtype, "threads": threads}
     measured = {}
     for name in names:
-        measured[name] = _mib(extra_bytes(name, method, folder, **options))
+        if method in CONTESTANTS[name].cases:
+            measured[name] = _mib(extra_bytes(name, method, folder, **options))
         bar.update()
     return Row(MEMORY_OF[method], tokens, "MiB", measured)
 
@@ -185,6 +186,7 @@ def machine(plan: Plan, threads: int) -> dict[str, str]:
         "dtype": plan.dtype,
         "torch": torch.__version__,
         "transformers": version("transformers"),
+        **{name: version(PACKAGES[name]) for name in installed() if name in PACKAGES},
         "qwen3lab": version("qwen3lab"),
         "allocator": allocator(),
     }
