@@ -1,0 +1,37 @@
+"""All eight published shapes at their full width: opened within little memory, and run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qwen3lab.bench.plan import Plan
+from qwen3lab.bench.shapes import count
+from qwen3lab.bench.sparse import write_sparse
+from qwen3lab.catalog import PUBLISHED
+from qwen3lab.checkpoint import load_model
+from qwen3lab.hooks import Keep
+from qwen3lab.streaming import least_memory
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_shape_runs_within_the_least_memory(name, tmp_path):
+    whole = PUBLISHED[name]
+    assert count(Plan(shape=name, layers=None)) == whole.n_params
+    # Layers are alike: the last of a few is streamed as the last of 94 is.
+    config = replace(whole, n_layers=2, moe_layers=whole.moe_layers[:2])
+    seeming = write_sparse(config, tmp_path)
+    assert seeming == 2 * config.n_params
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) < seeming / 1000
+    least = least_memory(config, torch.bfloat16)
+    model = load_model(tmp_path, dtype="bfloat16", memory=least)
+    ends = ["hook_resid_post", "attn.hook_rot_k"]
+    ends += ["mlp.hook_expert_indices"] if config.is_moe else []
+    tap = Keep([f"blocks.1.{end}" for end in ends])
+    ids = torch.tensor([[0, 1, config.d_vocab - 1]])
+    with torch.no_grad():
+        logits = model(ids, tap=tap)
+    assert logits.shape == (1, 3, 151_936)
+    resid, keys, *experts = (tap.kept[f"blocks.1.{end}"] for end in ends)
+    assert resid.shape == (1, 3, config.d_model) and keys.shape == (1, 3, config.n_kv_heads, 128)
+    assert [choice.shape for choice in experts] == [(1, 3, 8)] * config.is_moe
