@@ -75,7 +75,7 @@ class ModelRow:
         n_params: parameters in all.
         n_active_params: parameters that one token's pass uses, embeddings included.
         kv_cache_bytes_per_token: bytes per cached position, by dtype.
-        weight_bytes: bytes of all weights, by dtype.
+        weight_bytes: bytes of all weights, by dtype, and as `load(..., quantise=)` holds them.
     """
 
     name: str
@@ -103,7 +103,10 @@ class ModelRow:
             kv_cache_bytes_per_token={
                 dtype: config.kv_cache_bytes_per_token(dtype) for dtype in BYTES_PER_VALUE
             },
-            weight_bytes={dtype: config.weight_bytes(dtype) for dtype in BYTES_PER_VALUE},
+            weight_bytes={
+                **{dtype: config.weight_bytes(dtype) for dtype in BYTES_PER_VALUE},
+                **{kind: config.quantised_bytes(kind) for kind in ("int8", "int4")},
+            },
         )
 
 
@@ -189,6 +192,8 @@ def _cells(row: ModelRow) -> dict[str, str]:
         "parameters": f"{row.n_params:,}",
         "active": f"{row.n_active_params:,}" if sparse else "",
         "KV/token": f"{row.kv_cache_bytes_per_token['bfloat16'] / 2**10:.4g} KiB",
+        "int4": _gib(row.weight_bytes["int4"]),
+        "int8": _gib(row.weight_bytes["int8"]),
         "bfloat16": _gib(row.weight_bytes["bfloat16"]),
         "float32": _gib(row.weight_bytes["float32"]),
     }
@@ -212,4 +217,4 @@ def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
 
 _COLUMNS = list(_cells(ModelRow.of("", _FAMILY)))
 _LEAST_NEEDED = ["width", "tied", "Q heads", "MLP", "KV heads", "hidden"]
-_LEAST_NEEDED += ["float32", "KV/token", "layers", "experts", "active"]
+_LEAST_NEEDED += ["float32", "KV/token", "layers", "experts", "active", "int8", "int4"]

@@ -193,6 +193,23 @@ class Qwen3Config:
         """Bytes of the weights when held in `dtype`."""
         return self.n_params * _bytes_per_value(dtype)
 
+    def quantised_bytes(self, kind: str) -> int:
+        """Bytes of the weights when `load(..., quantise=kind)` holds them, the rest in bfloat16.
+
+        In int8 every row of a matrix has a scale; in int4 every 32 weights have scale and zero.
+        """
+        d_q, d_kv = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
+        n_moe = len(self.moe_layers)
+        n_dense = self.n_layers - n_moe
+        n_mlps = n_dense + n_moe * self.n_experts
+        width = n_dense * self.d_mlp + n_moe * self.n_experts * self.d_expert
+        inside = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
+        rows = self.n_layers * (d_q + 2 * d_kv + self.d_model) + 2 * width + n_mlps * self.d_model
+        held = {"int8": inside + 2 * rows, "int4": inside // 2 + 4 * inside // 32}
+        if kind not in held:
+            raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(held)}")
+        return held[kind] + 2 * (self.n_params - inside)
+
     def kv_cache_bytes_per_token(self, dtype: str = "bfloat16") -> int:
         """Bytes that one more position takes in the key/value cache."""
         return 2 * self.n_layers * self.n_kv_heads * self.d_head * _bytes_per_value(dtype)

@@ -54,10 +54,15 @@ def test_bytes_follow_the_shapes():
     row = next(row for row in models() if row.name == "Qwen/Qwen3-30B-A3B")
     # keys and values, layers, key/value heads, head size, bytes
     assert row.kv_cache_bytes_per_token["bfloat16"] == 2 * 48 * 4 * 128 * 2 == 98_304
+    matrices = 48 * (2 * 2048 * (4096 + 512) + 128 * 3 * 2048 * 768)
+    rows = 48 * (4096 + 2 * 512 + 2048 + 128 * (2 * 768 + 2048))
     assert row.weight_bytes == {
         "float32": 4 * 30_532_122_624,
         "bfloat16": 2 * 30_532_122_624,
         "float16": 2 * 30_532_122_624,
+        # Half a byte, and scale and zero for 32, of attention and experts; the rest whole.
+        "int4": (5 * matrices) // 8 + 2 * (30_532_122_624 - matrices),
+        "int8": matrices + 2 * rows + 2 * (30_532_122_624 - matrices),
     }
 
 

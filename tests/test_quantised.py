@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from qwen3lab.checkpoint import from_transformers, load_model, save_checkpoint
+from qwen3lab.config import ConfigError
 from qwen3lab.generate import Sampling
 from qwen3lab.hooks import Keep, hook_names
 from qwen3lab.lab import load
@@ -183,6 +184,17 @@ def test_a_model_is_quantised_alike_from_a_folder_and_in_memory(tmp_path, bits):
     loaded = load_model(tmp_path, dtype="float32", quantise=bits)
     with torch.no_grad():
         assert torch.equal(loaded(tokens(vocab=50)), model(tokens(vocab=50)))
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["moe", "dense"])
+def test_the_catalog_knows_what_is_held(kind, bits):
+    model = small(kind).to(torch.bfloat16)
+    quantise(model, bits)
+    held = [*model.parameters(), *model.buffers()]
+    assert sum(value.nbytes for value in held) == model.config.quantised_bytes(bits)
+    with pytest.raises(ConfigError, match="choose from int8, int4"):
+        model.config.quantised_bytes("int3")
 
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])

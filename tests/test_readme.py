@@ -29,14 +29,14 @@ def test_the_table_of_models_is_the_catalogs():
     assert [row[0] for row in cells] == [row.name for row in rows]
     for shown, row in zip(cells, rows, strict=True):
         sparse = row.n_experts > 0
-        size = row.weight_bytes["bfloat16"]
+        sizes = [row.weight_bytes[kind] for kind in ("bfloat16", "int8", "int4")]
         assert shown[1:] == [
             f"{row.n_layers}",
             f"{row.n_heads} ({row.n_kv_heads})",
             f"{row.n_experts} ({row.n_experts_per_token})" if sparse else "",
             f"{row.n_params:,}",
             f"{row.n_active_params:,}" if sparse else "",
-            f"{size / 2**30:.1f} GiB" if size > 2**29 else f"{size / 2**20:.1f} MiB",
+            *(f"{n / 2**30:.1f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB" for n in sizes),
         ]
 
 
