@@ -217,6 +217,10 @@ class QuantisedExperts(Experts):
         """Never, for the same reason."""
         return False
 
+    def adds_up(self, experts: Int[Tensor, "token k"]) -> bool:
+        """Never: it takes matrices that are whole."""
+        return False
+
     def run_one_by_one(
         self,
         x: Float[Tensor, "token d_model"],

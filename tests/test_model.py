@@ -198,6 +198,31 @@ def test_experts_grouped_in_any_way_give_what_a_loop_over_tokens_gives(monkeypat
         assert gap(layer.run(x, chosen), expected) < 1e-5
 
 
+def test_outputs_added_up_at_once_are_those_held_one_by_one(monkeypatch):
+    """A long prompt: expert by expert in float32, against every output weighted by hand."""
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp
+    monkeypatch.setattr("qwen3lab.model.SMALL", 0)
+    monkeypatch.setattr("qwen3lab.model.LONG", 4)
+    x = torch.randn(2, 20, 48, generator=torch.Generator().manual_seed(0))
+    kept = Keep([f"{layer.name}.hook_expert_{part}" for part in ("out", "weights")])
+    with torch.no_grad():
+        held = layer(x, kept)
+        weights, out = (kept.kept[f"{layer.name}.hook_expert_{p}"] for p in ("weights", "out"))
+        monkeypatch.delattr(Experts, "run")
+        added = layer(x, NOTHING)
+    assert gap(added, (weights[..., None] * out).sum(dim=2)) < 1e-6
+    assert gap(added, held) < 1e-6
+
+
+def test_a_gradient_or_a_short_prompt_is_never_added_up_in_place(monkeypatch):
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp
+    monkeypatch.setattr("qwen3lab.model.SMALL", 0)
+    chosen = torch.zeros(65 * 8, 1, dtype=torch.long)
+    assert not layer.adds_up(chosen)
+    with torch.no_grad():
+        assert layer.adds_up(chosen) and not layer.adds_up(chosen[: 64 * 8])
+
+
 def one_expert(layer, x, expert):
     gate, up = layer.gate_up[expert][:24] @ x, layer.gate_up[expert][24:] @ x
     return layer.down[expert] @ (gate / (1 + torch.exp(-gate)) * up)

@@ -95,6 +95,15 @@ def test_every_activation_is_bit_for_bit_that_of_the_whole_model(folder):
     assert 0 < shelf(part).kept_bytes <= 3_000_000
 
 
+def test_a_long_prompt_is_bit_for_bit_that_of_the_whole_model(folder, monkeypatch):
+    """Long enough for outputs to be added up expert by expert."""
+    monkeypatch.setattr("qwen3lab.model.LONG", 2)
+    monkeypatch.delattr("qwen3lab.model.Experts.run")
+    whole, part = load_model(folder), streamed(folder)
+    ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(forward(whole, ids), forward(part, ids))
+
+
 def test_only_experts_that_tokens_are_sent_to_are_read(folder):
     model = streamed(folder)
     taken = Keep(["blocks.1.mlp.hook_expert_indices", "blocks.2.mlp.hook_expert_indices"])

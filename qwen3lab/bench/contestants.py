@@ -1,6 +1,5 @@
 """The libraries, each doing the same things to the same weights."""
 
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
@@ -178,15 +177,13 @@ class Sight:
     def record(self, ids: Tensor) -> object:
         """A prompt with its attention patterns and the routers' outputs."""
         self.model.set_attn_implementation("eager")
-        envoy, routed = self.envoy, self.theirs.routed
+        envoy, routed, kept = self.envoy, self.theirs.routed, []
         with envoy.trace(ids, use_cache=False):
-            kept = []
             for layer in envoy.model.layers:
-                kept.append(layer.self_attn.output[1])
+                kept.append(layer.self_attn.output[1].save())
                 if routed:
-                    kept.append(layer.mlp.gate.output)
-            kept.append(envoy.lm_head.output)
-            kept.save()
+                    kept.append(layer.mlp.gate.output.save())
+            kept.append(envoy.lm_head.output.save())
         return kept
 
 
@@ -244,7 +241,7 @@ def _as_they_say(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
 
 
 Contestant = Ours | Theirs | Lens | Sight | Scratch
-CONTESTANTS: dict[str, Callable[[Path, str, str], Contestant]] = {
+CONTESTANTS: dict[str, type[Contestant]] = {
     side.name: side for side in (Ours, Theirs, Lens, Sight, Scratch)
 }
 PACKAGES = {

@@ -7,7 +7,7 @@ import torch
 from qwen3lab import bench
 from qwen3lab.bench import BenchError, Plan, Report
 from qwen3lab.bench import plan as plan_module
-from qwen3lab.bench.contestants import Ours, Theirs
+from qwen3lab.bench.contestants import Ours, Scratch, Sight, Theirs
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
 from qwen3lab.bench.report import Row
@@ -68,6 +68,35 @@ def test_transformerlens_takes_part_where_it_is_installed(tmp_path):
     words(97).save_pretrained(tmp_path)
     rows = bench.run(quick(tmp_path), ["forward", "record"], progress=False).rows
     assert all("TransformerLens" in row.measured for row in rows)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["experts", "dense, tied"])
+def test_nnsight_records_what_transformers_gives(tmp_path, name):
+    pytest.importorskip("nnsight")
+    hf_random(name).save_pretrained(tmp_path)
+    sight, theirs = (side(tmp_path, "cpu", "float32") for side in (Sight, Theirs))
+    ids = tokens(batch=1, length=12)
+    with torch.no_grad():
+        assert torch.equal(sight.forward(ids), theirs.forward(ids))
+        *kept, logits = sight.record(ids)
+        peer = theirs.record(ids)
+    assert torch.equal(logits, peer.logits)
+    every = 2 if name == "experts" else 1
+    assert len(kept) == 3 * every
+    assert all(map(torch.equal, kept[::every], peer.attentions))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["experts", "dense, tied"])
+def test_llms_from_scratch_does_the_same_work(tmp_path, name):
+    pytest.importorskip("llms_from_scratch")
+    hf_random(name).save_pretrained(tmp_path)
+    scratch, theirs = (side(tmp_path, "cpu", "float32") for side in (Scratch, Theirs))
+    ids = tokens(batch=1, length=12)
+    with torch.no_grad():
+        torch.testing.assert_close(scratch.forward(ids), theirs.forward(ids), atol=1e-5, rtol=1e-5)
+        assert scratch.decode(ids, 7) == theirs.decode(ids, 7)
 
 
 def test_models_that_disagree_are_not_timed(folder, monkeypatch):
