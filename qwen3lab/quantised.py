@@ -14,20 +14,23 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
-from jaxtyping import Float, Int
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.config import Qwen3Config
 from qwen3lab.filling import assembled, assign, plan
 from qwen3lab.model import Experts, Qwen3, swiglu
+from qwen3lab.packing import packed, unpacked
 from qwen3lab.weights import CheckpointError, Source
 
 GROUP = 32
 """Neighbours in a row that share a scale and a zero, where there are 4 bits."""
 FEW = 16
 """Rows up to which a product with 8-bit weights is quicker than making them whole (measured)."""
+MANY = 128
+"""The same of 4 bits, which take longer to make whole."""
 PATIENCE = 2.0
 """Seconds until a progress bar shows."""
 
@@ -57,8 +60,8 @@ class Packed(nn.Module):
     @torch.no_grad()
     def put(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
         """Quantise a matrix and keep it as number `which`."""
-        back = self._pack(which, matrix)
-        self.lost += float((back - matrix).float().square().sum())
+        self._pack(which, matrix)
+        self.lost += float((self.whole(which) - matrix).float().square().sum())
         self.total += float(matrix.float().square().sum())
 
     def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
@@ -69,8 +72,8 @@ class Packed(nn.Module):
         """A matrix as it multiplies."""
         raise NotImplementedError
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
-        """Keep a matrix; gives it back as it is after rounding."""
+    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
+        """Round a matrix and keep it."""
         raise NotImplementedError
 
     def _room(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
@@ -100,7 +103,7 @@ class Int8(Packed):
     def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
         return self.q[which].to(self.dtype) * self.scale[which, :, None]
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
         block, ao = (1, self.shape[2]), _torchao()
         symmetric = ao.MappingType.SYMMETRIC
         limits = {"quant_min": -127, "quant_max": 127}
@@ -110,7 +113,6 @@ class Int8(Packed):
         # Rounded with the scale as it is kept, which has fewer bits.
         kept = self.scale[which].float()
         self.q[which] = ao.quantize_affine(matrix, block, kept, nought, torch.int8, **limits)
-        return self.q[which].float() * kept[:, None]
 
 
 class Int4(Packed):
@@ -131,13 +133,12 @@ class Int4(Packed):
         self.scale_zero = self._room("scale_zero", columns // GROUP, rows, 2, dtype=dtype)
 
     def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        pairs = self.q[which]
-        q = torch.stack([pairs & 15, pairs >> 4], dim=-1).flatten(1).float() - 8
-        spread = "group row both -> both row (group neighbour)"
-        scale, zero = repeat(self.scale_zero[which], spread, neighbour=GROUP).float()
-        return torch.addcmul(zero, q, scale).to(self.dtype)
+        q = self._numbers(which).unflatten(-1, (-1, GROUP)).float()
+        spread = "group row both -> both row group 1"
+        scale, zero = rearrange(self.scale_zero[which], spread).float()
+        return q.mul_(scale).add_(zero - 8 * scale).to(self.dtype).flatten(1)
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
         block, ao = (1, GROUP), _torchao()
         limits = {"quant_min": 0, "quant_max": 15}
         options = {"eps": _least_scale(self.dtype), "scale_dtype": torch.float32, **limits}
@@ -150,8 +151,10 @@ class Int4(Packed):
         zero = (8 - nought) * scale
         self.scale_zero[which] = torch.stack([scale, zero], dim=-1).transpose(0, 1)
         self._keep(which, q)
-        by_group = (q - 8).unflatten(-1, (-1, GROUP)) * scale[..., None] + zero[..., None]
-        return by_group.flatten(1)
+
+    def _numbers(self, which: int) -> UInt8[Tensor, "row column"]:
+        """What is kept of each weight, from 0 to 15."""
+        return torch.stack([self.q[which] & 15, self.q[which] >> 4], dim=-1).flatten(1)
 
     def _keep(self, which: int, q: Int[Tensor, "row column"]) -> None:
         first, second = q.to(torch.uint8).unflatten(-1, (-1, 2)).unbind(dim=-1)
@@ -162,19 +165,16 @@ class Int4ForCpu(Int4):
     """The same, in the order in which torch's kernel for CPUs reads it."""
 
     def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
-        if not _has_kernels(x):
+        if len(x) > MANY or not _has_kernels(x):
             return super().times(x, which)
         scales = self.scale_zero[which]
         return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.q[which], GROUP, scales)
 
-    def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        # The order is the kernel's affair, so the kernel has to say what stands where.
-        with torch.no_grad():
-            one = torch.eye(self.shape[2], dtype=self.dtype)
-            return self.times(one, which).T.contiguous()
+    def _numbers(self, which: int) -> UInt8[Tensor, "row column"]:
+        return unpacked(self.q[which])
 
     def _keep(self, which: int, q: Int[Tensor, "row column"]) -> None:
-        self.q[which] = torch.ops.aten._convert_weight_to_int4pack_for_cpu(q, 1)
+        self.q[which] = packed(q)
 
 
 KINDS: dict[str, type[Packed]] = {"int8": Int8, "int4": Int4}
@@ -345,11 +345,11 @@ class Quantisation:
 
 def quantisation_of(model: Qwen3) -> Quantisation | None:
     """How a model is quantised, and how far off its weights are; None if it is not."""
-    packed: Sequence[Packed] = [part for part in model.modules() if isinstance(part, Packed)]
-    if not packed:
+    parts: Sequence[Packed] = [part for part in model.modules() if isinstance(part, Packed)]
+    if not parts:
         return None
-    lost, total = sum(part.lost for part in packed), sum(part.total for part in packed)
-    return Quantisation(packed[0].kind, (lost / total) ** 0.5 if total else 0.0)
+    lost, total = sum(part.lost for part in parts), sum(part.total for part in parts)
+    return Quantisation(parts[0].kind, (lost / total) ** 0.5 if total else 0.0)
 
 
 def _has_kernels(x: Tensor) -> bool:
