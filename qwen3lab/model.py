@@ -5,7 +5,8 @@ Source: Qwen3 technical report (arXiv 2505.09388), section 2. Numbers agree with
 Every named activation passes through `tap`; `qwen3lab.hooks.HOOK_POINTS` lists the names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ from qwen3lab.positions import Place
 LONG = 64
 """Tokens for each expert from which on a loop over experts is as fast on a CPU as a product of
 groups (measured with the experts of 30B-A3B, in float32 and bfloat16)."""
+
+Product = Callable[[Float[Tensor, "token column"]], Float[Tensor, "token row"]]
+"""The product of tokens and a matrix, as of a linear layer."""
 
 SMALL = 2**17
 """Values in an expert's first matrix up to which experts are padded to one length."""
@@ -290,9 +294,9 @@ class Experts(nn.Module):
         shares = weights[order, None].split(load)
         hit = [e for e, n in enumerate(load) if n]
         total = torch.zeros_like(x, dtype=torch.float32)
-        for e, (gate_up, down) in zip(hit, self.matrices(hit), strict=True):
-            hidden = swiglu(F.linear(x.index_select(0, tokens[e]), gate_up))
-            total.index_add_(0, tokens[e], (F.linear(hidden, down) * shares[e]).float())
+        for e, (gate_up, down) in zip(hit, self.products(hit), strict=True):
+            out = down(swiglu(gate_up(x.index_select(0, tokens[e]))))
+            total.index_add_(0, tokens[e], (out * shares[e]).float())
         return total.to(x.dtype)
 
     def run(
@@ -350,18 +354,19 @@ class Experts(nn.Module):
         hit = {e: group for e, group in enumerate(groups) if len(group)}
         return torch.cat(
             [
-                F.linear(swiglu(F.linear(group, gate_up)), down)
+                down(swiglu(gate_up(group)))
                 for group, (gate_up, down) in zip(
-                    hit.values(), self.matrices(list(hit)), strict=True
+                    hit.values(), self.products(list(hit)), strict=True
                 )
             ]
         )
 
-    def matrices(
-        self, experts: list[int]
-    ) -> Iterator[tuple[Float[Tensor, "twice d_model"], Float[Tensor, "d_model d_expert"]]]:
-        """Gate and up, and down, of some experts, one after another."""
-        return ((self.gate_up[e], self.down[e]) for e in experts)
+    def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
+        """Products with gate and up, and with down, of some experts, one after another."""
+        return (
+            (partial(F.linear, weight=self.gate_up[e]), partial(F.linear, weight=self.down[e]))
+            for e in experts
+        )
 
     def run_padded(
         self,

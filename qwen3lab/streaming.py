@@ -7,16 +7,18 @@ a `Shelf`, which reads the next while this one is used.
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.config import Qwen3Config
 from qwen3lab.filling import assign, plan
-from qwen3lab.model import Block, Experts, Qwen3
+from qwen3lab.model import Block, Experts, Product, Qwen3
 from qwen3lab.published import EXPERTS, Part, parts_of_expert, split_name
 from qwen3lab.shelf import DEPTH, Shelf, Unit
 from qwen3lab.weights import MAPPED, CheckpointError, Weights
@@ -205,12 +207,11 @@ class StreamedExperts(Experts):
         """Never, for the same reason."""
         return False
 
-    def matrices(
-        self, experts: list[int]
-    ) -> Iterator[tuple[Float[Tensor, "twice d_model"], Float[Tensor, "d_model d_expert"]]]:
-        """Gate and up, and down, of some experts, the next being read meanwhile."""
+    def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
+        """Products with the matrices of some experts, the next being read meanwhile."""
         for found in self.shelf.stream(self._unit(expert) for expert in experts):
-            yield found["mlp.gate_up"], found["mlp.down"]
+            gate_up, down = found["mlp.gate_up"], found["mlp.down"]
+            yield partial(F.linear, weight=gate_up), partial(F.linear, weight=down)
 
     def _unit(self, expert: int) -> Unit:
         shapes = {name: tuple(self.get_parameter(name[4:]).shape[1:]) for name in EXPERTS}

@@ -7,21 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from qwen3lab.bits import GROUP, Int4, Int4ForCpu, Int8, Packed
 from qwen3lab.checkpoint import from_transformers, load_model, save_checkpoint
 from qwen3lab.config import ConfigError
 from qwen3lab.generate import Sampling
 from qwen3lab.hooks import Keep, hook_names
 from qwen3lab.lab import load
 from qwen3lab.model import Qwen3
-from qwen3lab.quantised import (
-    GROUP,
-    Int4,
-    Int4ForCpu,
-    Int8,
-    Packed,
-    quantisation_of,
-    quantise,
-)
+from qwen3lab.quantised import quantisation_of, quantise
 from qwen3lab.weights import CheckpointError
 from tests.reference import gap, hf_random, small_config, tokens
 

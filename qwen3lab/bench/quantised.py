@@ -14,8 +14,8 @@ from qwen3lab.bench.contestants import Ours, Theirs
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, Plan, weights_of
 from qwen3lab.bench.report import OURS, Report, Row
 from qwen3lab.bench.side_by_side import agreement_of, machine, on_threads, prompt, seconds_of
+from qwen3lab.bits import GROUP, KINDS, packer
 from qwen3lab.lab import load
-from qwen3lab.quantised import GROUP, KINDS, packer
 from qwen3lab.tiny import texts
 
 WHOLE = "whole"
