@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from qwen3lab.model import Qwen3
 from qwen3lab.published import UNUSED, Part, parts_of
-from qwen3lab.weights import CheckpointError, Source
+from qwen3lab.weights import CheckpointError, Source, Weights
 
 
 def plan(model: Qwen3, weights: Source, source: str) -> dict[str, list[Part]]:
@@ -81,3 +81,10 @@ def assembled(
     for rows, part in zip(out.flatten(0, 1).chunk(len(parts)), parts, strict=True):
         rows.copy_(weights.tensor(part.name))
     return out
+
+
+def copied(weights: Weights, parts: list[Part], into: Tensor) -> Tensor:
+    """One of our tensors copied into memory that is there already; no file stays mapped."""
+    pieces = into.flatten(0, 1).chunk(len(parts)) if len(parts) > 1 else [into]
+    weights.fill(zip(pieces, parts, strict=True))
+    return into

@@ -4,7 +4,9 @@ The matrices of attention, MLPs and experts are quantised. Routers, norms and em
 are small or decide much, stay as they are.
 """
 
+import ctypes
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -16,9 +18,9 @@ from tqdm.auto import tqdm
 
 from qwen3lab.bits import Pack, Packed, packer
 from qwen3lab.config import Qwen3Config
-from qwen3lab.filling import assembled, assign, plan
+from qwen3lab.filling import assign, copied, plan
 from qwen3lab.model import Experts, Product, Qwen3
-from qwen3lab.weights import Source
+from qwen3lab.weights import Weights
 
 PATIENCE = 2.0
 """Seconds until a progress bar shows."""
@@ -92,7 +94,7 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
 @torch.no_grad()
 def quantised_model(
     config: Qwen3Config,
-    weights: Source,
+    weights: Weights,
     kind: str,
     *,
     device: torch.device | str,
@@ -101,7 +103,8 @@ def quantised_model(
 ) -> Qwen3:
     """A model that is quantised block by block while it is read.
 
-    One block at a time is there in full, so the peak is little above what stays.
+    One block at a time is there in full, in memory of its own: what comes on top of what stays
+    is a block, and of the files 128 MiB at a time.
 
     Args:
         config: its sizes.
@@ -122,14 +125,25 @@ def quantised_model(
     def fill(prefix: str, *, inside: bool) -> None:
         for name, like in names.items():
             if name.startswith("blocks.") == inside and name.startswith(prefix):
-                assign(model, name, assembled(weights, parts[name], like, device, dtype))
+                room = torch.empty(like.shape, device=device, dtype=dtype)
+                assign(model, name, copied(weights, parts[name], room))
 
-    fill("", inside=False)
-    bar = tqdm(range(config.n_layers), unit="layer", desc=kind, delay=PATIENCE, leave=False)
-    for layer in bar:
+    for layer in tqdm(range(config.n_layers), unit="layer", desc=kind, delay=PATIENCE, leave=False):
         fill(f"blocks.{layer}.", inside=True)
         quantise(model, kind, blocks=[layer])
+        _give_back()
+    fill("", inside=False)
     return model.requires_grad_(False)
+
+
+def _give_back() -> None:
+    """Let the system have what is free between what is kept.
+
+    glibc holds on to it, and takes new memory for the next matrix of the same size all the same:
+    without this, twice the memory stays in use.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @dataclass(frozen=True)

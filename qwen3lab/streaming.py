@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.config import Qwen3Config
-from qwen3lab.filling import assign, plan
+from qwen3lab.filling import assign, copied, plan
 from qwen3lab.model import Block, Experts, Product, Qwen3
 from qwen3lab.published import EXPERTS, Part, parts_of_expert, split_name
 from qwen3lab.shelf import DEPTH, Shelf, Unit
@@ -80,10 +80,8 @@ def streamed_model(
         )
     shelf = Shelf(weights, room=memory - least, device=device, dtype=dtype)
     for name in _outer(model):
-        like = model.get_parameter(name)
-        value = torch.empty(like.shape, device=device, dtype=dtype)
-        weights.fill([(value, part) for part in parts[name]])
-        assign(model, name, value)
+        room = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
+        assign(model, name, copied(weights, parts[name], room))
     units = [_layer_unit(layer, block, parts) for layer, block in enumerate(model.blocks)]
     # Cast: all that is asked of `blocks` is to go through them, and to give one of them.
     model.blocks = cast(nn.ModuleList, StreamedBlocks(config, list(model.blocks), units, shelf))
