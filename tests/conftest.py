@@ -6,9 +6,10 @@ import pytest
 import qwen3lab
 from qwen3lab.chat import open_tokenizer
 from qwen3lab.tiny.tokenizer import write_tokenizer
+from tests.reference import CASES, hf_random
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
-NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published")
+NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,6 +36,16 @@ def published_tokenizer():
     if not (folder / "tokenizer.json").exists():
         pytest.skip("the published Qwen3 tokenizer is absent: set QWEN3LAB_TOKENIZER to its folder")
     return open_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """Folders that `save_pretrained` wrote, one for each of the reference's `CASES`."""
+    folders = {}
+    for name in CASES:
+        folders[name] = tmp_path_factory.mktemp("checkpoint")
+        hf_random(name).save_pretrained(folders[name])
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -43,16 +43,6 @@ def older_config(folder):
     file.write_text(json.dumps(fields))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Folders that `save_pretrained` wrote, by case."""
-    folders = {}
-    for name in CASES:
-        folders[name] = tmp_path_factory.mktemp("checkpoint")
-        hf_random(name).save_pretrained(folders[name])
-    return folders
-
-
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("generation", ["as written", "older"])
 def test_a_saved_model_gives_the_logits_of_transformers(saved, tmp_path, name, generation):

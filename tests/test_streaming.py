@@ -49,15 +49,6 @@ def hf_logits(name):
         return hf_random(name)(tokens()).logits
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folders = {}
-    for name in CASES:
-        folders[name] = tmp_path_factory.mktemp("checkpoint")
-        hf_random(name).save_pretrained(folders[name])
-    return folders
-
-
 @pytest.mark.parametrize("more", [0, 100_000, 10**9])
 @pytest.mark.parametrize("name", CASES)
 def test_a_streamed_model_gives_the_logits_of_transformers_however_much_is_kept(saved, name, more):

@@ -39,6 +39,13 @@ def test_both_sides_do_the_same_work(folder):
     assert sum("hook_router_logits" in name for name in recorded) == 3
 
 
+@pytest.fixture
+def two_sides(monkeypatch):
+    """No peers but transformers, to be quick: each measures memory in fresh processes."""
+    monkeypatch.setattr("qwen3lab.bench.side_by_side.installed", lambda: [Ours.name, Theirs.name])
+
+
+@pytest.mark.usefixtures("two_sides")
 def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
     before = torch.get_num_threads()
     report = bench.run(quick(folder, threads=1), progress=False)
@@ -52,6 +59,7 @@ def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
     assert report.machine["allocator"]
 
 
+@pytest.mark.usefixtures("two_sides")
 def test_a_suite_has_its_own_cases_alone(folder):
     rows = bench.run(quick(folder), ["decode"], progress=False).rows
     assert [row.case for row in rows] == ["decode", "decode, recording attention and routing"]
@@ -87,7 +95,7 @@ def test_nnsight_records_what_transformers_gives(tmp_path, name):
     assert all(map(torch.equal, kept[::every], peer.attentions))
 
 
-@pytest.mark.peer
+@pytest.mark.scratch
 @pytest.mark.parametrize("name", ["experts", "dense, tied"])
 def test_llms_from_scratch_does_the_same_work(tmp_path, name):
     pytest.importorskip("llms_from_scratch")
