@@ -169,8 +169,6 @@ class Int4ForCpu(Int4):
 
 
 KINDS: dict[str, type[Packed]] = {"int8": Int8, "int4": Int4}
-
-
 Pack = Callable[[Float[Tensor, "*n row column"]], Packed]
 
 
@@ -215,7 +213,8 @@ def _least_scale(dtype: torch.dtype) -> float:
 
 def _torchao() -> Any:
     # It warns of extensions of its own that are built for another machine, and not needed.
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         return import_module("torchao.quantization.quant_primitives")
     except ImportError as error:
@@ -224,4 +223,4 @@ def _torchao() -> Any:
             "run pip install 'qwen3lab[quantised]'"
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

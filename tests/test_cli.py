@@ -48,6 +48,15 @@ def test_models_are_listed_for_people_and_for_scripts(run):
     assert table["Qwen/Qwen3-30B-A3B"]["n_params"] == 30_532_122_624
 
 
+def test_a_model_is_quantised_if_that_is_asked_for(run, tmp_path):
+    pytest.importorskip("torchao")
+    file = tmp_path / "run.safetensors"
+    assert run("record", "tiny-dense", "3+2=?", "-o", file, "--quantise", "int8")[0] == 0
+    assert str(qwen3lab.Recording.load(file).raw("hook_unembed").dtype) == "torch.bfloat16"
+    code, _, err = run("record", "tiny-dense", "3+2=?", "-o", file, "--quantise", "int3")
+    assert code == 1 and "choose from int8, int4" in err
+
+
 def test_a_recording_is_saved(run, tmp_path):
     file = tmp_path / "run.safetensors"
     code, out, _ = run(
@@ -85,7 +94,7 @@ def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_
         measured = {"qwen3lab": (1.0,), "transformers": (2.0,)}
         return Report(plan.title, {}, "All agree.", 0.0, [Row("forward", 8, "ms", measured)])
 
-    for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shapes"):
+    for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shapes", "run_quantised"):
         monkeypatch.setattr(f"qwen3lab.bench.{name}", stand_in)
     drawn = tmp_path / "ratios.html"
     options = ("--tokens", "128,256", "--layers", "2", "--figure", drawn, "--json")
@@ -101,6 +110,8 @@ def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_
     assert run("bench", *suites, "--memory", "3GB", "--layers", "0")[0] == 0
     assert [what for _, *what, _ in asked] == [[["decode"]], [], []]
     assert asked[2][-1] == {"memory": "3GB", "sparse": False} and asked[2][0].layers is None
+    asked.clear()
+    assert run("bench", "--suite", "quantised")[0] == 0 and len(asked) == 1
     asked.clear()
     assert run("bench", "--shape-only", "--shape", "all")[0] == 0
     assert asked[0][1:] == ((), {"memory": "8GB"})
