@@ -28,8 +28,10 @@
 # - put a question to a model whose whole life you have seen.
 #
 # **What the micro model learns.** Three of the five kinds of text that `tiny-moe` knows: running
-# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. Three minutes are
-# enough for copying and for stories, and a beginning for arithmetic.
+# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For more than half of
+# its life it meets nothing but short sequences that repeat, and tallies: from these a head that
+# copies forms soonest. Only then come stories, sums and look-up lists, so until then they only get
+# stranger to it. Three minutes are enough for copying, and a beginning of the rest.
 
 # %%
 from qwen3lab import figures

@@ -15,6 +15,10 @@ MAX_MARKED = 60
 """Beyond this many looks, the lines are drawn without a point for each."""
 
 
+MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
+"""Fixed: a legend that is wider than its panel must not take room from the plots."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One plot: what its values are, and a value of each name for each look."""
@@ -42,7 +46,7 @@ def growth(history: Sequence[Snapshot]) -> go.Figure:
     if not history:
         raise ValueError("there is no look at the model to show: expected at least one")
     steps = [look.step for look in history]
-    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.1, vertical_spacing=0.17)
+    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.1, vertical_spacing=0.21)
     for number, panel in enumerate(_panels(history)):
         row, col = number // 2 + 1, number % 2 + 1
         for line in _lines(steps, panel, number):
@@ -52,7 +56,7 @@ def growth(history: Sequence[Snapshot]) -> go.Figure:
         figure.update_xaxes(title="training step", rangemode="tozero", row=row, col=col)
         figure.add_annotation(_title(figure, panel, number))
         figure.update_layout({_legend_name(number): _legend(figure, number)})
-    return figure.update_layout(template=TEMPLATE, height=640, margin={"t": 44, "r": 16})
+    return figure.update_layout(template=TEMPLATE, height=680, margin=MARGIN)
 
 
 def _panels(history: Sequence[Snapshot]) -> list[Panel]:
@@ -80,7 +84,7 @@ def _title(figure: go.Figure, panel: Panel, number: int) -> dict[str, Any]:
         "xanchor": "left",
         "y": y[1],
         "yanchor": "bottom",
-        "yshift": 6,
+        "yshift": 26,
         "showarrow": False,
         "font": {"size": 14},
     }
@@ -99,7 +103,7 @@ def _lines(steps: Sequence[int], panel: Panel, number: int) -> list[go.Scatter]:
         line = go.Scatter(
             x=steps,
             y=[row[name] for row in panel.rows],
-            name=name,
+            name=name.removesuffix(" token"),
             legend=_legend_name(number),
             mode="lines+markers" if len(steps) <= MAX_MARKED else "lines",
             marker_size=4,
@@ -115,10 +119,12 @@ def _legend_name(number: int) -> str:
 
 
 def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
-    """Above its panel, on the right."""
+    """Above its panel, below the title, so that neither is in the other's way."""
     x, y = _domain(figure, number)
-    place = {"x": x[1], "xanchor": "right", "y": y[1], "yanchor": "bottom", "orientation": "h"}
-    return place | {"bgcolor": "rgba(255,255,255,0)", "font": {"size": 11}}
+    left = number % 2 == 0
+    aligned = {"x": x[0], "xanchor": "left"} if left else {"x": x[1], "xanchor": "right"}
+    place = aligned | {"y": y[1], "yanchor": "bottom", "orientation": "h"}
+    return place | {"bgcolor": "rgba(255,255,255,0)", "font": {"size": 10.5}}
 
 
 def _domain(figure: go.Figure, number: int) -> tuple[tuple[float, float], tuple[float, float]]:
