@@ -66,8 +66,9 @@ def test_rounding_changes_a_weight_by_a_scale_over_the_root_of_twelve(kind, grou
 def test_eight_bits_are_as_near_as_those_of_torchao_itself():
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-    layer: Any = torch.nn.Linear(64, 48, bias=False)
-    whole = layer.weight.detach().clone()
+    layer: Any = torch.nn.Linear(64, 2048, bias=False)
+    whole = matrix(rows=2048)
+    layer.weight.data = whole.clone()
     quantize_(layer, Int8WeightOnlyConfig())
     theirs, ours = layer.weight.dequantize(), packed(Int8, whole).whole()
     assert float((ours - whole).norm() / (theirs - whole).norm()) == pytest.approx(1.0, abs=0.03)
