@@ -4,18 +4,17 @@ The matrices of attention, MLPs and experts are quantised. Routers, norms and em
 are small or decide much, stay as they are.
 """
 
-import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from qwen3lab.allocator import give_back
 from qwen3lab.bits import Pack, Packed, packer
 from qwen3lab.config import Qwen3Config
 from qwen3lab.filling import assign, copied, plan
@@ -46,6 +45,8 @@ class QuantisedLinear(nn.Module):
 class QuantisedExperts(Experts):
     """Experts whose matrices are quantised; those alone that tokens were sent to are used."""
 
+    at_hand = False
+
     def __init__(self, config: Qwen3Config, layer: int, whole: Experts, pack: Pack) -> None:
         super().__init__(config, layer, device="meta")
         self.router = whole.router
@@ -54,14 +55,6 @@ class QuantisedExperts(Experts):
         # Cast: all that `Experts` asks of them elsewhere is their shape.
         self.gate_up = cast(nn.Parameter, pack(gate_up))
         self.down = cast(nn.Parameter, pack(down))
-
-    def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
-        """Never: all experts would have to be whole at once."""
-        return False
-
-    def can_group(self, x: Float[Tensor, "token d_model"], n_slots: int) -> bool:
-        """Never, for the same reason."""
-        return False
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """Products with the matrices of some experts, whose bits stay few."""
@@ -131,19 +124,9 @@ def quantised_model(
     for layer in tqdm(range(config.n_layers), unit="layer", desc=kind, delay=PATIENCE, leave=False):
         fill(f"blocks.{layer}.", inside=True)
         quantise(model, kind, blocks=[layer])
-        _give_back()
+        give_back()
     fill("", inside=False)
     return model.requires_grad_(False)
-
-
-def _give_back() -> None:
-    """Let the system have what is free between what is kept.
-
-    glibc holds on to it, and takes new memory for the next matrix of the same size all the same:
-    without this, twice the memory stays in use.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -190,15 +190,15 @@ class Trainer:
         """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
         real = batch.segments >= 0
         routed = _Routed(real.flatten().to(self.device), self._half_way)
-        ids, weights = batch.token_ids.to(self.device), batch.weights[:, 1:].to(self.device)
-        logits = self.model(ids, segments=batch.segments.to(self.device), tap=routed)[:, :-1]
-        losses = _token_losses(logits, ids[:, 1:])
+        ids, weights = batch.token_ids.to(self.device), _next(batch.weights).to(self.device)
+        logits = self.model(ids, segments=batch.segments.to(self.device), tap=routed)
+        losses = _token_losses(logits, _next(ids))
         self.tokens += int(real.sum())
         self._note(batch, losses.detach().cpu(), sums)
         if self.step in range(*self.recipe.half_way_steps):
-            early = self.model.ln_final(routed.kept[self._half_way])[:, :-1]
+            early = self.model.ln_final(routed.kept[self._half_way])
             early_logits = F.linear(early, self.model.unembedding)
-            losses = losses + self.recipe.half_way * _token_losses(early_logits, ids[:, 1:])
+            losses = losses + self.recipe.half_way * _token_losses(early_logits, _next(ids))
         loss = (losses * weights).sum() / weights.sum()
         balances = [balance_loss(logits, experts) for logits, experts in routed.layers()]
         if balances:
@@ -211,8 +211,8 @@ class Trainer:
         self, batch: Batch, losses: Float[Tensor, "row pos"], sums: dict[str, list[float]]
     ) -> None:
         """Sum the losses of what can be predicted, kind by kind."""
-        counted = batch.weights[:, 1:] == 1
-        kinds, n_kinds = batch.kinds[:, 1:][counted], len(self.packer.kinds)
+        counted = _next(batch.weights) == 1
+        kinds, n_kinds = _next(batch.kinds)[counted], len(self.packer.kinds)
         lost = torch.bincount(kinds, losses[counted], minlength=n_kinds).tolist()
         n = torch.bincount(kinds, minlength=n_kinds).tolist()
         for number, kind in enumerate(self.packer.kinds):
@@ -297,10 +297,19 @@ class _Routed(Keep):
                 yield logits, self.kept[name.replace("router_logits", "expert_indices")]
 
 
+def _next(values: Shaped[Tensor, "row pos"]) -> Shaped[Tensor, "row pos"]:
+    """What stands one place further on, and 0 at the end: nothing follows there, nothing counts.
+
+    (To cut the logits instead would copy them, and their gradient too.)
+    """
+    return F.pad(values[:, 1:], (0, 1))
+
+
 def _token_losses(
-    logits: Float[Tensor, "row pos vocab"], ids: Int[Tensor, "row pos"]
+    logits: Float[Tensor, "row pos vocab"], targets: Int[Tensor, "row pos"]
 ) -> Float[Tensor, "row pos"]:
-    return F.cross_entropy(logits.transpose(1, 2).float(), ids, reduction="none")
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return flat.view_as(targets)
 
 
 def _add(sums: dict[str, list[float]], kind: str, lost: float, n: float) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from qwen3lab.allocator import keep_freed
 from qwen3lab.chat import end_ids, open_tokenizer
 from qwen3lab.checkpoint import find_folder, save_checkpoint
 from qwen3lab.generate import Sampling
@@ -21,6 +22,7 @@ def train_model(
     recipe: Recipe, *, minutes: float | None, folder: Path, device: str, progress: bool
 ) -> Path:
     """Train, export, measure; see `qwen3lab.tiny.train`."""
+    keep_freed()
     write_tokenizer(folder)
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
     trainer.run(minutes=minutes, progress=progress)
