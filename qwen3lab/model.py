@@ -238,6 +238,9 @@ class MLP(nn.Module):
 class Experts(nn.Module):
     """A router that sends each token to its top-k SwiGLU experts and weighs what they write."""
 
+    at_hand = True
+    """Whether the matrices of all experts lie in memory as they are, to be used all at once."""
+
     def __init__(self, config: Qwen3Config, layer: int, **made) -> None:
         super().__init__()
         self.name = f"blocks.{layer}.mlp"
@@ -304,12 +307,17 @@ class Experts(nn.Module):
     ) -> Float[Tensor, "token k d_model"]:
         """Each chosen expert's output, unweighted; tokens are grouped by expert."""
         flat = experts.flatten()
+        if self.pays_to_gather(len(flat)):
+            return self.run_gathered(x, experts)
         order = flat.argsort(stable=True)
-        load = torch.bincount(flat, minlength=self.down.shape[0])
+        # Not bincount, for which a GPU would be waited for.
+        load = flat.new_zeros(self.down.shape[0]).scatter_add_(0, flat, torch.ones_like(flat))
         sources = order // experts.shape[1]
-        if self.pays_to_pad(load):
+        groups = self.can_group(x, len(flat))
+        # To look at the load is to wait for a GPU, which groups spare.
+        if not (groups and x.is_cuda) and self.pays_to_pad(load, len(flat)):
             out = self.run_padded(x, sources, flat[order], load)
-        elif self.can_group(x, len(flat)):
+        elif groups:
             out = self.run_grouped(x, sources, load)
         else:
             out = self.run_one_by_one(x, sources, load)
@@ -319,18 +327,41 @@ class Experts(nn.Module):
         # index_select, whose gradient is far quicker than that of indexing.
         return out.index_select(0, place).unflatten(0, experts.shape)
 
-    def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
-        """One batched product beats a loop where experts are small and evenly loaded."""
-        small = self.gate_up[0].numel() <= SMALL
-        return small and int(load.max()) * len(load) <= 3 * int(load.sum())
+    def pays_to_gather(self, n_slots: int) -> bool:
+        """A few tokens' experts are copied side by side where they are small.
+
+        Nothing has to be sorted then, and no device to be waited for.
+        """
+        n, rows, columns = self.gate_up.shape
+        return self.at_hand and n_slots <= n and rows * columns <= SMALL
+
+    def pays_to_pad(self, load: Int[Tensor, " expert"], n_slots: int) -> bool:
+        """One batched product beats a loop where experts are small and evenly loaded.
+
+        On a CPU the loop is quicker again where each has many tokens.
+        """
+        n, rows, columns = self.gate_up.shape
+        few = n_slots <= LONG * n or load.device.type != "cpu"
+        small = self.at_hand and few and rows * columns <= SMALL
+        return small and int(load.max()) * n <= 3 * n_slots
 
     def can_group(self, x: Float[Tensor, "token d_model"], n_slots: int) -> bool:
         """Whether this torch has a product of groups for such tensors, and it pays.
 
         On a CPU a loop is as fast where an expert has many tokens.
         """
-        few = n_slots <= LONG * self.down.shape[0]
-        return (few or x.device.type != "cpu") and can_multiply_groups(x)
+        few = n_slots <= LONG * self.down.shape[0] or x.device.type != "cpu"
+        return self.at_hand and few and can_multiply_groups(x)
+
+    def run_gathered(
+        self, x: Float[Tensor, "token d_model"], experts: Int[Tensor, "token k"]
+    ) -> Float[Tensor, "token k d_model"]:
+        """Every token beside copies of its own experts' matrices."""
+        flat, k = experts.flatten(), experts.shape[1]
+        tokens = x.repeat_interleave(k, dim=0)[:, None]
+        hidden = swiglu(torch.bmm(tokens, self.gate_up.index_select(0, flat).mT))
+        out = torch.bmm(hidden, self.down.index_select(0, flat).mT)
+        return rearrange(out, "(token k) 1 d_model -> token k d_model", k=k)
 
     def run_grouped(
         self,
@@ -363,8 +394,10 @@ class Experts(nn.Module):
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """Products with gate and up, and with down, of some experts, one after another."""
+        # Unbound, not indexed: else each expert's gradient would fill a tensor of all experts.
+        gate_up, down = self.gate_up.unbind(), self.down.unbind()
         return (
-            (partial(F.linear, weight=self.gate_up[e]), partial(F.linear, weight=self.down[e]))
+            (partial(F.linear, weight=gate_up[e]), partial(F.linear, weight=down[e]))
             for e in experts
         )
 

@@ -12,7 +12,6 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -191,19 +190,13 @@ def _lent(block: nn.Module, tensors: dict[str, Tensor]) -> Iterator[nn.Module]:
 class StreamedExperts(Experts):
     """Experts that are read one by one: those alone that tokens were sent to."""
 
+    at_hand = False
+
     def __init__(
         self, config: Qwen3Config, layer: int, shelf: Shelf, available: frozenset[str]
     ) -> None:
         super().__init__(config, layer, device="meta")
         self.layer, self.shelf, self.available = layer, shelf, available
-
-    def pays_to_pad(self, load: Int[Tensor, " expert"]) -> bool:
-        """Never: all experts would have to be there at once."""
-        return False
-
-    def can_group(self, x: Float[Tensor, "token d_model"], n_slots: int) -> bool:
-        """Never, for the same reason."""
-        return False
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """Products with the matrices of some experts, the next being read meanwhile."""

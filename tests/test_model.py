@@ -176,17 +176,21 @@ def test_weighted_expert_outputs_add_up_to_what_the_layer_writes():
         assert gap(total, kept[f"blocks.{layer}.hook_mlp_out"]) < 1e-6
 
 
+WAYS = ("run_gathered", "run_padded", "run_grouped", "run_one_by_one")
+
+
 @pytest.mark.parametrize("n_tokens", [1, 2, 40])
-@pytest.mark.parametrize("way", ["run_padded", "run_grouped", "run_one_by_one"])
+@pytest.mark.parametrize("way", WAYS)
 def test_experts_grouped_in_any_way_give_what_a_loop_over_tokens_gives(monkeypatch, way, n_tokens):
     model = from_transformers(hf_random("experts"))
     layer = model.blocks[0].mlp
     if way == "run_grouped" and not hasattr(F, "grouped_mm"):
         pytest.skip("this torch has no products of groups")
-    monkeypatch.setattr(Experts, "pays_to_pad", lambda self, load: way == "run_padded")
+    monkeypatch.setattr(Experts, "pays_to_gather", lambda self, n_slots: way == "run_gathered")
+    monkeypatch.setattr(Experts, "pays_to_pad", lambda self, load, n_slots: way == "run_padded")
     if way == "run_one_by_one":
         monkeypatch.setattr(Experts, "can_group", lambda self, x, n_slots: False)
-    for other in {"run_padded", "run_grouped", "run_one_by_one"} - {way}:
+    for other in {*WAYS} - {way}:
         monkeypatch.delattr(Experts, other)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_tokens, 48, generator=generator)
