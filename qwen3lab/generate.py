@@ -14,8 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.cache import KVCache
+from qwen3lab.compiled import CompiledModel
 from qwen3lab.hooks import NOTHING, Tap
 from qwen3lab.model import Qwen3
+
+Runs = Qwen3 | CompiledModel
+"""What runs the passes."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def pad_left(
 
 
 def decode(
-    model: Qwen3,
+    model: Runs,
     prompts: Sequence[Sequence[int]],
     *,
     sampler: Sampler,
@@ -187,7 +191,7 @@ def decode(
     """Generate for all prompts until every guide is done or the length is reached.
 
     Args:
-        model: the model.
+        model: the model, compiled or not.
         prompts: token ids, one list per row; a row without any takes no part.
         sampler: draws the tokens; made for as many rows.
         guides: one per row.
@@ -209,7 +213,9 @@ def decode(
         rows = live.nonzero()[:, 0].tolist()
         done = [row for row in rows if guides[row].take(int(step.token_ids[row]))]
         yield step
-        fed, live = live[:, None].to(model.device), live.clone()
+        # Where all rows are live there is nothing to mask, and no device to ask.
+        fed = None if bool(live.all()) else live[:, None].to(model.device)
+        live = live.clone()
         live[done] = False
         over = left == 1 or not live.any() or (cancel is not None and cancel.is_set())
         if over and not feed_last:
@@ -223,9 +229,9 @@ def decode(
 # must not stay switched off in the caller between two steps.
 @torch.no_grad()
 def _next_logits(
-    model: Qwen3,
+    model: Runs,
     ids: Int[Tensor, "batch pos"],
-    mask: Bool[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"] | None,
     cache: KVCache,
     tap: Tap,
 ) -> Float[Tensor, "batch vocab"]:
@@ -240,15 +246,22 @@ def _choose(
     guides: Sequence[Guide],
     live: Bool[Tensor, " batch"],
 ) -> Step:
-    """Draw for all rows, and put in what guides insert."""
-    chosen = sampler.draw(logits).cpu()
-    drawn = zip(guides, chosen.tolist(), live.tolist(), strict=True)
-    inserted = [guide.next(token) if alive else None for guide, token, alive in drawn]
+    """Draw for all rows, and put in what guides insert.
+
+    What the model said is fetched together with what was drawn: a GPU is waited for once.
+    """
+    drawn = sampler.draw(logits)
+    logprobs = logits.float().log_softmax(dim=-1)
+    entropy = torch.special.entr(logprobs.exp()).sum(dim=-1)
+    own = logprobs.gather(-1, drawn[:, None])[:, 0]
+    # As float32, in which every token id is exact, and which every device has.
+    chosen, own, entropy = torch.stack([drawn.float(), own, entropy]).cpu().unbind()
+    chosen = chosen.long()
+    rows = zip(guides, chosen.tolist(), live.tolist(), strict=True)
+    inserted = [guide.next(token) if alive else None for guide, token, alive in rows]
     forced = torch.tensor([token is not None for token in inserted])
     for row, token in enumerate(inserted):
         if token is not None:
             chosen[row] = token
-    logprobs = logits.float().log_softmax(dim=-1)
-    entropy = torch.special.entr(logprobs.exp()).sum(dim=-1)
-    own = logprobs.gather(-1, chosen.to(logits.device)[:, None])[:, 0]
-    return Step(chosen, own.cpu(), entropy.cpu(), forced, live)
+            own[row] = logprobs[row, token].cpu()
+    return Step(chosen, own, entropy, forced, live)

@@ -18,8 +18,9 @@ from qwen3lab.chat import (
     token_texts,
 )
 from qwen3lab.checkpoint import dtype_of, from_transformers, open_checkpoint
+from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
-from qwen3lab.generate import Sampler, Sampling, pad_left
+from qwen3lab.generate import Runs, Sampler, Sampling, pad_left
 from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
 from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
@@ -97,6 +98,7 @@ class Lab:
     def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.lock = threading.RLock()
+        self._compiled: CompiledModel | None = None
 
     @classmethod
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
@@ -118,6 +120,29 @@ class Lab:
     def config(self) -> Qwen3Config:
         """The model's sizes."""
         return self.model.config
+
+    def compile(self) -> None:
+        """Write with compiled passes from now on: for many or long replies.
+
+        The first reply takes a minute or more, in which torch compiles, and so does the first that
+        is recorded; then a small model writes several times as fast. Numbers change by rounding.
+        Prompts, and whatever edits change, run as before. (`torch.compile`, with its compiler.)
+
+        Raises:
+            CompileError: the compiler that torch needs on the model's device is missing.
+            ValueError: the model is streamed from the disk, or quantised.
+        """
+        if isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model):
+            raise ValueError(
+                f"{self.name} is streamed or quantised, and only whole weights are compiled: load "
+                "it without memory= and quantise="
+            )
+        self._compiled = CompiledModel(self.model)
+
+    @property
+    def decoder(self) -> Runs:
+        """What runs the passes that write: the model, or its compiled passes after `compile`."""
+        return self._compiled or self.model
 
     def record(
         self,
@@ -376,7 +401,7 @@ class Lab:
             )
         with self.lock:
             write(
-                self.model,
+                self.decoder,
                 rows,
                 sampler=Sampler.in_a_row(sampling, len(rows), seed),
                 max_new_tokens=min(max_new_tokens, room),

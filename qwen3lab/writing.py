@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from qwen3lab.chat import Message, TextStream, token_texts
-from qwen3lab.generate import Sampler, Step, decode
+from qwen3lab.generate import Runs, Sampler, Step, decode
 from qwen3lab.guides import ReplyGuide
 from qwen3lab.hooks import Tap
-from qwen3lab.model import Qwen3
 from qwen3lab.recording import Recording
 from qwen3lab.reply import Chat, ChatStep, Generation, split_reply
 
@@ -61,7 +60,7 @@ class Row:
 
 
 def write(
-    model: Qwen3,
+    model: Runs,
     rows: Sequence[Row],
     *,
     sampler: Sampler,

@@ -277,7 +277,7 @@ class _Writer:
             with torch.no_grad():
                 self.lab.model(ids, cache=cache, last_only=True)
             steps = decode(
-                self.lab.model,
+                self.lab.decoder,
                 [begun[-1:]] * self.samples,
                 sampler=Sampler(self.sampling, seeds=range(self.seed, self.seed + self.samples)),
                 guides=guides,

@@ -153,7 +153,7 @@ class Replies:
         most: int,
     ) -> None:
         steps = decode(
-            self.lab.model,
+            self.lab.decoder,
             prompts,
             sampler=Sampler(self.sampling, seeds=self.seeds, skip=skip),
             guides=guides,
