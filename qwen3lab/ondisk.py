@@ -193,6 +193,7 @@ def _resumed(folder: Path) -> tuple[int, Tensor | None]:
 
 def _taken(recorder: Recorder, names: Iterable[str]) -> dict[str, Tensor]:
     """What a recorder has kept of some hooks, as one pass gave it; the recorder forgets it."""
+    recorder.wait()
     found = {}
     for name in names:
         pieces = recorder.pieces.get(name, [])

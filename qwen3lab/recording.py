@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from qwen3lab.config import Qwen3Config
 from qwen3lab.export import to_xarray
 from qwen3lab.hooks import hook_names, resolve_hooks
+from qwen3lab.offload import Offload
 from qwen3lab.views import AttentionView, RecordingError, RoutingView
 
 if TYPE_CHECKING:
@@ -198,6 +201,8 @@ def _rebuilt(
 class Recorder:
     """A tap that keeps activations of one or more passes, and cuts them into recordings.
 
+    Those of a GPU are brought to the host while it goes on, but for small ones.
+
     Args:
         names: hook names to keep.
         dtype: of what is kept, where it is a floating-point number; as it ran if None.
@@ -206,13 +211,15 @@ class Recorder:
     def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
         self.dtype = dtype
+        self._offload = Offload()
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
         if name in self.pieces:
             converts = self.dtype is not None and value.is_floating_point()
             kept = value.detach()
-            self.pieces[name].append(kept.to(self.dtype) if converts else kept)
+            kept = kept.to(self.dtype) if converts else kept
+            self.pieces[name].append(self._offload.take(kept))
         return value
 
     def wants(self, name: str) -> bool:
@@ -228,6 +235,10 @@ class Recorder:
         ]
         return min(totals, default=0)
 
+    def wait(self) -> None:
+        """Wait until what was kept is complete: before `pieces` are read."""
+        self._offload.wait()
+
     def cut(self, spans: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
         """The prompts' activations on the CPU; the recorder is empty afterwards.
 
@@ -236,6 +247,7 @@ class Recorder:
         Args:
             spans: first and past-the-end position of each row.
         """
+        self.wait()
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
             for row, (start, stop) in enumerate(spans):
@@ -248,12 +260,23 @@ def _joined(name: str, pieces: list[Tensor], start: int, stop: int) -> Tensor:
     """Pieces of successive passes as one tensor, cut to a row's own positions."""
     span = slice(start, stop)
     if not name.endswith(MAPS):
-        whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        return _alone(whole[span])
+        return _alone(_in_a_row(pieces)[span])
     n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]
-    whole = padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
-    return _alone(whole[:, span, span])
+    whole = _in_a_row([piece.transpose(0, 1) for piece in padded])
+    return _alone(whole.transpose(0, 1)[:, span, span])
+
+
+def _in_a_row(pieces: list[Tensor]) -> Tensor:
+    """Pieces one after another: neighbours are joined where they are, and then all on the host.
+
+    (A prompt's pieces may be on the host already, and those of its reply on the GPU; to bring each
+    by itself would take a journey for every token.)
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    runs = [torch.cat(list(run)) for _, run in groupby(pieces, key=attrgetter("device"))]
+    return runs[0] if len(runs) == 1 else torch.cat([run.cpu() for run in runs])
 
 
 def _alone(value: Tensor) -> Tensor:
