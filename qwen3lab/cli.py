@@ -167,6 +167,7 @@ class Suite(str, Enum):
     forward = "forward"
     record = "record"
     decode = "decode"
+    overhead = "overhead"
     experts = "experts"
     sweep = "sweep"
     stream = "stream"
@@ -240,6 +241,8 @@ def _benchmarks(plan: Any, names: list[str], memory: str, sparse: bool, progress
 
     together = [name for name in names if name in benchmark.SUITES]
     reports = [benchmark.run(plan, together, progress=progress)] if together else []
+    if "overhead" in names:
+        reports.append(benchmark.run_overhead(plan, progress=progress))
     if "experts" in names:
         reports.append(benchmark.run_experts(plan, progress=progress))
     if "sweep" in names:

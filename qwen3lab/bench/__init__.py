@@ -2,6 +2,7 @@
 
 from qwen3lab.bench.budgets import run_budgets
 from qwen3lab.bench.experts import run_experts
+from qwen3lab.bench.overhead import run_overhead
 from qwen3lab.bench.plan import BenchError, Plan
 from qwen3lab.bench.quantised import run_quantised
 from qwen3lab.bench.report import Report, Row
@@ -18,6 +19,7 @@ __all__ = [
     "run",
     "run_budgets",
     "run_experts",
+    "run_overhead",
     "run_quantised",
     "run_shapes",
     "run_stream",

@@ -32,6 +32,7 @@ class Ours:
         routing = ROUTING if self.model.config.is_moe else ()
         self.d_vocab = self.model.config.d_vocab
         self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)
+        self.stream = resolve_hooks("blocks.*.hook_resid_post", self.model.config)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of a prompt."""
@@ -41,6 +42,12 @@ class Ours:
         """A prompt with its attention and routing, brought to the CPU."""
         recorder = Recorder(self.hooks)
         return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
+
+    def record_all(self, ids: Tensor) -> dict[str, Tensor]:
+        """Attention, routing and the residual stream of a prompt, brought to the CPU."""
+        recorder = Recorder([*self.hooks, *self.stream])
+        self.model(ids, tap=recorder)
+        return recorder.cut([(0, ids.shape[1])])[0]
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
         """The tokens that follow a prompt, greedily."""

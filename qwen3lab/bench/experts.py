@@ -1,6 +1,7 @@
 """One layer of experts beside the implementations that `transformers` can choose from."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.bench.plan import BenchError, Plan, shape_of
 from qwen3lab.bench.report import OURS, Report, Row
-from qwen3lab.bench.side_by_side import TOLERANCE, machine, on_threads, seconds_of
+from qwen3lab.bench.side_by_side import TOLERANCE, in_turns, machine, on_threads
 from qwen3lab.checkpoint import DTYPES
 from qwen3lab.config import Qwen3Config
 from qwen3lab.hooks import NOTHING
@@ -47,12 +48,9 @@ def run_experts(plan: Plan, *, progress: bool = True) -> Report:
             x = torch.randn(1, n, config.d_model, generator=chance, device=plan.device).to(dtype)
             able = {s: f for s, f in sides.items() if s != "batched_mm" or _fits(config, n, dtype)}
             gap = max(gap, _agreement(able, x, plan.dtype))
-            times: dict[str, list[float]] = {name: [] for name in able}
-            for _ in range(plan.repeats + 1):
-                for name, layer in able.items():
-                    times[name].append(seconds_of(layer, x))
-                    bar.update()
-            measured = {name: tuple(1e3 * s for s in runs[1:]) for name, runs in times.items()}
+            jobs = {name: partial(layer, x) for name, layer in able.items()}
+            times = in_turns(jobs, plan.repeats, bar.update)
+            measured = {name: tuple(1e3 * s for s in runs) for name, runs in times.items()}
             rows.append(Row("one layer of experts", n, "ms", measured))
     title = (
         f"{config.n_experts} experts of {plan.shape}, top {config.n_experts_per_token}, "

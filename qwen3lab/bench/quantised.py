@@ -13,7 +13,7 @@ from qwen3lab.analysis.fidelity import fidelity
 from qwen3lab.bench.contestants import Ours, Theirs
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, Plan, weights_of
 from qwen3lab.bench.report import OURS, Report, Row
-from qwen3lab.bench.side_by_side import agreement_of, machine, on_threads, prompt, seconds_of
+from qwen3lab.bench.side_by_side import agreement_of, in_turns, machine, on_threads, prompt
 from qwen3lab.bits import GROUP, KINDS, packer
 from qwen3lab.lab import load
 from qwen3lab.tiny import texts
@@ -98,29 +98,17 @@ def _rows(
     rows = []
     for n in plan.tokens:
         jobs = {name: partial(side.forward, prompt(side, n)) for name, side in sides.items()}
-        times = _in_turn(jobs, plan.repeats, tick)
+        times = in_turns(jobs, plan.repeats, tick)
         measured = {name: tuple(1e3 * s for s in found) for name, found in times.items()}
         rows.append(Row(f"forward, {kind}", n, "ms", measured))
     start = prompt(ours, PROMPT_TO_DECODE)
     jobs = {name: partial(side.decode, start, plan.decode) for name, side in sides.items()}
-    times = _in_turn(jobs, plan.repeats, tick)
+    times = in_turns(jobs, plan.repeats, tick)
     measured = {name: tuple(plan.decode / s for s in found) for name, found in times.items()}
     rows.append(Row(f"decode, {kind}", plan.decode, "tokens/s", measured))
     weights = {name: (bytes_of_weights(side.model) / 2**20,) for name, side in sides.items()}
     rows.append(Row(f"weights, {kind}", 0, "MiB", weights))
     return rows
-
-
-def _in_turn(
-    jobs: dict[str, Callable[[], object]], repeats: int, tick: Callable[[], object]
-) -> dict[str, list[float]]:
-    """Seconds of each side's runs, a warm-up left out."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats + 1):
-        for name, job in jobs.items():
-            times[name].append(seconds_of(job))
-            tick()
-    return {name: found[1:] for name, found in times.items()}
 
 
 def bytes_of_weights(model: nn.Module) -> int:

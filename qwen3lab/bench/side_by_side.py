@@ -3,8 +3,9 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -114,15 +115,13 @@ def _timed(
     decoding = method in SUITES["decode"]
     ids = prompt(sides[0], PROMPT_TO_DECODE if decoding else tokens)
     arguments = (ids, tokens) if decoding else (ids,)
-    able = [side for side in sides if method in side.cases]
-    seconds: dict[str, list[float]] = {side.name: [] for side in able}
-    for _ in range(plan.repeats + 1):
-        for side in able:
-            seconds[side.name].append(seconds_of(getattr(side, method), *arguments))
-            bar.update()
+    able = {side.name: getattr(side, method) for side in sides if method in side.cases}
+    seconds = in_turns(
+        {name: partial(job, *arguments) for name, job in able.items()}, plan.repeats, bar.update
+    )
     unit = "tokens/s" if decoding else "ms"
     measured = {
-        name: tuple(tokens / s if decoding else 1e3 * s for s in runs[1:])
+        name: tuple(tokens / s if decoding else 1e3 * s for s in runs)
         for name, runs in seconds.items()
     }
     return Row(label, tokens, unit, measured)
@@ -149,6 +148,21 @@ def _peak(
     return Row(MEMORY_OF[method], tokens, "MiB", measured)
 
 
+def in_turns(
+    jobs: Mapping[str, Callable[[], object]], repeats: int, tick: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Seconds of each job, round after round, so that a machine that slows down slows all.
+
+    A first round warms up and is not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats + 1):
+        for name, job in jobs.items():
+            seconds[name].append(_seconds_of(job))
+            tick()
+    return {name: runs[1:] for name, runs in seconds.items()}
+
+
 def prompt(side: Contestant, tokens: int) -> Tensor:
     """Random tokens, the same on all sides."""
     generator = torch.Generator().manual_seed(tokens)
@@ -156,11 +170,11 @@ def prompt(side: Contestant, tokens: int) -> Tensor:
     return ids.to(side.model.device)
 
 
-def seconds_of(job: Callable[..., object], *arguments: object) -> float:
+def _seconds_of(job: Callable[[], object]) -> float:
     """How long a job takes, the device's work included."""
     _finish()
     start = time.perf_counter()
-    kept = job(*arguments)
+    kept = job()
     _finish()
     seconds = time.perf_counter() - start
     del kept

@@ -107,6 +107,24 @@ def test_llms_from_scratch_does_the_same_work(tmp_path, name):
         assert scratch.decode(ids, 7) == theirs.decode(ids, 7)
 
 
+@pytest.mark.usefixtures("two_sides")
+def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
+    folder, monkeypatch
+):
+    monkeypatch.setattr("qwen3lab.bench.overhead.installed", lambda: [Ours.name, Theirs.name])
+    report = bench.run_overhead(quick(folder), progress=False)
+    own, others, own_reply, others_reply, memory = report.rows
+    for row, unit in ((own, "ms"), (own_reply, "tokens/s")):
+        assert list(row.measured) == ["qwen3lab", "qwen3lab, plain"] and row.unit == unit
+    for row in (others, others_reply):
+        assert list(row.measured) == ["qwen3lab", "transformers"]
+    assert own.measured["qwen3lab"] == others.measured["qwen3lab"]
+    # Queries of 4 heads, keys of 2, of 16 values each; a stream of 48 values; of 8 experts their
+    # logits, and 3 choices with weights, whose indices take 8 bytes; in 3 layers.
+    per_token = 4 * (6 * 16 + 48 + 8 + 3) + 8 * 3
+    assert memory.measured["what is kept"][0] * 2**20 == 3 * 24 * per_token
+
+
 def test_models_that_disagree_are_not_timed(folder, monkeypatch):
     honest = Theirs.forward
     monkeypatch.setattr(Theirs, "forward", lambda self, ids: honest(self, ids) + 0.5)
