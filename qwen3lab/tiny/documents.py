@@ -8,7 +8,7 @@ short.
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from qwen3lab.tiny import lists
@@ -71,21 +71,44 @@ DIETS: dict[str, Diet] = {
 }
 
 
+def with_shares(**shares: float) -> dict[str, Diet]:
+    """The diets in other shares of the documents."""
+    return {name: replace(diet, share=shares[name]) for name, diet in DIETS.items()}
+
+
 @dataclass(frozen=True)
-class Opening:
-    """How the opening of a training goes on, in shares of its length.
+class Part:
+    """A part of the opening of a training.
 
     Attributes:
-        backwards: from here on, half of the sequences run backwards; from 1.5 on there is no
-            opening any more, so none does.
-        longer: from here on, sequences are up to twice as long.
+        until: its end, with 1 for that of the opening; from 1 to 1.5 the world takes its place.
+        shares: of "tally" (worksheets of arithmetic), and of the kinds of sequences in `lists`.
+        longest: the most words in a sequence, or pairs.
     """
 
-    backwards: float = 0.7
-    longer: float = 1.0
+    until: float
+    shares: Mapping[str, float]
+    longest: int = lists.MAX_STEPS
 
 
-USUAL = Opening()
+Opening = tuple[Part, ...]
+"""The parts of an opening, first to last; the last one's end is at least 1.5."""
+
+COPYING: Opening = (
+    Part(0.5, {"tally": 0.25, "repeat": 0.75}),
+    Part(0.7, {"tally": 0.12, "repeat": 0.88}),
+    Part(1.0, {"tally": 0.12, "repeat": 0.44, "backwards": 0.44}),
+    Part(1.5, {"tally": 0.12, "repeat": 0.44, "backwards": 0.44}, 24),
+)
+"""First forwards, then backwards too."""
+
+TURNING: Opening = (
+    Part(0.4, {"tally": 0.12, "backwards": 0.58, "turned": 0.3}),
+    Part(1.0, {"tally": 0.12, "repeat": 0.2, "backwards": 0.24, "turned": 0.2, "pairs": 0.24}),
+    Part(1.5, {"tally": 0.12, "repeat": 0.22, "backwards": 0.22, "turned": 0.22, "pairs": 0.22}),
+)
+"""First turn back, so that heads find a word where it stood before; then pairs, which only
+a head that looks at what came after it can tell."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +148,7 @@ class Writer:
         early_stop: str,
         *,
         diets: Mapping[str, Diet] = DIETS,
-        opening: Opening = USUAL,
+        opening: Opening = COPYING,
     ) -> None:
         self.tokenizer, self.early_stop = tokenizer, early_stop
         self.opening = opening
@@ -181,16 +204,12 @@ class Writer:
         return self._encoded(mode, problem.family, [*stretches, *reply])
 
     def _opening(self, rng: random.Random, stage: float) -> Document:
-        """A tally, or a sequence that repeats: what all the rest is built upon.
-
-        Later there are fewer tallies, and sequences run backwards, too; in the end they are
-        longer.
-        """
-        if rng.random() < (0.25 if stage < 0.5 else 0.12):
+        """A tally, or a sequence that comes again: what all the rest is built upon."""
+        part = next(part for part in self.opening if stage < part.until)
+        kind = rng.choices(list(part.shares), weights=list(part.shares.values()))[0]
+        if kind == "tally":
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
-        longest = 2 * lists.MAX_STEPS if stage >= self.opening.longer else lists.MAX_STEPS
-        back = stage >= self.opening.backwards and rng.random() < 0.5
-        kind, steps = "backwards" if back else "repeat", rng.randint(lists.MIN_STEPS, longest)
+        steps = rng.randint(lists.MIN_STEPS, part.longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 
     def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:

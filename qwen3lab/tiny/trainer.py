@@ -28,6 +28,7 @@ from qwen3lab.tiny.recipes import Recipe
 
 SAVE_EVERY = 500
 LOG_EVERY = 50
+SHIPPED_DTYPE = torch.float16
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,19 @@ class Packer:
     `kinds` collects the names of the documents' kinds; a batch refers to them by number.
     """
 
-    def __init__(self, writer: Writer, recipe: Recipe) -> None:
-        self.writer, self.recipe = writer, recipe
+    def __init__(self, writer: Writer, recipe: Recipe, *, later: Writer | None = None) -> None:
+        self.writer, self.recipe, self.later = writer, recipe, later
         self.kinds: list[str] = []
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         rng = random.Random(f"{self.recipe.seed}:{step}")
         stage = step / self.recipe.opening if self.recipe.opening else math.inf
+        again = self.recipe.later and step >= self.recipe.later.begin
+        writer = self.later if self.later and again else self.writer
         documents: list[Document] = []
         while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
-            documents.append(self.writer.write(rng, stage=stage))
+            documents.append(writer.write(rng, stage=stage))
         rows = packed(documents, self.recipe.row_tokens)
         shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
         ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
@@ -126,7 +129,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
         writer = Writer(tokenizer, early_stop, diets=recipe.diets, opening=recipe.course)
-        self.packer = Packer(writer, recipe)
+        later = recipe.later and Writer(tokenizer, early_stop, diets=recipe.later.diets)
+        self.packer = Packer(writer, recipe, later=later)
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()
@@ -169,22 +173,29 @@ class Trainer:
             spent = self.seconds / (minutes * 60) if minutes else 0.0
             if spent >= 1:
                 return
-            self._one_step(max(self.step / self.recipe.steps, spent), sums)
+            self._one_step(spent, sums)
             self.step += 1
             if self.step % SAVE_EVERY == 0 or _is_milestone(self.step):
                 self.save()
             yield self._log(sums) if self.step % LOG_EVERY == 0 else None
 
-    def _one_step(self, progress: float, sums: dict[str, list[float]]) -> None:
-        warm = min(1.0, (self.step + 1) / self.recipe.warmup)
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
+        if self.recipe.later and self.step == self.recipe.later.begin:
+            self._begin_anew()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * warm * cosine
+            group["lr"] = learning_rate(self.recipe, self.step, spent)
         loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _begin_anew(self) -> None:
+        """The weights as they ship, and an optimiser that remembers nothing."""
+        for parameter in self.model.parameters():
+            parameter.copy_(parameter.to(SHIPPED_DTYPE))
+        self.optimizer.state.clear()
 
     def _loss(self, batch: Batch, sums: dict[str, list[float]]) -> Float[Tensor, ""]:
         """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
@@ -274,6 +285,25 @@ class Trainer:
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= self.step]
             log.write_text("".join(kept), encoding="utf-8")
+
+
+def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:
+    """The learning rate of a step: a warm-up, and then a cosine down to a fiftieth.
+
+    Args:
+        recipe: of the training; a second course has a rise and a fall of its own.
+        step: of the optimiser.
+        spent: share of the minutes that are over, where the clock decides.
+    """
+    later = recipe.later
+    first, last, highest, warmup = 0, recipe.steps, recipe.learning_rate, recipe.warmup
+    if later and step >= later.begin:
+        first, highest, warmup = later.begin, later.learning_rate, later.warmup
+    elif later:
+        last = later.begin
+    progress = min(1.0, max((step - first) / (last - first), spent))
+    warm = min(1.0, (step - first + 1) / warmup)
+    return highest * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class _Routed(Keep):

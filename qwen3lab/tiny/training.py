@@ -13,9 +13,7 @@ from qwen3lab.tiny.card import write_card
 from qwen3lab.tiny.evaluate import Evaluation, evaluate
 from qwen3lab.tiny.recipes import RECIPES, Recipe
 from qwen3lab.tiny.tokenizer import EARLY_STOP, write_tokenizer
-from qwen3lab.tiny.trainer import Trainer
-
-SHIPPED_DTYPE = "float16"
+from qwen3lab.tiny.trainer import SHIPPED_DTYPE, Trainer
 
 
 def train_model(

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen3lab.tiny.documents import Document, Writer
+from qwen3lab.tiny.documents import DIETS, Document, Writer
 from qwen3lab.tiny.families import FAMILIES
-from qwen3lab.tiny.recipes import RECIPES
-from qwen3lab.tiny.trainer import Packer, Trainer, packed
+from qwen3lab.tiny.recipes import RECIPES, Later
+from qwen3lab.tiny.trainer import Packer, Trainer, learning_rate, packed
 
 STOP = "Time is up, I answer now."
 
@@ -23,7 +23,7 @@ def micro(**changes):
         n_experts_per_token=2,
         moe_layers=(0, 1),
     )
-    fields = {"name": "micro", "config": config, "steps": 60, "opening": 0}
+    fields = {"name": "micro", "config": config, "steps": 60, "opening": 0, "later": None}
     return replace(RECIPES["tiny-moe"], **{**fields, "batch_tokens": 512, "warmup": 10, **changes})
 
 
@@ -66,6 +66,56 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path)
     resumed = trained(tiny_tokenizer, tmp_path / "halves", micro(steps=8))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def in_two_courses(**changes):
+    few = {"stories": DIETS["stories"]}
+    later = Later(begin=4, diets=few, learning_rate=1e-3, warmup=2)
+    return micro(steps=8, later=later, **changes)
+
+
+def test_a_second_course_begins_from_the_rounded_weights_with_its_own_diet(
+    tiny_tokenizer, tmp_path
+):
+    recipe = in_two_courses()
+    trainer = trained(tiny_tokenizer, tmp_path / "run", recipe, until=4)
+    rounded = {n: p.half().float() for n, p in trainer.model.named_parameters()}
+    assert all(trainer.optimizer.state[p]["step"] == 4 for p in trainer.model.parameters())
+    # The rate of the fifth step is half of 1e-3, and AdamW's first step moves by it at most.
+    next(trainer.steps())
+    for name, parameter in trainer.model.named_parameters():
+        moved = (parameter - rounded[name]).abs().max()
+        assert moved <= 5e-4 * (1 + recipe.weight_decay * rounded[name].abs().max()) + 1e-6, name
+        assert trainer.optimizer.state[parameter]["step"] == 1
+    first, *second = (families(trainer.packer, step) for step in (3, 4, 7))
+    assert second == [{"stories"}] * 2 and len(first) > 1
+
+
+def families(packer, step):
+    batch = packer.batch(step)
+    kinds = batch.kinds[batch.segments >= 0].unique().tolist()
+    return {packer.kinds[kind].split()[0] for kind in kinds}
+
+
+@pytest.mark.parametrize("until", [4, 6])
+def test_a_second_course_is_resumed_too(tiny_tokenizer, tmp_path, until):
+    whole = trained(tiny_tokenizer, tmp_path / "whole", in_two_courses())
+    trained(tiny_tokenizer, tmp_path / "halves", in_two_courses(), until=until)
+    resumed = trained(tiny_tokenizer, tmp_path / "halves", in_two_courses())
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_the_learning_rate_rises_and_falls_once_in_every_course():
+    later = Later(begin=1_000, diets=DIETS, learning_rate=1e-3, warmup=10)
+    recipe = micro(steps=2_000, warmup=10, learning_rate=2e-3, later=later)
+    rates = [learning_rate(recipe, step) for step in range(2_000)]
+    assert rates[0] == pytest.approx(2e-4, rel=1e-3) and max(rates[:1_000]) < 2e-3
+    assert rates[500] == pytest.approx(1.02e-3) and rates[999] == pytest.approx(4e-5, rel=1e-2)
+    assert rates[1_000] == pytest.approx(1e-4, rel=1e-3)
+    assert rates[1_500] == pytest.approx(0.51e-3) and rates[1_999] == pytest.approx(2e-5, rel=1e-2)
+    # By the clock: half of the time is half of the way, whatever the step.
+    assert learning_rate(recipe, 20, 0.5) == pytest.approx(1.02e-3)
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
