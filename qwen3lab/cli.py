@@ -168,6 +168,7 @@ class Suite(str, Enum):
     record = "record"
     decode = "decode"
     overhead = "overhead"
+    compiled = "compiled"
     experts = "experts"
     sweep = "sweep"
     stream = "stream"
@@ -241,14 +242,14 @@ def _benchmarks(plan: Any, names: list[str], memory: str, sparse: bool, progress
 
     together = [name for name in names if name in benchmark.SUITES]
     reports = [benchmark.run(plan, together, progress=progress)] if together else []
-    if "overhead" in names:
-        reports.append(benchmark.run_overhead(plan, progress=progress))
-    if "experts" in names:
-        reports.append(benchmark.run_experts(plan, progress=progress))
-    if "sweep" in names:
-        reports.append(benchmark.run_budgets(plan, progress=progress))
-    if "quantised" in names:
-        reports.append(benchmark.run_quantised(plan, progress=progress))
+    others = {
+        "overhead": benchmark.run_overhead,
+        "compiled": benchmark.run_compiled,
+        "experts": benchmark.run_experts,
+        "sweep": benchmark.run_budgets,
+        "quantised": benchmark.run_quantised,
+    }
+    reports += [others[name](plan, progress=progress) for name in others if name in names]
     if "stream" in names:
         reports.append(benchmark.run_stream(plan, memory=memory, sparse=sparse, progress=progress))
     return reports

@@ -1,6 +1,7 @@
 """Speed and memory side by side with the peers that are installed, on the same weights."""
 
 from qwen3lab.bench.budgets import run_budgets
+from qwen3lab.bench.compiled import run_compiled
 from qwen3lab.bench.experts import run_experts
 from qwen3lab.bench.overhead import run_overhead
 from qwen3lab.bench.plan import BenchError, Plan
@@ -18,6 +19,7 @@ __all__ = [
     "Row",
     "run",
     "run_budgets",
+    "run_compiled",
     "run_experts",
     "run_overhead",
     "run_quantised",

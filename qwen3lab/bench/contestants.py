@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qwen3lab.bench.report import OURS
 from qwen3lab.checkpoint import DTYPES, load_model
+from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
@@ -26,9 +27,16 @@ class Ours:
     cases = ("forward", "record", "decode", "decode_recording")
 
     def __init__(
-        self, folder: Path, device: str, dtype: str, *, quantise: str | None = None
+        self,
+        folder: Path,
+        device: str,
+        dtype: str,
+        *,
+        quantise: str | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
+        self.decoder = CompiledModel(self.model) if compiled else self.model
         routing = ROUTING if self.model.config.is_moe else ()
         self.d_vocab = self.model.config.d_vocab
         self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)
@@ -62,7 +70,7 @@ class Ours:
 
     def _decode(self, ids: Tensor, n: int, tap: Tap) -> list[int]:
         steps = decode(
-            self.model,
+            self.decoder,
             ids.tolist(),
             sampler=Sampler(Sampling.greedy(), seeds=[0]),
             guides=[_NeverDone()],

@@ -10,10 +10,9 @@ from tqdm.auto import tqdm
 from qwen3lab.bench.contestants import CONTESTANTS, Contestant, Ours, installed
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, Plan, weights_of
-from qwen3lab.bench.report import OURS, Report, Row
+from qwen3lab.bench.report import OURS, PLAIN, Report, Row
 from qwen3lab.bench.side_by_side import agreement_of, in_turns, machine, on_threads, prompt
 
-PLAIN = "qwen3lab, plain"
 KEPT = "what is kept"
 NOTE = (
     "Prompts are recorded with attention (queries and keys), routing and residual stream, replies "

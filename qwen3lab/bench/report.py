@@ -20,6 +20,8 @@ RATIO = (
 )
 
 OURS = "qwen3lab"
+PLAIN = "qwen3lab, plain"
+"""Ours again, where another of our ways is what is measured."""
 
 
 @dataclass(frozen=True)

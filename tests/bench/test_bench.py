@@ -125,6 +125,14 @@ def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
     assert memory.measured["what is kept"][0] * 2**20 == 3 * 24 * per_token
 
 
+def test_compiled_steps_are_timed_beside_plain_ones(tmp_path):
+    hf_random("dense, tied").save_pretrained(tmp_path)
+    rows = bench.run_compiled(quick(tmp_path), progress=False).rows
+    assert [row.unit for row in rows] == ["s", "tokens/s"] * 2
+    for row in rows[1::2]:
+        assert list(row.measured) == ["qwen3lab", "qwen3lab, plain", "transformers"]
+
+
 def test_models_that_disagree_are_not_timed(folder, monkeypatch):
     honest = Theirs.forward
     monkeypatch.setattr(Theirs, "forward", lambda self, ids: honest(self, ids) + 0.5)
