@@ -6,10 +6,9 @@ where it stood, and the same seed on the same machine gives the same weights.
 
 import json
 import math
-import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,91 +22,13 @@ from tqdm.auto import tqdm
 from qwen3lab.analysis.balance import balance_loss
 from qwen3lab.hooks import Keep
 from qwen3lab.model import Qwen3
-from qwen3lab.tiny.documents import Document, Writer
+from qwen3lab.tiny.batches import Batch, Packer
+from qwen3lab.tiny.documents import Writer
 from qwen3lab.tiny.recipes import Recipe
 
 SAVE_EVERY = 500
 LOG_EVERY = 50
 SHIPPED_DTYPE = torch.float16
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Documents packed into rows, one after another.
-
-    A document stands alone, as it will when the model is used: none sees another.
-
-    Attributes:
-        token_ids: 0 where a row is padded.
-        weights: how much each token counts as something to predict.
-        kinds: the kind of each token's document, by number.
-        segments: the number of each token's document in its row; -1 where it is padded.
-    """
-
-    token_ids: Int[Tensor, "row pos"]
-    weights: Float[Tensor, "row pos"]
-    kinds: Int[Tensor, "row pos"]
-    segments: Int[Tensor, "row pos"]
-
-
-class Packer:
-    """Draws the documents of a step and packs them into rows; nothing is cut.
-
-    `kinds` collects the names of the documents' kinds; a batch refers to them by number.
-    """
-
-    def __init__(self, writer: Writer, recipe: Recipe, *, later: Writer | None = None) -> None:
-        self.writer, self.recipe, self.later = writer, recipe, later
-        self.kinds: list[str] = []
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        rng = random.Random(f"{self.recipe.seed}:{step}")
-        stage = step / self.recipe.opening if self.recipe.opening else math.inf
-        again = self.recipe.later and step >= self.recipe.later.begin
-        writer = self.later if self.later and again else self.writer
-        documents: list[Document] = []
-        while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
-            documents.append(writer.write(rng, stage=stage))
-        rows = packed(documents, self.recipe.row_tokens)
-        shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
-        ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        weights, segments = torch.zeros(shape), torch.full(shape, -1)
-        for row, within in enumerate(rows):
-            at = 0
-            for number, document in enumerate(within):
-                end = at + len(document.token_ids)
-                ids[row, at:end] = torch.tensor(document.token_ids)
-                weights[row, at:end] = torch.tensor(document.weights)
-                # Nothing foretells how a document begins.
-                weights[row, at] = 0.0
-                kinds[row, at:end] = self._number(document.kind)
-                segments[row, at:end] = number
-                at = end
-        return Batch(ids, weights, kinds, segments)
-
-    def _number(self, kind: str) -> int:
-        if kind not in self.kinds:
-            self.kinds.append(kind)
-        return self.kinds.index(kind)
-
-
-def packed(documents: Sequence[Document], row_tokens: int) -> list[list[Document]]:
-    """Documents in rows of so many tokens: the longest first, each where it first fits.
-
-    One that is longer than a row has a row of its own.
-    """
-    rows: list[list[Document]] = []
-    room: list[int] = []
-    for document in sorted(documents, key=lambda d: len(d.token_ids), reverse=True):
-        needed = len(document.token_ids)
-        row = next((place for place, left in enumerate(room) if left >= needed), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append(row_tokens)
-        rows[row].append(document)
-        room[row] -= needed
-    return rows
 
 
 class Trainer:
@@ -230,13 +151,14 @@ class Trainer:
             _add(sums, kind, lost[number], float(n[number]))
 
     def _log(self, sums: dict[str, list[float]]) -> dict[str, Any]:
-        """Append a line to the log: mean loss per kind in nats per token, and speed."""
+        """Append a line to the log: mean losses in nats per token, and speed."""
         report = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
             "tokens": self.tokens,
             "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
             "loss": {kind: round(s / max(n, 1), 4) for kind, (s, n) in sorted(sums.items())},
+            "families": _by_family(sums),
         }
         sums.clear()
         with (self.folder / "training-log.jsonl").open("a", encoding="utf-8") as log:
@@ -364,6 +286,14 @@ def _about(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata()["run"])
 
 
+def _by_family(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Mean loss of each family over all kinds of its documents."""
+    families: dict[str, list[float]] = {}
+    for kind, (lost, n) in sorted(sums.items()):
+        _add(families, kind.split()[0], lost, n)
+    return {family: round(lost / max(n, 1), 4) for family, (lost, n) in families.items()}
+
+
 def _summary(report: dict[str, Any]) -> str:
-    losses = " ".join(f"{kind.split()[-1]} {loss:.3f}" for kind, loss in report["loss"].items())
+    losses = " ".join(f"{family} {loss:.3f}" for family, loss in report["families"].items())
     return f"{losses}, {report['tokens_per_second']:,} tokens/s"

@@ -4,10 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen3lab.tiny.documents import DIETS, Document, Writer
-from qwen3lab.tiny.families import FAMILIES
+from qwen3lab.tiny.documents import DIETS
 from qwen3lab.tiny.recipes import RECIPES, Later
-from qwen3lab.tiny.trainer import Packer, Trainer, learning_rate, packed
+from qwen3lab.tiny.trainer import Trainer, _summary, learning_rate
 
 STOP = "Time is up, I answer now."
 
@@ -49,6 +48,17 @@ def test_the_loss_falls(tiny_tokenizer, tmp_path):
     trained(tiny_tokenizer, tmp_path, micro(learning_rate=5e-3, steps=100, opening=100))
     losses = logged(tmp_path, "arithmetic text")
     assert losses[-1] < 0.75 * losses[0]
+
+
+def test_the_bar_shows_the_loss_of_every_family(tiny_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("qwen3lab.tiny.trainer.LOG_EVERY", 1)
+    trainer = Trainer(micro(), tiny_tokenizer, STOP, tmp_path)
+    sums = {"swaps text": [6.0, 4.0], "swaps think": [2.0, 12.0], "balance": [1.5, 1.0]}
+    report = trainer._log(sums)
+    assert report["loss"] == {"balance": 1.5, "swaps text": 1.5, "swaps think": 0.1667}
+    # By hand: 8 nats over 16 tokens.
+    assert report["families"] == {"balance": 1.5, "swaps": 0.5}
+    assert _summary(report).startswith("balance 1.500 swaps 0.500, ")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_tokenizer, tmp_path):
@@ -162,45 +172,6 @@ def test_a_keyboard_interrupt_saves_where_the_run_stands(tiny_tokenizer, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         trainer.run(progress=False)
     assert Trainer(micro(), tiny_tokenizer, STOP, tmp_path).step == 2
-
-
-def test_rows_hold_whole_documents_and_say_which_kind_each_token_is_of(tiny_tokenizer):
-    packer = Packer(Writer(tiny_tokenizer, STOP), micro())
-    batch, again = packer.batch(5), packer.batch(5)
-    assert torch.equal(batch.token_ids, again.token_ids)
-    assert not torch.equal(
-        batch.token_ids, packer.batch(6).token_ids[:, : batch.token_ids.shape[1]]
-    )
-    kinds = set()
-    for row, segments in enumerate(batch.segments):
-        for number in range(int(segments.max()) + 1):
-            own = segments == number
-            text = tiny_tokenizer.decode(batch.token_ids[row, own])
-            is_chat = text.startswith("<|im_start|>user\n") and text.endswith("<|im_end|>\n")
-            assert is_chat or text.endswith("<|endoftext|>")
-            (kind,) = {packer.kinds[k] for k in batch.kinds[row, own].tolist()}
-            assert is_chat == (not kind.endswith("text"))
-            kinds.add(kind.split()[0])
-            assert batch.weights[row, own][0] == 0
-    assert kinds <= set(FAMILIES)
-    assert (batch.weights[batch.segments < 0] == 0).all()
-
-
-def test_documents_are_packed_the_longest_first_where_they_first_fit():
-    lengths = [3, 9, 4, 6, 12]
-    documents = [Document("kind", [1] * n, [1.0] * n) for n in lengths]
-    rows = [[len(d.token_ids) for d in row] for row in packed(documents, 10)]
-    # By hand: 12 is longer than a row; 9; then 6 with 4; 3 fits nowhere before.
-    assert rows == [[12], [9], [6, 4], [3]]
-
-
-def test_the_world_comes_in_after_the_opening(tiny_tokenizer):
-    packer = Packer(Writer(tiny_tokenizer, STOP), micro(opening=10))
-    for step in range(10):
-        packer.batch(step)
-    assert set(packer.kinds) == {"arithmetic text", "lists text"}
-    packer.batch(15)
-    assert len(packer.kinds) > 3
 
 
 def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, tmp_path):
