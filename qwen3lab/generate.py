@@ -130,7 +130,8 @@ class Sampler:
         luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
         # Never beyond the last token that has any probability, whatever rounding does.
         last = (chances > 0).sum(dim=-1, keepdim=True) - 1
-        hit = (reach <= luck.to(reach)[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
+        luck = luck.to(reach, non_blocking=reach.is_cuda)
+        hit = (reach <= luck[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
         return order.gather(-1, hit.minimum(last))[:, 0]
 
 
@@ -209,18 +210,18 @@ def decode(
     logits = _next_logits(model, ids, mask, cache, tap)
     live = torch.tensor([len(prompt) > 0 for prompt in prompts])
     for left in range(max_new_tokens, 0, -1):
-        step = _choose(logits, sampler, guides, live)
+        step, ids = _choose(logits, sampler, guides, live)
         rows = live.nonzero()[:, 0].tolist()
         done = [row for row in rows if guides[row].take(int(step.token_ids[row]))]
         yield step
         # Where all rows are live there is nothing to mask, and no device to ask.
-        fed = None if bool(live.all()) else live[:, None].to(model.device)
+        fed = None if bool(live.all()) else live[:, None].to(ids.device, non_blocking=ids.is_cuda)
         live = live.clone()
         live[done] = False
         over = left == 1 or not live.any() or (cancel is not None and cancel.is_set())
         if over and not feed_last:
             return
-        logits = _next_logits(model, step.token_ids[:, None].to(model.device), fed, cache, tap)
+        logits = _next_logits(model, ids[:, None], fed, cache, tap)
         if over:
             return
 
@@ -245,8 +246,8 @@ def _choose(
     sampler: Sampler,
     guides: Sequence[Guide],
     live: Bool[Tensor, " batch"],
-) -> Step:
-    """Draw for all rows, and put in what guides insert.
+) -> tuple[Step, Int[Tensor, " batch"]]:
+    """Draw for all rows, and put in what guides insert; gives the tokens on the device, too.
 
     What the model said is fetched together with what was drawn: a GPU is waited for once.
     """
@@ -264,4 +265,6 @@ def _choose(
         if token is not None:
             chosen[row] = token
             own[row] = logprobs[row, token].cpu()
-    return Step(chosen, own, entropy, forced, live)
+    if bool(forced.any()):
+        drawn = chosen.to(drawn.device, non_blocking=drawn.is_cuda)
+    return Step(chosen, own, entropy, forced, live), drawn

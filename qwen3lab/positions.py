@@ -90,7 +90,9 @@ class Place:
 
 def rotations(positions: Int[Tensor, "rows pos"], config: Qwen3Config) -> Rotations:
     """Cosine and sine of every position's angles, in float32."""
-    inverse = inverse_wavelengths(config.rope, config.d_head).to(positions.device)
+    inverse = inverse_wavelengths(config.rope, config.d_head)
+    # CUDA takes so few numbers along at once, and need not be waited for.
+    inverse = inverse.to(positions.device, non_blocking=positions.is_cuda)
     angles = positions[..., None].float() * inverse
     angles = torch.cat([angles, angles], dim=-1)[:, :, None]
     return angles.cos() * config.rope.scale, angles.sin() * config.rope.scale
