@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from qwen3lab.bench.contestants import CONTESTANTS, Contestant, Ours, installed
+from qwen3lab.bench.contestants import CONTESTANTS, Contestant, Ours, Scratch, Theirs, installed
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, Plan, weights_of
 from qwen3lab.bench.report import OURS, PLAIN, Report, Row
@@ -62,7 +62,7 @@ def _timed(
         times = in_turns(jobs, plan.repeats, tick)
         rows += _rows("recording a prompt", n, "ms", {s: _ms(t) for s, t in times.items()})
     start, n = prompt(ours, PROMPT_TO_DECODE), plan.decode
-    able = [side for side in sides if "decode" in side.cases]
+    able = [side for side in sides if isinstance(side, Ours | Theirs | Scratch)]
     plain = {side.name: partial(side.decode, start, n) for side in able}
     jobs = {**plain, PLAIN: plain[OURS], OURS: partial(ours.decode_recording, start, n)}
     times = in_turns(jobs, plan.repeats, tick)

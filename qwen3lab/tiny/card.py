@@ -9,6 +9,7 @@ from typing import Any
 from qwen3lab.checkpoint import CheckpointError, find_folder
 from qwen3lab.config import Qwen3Config
 from qwen3lab.tiny.evaluate import Evaluation
+from qwen3lab.tiny.recipes import RECIPES
 from qwen3lab.tiny.targets import targets
 
 TEMPLATE = """\
@@ -123,7 +124,7 @@ def card_text(found: Evaluation, folder: Path) -> str:
         heads=", ".join(
             f"{h.kind} {h.score:.2f} (layer {h.layer}, head {h.head})" for h in found.heads
         ),
-        training=_training_text(folder),
+        training=_training_text(folder, found.name),
     )
 
 
@@ -163,13 +164,26 @@ def _training(folder: Path) -> dict[str, Any] | None:
     return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
 
 
-def _training_text(folder: Path) -> str:
+def _training_text(folder: Path, name: str) -> str:
     last = _training(folder)
     if last is None:
         return "There is no training log in the model's folder."
     losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in last["loss"].items())
-    return (
+    said = [
         f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds'] / 60:.0f} minutes "
-        f"({last['tokens_per_second']:,} tokens/s). Last losses, nats per token: {losses}. "
-        "The log is in `training-log.jsonl`."
-    )
+        f"({last['tokens_per_second']:,} tokens/s).",
+        *_second_course(name, last["step"]),
+        f"Last losses, nats per token: {losses}.",
+        "The log is in `training-log.jsonl`.",
+    ]
+    return " ".join(said)
+
+
+def _second_course(name: str, steps: int) -> list[str]:
+    later = RECIPES[name].later if name in RECIPES else None
+    if later is None or steps <= later.begin:
+        return []
+    return [
+        f"The last {steps - later.begin:,} are a second course: from the weights rounded to half "
+        "precision, with the families in other shares and a learning rate that rises once more."
+    ]
