@@ -1,4 +1,8 @@
-"""Compiled passes write the same tokens, and give what is recorded of them."""
+"""Compiled passes write the same tokens, and give what is recorded of them.
+
+torch compiles in processes of their own: it cannot look through the checks of shapes that are
+switched on in tests.
+"""
 
 import pytest
 import torch
@@ -10,22 +14,18 @@ from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
 from qwen3lab.model import Qwen3
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
+from tests.fresh import in_a_fresh_process
 from tests.reference import small_config
 from tests.test_generate import Plain
 
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
+SPANS = [(0, 14), (3, 14)]
 
 
-@pytest.fixture(scope="module")
-def model():
+def small_model():
     built = Qwen3(small_config(n_layers=2, moe_layers=(1,)))
     built.init_weights(torch.Generator().manual_seed(0), std=0.3)
     return built
-
-
-@pytest.fixture(scope="module")
-def compiled(model):
-    return CompiledModel(model)
 
 
 def written(runs, *, tap=NOTHING, n=10):
@@ -35,42 +35,45 @@ def written(runs, *, tap=NOTHING, n=10):
     return [step.token_ids.tolist() for step in decode(runs, PROMPTS, **options)]
 
 
-def test_what_is_written_and_recorded_is_that_of_the_plain_pass(model, compiled, monkeypatch):
-    names = resolve_hooks([*ATTENTION, *ROUTING, "hook_unembed"], model.config)
-    plain, quick = Recorder(names), Recorder(names)
-    expected = written(model, tap=plain)
-    prompts_alone = []
-    forward = Qwen3.forward
+def written_and_recorded():
+    """Tokens and recordings, plain and compiled; and how many passes were compiled ones."""
+    model = small_model()
+    compiled = CompiledModel(model)
+    step, n_compiled = compiled._step, []
+    compiled._step = lambda *args: (n_compiled.append(1), step(*args))[1]
+    found = []
+    for runs in (model, compiled):
+        tap = Recorder(resolve_hooks([*ATTENTION, *ROUTING, "hook_unembed"], model.config))
+        found.append((written(runs, tap=tap), tap.cut(SPANS)))
+    return *found, len(n_compiled)
 
-    def counted(self, token_ids, **options):
-        prompts_alone.append(token_ids.shape[1])
-        return forward(self, token_ids, **options)
 
-    monkeypatch.setattr(compiled.model, "forward", counted.__get__(model))
-    step = compiled._step
-    monkeypatch.setattr(compiled, "_step", lambda *args: (prompts_alone.append(0), step(*args))[1])
-    assert written(compiled, tap=quick) == expected
-    assert prompts_alone.count(0) == 9, "all passes but the prompt's are compiled"
-    spans = [(0, 14), (3, 14)]
-    for mine, theirs in zip(quick.cut(spans), plain.cut(spans), strict=True):
+def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
+    plain, compiled, n_compiled = in_a_fresh_process(written_and_recorded)
+    assert n_compiled == 9, "all passes but the prompt's"
+    assert compiled[0] == plain[0]
+    for mine, theirs in zip(compiled[1], plain[1], strict=True):
         assert mine.keys() == theirs.keys()
         for name in mine:
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
-def test_an_edit_is_applied_though_passes_are_compiled(model, compiled):
+def test_an_edit_is_applied_though_passes_are_compiled():
+    model = small_model()
+
     def silence(value, name):
         return value * 0
 
     edits = {"blocks.1.hook_mlp_out": silence}
-    edited = [written(runs, tap=Edits(edits, model.config)) for runs in (model, compiled)]
+    runs = (model, CompiledModel(model))
+    edited = [written(one, tap=Edits(edits, model.config)) for one in runs]
     assert edited[0] == edited[1] != written(model)
 
 
-def test_a_machine_without_a_compiler_is_told(model, monkeypatch):
+def test_a_machine_without_a_compiler_is_told(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(CompileError, match="needs a C\\+\\+ compiler, and there is none"):
-        CompiledModel(model)
+        CompiledModel(small_model())
 
 
 def test_a_lab_writes_with_compiled_passes_once_it_is_asked_to(tiny_lab):

@@ -1,7 +1,5 @@
 """Quantising while reading: what comes on top of what stays is a block, not the model."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ from qwen3lab.bench.sparse import write_sparse
 from qwen3lab.bits import packer
 from qwen3lab.catalog import PUBLISHED
 from qwen3lab.checkpoint import load_model
+from tests.fresh import in_a_fresh_process
 
 pytest.importorskip("torchao")
 CONFIG = replace(PUBLISHED["Qwen/Qwen3-0.6B"], n_layers=16, d_vocab=64)
@@ -29,9 +28,7 @@ def bytes_while_loading(folder) -> int | None:
 
 def test_a_model_is_never_whole_while_it_is_quantised(tmp_path):
     write_sparse(CONFIG, tmp_path)
-    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    with fresh as pool:
-        found = pool.submit(bytes_while_loading, tmp_path).result()
+    found = in_a_fresh_process(bytes_while_loading, tmp_path)
     if found is None:
         pytest.skip("this system does not tell a process' peak memory")
     whole, stays = 2 * CONFIG.n_params, CONFIG.quantised_bytes("int4")

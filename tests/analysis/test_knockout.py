@@ -62,7 +62,8 @@ def test_a_knock_out_is_the_loss_with_that_expert_off(lab, found):
     texts = [Text("b", B)]
     off = group_losses(lab, texts, edits=rerouting.off(3, layers=2))["b"]
     plain = group_losses(lab, texts)["b"]
-    assert float(found.added[1, 3, 1]) == pytest.approx(off - plain, abs=1e-6)
+    # Losses of about 8 nats in float32, whose last place is 1e-6: two roundings on either side.
+    assert float(found.added[1, 3, 1]) == pytest.approx(off - plain, abs=4e-6)
     assert found.layers == (1, 2) and found.groups == ("a", "b")
     torch.testing.assert_close(found.load.sum(dim=1), torch.ones(2))
 
