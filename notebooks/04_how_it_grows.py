@@ -104,5 +104,5 @@ figures.attention_map(recording.attention[layer, head], recording.tokens, layer=
 # ## Where to go next
 # - `Growth(minutes=10)` grows it longer; another `seed` grows another individual. Do the same
 #   heads form in the same layers?
-# - `qwen3lab train tiny-moe` trains the model that ships with the package, in about an hour and a
-#   half; its card lists what it can do, measured.
+# - `qwen3lab train tiny-moe` trains the model that ships with the package, in about two and a half
+#   hours on one core; its card lists what it can do, measured.

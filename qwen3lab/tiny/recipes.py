@@ -134,11 +134,24 @@ REVISION = Later(
 
 DENSE_DIETS = with_shares(arithmetic=0.32, swaps=0.3, code=0.1, stories=0.08, lists=0.2)
 
+DENSE_REVISION = Later(
+    begin=9_500,
+    diets=with_shares(arithmetic=0.15, swaps=0.15, code=0.32, stories=0.16, lists=0.22),
+    learning_rate=1e-3,
+)
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("tiny-moe", TINY_MOE, steps=11_500, later=REVISION),
-        # With `COPYING` the dense model has no duplicate-token head in the end.
-        Recipe("tiny-dense", TINY_DENSE, steps=9_500, diets=DENSE_DIETS, course=TURNING),
+        Recipe(
+            "tiny-dense",
+            TINY_DENSE,
+            steps=10_900,
+            diets=DENSE_DIETS,
+            # With `COPYING` the dense model has no duplicate-token head in the end.
+            course=TURNING,
+            later=DENSE_REVISION,
+        ),
     )
 }
