@@ -83,7 +83,7 @@ class Part:
     Attributes:
         until: its end, with 1 for that of the opening; from 1 to 1.5 the world takes its place.
         shares: of "tally" (worksheets of arithmetic), and of the kinds of sequences in `lists`.
-        longest: the most words in a sequence, or pairs.
+        longest: the most words in a sequence.
     """
 
     until: float
@@ -101,14 +101,6 @@ COPYING: Opening = (
     Part(1.5, {"tally": 0.12, "repeat": 0.44, "backwards": 0.44}, 24),
 )
 """First forwards, then backwards too."""
-
-TURNING: Opening = (
-    Part(0.4, {"tally": 0.12, "backwards": 0.58, "turned": 0.3}),
-    Part(1.0, {"tally": 0.12, "repeat": 0.2, "backwards": 0.24, "turned": 0.2, "pairs": 0.24}),
-    Part(1.5, {"tally": 0.12, "repeat": 0.22, "backwards": 0.22, "turned": 0.22, "pairs": 0.22}),
-)
-"""First turn back, so that heads find a word where it stood before; then pairs, which only
-a head that looks at what came after it can tell."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,6 @@ from qwen3lab.tiny.world import WORLDS, Language
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
 KINDS = ("look-up", "repeat", "backwards")
-PAIRINGS = ("pairs", "turned")
-"""What only the opening of a training has."""
-
 SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
@@ -30,7 +27,7 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
 
 
 def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS` or `PAIRINGS`, of any length, that is not held out."""
+    """A problem of one of the `KINDS`, of any length, that is not held out."""
     while True:
         problem = of_kind(rng, kind, steps)
         if split_of(problem.key) == "train":
@@ -38,12 +35,10 @@ def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
 
 
 def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS` or `PAIRINGS`, in either language."""
+    """A problem of one of the `KINDS`, in either language."""
     language: Language = rng.choice(tuple(WORLDS))
     if kind == "look-up":
         return look_up(rng, steps, language)
-    if kind in PAIRINGS:
-        return pair_up(rng, steps, language, turned=kind == "turned")
     return repeat(rng, steps, language, back=kind == "backwards")
 
 
@@ -92,35 +87,6 @@ def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = F
     solved = _spoken(words[::-1], blank) if back else said
     kind = "backwards" if back else "repeat"
     return _problem(kind, language, steps, asked, solved, passage)
-
-
-def pair_up(rng: random.Random, steps: int, language: Language, *, turned: bool) -> Problem:
-    """Pairs of words, and the same pairs in another order, as in `tree king moon sun moon sun`.
-
-    Nothing but the word itself says where its partner stands: no distance comes again.
-
-    Args:
-        rng: decides.
-        steps: pairs.
-        language: of the words.
-        turned: the pairs come again with their second word first, as in `tree king king tree`.
-    """
-    words = rng.sample(everything(language), 2 * steps)
-    blank, _, stop, mark = _signs(language)
-    pairs = list(zip(words[::2], words[1::2], strict=True))
-    again = [pair[::-1] if turned else pair for pair in rng.sample(pairs, steps)]
-    first = [Piece(f"{blank}{word}", "word") for word in words]
-    later = [
-        Piece(f"{blank}{word}", "word", place == 1)
-        for pair in again
-        for place, word in enumerate(pair)
-    ]
-    given, wanted = again[0]
-    asked = (*_spoken(words, blank), Piece(stop, "punctuation"))
-    asked = (*asked, Piece(given, "word"), Piece(mark, "punctuation"))
-    kind = "turned" if turned else "pairs"
-    solved = (Piece(wanted, "word"),)
-    return _problem(kind, language, steps, asked, solved, (*first, *later))
 
 
 def _problem(

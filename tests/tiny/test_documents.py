@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.documents import COPYING, DIETS, TURNING, Writer
+from qwen3lab.tiny.documents import COPYING, DIETS, Writer
 from qwen3lab.tiny.families import FAMILIES
+from qwen3lab.tiny.recipes import MICRO_MOE
 from qwen3lab.tiny.tokenizer import EARLY_STOP
 
 N = 400
@@ -40,7 +41,7 @@ def test_families_come_as_often_as_their_diet_says(writer):
         assert abs(families[name] / N - diet.share) < error
 
 
-@pytest.mark.parametrize("opening", [COPYING, TURNING])
+@pytest.mark.parametrize("opening", [COPYING, MICRO_MOE.course])
 def test_an_opening_has_its_parts_in_their_shares(tiny_tokenizer, opening):
     writer = Writer(tiny_tokenizer, EARLY_STOP, opening=opening)
     before = 0.0

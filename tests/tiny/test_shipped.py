@@ -134,7 +134,7 @@ def test_most_of_what_was_asked_of_a_model_it_does(lab):
     listed = targets(read_card(lab.name))
     missed = [target for target in listed if not target.met]
     # The card says which.
-    assert len(missed) <= 1, missed
+    assert len(missed) <= {"tiny-moe": 0, "tiny-dense": 1}[lab.name], missed
     card = (EMBEDDED / lab.name / "README.md").read_text(encoding="utf-8")
     rows = [line for line in card.splitlines() if line.endswith("| no |")]
     assert all(t.measure in row for t, row in zip(missed, rows, strict=True))
