@@ -1,4 +1,4 @@
-"""The steps of writing as compiled code: slow to begin with, several times as fast from then on."""
+"""The steps of writing as compiled code: slow to begin with, for many or long replies."""
 
 import shutil
 from importlib.util import find_spec

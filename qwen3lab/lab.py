@@ -125,7 +125,7 @@ class Lab:
         """Write with compiled passes from now on: for many or long replies.
 
         The first reply takes a minute or more, in which torch compiles, and so does the first that
-        is recorded; then a small model writes several times as fast. Numbers change by rounding.
+        is recorded; what it gains, `qwen3lab bench --suite compiled` measures. Numbers change by rounding.
         Prompts, and whatever edits change, run as before. (`torch.compile`, with its compiler.)
 
         Raises:

@@ -136,7 +136,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("tiny-moe", TINY_MOE, steps=11_500, later=REVISION),
-        # The second of three seeds whose opening was tried: its look-up head was sharp by then.
+        # Seed 1 was chosen of three by their openings, before openings were drawn in parts.
         Recipe("tiny-dense", TINY_DENSE, seed=1, steps=10_500),
     )
 }
