@@ -125,8 +125,8 @@ class Lab:
         """Write with compiled passes from now on: for many or long replies.
 
         The first reply takes a minute or more, in which torch compiles, and so does the first that
-        is recorded; what it gains, `qwen3lab bench --suite compiled` measures. Numbers change by rounding.
-        Prompts, and whatever edits change, run as before. (`torch.compile`, with its compiler.)
+        is recorded; what it gains, `qwen3lab bench --suite compiled` measures. Numbers change by
+        rounding. Prompts, and whatever edits change, run as before. (`torch.compile`, with its compiler.)
 
         Raises:
             CompileError: the compiler that torch needs on the model's device is missing.
