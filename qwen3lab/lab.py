@@ -126,7 +126,7 @@ class Lab:
 
         The first reply takes a minute or more, in which torch compiles, and so does the first that
         is recorded; what it gains, `qwen3lab bench --suite compiled` measures. Numbers change by
-        rounding. Prompts, and whatever edits change, run as before. (`torch.compile`, with its compiler.)
+        rounding. Prompts, and whatever edits change, run as before.
 
         Raises:
             CompileError: the compiler that torch needs on the model's device is missing.
