@@ -1,10 +1,18 @@
 """A process of its own, without what the tests have switched on or taken up."""
 
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+import pytest
+
+from qwen3lab.compiled import COMPILERS
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler"
+)
 Result = TypeVar("Result")
 
 

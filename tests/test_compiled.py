@@ -14,7 +14,7 @@ from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
 from qwen3lab.model import Qwen3
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
-from tests.fresh import in_a_fresh_process
+from tests.fresh import in_a_fresh_process, needs_compiler
 from tests.reference import small_config
 from tests.test_generate import Plain
 
@@ -48,6 +48,7 @@ def written_and_recorded():
     return *found, len(n_compiled)
 
 
+@needs_compiler
 def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
     plain, compiled, n_compiled = in_a_fresh_process(written_and_recorded)
     assert n_compiled == 9, "all passes but the prompt's"
@@ -58,6 +59,7 @@ def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
             torch.testing.assert_close(mine[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
+@needs_compiler
 def test_an_edit_is_applied_though_passes_are_compiled():
     model = small_model()
 
@@ -76,6 +78,7 @@ def test_a_machine_without_a_compiler_is_told(monkeypatch):
         CompiledModel(small_model())
 
 
+@needs_compiler
 def test_a_lab_writes_with_compiled_passes_once_it_is_asked_to(tiny_lab):
     lab = Lab(tiny_lab.model, tiny_lab.tokenizer)
     assert lab.decoder is lab.model

@@ -12,7 +12,7 @@ from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
 from qwen3lab.bench.report import Row
 from qwen3lab.checkpoint import find_folder, load_model
-from tests.fresh import in_a_fresh_process
+from tests.fresh import in_a_fresh_process, needs_compiler
 from tests.reference import hf_random, tokens
 
 
@@ -130,6 +130,7 @@ def compiled_report(plan):
     return bench.run_compiled(plan, progress=False)
 
 
+@needs_compiler
 def test_compiled_steps_are_timed_beside_plain_ones(tmp_path):
     hf_random("dense, tied").save_pretrained(tmp_path)
     # torch cannot compile what tests have wrapped in checks of shapes.

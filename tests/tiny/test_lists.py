@@ -1,9 +1,10 @@
+import random
 import re
 
 import pytest
 
 from qwen3lab import tiny
-from qwen3lab.tiny.lists import KINDS, everything, pool
+from qwen3lab.tiny.lists import KINDS, everything, for_training, pool
 
 
 def kind_of(problem):
@@ -52,6 +53,24 @@ def test_passages_show_the_same_truth():
         else:
             rounds = [text[: len(text) // k] for k in (2, 3) if text == text[: len(text) // k] * k]
             assert any(unit.strip() == problem.answer for unit in rounds)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "turned"])
+def test_pairs_come_again_in_another_order(kind):
+    rng, orders = random.Random(0), set()
+    for _ in range(100):
+        problem = for_training(rng, kind, 4)
+        pieces = [piece.text.strip() for piece in problem.passage]
+        first = list(zip(pieces[:8:2], pieces[1:8:2], strict=True))
+        later = list(zip(pieces[8::2], pieces[9::2], strict=True))
+        again = [pair[::-1] for pair in later] if kind == "turned" else later
+        assert sorted(again) == sorted(first)
+        orders.add(tuple(map(first.index, again)))
+        # The partner follows from the word before it; which pair comes does not.
+        assert [piece.known for piece in problem.passage] == [False] * 8 + [False, True] * 4
+        given, wanted = later[0]
+        assert problem.question.endswith((f"{given}?", f"{given}？")) and problem.answer == wanted
+    assert len(orders) > 15
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
