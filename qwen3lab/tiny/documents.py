@@ -106,6 +106,35 @@ COPYING: Opening = (
 )
 """First forwards, then backwards too."""
 
+TURNING: Opening = (
+    Part(0.4, {"tally": 0.2, "backwards": 0.5, "turned": 0.3}),
+    Part(
+        1.0,
+        {
+            "tally": 0.2,
+            "repeat": 0.18,
+            "backwards": 0.18,
+            "turned": 0.16,
+            "pairs": 0.08,
+            "look-up": 0.2,
+        },
+    ),
+    Part(
+        1.5,
+        {
+            "tally": 0.14,
+            "repeat": 0.16,
+            "backwards": 0.14,
+            "turned": 0.14,
+            "pairs": 0.08,
+            "look-up": 0.18,
+            "marked": 0.16,
+        },
+    ),
+)
+"""First back, so that heads find a word where it stood before: a model that has learned to look
+behind it instead never does. Then forwards, and to lists."""
+
 
 @dataclass(frozen=True)
 class Document:

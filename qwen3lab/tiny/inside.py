@@ -25,6 +25,8 @@ from qwen3lab.tiny.problems import split_of
 from qwen3lab.tiny.tokenizer import EARLY_STOP
 
 PERIOD, N_SEQUENCES = 20, 10
+IN_ONE_PASS = 16
+"""Texts that are run together."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def read(lab: Lab, *, n: int, seed: int, families: Sequence[str] = tuple(FAMILIE
     Families that think are read as chats that think, the others as plain text.
     """
     writer, rng = Writer(lab.tokenizer, EARLY_STOP), random.Random(seed)
-    found = []
+    drawn: list[tuple[str, Document]] = []
     for family in (FAMILIES[name] for name in families):
         for _ in range(n):
             problem = family.draw(rng, rng.randint(family.least, family.most), "held-out")
@@ -60,8 +62,9 @@ def read(lab: Lab, *, n: int, seed: int, families: Sequence[str] = tuple(FAMILIE
                 document = writer.document(problem, "think", rng)
             else:
                 document = writer.plain([problem])
-            found.append(Read(family.name, document, lab.record(document.token_ids)))
-    return found
+            drawn.append((family.name, document))
+    recordings = _recorded(lab, [document.token_ids for _, document in drawn])
+    return [Read(*text, recording) for text, recording in zip(drawn, recordings, strict=True)]
 
 
 def surplus(texts: Sequence[Read]) -> dict[str, float]:
@@ -110,8 +113,9 @@ def head_scores(lab: Lab, *, seed: int) -> dict[str, Float[Tensor, "layer head"]
     in the first.
     """
     rng = random.Random(seed)
-    repeated = [lab.record(_repeated(lab, rng)) for _ in range(N_SEQUENCES)]
-    looked = [_look_up(lab, rng) for _ in range(2 * N_SEQUENCES)]
+    repeated = _recorded(lab, [_repeated(lab, rng) for _ in range(N_SEQUENCES)])
+    lists_read = _recorded(lab, [_look_up(rng) for _ in range(2 * N_SEQUENCES)])
+    looked = [(recording, *_lookups(recording)) for recording in lists_read]
     scores: dict[str, list[Tensor]] = {}
     for layer in range(lab.config.n_layers):
         patterns = [recording.attention.pattern(layer) for recording in repeated]
@@ -129,6 +133,15 @@ def head_scores(lab: Lab, *, seed: int) -> dict[str, Float[Tensor, "layer head"]
     return {kind: torch.stack(found) for kind, found in scores.items()}
 
 
+def _recorded(lab: Lab, texts: Sequence[Sequence[int] | str]) -> list[Recording]:
+    """Recordings of many texts, several of them in one pass."""
+    return [
+        recording
+        for first in range(0, len(texts), IN_ONE_PASS)
+        for recording in lab.record_batch(texts[first : first + IN_ONE_PASS])
+    ]
+
+
 def _best(kind: str, scores: Float[Tensor, "layer head"]) -> BestHead:
     layer, head = divmod(int(scores.argmax()), scores.shape[1])
     return BestHead(kind, layer, head, float(scores[layer, head]))
@@ -142,21 +155,22 @@ def _repeated(lab: Lab, rng: random.Random) -> list[int]:
     return [word[0] for word in ids] * 2
 
 
-def _look_up(
-    lab: Lab, rng: random.Random
-) -> tuple[Recording, Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """A list read twice: its recording, the places before values, and the values' first places."""
+def _look_up(rng: random.Random) -> str:
+    """A list of eight entries, and the same once more in another order."""
     while True:
         problem = lists.look_up(rng, 8, rng.choice(("en", "zh")))
         if split_of(problem.key) == "held-out":
-            break
-    recording = lab.record("".join(piece.text for piece in problem.passage))
+            return "".join(piece.text for piece in problem.passage)
+
+
+def _lookups(recording: Recording) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """The places before the later values of a list, and where each value stood first."""
     values = [place for place, text in enumerate(recording.tokens) if text.strip().isdigit()]
     words = _keys(recording.tokens, values)
     first = dict(zip(words[:8], values[:8], strict=True))
     pairs = [(place - 1, first[word]) for word, place in zip(words[8:], values[8:], strict=True)]
     queries, keys = zip(*pairs, strict=True)
-    return recording, torch.tensor(queries), torch.tensor(keys)
+    return torch.tensor(queries), torch.tensor(keys)
 
 
 def _keys(tokens: Sequence[str], values: Sequence[int]) -> list[str]:

@@ -73,6 +73,23 @@ def test_pairs_come_again_in_another_order(kind):
     assert len(orders) > 15
 
 
+def test_a_marked_value_follows_from_word_and_mark_and_from_neither_alone():
+    rng, both = random.Random(0), 0
+    for _ in range(100):
+        problem = for_training(rng, "marked", 6)
+        text = "".join(piece.text for piece in problem.passage)
+        first, again = (re.findall(r"(\w+)([ =:：])(\d)", part) for part in re.split("[.。]", text))
+        assert sorted(first) == sorted(again) and len(set(first)) == 6
+        values = {(word, mark): value for word, mark, value in first}
+        assert len(values) == 6 and len({word for word, _ in values}) == 3
+        both += len(set(values.values())) > 1
+        asked = re.search(r"(\w+)([ =:：])[?？]$", problem.question)
+        assert asked and problem.answer == values[asked[1], asked[2]]
+        known = [piece.text for piece in problem.passage if piece.known]
+        assert [text for text in known if text.isdigit()] == [value for *_, value in again]
+    assert both > 95
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_words_of_lists_are_single_tokens(tiny_tokenizer, language):
     for word in pool(language):
