@@ -4,10 +4,12 @@ import ctypes
 import sys
 from contextlib import suppress
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 """Numbers of glibc's `mallopt`, from its malloc.h."""
 
 NEVER = 2**31 - 1
+LARGE = 2**17
+"""Bytes from which glibc maps a block of its own, until it has freed one and raises this."""
 
 
 def keep_freed() -> None:
@@ -20,6 +22,17 @@ def keep_freed() -> None:
         libc = _glibc()
         libc.mallopt(MMAP_MAX, 0)
         libc.mallopt(TRIM_THRESHOLD, NEVER)
+
+
+def map_large() -> None:
+    """Let every large tensor have a mapping of its own for good, which goes when it does.
+
+    By default glibc soon takes tensors of up to 32 MiB from its heap, where what lives on keeps
+    what was freed beside it in the process: how much is a matter of luck. Slower, but what the
+    process takes is then what its tensors take. Does nothing under another allocator.
+    """
+    with suppress(OSError, AttributeError):
+        _glibc().mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def give_back() -> None:

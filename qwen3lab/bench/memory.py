@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from qwen3lab.allocator import map_large
 from qwen3lab.bench.contestants import CONTESTANTS
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -40,6 +41,8 @@ def _measured(
     who: str, case: str, folder: Path, tokens: int, device: str, dtype: str, threads: int
 ) -> int | None:
     torch.set_num_threads(threads)
+    # Else what glibc happens not to give back would be counted, for ours and for the others.
+    map_large()
     contestant = CONTESTANTS[who](folder, device, dtype)
     ids = torch.arange(tokens, device=device)[None] % contestant.d_vocab
     # Touch every page: weights that are mapped from a file are not in memory before.

@@ -17,7 +17,8 @@ KEPT = "what is kept"
 NOTE = (
     "Prompts are recorded with attention (queries and keys), routing and residual stream, replies "
     "with attention and routing; all others run without recording anything. Memory is what the "
-    "peak of recording has above that of the plain pass, in processes of their own."
+    "peak of recording has above that of the plain pass, in processes of their own, in which large "
+    "tensors are given back as soon as they are freed."
 )
 
 

@@ -13,7 +13,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MEMORY = "Memory is the peak above the weights, in a process of its own."
+MEMORY = (
+    "Memory is the peak above the weights, in a process of its own, in which large tensors are "
+    "given back as soon as they are freed."
+)
 RATIO = (
     "Medians (least to most). Ratio: how many times as fast, or as small, qwen3lab is as the best "
     "of the others."
