@@ -29,7 +29,7 @@ lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
 	$(BIN)/qwen3lab lab
 
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
 	$(BIN)/ruff check .

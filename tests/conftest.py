@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import qwen3lab
 from qwen3lab.chat import open_tokenizer
@@ -10,6 +11,12 @@ from tests.reference import CASES, hf_random
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
 NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: so do they, and the kernels that they start.
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+    torch.set_num_threads(max(1, share))
 
 
 @pytest.hookimpl(wrapper=True)
