@@ -17,6 +17,7 @@ from qwen3lab.analysis.specialisation import Information, choice_overlap
 from qwen3lab.chat import open_tokenizer
 from qwen3lab.checkpoint import find_folder
 from qwen3lab.lab import Lab
+from qwen3lab.tiny import lists
 from qwen3lab.tiny.inside import family_information, head_scores, read, routed, surplus
 from qwen3lab.tiny.recipes import MICRO_MOE
 from qwen3lab.tiny.tokenizer import EARLY_STOP
@@ -24,6 +25,10 @@ from qwen3lab.tiny.trainer import Trainer
 
 N_TEXTS = 8
 """Held-out texts of each family that are looked at, the same ones every time."""
+
+PERIOD = lists.MAX_STEPS
+"""Words in the sequences that show what heads do. Longer ones than it has met by then are copied
+some hundred steps later."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Snapshot:
         seconds: of training.
         tokens: trained on.
         surplus: cross-entropy above the generator's own, nats per predictable token, by family.
-        heads: score of every head, by kind.
+        heads: score of every head, by kind, on sequences of 12 words that come twice.
         information: what the choice of experts says about a text's family, by layer.
         experts: the experts chosen for each token of the texts that are looked at.
     """
@@ -126,7 +131,7 @@ class Growth:
             seconds=trainer.seconds,
             tokens=trainer.tokens,
             surplus=surplus(texts),
-            heads=head_scores(lab, seed=1),
+            heads=head_scores(lab, seed=1, period=PERIOD),
             information=family_information(texts, routed(texts, lab.config.n_experts)),
             experts=experts,
         )

@@ -105,15 +105,22 @@ def best_heads(lab: Lab, *, seed: int) -> list[BestHead]:
     return [_best(kind, scores) for kind, scores in head_scores(lab, seed=seed).items()]
 
 
-def head_scores(lab: Lab, *, seed: int) -> dict[str, Float[Tensor, "layer head"]]:
+def head_scores(
+    lab: Lab, *, seed: int, period: int = PERIOD
+) -> dict[str, Float[Tensor, "layer head"]]:
     """How much every head is a previous-token, duplicate-token, induction or look-up head.
 
-    The first three on sequences of 20 different words that are repeated once; a look-up head
+    The first three on sequences of different words that are repeated once; a look-up head
     attends from the place before a value, in the second pass through a list, to the value
     in the first.
+
+    Args:
+        lab: with the model.
+        seed: of the texts.
+        period: words in a sequence.
     """
     rng = random.Random(seed)
-    repeated = _recorded(lab, [_repeated(lab, rng) for _ in range(N_SEQUENCES)])
+    repeated = _recorded(lab, [_repeated(lab, rng, period) for _ in range(N_SEQUENCES)])
     lists_read = _recorded(lab, [_look_up(rng) for _ in range(2 * N_SEQUENCES)])
     looked = [(recording, *_lookups(recording)) for recording in lists_read]
     scores: dict[str, list[Tensor]] = {}
@@ -121,8 +128,8 @@ def head_scores(lab: Lab, *, seed: int) -> dict[str, Float[Tensor, "layer head"]
         patterns = [recording.attention.pattern(layer) for recording in repeated]
         kinds = {
             "previous token": [previous_token_score(p) for p in patterns],
-            "duplicate token": [duplicate_token_score(p, PERIOD) for p in patterns],
-            "induction": [induction_score(p, PERIOD) for p in patterns],
+            "duplicate token": [duplicate_token_score(p, period) for p in patterns],
+            "induction": [induction_score(p, period) for p in patterns],
             "look-up": [
                 attention_between(rec.attention.pattern(layer), queries, keys)
                 for rec, queries, keys in looked
@@ -147,9 +154,9 @@ def _best(kind: str, scores: Float[Tensor, "layer head"]) -> BestHead:
     return BestHead(kind, layer, head, float(scores[layer, head]))
 
 
-def _repeated(lab: Lab, rng: random.Random) -> list[int]:
+def _repeated(lab: Lab, rng: random.Random, period: int) -> list[int]:
     """A sequence of different words, each a single token, and the same once more."""
-    words = rng.sample(lists.pool("en"), PERIOD)
+    words = rng.sample(lists.pool("en"), period)
     ids = [lab.tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
     assert all(len(word) == 1 for word in ids), "words of lists are single tokens"
     return [word[0] for word in ids] * 2
