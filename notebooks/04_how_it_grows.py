@@ -45,8 +45,9 @@ from qwen3lab.widgets import Nursery
 # 1. **What is left to learn**: cross-entropy above what the texts' own randomness makes
 #    unavoidable, one line for each kind of text. Which kind falls first? Where is a cliff?
 # 2. **The best head of each kind**, on sequences of twelve words that come twice: a score of 1 is
-#    a head that does nothing else. A previous-token head looks at the token before; an induction head looks at what came after
-#    the last occurrence of the current token. Does one have to be there before the other?
+#    a head that does nothing else. A previous-token head looks at the token before; an induction
+#    head looks at what came after the last occurrence of the current token. Does one have to be
+#    there before the other?
 # 3. **What an expert says of the family**: mutual information between the expert that was chosen
 #    and the kind of text. The grey lines are the most that shuffled labels gave.
 # 4. **Choices of the last look that stood**: the share of its experts that were chosen already.
