@@ -127,7 +127,7 @@ class Trainer:
         losses = _token_losses(logits, _next(ids))
         self.tokens += int(real.sum())
         self._note(batch, losses.detach().cpu(), sums)
-        if self.recipe.counts_half_way(self.step):
+        if self.step in range(*self.recipe.half_way_steps):
             early = self.model.ln_final(routed.kept[self._half_way])
             early_logits = F.linear(early, self.model.unembedding)
             losses = losses + self.recipe.half_way * _token_losses(early_logits, _next(ids))
@@ -222,7 +222,7 @@ def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:
     if later and step >= later.begin:
         first, highest, warmup = later.begin, later.learning_rate, later.warmup
     elif later:
-        last = later.first_until or later.begin
+        last = later.begin
     progress = min(1.0, max((step - first) / (last - first), spent))
     warm = min(1.0, (step - first + 1) / warmup)
     return highest * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

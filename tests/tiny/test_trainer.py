@@ -128,28 +128,6 @@ def test_the_learning_rate_rises_and_falls_once_in_every_course():
     assert learning_rate(recipe, 20, 0.5) == pytest.approx(1.02e-3)
 
 
-def test_a_first_course_may_be_broken_off_at_the_rate_it_has():
-    alone = micro(steps=1_500, warmup=10)
-    later = Later(begin=1_000, diets=DIETS, learning_rate=1e-3, warmup=10, first_until=1_500)
-    both = replace(alone, steps=2_000, later=later)
-    steps = range(0, 1_000, 50)
-    rates = [learning_rate(alone, step) for step in steps]
-    assert [learning_rate(both, step) for step in steps] == rates and min(rates[1:]) > 4e-4
-    assert learning_rate(both, 1_000) == pytest.approx(1e-4)
-
-
-def test_the_loss_half_way_counts_in_its_steps_and_at_the_beginning_of_a_second_course():
-    recipe = micro(steps=20, half_way_steps=(3, 5))
-    later = Later(begin=10, diets=DIETS, learning_rate=1e-3, half_way=2)
-    courses = (
-        recipe,
-        replace(recipe, later=later),
-        replace(recipe, later=replace(later, half_way=0)),
-    )
-    found = [[step for step in range(20) if one.counts_half_way(step)] for one in courses]
-    assert found == [[3, 4], [3, 4, 10, 11], [3, 4]]
-
-
 def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr("qwen3lab.tiny.trainer.LOG_EVERY", 1)
     trained(tiny_tokenizer, tmp_path, micro(steps=8), until=3)
