@@ -31,7 +31,8 @@
 # arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For more than half of
 # its life it meets nothing but short sequences that repeat, and tallies: from these a head that
 # copies forms soonest. Only then come stories, sums and look-up lists, so until then they only get
-# stranger to it. Three minutes are enough for copying, and a beginning of the rest.
+# stranger to it. Whether a head that copies is born within three minutes depends on the
+# machine and on chance; if none comes, grow it longer. The rest only begins.
 
 # %%
 from qwen3lab import figures
