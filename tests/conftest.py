@@ -14,9 +14,9 @@ NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: so do they, and the kernels that they start.
-    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
-    torch.set_num_threads(max(1, share))
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    torch.set_num_threads(share)
 
 
 @pytest.hookimpl(wrapper=True)

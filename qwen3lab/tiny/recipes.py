@@ -122,7 +122,7 @@ MICRO_MOE = Recipe(
     warmup=50,
     half_way=0.0,
 )
-"""Trained by the clock, in a few minutes, to be watched: induction comes near step 1,000."""
+"""Trained by the clock, in a few minutes, to be watched. Induction may come near step 1,000."""
 
 # What was weak after the first course: one swap at once, programs, questions on stories. That was
 # learned late, at a learning rate that had fallen already.
