@@ -18,25 +18,27 @@
 #
 # A language model begins as noise. Here one grows in three minutes, on this machine: a mixture of
 # experts with Qwen3's architecture, small enough to train while you look. Every few steps it is
-# looked at from four sides, always on the same held-out texts.
+# looked at from four sides, always on the same held-out texts. Then you see the childhood of
+# `tiny-dense`, which took an hour and a half, from weights that were kept on the way.
 #
 # **After this notebook you can**
 #
-# - tell from curves when a model learned to copy, and which head does it;
+# - tell from curves when a model learned to copy, and which heads do it, in which order;
 # - say what it means that experts specialise, and compare it with chance;
 # - read router saturation: how early a router settles what it will choose in the end;
 # - put a question to a model whose whole life you have seen.
 #
 # **What the micro model learns.** Three of the five kinds of text that `tiny-moe` knows: running
-# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For more than half of
-# its life it meets nothing but short sequences that repeat, and tallies: from these a head that
-# copies forms soonest. Only then come stories, sums and look-up lists, so until then they only get
-# stranger to it. Whether a head that copies is born within three minutes depends on the
-# machine and on chance; if none comes, grow it longer. The rest only begins.
+# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For its first 450
+# steps, about a minute on two cores, it meets hardly anything but short sequences that come back
+# from their end (`tree king moon moon king tree`). Two heads in a row answer these, and they form
+# soonest from them. Then stories, sums and other lists take their place; until then the model only
+# gets stranger to them.
 
 # %%
-from qwen3lab import figures
-from qwen3lab.tiny.growth import Growth, saturation
+import qwen3lab
+from qwen3lab import figures, tiny
+from qwen3lab.tiny.growth import Growth, early_life, saturation
 from qwen3lab.widgets import Nursery
 
 # %% [markdown]
@@ -46,9 +48,10 @@ from qwen3lab.widgets import Nursery
 # 1. **What is left to learn**: cross-entropy above what the texts' own randomness makes
 #    unavoidable, one line for each kind of text. Which kind falls first? Where is a cliff?
 # 2. **The best head of each kind**, on sequences of twelve words that come twice: a score of 1 is
-#    a head that does nothing else. A previous-token head looks at the token before; an induction
-#    head looks at what came after the last occurrence of the current token. Does one have to be
-#    there before the other?
+#    a head that does nothing else. A previous-token head looks at the token before; a
+#    duplicate-token head looks at the last occurrence of the current token; an induction head at
+#    what came after that. The first two together say what stood *before* the last occurrence, which
+#    is what comes next where a sequence comes back. How?
 # 3. **What an expert says of the family**: mutual information between the expert that was chosen
 #    and the kind of text. The grey lines are the most that shuffled labels gave.
 # 4. **Choices of the last look that stood**: the share of its experts that were chosen already.
@@ -69,15 +72,16 @@ history = nursery.wait()
 figures.growth(history)
 
 # %% [markdown]
-# **The cliff.** At which step did a head first look mostly at what follows the last occurrence?
+# **The cliff.** At which step did each kind of head first look mostly where its kind looks? (Of an
+# induction head there is no trace in three minutes. It comes below.)
 
 # %%
-scores = {look.step: float(look.heads["induction"].max()) for look in history}
-born = [step for step, score in scores.items() if score > 0.5]
-print("induction first above 0.5 at step", born[0] if born else "none yet: train longer")
+for kind in history[-1].heads:
+    born = [look.step for look in history if float(look.heads[kind].max()) > 0.5]
+    print(f"{kind:16} above 0.5", f"from step {born[0]}" if born else "never")
 
 # %% [markdown]
-# **Which head is it?** Scores of all heads of the last look, layer by layer.
+# **Which heads are they?** Scores of all heads of the last look, layer by layer.
 
 # %%
 for kind, of_heads in history[-1].heads.items():
@@ -94,17 +98,53 @@ for look, share in list(zip(history, stood.tolist(), strict=True))[:: max(1, len
 
 # %% [markdown]
 # ## Ask what has grown
-# `growth.lab` is the model as it is now: everything that works on `tiny-moe` works on it.
+# `growth.lab` is the model as it is now: everything that works on `tiny-moe` works on it. Here is
+# its best duplicate-token head.
 
 # %%
 lab = nursery.growth.lab
-recording = lab.record(" tree king moon star road tree king moon star road tree king")
-layer, head = divmod(int(history[-1].heads["induction"].argmax()), lab.config.n_heads)
+recording = lab.record(" tree king moon star road road star moon king tree")
+layer, head = divmod(int(history[-1].heads["duplicate token"].argmax()), lab.config.n_heads)
 figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
+
+# %% [markdown]
+# ## The childhood of a model that ships
+# `tiny-dense` was trained like this, for longer and on all five kinds of text. Its weights were
+# kept on the way, and some of them ship: `load("tiny-dense", revision="step500")` opens a child.
+
+# %%
+tiny.revisions("tiny-dense")
+
+# %%
+childhood = early_life("tiny-dense")
+figures.growth(childhood, log_steps=True)
+
+# %% [markdown]
+# **The birth of an induction head.** It reads what a previous-token head has written, so that head
+# must be there first, and in a layer below. Which layer does each kind live in?
+
+# %%
+for look in childhood:
+    scores = look.heads["induction"].max(dim=1).values
+    print(f"step {look.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
+
+# %% [markdown]
+# The same head, as a child and as an adult, on a sequence that comes twice.
+
+# %%
+layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), 4)
+text = " tree king moon star road tree king moon star road"
+child = qwen3lab.load("tiny-dense", revision="step500").record(text)
+figures.attention_map(child.attention[layer, head], child.tokens, layer=layer, head=head)
+
+# %%
+adult = qwen3lab.load("tiny-dense").record(text)
+figures.attention_map(adult.attention[layer, head], adult.tokens, layer=layer, head=head)
 
 # %% [markdown]
 # ## Where to go next
 # - `Growth(minutes=10)` grows it longer; another `seed` grows another individual. Do the same
 #   heads form in the same layers?
-# - `qwen3lab train tiny-moe` trains the model that ships with the package, in about two and a half
-#   hours on one core; its card lists what it can do, measured.
+# - Ask a child: `qwen3lab.load("tiny-dense", revision="step2000").chat("7+2*3=?")`.
+# - `qwen3lab train tiny-dense` trains that model again, in about an hour and a half on one core;
+#   its card lists what it can do, measured.

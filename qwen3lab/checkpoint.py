@@ -41,6 +41,12 @@ def embedded_models() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))
 
 
+def embedded_revisions(name: str) -> list[str]:
+    """Earlier states of an embedded model, such as "step250", in the order of its training."""
+    found = [path.parent.name for path in (EMBEDDED / name).glob("step*/config.json")]
+    return sorted(found, key=lambda revision: int(revision.removeprefix("step")))
+
+
 def open_checkpoint(
     name: str | Path,
     *,
@@ -57,7 +63,7 @@ def open_checkpoint(
         device: where the weights go.
         dtype: of the weights; None takes float32 on a CPU (bfloat16 beside quantised weights,
             for which there are quick kernels) and the stored dtype elsewhere.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: for weights, such as "8GB"; what does not fit is read in every pass.
         quantise: "int8" or "int4", for the matrices inside of the blocks.
 
@@ -70,7 +76,8 @@ def open_checkpoint(
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.bfloat16 if quantise else torch.float32
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
-    return Checkpoint(model.config, model, folder, str(name))
+    called = f"{name}@{revision}" if revision else str(name)
+    return Checkpoint(model.config, model, folder, called)
 
 
 def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
@@ -83,7 +90,7 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if text in embedded_models():
-        return EMBEDDED / text
+        return EMBEDDED / text if revision is None else _earlier(text, revision)
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise CheckpointError(
             f"{text!r} is neither a folder nor an embedded model "
@@ -91,6 +98,15 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
             "hub id such as 'Qwen/Qwen3-0.6B'"
         )
     return _download(text, revision)
+
+
+def _earlier(name: str, revision: str) -> Path:
+    known = embedded_revisions(name)
+    if revision not in known:
+        raise CheckpointError(
+            f"{name} has no revision {revision!r}: choose from {', '.join(known) or 'none'}"
+        )
+    return EMBEDDED / name / revision
 
 
 def _download(hub_id: str, revision: str | None) -> Path:

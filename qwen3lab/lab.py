@@ -53,7 +53,8 @@ def load(
         device: where to run; a GPU if there is one, else the CPU.
         dtype: such as "bfloat16"; None takes float32 on a CPU and the checkpoint's own
             dtype elsewhere.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; an early state of an embedded model, such
+            as "step500" (`tiny.revisions` lists them).
         memory: for weights, such as "8GB", where they do not all fit: what fits is kept, and
             the rest is read from the disk in every pass, expert by expert where a prompt needs
             few. A prompt takes as long as reading takes, so run many at once (`record_batch`).

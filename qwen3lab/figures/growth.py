@@ -30,45 +30,57 @@ class Panel:
     top: float | None = None
 
 
-def growth(history: Sequence[Snapshot]) -> go.Figure:
+def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure:
     """How a model came to be, in four plots over the steps of its training.
 
     What it has learned, family by family; the best head of each kind; what the choice of
     experts says about the family, with the most that shuffled labels gave in grey; and how
-    much of the last look's choice of experts stood already (router saturation).
+    much of the last look's choice of experts stood already (router saturation). Of a model
+    without experts, the first two.
 
     Args:
-        history: of a `Growth`, the first look first.
+        history: of a `Growth` or an `early_life`, the first look first.
+        log_steps: steps on a logarithmic axis; one at 0 is then not shown.
 
     Raises:
         ValueError: there is no look.
     """
     if not history:
         raise ValueError("there is no look at the model to show: expected at least one")
-    steps = [look.step for look in history]
-    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.1, vertical_spacing=0.21)
-    for number, panel in enumerate(_panels(history)):
+    steps, panels = [look.step for look in history], _panels(history)
+    n_rows = len(panels) // 2
+    figure = make_subplots(rows=n_rows, cols=2, horizontal_spacing=0.1, vertical_spacing=0.21)
+    for number, panel in enumerate(panels):
         row, col = number // 2 + 1, number % 2 + 1
         for line in _lines(steps, panel, number):
             figure.add_trace(line, row=row, col=col)
         span = None if panel.top is None else [0, panel.top]
         figure.update_yaxes(title=panel.unit, rangemode="tozero", range=span, row=row, col=col)
-        figure.update_xaxes(title="training step", rangemode="tozero", row=row, col=col)
+        figure.update_xaxes(title="training step", row=row, col=col)
         figure.add_annotation(_title(figure, panel, number))
         figure.update_layout({_legend_name(number): _legend(figure, number)})
-    return figure.update_layout(template=TEMPLATE, height=680, margin=MARGIN)
+    if log_steps:
+        figure.update_xaxes(type="log", tickvals=steps)
+    else:
+        figure.update_xaxes(rangemode="tozero")
+    return figure.update_layout(template=TEMPLATE, height=340 * n_rows, margin=MARGIN)
 
 
 def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     heads = [{kind: float(s.max()) for kind, s in look.heads.items()} for look in history]
+    learned = [
+        Panel("What is left to learn", "nats per token", [look.surplus for look in history]),
+        Panel("The best head of each kind", "score", heads, top=1.05),
+    ]
+    if not history[-1].information:
+        return learned
     said = [{f"layer {n}": i.value for n, i in enumerate(look.information)} for look in history]
     chance = [
         {f"layer {n}": i.shuffled[-1] for n, i in enumerate(look.information)} for look in history
     ]
     stood = [{f"layer {n}": float(v) for n, v in enumerate(row)} for row in saturation(history)]
     return [
-        Panel("What is left to learn", "nats per token", [look.surplus for look in history]),
-        Panel("The best head of each kind", "score", heads, top=1.05),
+        *learned,
         Panel("What an expert says of the family", "nats", said, chance),
         Panel("Choices of the last look that stood", "share", stood, top=1.05),
     ]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3lab.checkpoint import embedded_revisions as revisions
 from qwen3lab.tiny.chains import chains, is_embedded
 from qwen3lab.tiny.families import FAMILIES, Family, problems
 from qwen3lab.tiny.problems import Piece, Problem, TokenLabel, label_tokens, split_of
@@ -19,6 +20,7 @@ __all__ = [
     "is_embedded",
     "label_tokens",
     "problems",
+    "revisions",
     "split_of",
     "texts",
 ]

@@ -9,13 +9,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from qwen3lab.tiny import lists
 from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.problems import Problem, char_labels, text_of
 
 Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
+Name = TypeVar("Name", bound=str)
 FREE_WEIGHT = 0.05
 """A little of the loss goes to what cannot be predicted, so that the model knows what questions
 look like."""
@@ -37,6 +38,8 @@ class Diet:
             teaches by a single token, where a thinking teaches by dozens. None for any.
         head_modes: the modes that are solved in the head.
         passages: problems in one plain text.
+        kinds: of the sequences in the plain texts of "lists", and how often each is met;
+            None for those that are asked about, too.
     """
 
     share: float
@@ -44,6 +47,7 @@ class Diet:
     head: Sequence[int] | None = None
     head_modes: Sequence[Mode] = ("answer", "switch")
     passages: int = 1
+    kinds: Mapping[str, float] | None = None
 
 
 DIETS: dict[str, Diet] = {
@@ -102,6 +106,35 @@ COPYING: Opening = (
 )
 """First forwards, then backwards too."""
 
+TURNING: Opening = (
+    Part(0.4, {"tally": 0.2, "backwards": 0.5, "turned": 0.3}),
+    Part(
+        1.0,
+        {
+            "tally": 0.2,
+            "repeat": 0.18,
+            "backwards": 0.18,
+            "turned": 0.16,
+            "pairs": 0.08,
+            "look-up": 0.2,
+        },
+    ),
+    Part(
+        1.5,
+        {
+            "tally": 0.14,
+            "repeat": 0.16,
+            "backwards": 0.14,
+            "turned": 0.14,
+            "pairs": 0.08,
+            "look-up": 0.18,
+            "marked": 0.16,
+        },
+    ),
+)
+"""First back, so that heads find a word where it stood before: a model that has learned to look
+behind it instead never does. Then forwards, and to lists."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -159,7 +192,7 @@ class Writer:
             return self._opening(rng, stage)
         name = rng.choices(list(self.diets), weights=self._shares)[0]
         diet = self.diets[name]
-        mode = rng.choices(list(diet.modes), weights=list(diet.modes.values()))[0]
+        mode = _one_of(rng, diet.modes)
         if mode == "text":
             return self.plain([self._draw(rng, name, mode) for _ in range(diet.passages)])
         problem = self._draw(rng, name, mode)
@@ -198,7 +231,7 @@ class Writer:
     def _opening(self, rng: random.Random, stage: float) -> Document:
         """A tally, or a sequence that comes again: what all the rest is built upon."""
         part = next(part for part in self.opening if stage < part.until)
-        kind = rng.choices(list(part.shares), weights=list(part.shares.values()))[0]
+        kind = _one_of(rng, part.shares)
         if kind == "tally":
             return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
         steps = rng.randint(lists.MIN_STEPS, part.longest)
@@ -209,6 +242,8 @@ class Writer:
         steps = rng.randint(family.least, family.most)
         if diet.head and mode in diet.head_modes:
             steps = rng.choice(diet.head)
+        if diet.kinds and mode == "text":
+            return lists.for_training(rng, _one_of(rng, diet.kinds), steps)
         return family.draw(rng, steps, "train")
 
     def _begun(self, problem: Problem, rng: random.Random) -> str:
@@ -238,6 +273,10 @@ class Writer:
             ids += encoded.ids
             weights += [min(by_char[a:b], default=0.0) for a, b in encoded.offsets]
         return Document(f"{family} {mode}", ids, weights)
+
+
+def _one_of(rng: random.Random, shares: Mapping[Name, float]) -> Name:
+    return rng.choices(list(shares), weights=list(shares.values()))[0]
 
 
 def turn(role: str, content: str) -> str:

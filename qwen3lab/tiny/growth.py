@@ -1,6 +1,10 @@
-"""A micro model that grows while one watches: what it learns, which heads form, who serves what."""
+"""How a model came to be: what it learned, which heads formed, who serves what.
+
+Of a micro model that grows while one watches, or of an embedded model's early states.
+"""
 
 import copy
+import json
 import shutil
 import tempfile
 import threading
@@ -8,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,11 +20,11 @@ from torch import Tensor
 
 from qwen3lab.analysis.specialisation import Information, choice_overlap
 from qwen3lab.chat import open_tokenizer
-from qwen3lab.checkpoint import find_folder
-from qwen3lab.lab import Lab
-from qwen3lab.tiny import lists
+from qwen3lab.checkpoint import embedded_revisions, find_folder
+from qwen3lab.lab import Lab, load
+from qwen3lab.tiny import inside, lists
 from qwen3lab.tiny.inside import family_information, head_scores, read, routed, surplus
-from qwen3lab.tiny.recipes import MICRO_MOE
+from qwen3lab.tiny.recipes import MICRO_MOE, RECIPES
 from qwen3lab.tiny.tokenizer import EARLY_STOP
 from qwen3lab.tiny.trainer import Trainer
 
@@ -40,8 +45,9 @@ class Snapshot:
         seconds: of training.
         tokens: trained on.
         surplus: cross-entropy above the generator's own, nats per predictable token, by family.
-        heads: score of every head, by kind, on sequences of 12 words that come twice.
-        information: what the choice of experts says about a text's family, by layer.
+        heads: score of every head, by kind, on sequences of words that come twice.
+        information: what the choice of experts says about a text's family, by layer; nothing
+            where there are no experts.
         experts: the experts chosen for each token of the texts that are looked at.
     """
 
@@ -51,7 +57,7 @@ class Snapshot:
     surplus: dict[str, float]
     heads: dict[str, Float[Tensor, "layer head"]]
     information: list[Information]
-    experts: Int[Tensor, "layer token k"]
+    experts: Int[Tensor, "layer token k"] | None
 
 
 class Growth:
@@ -123,24 +129,84 @@ class Growth:
 
     def _look(self) -> Snapshot:
         trainer = self.trainer
-        lab = Lab(trainer.model, self.tokenizer, trainer.recipe.name)
-        texts = read(lab, n=N_TEXTS, seed=1, families=trainer.recipe.families)
-        experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
-        return Snapshot(
+        return look_at(
+            Lab(trainer.model, self.tokenizer, trainer.recipe.name),
+            families=trainer.recipe.families,
             step=trainer.step,
             seconds=trainer.seconds,
             tokens=trainer.tokens,
-            surplus=surplus(texts),
-            heads=head_scores(lab, seed=1, period=PERIOD),
-            information=family_information(texts, routed(texts, lab.config.n_experts)),
-            experts=experts,
+            period=PERIOD,
         )
+
+
+def look_at(
+    lab: Lab,
+    *,
+    families: Sequence[str],
+    step: int,
+    seconds: float = 0.0,
+    tokens: int = 0,
+    period: int = inside.PERIOD,
+) -> Snapshot:
+    """What a model is like, on the same held-out texts every time.
+
+    Args:
+        lab: with the model.
+        families: what it learns from.
+        step: of the optimiser, to be noted.
+        seconds: of training, to be noted.
+        tokens: trained on, to be noted.
+        period: words in the sequences that show what heads do.
+    """
+    texts = read(lab, n=N_TEXTS, seed=1, families=families)
+    information, experts = [], None
+    if lab.config.n_experts:
+        information = family_information(texts, routed(texts, lab.config.n_experts))
+        experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
+    heads = head_scores(lab, seed=1, period=period)
+    return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts)
+
+
+def early_life(name: str = "tiny-dense") -> list[Snapshot]:
+    """An embedded model at the early steps whose weights ship, and as it became in the end.
+
+    Args:
+        name: of an embedded model that has `embedded_revisions`.
+
+    Raises:
+        ValueError: it has none.
+    """
+    revisions = embedded_revisions(name)
+    if not revisions:
+        raise ValueError(f"no early weights of {name} ship: expected a model that has some")
+    log = {line["step"]: line for line in _log(find_folder(name))}
+    states = {int(revision.removeprefix("step")): revision for revision in revisions}
+    return [
+        look_at(
+            load(name, revision=revision, device="cpu"),
+            families=RECIPES[name].families,
+            step=step,
+            seconds=log[step]["seconds"],
+            tokens=log[step]["tokens"],
+        )
+        for step, revision in {**states, max(log): None}.items()
+    ]
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "training-log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def saturation(history: Sequence[Snapshot]) -> Float[Tensor, "look layer"]:
     """How much of the last look's choice of experts stood already at each look, by layer.
 
     Source: OLMoE (arXiv 2409.02060), equation 5, router saturation.
+
+    Raises:
+        ValueError: the model has no experts.
     """
-    last = history[-1].experts
-    return torch.stack([choice_overlap(look.experts, last) for look in history])
+    chosen = [look.experts for look in history if look.experts is not None]
+    if len(chosen) < len(history):
+        raise ValueError("a model without experts chooses none: expected a mixture of experts")
+    return torch.stack([choice_overlap(experts, chosen[-1]) for experts in chosen])

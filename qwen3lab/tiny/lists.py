@@ -11,6 +11,10 @@ from qwen3lab.tiny.world import WORLDS, Language
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
 KINDS = ("look-up", "repeat", "backwards")
+EXERCISES = ("pairs", "turned", "marked")
+"""What only trainings have."""
+
+MARKS: dict[Language, tuple[str, ...]] = {"en": (" ", "=", ":"), "zh": (" ", "=", "：")}
 SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
@@ -27,7 +31,7 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
 
 
 def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS`, of any length, that is not held out."""
+    """A problem of one of the `KINDS` or `EXERCISES`, of any length, that is not held out."""
     while True:
         problem = of_kind(rng, kind, steps)
         if split_of(problem.key) == "train":
@@ -35,10 +39,14 @@ def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
 
 
 def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS`, in either language."""
+    """A problem of one of the `KINDS` or `EXERCISES`, in either language."""
     language: Language = rng.choice(tuple(WORLDS))
     if kind == "look-up":
         return look_up(rng, steps, language)
+    if kind == "marked":
+        return look_up_marked(rng, steps, language)
+    if kind in EXERCISES:
+        return pair_up(rng, steps, language, turned=kind == "turned")
     return repeat(rng, steps, language, back=kind == "backwards")
 
 
@@ -60,6 +68,30 @@ def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
     asked = (*entries, Piece(words[wanted], "key"), Piece(mark, "punctuation"))
     solved = (Piece(values[wanted], "value"),)
     return _problem("look-up", language, steps, asked, solved, (*entries, *again))
+
+
+def look_up_marked(rng: random.Random, steps: int, language: Language) -> Problem:
+    """As in `ball 7, ball=3, key:3`: each word has two values, and the mark says which.
+
+    Only the mark tells what will come, so nothing can be looked up before it.
+    """
+    words = rng.sample(pool(language), (steps + 1) // 2)
+    keys = [(word, mark) for word in words for mark in rng.sample(MARKS[language], 2)]
+    values = {key: str(rng.randrange(10)) for key in keys}
+    _, comma, stop, mark = _signs(language)
+    passes: list[list[Piece]] = []
+    for known in (False, True):
+        entries: list[Piece] = []
+        for place, key in enumerate(rng.sample(keys, len(keys))):
+            entries += [Piece(comma, "punctuation", known)] if place else []
+            entries += [Piece("".join(key), "key"), Piece(values[key], "value", known)]
+        passes.append(entries)
+    first, again = passes
+    first.append(Piece(stop, "punctuation"))
+    wanted = rng.choice(keys)
+    asked = (*first, Piece("".join(wanted), "key"), Piece(mark, "punctuation"))
+    solved = (Piece(values[wanted], "value"),)
+    return _problem("marked", language, steps, asked, solved, (*first, *again))
 
 
 def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = False) -> Problem:
@@ -87,6 +119,35 @@ def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = F
     solved = _spoken(words[::-1], blank) if back else said
     kind = "backwards" if back else "repeat"
     return _problem(kind, language, steps, asked, solved, passage)
+
+
+def pair_up(rng: random.Random, steps: int, language: Language, *, turned: bool) -> Problem:
+    """Pairs of words, and the same pairs in another order, as in `tree king moon sun moon sun`.
+
+    Nothing but the word itself says where its partner stands: no distance comes again.
+
+    Args:
+        rng: decides.
+        steps: pairs.
+        language: of the words.
+        turned: the pairs come again with their second word first, as in `tree king king tree`.
+    """
+    words = rng.sample(everything(language), 2 * steps)
+    blank, _, stop, mark = _signs(language)
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    again = [pair[::-1] if turned else pair for pair in rng.sample(pairs, steps)]
+    first = [Piece(f"{blank}{word}", "word") for word in words]
+    later = [
+        Piece(f"{blank}{word}", "word", place == 1)
+        for pair in again
+        for place, word in enumerate(pair)
+    ]
+    given, wanted = again[0]
+    asked = (*_spoken(words, blank), Piece(stop, "punctuation"))
+    asked = (*asked, Piece(given, "word"), Piece(mark, "punctuation"))
+    kind = "turned" if turned else "pairs"
+    solved = (Piece(wanted, "word"),)
+    return _problem(kind, language, steps, asked, solved, (*first, *later))
 
 
 def _problem(

@@ -24,11 +24,13 @@ from qwen3lab.hooks import Keep
 from qwen3lab.model import Qwen3
 from qwen3lab.tiny.batches import Batch, Packer
 from qwen3lab.tiny.documents import Writer
+from qwen3lab.tiny.muon import Muon
 from qwen3lab.tiny.recipes import Recipe
 
 SAVE_EVERY = 500
 LOG_EVERY = 50
 SHIPPED_DTYPE = torch.float16
+REMEMBERED = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 class Trainer:
@@ -55,16 +57,8 @@ class Trainer:
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        norms = [p for p in self.model.parameters() if p.ndim == 1]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": norms, "weight_decay": 0.0},
-        ]
+        self.optimizers = optimizers(self.model, recipe)
         self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True
-        )
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -96,27 +90,29 @@ class Trainer:
                 return
             self._one_step(spent, sums)
             self.step += 1
-            if self.step % SAVE_EVERY == 0 or _is_milestone(self.step):
+            if self.step % SAVE_EVERY == 0 or self._is_kept():
                 self.save()
             yield self._log(sums) if self.step % LOG_EVERY == 0 else None
 
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
         if self.recipe.later and self.step == self.recipe.later.begin:
             self._begin_anew()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, spent)
         loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.recipe, self.step, spent)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _begin_anew(self) -> None:
-        """The weights as they ship, and an optimiser that remembers nothing."""
+        """The weights as they ship, and optimisers that remember nothing."""
         for parameter in self.model.parameters():
             parameter.copy_(parameter.to(SHIPPED_DTYPE))
-        self.optimizer.state.clear()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
 
     def _loss(self, batch: Batch, sums: dict[str, list[float]]) -> Float[Tensor, ""]:
         """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
@@ -168,16 +164,22 @@ class Trainer:
     def save(self) -> None:
         """Write weights, optimiser state and step, so that the run can go on."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                state[f"{key}.{name}"] = value
+        for name, remembered in self._memories():
+            state |= {f"{key}.{name}": value for key, value in remembered.items()}
         about = {"recipe": _fields(self.recipe)}
         about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
         (self.folder / "run.part").replace(self.folder / "run.safetensors")
-        if _is_milestone(self.step):
+        if self._is_kept():
             weights = {n.removeprefix("model."): t for n, t in state.items() if n[:5] == "model"}
-            save_file(weights, self.folder / f"weights-{self.step:06d}.safetensors")
+            save_file(weights, self.weights_at(self.step))
+
+    def weights_at(self, step: int) -> Path:
+        """Where the weights of a step are, if they were kept."""
+        return self.folder / f"weights-{step:06d}.safetensors"
+
+    def _is_kept(self) -> bool:
+        return self.step in self.recipe.early or _is_milestone(self.step)
 
     def _resume(self) -> None:
         path = self.folder / "run.safetensors"
@@ -192,13 +194,19 @@ class Trainer:
         state = load_file(path, device=self.device)
         weights = {n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")}
         self.model.load_state_dict(weights)
-        for name, parameter in self.model.named_parameters():
-            if f"step.{name}" in state:
-                self.optimizer.state[parameter] = {
-                    key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+        for name, remembered in self._memories():
+            kept = {key: f"{key}.{name}" for key in REMEMBERED}
+            remembered |= {key: state[kept[key]] for key in kept if kept[key] in state}
         self.step, self.tokens, self.seconds = about["step"], about["tokens"], about["seconds"]
         self._cut_log()
+
+    def _memories(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What an optimiser remembers of each parameter, by the parameter's name."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    yield names[parameter], optimizer.state[parameter]
 
     def _cut_log(self) -> None:
         """Take from the log what came after the state that was saved: it will come again."""
@@ -207,6 +215,26 @@ class Trainer:
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= self.step]
             log.write_text("".join(kept), encoding="utf-8")
+
+
+def optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices within the layers where the recipe says so."""
+    turned = [
+        parameter
+        for name, parameter in model.blocks.named_parameters()
+        if recipe.muon and parameter.ndim > 1 and "router" not in name
+    ]
+    others = [p for p in model.parameters() if all(p is not other for other in turned)]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in others if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+    ]
+    if turned:
+        found.append(Muon(turned, recipe.learning_rate, weight_decay=recipe.weight_decay))
+    return found
 
 
 def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:

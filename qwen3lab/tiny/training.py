@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from qwen3lab.allocator import keep_freed
 from qwen3lab.chat import end_ids, open_tokenizer
 from qwen3lab.checkpoint import find_folder, save_checkpoint
 from qwen3lab.generate import Sampling
 from qwen3lab.lab import load
+from qwen3lab.model import Qwen3
 from qwen3lab.tiny.card import write_card
 from qwen3lab.tiny.evaluate import Evaluation, evaluate
 from qwen3lab.tiny.recipes import RECIPES, Recipe
@@ -25,12 +28,27 @@ def train_model(
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
     trainer.run(minutes=minutes, progress=progress)
     model = folder / recipe.name
-    save_checkpoint(trainer.model, model, dtype=SHIPPED_DTYPE)
-    write_tokenizer(model)
-    write_generation_config(model)
+    export(trainer.model, model)
+    export_early(trainer, model)
     shutil.copy(folder / "training-log.jsonl", model)
     measure(model, write=True, progress=progress)
     return model
+
+
+def export(model: Qwen3, folder: Path) -> None:
+    """Write a model with its tokenizer in Hugging Face format."""
+    save_checkpoint(model, folder, dtype=SHIPPED_DTYPE)
+    write_tokenizer(folder)
+    write_generation_config(folder)
+
+
+def export_early(trainer: Trainer, folder: Path) -> None:
+    """Write the recipe's early steps into folders below the model's, as far as it came to them."""
+    early = Qwen3(trainer.recipe.config)
+    for step in trainer.recipe.early:
+        if trainer.weights_at(step).exists():
+            early.load_state_dict(load_file(trainer.weights_at(step)))
+            export(early, folder / f"step{step}")
 
 
 def write_generation_config(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """A training's history is drawn as it was seen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,16 @@ def test_every_panel_has_a_title_and_its_axes_have_units() -> None:
     assert len(layout.annotations) == 4
     titles = [layout[f"yaxis{n}"].title.text for n in ("", 2, 3, 4)]
     assert titles == ["nats per token", "score", "nats", "share"]
+
+
+def test_a_model_without_experts_has_two_panels() -> None:
+    dense = [replace(look, information=[], experts=None) for look in HISTORY]
+    figure = figures.growth(dense, log_steps=True)
+    assert [note.text for note in figure.layout.annotations] == [
+        "<b>What is left to learn</b>",
+        "<b>The best head of each kind</b>",
+    ]
+    assert figure.layout.xaxis.type == "log" and figure.layout.xaxis.tickvals == (0, 5)
 
 
 def test_no_look_is_refused() -> None:

@@ -1,12 +1,14 @@
 """What a model reads while it is trained: how often each kind, and what of it counts."""
 
 import random
+import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from qwen3lab.tiny import arithmetic
-from qwen3lab.tiny.documents import COPYING, DIETS, Writer
+from qwen3lab.tiny.documents import COPYING, DIETS, TURNING, Writer
 from qwen3lab.tiny.families import FAMILIES
 from qwen3lab.tiny.recipes import MICRO_MOE
 from qwen3lab.tiny.tokenizer import EARLY_STOP
@@ -41,7 +43,7 @@ def test_families_come_as_often_as_their_diet_says(writer):
         assert abs(families[name] / N - diet.share) < error
 
 
-@pytest.mark.parametrize("opening", [COPYING, MICRO_MOE.course])
+@pytest.mark.parametrize("opening", [COPYING, TURNING, MICRO_MOE.course])
 def test_an_opening_has_its_parts_in_their_shares(tiny_tokenizer, opening):
     writer = Writer(tiny_tokenizer, EARLY_STOP, opening=opening)
     before = 0.0
@@ -73,6 +75,16 @@ def test_the_world_takes_the_openings_place(writer):
     assert len(kinds(writer, stage=1.0)) == 2
     assert len(kinds(writer, stage=1.25)) > 10
     assert kinds(writer, stage=1.5) == kinds(writer)
+
+
+def test_a_diet_says_of_which_kinds_its_sequences_are(tiny_tokenizer):
+    kinds = {"turned": 0.25, "marked": 0.75}
+    diet = replace(DIETS["lists"], share=1.0, modes={"text": 1.0}, kinds=kinds)
+    few = Writer(tiny_tokenizer, EARLY_STOP, diets={"lists": diet})
+    rng = random.Random(0)
+    texts = [tiny_tokenizer.decode(few.write(rng).token_ids) for _ in range(N)]
+    marked = sum(bool(re.search(r"\w[ =:：]\d[,，.。]", text)) for text in texts)
+    assert abs(marked / N - 0.75) < 4 * (0.75 * 0.25 / N) ** 0.5
 
 
 def test_only_the_families_asked_for_are_written(tiny_tokenizer):

@@ -3,8 +3,9 @@ import threading
 import pytest
 import torch
 
+from qwen3lab import tiny
 from qwen3lab.analysis.specialisation import choice_overlap
-from qwen3lab.tiny.growth import Growth, saturation
+from qwen3lab.tiny.growth import Growth, early_life, saturation
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,33 @@ def test_overlap_of_independent_choices_is_k_over_experts():
     one, other = (torch.rand(1, 20_000, 8, generator=generator).topk(2).indices for _ in range(2))
     # Four standard errors of the mean of 20,000 hypergeometric shares are about 0.008.
     assert float(choice_overlap(one, other)) == pytest.approx(0.25, abs=0.008)
+
+
+def test_early_life_shows_the_birth_of_heads_in_the_weights_that_ship():
+    history = early_life("tiny-dense")
+    *early, last = [look.step for look in history]
+    assert [f"step{step}" for step in early] == tiny.revisions("tiny-dense") and last > early[-1]
+    assert [look.tokens for look in history] == sorted(look.tokens for look in history)
+    born = {
+        kind: next(n for n, look in enumerate(history) if float(look.heads[kind].max()) >= 0.7)
+        for kind in ("previous token", "duplicate token", "induction", "look-up")
+    }
+    # An induction head reads what a previous-token head wrote: it cannot come first.
+    assert 0 < born["previous token"] < born["induction"]
+    assert all(at < len(early) for at in born.values())
+    child, adult = history[0].surplus, history[-1].surplus
+    assert all(adult[family] < 0.2 * child[family] for family in child)
+    assert all(not look.information and look.experts is None for look in history)
+
+
+def test_a_model_without_experts_has_no_choices_that_stood():
+    with pytest.raises(ValueError, match="chooses none"):
+        saturation(early_life("tiny-dense")[-1:])
+
+
+def test_a_model_without_early_weights_has_no_early_life():
+    with pytest.raises(ValueError, match="no early weights of tiny-moe ship"):
+        early_life("tiny-moe")
 
 
 @pytest.mark.parametrize("arguments", [{"minutes": 0}, {"every": 0}])

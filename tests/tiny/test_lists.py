@@ -1,9 +1,10 @@
+import random
 import re
 
 import pytest
 
 from qwen3lab import tiny
-from qwen3lab.tiny.lists import KINDS, everything, pool
+from qwen3lab.tiny.lists import KINDS, everything, for_training, pool
 
 
 def kind_of(problem):
@@ -52,6 +53,41 @@ def test_passages_show_the_same_truth():
         else:
             rounds = [text[: len(text) // k] for k in (2, 3) if text == text[: len(text) // k] * k]
             assert any(unit.strip() == problem.answer for unit in rounds)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "turned"])
+def test_pairs_come_again_in_another_order(kind):
+    rng, orders = random.Random(0), set()
+    for _ in range(100):
+        problem = for_training(rng, kind, 4)
+        pieces = [piece.text.strip() for piece in problem.passage]
+        first = list(zip(pieces[:8:2], pieces[1:8:2], strict=True))
+        later = list(zip(pieces[8::2], pieces[9::2], strict=True))
+        again = [pair[::-1] for pair in later] if kind == "turned" else later
+        assert sorted(again) == sorted(first)
+        orders.add(tuple(map(first.index, again)))
+        # The partner follows from the word before it; which pair comes does not.
+        assert [piece.known for piece in problem.passage] == [False] * 8 + [False, True] * 4
+        given, wanted = later[0]
+        assert problem.question.endswith((f"{given}?", f"{given}？")) and problem.answer == wanted
+    assert len(orders) > 15
+
+
+def test_a_marked_value_follows_from_word_and_mark_and_from_neither_alone():
+    rng, both = random.Random(0), 0
+    for _ in range(100):
+        problem = for_training(rng, "marked", 6)
+        text = "".join(piece.text for piece in problem.passage)
+        first, again = (re.findall(r"(\w+)([ =:：])(\d)", part) for part in re.split("[.。]", text))
+        assert sorted(first) == sorted(again) and len(set(first)) == 6
+        values = {(word, mark): value for word, mark, value in first}
+        assert len(values) == 6 and len({word for word, _ in values}) == 3
+        both += len(set(values.values())) > 1
+        asked = re.search(r"(\w+)([ =:：])[?？]$", problem.question)
+        assert asked and problem.answer == values[asked[1], asked[2]]
+        known = [piece.text for piece in problem.passage if piece.known]
+        assert [text for text in known if text.isdigit()] == [value for *_, value in again]
+    assert both > 95
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

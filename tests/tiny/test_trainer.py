@@ -70,12 +70,26 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_token
     assert not torch.equal(runs[0]["embed.weight"], runs[2]["embed.weight"])
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path):
-    whole = trained(tiny_tokenizer, tmp_path / "whole", micro(steps=8))
-    trained(tiny_tokenizer, tmp_path / "halves", micro(steps=8), until=3)
-    resumed = trained(tiny_tokenizer, tmp_path / "halves", micro(steps=8))
+@pytest.mark.parametrize("muon", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path, muon):
+    recipe = micro(steps=8, muon=muon)
+    whole = trained(tiny_tokenizer, tmp_path / "whole", recipe)
+    trained(tiny_tokenizer, tmp_path / "halves", recipe, until=3)
+    resumed = trained(tiny_tokenizer, tmp_path / "halves", recipe)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest(tiny_tokenizer, tmp_path):
+    trainer = Trainer(micro(muon=True), tiny_tokenizer, STOP, tmp_path)
+    names = {parameter: name for name, parameter in trainer.model.named_parameters()}
+    adamw, muon = (
+        {names[p] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in trainer.optimizers
+    )
+    assert {"embed.weight", "ln_final.weight", "blocks.1.mlp.router.weight"} <= adamw
+    assert {"blocks.0.attn.q.weight", "blocks.1.mlp.gate_up", "blocks.1.mlp.down"} <= muon
+    assert adamw | muon == set(names.values()) and not adamw & muon
 
 
 def in_two_courses(**changes):
@@ -90,13 +104,14 @@ def test_a_second_course_begins_from_the_rounded_weights_with_its_own_diet(
     recipe = in_two_courses()
     trainer = trained(tiny_tokenizer, tmp_path / "run", recipe, until=4)
     rounded = {n: p.half().float() for n, p in trainer.model.named_parameters()}
-    assert all(trainer.optimizer.state[p]["step"] == 4 for p in trainer.model.parameters())
+    (adamw,) = trainer.optimizers
+    assert all(adamw.state[p]["step"] == 4 for p in trainer.model.parameters())
     # The rate of the fifth step is half of 1e-3, and AdamW's first step moves by it at most.
     next(trainer.steps())
     for name, parameter in trainer.model.named_parameters():
         moved = (parameter - rounded[name]).abs().max()
         assert moved <= 5e-4 * (1 + recipe.weight_decay * rounded[name].abs().max()) + 1e-6, name
-        assert trainer.optimizer.state[parameter]["step"] == 1
+        assert adamw.state[parameter]["step"] == 1
     first, *second = (families(trainer.packer, step) for step in (3, 4, 7))
     assert second == [{"stories"}] * 2 and len(first) > 1
 
