@@ -2,7 +2,9 @@
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
+import anywidget
 import ipywidgets as w
 
 from qwen3lab.config import Qwen3Config
@@ -44,8 +46,18 @@ def columns(left: Sequence[w.Widget], right: w.Widget) -> w.GridBox:
 
 
 def page(*rows: w.Widget) -> w.VBox:
-    """All of it, from the top."""
-    return w.VBox(list(rows)).add_class("q3-explorer")
+    """All of it, from the top, with the style that it is shown in."""
+    return w.VBox([*rows, Style()]).add_class("q3-explorer")
+
+
+class Style(anywidget.AnyWidget):
+    """Shows nothing, and brings the style sheet: no other part of a page is sure to be there."""
+
+    _esm = "export default { render() {} };"
+    _css = Path(__file__).parent / "style.css"
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(display="none"))
 
 
 class Alert(w.HTML):

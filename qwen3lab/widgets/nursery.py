@@ -134,7 +134,8 @@ class NurseryView:
         self.bar = w.FloatProgress(max=1.0, layout=w.Layout(flex="1 1 160px"))
         self.note = w.HTML()
         self.alert = Alert()
-        self.plots: Any = go.FigureWidget(figures.growth(self.growth.history))
+        figure = figures.growth(self.growth.history).update_layout(autosize=True)
+        self.plots: Any = go.FigureWidget(figure)
         model = nursery.growth.trainer
         row = w.Layout(align_items="center", grid_gap="8px", flex_flow="row wrap")
         self.root = page(
