@@ -132,14 +132,15 @@ for look in childhood:
 # The same head, as a child and as an adult, on a sequence that comes twice.
 
 # %%
-layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), 4)
-text = " tree king moon star road tree king moon star road"
-child = qwen3lab.load("tiny-dense", revision="step500").record(text)
-figures.attention_map(child.attention[layer, head], child.tokens, layer=layer, head=head)
+child = qwen3lab.load("tiny-dense", revision="step500")
+layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), child.config.n_heads)
+recording = child.record(" tree king moon star road tree king moon star road")
+figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
 
 # %%
-adult = qwen3lab.load("tiny-dense").record(text)
-figures.attention_map(adult.attention[layer, head], adult.tokens, layer=layer, head=head)
+adult = qwen3lab.load("tiny-dense")
+recording = adult.record(recording.token_ids.tolist())
+figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
 
 # %% [markdown]
 # ## Where to go next

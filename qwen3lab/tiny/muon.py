@@ -44,7 +44,8 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One step by the gradients that are there."""
-        loss = closure() if closure else None
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             for alike in _by_shape(p for p in group["params"] if p.grad is not None):
                 self._turn(alike, **{k: group[k] for k in ("lr", "weight_decay", "momentum")})

@@ -6,7 +6,7 @@ import torch
 
 from qwen3lab.tiny.documents import DIETS
 from qwen3lab.tiny.recipes import RECIPES, Later
-from qwen3lab.tiny.trainer import Trainer, _summary, learning_rate
+from qwen3lab.tiny.trainer import Trainer, _summary
 
 STOP = "Time is up, I answer now."
 
@@ -80,18 +80,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path,
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest(tiny_tokenizer, tmp_path):
-    trainer = Trainer(micro(muon=True), tiny_tokenizer, STOP, tmp_path)
-    names = {parameter: name for name, parameter in trainer.model.named_parameters()}
-    adamw, muon = (
-        {names[p] for group in optimizer.param_groups for p in group["params"]}
-        for optimizer in trainer.optimizers
-    )
-    assert {"embed.weight", "ln_final.weight", "blocks.1.mlp.router.weight"} <= adamw
-    assert {"blocks.0.attn.q.weight", "blocks.1.mlp.gate_up", "blocks.1.mlp.down"} <= muon
-    assert adamw | muon == set(names.values()) and not adamw & muon
-
-
 def in_two_courses(**changes):
     few = {"stories": DIETS["stories"]}
     later = Later(begin=4, diets=few, learning_rate=1e-3, warmup=2)
@@ -129,18 +117,6 @@ def test_a_second_course_is_resumed_too(tiny_tokenizer, tmp_path, until):
     resumed = trained(tiny_tokenizer, tmp_path / "halves", in_two_courses())
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-
-
-def test_the_learning_rate_rises_and_falls_once_in_every_course():
-    later = Later(begin=1_000, diets=DIETS, learning_rate=1e-3, warmup=10)
-    recipe = micro(steps=2_000, warmup=10, learning_rate=2e-3, later=later)
-    rates = [learning_rate(recipe, step) for step in range(2_000)]
-    assert rates[0] == pytest.approx(2e-4, rel=1e-3) and max(rates[:1_000]) < 2e-3
-    assert rates[500] == pytest.approx(1.02e-3) and rates[999] == pytest.approx(4e-5, rel=1e-2)
-    assert rates[1_000] == pytest.approx(1e-4, rel=1e-3)
-    assert rates[1_500] == pytest.approx(0.51e-3) and rates[1_999] == pytest.approx(2e-5, rel=1e-2)
-    # By the clock: half of the time is half of the way, whatever the step.
-    assert learning_rate(recipe, 20, 0.5) == pytest.approx(1.02e-3)
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
