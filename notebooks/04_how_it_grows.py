@@ -19,7 +19,7 @@
 # A language model begins as noise. Here one grows in three minutes, on this machine: a mixture of
 # experts with Qwen3's architecture, small enough to train while you look. Every few steps it is
 # looked at from four sides, always on the same held-out texts. Then you see the childhood of
-# `tiny-dense`, which took an hour and a half, from weights that were kept on the way.
+# `tiny-dense`, which took longer, from weights that were kept on the way.
 #
 # **After this notebook you can**
 #
@@ -81,7 +81,8 @@ for kind in history[-1].heads:
     print(f"{kind:16} above 0.5", f"from step {born[0]}" if born else "never")
 
 # %% [markdown]
-# **Which heads are they?** Scores of all heads of the last look, layer by layer.
+# **Which heads are they?** Scores of all heads of the last look, layer by layer. (The
+# duplicate-token heads were stronger at step 450: what do the lists that came then ask for?)
 
 # %%
 for kind, of_heads in history[-1].heads.items():
@@ -147,5 +148,5 @@ figures.attention_map(recording.attention[layer, head], recording.tokens, layer=
 # - `Growth(minutes=10)` grows it longer; another `seed` grows another individual. Do the same
 #   heads form in the same layers?
 # - Ask a child: `qwen3lab.load("tiny-dense", revision="step2000").chat("7+2*3=?")`.
-# - `qwen3lab train tiny-dense` trains that model again, in about an hour and a half on one core;
-#   its card lists what it can do, measured.
+# - `qwen3lab train tiny-dense` trains that model again, in about three quarters of an hour on
+#   two cores; its card lists what it can do, measured.
