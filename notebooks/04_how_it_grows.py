@@ -30,7 +30,7 @@
 #
 # **What the micro model learns.** Three of the five kinds of text that `tiny-moe` knows: running
 # arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For its first 450
-# steps, about a minute on two cores, it meets hardly anything but short sequences that come back
+# steps, one minute or two on two cores, it meets hardly anything but short sequences that come back
 # from their end (`tree king moon moon king tree`). Two heads in a row answer these, and they form
 # soonest from them. Then stories, sums and other lists take their place; until then the model only
 # gets stranger to them.
@@ -81,8 +81,8 @@ for kind in history[-1].heads:
     print(f"{kind:16} above 0.5", f"from step {born[0]}" if born else "never")
 
 # %% [markdown]
-# **Which heads are they?** Scores of all heads of the last look, layer by layer. (The
-# duplicate-token heads were stronger at step 450: what do the lists that came then ask for?)
+# **Which heads are they?** Scores of all heads of the last look, layer by layer. (Once other lists
+# come, duplicate-token heads weaken: what do those lists ask for?)
 
 # %%
 for kind, of_heads in history[-1].heads.items():
