@@ -21,7 +21,7 @@ from qwen3lab.figures.heads import attention_wall, head_map, sink_profile
 from qwen3lab.figures.ratios import ratios
 from qwen3lab.figures.routing import expert_load, routing_map
 from qwen3lab.figures.thought import answer_looks, convergence, importance
-from qwen3lab.figures.uncertainty import blank_uncertainty, uncertainty
+from qwen3lab.figures.uncertainty import uncertainty
 
 __all__ = [
     "accuracy_by_size",
@@ -29,7 +29,6 @@ __all__ = [
     "answer_looks",
     "attention_map",
     "attention_wall",
-    "blank_uncertainty",
     "budget_curve",
     "co_activation",
     "convergence",

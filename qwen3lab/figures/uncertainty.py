@@ -46,7 +46,7 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     if not result.tokens:
         return empty_figure("There is no entropy to show: no token was generated.")
     drawn = ~result.forced
-    figure = blank_uncertainty()
+    figure = _frame()
     surprisal, entropy, inserted = traces(figure)
     surprisal.update(_line(result, result.surprisal, drawn))
     entropy.update(_line(result, result.entropy, drawn))
@@ -58,8 +58,8 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     return figure.update_xaxes(_token_ticks(result))
 
 
-def blank_uncertainty() -> go.Figure:
-    """The frame of `uncertainty` without data: the same three traces, for a widget to fill."""
+def _frame() -> go.Figure:
+    """The three traces, without their data."""
     line = {"mode": "lines+markers", "marker_size": 5}
     hover = "%{customdata}: %{y:.3f} nats"
     figure = go.Figure(

@@ -4,12 +4,12 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import anywidget
 import ipywidgets as w
 
 from qwen3lab.config import Qwen3Config
 
 GAP = "12px"
+STYLE = (Path(__file__).parent / "style.css").read_text("utf-8")
 
 
 def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:
@@ -47,17 +47,8 @@ def columns(left: Sequence[w.Widget], right: w.Widget) -> w.GridBox:
 
 def page(*rows: w.Widget) -> w.VBox:
     """All of it, from the top, with the style that it is shown in."""
-    return w.VBox([*rows, Style()]).add_class("q3-explorer")
-
-
-class Style(anywidget.AnyWidget):
-    """Shows nothing, and brings the style sheet: no other part of a page is sure to be there."""
-
-    _esm = "export default { render() {} };"
-    _css = Path(__file__).parent / "style.css"
-
-    def __init__(self) -> None:
-        super().__init__(layout=w.Layout(display="none"))
+    style = w.HTML(f"<style>{STYLE}</style>", layout=w.Layout(display="none"))
+    return w.VBox([style, *rows]).add_class("q3-explorer")
 
 
 class Alert(w.HTML):

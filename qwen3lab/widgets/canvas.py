@@ -22,7 +22,6 @@ class Canvas(anywidget.AnyWidget):
     """
 
     _esm = (HERE / "paint.js").read_text("utf-8") + (HERE / "canvas.js").read_text("utf-8")
-    _css = HERE / "style.css"
     map = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)
     selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import ipywidgets as w
-import plotly.graph_objects as go
 import traitlets
 from IPython.display import display
 
 from qwen3lab import figures
-from qwen3lab.figures.theme import traces
 from qwen3lab.tiny.growth import Growth, Snapshot
 from qwen3lab.widgets.arrange import Alert, card, close_tree, heading, page
 from qwen3lab.widgets.errors import sentence, shows_errors
+from qwen3lab.widgets.plot import Plot
 from qwen3lab.widgets.worker import Worker
 
 HINT = "the same held-out texts at every look; grey: the most that shuffled labels gave"
@@ -134,15 +133,14 @@ class NurseryView:
         self.bar = w.FloatProgress(max=1.0, layout=w.Layout(flex="1 1 160px"))
         self.note = w.HTML()
         self.alert = Alert()
-        figure = figures.growth(self.growth.history).update_layout(autosize=True)
-        self.plots: Any = go.FigureWidget(figure)
+        self.plots = Plot(figures.growth(self.growth.history))
         model = nursery.growth.trainer
         row = w.Layout(align_items="center", grid_gap="8px", flex_flow="row wrap")
         self.root = page(
             heading(model.recipe.name, model.recipe.config, title="Qwen3 nursery"),
             w.Box([self.train, self.pause, self.bar, self.note], layout=row),
             self.alert,
-            card("As it grows", HINT, w.VBox([self.plots]).add_class("q3-plot")),
+            card("As it grows", HINT, self.plots),
         )
         self.watched = [(self._draw_plots, ["looks"]), (self._draw_status, ["looks", "status"])]
         self.watched.append((self._draw_error, ["error"]))
@@ -157,10 +155,8 @@ class NurseryView:
         close_tree(self.root)
 
     def _draw_plots(self, _: Any = None) -> None:
-        new = figures.growth(self.growth.history)
-        with self.lock, self.plots.batch_update():
-            for old, trace in zip(traces(self.plots), traces(new), strict=True):
-                old.update(x=trace.x, y=trace.y, mode=trace.mode)
+        with self.lock:
+            self.plots.show(figures.growth(self.growth.history), kind="growth")
 
     def _draw_status(self, _: Any = None) -> None:
         done, last = self.growth.share_done, self.growth.history[-1]

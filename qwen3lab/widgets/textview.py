@@ -27,7 +27,6 @@ class TextView(anywidget.AnyWidget):
     """
 
     _esm = HERE / "textview.js"
-    _css = HERE / "style.css"
     text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)

@@ -58,7 +58,6 @@ class Transcript(anywidget.AnyWidget):
     """
 
     _esm = HERE / "transcript.js"
-    _css = HERE / "style.css"
     reply = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)

@@ -1,8 +1,6 @@
 """The explorer on the screen: panes that follow the state. No computation, no model."""
 
 import html
-from collections.abc import Sequence
-from typing import Any
 
 import ipywidgets as w
 import plotly.graph_objects as go
@@ -10,19 +8,17 @@ import plotly.graph_objects as go
 from qwen3lab import figures
 from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.config import Qwen3Config
-from qwen3lab.figures.theme import STOP_COLOUR, traces
+from qwen3lab.figures.theme import STOP_COLOUR, empty_figure
 from qwen3lab.widgets.arrange import card, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import attention_heatmap, routing_heatmap, token_notes
 from qwen3lab.widgets.controls import Pickers
 from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.plot import Plot
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.state import ExplorerState
 
 DENSE = "This model is dense: it has no experts, so there is no routing to show."
-FOLLOWED = ("x", "y", "customdata", "mode", "showlegend")
-"""What changes in the entropy plot's traces from run to run."""
-
 NO_PICK = "Click a token in the conversation or in a plot: what the run says of it stands here."
 WAITING = "The plot appears when the first run has ended."
 
@@ -38,9 +34,7 @@ class View(ReplyView):
         self.all_ties.append(self.pickers.ties)
         self.attention = Canvas(height=570)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
-        self.entropy: Any = _entropy_widget()
-        # Unseen until there is a run. (A box, because FigureWidgets do not follow their classes.)
-        self.entropy_box = w.VBox([self.entropy]).add_class("q3-plot").add_class("q3-unseen")
+        self.entropy = Plot(_fitted(empty_figure(WAITING)))
         self.notes = w.HTML()
         self.root = self._arrange(name)
         self._follow()
@@ -58,8 +52,7 @@ class View(ReplyView):
         watch(lambda _: self.draw_age(), ["status"])
         self.attention.observe(lambda change: self.pick_token(change["new"][0]), "selected")
         self.routing.observe(lambda change: self.pick_token(change["new"][1]), "selected")
-        for trace in traces(self.entropy):
-            trace.on_click(lambda _, points, __: self.pick_point(points.xs))
+        self.entropy.on_click(lambda position: self.pick_token(round(position)))
 
     def draw_maps(self) -> None:
         """Draw both maps of the last run."""
@@ -104,19 +97,11 @@ class View(ReplyView):
         chat = self.state.chat
         if chat is None:
             return
-        has_tokens = bool(chat.tokens)
-        self.entropy_box.remove_class("q3-unseen")
-        new: Any = (
-            figures.uncertainty(uncertainty(chat)) if has_tokens else figures.blank_uncertainty()
-        )
-        new.update_xaxes(title=None)  # The card says what is drawn, and room is short.
-        with self.lock, self.entropy.batch_update():
-            for old, trace in zip(traces(self.entropy), traces(new), strict=True):
-                old.update({name: trace[name] for name in FOLLOWED})
-            self.entropy.layout.shapes = (*new.layout.shapes, *_token_line(self.state.token))
-            self.entropy.layout.annotations = new.layout.annotations
-            self.entropy.layout.xaxis.update(new.layout.xaxis)
-            self.entropy.layout.yaxis.range = new.layout.yaxis.range
+        figure = _fitted(figures.uncertainty(uncertainty(chat)))
+        if self.state.token >= 0:
+            figure.add_vline(self.state.token, line_color=STOP_COLOUR, line_width=1)
+        with self.lock:
+            self.entropy.show(figure, kind=f"run {id(chat)}")
 
     @shows_errors
     def draw_marks(self) -> None:
@@ -136,7 +121,7 @@ class View(ReplyView):
     def draw_age(self) -> None:
         """Pale the plots of the run before while a new one goes on."""
         is_old = self.state.status != "idle" and self.state.chat is not None
-        for widget in (self.attention, self.routing, self.entropy_box):
+        for widget in (self.attention, self.routing, self.entropy):
             (widget.add_class if is_old else widget.remove_class)("q3-old")
 
     def pick_token(self, token: int) -> None:
@@ -144,16 +129,11 @@ class View(ReplyView):
         if token >= 0 and self.state.current is not None:
             self.state.token = token
 
-    def pick_point(self, positions: Sequence[float]) -> None:
-        """Pick the token of a clicked point of the entropy plot."""
-        if positions:
-            self.pick_token(round(positions[0]))
-
     def _arrange(self, name: str) -> w.VBox:
         layer = [self.pickers.routing_layer] if self.config.is_moe else []
         about = "click a token: it is marked in every plot"
         asked = card("Conversation", about, self.transcript, grows=True)
-        sure = card("Uncertainty", "how open each token was", self.entropy_box)
+        sure = card("Uncertainty", "how open each token was", self.entropy)
         pattern = card(
             "Attention",
             "each row: where a token looks",
@@ -171,20 +151,7 @@ class View(ReplyView):
         )
 
 
-def _entropy_widget() -> go.FigureWidget:
-    """The one FigureWidget: made once, then updated, because each costs megabytes of browser."""
-    widget = go.FigureWidget(figures.blank_uncertainty())
-    widget.update_xaxes(title=None)
-    return widget.update_layout(
-        height=250, title=None, margin={"l": 52, "r": 12, "t": 24, "b": 20}, autosize=True
-    )
-
-
-def _token_line(token: int) -> list[dict[str, Any]]:
-    if token < 0:
-        return []
-    line = {"color": STOP_COLOUR, "width": 1}
-    return [
-        {"type": "line", "xref": "x", "yref": "paper", "x0": token, "x1": token, "y0": 0, "y1": 1}
-        | {"line": line}
-    ]
+def _fitted(figure: go.Figure) -> go.Figure:
+    """The figure for a card: that says what is drawn, and room is short."""
+    figure.update_xaxes(title=None)
+    return figure.update_layout(height=250, title=None, margin={"l": 52, "r": 12, "t": 24, "b": 20})

@@ -69,8 +69,3 @@ def test_nothing_generated_gives_a_sentence() -> None:
     none = torch.zeros(0)
     empty = replace(RESULT, tokens=(), entropy=none, surprisal=none, forced=none.bool())
     assert "no token was generated" in figures.uncertainty(empty).layout.annotations[0].text
-
-
-def test_the_blank_frame_has_the_same_traces_as_a_full_figure() -> None:
-    blank, full = figures.blank_uncertainty(), figures.uncertainty(RESULT)
-    assert [t.name for t in blank.data] == [t.name for t in full.data]

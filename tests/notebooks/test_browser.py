@@ -43,9 +43,7 @@ def test_running_the_notebook_shows_a_reply_with_thinking_and_answer(
 ) -> None:
     expect(book.page.locator(".q3-thinking .q3-chip").first).to_be_visible()
     expect(book.page.locator(".q3-answer .q3-chip").first).to_be_visible()
-    expect(
-        book.page.locator(".q3-explorer .js-plotly-plot .scatterlayer path").first
-    ).to_be_attached()
+    expect(book.page.locator(".q3-figure .scatterlayer path").first).to_be_attached()
     book.page.locator(".q3-explorer").scroll_into_view_if_needed()
     book.page.locator(".q3-explorer").screenshot(path=screenshots / "explorer.png")
 
@@ -92,6 +90,29 @@ def test_arrow_keys_move_the_cell_and_enter_picks_its_token_everywhere(book: Boo
     expect(book.page.locator(".q3-notes")).to_contain_text(
         re.compile(r"Token \d+ “.+”: probability")
     )
+
+
+def test_clicking_the_entropy_plot_picks_the_token_and_keeps_the_zoom(book: Book) -> None:
+    plot = book.page.locator(".q3-figure")
+    drawn, x_range = plot.locator(".nsewdrag"), "plot => plot.layout.xaxis.range"
+    marked = "() => document.querySelector('.q3-figure').layout.shapes.at(-1).x0"
+    before = book.page.evaluate(marked)
+    drawn.click(position={"x": 30, "y": 40})
+    book.page.wait_for_function(f"({marked})() !== {before}")
+    first, whole = book.page.evaluate(marked), plot.evaluate(x_range)
+    drawn.hover(position={"x": 100, "y": 60})
+    box = drawn.bounding_box()
+    assert box is not None
+    book.page.mouse.down()
+    book.page.mouse.move(box["x"] + 300, box["y"] + 60, steps=4)
+    book.page.mouse.up()
+    zoomed = plot.evaluate(x_range)
+    assert whole[0] < zoomed[0] < zoomed[1] < whole[1]
+    for x in (200, 220):  # plotly does not hear the first click after a drag
+        book.page.wait_for_timeout(500)  # and takes a quick one for the second of a double click
+        drawn.click(position={"x": x, "y": 40})
+    book.page.wait_for_function(f"({marked})() !== {first}")
+    assert plot.evaluate(x_range) == zoomed
 
 
 def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(
@@ -152,3 +173,11 @@ def test_a_run_is_stopped_while_it_streams_and_keeps_what_was_written(
         expect(book.card("Expert routing").locator(".q3-empty")).to_contain_text("no experts")
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "stopped.png")
         assert book.left == [] and book.problems == []
+
+
+def test_a_page_that_is_loaded_again_draws_again(book: Book) -> None:
+    book.command("docmanager:save")
+    book.page.reload()
+    book.page.locator(".q3-figure .scatterlayer path").first.wait_for(state="attached")
+    book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
+    assert book.problems == []

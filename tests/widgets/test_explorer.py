@@ -82,7 +82,7 @@ def test_moving_the_routing_layer_draws_the_weights_of_that_layer(explorer: Expl
 
 def test_the_entropy_plot_follows_the_run(explorer: Explorer) -> None:
     view = shown(explorer)
-    surprisal, entropy, _ = view.entropy.data
+    surprisal, entropy, _ = view.entropy.shown.data
     assert list(entropy.x) == list(range(len(PROMPT), len(PROMPT) + 8))
     assert list(entropy.y) == [0.25 * i for i in range(8)]
     assert list(surprisal.y) == [0.5] * 8
@@ -261,7 +261,7 @@ def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None
     assert explorer.state.token == token
     assert view.attention.marked == [token, -1]
     assert view.routing.marked == [-1, token]
-    assert [s.x0 for s in view.entropy.layout.shapes][-1] == token
+    assert [s.x0 for s in view.entropy.shown.layout.shapes][-1] == token
     assert "Token 9 “·three”" in view.notes.value
     view.transcript.selected = 1
     assert "&lt;b&gt;two&lt;/b&gt;" in view.notes.value
@@ -270,9 +270,7 @@ def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None
     assert view.transcript.marked == -1  # a token of the prompt
     view.attention.selected = [8, 1]
     assert explorer.state.token == 8
-    view.pick_point([10.0])
-    assert explorer.state.token == 10
-    view.pick_point([])
+    view.entropy._handle_custom_msg({"kind": "click", "x": 10}, [])
     assert explorer.state.token == 10
 
 

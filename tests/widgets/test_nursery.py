@@ -5,7 +5,7 @@ import pytest
 from qwen3lab.figures.theme import traces
 from qwen3lab.tiny.growth import Growth
 from qwen3lab.widgets import Nursery
-from qwen3lab.widgets.arrange import Style
+from qwen3lab.widgets.arrange import STYLE
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_showing_it_trains_and_draws_every_look(nursery: Nursery) -> None:
     assert nursery.state.status == "idle"
     view = nursery.view
     assert view is not None
-    assert all(len(trace.x) == len(history) for trace in traces(view.plots))
+    assert all(len(trace.x) == len(history) for trace in traces(view.plots.shown))
     assert "paused" in view.note.value and f"step {history[-1].step}" in view.note.value
 
 
@@ -44,8 +44,8 @@ def test_a_page_brings_its_style(nursery: Nursery) -> None:
     nursery._ipython_display_()
     nursery.wait()
     assert nursery.view is not None
-    (style,) = (part for part in nursery.view.root.children if isinstance(part, Style))
-    assert ".q3-card" in style._css
+    style = nursery.view.root.children[0]
+    assert ".q3-card" in STYLE and style.value == f"<style>{STYLE}</style>"
 
 
 def test_train_goes_on_where_stop_left_it(nursery: Nursery) -> None:

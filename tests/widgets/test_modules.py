@@ -1,0 +1,30 @@
+"""What a browser has to load for a widget: anywidget gives each module two seconds."""
+
+import ast
+from pathlib import Path
+
+import anywidget
+import pytest
+
+from qwen3lab import widgets
+from qwen3lab.widgets.canvas import Canvas
+from qwen3lab.widgets.plot import Plot
+from qwen3lab.widgets.textview import TextView
+from qwen3lab.widgets.transcript import Transcript
+
+PACKAGE = Path(widgets.__file__).parent
+
+
+@pytest.mark.parametrize("kind", [Canvas, Plot, TextView, Transcript])
+def test_a_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
+    assert 100 < len(str(kind._esm)) < 40_000
+
+
+def test_no_widget_brings_plotly_as_its_module() -> None:
+    names = {
+        node.attr
+        for file in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    assert "VBox" in names and "FigureWidget" not in names
