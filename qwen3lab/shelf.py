@@ -1,10 +1,10 @@
-"""Weights on call: what there is room for is kept, the rest is read again whenever it is needed.
+"""Weights on call: what is needed most is kept, the rest is read again whenever it is needed.
 
 While one unit of weights is used, the next is read in another thread, into memory that is used
 again and again.
 """
 
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from qwen3lab.published import Part
+from qwen3lab.usage import Key, Usage
 from qwen3lab.weights import Weights
 
 DEPTH = 2
 """Units of a kind in memory beside those that are kept: one in use, one being read."""
+
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Unit:
         parts: what each tensor is made of, one part for each equal stretch of its rows.
     """
 
-    key: tuple[int, int]
+    key: Key
     shapes: Mapping[str, tuple[int, ...]]
     parts: Mapping[str, Sequence[Part]]
 
@@ -44,14 +48,26 @@ class Unit:
         return tuple(self.shapes.items())
 
 
-Tensors = dict[str, Tensor]
+@dataclass(frozen=True)
+class Loan:
+    """A unit that has been asked for.
+
+    Attributes:
+        unit: which.
+        future: its tensors, once they are read.
+        score: how often it had been asked for before.
+    """
+
+    unit: Unit
+    future: Future[Tensors]
+    score: float
 
 
 class Shelf:
-    """Reads units of weights from a checkpoint, and keeps the first ones while there is room.
+    """Reads units of weights from a checkpoint, and keeps those that are needed most.
 
-    Which ones are kept hardly matters where every pass needs all of them in the same order; to
-    exchange them would only cost.
+    While there is room, whatever is read is kept. From then on a unit that is asked for more often
+    than one that is kept takes its place. Where every pass needs all of them, nothing moves.
 
     Args:
         weights: the checkpoint.
@@ -62,6 +78,7 @@ class Shelf:
     Attributes:
         room: bytes that are left for what is kept.
         bytes_read: of all units so far, in the dtype that they have become.
+        bytes_used: of all units that were asked for so far, read or kept.
     """
 
     def __init__(
@@ -74,10 +91,18 @@ class Shelf:
     ) -> None:
         self.weights, self.room, self.device, self.dtype = weights, room, device, dtype
         self._all_room = room
-        self.bytes_read = 0
-        self._kept: dict[tuple[int, int], Future[Tensors]] = {}
-        self._free: dict[object, list[Tensors]] = {}
+        self.bytes_read = self.bytes_used = 0
+        self._reserved: dict[Key, int] = {}
+        self._kept: dict[Key, Future[Tensors]] = {}
+        self._kept_of: Counter[object] = Counter()
+        self._lent: Counter[Key] = Counter()
+        self._usage: defaultdict[object, Usage] = defaultdict(Usage)
+        self._free: defaultdict[object, list[Tensors]] = defaultdict(list)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab-shelf")
+
+    def reserve(self, units: Iterable[Unit]) -> None:
+        """Keep room for these, which every pass needs, before others are kept."""
+        self._reserved |= {unit.key: self._bytes(unit) for unit in units}
 
     @property
     def kept_bytes(self) -> int:
@@ -91,51 +116,82 @@ class Shelf:
             CheckpointError: a file can no longer be read.
         """
         coming = iter(units)
-        ahead: deque[tuple[Unit, Future[Tensors]]] = deque()
+        ahead: deque[Loan] = deque()
 
         def look_ahead() -> None:
             unit = next(coming, None)
             if unit is not None:
-                ahead.append((unit, self._begin(unit)))
+                ahead.append(self._begin(unit))
 
         for _ in range(DEPTH):
             look_ahead()
         try:
             while ahead:
-                yield ahead[0][1].result()
-                self._put_back(*ahead.popleft())
+                yield ahead[0].future.result()
+                self._put_back(ahead.popleft())
                 look_ahead()
         finally:
             while ahead:
-                self._put_back(*ahead.popleft())
+                self._put_back(ahead.popleft())
 
     def read(self, unit: Unit) -> Tensors:
         """A unit's tensors in memory of their own, to be held for as long as one likes."""
         return self._read(unit, self._made(unit))
 
-    def _begin(self, unit: Unit) -> Future[Tensors]:
+    def _begin(self, unit: Unit) -> Loan:
         """Have a unit read, unless it is kept; keep it if there is room."""
+        self.bytes_used += self._bytes(unit)
+        self._lent[unit.key] += 1
+        score = self._usage[unit.kind].ask(unit.key, self._kept_of[unit.kind])
         if unit.key in self._kept:
-            return self._kept[unit.key]
-        n_bytes = unit.n_values * self.dtype.itemsize
-        keep = n_bytes <= self.room
-        free = [] if keep else self._free.setdefault(unit.kind, [])
+            return Loan(unit, self._kept[unit.key], score)
+        keep = self._has_room(unit)
+        free = [] if keep else self._free[unit.kind]
         into = free.pop() if free else self._made(unit)
         future = self._reader.submit(self._read, unit, into)
         if keep:
-            self.room -= n_bytes
-            self._kept[unit.key] = future
-        return future
+            self.room -= self._bytes(unit)
+            self._reserved.pop(unit.key, None)
+            self._keep(unit, future)
+        return Loan(unit, future, score)
 
-    def _put_back(self, unit: Unit, future: Future[Tensors]) -> None:
-        """The memory of a unit that is not kept serves again; one that failed is forgotten."""
-        error = future.exception()
-        if unit.key in self._kept:
-            if error is not None:
-                del self._kept[unit.key]
-                self.room += unit.n_values * self.dtype.itemsize
-        elif error is None:
-            self._free.setdefault(unit.kind, []).append(future.result())
+    def _put_back(self, loan: Loan) -> None:
+        """What is not kept gives its memory back; one that failed is forgotten."""
+        unit, error = loan.unit, loan.future.exception()
+        self._lent[unit.key] -= 1
+        if error is not None:
+            self._forget(unit)
+        elif unit.key not in self._kept:
+            self._free[unit.kind].append(self._exchanged(loan).result())
+
+    def _exchanged(self, loan: Loan) -> Future[Tensors]:
+        """Whose memory is free: a kept unit's, if it is asked for less often, or the loan's own."""
+        unit = loan.unit
+        other = self._usage[unit.kind].replaceable(loan.score, lambda key: not self._lent[key])
+        if other is None:
+            return loan.future
+        self._kept_of[unit.kind] -= 1
+        freed = self._kept.pop(other)
+        self._keep(unit, loan.future)
+        return freed
+
+    def _keep(self, unit: Unit, future: Future[Tensors]) -> None:
+        self._kept[unit.key] = future
+        self._kept_of[unit.kind] += 1
+        self._usage[unit.kind].keep(unit.key)
+
+    def _forget(self, unit: Unit) -> None:
+        if self._kept.pop(unit.key, None) is not None:
+            self.room += self._bytes(unit)
+            self._kept_of[unit.kind] -= 1
+            self._usage[unit.kind].forget(unit.key)
+
+    def _has_room(self, unit: Unit) -> bool:
+        spoken_for = 0 if unit.key in self._reserved else sum(self._reserved.values())
+        return self._bytes(unit) <= self.room - spoken_for
+
+    def _bytes(self, unit: Unit) -> int:
+        return unit.n_values * self.dtype.itemsize
 
     def _made(self, unit: Unit) -> Tensors:
         made = {"device": self.device, "dtype": self.dtype}
@@ -147,5 +203,5 @@ class Shelf:
         for name, parts in unit.parts.items():
             pieces += zip(into[name].chunk(len(parts)), parts, strict=True)
         self.weights.fill(pieces)
-        self.bytes_read += unit.n_values * self.dtype.itemsize
+        self.bytes_read += self._bytes(unit)
         return into

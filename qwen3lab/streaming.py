@@ -82,6 +82,7 @@ def streamed_model(
         room = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
         assign(model, name, copied(weights, parts[name], room))
     units = [_layer_unit(layer, block, parts) for layer, block in enumerate(model.blocks)]
+    shelf.reserve(units)
     # Cast: all that is asked of `blocks` is to go through them, and to give one of them.
     model.blocks = cast(nn.ModuleList, StreamedBlocks(config, list(model.blocks), units, shelf))
     return model

@@ -1,5 +1,6 @@
 """The libraries, each doing the same things to the same weights."""
 
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from qwen3lab.bench.report import OURS
 from qwen3lab.checkpoint import DTYPES, load_model
 from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
-from qwen3lab.generate import Sampler, Sampling, decode
+from qwen3lab.generate import Runs, Sampler, Sampling, decode
 from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
 from qwen3lab.weights import Weights
@@ -69,15 +70,20 @@ class Ours:
         return tokens
 
     def _decode(self, ids: Tensor, n: int, tap: Tap) -> list[int]:
-        steps = decode(
-            self.decoder,
-            ids.tolist(),
-            sampler=Sampler(Sampling.greedy(), seeds=[0]),
-            guides=[_NeverDone()],
-            max_new_tokens=n,
-            tap=tap,
-        )
-        return [int(step.token_ids[0]) for step in steps]
+        return list(greedy(self.decoder, ids, n, tap))
+
+
+def greedy(model: Runs, ids: Tensor, n: int, tap: Tap = NOTHING) -> Iterator[int]:
+    """So many tokens that follow a prompt, each as it is written."""
+    steps = decode(
+        model,
+        ids.tolist(),
+        sampler=Sampler(Sampling.greedy(), seeds=[0]),
+        guides=[_NeverDone()],
+        max_new_tokens=n,
+        tap=tap,
+    )
+    return (int(step.token_ids[0]) for step in steps)
 
 
 class _NeverDone:

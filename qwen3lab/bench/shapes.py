@@ -66,7 +66,7 @@ def count(plan: Plan) -> int:
 def _pass(plan: Plan, memory: str, threads: int) -> Pass:
     with TemporaryDirectory(prefix="qwen3lab-bench-") as folder:
         write_sparse(shape_of(plan), Path(folder))
-        return alone(OURS, Path(folder), plan.tokens[0], memory, plan.device, plan.dtype, threads)
+        return alone(OURS, Path(folder), replace(plan, threads=threads), memory)
 
 
 def _rows(plan: Plan, name: str, n_params: int, found: Pass) -> list[Row]:

@@ -5,19 +5,22 @@ Every measurement is made in a process of its own, so that its peak memory is it
 
 import multiprocessing
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.bench.contestants import greedy
 from qwen3lab.bench.memory import peak_bytes, start_counting
-from qwen3lab.bench.plan import BenchError, Plan, shape_of, weights_of
+from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchError, Plan, shape_of, weights_of
 from qwen3lab.bench.report import OURS, Report, Row
 from qwen3lab.bench.side_by_side import machine, on_threads
 from qwen3lab.bench.sparse import write_sparse
@@ -46,6 +49,8 @@ class Pass:
         n_bytes: of weights that the pass read from the disk; 0 if that is not known.
         peak: bytes, at most, above what the process began with; None where no one can tell.
         logits: the last position's.
+        reply: tokens per second after it, or nothing.
+        read: bytes that the reply read again, for each that it used.
     """
 
     opening: float
@@ -53,13 +58,16 @@ class Pass:
     n_bytes: int
     peak: int | None
     logits: list[float]
+    reply: tuple[float, ...] = ()
+    read: float = 0.0
 
 
 def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool = True) -> Report:
-    """Time a forward pass of a streamed model, and measure its memory.
+    """Time a forward pass and a reply of a streamed model, and measure its memory.
 
     Args:
-        plan: the model or shape; its first number of tokens, repeats, threads, device and dtype.
+        plan: the model or shape; its first number of tokens, the tokens to decode, repeats,
+            threads, device and dtype.
         memory: for weights, such as "8GB".
         sparse: for a shape: files of zeros that take no room, so that any shape fits on the disk.
             Reading them costs no disk time.
@@ -72,6 +80,7 @@ def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool 
     tokens = plan.tokens[0]
     with on_threads(plan.threads) as threads, _folder(plan, sparse) as folder:
         sides = [OURS, READING] if sparse else [OURS, WHOLE, READING]
+        n_reply = 0 if sparse else plan.decode  # Zeros would all go to the same experts.
         found: dict[str, list[Pass]] = {side: [] for side in sides}
         with tqdm(total=plan.repeats * len(sides), disable=not progress) as bar:
             for _ in range(plan.repeats):
@@ -79,12 +88,17 @@ def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool 
                     bar.set_description(side)
                     _forget(folder)
                     found[side].append(
-                        alone(side, folder, tokens, memory, plan.device, plan.dtype, threads)
+                        alone(side, folder, replace(plan, threads=threads), memory, reply=n_reply)
                     )
                     bar.update()
     gap = _gap(found)
     seconds = {
         side: tuple(run.opening + run.seconds for run in runs)
+        for side, runs in found.items()
+        if side != READING
+    }
+    replies = {
+        side: tuple(rate for run in runs for rate in run.reply)
         for side, runs in found.items()
         if side != READING
     }
@@ -103,13 +117,18 @@ def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool 
         Row("blocks from the disk", tokens, "MB/s", rates),
         Row("memory", tokens, "MiB", peaks),
     ]
+    notes = [NOTE]
+    if n_reply:
+        rows.insert(2, Row("reply", n_reply, "tokens/s", replies))
+        read = statistics.median(run.read for run in found[OURS])
+        notes.append(f"For the reply, {read:.0%} of the weights in its blocks were read anew.")
     title = f"{plan.title} in {plan.dtype}, streamed within {memory}"
     agreement = (
         "There was no whole model to compare with."
         if sparse
         else f"Both give the same logits: largest gap {gap:.1e} of the largest logit."
     )
-    return Report(title, machine(plan, threads), agreement, gap, rows, notes=(NOTE,))
+    return Report(title, machine(plan, threads), agreement, gap, rows, notes=tuple(notes))
 
 
 @contextmanager
@@ -134,32 +153,43 @@ def _gap(found: dict[str, list[Pass]]) -> float:
     return gap
 
 
-def alone(
-    side: str, folder: Path, tokens: int, memory: str, device: str, dtype: str, threads: int
-) -> Pass:
-    """A run of one side in a fresh process."""
+def alone(side: str, folder: Path, plan: Plan, memory: str, *, reply: int = 0) -> Pass:
+    """A run of one side in a fresh process: a prompt, then so many tokens of a reply."""
     fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     with fresh as pool:
         if side == READING:
             return pool.submit(_reading, folder).result()
         given = memory if side == OURS else None
-        return pool.submit(_passing, folder, tokens, given, device, dtype, threads).result()
+        return pool.submit(_passing, folder, plan, given, reply).result()
 
 
 @torch.no_grad()
-def _passing(
-    folder: Path, tokens: int, memory: str | None, device: str, dtype: str, threads: int
-) -> Pass:
-    torch.set_num_threads(threads)
-    before, began = start_counting(device), time.perf_counter()
-    model = load_model(folder, device=device, dtype=dtype, memory=memory)
-    ids = torch.arange(tokens, device=device)[None] % model.config.d_vocab
+def _passing(folder: Path, plan: Plan, memory: str | None, reply: int) -> Pass:
+    torch.set_num_threads(plan.threads or torch.get_num_threads())
+    before, began = start_counting(plan.device), time.perf_counter()
+    model = load_model(folder, device=plan.device, dtype=plan.dtype, memory=memory)
+    ids = torch.arange(plan.tokens[0], device=plan.device)[None] % model.config.d_vocab
     start = time.perf_counter()
     logits = model(ids, last_only=True)[0, -1].float().tolist()
-    seconds = time.perf_counter() - start
-    peak = peak_bytes(device)
+    seconds, n_bytes = time.perf_counter() - start, _read_bytes(model)
+    rates, read = _reply(model, ids[:, :PROMPT_TO_DECODE], reply) if reply else ((), 0.0)
+    peak = peak_bytes(plan.device)
     extra = None if before is None or peak is None else peak - before
-    return Pass(start - began, seconds, _read_bytes(model), extra, logits)
+    return Pass(start - began, seconds, n_bytes, extra, logits, rates, read)
+
+
+def _reply(model: Qwen3, ids: Tensor, n: int) -> tuple[tuple[float, ...], float]:
+    """Tokens per second after the first, and the share of the weights' bytes that were read."""
+    written = greedy(model, ids, n + 1)
+    next(written)
+    shelf = model.blocks.shelf if isinstance(model.blocks, StreamedBlocks) else None
+    read, used = (shelf.bytes_read, shelf.bytes_used) if shelf else (0, 0)
+    start = time.perf_counter()
+    count = sum(1 for _ in written)
+    rate = count / (time.perf_counter() - start)
+    if shelf is None:
+        return (rate,), 0.0
+    return (rate,), (shelf.bytes_read - read) / (shelf.bytes_used - used)
 
 
 def _read_bytes(model: Qwen3) -> int:

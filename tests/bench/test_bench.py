@@ -12,6 +12,7 @@ from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
 from qwen3lab.bench.report import Row
 from qwen3lab.checkpoint import find_folder, load_model
+from qwen3lab.streaming import least_memory
 from tests.fresh import in_a_fresh_process, needs_compiler
 from tests.reference import hf_random, tokens
 
@@ -195,11 +196,20 @@ def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
 
 def test_a_streamed_pass_is_compared_with_the_whole_model_and_with_reading(folder):
     report = bench.run_stream(quick(folder), memory="300MB", progress=False)
-    time, rate, memory = report.rows
+    time, rate, reply, memory = report.rows
+    assert set(reply.measured) == {"qwen3lab", "loaded whole"} and reply.unit == "tokens/s"
+    assert "0% of the weights" in report.notes[-1]  # All of them fit into the memory.
     assert set(time.measured) == {"qwen3lab", "loaded whole"}
     assert set(rate.measured) == {"qwen3lab", "reading the files"} and rate.unit == "MB/s"
     assert all(len(runs) == 2 for runs in time.measured.values())
     assert report.gap < 1e-5 and memory.unit == "MiB"
+
+
+def test_a_reply_of_a_model_larger_than_the_memory_reads_again(folder, monkeypatch):
+    plan = replace(quick(folder), repeats=1, decode=3)
+    least = least_memory(load_model(folder).config, torch.float32)
+    report = bench.run_stream(plan, memory=f"{least}B", progress=False)
+    assert "For the reply, 100% of the weights" in report.notes[-1]
 
 
 def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
