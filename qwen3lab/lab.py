@@ -55,9 +55,9 @@ def load(
             dtype elsewhere.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
             as "step500" (`tiny.revisions` lists them).
-        memory: for weights, such as "8GB", where they do not all fit: what fits is kept, and
-            the rest is read from the disk in every pass, expert by expert where a prompt needs
-            few. A prompt takes as long as reading takes, so run many at once (`record_batch`).
+        memory: for weights, such as "8GB", where they do not all fit: what is needed most is
+            kept, and the rest is read from the disk when it is needed, expert by expert where
+            a prompt needs few. A prompt takes as long as reading takes, so run many at once (`record_batch`).
         quantise: "int8" or "int4": matrices inside of the blocks in half or a quarter of
             bfloat16's memory, about, for models that nearly fit (the `quantised` extra). What
             it changes, `analysis.fidelity` measures. The CPU then computes in bfloat16.
