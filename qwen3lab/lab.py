@@ -57,7 +57,8 @@ def load(
             as "step500" (`tiny.revisions` lists them).
         memory: for weights, such as "8GB", where they do not all fit: what is needed most is
             kept, and the rest is read from the disk when it is needed, expert by expert where
-            a prompt needs few. A prompt takes as long as reading takes, so run many at once (`record_batch`).
+            a prompt needs few. A prompt takes as long as reading takes, so run many at once
+            (`record_batch`).
         quantise: "int8" or "int4": matrices inside of the blocks in half or a quarter of
             bfloat16's memory, about, for models that nearly fit (the `quantised` extra). What
             it changes, `analysis.fidelity` measures. The CPU then computes in bfloat16.

@@ -55,7 +55,6 @@ function render({ model, el }) {
       await drawn.react(root, data, { ...layout, autosize: true }, CONFIG);
       if (!isHeard) root.on("plotly_click", told);
       isHeard = true;
-      root.dataset.drawn = layout.uirevision ?? "";
     } catch (error) {
       root.textContent = `This plot could not be drawn: ${error.message}`;
     }
