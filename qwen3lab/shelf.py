@@ -94,7 +94,6 @@ class Shelf:
         self.bytes_read = self.bytes_used = 0
         self._reserved: dict[Key, int] = {}
         self._kept: dict[Key, Future[Tensors]] = {}
-        self._kept_of: Counter[object] = Counter()
         self._lent: Counter[Key] = Counter()
         self._usage: defaultdict[object, Usage] = defaultdict(Usage)
         self._free: defaultdict[object, list[Tensors]] = defaultdict(list)
@@ -142,7 +141,7 @@ class Shelf:
         """Have a unit read, unless it is kept; keep it if there is room."""
         self.bytes_used += self._bytes(unit)
         self._lent[unit.key] += 1
-        score = self._usage[unit.kind].ask(unit.key, self._kept_of[unit.kind])
+        score = self._usage[unit.kind].ask(unit.key)
         if unit.key in self._kept:
             return Loan(unit, self._kept[unit.key], score)
         keep = self._has_room(unit)
@@ -170,20 +169,17 @@ class Shelf:
         other = self._usage[unit.kind].replaceable(loan.score, lambda key: not self._lent[key])
         if other is None:
             return loan.future
-        self._kept_of[unit.kind] -= 1
         freed = self._kept.pop(other)
         self._keep(unit, loan.future)
         return freed
 
     def _keep(self, unit: Unit, future: Future[Tensors]) -> None:
         self._kept[unit.key] = future
-        self._kept_of[unit.kind] += 1
         self._usage[unit.kind].keep(unit.key)
 
     def _forget(self, unit: Unit) -> None:
         if self._kept.pop(unit.key, None) is not None:
             self.room += self._bytes(unit)
-            self._kept_of[unit.kind] -= 1
             self._usage[unit.kind].forget(unit.key)
 
     def _has_room(self, unit: Unit) -> bool:

@@ -24,14 +24,14 @@ class Usage:
         # Of kept units, each with a score that it had once: scores only grow.
         self._kept: list[tuple[float, Key]] = []
 
-    def ask(self, key: Key, n_kept: int) -> float:
+    def ask(self, key: Key) -> float:
         """Count an ask; gives the unit's score before it.
 
         A newcomer is judged by that: where units are asked for in turn, this very ask would put
         it above the one whose turn comes next, and each would be thrown out just before its use.
         """
         before = self._scores.get(key, 0.0)
-        self._ask *= 2 ** (1 / (HALF_LIFE * max(n_kept, 1)))
+        self._ask *= 2 ** (1 / (HALF_LIFE * max(len(self._kept), 1)))
         self._scores[key] = before + self._ask
         if self._ask > LARGEST:
             self._rescale()

@@ -19,7 +19,7 @@ def hits(asks: list[int], room: int) -> int:
     """How many asks find their unit kept, by the rule that the shelf follows."""
     counted, kept, found = Usage(), set(), 0
     for number in asks:
-        score = counted.ask(key(number), len(kept))
+        score = counted.ask(key(number))
         if number in kept:
             found += 1
         elif len(kept) < room:
@@ -35,25 +35,27 @@ def hits(asks: list[int], room: int) -> int:
 def test_a_score_is_a_sum_of_asks_each_worth_more_than_the_one_before() -> None:
     counted = Usage()
     grows = 2 ** (1 / usage.HALF_LIFE)
-    assert counted.ask(key(1), 1) == 0
-    assert counted.ask(ANY, 1) == 0
-    assert counted.ask(key(1), 1) == pytest.approx(grows)
-    assert counted.ask(key(1), 1) == pytest.approx(grows + grows**3)
+    assert counted.ask(key(1)) == 0
+    assert counted.ask(ANY) == 0
+    assert counted.ask(key(1)) == pytest.approx(grows)
+    assert counted.ask(key(1)) == pytest.approx(grows + grows**3)
 
 
 def test_half_a_life_later_an_ask_is_worth_twice_as_much() -> None:
     counted = Usage()
-    counted.ask(key(1), 3)
+    for number in (7, 8, 9):
+        counted.keep(key(number))
+    counted.ask(key(1))
     for _ in range(3 * usage.HALF_LIFE - 1):
-        counted.ask(ANY, 3)
-    counted.ask(key(2), 3)
-    assert counted.ask(key(2), 3) == pytest.approx(2 * counted.ask(key(1), 3))
+        counted.ask(ANY)
+    counted.ask(key(2))
+    assert counted.ask(key(2)) == pytest.approx(2 * counted.ask(key(1)))
 
 
 def test_only_a_unit_of_a_lower_score_gives_way_and_the_lowest_first() -> None:
     counted = Usage()
     for number in (1, 1, 1, 2, 2, 3):
-        counted.ask(key(number), 3)
+        counted.ask(key(number))
     for number in (1, 2, 3):
         counted.keep(key(number))
     assert counted.replaceable(0.5, lambda _: True) is None
@@ -65,18 +67,18 @@ def test_only_a_unit_of_a_lower_score_gives_way_and_the_lowest_first() -> None:
 
 def test_a_kept_unit_is_judged_by_what_it_has_now() -> None:
     counted = Usage()
-    counted.ask(key(1), 2)
-    counted.ask(key(2), 2)
+    counted.ask(key(1))
+    counted.ask(key(2))
     counted.keep(key(1))
     counted.keep(key(2))
-    counted.ask(key(1), 2)
+    counted.ask(key(1))
     assert counted.replaceable(2.0, lambda _: True) == key(2)
 
 
 def test_a_forgotten_unit_is_not_offered() -> None:
     counted = Usage()
     for number in (1, 2):
-        counted.ask(key(number), 2)
+        counted.ask(key(number))
         counted.keep(key(number))
     counted.forget(key(1))
     assert counted.replaceable(10.0, lambda _: True) == key(2)
@@ -85,13 +87,13 @@ def test_a_forgotten_unit_is_not_offered() -> None:
 def test_scores_do_not_overflow(monkeypatch) -> None:
     monkeypatch.setattr(usage, "LARGEST", 4.0)
     counted = Usage()
-    counted.ask(key(1), 0)
+    counted.ask(key(1))
     counted.keep(key(1))
     for _ in range(10_000):
-        counted.ask(ANY, 0)
-    assert counted.ask(ANY, 0) < 10_000
-    counted.ask(key(2), 0)
-    assert counted.replaceable(counted.ask(key(2), 0), lambda _: True) == key(1)
+        counted.ask(ANY)
+    assert counted.ask(ANY) < 10_000
+    counted.ask(key(2))
+    assert counted.replaceable(counted.ask(key(2)), lambda _: True) == key(1)
 
 
 @pytest.mark.parametrize("room", [3, 12, 20])

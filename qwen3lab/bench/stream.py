@@ -163,17 +163,16 @@ def alone(side: str, folder: Path, plan: Plan, memory: str, *, reply: int = 0) -
         return pool.submit(_passing, folder, plan, given, reply).result()
 
 
-@torch.no_grad()
 def _passing(folder: Path, plan: Plan, memory: str | None, reply: int) -> Pass:
-    torch.set_num_threads(plan.threads or torch.get_num_threads())
-    before, began = start_counting(plan.device), time.perf_counter()
-    model = load_model(folder, device=plan.device, dtype=plan.dtype, memory=memory)
-    ids = torch.arange(plan.tokens[0], device=plan.device)[None] % model.config.d_vocab
-    start = time.perf_counter()
-    logits = model(ids, last_only=True)[0, -1].float().tolist()
-    seconds, n_bytes = time.perf_counter() - start, _read_bytes(model)
-    rates, read = _reply(model, ids[:, :PROMPT_TO_DECODE], reply) if reply else ((), 0.0)
-    peak = peak_bytes(plan.device)
+    with on_threads(plan.threads), torch.no_grad():
+        before, began = start_counting(plan.device), time.perf_counter()
+        model = load_model(folder, device=plan.device, dtype=plan.dtype, memory=memory)
+        ids = torch.arange(plan.tokens[0], device=plan.device)[None] % model.config.d_vocab
+        start = time.perf_counter()
+        logits = model(ids, last_only=True)[0, -1].float().tolist()
+        seconds, n_bytes = time.perf_counter() - start, _read_bytes(model)
+        rates, read = _reply(model, ids[:, :PROMPT_TO_DECODE], reply) if reply else ((), 0.0)
+        peak = peak_bytes(plan.device)
     extra = None if before is None or peak is None else peak - before
     return Pass(start - began, seconds, n_bytes, extra, logits, rates, read)
 

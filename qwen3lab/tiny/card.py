@@ -9,6 +9,7 @@ from typing import Any
 from qwen3lab.checkpoint import CheckpointError, find_folder
 from qwen3lab.config import Qwen3Config
 from qwen3lab.tiny.evaluate import Evaluation
+from qwen3lab.tiny.log import LOG, read_log
 from qwen3lab.tiny.recipes import RECIPES
 from qwen3lab.tiny.targets import targets
 
@@ -157,11 +158,9 @@ def _listed(named: dict[str, str]) -> str:
 
 
 def _training(folder: Path) -> dict[str, Any] | None:
-    """The training log's last line."""
-    log = folder / "training-log.jsonl"
-    if not log.exists():
-        return None
-    return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    """The training log's last report."""
+    reports = read_log(folder)
+    return reports[-1] if reports else None
 
 
 def _training_text(folder: Path, name: str) -> str:
@@ -174,7 +173,7 @@ def _training_text(folder: Path, name: str) -> str:
         f"({last['tokens_per_second']:,} tokens/s).",
         *_second_course(name, last["step"]),
         f"Last losses, nats per token: {losses}.",
-        "The log is in `training-log.jsonl`.",
+        f"The log is in `{LOG}`.",
     ]
     return " ".join(said)
 

@@ -4,7 +4,6 @@ Of a micro model that grows while one watches, or of an embedded model's early s
 """
 
 import copy
-import json
 import shutil
 import tempfile
 import threading
@@ -12,7 +11,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +22,7 @@ from qwen3lab.checkpoint import embedded_revisions, find_folder
 from qwen3lab.lab import Lab, load
 from qwen3lab.tiny import inside, lists
 from qwen3lab.tiny.inside import family_information, head_scores, read, routed, surplus
+from qwen3lab.tiny.log import read_log
 from qwen3lab.tiny.recipes import MICRO_MOE, RECIPES
 from qwen3lab.tiny.tokenizer import EARLY_STOP
 from qwen3lab.tiny.trainer import Trainer
@@ -179,7 +178,7 @@ def early_life(name: str = "tiny-dense") -> list[Snapshot]:
     revisions = embedded_revisions(name)
     if not revisions:
         raise ValueError(f"no early weights of {name} ship: expected a model that has some")
-    log = {line["step"]: line for line in _log(find_folder(name))}
+    log = {line["step"]: line for line in read_log(find_folder(name))}
     states = {int(revision.removeprefix("step")): revision for revision in revisions}
     return [
         look_at(
@@ -191,11 +190,6 @@ def early_life(name: str = "tiny-dense") -> list[Snapshot]:
         )
         for step, revision in {**states, max(log): None}.items()
     ]
-
-
-def _log(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "training-log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def saturation(history: Sequence[Snapshot]) -> Float[Tensor, "look layer"]:

@@ -24,6 +24,7 @@ from qwen3lab.model import Qwen3
 from qwen3lab.tiny.batches import Batch, Packer
 from qwen3lab.tiny.descent import learning_rate, optimizers
 from qwen3lab.tiny.documents import Writer
+from qwen3lab.tiny.log import append_log, read_log, write_log
 from qwen3lab.tiny.recipes import Recipe
 
 SAVE_EVERY = 500
@@ -156,8 +157,7 @@ class Trainer:
             "families": _by_family(sums),
         }
         sums.clear()
-        with (self.folder / "training-log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(report) + "\n")
+        append_log(self.folder, report)
         return report
 
     def save(self) -> None:
@@ -209,11 +209,8 @@ class Trainer:
 
     def _cut_log(self) -> None:
         """Take from the log what came after the state that was saved: it will come again."""
-        log = self.folder / "training-log.jsonl"
-        if log.exists():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-            log.write_text("".join(kept), encoding="utf-8")
+        if reports := read_log(self.folder):
+            write_log(self.folder, [line for line in reports if line["step"] <= self.step])
 
 
 class _Routed(Keep):

@@ -14,6 +14,7 @@ from qwen3lab.lab import load
 from qwen3lab.model import Qwen3
 from qwen3lab.tiny.card import write_card
 from qwen3lab.tiny.evaluate import Evaluation, evaluate
+from qwen3lab.tiny.log import LOG
 from qwen3lab.tiny.recipes import RECIPES, Recipe
 from qwen3lab.tiny.tokenizer import EARLY_STOP, write_tokenizer
 from qwen3lab.tiny.trainer import SHIPPED_DTYPE, Trainer
@@ -30,7 +31,7 @@ def train_model(
     model = folder / recipe.name
     export(trainer.model, model)
     export_early(trainer, model)
-    shutil.copy(folder / "training-log.jsonl", model)
+    shutil.copy(folder / LOG, model)
     measure(model, write=True, progress=progress)
     return model
 
