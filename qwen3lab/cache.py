@@ -2,6 +2,8 @@
 
 Layers write; only the one who runs the model advances or rewinds. A forward pass that fails
 half-way therefore leaves the cache where it was.
+
+A `Window` is how a pass of fixed shape sees a cache: where it stands is read on the device.
 """
 
 import torch
@@ -76,6 +78,23 @@ class KVCache:
         values[:, :, self.length : end] = v
         return keys[:, :, :end], values[:, :, :end]
 
+    def alias(self) -> "KVCache":
+        """Another cache in the same memory, which holds nothing yet."""
+        other = object.__new__(KVCache)
+        other._kv, other._mask = self._kv, self._mask
+        other.length, other.padded = 0, False
+        return other
+
+    def shares_memory(self, other: "KVCache") -> bool:
+        """Whether both lie in the same memory."""
+        return self._kv is other._kv and self._mask is other._mask
+
+    def clear(self) -> None:
+        """Forget everything, and wipe it: an edit may have left infinities."""
+        self._kv.zero_()
+        self._mask.zero_()
+        self.length, self.padded = 0, False
+
     def advance(self, mask: Bool[Tensor, "batch new"], *, padded: bool = True) -> None:
         """Count what every layer has now written as past.
 
@@ -117,6 +136,10 @@ class KVCache:
             self._mask[:, : self.length] &= places < ends.to(places.device)[:, None]
             self.padded = True
 
+    def advance_seen(self, *, padded: bool) -> None:
+        """Count one more position, which a pass over a `Window` has noted already."""
+        self.length, self.padded = self.length + 1, padded
+
     def select(self, rows: list[int]) -> "KVCache":
         """A copy that holds only these rows of the batch, each as often as it is named."""
         chosen = object.__new__(KVCache)
@@ -124,3 +147,44 @@ class KVCache:
         chosen._mask = self._mask[rows]
         chosen.length, chosen.padded = self.length, self.padded
         return chosen
+
+
+class Window:
+    """The first positions of a cache, for passes of one new token a row and of one shape.
+
+    Where the token goes is a number on the device, and the whole window is looked at, whatever of
+    it is filled. So a pass over it can be captured as a CUDA graph, and run again for every step.
+
+    Args:
+        cache: whose memory is shared.
+        size: positions, at most the cache's capacity.
+        inverse: radians per position of each rotated pair, on the cache's device.
+
+    Attributes:
+        at: the place of the new token.
+    """
+
+    def __init__(self, cache: KVCache, size: int, inverse: Float[Tensor, " pair"]) -> None:
+        self.inverse = inverse
+        self._kv, self._mask = cache._kv[..., :size, :], cache._mask[:, :size]
+        self.at = torch.full((1,), cache.length, device=cache._mask.device)
+        self._places = torch.arange(size, device=cache._mask.device)
+
+    def see(
+        self, real: Bool[Tensor, "batch 1"]
+    ) -> tuple[Bool[Tensor, "batch key"], Bool[Tensor, " key"]]:
+        """Note the new token; gives where real ones stand, up to it, and where it stands."""
+        self._mask.index_copy_(1, self.at, real)
+        return self._mask & (self._places <= self.at), self._places == self.at
+
+    def write(
+        self,
+        layer: int,
+        k: Float[Tensor, "batch kv_head 1 d_head"],
+        v: Float[Tensor, "batch kv_head 1 d_head"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_head key d_head"], Float[Tensor, "batch kv_head key d_head"]
+    ]:
+        """Put a layer's new key and value in their place, and return the whole window."""
+        keys, values = self._kv[layer, 0], self._kv[layer, 1]
+        return keys.index_copy_(2, self.at, k), values.index_copy_(2, self.at, v)

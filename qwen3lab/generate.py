@@ -15,10 +15,11 @@ from torch import Tensor
 
 from qwen3lab.cache import KVCache
 from qwen3lab.compiled import CompiledModel
+from qwen3lab.graphs import GraphedModel
 from qwen3lab.hooks import NOTHING, Tap
 from qwen3lab.model import Qwen3
 
-Runs = Qwen3 | CompiledModel
+Runs = Qwen3 | CompiledModel | GraphedModel
 """What runs the passes."""
 
 
@@ -192,7 +193,7 @@ def decode(
     """Generate for all prompts until every guide is done or the length is reached.
 
     Args:
-        model: the model, compiled or not.
+        model: the model itself, or what runs its steps compiled or captured.
         prompts: token ids, one list per row; a row without any takes no part.
         sampler: draws the tokens; made for as many rows.
         guides: one per row.

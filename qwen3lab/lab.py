@@ -21,6 +21,7 @@ from qwen3lab.checkpoint import dtype_of, from_transformers, open_checkpoint
 from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Runs, Sampler, Sampling, pad_left
+from qwen3lab.graphs import GraphedModel
 from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
 from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
@@ -100,7 +101,9 @@ class Lab:
     def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.lock = threading.RLock()
-        self._compiled: CompiledModel | None = None
+        self._decoder: Runs = self.model
+        if self.model.device.type == "cuda" and self._is_whole:
+            self._decoder = GraphedModel(self.model)
 
     @classmethod
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
@@ -134,17 +137,21 @@ class Lab:
             CompileError: the compiler that torch needs on the model's device is missing.
             ValueError: the model is streamed from the disk, or quantised.
         """
-        if isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model):
+        if not self._is_whole:
             raise ValueError(
                 f"{self.name} is streamed or quantised, and only whole weights are compiled: load "
                 "it without memory= and quantise="
             )
-        self._compiled = CompiledModel(self.model)
+        self._decoder = CompiledModel(self.model)
+
+    @property
+    def _is_whole(self) -> bool:
+        return not (isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model))
 
     @property
     def decoder(self) -> Runs:
-        """What runs the passes that write: the model, or its compiled passes after `compile`."""
-        return self._compiled or self.model
+        """What runs the passes that write: captured on a GPU, compiled after `compile`."""
+        return self._decoder
 
     def record(
         self,

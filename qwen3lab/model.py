@@ -14,7 +14,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from qwen3lab.cache import KVCache
+from qwen3lab.cache import KVCache, Window
 from qwen3lab.config import Qwen3Config
 from qwen3lab.hooks import NOTHING, Tap
 from qwen3lab.positions import Place
@@ -62,7 +62,7 @@ class Qwen3(nn.Module):
         token_ids: Int[Tensor, "batch pos"],
         *,
         mask: Bool[Tensor, "batch pos"] | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | Window | None = None,
         segments: Int[Tensor, "batch pos"] | None = None,
         tap: Tap = NOTHING,
         last_only: bool = False,
@@ -72,7 +72,8 @@ class Qwen3(nn.Module):
         Args:
             token_ids: the tokens; with a cache, those that follow what it holds.
             mask: True where a token is real; prompts of unequal length are padded on the left.
-            cache: keys and values of past positions; advanced once the pass is complete.
+            cache: keys and values of past positions; advanced once the pass is complete. (A
+                window of a cache is advanced by the one who runs the pass.)
             segments: numbers the texts that are packed into a row; none sees another. (They
                 need no positions of their own: rotary attention knows distances only.)
             tap: is handed every named activation, and may replace it.
@@ -89,7 +90,7 @@ class Qwen3(nn.Module):
         final = self.ln_final(resid[:, -1:] if last_only else resid, tap)
         logits = tap("hook_unembed", F.linear(final, self.unembedding))
 
-        if cache is not None:
+        if isinstance(cache, KVCache):
             cache.advance(place.mask, padded=place.padded)
         return logits
 
@@ -335,6 +336,11 @@ class Experts(nn.Module):
         n, rows, columns = self.gate_up.shape
         return self.at_hand and n_slots <= n and rows * columns <= SMALL
 
+    def needs_no_load(self, n_tokens: int) -> bool:
+        """Whether so many tokens always run in the same steps, however many go where."""
+        n_slots = n_tokens * self.k
+        return self.pays_to_gather(n_slots) or self.can_group(self.router.weight, n_slots)
+
     def pays_to_pad(self, load: Int[Tensor, " expert"], n_slots: int) -> bool:
         """One batched product beats a loop where experts are small and evenly loaded.
 
@@ -429,6 +435,10 @@ class RMSNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "*any size"], tap: Tap = NOTHING
     ) -> Float[Tensor, "*any size"]:
+        if x.is_cuda and not (
+            tap.wants(f"{self.name}.hook_scale") or tap.wants(f"{self.name}.hook_normalized")
+        ):
+            return self.weight * F.rms_norm(x, x.shape[-1:], eps=self.eps)
         wide = x.float()
         scale = (wide.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
         scale = tap(f"{self.name}.hook_scale", scale)
@@ -462,4 +472,10 @@ def mix_fused(
     if place.is_plain:
         causal = q.shape[2] > 1
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+    if q.shape[2] == 1:
+        # Heads that share keys and values, as queries of one head: kernels with a mask know no
+        # groups.
+        together = rearrange(q, "batch (kv group) 1 d_head -> batch kv group d_head", kv=k.shape[1])
+        z = F.scaled_dot_product_attention(together, k, v, attn_mask=place.allowed())
+        return rearrange(z, "batch kv group d_head -> batch (kv group) 1 d_head")
     return F.scaled_dot_product_attention(q, k, v, attn_mask=place.allowed(), enable_gqa=grouped)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qwen3lab.cache import KVCache
+from qwen3lab.cache import KVCache, Window
 from qwen3lab.config import Qwen3Config, Rope
 
 Rotations = tuple[Float[Tensor, "rows pos 1 d_head"], Float[Tensor, "rows pos 1 d_head"]]
@@ -19,7 +19,7 @@ class Place:
     def __init__(
         self,
         mask: Bool[Tensor, "batch pos"],
-        cache: KVCache | None,
+        cache: KVCache | Window | None,
         *,
         padded: bool,
         rotations: Rotations,
@@ -34,14 +34,16 @@ class Place:
         cls,
         token_ids: Int[Tensor, "batch pos"],
         mask: Bool[Tensor, "batch pos"] | None,
-        cache: KVCache | None,
+        cache: KVCache | Window | None,
         config: Qwen3Config,
         segments: Int[Tensor, "batch pos"] | None = None,
     ) -> "Place":
         """Work out positions once for all layers; padding does not count as a position."""
         assert segments is None or cache is None, "segments are for whole rows"
-        n_past = 0 if cache is None else cache.length
         real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
+        if isinstance(cache, Window):
+            return cls._in_window(real, cache, config)
+        n_past = 0 if cache is None else cache.length
         padded = cache is not None and cache.padded
         if mask is not None and not padded:
             padded = not bool(mask.all())
@@ -53,13 +55,25 @@ class Place:
         else:
             end = n_past + token_ids.shape[1]
             positions = torch.arange(n_past, end, device=token_ids.device)[None]
-        turned = rotations(positions, config)
+        turned = rotations(positions, config, _inverse_on(positions.device, config))
         return cls(real, cache, padded=padded, rotations=turned, segments=segments)
+
+    @classmethod
+    def _in_window(
+        cls, real: Bool[Tensor, "batch 1"], window: Window, config: Qwen3Config
+    ) -> "Place":
+        """Where one new token a row stands, worked out on the device alone."""
+        seen, here = window.see(real)
+        positions = (seen.sum(dim=1, keepdim=True) - 1).clamp(min=0)
+        turned = rotations(positions, config, window.inverse)
+        place = cls(real, window, padded=True, rotations=turned)
+        place._allowed = (seen | here)[:, None, None]
+        return place
 
     @property
     def is_plain(self) -> bool:
         """True if plain causal attention, or one new token, needs no mask."""
-        n_past = 0 if self.cache is None else self.cache.length
+        n_past = self.cache.length if isinstance(self.cache, KVCache) else 0
         whole = not self.padded and self.segments is None
         return whole and (n_past == 0 or self.mask.shape[1] == 1)
 
@@ -68,7 +82,7 @@ class Place:
         if self._allowed is None:
             n_new, device = self.mask.shape[1], self.mask.device
             whole = self.mask
-            if self.cache is not None:
+            if isinstance(self.cache, KVCache):
                 whole = torch.cat([self.cache.mask, self.mask], dim=1)
             n_past = whole.shape[1] - n_new
             query = torch.arange(n_past, whole.shape[1], device=device)[:, None]
@@ -83,16 +97,22 @@ class Place:
         self, x: Float[Tensor, "batch pos head d_head"]
     ) -> Float[Tensor, "batch pos head d_head"]:
         """Turn each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
+        self.cos, self.sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
-        return x * self.cos.to(x.dtype) + turned * self.sin.to(x.dtype)
+        return x * self.cos + turned * self.sin
 
 
-def rotations(positions: Int[Tensor, "rows pos"], config: Qwen3Config) -> Rotations:
-    """Cosine and sine of every position's angles, in float32."""
-    inverse = inverse_wavelengths(config.rope, config.d_head)
+def _inverse_on(device: torch.device, config: Qwen3Config) -> Float[Tensor, " pair"]:
     # CUDA takes so few numbers along at once, and need not be waited for.
-    inverse = inverse.to(positions.device, non_blocking=positions.is_cuda)
+    inverse = inverse_wavelengths(config.rope, config.d_head)
+    return inverse.to(device, non_blocking=device.type == "cuda")
+
+
+def rotations(
+    positions: Int[Tensor, "rows pos"], config: Qwen3Config, inverse: Float[Tensor, " pair"]
+) -> Rotations:
+    """Cosine and sine of every position's angles, in float32."""
     angles = positions[..., None].float() * inverse
     angles = torch.cat([angles, angles], dim=-1)[:, :, None]
     return angles.cos() * config.rope.scale, angles.sin() * config.rope.scale

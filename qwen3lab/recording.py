@@ -5,7 +5,7 @@ which take memory linear in the tokens; a pattern is rendered when it is looked 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import groupby
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -210,17 +210,29 @@ class Recorder:
 
     def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
+        self.has_maps = any(name.endswith(MAPS) for name in self.pieces)
         self.dtype = dtype
         self._offload = Offload()
+        self._deliver: Callable[[], None] = lambda: None
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
         if name in self.pieces:
-            converts = self.dtype is not None and value.is_floating_point()
-            kept = value.detach()
-            kept = kept.to(self.dtype) if converts else kept
-            self.pieces[name].append(self._offload.take(kept))
+            self.pieces[name].append(self._taken(value.detach()))
         return value
+
+    def keep(self, names: Sequence[str], values: Shaped[Tensor, "hook batch pos *any"]) -> None:
+        """Keep activations of several hooks, which come as one tensor."""
+        for name, value in zip(names, self._taken(values), strict=True):
+            self.pieces[name].append(value)
+
+    def expect(self, deliver: Callable[[], None]) -> None:
+        """Have something called before what was kept is read: it brings what is on its way."""
+        self._deliver = deliver
+
+    def _taken(self, value: Tensor) -> Tensor:
+        converts = self.dtype is not None and value.is_floating_point()
+        return self._offload.take(value.to(self.dtype) if converts else value)
 
     def wants(self, name: str) -> bool:
         """True if the name is kept."""
@@ -229,6 +241,7 @@ class Recorder:
     @property
     def n_complete(self) -> int:
         """Positions for which every hook has been kept; an interrupted pass does not count."""
+        self._deliver()
         totals = [
             sum(piece.shape[2 if name.endswith(MAPS) else 1] for piece in pieces)
             for name, pieces in self.pieces.items()
@@ -237,6 +250,7 @@ class Recorder:
 
     def wait(self) -> None:
         """Wait until what was kept is complete: before `pieces` are read."""
+        self._deliver()
         self._offload.wait()
 
     def cut(self, spans: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:

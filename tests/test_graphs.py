@@ -1,0 +1,260 @@
+"""Steps that are captured once write the same tokens, and give what is recorded of them.
+
+What a GPU does with a graph, `Notes` does here: the operations of one run are noted, with the
+memory that they read and write, and done again without any Python of the model.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from qwen3lab import graphs
+from qwen3lab.generate import Sampler, Sampling, decode
+from qwen3lab.graphs import PLAIN_STEPS, GraphedModel, window_size
+from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
+from qwen3lab.model import Qwen3
+from qwen3lab.recording import ATTENTION, ROUTING, Recorder
+from tests.reference import small_config
+from tests.test_generate import Plain
+
+PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
+N = 20
+SPANS = [(0, 5 + N - 1), (3, 5 + N - 1)]
+
+
+class Notes(TorchDispatchMode):
+    """The operations of a run, which can be done again."""
+
+    def __init__(self):
+        super().__init__()
+        self.noted = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a GPU would be waited for"
+        out = func(*args, **(kwargs or {}))
+        self.noted.append((func, args, kwargs or {}, out))
+        return out
+
+    def again(self):
+        found = {}
+
+        def newest(value):
+            return found.get(id(value), value)
+
+        for func, args, kwargs, out in self.noted:
+            args, kwargs = tree_map_only(Tensor, newest, (args, kwargs))
+            pairs = zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True)
+            found |= {id(old): new for old, new in pairs}
+        return newest
+
+
+class Count:
+    """Captures as a graph does, and counts captures and replays."""
+
+    def __init__(self):
+        self.captured = self.replayed = 0
+
+    def __call__(self, run, reset):
+        run()
+        reset()
+        self.captured += 1
+        with Notes() as notes:
+            out = run()
+
+        def replay():
+            self.replayed += 1
+            return notes.again()(out)
+
+        return replay
+
+
+@pytest.fixture(scope="module")
+def model():
+    built = Qwen3(small_config(n_layers=2, moe_layers=(1,)))
+    built.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    return built.requires_grad_(False)
+
+
+@pytest.fixture
+def graphed(model, monkeypatch):
+    monkeypatch.setattr(graphs, "LEAST", 8)
+    monkeypatch.setattr(graphs, "ROOM", 5)
+    return GraphedModel(model, capture=Count())
+
+
+def written(runs, *, tap=NOTHING, n=N, prompts=PROMPTS, lasting=(N, N), cache=None):
+    guides = [Plain() for _ in prompts]
+    for guide, steps in zip(guides, lasting, strict=False):
+        guide.take = lambda token_id, left=[steps]: left.append(left.pop() - 1) or left[0] == 0
+    sampler = Sampler.in_a_row(Sampling.greedy(), len(prompts), 0)
+    options = {"sampler": sampler, "guides": guides, "max_new_tokens": n, "cache": cache}
+    steps = list(decode(runs, prompts, tap=tap, **options))
+    return [step.token_ids.where(step.live, -1).tolist() for step in steps]
+
+
+def recorder(model, *more):
+    return Recorder(resolve_hooks([*ATTENTION, *ROUTING, "hook_unembed", *more], model.config))
+
+
+def same(mine, theirs):
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_written_and_recorded_is_that_of_the_plain_pass(model, graphed):
+    plain, caught = recorder(model), recorder(model)
+    assert written(graphed, tap=caught) == written(model, tap=plain)
+    assert graphed._capture.replayed == N - 1 - PLAIN_STEPS, "all but the prompt and the first"
+    assert graphed._capture.captured == 2, "windows of 16 and of 32 positions"
+    assert caught.n_complete == plain.n_complete == 5 + N - 1
+    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
+        same(mine, theirs)
+
+
+def test_a_row_that_ends_early_leaves_the_other_as_it_was(model, graphed):
+    assert written(graphed, lasting=(N, 8)) == written(model, lasting=(N, 8))
+    assert written(graphed, lasting=(6, N)) == written(model, lasting=(6, N))
+    assert graphed._capture.replayed > N
+
+
+def test_the_next_reply_uses_what_was_captured(model, graphed):
+    for prompts in (PROMPTS, [[7, 7], [8, 1, 2, 6]]):
+        assert written(graphed, prompts=prompts) == written(model, prompts=prompts)
+    assert graphed._capture.captured == 3, "a smaller window came with the second"
+    assert written(graphed, prompts=[[1, 2, 3]]) == written(model, prompts=[[1, 2, 3]])
+    assert graphed._capture.captured > 2, "another batch takes other memory"
+
+
+def test_a_cache_that_is_held_is_not_taken(graphed):
+    first = graphed.new_cache(batch=2, capacity=5 + N)
+    written(graphed, cache=first)
+    kept = first._kv.clone()
+    assert not graphed.new_cache(batch=2, capacity=5 + N).shares_memory(first)
+    assert torch.equal(first._kv, kept)
+    memory = first.alias()
+    del first
+    again = graphed.new_cache(batch=2, capacity=5 + N)
+    assert again.shares_memory(memory) and again.length == 0
+    assert not again._kv.any() and not again._mask.any()
+
+
+def test_two_caches_in_turn_do_not_mix(model, graphed):
+    """As when one reply is written while another is held in a cache of its own."""
+    halves = {}
+    for runs in (graphed, model):
+        caches = [model.new_cache(batch=2, capacity=64) for _ in range(2)]
+        found = [written(runs, cache=cache, n=N // 2) for cache in caches]
+        again = [[[1], [2]], [[5], [6]]]
+        found += [
+            written(runs, cache=cache, n=N // 2, prompts=more)
+            for cache, more in zip(caches, again, strict=True)
+        ]
+        halves[runs] = found
+    assert halves[graphed] == halves[model]
+
+
+def test_a_cache_that_grows_or_is_rewound_goes_on_right(model, graphed):
+    found = {}
+    for runs in (graphed, model):
+        cache = model.new_cache(batch=2, capacity=12)
+        first = written(runs, cache=cache)
+        cache.rewind(9)
+        found[runs] = (first, written(runs, cache=cache, prompts=[[4], [5]]), cache.capacity)
+    assert found[graphed] == found[model]
+
+
+def test_edits_and_patterns_run_as_ever(model, graphed):
+    edits = {"blocks.1.hook_mlp_out": lambda value, name: value * 0}
+    edited = [written(one, tap=Edits(edits, model.config)) for one in (graphed, model)]
+    assert edited[0] == edited[1] != written(model)
+    maps = [recorder(model, "blocks.0.attn.hook_pattern") for _ in range(2)]
+    for one, tap in zip((graphed, model), maps, strict=True):
+        written(one, tap=tap)
+    for mine, theirs in zip(maps[0].cut(SPANS), maps[1].cut(SPANS), strict=True):
+        same(mine, theirs)
+    assert graphed._capture.replayed == 0
+
+
+def test_recording_begins_and_ends_in_the_middle_of_a_reply(model, graphed):
+    """What was gathered goes to the recorder that was there, and to no other."""
+    cut = {}
+    for runs in (graphed, model):
+        cache = model.new_cache(batch=2, capacity=64)
+        written(runs, cache=cache, n=7)
+        first, second = recorder(model), recorder(model)
+        written(runs, cache=cache, n=7, prompts=[[1], [2]], tap=first)
+        written(runs, cache=cache, n=9, prompts=[[3], [4]], tap=second)
+        written(runs, cache=cache, n=4, prompts=[[3], [4]])
+        cut[runs] = [tap.cut([(0, tap.n_complete)] * 2)[1] for tap in (first, second)]
+    for mine, theirs in zip(cut[graphed], cut[model], strict=True):
+        same(mine, theirs)
+
+
+def test_an_interrupted_step_is_done_again(model, graphed):
+    class Interrupting(Count):
+        at = 6
+
+        def __call__(self, run, reset):
+            replay = super().__call__(run, reset)
+
+            def interrupted():
+                out = replay()
+                if self.replayed == self.at:
+                    raise KeyboardInterrupt
+                return out
+
+            return interrupted
+
+    graphed._capture = Interrupting()
+    cache, tap = model.new_cache(batch=1, capacity=64), recorder(model)
+    logits = graphed(torch.tensor([[3, 1]]), cache=cache, tap=tap)[:, -1:]
+    texts, interrupts = [3, 1], 0
+    while len(texts) < 2 + N:
+        token = int(logits[0, -1].argmax())
+        try:
+            logits = graphed(torch.tensor([[token]]), cache=cache, tap=tap)
+        except KeyboardInterrupt:
+            interrupts += 1
+            continue
+        texts.append(token)
+    assert interrupts == 1 and cache.length == len(texts) == tap.n_complete
+    plain = recorder(model)
+    model(torch.tensor([texts]), tap=plain)
+    same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
+
+
+def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypatch):
+    monkeypatch.setattr("qwen3lab.model.Experts.needs_no_load", lambda self, n_tokens: False)
+    assert written(graphed) == written(model)
+    assert graphed._capture.captured == 0
+
+
+@pytest.mark.parametrize(("needed", "size"), [(1, 256), (256, 256), (257, 512), (4000, 4096)])
+def test_windows_double(needed, size):
+    assert window_size(needed) == size
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["tiny-dense", "tiny-moe"])
+def test_a_gpu_replays_what_it_would_have_run(name):
+    import qwen3lab
+
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    lab = qwen3lab.load(name, device="cuda", dtype="float32")
+    assert isinstance(lab.decoder, GraphedModel)
+    replies = [lab.chat("12+7*3-4=?", sampling=Sampling.greedy(), record=True) for _ in range(2)]
+    lab._decoder = lab.model
+    plain = lab.chat("12+7*3-4=?", sampling=Sampling.greedy(), record=True)
+    assert len(plain.token_ids) > 2 * PLAIN_STEPS
+    for reply in replies:
+        assert reply.token_ids == plain.token_ids
+        assert reply.recording.capture == plain.recording.capture
+        for hook in plain.recording.capture:
+            if not hook.endswith("expert_indices"):
+                torch.testing.assert_close(
+                    reply.recording[hook], plain.recording[hook], rtol=1e-3, atol=1e-3
+                )
