@@ -1,11 +1,17 @@
 """Activations on their way from a GPU to the host, while the GPU goes on."""
 
+from itertools import groupby
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-SMALL = 2**20
-"""Bytes below which a tensor is left where it is: those of a single token are many and small."""
+LOAD = 2**25
+"""Bytes that are brought over together, at most: to ask for a copy takes the host as long as to
+ask for a kernel."""
+
+Slot = tuple[list[Tensor], int]
+"""A list, and a place in it."""
 
 
 class Offload:
@@ -16,24 +22,52 @@ class Offload:
     """
 
     def __init__(self) -> None:
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._waiting: list[Slot] = []
+        self._n_bytes = 0
+        self._stream: torch.cuda.Stream | None = None
 
-    def take(self, value: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:
-        """A copy on the host, complete after `wait`; the tensor itself if it is small or there."""
-        if not value.is_cuda or value.nbytes < SMALL:
-            return value
-        if value.device not in self._streams:
-            self._streams[value.device] = torch.cuda.Stream(value.device)
-        stream = self._streams[value.device]
-        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-        stream.wait_stream(torch.cuda.current_stream(value.device))
-        with torch.cuda.stream(stream):
-            host.copy_(value, non_blocking=True)
-        # Its memory must not serve something else before it is copied.
-        value.record_stream(stream)
-        return host
+    def take(self, value: Shaped[Tensor, "*any"], into: list[Tensor]) -> None:
+        """Append a tensor to a list; after `wait`, a copy on the host stands in its place.
+
+        One that is on the host already stays as it is.
+        """
+        if value.is_cuda:
+            if self._n_bytes + value.nbytes > LOAD:
+                self._send()
+            self._waiting.append((into, len(into)))
+            self._n_bytes += value.nbytes
+        into.append(value)
 
     def wait(self) -> None:
         """Wait until all copies are complete."""
-        for stream in self._streams.values():
-            stream.synchronize()
+        self._send()
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    def _send(self) -> None:
+        """Have what waits copied, as one tensor of each dtype."""
+        waiting, self._waiting, self._n_bytes = self._waiting, [], 0
+
+        def kind(slot: Slot) -> str:
+            return str(slot[0][slot[1]].dtype)
+
+        for _, alike in groupby(sorted(waiting, key=kind), key=kind):
+            slots = list(alike)
+            values = [into[place] for into, place in slots]
+            flat = [value.reshape(-1) for value in values]
+            host = self._copied(flat[0] if len(flat) == 1 else torch.cat(flat))
+            parts = host.split([value.numel() for value in values])
+            for (into, place), value, part in zip(slots, values, parts, strict=True):
+                into[place] = part.view(value.shape)
+
+    def _copied(self, value: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
+        """A copy on the host that is complete once the stream is."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(value.device)
+        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        self._stream.wait_stream(torch.cuda.current_stream(value.device))
+        with torch.cuda.stream(self._stream):
+            host.copy_(value, non_blocking=True)
+        # Its memory must not serve something else before it is copied.
+        value.record_stream(self._stream)
+        return host

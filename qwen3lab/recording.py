@@ -8,8 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +199,7 @@ def _rebuilt(
 class Recorder:
     """A tap that keeps activations of one or more passes, and cuts them into recordings.
 
-    Those of a GPU are brought to the host while it goes on, but for small ones.
+    Those of a GPU are brought to the host while it goes on.
 
     Args:
         names: hook names to keep.
@@ -218,21 +216,21 @@ class Recorder:
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
         if name in self.pieces:
-            self.pieces[name].append(self._taken(value.detach()))
+            self._take(name, value.detach())
         return value
 
     def keep(self, names: Sequence[str], values: Shaped[Tensor, "hook batch pos *any"]) -> None:
         """Keep activations of several hooks, which come as one tensor."""
-        for name, value in zip(names, self._taken(values), strict=True):
-            self.pieces[name].append(value)
+        for name, value in zip(names, values, strict=True):
+            self._take(name, value)
 
     def expect(self, deliver: Callable[[], None]) -> None:
         """Have something called before what was kept is read: it brings what is on its way."""
         self._deliver = deliver
 
-    def _taken(self, value: Tensor) -> Tensor:
+    def _take(self, name: str, value: Tensor) -> None:
         converts = self.dtype is not None and value.is_floating_point()
-        return self._offload.take(value.to(self.dtype) if converts else value)
+        self._offload.take(value.to(self.dtype) if converts else value, self.pieces[name])
 
     def wants(self, name: str) -> bool:
         """True if the name is kept."""
@@ -265,35 +263,32 @@ class Recorder:
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
             for row, (start, stop) in enumerate(spans):
-                cuts[row][name] = _joined(name, [piece[row] for piece in pieces], start, stop)
+                mine = _joined(name, [piece[row] for piece in pieces])
+                span = slice(start, stop)
+                cut = mine[:, span, span] if name.endswith(MAPS) else mine[span]
+                shared = len(spans) > 1 or cut.shape != mine.shape
+                cuts[row][name] = _alone(cut, shared=shared)
             pieces.clear()
         return cuts
 
 
-def _joined(name: str, pieces: list[Tensor], start: int, stop: int) -> Tensor:
-    """Pieces of successive passes as one tensor, cut to a row's own positions."""
-    span = slice(start, stop)
+def _joined(name: str, pieces: list[Tensor]) -> Tensor:
+    """One row's pieces of successive passes as one tensor."""
     if not name.endswith(MAPS):
-        return _alone(_in_a_row(pieces)[span])
+        return _in_a_row(pieces)
     n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]
-    whole = _in_a_row([piece.transpose(0, 1) for piece in padded])
-    return _alone(whole.transpose(0, 1)[:, span, span])
+    return _in_a_row([piece.transpose(0, 1) for piece in padded]).transpose(0, 1)
 
 
 def _in_a_row(pieces: list[Tensor]) -> Tensor:
-    """Pieces one after another: neighbours are joined where they are, and then all on the host.
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    (A prompt's pieces may be on the host already, and those of its reply on the GPU; to bring each
-    by itself would take a journey for every token.)
+
+def _alone(value: Tensor, *, shared: bool) -> Tensor:
+    """On the CPU, and copied only where it would hold on to memory that is not its own.
+
+    What came from a GPU lies beside other hooks of the same run, in memory that they share.
     """
-    if len(pieces) == 1:
-        return pieces[0]
-    runs = [torch.cat(list(run)) for _, run in groupby(pieces, key=attrgetter("device"))]
-    return runs[0] if len(runs) == 1 else torch.cat([run.cpu() for run in runs])
-
-
-def _alone(value: Tensor) -> Tensor:
-    """On the CPU, and copied only where it would hold on to memory that is not its own."""
-    shares = value.untyped_storage().nbytes() > value.nbytes
-    return value.to("cpu", copy=shares)
+    larger = value.untyped_storage().nbytes() > value.nbytes
+    return value.to("cpu", copy=larger and (shared or not value.is_pinned()))

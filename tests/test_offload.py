@@ -4,15 +4,54 @@ import pytest
 import torch
 
 import qwen3lab
-from qwen3lab.offload import SMALL, Offload
+from qwen3lab.offload import LOAD, Offload
 from qwen3lab.recording import Recorder
 
 
 def test_what_is_on_the_host_stays_where_it_is():
-    value = torch.ones(SMALL)
+    value, kept = torch.ones(3), []
     offload = Offload()
-    assert offload.take(value) is value
+    offload.take(value, kept)
     offload.wait()
+    assert kept[0] is value
+
+
+class Pretended(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    @property
+    def is_cuda(self):
+        return True
+
+
+def test_what_is_small_travels_together_and_finds_its_place(monkeypatch):
+    """Without a GPU: which copies are made, and what stands where after them."""
+    sent = []
+    monkeypatch.setattr(Offload, "_copied", lambda self, flat: sent.append(flat) or flat.clone())
+    offload, lists = Offload(), [[], []]
+    values = [torch.arange(n * 6.0).view(n, 2, 3) + n for n in range(1, 5)]
+    values += [torch.arange(4), torch.arange(5) * 2]
+    for number, value in enumerate(values):
+        offload.take(value.as_subclass(Pretended), lists[number % 2])
+    assert sent == []
+    offload.wait()
+    assert sorted(len(flat) for flat in sent) == [9, 60], "one of numbers, and one of indices"
+    for number, value in enumerate(values):
+        found = lists[number % 2][number // 2]
+        assert found.dtype == value.dtype and torch.equal(found, value)
+    offload.wait()
+    assert len(sent) == 2
+
+
+def test_a_load_is_sent_before_it_grows_too_large(monkeypatch):
+    sent, kept = [], []
+    monkeypatch.setattr(Offload, "_copied", lambda self, flat: sent.append(flat) or flat.clone())
+    offload, third = Offload(), torch.zeros(LOAD // 4 // 3).as_subclass(Pretended)
+    for _ in range(7):
+        offload.take(third, kept)
+    assert [flat.nbytes // third.nbytes for flat in sent] == [3, 3]
+    offload.wait()
+    assert len(sent) == 3 and len(kept) == 7
 
 
 @pytest.fixture
@@ -23,24 +62,22 @@ def gpu():
 
 
 @pytest.mark.gpu
-def test_a_large_tensor_comes_whole_and_leaves_the_gpu(gpu):
-    offload = Offload()
-    values = [torch.full((SMALL,), n, device=gpu, dtype=torch.float32) for n in range(8)]
-    copies = [offload.take(value) for value in values]
-    small = torch.ones(3, device=gpu)
-    assert offload.take(small) is small
+def test_what_was_copied_is_whole_and_leaves_the_gpu(gpu):
+    offload, kept = Offload(), []
+    for n in range(8):
+        offload.take(torch.full((LOAD // 16,), n, device=gpu, dtype=torch.float32), kept)
     before = torch.cuda.memory_allocated()
-    del values
     offload.wait()
+    torch.cuda.empty_cache()
     assert torch.cuda.memory_allocated() < before
-    for n, copy in enumerate(copies):
+    for n, copy in enumerate(kept):
         assert copy.device.type == "cpu" and copy.is_pinned() and bool((copy == n).all())
 
 
 @pytest.mark.gpu
 def test_pieces_of_prompt_and_reply_are_joined_in_their_order(gpu):
     recorder = Recorder(["x"])
-    prompt = torch.arange(2 * SMALL, dtype=torch.float32, device=gpu).view(1, -1, 64)
+    prompt = torch.arange(2 * LOAD // 32, dtype=torch.float32, device=gpu).view(1, -1, 64)
     recorder("x", prompt)
     steps = torch.arange(4 * 64, dtype=torch.float32, device=gpu).view(1, 4, 64)
     for place in range(4):
