@@ -19,6 +19,7 @@ from qwen3lab.hooks import NOTHING, Keep, NoTap, Tap
 from qwen3lab.model import Experts, Qwen3
 from qwen3lab.positions import inverse_wavelengths
 from qwen3lab.recording import Recorder
+from qwen3lab.streaming import StreamedBlocks
 
 PLAIN_STEPS = 3
 """Steps that are run as ever first: a reply that is over by then is not worth a capture."""
@@ -32,6 +33,12 @@ ROOM = 64
 Run = Callable[[], Tensor]
 Capture = Callable[[Run, Callable[[], None]], Run]
 """Given what to do, and what puts it back to where it began, makes a call that does it again."""
+
+
+def writer(model: Qwen3) -> "Qwen3 | GraphedModel":
+    """What writes with a model: captured steps on a GPU, unless weights come from the disk."""
+    streamed = isinstance(model.blocks, StreamedBlocks)
+    return GraphedModel(model) if model.device.type == "cuda" and not streamed else model
 
 
 class GraphedModel:

@@ -21,7 +21,7 @@ from qwen3lab.checkpoint import dtype_of, from_transformers, open_checkpoint
 from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Runs, Sampler, Sampling, pad_left
-from qwen3lab.graphs import GraphedModel
+from qwen3lab.graphs import GraphedModel, writer
 from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
 from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
 from qwen3lab.model import Qwen3
@@ -101,9 +101,7 @@ class Lab:
     def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.lock = threading.RLock()
-        self._decoder: Runs = self.model
-        if self.model.device.type == "cuda" and self._is_whole:
-            self._decoder = GraphedModel(self.model)
+        self._decoder: Runs = writer(self.model)
 
     @classmethod
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
@@ -127,9 +125,10 @@ class Lab:
         return self.model.config
 
     def compile(self) -> None:
-        """Write with compiled passes from now on: for many or long replies.
+        """Write with compiled passes from now on, on a CPU: for many or long replies.
 
-        The first reply takes a minute or more, in which torch compiles, and so does the first that
+        (On a GPU steps of writing are captured as CUDA graphs from the start, and stay so.) The
+        first reply takes a minute or more, in which torch compiles, and so does the first that
         is recorded; what it gains, `qwen3lab bench --suite compiled` measures. Numbers change by
         rounding. Prompts, and whatever edits change, run as before.
 
@@ -137,16 +136,14 @@ class Lab:
             CompileError: the compiler that torch needs on the model's device is missing.
             ValueError: the model is streamed from the disk, or quantised.
         """
-        if not self._is_whole:
+        if isinstance(self._decoder, GraphedModel):
+            return
+        if isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model):
             raise ValueError(
                 f"{self.name} is streamed or quantised, and only whole weights are compiled: load "
                 "it without memory= and quantise="
             )
         self._decoder = CompiledModel(self.model)
-
-    @property
-    def _is_whole(self) -> bool:
-        return not (isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model))
 
     @property
     def decoder(self) -> Runs:

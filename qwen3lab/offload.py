@@ -1,12 +1,10 @@
 """Activations on their way from a GPU to the host, while the GPU goes on."""
 
-from itertools import groupby
-
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-LOAD = 2**25
+LOAD = 2**26
 """Bytes that are brought over together, at most: to ask for a copy takes the host as long as to
 ask for a kernel."""
 
@@ -19,10 +17,14 @@ class Offload:
 
     The forward pass does not wait for the copies, and what was copied takes no memory of the GPU
     once it is no longer needed there. Call `wait` before the copies are read.
+
+    Attributes:
+        n_taken: tensors that were on a GPU, so far.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Slot] = []
+        self.n_taken = 0
+        self._waiting: dict[torch.dtype, list[Slot]] = {}
         self._n_bytes = 0
         self._stream: torch.cuda.Stream | None = None
 
@@ -32,10 +34,12 @@ class Offload:
         One that is on the host already stays as it is.
         """
         if value.is_cuda:
-            if self._n_bytes + value.nbytes > LOAD:
+            n_bytes = value.nbytes
+            if self._n_bytes + n_bytes > LOAD:
                 self._send()
-            self._waiting.append((into, len(into)))
-            self._n_bytes += value.nbytes
+            self._waiting.setdefault(value.dtype, []).append((into, len(into)))
+            self._n_bytes += n_bytes
+            self.n_taken += 1
         into.append(value)
 
     def wait(self) -> None:
@@ -46,17 +50,12 @@ class Offload:
 
     def _send(self) -> None:
         """Have what waits copied, as one tensor of each dtype."""
-        waiting, self._waiting, self._n_bytes = self._waiting, [], 0
-
-        def kind(slot: Slot) -> str:
-            return str(slot[0][slot[1]].dtype)
-
-        for _, alike in groupby(sorted(waiting, key=kind), key=kind):
-            slots = list(alike)
+        waiting, self._waiting, self._n_bytes = self._waiting, {}, 0
+        for slots in waiting.values():
             values = [into[place] for into, place in slots]
             flat = [value.reshape(-1) for value in values]
             host = self._copied(flat[0] if len(flat) == 1 else torch.cat(flat))
-            parts = host.split([value.numel() for value in values])
+            parts = host.split([len(value) for value in flat])
             for (into, place), value, part in zip(slots, values, parts, strict=True):
                 into[place] = part.view(value.shape)
 

@@ -28,6 +28,7 @@ class Place:
         self.mask, self.cache, self.padded, self.segments = mask, cache, padded, segments
         self.cos, self.sin = rotations
         self._allowed: Tensor | None = None
+        self._bias: Tensor | None = None
 
     @classmethod
     def of(
@@ -92,6 +93,13 @@ class Place:
                 allowed &= self.segments[:, :, None] == self.segments[:, None]
             self._allowed = allowed[:, None]
         return self._allowed
+
+    def bias(self) -> Float[Tensor, "rows 1 query key"]:
+        """The same to be added to scores: 0 where a query may look, else minus infinity."""
+        if self._bias is None:
+            zero = torch.zeros((), device=self.mask.device)
+            self._bias = zero.where(self.allowed(), -torch.inf)
+        return self._bias
 
     def rotate(
         self, x: Float[Tensor, "batch pos head d_head"]

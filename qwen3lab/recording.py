@@ -216,7 +216,7 @@ class Recorder:
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
         if name in self.pieces:
-            self._take(name, value.detach())
+            self._take(name, value.detach() if value.requires_grad else value)
         return value
 
     def keep(self, names: Sequence[str], values: Shaped[Tensor, "hook batch pos *any"]) -> None:
@@ -260,14 +260,16 @@ class Recorder:
             spans: first and past-the-end position of each row.
         """
         self.wait()
+        from_gpu = self._offload.n_taken > 0
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
             for row, (start, stop) in enumerate(spans):
                 mine = _joined(name, [piece[row] for piece in pieces])
                 span = slice(start, stop)
                 cut = mine[:, span, span] if name.endswith(MAPS) else mine[span]
-                shared = len(spans) > 1 or cut.shape != mine.shape
-                cuts[row][name] = _alone(cut, shared=shared)
+                # What came from a GPU lies beside other hooks of the run, which stay as long.
+                whole = from_gpu and len(spans) == 1 and cut.shape == mine.shape
+                cuts[row][name] = cut.cpu() if whole else _alone(cut)
             pieces.clear()
         return cuts
 
@@ -285,10 +287,7 @@ def _in_a_row(pieces: list[Tensor]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _alone(value: Tensor, *, shared: bool) -> Tensor:
-    """On the CPU, and copied only where it would hold on to memory that is not its own.
-
-    What came from a GPU lies beside other hooks of the same run, in memory that they share.
-    """
-    larger = value.untyped_storage().nbytes() > value.nbytes
-    return value.to("cpu", copy=larger and (shared or not value.is_pinned()))
+def _alone(value: Tensor) -> Tensor:
+    """On the CPU, and copied only where it would hold on to memory that is not its own."""
+    shares = value.untyped_storage().nbytes() > value.nbytes
+    return value.to("cpu", copy=shares)

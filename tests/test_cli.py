@@ -51,7 +51,8 @@ def test_models_are_listed_for_people_and_for_scripts(run):
 def test_a_model_is_quantised_if_that_is_asked_for(run, tmp_path):
     pytest.importorskip("torchao")
     file = tmp_path / "run.safetensors"
-    assert run("record", "tiny-dense", "3+2=?", "-o", file, "--quantise", "int8")[0] == 0
+    options = ("--quantise", "int8", "--device", "cpu")
+    assert run("record", "tiny-dense", "3+2=?", "-o", file, *options)[0] == 0
     assert str(qwen3lab.Recording.load(file).raw("hook_unembed").dtype) == "torch.bfloat16"
     code, _, err = run("record", "tiny-dense", "3+2=?", "-o", file, "--quantise", "int3")
     assert code == 1 and "choose from int8, int4" in err

@@ -6,15 +6,19 @@ memory that they read and write, and done again without any Python of the model.
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+import qwen3lab
 from qwen3lab import graphs
+from qwen3lab.checkpoint import load_model
 from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.graphs import PLAIN_STEPS, GraphedModel, window_size
 from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
-from qwen3lab.model import Qwen3
+from qwen3lab.model import Qwen3, mix_one
+from qwen3lab.positions import Place
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
 from tests.reference import small_config
 from tests.test_generate import Plain
@@ -237,24 +241,56 @@ def test_windows_double(needed, size):
     assert window_size(needed) == size
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["tiny-dense", "tiny-moe"])
-def test_a_gpu_replays_what_it_would_have_run(name):
-    import qwen3lab
+def test_a_cpu_and_a_streamed_model_write_with_the_model_itself(model, saved):
+    assert graphs.writer(model) is model
+    streamed = load_model(saved["experts"], memory="300MB")
+    assert graphs.writer(streamed) is streamed
 
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "bits"), [("tiny-dense", None), ("tiny-moe", None), ("tiny-dense", "int8")]
+)
+def test_a_gpu_replays_what_it_would_have_run(name, bits):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    lab = qwen3lab.load(name, device="cuda", dtype="float32")
+    lab = qwen3lab.load(name, device="cuda", dtype="float32", quantise=bits)
     assert isinstance(lab.decoder, GraphedModel)
-    replies = [lab.chat("12+7*3-4=?", sampling=Sampling.greedy(), record=True) for _ in range(2)]
+    lab.compile()
+    assert isinstance(lab.decoder, GraphedModel), "which is quicker than what is compiled"
+
+    def replies():
+        questions = ["12+7*3-4=?", "3+2=?"]
+        return lab.chat_batch(questions, sampling=Sampling.greedy(), record=True)
+
+    found = [*replies(), *replies()]
+    assert lab.decoder._steps, "something was captured"
     lab._decoder = lab.model
-    plain = lab.chat("12+7*3-4=?", sampling=Sampling.greedy(), record=True)
-    assert len(plain.token_ids) > 2 * PLAIN_STEPS
-    for reply in replies:
-        assert reply.token_ids == plain.token_ids
-        assert reply.recording.capture == plain.recording.capture
-        for hook in plain.recording.capture:
+    for mine, plain in zip(found, 2 * replies(), strict=True):
+        assert mine.token_ids == plain.token_ids
+        assert mine.recording.capture == plain.recording.capture
+        for hook in set(plain.recording.capture):
             if not hook.endswith("expert_indices"):
                 torch.testing.assert_close(
-                    reply.recording[hook], plain.recording[hook], rtol=1e-3, atol=1e-3
+                    mine.recording[hook], plain.recording[hook], rtol=1e-3, atol=1e-3
                 )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    chance = torch.Generator("cuda").manual_seed(0)
+    made = {"device": "cuda", "generator": chance}
+    q = torch.randn(2, 8, 1, 64, **made).to(dtype)
+    k, v = (torch.randn(2, 2, 300, 64, **made).to(dtype)[:, :, :200] for _ in range(2))
+    real = torch.rand(2, 200, **made) < 0.7
+    place = Place(real, None, padded=True, rotations=(q, q))
+    place._allowed = real[:, None, None]
+    with torch.no_grad():
+        mine = mix_one(q, k, v, place).double()
+    whole = (each.double() for each in (q, k, v))
+    exact = F.scaled_dot_product_attention(*whole, attn_mask=real[:, None, None], enable_gqa=True)
+    limit = {torch.bfloat16: 4e-3, torch.float16: 5e-4, torch.float32: 1e-5}[dtype]
+    assert float((mine - exact).norm() / exact.norm()) < limit

@@ -321,3 +321,20 @@ def test_drawn_weights_repeat_with_the_generator_and_norms_start_at_one():
     assert drawn[0].blocks[0].mlp.down.std().item() == pytest.approx(0.1, rel=0.05)
     assert not torch.equal(drawn[0].embed.weight, drawn[2].embed.weight)
     assert (drawn[0].blocks[1].attn.q_norm.weight == 1).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_activation_on_a_gpu_is_that_of_transformers(name):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    hf, ids = hf_random(name), tokens()
+    theirs = hf_activations(hf, ids)
+    model = from_transformers(hf).cuda()
+    ours = our_activations(model, ids.cuda())
+    keys = set(theirs) - {hook for hook in theirs if hook.endswith("hook_expert_indices")}
+    gaps = {hook: gap(ours[hook].cpu(), theirs[hook]) for hook in keys}
+    assert {hook: size for hook, size in gaps.items() if size > 1e-4} == {}
+    # With nothing tapped, other kernels run.
+    with torch.no_grad():
+        assert gap(model(ids.cuda()).cpu(), theirs["hook_unembed"]) < 1e-4

@@ -193,7 +193,7 @@ def test_the_catalog_knows_what_is_held(kind, bits):
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])
 def test_an_embedded_model_thinks_and_is_recorded_with_few_bits(bits):
-    lab = load("tiny-moe", quantise=bits)
+    lab = load("tiny-moe", quantise=bits, device="cpu")
     assert lab.model.dtype == torch.bfloat16
     assert f"{bits}, weights off by" in repr(lab)
     chat = lab.chat("3+2*7-1=?", record=True, sampling=Sampling.greedy())

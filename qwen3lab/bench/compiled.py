@@ -1,4 +1,4 @@
-"""What it gains to have the steps of writing compiled, and what it takes."""
+"""What it gains to have the steps of writing compiled or, on a GPU, captured; what it takes."""
 
 import time
 from functools import partial
@@ -10,14 +10,15 @@ from qwen3lab.bench.contestants import Ours, Theirs
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchError, Plan, weights_of
 from qwen3lab.bench.report import OURS, PLAIN, Report, Row
 from qwen3lab.bench.side_by_side import agreement_of, in_turns, machine, on_threads, prompt
+from qwen3lab.compiled import CompiledModel
 
 CASES = {"decode": "decode", "decode_recording": "decode, recording attention and routing"}
-NOTE = "Compiling is the first reply, which is not counted elsewhere."
+NOTE = "Compiling or capturing is the first reply, which is not counted elsewhere."
 
 
 @torch.no_grad()
 def run_compiled(plan: Plan, *, progress: bool = True) -> Report:
-    """Time decoding with compiled steps beside plain ones, and beside `transformers`.
+    """Time decoding with compiled or captured steps beside plain ones, and `transformers`.
 
     Args:
         plan: the model or shape; its decode, repeats, threads, device and dtype.
@@ -30,7 +31,9 @@ def run_compiled(plan: Plan, *, progress: bool = True) -> Report:
     bar = tqdm(total=3 * len(CASES) * (plan.repeats + 1), disable=not progress)
     with on_threads(plan.threads) as threads, weights_of(plan) as folder, bar:
         where = (folder, plan.device, plan.dtype)
-        ours, plain, theirs = Ours(*where, compiled=True), Ours(*where), Theirs(*where)
+        ours, plain = Ours(*where, steps="compiled"), Ours(*where, steps="plain")
+        theirs = Theirs(*where)
+        done = "compiling" if isinstance(ours.decoder, CompiledModel) else "capturing"
         gap = agreement_of(plan, [plain, theirs])
         ids, n = prompt(plain, PROMPT_TO_DECODE), plan.decode
         rows = []
@@ -39,14 +42,12 @@ def run_compiled(plan: Plan, *, progress: bool = True) -> Report:
             jobs = {name: partial(getattr(side, method), ids, n) for name, side in sides.items()}
             began = time.perf_counter()
             written = jobs[OURS]()
-            rows.append(
-                Row(f"compiling for {label}", n, "s", {OURS: (time.perf_counter() - began,)})
-            )
+            rows.append(Row(f"{done} for {label}", n, "s", {OURS: (time.perf_counter() - began,)}))
             if written != jobs[PLAIN]():
-                raise BenchError("compiled and plain steps write different tokens")
+                raise BenchError(f"plain steps, and those after {done}, write different tokens")
             times = in_turns(jobs, plan.repeats, bar.update)
             rates = {name: tuple(n / s for s in found) for name, found in times.items()}
             rows.append(Row(label, n, "tokens/s", rates))
     agreement = f"Both libraries give the same logits, but for {gap:.1e} of their size."
-    title = f"Compiled steps of writing: {plan.title}"
+    title = f"Steps of writing, after {done}: {plan.title}"
     return Report(title, machine(plan, threads), agreement, gap, rows, notes=(NOTE,))

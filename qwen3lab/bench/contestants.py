@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from qwen3lab.checkpoint import DTYPES, load_model
 from qwen3lab.compiled import CompiledModel
 from qwen3lab.config import Qwen3Config
 from qwen3lab.generate import Runs, Sampler, Sampling, decode
+from qwen3lab.graphs import writer
 from qwen3lab.hooks import NOTHING, Tap, resolve_hooks
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
 from qwen3lab.weights import Weights
@@ -34,10 +35,12 @@ class Ours:
         dtype: str,
         *,
         quantise: str | None = None,
-        compiled: bool = False,
+        steps: Literal["default", "plain", "compiled"] = "default",
     ) -> None:
         self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
-        self.decoder = CompiledModel(self.model) if compiled else self.model
+        self.decoder: Runs = self.model if steps == "plain" else writer(self.model)
+        if steps == "compiled" and self.decoder is self.model:
+            self.decoder = CompiledModel(self.model)
         routing = ROUTING if self.model.config.is_moe else ()
         self.d_vocab = self.model.config.d_vocab
         self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)
