@@ -52,7 +52,10 @@ class Tap(Protocol):
     """What a forward pass hands its named activations to."""
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Take the activation, and return it or what shall stand in its place."""
+        """Take the activation, and return it or another that shall stand in its place.
+
+        It is not to be changed itself: its memory may serve other hooks.
+        """
         ...
 
     def wants(self, name: str) -> bool:

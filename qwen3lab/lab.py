@@ -435,4 +435,6 @@ class Lab:
 def _chained(*taps: Tap | None) -> Tap:
     """Those of the taps that there are, as one."""
     given = [tap for tap in taps if tap]
+    if len(given) == 1:
+        return given[0]  # Itself: a recorder's passes may be captured or compiled.
     return Chain(*given) if given else NOTHING

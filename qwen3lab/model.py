@@ -257,17 +257,17 @@ class Experts(nn.Module):
     ) -> Float[Tensor, "batch pos d_model"]:
         logits = tap(f"{self.name}.hook_router_logits", self.router(x))
         probabilities = logits.softmax(dim=-1, dtype=torch.float32)
-        experts = tap(
-            f"{self.name}.hook_expert_indices", probabilities.topk(self.k, dim=-1).indices
-        )
-        # Gathered, not topk's values, so that an edit of the choice finds its own weights; it may
-        # leave a slot empty with -1.
-        weights = probabilities.gather(-1, experts.clamp(min=0)).where(experts >= 0, 0.0)
+        weights, chosen = probabilities.topk(self.k, dim=-1)
+        experts = tap(f"{self.name}.hook_expert_indices", chosen)
+        if experts is not chosen:
+            # An edit of the choice finds its own weights; it may leave a slot empty with -1.
+            chosen = experts.clamp(min=0)
+            weights = probabilities.gather(-1, chosen).where(experts >= 0, 0.0)
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         weights = tap(f"{self.name}.hook_expert_weights", weights.to(logits.dtype))
 
-        chosen = experts.clamp(min=0).flatten(0, 1)
+        chosen = chosen.flatten(0, 1)
         if self.adds_up(chosen) and not tap.wants(f"{self.name}.hook_expert_out"):
             return self.run_adding(x.flatten(0, 1), chosen, weights.flatten()).view_as(x)
         out = self.run(x.flatten(0, 1), chosen).unflatten(0, x.shape[:2])
@@ -310,23 +310,24 @@ class Experts(nn.Module):
         flat = experts.flatten()
         if self.pays_to_gather(len(flat)):
             return self.run_gathered(x, experts)
-        order = flat.argsort(stable=True)
-        # Not bincount, for which a GPU would be waited for.
-        load = flat.new_zeros(self.down.shape[0]).scatter_add_(0, flat, torch.ones_like(flat))
+        by_expert, order = flat.sort(stable=True)
         sources = order // experts.shape[1]
         groups = self.can_group(x, len(flat))
-        # To look at the load is to wait for a GPU, which groups spare.
-        if not (groups and x.is_cuda) and self.pays_to_pad(load, len(flat)):
-            out = self.run_padded(x, sources, flat[order], load)
+        if groups and x.is_cuda:
+            # To look at the load would be to wait for the GPU.
+            out = self.run_grouped(x, sources, by_expert)
+        elif self.pays_to_pad(load := self.load(flat), len(flat)):
+            out = self.run_padded(x, sources, by_expert, load)
         elif groups:
-            out = self.run_grouped(x, sources, load)
+            out = self.run_grouped(x, sources, by_expert)
         else:
             out = self.run_one_by_one(x, sources, load)
-        place = torch.empty_like(order).scatter_(
-            0, order, torch.arange(len(order), device=x.device)
-        )
-        # index_select, whose gradient is far quicker than that of indexing.
-        return out.index_select(0, place).unflatten(0, experts.shape)
+        return _back_in_order(out, order).unflatten(0, experts.shape)
+
+    def load(self, experts: Int[Tensor, " slot"]) -> Int[Tensor, " expert"]:
+        """Slots of each expert. (Not bincount, for which a GPU would be waited for.)"""
+        nothing = experts.new_zeros(self.down.shape[0])
+        return nothing.scatter_add_(0, experts, torch.ones_like(experts))
 
     def pays_to_gather(self, n_slots: int) -> bool:
         """A few tokens' experts are copied side by side where they are small.
@@ -373,10 +374,11 @@ class Experts(nn.Module):
         self,
         x: Float[Tensor, "token d_model"],
         sources: Int[Tensor, " slot"],
-        load: Int[Tensor, " expert"],
+        experts: Int[Tensor, " slot"],
     ) -> Float[Tensor, "slot d_model"]:
         """All experts in two products of groups; `sources` are token rows sorted by expert."""
-        ends = load.cumsum(0).int()
+        every = torch.arange(self.down.shape[0], device=x.device)
+        ends = torch.searchsorted(experts, every, right=True, out_int32=True)
         hidden = swiglu(F.grouped_mm(x.index_select(0, sources), self.gate_up.mT, offs=ends))
         return F.grouped_mm(hidden, self.down.mT, offs=ends)
 
@@ -453,6 +455,17 @@ def can_multiply_groups(x: Tensor) -> bool:
     if x.device.type == "cuda":
         return x.dtype == torch.bfloat16 and torch.cuda.get_device_capability(x.device) >= (8, 0)
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+
+
+def _back_in_order(
+    out: Float[Tensor, "slot d_model"], order: Int[Tensor, " slot"]
+) -> Float[Tensor, "slot d_model"]:
+    """Rows that were put in an order, as they were before."""
+    if not torch.is_grad_enabled():
+        return torch.empty_like(out).index_copy_(0, order, out)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=out.device))
+    # index_select, whose gradient is far quicker than that of indexing.
+    return out.index_select(0, place)
 
 
 def swiglu(gate_up: Float[Tensor, "*any twice"]) -> Float[Tensor, "*any once"]:

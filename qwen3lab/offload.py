@@ -1,4 +1,4 @@
-"""Activations on their way from a GPU to the host, while the GPU goes on."""
+"""Between a GPU and the host: activations that leave while it goes on, and weights that come."""
 
 import torch
 from jaxtyping import Shaped
@@ -70,3 +70,22 @@ class Offload:
         # Its memory must not serve something else before it is copied.
         value.record_stream(self._stream)
         return host
+
+
+def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
+    """Copy a tensor of the host into another; to a GPU through pinned memory.
+
+    (A file's pages cannot be copied to a GPU at its speed, and by one thread alone.) It waits for
+    the copy, and begins only after what the GPU has been asked to do so far with that memory.
+    """
+    if not out.is_cuda:
+        out.copy_(value)
+        return
+    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    host.copy_(value)
+    stream = torch.cuda.Stream(out.device)
+    stream.wait_stream(torch.cuda.default_stream(out.device))
+    with torch.cuda.stream(stream):
+        # Converted there: on the way it would go by another, unpinned copy.
+        out.copy_(host.to(out.device, non_blocking=True))
+    stream.synchronize()

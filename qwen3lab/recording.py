@@ -260,27 +260,27 @@ class Recorder:
             spans: first and past-the-end position of each row.
         """
         self.wait()
-        from_gpu = self._offload.n_taken > 0
+        # What came from a GPU lies beside other hooks of its run, which stay as long.
+        lies_well = self._offload.n_taken > 0 and len(spans) == 1
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
-            for row, (start, stop) in enumerate(spans):
-                mine = _joined(name, [piece[row] for piece in pieces])
-                span = slice(start, stop)
-                cut = mine[:, span, span] if name.endswith(MAPS) else mine[span]
-                # What came from a GPU lies beside other hooks of the run, which stay as long.
-                whole = from_gpu and len(spans) == 1 and cut.shape == mine.shape
-                cuts[row][name] = cut.cpu() if whole else _alone(cut)
+            if lies_well and len(pieces) == 1 and spans[0] == (0, pieces[0].shape[1]):
+                cuts[0][name] = pieces[0][0].cpu()
+            else:
+                for row, span in enumerate(spans):
+                    cuts[row][name] = _cut(name, [piece[row] for piece in pieces], slice(*span))
             pieces.clear()
         return cuts
 
 
-def _joined(name: str, pieces: list[Tensor]) -> Tensor:
-    """One row's pieces of successive passes as one tensor."""
+def _cut(name: str, pieces: list[Tensor], span: slice) -> Tensor:
+    """One row's pieces of successive passes as one tensor, its own positions alone."""
     if not name.endswith(MAPS):
-        return _in_a_row(pieces)
+        return _alone(_in_a_row(pieces)[span])
     n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]
-    return _in_a_row([piece.transpose(0, 1) for piece in padded]).transpose(0, 1)
+    whole = _in_a_row([piece.transpose(0, 1) for piece in padded])
+    return _alone(whole.transpose(0, 1)[:, span, span])
 
 
 def _in_a_row(pieces: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qwen3lab.offload import bring
 from qwen3lab.published import Part
 
 MAPPED = 2**27
@@ -158,7 +159,7 @@ def _filled(path: Path, stretches: list[Stretch]) -> list[Stretch]:
             for done, (out, name, rows) in enumerate(stretches):
                 if mapped > MAPPED:
                     return stretches[done:]
-                out.copy_(file.get_slice(name)[rows])
+                bring(file.get_slice(name)[rows], out)
                 mapped += out.nbytes
     except (SafetensorError, OSError) as error:
         raise CheckpointError(

@@ -236,6 +236,18 @@ def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypa
     assert graphed._capture.captured == 0
 
 
+def test_a_chat_that_is_recorded_is_captured_too(tiny_lab, monkeypatch):
+    lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
+    lab._decoder = GraphedModel(lab.model, capture=Count())
+    monkeypatch.setattr(graphs, "ROOM", 8)
+    options = {"sampling": Sampling.greedy(), "record": True}
+    mine, plain = (each.chat_batch(["12+7*3-4=?", "3+2=?"], **options) for each in (lab, tiny_lab))
+    assert lab.decoder._capture.replayed > 10
+    for one, other in zip(mine, plain, strict=True):
+        assert one.token_ids == other.token_ids
+        same(one.recording.activations, other.recording.activations)
+
+
 @pytest.mark.parametrize(("needed", "size"), [(1, 256), (256, 256), (257, 512), (4000, 4096)])
 def test_windows_double(needed, size):
     assert window_size(needed) == size
@@ -286,7 +298,8 @@ def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
     q = torch.randn(2, 8, 1, 64, **made).to(dtype)
     k, v = (torch.randn(2, 2, 300, 64, **made).to(dtype)[:, :, :200] for _ in range(2))
     real = torch.rand(2, 200, **made) < 0.7
-    place = Place(real, None, padded=True, rotations=(q, q))
+    turned = torch.zeros(1, 200, 1, 64, device="cuda")
+    place = Place(real, None, padded=True, rotations=(turned, turned))
     place._allowed = real[:, None, None]
     with torch.no_grad():
         mine = mix_one(q, k, v, place).double()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import qwen3lab
-from qwen3lab.offload import LOAD, Offload
+from qwen3lab.checkpoint import load_model
+from qwen3lab.offload import LOAD, Offload, bring
 from qwen3lab.recording import Recorder
 
 
@@ -107,3 +108,27 @@ def test_writing_waits_for_the_gpu_once_a_token(gpu):
         torch.cuda.set_sync_debug_mode("default")
     # The prompt's own, such as its tensors' way to the GPU, come on top.
     assert len(found) <= len(written.token_ids) + 8
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_come_whole_and_not_before_they_may(gpu, dtype):
+    """What the GPU was asked to do with the memory before is done with what was there."""
+    old, new = torch.full((1024, 1024), 2.0, device=gpu), torch.rand(1024, 1024).to(dtype)
+    long = old
+    for _ in range(200):
+        long = long @ old * 2.0**-11
+    bring(new, old)
+    assert bool((long == 2.0).all()) and torch.equal(old.cpu(), new.float())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["experts", "dense"])
+def test_a_model_streams_to_a_gpu_and_writes_what_the_whole_one_does(gpu, saved, name):
+    whole, streamed = (
+        load_model(saved[name], device=gpu, memory=memory) for memory in (None, "300MB")
+    )
+    ids = torch.arange(40, device=gpu)[None] % 97
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(streamed(ids), whole(ids), rtol=1e-4, atol=1e-4)

@@ -88,8 +88,8 @@ def weights_of(plan: Plan) -> Iterator[Path]:
                 f"{plan.title} take {needed / 1e9:.0f} GB in {plan.dtype}, and {folder} has room "
                 f"for {free / 1e9:.0f} GB: keep fewer layers, or set TMPDIR to a larger disk"
             )
-        model = Qwen3(config, dtype=DTYPES[plan.dtype])
-        model.init_weights(torch.Generator().manual_seed(0))
+        model = Qwen3(config, device=plan.device, dtype=DTYPES[plan.dtype])
+        model.init_weights(torch.Generator(plan.device).manual_seed(0))
         save_checkpoint(model, folder)
         del model
         yield Path(folder)
