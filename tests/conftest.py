@@ -9,6 +9,9 @@ from qwen3lab.chat import open_tokenizer
 from qwen3lab.tiny.tokenizer import write_tokenizer
 from tests.reference import CASES, hf_random
 
+DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
+"""Where the embedded models run that tests share."""
+
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
 NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
 
@@ -66,4 +69,4 @@ def tiny_tokenizer(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_lab():
     """The embedded mixture of experts, which thinks."""
-    return qwen3lab.load("tiny-moe", device="cpu")
+    return qwen3lab.load("tiny-moe", device=DEVICE, dtype="float32")

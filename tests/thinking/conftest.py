@@ -1,9 +1,11 @@
 import pytest
 
 import qwen3lab
+from tests.conftest import DEVICE
 
 
 @pytest.fixture(scope="session")
 def labs(tiny_lab):
     """Both embedded models by name."""
-    return {"tiny-moe": tiny_lab, "tiny-dense": qwen3lab.load("tiny-dense", device="cpu")}
+    dense = qwen3lab.load("tiny-dense", device=DEVICE, dtype="float32")
+    return {"tiny-moe": tiny_lab, "tiny-dense": dense}
