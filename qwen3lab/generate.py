@@ -22,6 +22,9 @@ from qwen3lab.model import Qwen3
 Runs = Qwen3 | CompiledModel | GraphedModel
 """What runs the passes."""
 
+TIES = 128
+"""Tokens beyond `top_k` that are looked at: those as likely as its last are kept with it."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -68,29 +71,34 @@ class Sampling:
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that is drawn from, in float32; filtered tokens have none of it."""
+        chances, token_ids = self.candidates(logits)
+        return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, token_ids, chances)
+
+    def candidates(
+        self, logits: Float[Tensor, "batch vocab"]
+    ) -> tuple[Float[Tensor, "batch candidate"], Int[Tensor, "batch candidate"]]:
+        """Chances and ids of the tokens that may be drawn, the most likely first.
+
+        With `top_k` only about so many are looked at, which takes far less time than to put a
+        whole vocabulary in order.
+        """
         if self.temperature == 0:
-            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
-        scaled = logits.float() / self.temperature
-        if self.top_k is not None and self.top_k < scaled.shape[-1]:
-            weakest = scaled.topk(self.top_k, dim=-1).values[:, -1:]
+            best = logits.argmax(dim=-1, keepdim=True)
+            return torch.ones_like(best, dtype=torch.float32), best
+        scaled, n = logits.float() / self.temperature, logits.shape[-1]
+        if self.top_k is None or self.top_k >= n:
+            scaled, token_ids = scaled.sort(dim=-1, descending=True)
+        else:
+            scaled, token_ids = scaled.topk(min(self.top_k + TIES, n), dim=-1)
+            weakest = scaled[:, self.top_k - 1, None]
             scaled = scaled.masked_fill(scaled < weakest, -torch.inf)
-        if self.top_p < 1:
-            scaled = scaled.masked_fill(_outside_nucleus(scaled, self.top_p), -torch.inf)
         chances = scaled.softmax(dim=-1)
+        if self.top_p < 1:
+            before = chances.cumsum(dim=-1) - chances
+            chances = chances.masked_fill(before >= self.top_p, 0)
         if self.min_p > 0:
-            chances = chances.where(chances >= self.min_p * chances.amax(-1, keepdim=True), 0)
-            chances = chances / chances.sum(dim=-1, keepdim=True)
-        return chances
-
-
-def _outside_nucleus(
-    logits: Float[Tensor, "batch vocab"], top_p: float
-) -> Bool[Tensor, "batch vocab"]:
-    """True for tokens that come after the probability `top_p` is reached."""
-    order = logits.argsort(dim=-1, descending=True)
-    chances = logits.gather(-1, order).softmax(dim=-1)
-    before = chances.cumsum(dim=-1) - chances
-    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= top_p)
+            chances = chances.where(chances >= self.min_p * chances[:, :1], 0)
+        return chances / chances.sum(dim=-1, keepdim=True), token_ids
 
 
 class Sampler:
@@ -126,14 +134,14 @@ class Sampler:
         """One token per row."""
         if self.sampling.temperature == 0:
             return logits.argmax(dim=-1)
-        chances, order = self.sampling.probabilities(logits).sort(dim=-1, descending=True)
+        chances, token_ids = self.sampling.candidates(logits)
         reach = chances.cumsum(dim=-1)
         luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
         # Never beyond the last token that has any probability, whatever rounding does.
         last = (chances > 0).sum(dim=-1, keepdim=True) - 1
         luck = luck.to(reach, non_blocking=reach.is_cuda)
         hit = (reach <= luck[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
-        return order.gather(-1, hit.minimum(last))[:, 0]
+        return token_ids.gather(-1, hit.minimum(last))[:, 0]
 
 
 @runtime_checkable

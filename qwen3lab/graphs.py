@@ -62,6 +62,7 @@ class GraphedModel:
         self._steps: dict[tuple[int, tuple[str, ...]], _Step] = {}
         self._step: _Step | None = None
         self._n_seen = 0
+        self._fixed: dict[int, bool] = {}
 
     @property
     def device(self) -> torch.device:
@@ -104,13 +105,15 @@ class GraphedModel:
 
     def _is_fixed(self, batch: int, tap: Tap) -> bool:
         """Whether a pass does the same whatever its tokens are, and wherever they stand."""
-        if isinstance(tap, Recorder):
-            if tap.has_maps:
-                return False
-        elif not isinstance(tap, NoTap):
+        if torch.is_grad_enabled() or not isinstance(tap, NoTap | Recorder):
             return False
-        layers = (self.model.blocks[layer].mlp for layer in self.model.config.moe_layers)
-        return all(mlp.needs_no_load(batch) for mlp in layers if isinstance(mlp, Experts))
+        if isinstance(tap, Recorder) and tap.has_maps:
+            return False
+        if batch not in self._fixed:
+            mlps = [self.model.blocks[layer].mlp for layer in self.model.config.moe_layers]
+            experts = [mlp for mlp in mlps if isinstance(mlp, Experts)]
+            self._fixed[batch] = all(mlp.needs_no_load(batch) for mlp in experts)
+        return self._fixed[batch]
 
     def _step_for(self, cache: KVCache, tap: Tap) -> "_Step | None":
         """The captured step for as many positions, or None if it is too early for one."""

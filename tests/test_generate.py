@@ -66,8 +66,26 @@ def test_a_stream_that_has_given_numbers_away_goes_on_where_it_stood():
         Sampling(temperature=0.9, top_k=12, top_p=0.7, min_p=0.05),
     ],
 )
-def test_the_distribution_drawn_from_is_that_of_transformers(sampling):
-    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(1)) * 3
+@pytest.mark.parametrize("vocab", [40, 3000])
+def test_the_distribution_drawn_from_is_that_of_transformers(sampling, vocab):
+    logits = torch.randn(6, vocab, generator=torch.Generator().manual_seed(1)) * 3
+    expected = by_transformers(sampling, logits)
+    torch.testing.assert_close(sampling.probabilities(logits), expected)
+    chances, token_ids = sampling.candidates(logits)
+    assert torch.equal(chances, chances.sort(dim=-1, descending=True).values)
+    torch.testing.assert_close(expected.gather(-1, token_ids), chances)
+
+
+def test_tokens_as_likely_as_the_last_of_the_most_likely_are_kept_as_well():
+    """In few bits there are many such."""
+    logits = torch.randn(8, 3000, generator=torch.Generator().manual_seed(2)).bfloat16() * 3
+    sampling = Sampling(temperature=0.6, top_k=20)
+    expected = by_transformers(sampling, logits.float())
+    assert int((expected > 0).sum(dim=-1).max()) > 20
+    torch.testing.assert_close(sampling.probabilities(logits), expected)
+
+
+def by_transformers(sampling, logits):
     warpers = [TemperatureLogitsWarper(sampling.temperature)]
     if sampling.top_k:
         warpers.append(TopKLogitsWarper(sampling.top_k))
@@ -75,10 +93,9 @@ def test_the_distribution_drawn_from_is_that_of_transformers(sampling):
         warpers.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p:
         warpers.append(MinPLogitsWarper(sampling.min_p))
-    expected = logits
     for warper in warpers:
-        expected = warper(None, expected)
-    torch.testing.assert_close(sampling.probabilities(logits), expected.softmax(-1))
+        logits = warper(None, logits)
+    return logits.softmax(-1)
 
 
 def test_draws_follow_the_distribution():

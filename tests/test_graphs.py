@@ -197,6 +197,7 @@ def test_recording_begins_and_ends_in_the_middle_of_a_reply(model, graphed):
         same(mine, theirs)
 
 
+@torch.no_grad()
 def test_an_interrupted_step_is_done_again(model, graphed):
     class Interrupting(Count):
         at = 6
