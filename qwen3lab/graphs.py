@@ -21,8 +21,11 @@ from qwen3lab.positions import inverse_wavelengths
 from qwen3lab.recording import Recorder
 from qwen3lab.streaming import StreamedBlocks
 
-PLAIN_STEPS = 3
-"""Steps that are run as ever first: a reply that is over by then is not worth a capture."""
+PLAIN_STEPS = 16
+"""Steps over a cache's memory that run as ever: about as many as a capture takes the time of."""
+
+MOST = 16
+"""Captured steps that are held, of several sizes of window and choices of what is recorded."""
 
 LEAST = 256
 """Positions in the smallest window; each larger one is twice as large."""
@@ -49,7 +52,7 @@ class GraphedModel:
     and handed on some steps at a time. It differs from the plain pass's by rounding.
 
     Args:
-        model: whose weights it shares; none of them streamed from the disk.
+        model: whose weights it shares, and which have to stay where they are in memory.
         capture: makes of a function a call that does the same again; a CUDA graph if None.
     """
 
@@ -128,6 +131,8 @@ class GraphedModel:
         names = tuple(tap.pieces) if isinstance(tap, Recorder) else ()
         size = min(window_size(cache.length + 1), cache.capacity)
         if (size, names) not in self._steps:
+            if len(self._steps) == MOST:
+                del self._steps[next(iter(self._steps))]
             window = Window(cache, size, self._inverse)
             self._steps[size, names] = _Step(self.model, window, cache.batch, names, self._capture)
         return self._steps[size, names]

@@ -15,7 +15,7 @@ import qwen3lab
 from qwen3lab import graphs
 from qwen3lab.checkpoint import load_model
 from qwen3lab.generate import Sampler, Sampling, decode
-from qwen3lab.graphs import PLAIN_STEPS, GraphedModel, window_size
+from qwen3lab.graphs import GraphedModel, window_size
 from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
 from qwen3lab.model import Qwen3, mix_one
 from qwen3lab.positions import Place
@@ -25,6 +25,7 @@ from tests.test_generate import Plain
 
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
 N = 20
+PLAIN_STEPS = 3
 SPANS = [(0, 5 + N - 1), (3, 5 + N - 1)]
 
 
@@ -83,6 +84,7 @@ def model():
 
 @pytest.fixture
 def graphed(model, monkeypatch):
+    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
     monkeypatch.setattr(graphs, "LEAST", 8)
     monkeypatch.setattr(graphs, "ROOM", 5)
     return GraphedModel(model, capture=Count())
@@ -231,6 +233,15 @@ def test_an_interrupted_step_is_done_again(model, graphed):
     same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
 
 
+def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):
+    monkeypatch.setattr(graphs, "MOST", 3)
+    for layer, hook in ((0, "hook_q"), (1, "hook_q"), (0, "hook_k"), (0, "hook_q"), (1, "hook_k")):
+        taps = [recorder(model, f"blocks.{layer}.attn.{hook}") for _ in range(2)]
+        assert written(graphed, tap=taps[0]) == written(model, tap=taps[1])
+        same(*(tap.cut(SPANS)[0] for tap in taps))
+    assert len(graphed._steps) == 3
+
+
 def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypatch):
     monkeypatch.setattr("qwen3lab.model.Experts.needs_no_load", lambda self, n_tokens: False)
     assert written(graphed) == written(model)
@@ -240,6 +251,7 @@ def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypa
 def test_a_chat_that_is_recorded_is_captured_too(tiny_lab, monkeypatch):
     lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
     lab._decoder = GraphedModel(lab.model, capture=Count())
+    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
     monkeypatch.setattr(graphs, "ROOM", 8)
     options = {"sampling": Sampling.greedy(), "record": True}
     mine, plain = (each.chat_batch(["12+7*3-4=?", "3+2=?"], **options) for each in (lab, tiny_lab))
@@ -264,9 +276,10 @@ def test_a_cpu_and_a_streamed_model_write_with_the_model_itself(model, saved):
 @pytest.mark.parametrize(
     ("name", "bits"), [("tiny-dense", None), ("tiny-moe", None), ("tiny-dense", "int8")]
 )
-def test_a_gpu_replays_what_it_would_have_run(name, bits):
+def test_a_gpu_replays_what_it_would_have_run(name, bits, monkeypatch):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
+    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
     lab = qwen3lab.load(name, device="cuda", dtype="float32", quantise=bits)
     assert isinstance(lab.decoder, GraphedModel)
     lab.compile()
