@@ -4,6 +4,7 @@ A pass over one new token is a thousand small kernels, and Python takes longer t
 a GPU takes to run them. A graph asks for all of them at once.
 """
 
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,7 +34,10 @@ LEAST = 256
 ROOM = 64
 """Steps whose activations are gathered on the device before they are handed on together."""
 
-Run = Callable[[], Tensor]
+ROUNDING = 2e-2
+"""By how much of its size a replay may be off from what it was captured of."""
+
+Run = Callable[[], list[Tensor]]
 Capture = Callable[[Run, Callable[[], None]], Run]
 """Given what to do, and what puts it back to where it began, makes a call that does it again."""
 
@@ -52,7 +56,7 @@ class GraphedModel:
     and handed on some steps at a time. It differs from the plain pass's by rounding.
 
     Args:
-        model: whose weights it shares, and which have to stay where they are in memory.
+        model: whose weights it shares; they may be moved all together, but not one by one.
         capture: makes of a function a call that does the same again; a CUDA graph if None.
     """
 
@@ -65,6 +69,8 @@ class GraphedModel:
         self._steps: dict[tuple[int, tuple[str, ...]], _Step] = {}
         self._step: _Step | None = None
         self._n_seen = 0
+        # Held, so that nothing else can come to lie where it was.
+        self._embedding = model.embed.weight.detach()
         self._fixed: dict[int, bool] = {}
 
     @property
@@ -110,6 +116,8 @@ class GraphedModel:
         """Whether a pass does the same whatever its tokens are, and wherever they stand."""
         if torch.is_grad_enabled() or not isinstance(tap, NoTap | Recorder):
             return False
+        if self.model.device != self._inverse.device:
+            return False
         if isinstance(tap, Recorder) and tap.has_maps:
             return False
         if batch not in self._fixed:
@@ -121,9 +129,12 @@ class GraphedModel:
     def _step_for(self, cache: KVCache, tap: Tap) -> "_Step | None":
         """The captured step for as many positions, or None if it is too early for one."""
         cache.reserve(1)
-        if self._memory is None or not cache.shares_memory(self._memory):
-            # Graphs know addresses: a cache elsewhere needs others.
+        embedding = self.model.embed.weight.detach()
+        known = self._memory is not None and cache.shares_memory(self._memory)
+        if not known or embedding.data_ptr() != self._embedding.data_ptr():
+            # Graphs know addresses: a cache elsewhere, or a model that was moved, needs others.
             self._steps.clear()
+            self._embedding = embedding
             self._memory, self._user, self._n_seen = cache.alias(), weakref.ref(cache), 0
         self._n_seen += 1
         if self._n_seen <= PLAIN_STEPS:
@@ -177,16 +188,24 @@ class _Step:
         self._all_real = mask is None
         if self._replay is None:
             self._set(cache.length)
-            self._replay = self.capture(self._pass, partial(self._set, cache.length))
+            self._replay = self._captured(partial(self._set, cache.length))
             self._stands_at = None  # It has run meanwhile.
         if self._stands_at != cache.length:
             self._set(cache.length)
         self._stands_at = None  # Until it is done: an interrupt may come.
-        logits = self._replay()
+        logits = self._replay()[0]
         cache.advance_seen(padded=cache.padded or mask is not None)
         self._stands_at = cache.length
         self.n_gathered += bool(self.names)
         return logits
+
+    def _captured(self, reset: Callable[[], None]) -> Run:
+        """The pass as a capture, or as it is where that fails, as when memory runs out."""
+        try:
+            return self.capture(self._pass, reset)
+        except RuntimeError as error:
+            warnings.warn(f"steps of writing are not captured, but run: {error}", stacklevel=2)
+            return self._pass
 
     def hand_on(self) -> None:
         """Give what has been gathered to the recorder that it is for."""
@@ -207,8 +226,8 @@ class _Step:
         self.window.at.fill_(place)
         self.slot.fill_(self.n_gathered)
 
-    def _pass(self) -> Tensor:
-        """All that is captured; it moves on by itself."""
+    def _pass(self) -> list[Tensor]:
+        """All that is captured: logits, and what is gathered. It moves on by itself."""
         keep = Keep(self.names)
         logits = self.model(
             self.token_ids, mask=self.real, cache=self.window, tap=keep, last_only=True
@@ -220,7 +239,7 @@ class _Step:
             room.index_copy_(2, self.slot, values)
         self.slot.add_(1)
         self.window.at.add_(1)
-        return logits
+        return [logits, *(room for _, room in self.gathered)]
 
 
 def _room_for(kept: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
@@ -233,7 +252,7 @@ def _room_for(kept: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
     for _, alike in groupby(sorted(kept, key=kind), key=kind):
         names = list(alike)
         batch, _, *shape = kept[names[0]].shape
-        found.append((names, kept[names[0]].new_empty(len(names), batch, ROOM, *shape)))
+        found.append((names, kept[names[0]].new_zeros(len(names), batch, ROOM, *shape)))
     return found
 
 
@@ -249,23 +268,36 @@ class CudaGraphs:
         self._pool: Any = None  # Torch keeps the type of its handles to itself.
 
     def __call__(self, run: Run, reset: Callable[[], None]) -> Run:
-        """A call that does again what the function does now, after one run to warm up."""
+        """A call that does again what the function does now.
+
+        Raises:
+            RuntimeError: it cannot be captured, or a replay gives other numbers than the run did.
+        """
         with torch.cuda.device(self.device):
             beside = torch.cuda.Stream()
             beside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(beside):
-                run()
+                expected = [out.clone() for out in run()]
                 reset()
             torch.cuda.current_stream().wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
             # Other threads, of widgets for one, may go on using the device.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                out = run()
+                outs = run()
             # All graphs share their memory: none needs another's results.
             self._pool = graph.pool()
-
-        def replay() -> Tensor:
             graph.replay()
-            return out
+            if not agree(outs, expected):
+                raise RuntimeError("a replay gave other numbers than the run before it")
+
+        def replay() -> list[Tensor]:
+            graph.replay()
+            return outs
 
         return replay
+
+
+def agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether tensors are the same but for rounding."""
+    pairs = [(a.double(), b.double()) for a, b in zip(found, expected, strict=True)]
+    return all(float((a - b).norm()) <= ROUNDING * float(b.norm()) for a, b in pairs)

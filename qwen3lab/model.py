@@ -487,6 +487,10 @@ def mix_fused(
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
     if q.shape[2] == 1:
         return mix_one(q, k, v, place)
+    if grouped and q.is_cuda:
+        # There, kernels that take a mask know no groups: else the whole pattern would be made.
+        k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
+        grouped = False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=place.allowed(), enable_gqa=grouped)
 
 

@@ -70,7 +70,7 @@ class Count:
 
         def replay():
             self.replayed += 1
-            return notes.again()(out)
+            return [*map(notes.again(), out)]
 
         return replay
 
@@ -231,6 +231,42 @@ def test_an_interrupted_step_is_done_again(model, graphed):
     plain = recorder(model)
     model(torch.tensor([texts]), tap=plain)
     same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
+
+
+def test_what_cannot_be_captured_runs(model, graphed):
+    def fail(run, reset):
+        run()
+        raise RuntimeError("out of memory")
+
+    graphed._capture = fail
+    plain, caught = recorder(model), recorder(model)
+    with pytest.warns(UserWarning, match="steps of writing are not captured, but run: out of mem"):
+        mine = written(graphed, tap=caught)
+    assert mine == written(model, tap=plain)
+    same(caught.cut(SPANS)[1], plain.cut(SPANS)[1])
+
+
+def test_a_model_that_is_moved_is_captured_anew(graphed):
+    moved = Qwen3(graphed.model.config)
+    moved.load_state_dict(graphed.model.state_dict())
+    graphed.model = moved.requires_grad_(False)
+    assert written(graphed) == written(moved)
+    n = graphed._capture.captured
+    with torch.no_grad():
+        moved.double().blocks[0].ln1.weight.mul_(1.5)
+    moved.float()
+    assert written(graphed) == written(moved) and graphed._capture.captured > n
+    moved.to("meta")
+    assert not graphed._is_fixed(1, NOTHING)
+
+
+def test_numbers_agree_but_for_rounding():
+    values = [torch.randn(3, 40), torch.arange(6), torch.zeros(4)]
+    rounded = [values[0].bfloat16(), *values[1:]]
+    assert graphs.agree(rounded, values)
+    assert not graphs.agree([values[0], values[1].flip(0), values[2]], values)
+    assert not graphs.agree([values[0], values[1], torch.full((4,), 1e-3)], values)
+    assert not graphs.agree([values[0] * torch.nan, *values[1:]], values)
 
 
 def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):

@@ -335,6 +335,10 @@ def test_every_activation_on_a_gpu_is_that_of_transformers(name):
     keys = set(theirs) - {hook for hook in theirs if hook.endswith("hook_expert_indices")}
     gaps = {hook: gap(ours[hook].cpu(), theirs[hook]) for hook in keys}
     assert {hook: size for hook, size in gaps.items() if size > 1e-4} == {}
-    # With nothing tapped, other kernels run.
+    # With nothing tapped, and beside padding, other kernels run.
+    padded = torch.ones_like(ids, dtype=torch.bool)
+    padded[0, :5] = False
     with torch.no_grad():
         assert gap(model(ids.cuda()).cpu(), theirs["hook_unembed"]) < 1e-4
+        there = model(ids.cuda(), mask=padded.cuda()).cpu()
+        assert gap(there[padded], model.cpu()(ids, mask=padded)[padded]) < 1e-4
