@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import qwen3lab
-from qwen3lab import graphs
+from qwen3lab import captures, graphs
 from qwen3lab.checkpoint import load_model
 from qwen3lab.generate import Sampler, Sampling, decode
 from qwen3lab.graphs import GraphedModel, window_size
@@ -86,7 +86,7 @@ def model():
 def graphed(model, monkeypatch):
     monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
     monkeypatch.setattr(graphs, "LEAST", 8)
-    monkeypatch.setattr(graphs, "ROOM", 5)
+    monkeypatch.setattr(captures, "ROOM", 5)
     return GraphedModel(model, capture=Count())
 
 
@@ -263,10 +263,10 @@ def test_a_model_that_is_moved_is_captured_anew(graphed):
 def test_numbers_agree_but_for_rounding():
     values = [torch.randn(3, 40), torch.arange(6), torch.zeros(4)]
     rounded = [values[0].bfloat16(), *values[1:]]
-    assert graphs.agree(rounded, values)
-    assert not graphs.agree([values[0], values[1].flip(0), values[2]], values)
-    assert not graphs.agree([values[0], values[1], torch.full((4,), 1e-3)], values)
-    assert not graphs.agree([values[0] * torch.nan, *values[1:]], values)
+    assert captures.agree(rounded, values)
+    assert not captures.agree([values[0], values[1].flip(0), values[2]], values)
+    assert not captures.agree([values[0], values[1], torch.full((4,), 1e-3)], values)
+    assert not captures.agree([values[0] * torch.nan, *values[1:]], values)
 
 
 def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):
@@ -288,7 +288,7 @@ def test_a_chat_that_is_recorded_is_captured_too(tiny_lab, monkeypatch):
     lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
     lab._decoder = GraphedModel(lab.model, capture=Count())
     monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
-    monkeypatch.setattr(graphs, "ROOM", 8)
+    monkeypatch.setattr(captures, "ROOM", 8)
     options = {"sampling": Sampling.greedy(), "record": True}
     mine, plain = (each.chat_batch(["12+7*3-4=?", "3+2=?"], **options) for each in (lab, tiny_lab))
     assert lab.decoder._capture.replayed > 10
