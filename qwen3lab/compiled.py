@@ -1,7 +1,9 @@
-"""The steps of writing as compiled code: slow to begin with, for many or long replies."""
+"""The steps of writing as compiled code: slow to begin with, for many or long replies.
+
+On a CPU; what a GPU gains by is to have them captured (`qwen3lab.graphs`).
+"""
 
 import shutil
-from importlib.util import find_spec
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,8 +84,6 @@ def _step(
 
 
 def _check(device: torch.device) -> None:
-    if device.type == "cuda" and find_spec("triton") is None:
-        raise CompileError("compiling for a GPU needs triton: pip install triton")
     if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise CompileError(
             "compiling for the CPU needs a C++ compiler, and there is none: install one, such as "

@@ -133,7 +133,7 @@ class Lab:
         rounding. Prompts, and whatever edits change, run as before.
 
         Raises:
-            CompileError: the compiler that torch needs on the model's device is missing.
+            CompileError: the compiler that torch needs is missing.
             ValueError: the model is streamed from the disk, or quantised.
         """
         if isinstance(self._decoder, GraphedModel):
