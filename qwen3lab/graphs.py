@@ -120,6 +120,7 @@ class GraphedModel:
         if not known or embedding.data_ptr() != self._embedding.data_ptr():
             # Graphs know addresses: a cache elsewhere, or a model that was moved, needs others.
             self._steps.clear()
+            self._fixed.clear()
             self._embedding = embedding
             self._memory, self._user, self._n_seen = cache.alias(), weakref.ref(cache), 0
         self._n_seen += 1

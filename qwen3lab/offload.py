@@ -17,13 +17,9 @@ class Offload:
 
     The forward pass does not wait for the copies, and what was copied takes no memory of the GPU
     once it is no longer needed there. Call `wait` before the copies are read.
-
-    Attributes:
-        n_taken: tensors that were on a GPU, so far.
     """
 
     def __init__(self) -> None:
-        self.n_taken = 0
         self._waiting: dict[torch.dtype, list[Slot]] = {}
         self._n_bytes = 0
         self._stream: torch.cuda.Stream | None = None
@@ -39,7 +35,6 @@ class Offload:
                 self._send()
             self._waiting.setdefault(value.dtype, []).append((into, len(into)))
             self._n_bytes += n_bytes
-            self.n_taken += 1
         into.append(value)
 
     def wait(self) -> None:
@@ -47,6 +42,11 @@ class Offload:
         self._send()
         if self._stream is not None:
             self._stream.synchronize()
+
+    @property
+    def has_copied(self) -> bool:
+        """Whether anything has come from a GPU."""
+        return self._stream is not None
 
     def _send(self) -> None:
         """Have what waits copied, as one tensor of each dtype."""
@@ -86,6 +86,7 @@ def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
     stream = torch.cuda.Stream(out.device)
     stream.wait_stream(torch.cuda.default_stream(out.device))
     with torch.cuda.stream(stream):
-        # Converted there: on the way it would go by another, unpinned copy.
-        out.copy_(host.to(out.device, non_blocking=True))
+        # Converted there, if at all: on the way it would go by another, unpinned copy.
+        same = host.dtype == out.dtype
+        out.copy_(host if same else host.to(out.device, non_blocking=True), non_blocking=True)
     stream.synchronize()

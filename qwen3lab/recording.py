@@ -261,7 +261,7 @@ class Recorder:
         """
         self.wait()
         # What came from a GPU lies beside other hooks of its run, which stay as long.
-        lies_well = self._offload.n_taken > 0 and len(spans) == 1
+        lies_well = self._offload.has_copied and len(spans) == 1
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
             if lies_well and len(pieces) == 1 and spans[0] == (0, pieces[0].shape[1]):

@@ -85,7 +85,7 @@ class Replies:
         self.sampling, self.answer_tokens = sampling, answer_tokens
         self.marks = marks_of(lab.tokenizer)
         self.width = max(len(prompt) for prompt in prompts)
-        self.cache = lab.model.new_cache(batch=len(prompts), capacity=2 * self.width)
+        self.cache = lab.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
         self.guides: list[ReplyGuide] = []
 
     def think(self, budget: int) -> list[Answer]:
