@@ -1,15 +1,8 @@
-"""Steps that are captured once write the same tokens, and give what is recorded of them.
-
-What a GPU does with a graph, `Notes` does here: the operations of one run are noted, with the
-memory that they read and write, and done again without any Python of the model.
-"""
+"""Steps that are captured once write the same tokens, and give what is recorded of them."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 import qwen3lab
 from qwen3lab import captures, graphs
@@ -20,6 +13,7 @@ from qwen3lab.hooks import NOTHING, Edits, resolve_hooks
 from qwen3lab.model import Qwen3, mix_one
 from qwen3lab.positions import Place
 from qwen3lab.recording import ATTENTION, ROUTING, Recorder
+from tests.noted import Count, Graph, pretend
 from tests.reference import small_config
 from tests.test_generate import Plain
 
@@ -29,50 +23,19 @@ PLAIN_STEPS = 3
 SPANS = [(0, 5 + N - 1), (3, 5 + N - 1)]
 
 
-class Notes(TorchDispatchMode):
-    """The operations of a run, which can be done again."""
-
-    def __init__(self):
-        super().__init__()
-        self.noted = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a GPU would be waited for"
-        out = func(*args, **(kwargs or {}))
-        self.noted.append((func, args, kwargs or {}, out))
-        return out
-
-    def again(self):
-        found = {}
-
-        def newest(value):
-            return found.get(id(value), value)
-
-        for func, args, kwargs, out in self.noted:
-            args, kwargs = tree_map_only(Tensor, newest, (args, kwargs))
-            pairs = zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True)
-            found |= {id(old): new for old, new in pairs}
-        return newest
+@pytest.fixture
+def few(monkeypatch):
+    """Captures begin soon, small and with room for little, so that a short reply meets them all."""
+    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
+    monkeypatch.setattr(graphs, "LEAST", 8)
+    monkeypatch.setattr(captures, "ROOM", 5)
 
 
-class Count:
-    """Captures as a graph does, and counts captures and replays."""
-
-    def __init__(self):
-        self.captured = self.replayed = 0
-
-    def __call__(self, run, reset):
-        run()
-        reset()
-        self.captured += 1
-        with Notes() as notes:
-            out = run()
-
-        def replay():
-            self.replayed += 1
-            return [*map(notes.again(), out)]
-
-        return replay
+@pytest.fixture
+def pretended(model, few, monkeypatch):
+    """Steps captured as on a GPU, by all that is ours of it."""
+    pretend(monkeypatch)
+    return GraphedModel(model)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +46,7 @@ def model():
 
 
 @pytest.fixture
-def graphed(model, monkeypatch):
-    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
-    monkeypatch.setattr(graphs, "LEAST", 8)
-    monkeypatch.setattr(captures, "ROOM", 5)
+def graphed(model, few):
     return GraphedModel(model, capture=Count())
 
 
@@ -118,6 +78,25 @@ def test_what_is_written_and_recorded_is_that_of_the_plain_pass(model, graphed):
     assert caught.n_complete == plain.n_complete == 5 + N - 1
     for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
         same(mine, theirs)
+
+
+def test_a_graph_that_is_captured_gives_the_plain_pass(model, pretended, recwarn):
+    plain, caught = recorder(model), recorder(model)
+    assert written(pretended, tap=caught) == written(model, tap=plain)
+    assert Graph.replayed == N - 1 - PLAIN_STEPS + 2, "and once more for each, to compare"
+    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
+        same(mine, theirs)
+    assert not recwarn.list
+
+
+def test_a_graph_that_gives_other_numbers_is_not_used(model, pretended, monkeypatch):
+    monkeypatch.setattr(Graph, "factor", 1.1)
+    plain, caught = recorder(model), recorder(model)
+    with pytest.warns(UserWarning, match="not captured, but run: a replay gave other numbers"):
+        mine = written(pretended, tap=caught)
+    assert mine == written(model, tap=plain)
+    assert Graph.replayed == 2, "to compare, and never again"
+    same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
 def test_a_row_that_ends_early_leaves_the_other_as_it_was(model, graphed):

@@ -1,0 +1,113 @@
+"""What a GPU does with a graph, done here on a CPU.
+
+The operations of one run are noted, with the memory that they read and write, and done again
+without any Python of the model.
+"""
+
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Notes(TorchDispatchMode):
+    """The operations of a run, which can be done again over the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.noted, self.before, self.made = [], [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a GPU would be waited for"
+        kwargs = kwargs or {}
+        named = {each.name: each for each in func._schema.arguments}
+        given = dict(zip(named, args, strict=False)) | kwargs
+        changed = [given[n] for n, each in named.items() if (of := each.alias_info) and of.is_write]
+        self.before += [(each, each.clone()) for each in changed]
+        out = func(*args, **kwargs)
+        self.noted.append((func, args, kwargs, out))
+        read = {place_of(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        self.made += [each for each in tree_leaves(out) if place_of(each) not in read]
+        return out
+
+    def undo(self):
+        """Leave memory as if nothing had been done, as a capture does; no result means a thing."""
+        for each, value in reversed(self.before):
+            each.copy_(value)
+        for each in self.made:
+            each.fill_(torch.nan if each.is_floating_point() else 0)
+
+    def again(self):
+        """Do it all again."""
+        for func, args, kwargs, out in self.noted:
+            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def place_of(value):
+    return value.untyped_storage().data_ptr()
+
+
+class Count:
+    """Captures as a graph does, and counts captures and replays."""
+
+    def __init__(self):
+        self.captured = self.replayed = 0
+
+    def __call__(self, run, reset):
+        run()
+        reset()
+        self.captured += 1
+        with Notes() as notes:
+            out = run()
+
+        def replay():
+            self.replayed += 1
+            notes.again()
+            return out
+
+        return replay
+
+
+class Graph:
+    """A graph of a GPU that is a CPU; what it gives may be off by a factor."""
+
+    replayed, factor = 0, 1.0
+
+    def pool(self):
+        return "memory"
+
+    def replay(self):
+        Graph.replayed += 1
+        self.notes.again()
+        for each in self.notes.made:
+            if each.is_floating_point():
+                each.mul_(Graph.factor)
+
+    @classmethod
+    @contextmanager
+    def capture(cls, graph, *, pool, capture_error_mode):
+        assert (pool, capture_error_mode) in [(None, "thread_local"), ("memory", "thread_local")]
+        with Notes() as graph.notes:
+            yield
+        graph.notes.undo()
+
+
+def pretend(monkeypatch):
+    """Let `torch.cuda` capture on the CPU, by `Graph`."""
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    pretence = {
+        "device": lambda device: nullcontext(),
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": Graph.capture,
+    }
+    for name, stands_in in pretence.items():
+        monkeypatch.setattr(torch.cuda, name, stands_in)
+    monkeypatch.setattr(Graph, "replayed", 0)
