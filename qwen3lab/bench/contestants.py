@@ -1,6 +1,6 @@
 """The libraries, each doing the same things to the same weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
@@ -50,16 +50,18 @@ class Ours:
         """Logits of a prompt."""
         return self.model(ids)
 
-    def record(self, ids: Tensor) -> object:
-        """A prompt with its attention and routing, brought to the CPU."""
-        recorder = Recorder(self.hooks)
-        return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
+    def record(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of a prompt, and its attention and routing, brought to the CPU."""
+        return self._record(ids, self.hooks)
 
-    def record_all(self, ids: Tensor) -> dict[str, Tensor]:
-        """Attention, routing and the residual stream of a prompt, brought to the CPU."""
-        recorder = Recorder([*self.hooks, *self.stream])
-        self.model(ids, tap=recorder)
-        return recorder.cut([(0, ids.shape[1])])[0]
+    def record_all(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same with the residual stream."""
+        return self._record(ids, [*self.hooks, *self.stream])
+
+    def _record(self, ids: Tensor, hooks: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        recorder = Recorder(hooks)
+        # Logits are held until all is done, as a plain pass does: to free them takes time.
+        return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
         """The tokens that follow a prompt, greedily."""

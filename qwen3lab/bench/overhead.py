@@ -57,7 +57,7 @@ def _timed(
     rows, kept = [], {}
     for n in plan.tokens:
         ids = prompt(ours, n)
-        kept[n] = sum(value.nbytes for value in ours.record_all(ids).values())
+        kept[n] = sum(value.nbytes for value in ours.record_all(ids)[1].values())
         plain = {side.name: partial(side.forward, ids) for side in sides}
         jobs = {**plain, PLAIN: plain[OURS], OURS: partial(ours.record_all, ids)}
         times = in_turns(jobs, plan.repeats, tick)

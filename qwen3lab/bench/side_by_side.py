@@ -153,12 +153,13 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each job, round after round, so that a machine that slows down slows all.
 
-    A first round warms up and is not counted.
+    Every other round goes backwards: none always follows the same one. A first round warms up
+    and is not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats + 1):
-        for name, job in jobs.items():
-            seconds[name].append(_seconds_of(job))
+    for number in range(repeats + 1):
+        for name in list(jobs)[:: -1 if number % 2 else 1]:
+            seconds[name].append(_seconds_of(jobs[name]))
             tick()
     return {name: runs[1:] for name, runs in seconds.items()}
 

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from qwen3lab.bench.contestants import Ours, Scratch, Sight, Theirs
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.plan import weights_of
 from qwen3lab.bench.report import Row
+from qwen3lab.bench.side_by_side import in_turns
 from qwen3lab.checkpoint import find_folder, load_model
 from qwen3lab.streaming import least_memory
 from tests.fresh import in_a_fresh_process, needs_compiler
@@ -48,6 +50,14 @@ def two_sides(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_sides")
+def test_none_always_follows_the_same_one():
+    order = []
+    jobs = {name: partial(order.append, name) for name in "abc"}
+    seconds = in_turns(jobs, 3, lambda: None)
+    assert "".join(order) == "abccbaabccba"
+    assert {name: len(found) for name, found in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+
+
 def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
     before = torch.get_num_threads()
     report = bench.run(quick(folder, threads=1), progress=False)
