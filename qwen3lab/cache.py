@@ -50,6 +50,11 @@ class KVCache:
         return self._mask.shape[1]
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values that there is room for."""
+        return self._kv.nbytes
+
+    @property
     def mask(self) -> Bool[Tensor, "batch past"]:
         """True where a past position holds a real token and not left padding."""
         return self._mask[:, : self.length]
@@ -84,6 +89,11 @@ class KVCache:
         other._kv, other._mask = self._kv, self._mask
         other.length, other.padded = 0, False
         return other
+
+    def fits(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether it is as `new_cache` would make it."""
+        made = (self.batch, self.capacity, self._kv.device, self._kv.dtype)
+        return made == (batch, capacity, device, dtype)
 
     def shares_memory(self, other: "KVCache") -> bool:
         """Whether both lie in the same memory."""

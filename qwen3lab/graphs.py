@@ -4,6 +4,7 @@ A pass over one new token is a thousand small kernels, and Python takes longer t
 a GPU takes to run them. A graph asks for all of them at once.
 """
 
+import warnings
 import weakref
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.cache import KVCache, Window
-from qwen3lab.captures import Capture, CudaGraphs, Step
+from qwen3lab.captures import Capture, CaptureError, CudaGraphs, Step
 from qwen3lab.hooks import NOTHING, NoTap, Tap
 from qwen3lab.model import Experts, Qwen3
 from qwen3lab.positions import inverse_wavelengths
@@ -26,6 +27,9 @@ MOST = 16
 
 LEAST = 256
 """Positions in the smallest window; each larger one is twice as large."""
+
+KEPT = 2**30
+"""Bytes of a cache's memory, at most, that are kept for the next reply."""
 
 
 def writer(model: Qwen3) -> "Qwen3 | GraphedModel":
@@ -50,14 +54,37 @@ class GraphedModel:
         self.model, self._capture = model, capture or CudaGraphs(model.device)
         self._inverse = inverse_wavelengths(model.config.rope, model.config.d_head)
         self._inverse = self._inverse.to(model.device)
-        self._user: weakref.ref[KVCache] | None = None
-        self._memory: KVCache | None = None
-        self._steps: dict[tuple[int, tuple[str, ...]], Step] = {}
+        self._works = True
         self._step: Step | None = None
-        self._n_seen = 0
-        # Held, so that nothing else can come to lie where it was.
-        self._embedding = model.embed.weight.detach()
+        self._begin(None)
+
+    def _begin(self, cache: KVCache | None) -> None:
+        """Forget what was captured: graphs know addresses, and those are others from now on."""
+        if self._step is not None:
+            self._step.hand_on()
+        self._step = None
+        self._steps: dict[tuple[int, tuple[str, ...]], Step] = {}
         self._fixed: dict[int, bool] = {}
+        # Held, so that nothing else can come to lie where it was.
+        self._embedding = self.model.embed.weight.detach()
+        self._memory = None if cache is None else cache.alias()
+        self._user = None if cache is None else self._watched(cache)
+        self._n_seen, self._refused = 0, False
+
+    def _watched(self, cache: KVCache) -> weakref.ref[KVCache]:
+        """A reference to a cache; when that goes, so does its memory if it is much."""
+        me = weakref.ref(self)
+
+        def let_go(user: weakref.ref[KVCache]) -> None:
+            owner = me()
+            if owner is not None and owner._user is user and owner._keeps_much:
+                owner._begin(None)
+
+        return weakref.ref(cache, let_go)
+
+    @property
+    def _keeps_much(self) -> bool:
+        return self._memory is not None and self._memory.nbytes > KEPT
 
     @property
     def device(self) -> torch.device:
@@ -70,12 +97,14 @@ class GraphedModel:
         (What was captured over that memory then serves again.)
         """
         size = window_size(capacity)
-        unused = self._user is None or self._user() is None
-        if self._memory and unused and (self._memory.batch, self._memory.capacity) == (batch, size):
-            cache = self._memory.alias()
-            cache.clear()
-            self._user = weakref.ref(cache)
-            return cache
+        if self._memory is not None and (self._user is None or self._user() is None):
+            if self._memory.fits(batch, size, self.model.device, self.model.dtype):
+                cache = self._memory.alias()
+                self._user = self._watched(cache)
+                cache.clear()
+                return cache
+            # First, so that there are never two.
+            self._begin(None)
         return self.model.new_cache(batch=batch, capacity=size)
 
     def __call__(
@@ -94,13 +123,24 @@ class GraphedModel:
         if self._step is not None and step is not self._step:
             self._step.hand_on()
         self._step = step
-        if cache is None or step is None:
-            return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
-        return step.run(cache, token_ids, mask, tap)
+        if cache is not None and step is not None:
+            try:
+                return step.run(cache, token_ids, mask, tap)
+            except CaptureError as error:
+                self._refuse(error)
+        return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
+
+    def _refuse(self, error: CaptureError) -> None:
+        """Let steps run as ever: while this memory is in use, or for good if it is not for room."""
+        self._works = isinstance(error.__cause__, torch.OutOfMemoryError)
+        self._step, self._steps, self._refused = None, {}, True
+        warnings.warn(f"steps of writing are not captured, but run: {error}", stacklevel=3)
 
     def _is_fixed(self, batch: int, tap: Tap) -> bool:
         """Whether a pass does the same whatever its tokens are, and wherever they stand."""
-        if torch.is_grad_enabled() or not isinstance(tap, NoTap | Recorder):
+        if not self._works or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+            return False
+        if not isinstance(tap, NoTap | Recorder):
             return False
         if self.model.device != self._inverse.device:
             return False
@@ -118,13 +158,9 @@ class GraphedModel:
         embedding = self.model.embed.weight.detach()
         known = self._memory is not None and cache.shares_memory(self._memory)
         if not known or embedding.data_ptr() != self._embedding.data_ptr():
-            # Graphs know addresses: a cache elsewhere, or a model that was moved, needs others.
-            self._steps.clear()
-            self._fixed.clear()
-            self._embedding = embedding
-            self._memory, self._user, self._n_seen = cache.alias(), weakref.ref(cache), 0
+            self._begin(cache)
         self._n_seen += 1
-        if self._n_seen <= PLAIN_STEPS:
+        if self._refused or self._n_seen <= PLAIN_STEPS:
             return None
         names = tuple(tap.pieces) if isinstance(tap, Recorder) else ()
         size = min(window_size(cache.length + 1), cache.capacity)

@@ -416,6 +416,9 @@ class Lab:
                 on_step=on_step,
                 cancel=cancel,
             )
+            if recorder is not None:
+                # While nobody else writes: what is captured is gathered in the same memory.
+                recorder.wait()
         if recorder is None:
             return [None] * len(rows)
         texts = [[*row.prompt_ids, *row.token_ids] for row in rows]

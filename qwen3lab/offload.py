@@ -12,6 +12,11 @@ Slot = tuple[list[Tensor], int]
 """A list, and a place in it."""
 
 
+def current_stream(device: torch.device | str) -> torch.cuda.Stream | None:
+    """Where this thread's work for a GPU goes; None for another device."""
+    return torch.cuda.current_stream(device) if torch.device(device).type == "cuda" else None
+
+
 class Offload:
     """Copies what a CUDA device has computed into pinned memory, on a stream of its own.
 
@@ -50,14 +55,22 @@ class Offload:
 
     def _send(self) -> None:
         """Have what waits copied, as one tensor of each dtype."""
-        waiting, self._waiting, self._n_bytes = self._waiting, {}, 0
-        for slots in waiting.values():
-            values = [into[place] for into, place in slots]
-            flat = [value.reshape(-1) for value in values]
-            host = self._copied(flat[0] if len(flat) == 1 else torch.cat(flat))
-            parts = host.split([len(value) for value in flat])
-            for (into, place), value, part in zip(slots, values, parts, strict=True):
-                into[place] = part.view(value.shape)
+        for dtype, slots in list(self._waiting.items()):
+            # Some are in place already where an interrupt came.
+            self._replace([(into, place) for into, place in slots if into[place].is_cuda])
+            del self._waiting[dtype]
+        self._n_bytes = 0
+
+    def _replace(self, slots: list[Slot]) -> None:
+        """Put copies of one dtype in their places."""
+        if not slots:
+            return
+        values = [into[place] for into, place in slots]
+        flat = [value.reshape(-1) for value in values]
+        host = self._copied(flat[0] if len(flat) == 1 else torch.cat(flat))
+        parts = host.split([len(value) for value in flat])
+        for (into, place), value, part in zip(slots, values, parts, strict=True):
+            into[place] = part.view(value.shape)
 
     def _copied(self, value: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
         """A copy on the host that is complete once the stream is."""
@@ -76,7 +89,7 @@ def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
     """Copy a tensor of the host into another; to a GPU through pinned memory.
 
     (A file's pages cannot be copied to a GPU at its speed, and by one thread alone.) It waits for
-    the copy, and begins only after what the GPU has been asked to do so far with that memory.
+    the copy, and begins only after what this thread's current stream has been asked to do.
     """
     if not out.is_cuda:
         out.copy_(value)
@@ -84,7 +97,7 @@ def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
     host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
     host.copy_(value)
     stream = torch.cuda.Stream(out.device)
-    stream.wait_stream(torch.cuda.default_stream(out.device))
+    stream.wait_stream(torch.cuda.current_stream(out.device))
     with torch.cuda.stream(stream):
         # Converted there, if at all: on the way it would go by another, unpinned copy.
         same = host.dtype == out.dtype

@@ -211,7 +211,7 @@ class Recorder:
         self.has_maps = any(name.endswith(MAPS) for name in self.pieces)
         self.dtype = dtype
         self._offload = Offload()
-        self._deliver: Callable[[], None] = lambda: None
+        self._deliver: Callable[[], None] | None = None
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
@@ -225,8 +225,14 @@ class Recorder:
             self._take(name, value)
 
     def expect(self, deliver: Callable[[], None]) -> None:
-        """Have something called before what was kept is read: it brings what is on its way."""
+        """Have something called once before what was kept is read: it brings what is on its way."""
         self._deliver = deliver
+
+    def _have_delivered(self) -> None:
+        # Once: whoever delivers may be at work for another recorder by the next time.
+        deliver, self._deliver = self._deliver, None
+        if deliver is not None:
+            deliver()
 
     def _take(self, name: str, value: Tensor) -> None:
         converts = self.dtype is not None and value.is_floating_point()
@@ -239,7 +245,7 @@ class Recorder:
     @property
     def n_complete(self) -> int:
         """Positions for which every hook has been kept; an interrupted pass does not count."""
-        self._deliver()
+        self._have_delivered()
         totals = [
             sum(piece.shape[2 if name.endswith(MAPS) else 1] for piece in pieces)
             for name, pieces in self.pieces.items()
@@ -248,7 +254,7 @@ class Recorder:
 
     def wait(self) -> None:
         """Wait until what was kept is complete: before `pieces` are read."""
-        self._deliver()
+        self._have_delivered()
         self._offload.wait()
 
     def cut(self, spans: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qwen3lab.offload import current_stream
 from qwen3lab.published import Part
 from qwen3lab.usage import Key, Usage
 from qwen3lab.weights import Weights
@@ -135,7 +136,7 @@ class Shelf:
 
     def read(self, unit: Unit) -> Tensors:
         """A unit's tensors in memory of their own, to be held for as long as one likes."""
-        return self._read(unit, self._made(unit))
+        return self._read(unit, self._made(unit), None)
 
     def _begin(self, unit: Unit) -> Loan:
         """Have a unit read, unless it is kept; keep it if there is room."""
@@ -147,7 +148,7 @@ class Shelf:
         keep = self._has_room(unit)
         free = [] if keep else self._free[unit.kind]
         into = free.pop() if free else self._made(unit)
-        future = self._reader.submit(self._read, unit, into)
+        future = self._reader.submit(self._read, unit, into, current_stream(self.device))
         if keep:
             self.room -= self._bytes(unit)
             self._reserved.pop(unit.key, None)
@@ -194,10 +195,12 @@ class Shelf:
         return {name: torch.empty(shape, **made) for name, shape in unit.shapes.items()}
 
     @torch.no_grad()
-    def _read(self, unit: Unit, into: Tensors) -> Tensors:
+    def _read(self, unit: Unit, into: Tensors, after: torch.cuda.Stream | None) -> Tensors:
         pieces = []
         for name, parts in unit.parts.items():
             pieces += zip(into[name].chunk(len(parts)), parts, strict=True)
-        self.weights.fill(pieces)
+        # What is asked of a GPU there may still be at work with this memory.
+        with torch.cuda.stream(after):
+            self.weights.fill(pieces)
         self.bytes_read += self._bytes(unit)
         return into

@@ -1,16 +1,23 @@
-"""What a GPU does with a graph, done here on a CPU.
+"""A GPU that is a CPU.
 
-The operations of one run are noted, with the memory that they read and write, and done again
-without any Python of the model.
+What it does with a graph is done here: the operations of one run are noted, with the memory that
+they read and write, and done again without any Python of the model.
 """
 
 from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+class Pretended(Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+    device = torch.device("cuda:0")
 
 
 class Notes(TorchDispatchMode):
@@ -76,10 +83,10 @@ class Count:
 class Graph:
     """A graph of a GPU that is a CPU; what it gives may be off by a factor."""
 
-    replayed, factor = 0, 1.0
+    replayed, factor, captured = 0, 1.0, WeakSet()
 
     def pool(self):
-        return "memory"
+        return self.memory
 
     def replay(self):
         Graph.replayed += 1
@@ -90,20 +97,31 @@ class Graph:
 
     @classmethod
     @contextmanager
-    def capture(cls, graph, *, pool, capture_error_mode):
-        assert (pool, capture_error_mode) in [(None, "thread_local"), ("memory", "thread_local")]
+    def capture(cls, graph, *, stream, capture_error_mode, pool=None):
+        assert capture_error_mode == "thread_local" and stream != torch.cuda.current_stream()
+        # Memory is there for as long as one of its graphs is.
+        assert pool is None or any(other.memory is pool for other in cls.captured)
+        graph.memory = pool or object()
         with Notes() as graph.notes:
             yield
         graph.notes.undo()
+        cls.captured.add(graph)
+
+
+class Stream:
+    """A stream that has always done what it was asked for."""
+
+    def wait_stream(self, other):
+        assert other is not self
 
 
 def pretend(monkeypatch):
     """Let `torch.cuda` capture on the CPU, by `Graph`."""
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    here = Stream()
     pretence = {
         "device": lambda device: nullcontext(),
-        "Stream": lambda: stream,
-        "current_stream": lambda: stream,
+        "Stream": Stream,
+        "current_stream": lambda: here,
         "stream": lambda stream: nullcontext(),
         "CUDAGraph": Graph,
         "graph": Graph.capture,

@@ -1,5 +1,8 @@
 """Steps that are captured once write the same tokens, and give what is recorded of them."""
 
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,7 +98,7 @@ def test_a_graph_that_gives_other_numbers_is_not_used(model, pretended, monkeypa
     with pytest.warns(UserWarning, match="not captured, but run: a replay gave other numbers"):
         mine = written(pretended, tap=caught)
     assert mine == written(model, tap=plain)
-    assert Graph.replayed == 2, "to compare, and never again"
+    assert Graph.replayed == 1, "to compare, and never again"
     same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
@@ -124,6 +127,34 @@ def test_a_cache_that_is_held_is_not_taken(graphed):
     again = graphed.new_cache(batch=2, capacity=5 + N)
     assert again.shares_memory(memory) and again.length == 0
     assert not again._kv.any() and not again._mask.any()
+
+
+def test_much_memory_goes_with_its_cache(model, graphed, monkeypatch):
+    written(graphed)
+    assert graphed._memory is not None and graphed._steps
+    monkeypatch.setattr(graphs, "KEPT", graphed._memory.nbytes - 1)
+    plain, caught = recorder(model), recorder(model)
+    assert written(graphed, tap=caught) == written(model, tap=plain)
+    assert graphed._memory is None and not graphed._steps
+    same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
+
+
+def test_a_model_that_is_let_go_leaves_at_once(model):
+    """A cycle would keep its memory until Python happens to look for such."""
+    writes = GraphedModel(model, capture=Count())
+    cache = writes.new_cache(batch=1, capacity=64)
+    written(writes, prompts=[[1, 2]], cache=cache, n=2)
+    left = weakref.ref(writes)
+    assert writes._memory is not None
+    del writes
+    assert left() is None and cache.length == 3
+
+
+def test_nothing_is_kept_of_inference_mode(model, graphed):
+    """Its tensors could not be written to outside."""
+    with torch.inference_mode():
+        inside = written(graphed)
+    assert inside == written(graphed) == written(model) and graphed._memory is not None
 
 
 def test_two_caches_in_turn_do_not_mix(model, graphed):
@@ -212,17 +243,26 @@ def test_an_interrupted_step_is_done_again(model, graphed):
     same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
 
 
-def test_what_cannot_be_captured_runs(model, graphed):
+@pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
+def test_what_cannot_be_captured_runs(model, graphed, kind):
+    tried = []
+
     def fail(run, reset):
         run()
-        raise RuntimeError("out of memory")
+        tried.append(1)
+        raise kind("no room")
 
     graphed._capture = fail
     plain, caught = recorder(model), recorder(model)
-    with pytest.warns(UserWarning, match="steps of writing are not captured, but run: out of mem"):
+    with pytest.warns(UserWarning, match="not captured, but run: no room"):
         mine = written(graphed, tap=caught)
-    assert mine == written(model, tap=plain)
+    assert mine == written(model, tap=plain) and len(tried) == 1
     same(caught.cut(SPANS)[1], plain.cut(SPANS)[1])
+    graphed._capture = Count()
+    assert written(graphed, prompts=[[7, 7], [8, 1, 2, 4, 5]]) and not graphed._capture.captured
+    assert written(graphed, prompts=[[1, 2]]) == written(model, prompts=[[1, 2]])
+    by_room = kind is torch.OutOfMemoryError
+    assert bool(graphed._capture.captured) == by_room, "less memory may do, another machine not"
 
 
 def test_a_model_that_is_moved_is_captured_anew(graphed):
@@ -235,8 +275,12 @@ def test_a_model_that_is_moved_is_captured_anew(graphed):
         moved.double().blocks[0].ln1.weight.mul_(1.5)
     moved.float()
     assert written(graphed) == written(moved) and graphed._capture.captured > n
+    moved.double()
+    assert written(graphed) == written(moved), "a cache in the dtype that it is now"
     moved.to("meta")
     assert not graphed._is_fixed(1, NOTHING)
+    graphed.new_cache(batch=2, capacity=5 + N)
+    assert graphed._memory is None, "nothing stays where it was"
 
 
 def test_numbers_agree_but_for_rounding():
@@ -246,6 +290,10 @@ def test_numbers_agree_but_for_rounding():
     assert not captures.agree([values[0], values[1].flip(0), values[2]], values)
     assert not captures.agree([values[0], values[1], torch.full((4,), 1e-3)], values)
     assert not captures.agree([values[0] * torch.nan, *values[1:]], values)
+    for each in (values, rounded):
+        each[0][0, 0] = torch.inf
+    assert captures.agree(rounded, values), "what overflows does so again"
+    assert not captures.agree([values[0] * 1.1, *values[1:]], values)
 
 
 def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):
@@ -274,6 +322,21 @@ def test_a_chat_that_is_recorded_is_captured_too(tiny_lab, monkeypatch):
     for one, other in zip(mine, plain, strict=True):
         assert one.token_ids == other.token_ids
         same(one.recording.activations, other.recording.activations)
+
+
+def test_two_threads_get_their_own_recordings(tiny_lab, monkeypatch):
+    """What is gathered of captured steps lies in memory that all replies of a size use."""
+    lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
+    lab._decoder = GraphedModel(lab.model, capture=Count())
+    monkeypatch.setattr(graphs, "PLAIN_STEPS", PLAIN_STEPS)
+    questions = 2 * ["12+7*3-4=?", "3+2=?", "5*8+1=?", "9-4=?"]
+    options = {"sampling": Sampling.greedy(), "record": True, "max_new_tokens": 24}
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda question: lab.chat(question, **options), questions))
+    for question, mine in zip(questions, found, strict=True):
+        plain = tiny_lab.chat(question, **options)
+        assert mine.token_ids == plain.token_ids
+        same(mine.recording.activations, plain.recording.activations)
 
 
 @pytest.mark.parametrize(("needed", "size"), [(1, 256), (256, 256), (257, 512), (4000, 4096)])
@@ -306,8 +369,14 @@ def test_a_gpu_replays_what_it_would_have_run(name, bits, monkeypatch):
 
     found = [*replies(), *replies()]
     assert lab.decoder._steps, "something was captured"
+    # All graphs go, and others come; and those of another model beside them.
+    lab.chat("7+2=?", sampling=Sampling.greedy())
+    other = qwen3lab.load(name, device="cuda", dtype="float32")
+    other.chat("12+7*3-4=?", sampling=Sampling.greedy())
+    assert lab.decoder._steps and other.decoder._steps
+    found += replies()
     lab._decoder = lab.model
-    for mine, plain in zip(found, 2 * replies(), strict=True):
+    for mine, plain in zip(found, 3 * replies(), strict=True):
         assert mine.token_ids == plain.token_ids
         assert mine.recording.capture == plain.recording.capture
         for hook in set(plain.recording.capture):

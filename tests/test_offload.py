@@ -7,6 +7,7 @@ import qwen3lab
 from qwen3lab.checkpoint import load_model
 from qwen3lab.offload import LOAD, Offload, bring
 from qwen3lab.recording import Recorder
+from tests.noted import Pretended
 
 
 def test_what_is_on_the_host_stays_where_it_is():
@@ -15,14 +16,6 @@ def test_what_is_on_the_host_stays_where_it_is():
     offload.take(value, kept)
     offload.wait()
     assert kept[0] is value
-
-
-class Pretended(torch.Tensor):
-    """A tensor that says that it is on a GPU."""
-
-    @property
-    def is_cuda(self):
-        return True
 
 
 def test_what_is_small_travels_together_and_finds_its_place(monkeypatch):
@@ -53,6 +46,27 @@ def test_a_load_is_sent_before_it_grows_too_large(monkeypatch):
     assert [flat.nbytes // third.nbytes for flat in sent] == [3, 3]
     offload.wait()
     assert len(sent) == 3 and len(kept) == 7
+
+
+def test_an_interrupted_load_is_sent_again(monkeypatch):
+    calls = []
+
+    def copied(self, flat):
+        calls.append(flat)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return flat.clone().as_subclass(torch.Tensor)
+
+    monkeypatch.setattr(Offload, "_copied", copied)
+    offload, kept = Offload(), []
+    values = [torch.arange(4.0), torch.arange(3), torch.ones(2)]
+    for value in values:
+        offload.take(value.as_subclass(Pretended), kept)
+    with pytest.raises(KeyboardInterrupt):
+        offload.wait()
+    offload.wait()
+    assert len(calls) == 3 and not any(each.is_cuda for each in kept)
+    assert all(torch.equal(mine, value) for mine, value in zip(kept, values, strict=True))
 
 
 @pytest.fixture
@@ -97,11 +111,12 @@ def test_a_recording_on_a_gpu_is_that_of_the_cpu(gpu):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_writing_waits_for_the_gpu_once_a_token(gpu):
     lab = qwen3lab.load("tiny-dense", device=gpu, dtype="bfloat16")
     lab.generate("3+2=", max_new_tokens=2)
-    torch.cuda.set_sync_debug_mode("warn")
     try:
+        torch.cuda.set_sync_debug_mode("warn")
         with pytest.warns(UserWarning, match="synchronizing") as found:
             written = lab.generate("3+2=", max_new_tokens=12)
     finally:

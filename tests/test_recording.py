@@ -216,6 +216,20 @@ def test_a_recording_holds_on_to_its_own_memory_alone(tiny_lab):
             assert value.untyped_storage().nbytes() == value.nbytes
 
 
+def test_what_is_on_its_way_is_asked_for_once():
+    """Whoever brings it may be at work for another recorder by the next time."""
+    recorder, brought = Recorder(["x"]), []
+
+    def bring():
+        brought.append(1)
+        recorder.keep(["x"], torch.ones(1, 1, 3, 2))
+
+    recorder.expect(bring)
+    assert recorder.n_complete == recorder.n_complete == 3
+    (cut,) = recorder.cut([(0, 3)])
+    assert torch.equal(cut["x"], torch.ones(3, 2)) and brought == [1]
+
+
 def test_cutting_lets_go_hook_by_hook():
     recorder = Recorder(["a", "b"])
     for name in ("a", "b"):

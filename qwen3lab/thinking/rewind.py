@@ -85,7 +85,8 @@ class Replies:
         self.sampling, self.answer_tokens = sampling, answer_tokens
         self.marks = marks_of(lab.tokenizer)
         self.width = max(len(prompt) for prompt in prompts)
-        self.cache = lab.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
+        with lab.lock:
+            self.cache = lab.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
         self.guides: list[ReplyGuide] = []
 
     def think(self, budget: int) -> list[Answer]:
