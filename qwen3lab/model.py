@@ -26,6 +26,9 @@ groups (measured with the experts of 30B-A3B, in float32 and bfloat16)."""
 Product = Callable[[Float[Tensor, "token column"]], Float[Tensor, "token row"]]
 """The product of tokens and a matrix, as of a linear layer."""
 
+GATHERED = 2**28
+"""Bytes of experts' first matrices that a GPU copies at most, where it has no product of groups."""
+
 SMALL = 2**17
 """Values in an expert's first matrix up to which experts are padded to one length."""
 
@@ -332,10 +335,15 @@ class Experts(nn.Module):
     def pays_to_gather(self, n_slots: int) -> bool:
         """A few tokens' experts are copied side by side where they are small.
 
-        Nothing has to be sorted then, and no device to be waited for.
+        Nothing has to be sorted then, and no device to be waited for: on a GPU that would have to
+        be, it pays for larger ones.
         """
         n, rows, columns = self.gate_up.shape
-        return self.at_hand and n_slots <= n and rows * columns <= SMALL
+        if not self.at_hand or n_slots > n:
+            return False
+        few = n_slots * rows * columns * self.gate_up.itemsize <= GATHERED
+        waits = self.gate_up.is_cuda and not can_multiply_groups(self.router.weight)
+        return rows * columns <= SMALL or (few and waits)
 
     def needs_no_load(self, n_tokens: int) -> bool:
         """Whether so many tokens always run in the same steps, however many go where."""
@@ -453,7 +461,9 @@ def can_multiply_groups(x: Tensor) -> bool:
     if not hasattr(F, "grouped_mm") or torch.is_grad_enabled():
         return False
     if x.device.type == "cuda":
-        return x.dtype == torch.bfloat16 and torch.cuda.get_device_capability(x.device) >= (8, 0)
+        # Others loop over the groups, and wait until they know them.
+        able = torch.cuda.get_device_capability(x.device)[0] in (9, 10)
+        return able and x.dtype == torch.bfloat16
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
 
 

@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from qwen3lab.checkpoint import from_transformers
 from qwen3lab.hooks import NOTHING, Chain, Edits, Keep, hook_names
 from qwen3lab.model import Experts, Qwen3
+from tests.noted import Pretended
 from tests.reference import (
     CASES,
     gap,
@@ -200,6 +202,27 @@ def test_experts_grouped_in_any_way_give_what_a_loop_over_tokens_gives(monkeypat
             [torch.stack([one_expert(layer, x[t], e) for e in chosen[t]]) for t in range(n_tokens)]
         )
         assert gap(layer.run(x, chosen), expected) < 1e-5
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
+def test_a_gpu_without_products_of_groups_gathers_what_few_tokens_need(monkeypatch, capability):
+    """Such as an A100: it would be waited for in every layer, and no step could be captured."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr("qwen3lab.model.SMALL", 0)
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp.bfloat16()
+    for name in ("gate_up", "down"):
+        setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Pretended)))
+    layer.router.weight = nn.Parameter(layer.router.weight.detach().as_subclass(Pretended))
+    able = capability[0] in (9, 10) and hasattr(F, "grouped_mm")
+    monkeypatch.setattr("qwen3lab.model.GATHERED", 6 * layer.gate_up[0].nbytes)
+    with torch.no_grad():
+        assert [layer.pays_to_gather(n) for n in (3, 6, 7, 12)] == [
+            not able,
+            not able,
+            False,
+            False,
+        ]
+        assert [layer.needs_no_load(n) for n in (2, 3)] == [True, able]
 
 
 def test_outputs_added_up_at_once_are_those_held_one_by_one(monkeypatch):
