@@ -4,6 +4,8 @@ The loop runs many prompts at once, padded on the left. It knows token ids only;
 prompt's generation, or puts words in its mouth, is a `Guide`.
 """
 
+import math
+import secrets
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from qwen3lab.model import Qwen3
 
 Runs = Qwen3 | CompiledModel | GraphedModel
 """What runs the passes."""
+
+AFTER_BLOCKS = ("ln_final.hook_scale", "ln_final.hook_normalized", "hook_unembed")
+"""Hooks that see a prompt's last position alone, unless they are asked for."""
 
 TIES = 128
 """Tokens beyond `top_k` that are looked at: those as likely as its last are kept with it."""
@@ -48,7 +53,7 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}: expected 0 (greedy) or more")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}: expected 1 or more, or None for all tokens")
@@ -127,7 +132,7 @@ class Sampler:
     @classmethod
     def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
         """Row `i` is seeded with `seed + i`; without a seed, by chance."""
-        first = torch.seed() % 2**62 if seed is None else seed
+        first = secrets.randbits(62) if seed is None else seed
         return cls(sampling, seeds=range(first, first + rows))
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
@@ -245,7 +250,7 @@ def _next_logits(
     cache: KVCache,
     tap: Tap,
 ) -> Float[Tensor, "batch vocab"]:
-    last_only = not tap.wants("hook_unembed")
+    last_only = not any(map(tap.wants, AFTER_BLOCKS))
     return model(ids, mask=mask, cache=cache, tap=tap, last_only=last_only)[:, -1]
 
 

@@ -202,6 +202,8 @@ def test_padding_goes_to_the_left():
     ("fields", "sentence"),
     [
         ({"temperature": -1.0}, "temperature is -1.0: expected 0"),
+        ({"temperature": float("nan")}, "temperature is nan: expected 0"),
+        ({"temperature": float("inf")}, "temperature is inf: expected 0"),
         ({"top_k": 0}, "top_k is 0: expected 1 or more"),
         ({"top_p": 0.0}, "top_p is 0.0: expected a share"),
         ({"min_p": 1.5}, "min_p is 1.5: expected a share from 0 to 1"),
@@ -215,3 +217,12 @@ def test_impossible_sampling_is_refused_in_one_sentence(fields, sentence):
 def test_published_defaults_differ_by_mode():
     assert Sampling.published(thinking=True) == Sampling(0.6, 20, 0.95)
     assert Sampling.published(thinking=False) == Sampling(0.7, 20, 0.8)
+
+
+def test_chance_without_a_seed_leaves_torchs_own_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    two = [Sampler.in_a_row(Sampling(temperature=1.0), 2).draw(torch.zeros(2, 10**6)) for _ in "ab"]
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.equal(*two)
