@@ -142,7 +142,8 @@ class Scale(Change):
     def logits(
         self, logits: Float[Tensor, "batch pos expert"], at: At
     ) -> Float[Tensor, "batch pos expert"]:
-        return logits * self.by
+        # What is off stays off: infinity times 0 is no number, and times -1 the greatest.
+        return torch.where(logits == -torch.inf, logits, logits * self.by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,26 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from qwen3lab.config import Qwen3Config
 
 Edit = Callable[[Tensor, str], Tensor | None]
-"""Given an activation and its hook name, returns a replacement, or None to leave it."""
+"""Given an activation and its hook name, returns a replacement, or None to leave it.
+
+One that has a method `settled` is told what became of the activation once all others have acted.
+"""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """An edit that is told what became of the activation."""
+
+    def settled(self, value: Tensor, name: str) -> None:
+        """See the activation once all edits have acted."""
+        ...
 
 
 class HookError(ValueError):
@@ -266,7 +278,7 @@ class Edits:
     ) -> None:
         self.edits: dict[str, list[Edit]] = {}
         self.n_experts = config.n_experts
-        for given in [edits] if isinstance(edits, Mapping | Intervention) else edits:
+        for given in _joined([edits] if isinstance(edits, Mapping | Intervention) else edits):
             named = given if isinstance(given, Mapping) else given.edits(config, padding)
             for pattern, edit in named.items():
                 for name in resolve_hooks(pattern, config):
@@ -277,6 +289,9 @@ class Edits:
         for edit in self.edits.get(name, ()):
             # A copy: the same memory may serve other hooks, and an edit may write in place.
             value = self._checked(edit(value.clone(), name), value, name)
+        for edit in self.edits.get(name, ()):
+            if isinstance(edit, Settling):
+                edit.settled(value, name)
         return value
 
     def wants(self, name: str) -> bool:
@@ -299,6 +314,18 @@ class Edits:
                 f"expected {tuple(old.shape)}, the shape it was given"
             )
         return new
+
+
+def _joined(
+    edits: Iterable[Mapping[str, Edit] | Intervention],
+) -> list[Mapping[str, Edit] | Intervention]:
+    """The same, where neighbours of a kind that can be added act as their sum: as one."""
+    found: list[Any] = []
+    for given in edits:
+        if found and type(given) is type(found[-1]) and hasattr(given, "__add__"):
+            given = found.pop() + given
+        found.append(given)
+    return found
 
 
 def _checked_experts(new: Tensor, old: Tensor, name: str, n_experts: int) -> Tensor:

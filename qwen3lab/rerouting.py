@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.changes import At, Bias, Borrowed, Change, Off, On, Scale, Shuffled, TopK
@@ -52,9 +53,26 @@ class Rerouting:
         run = _Run(config, changes, padding)
         edits: dict[str, Edit] = {"hook_embed": run.count}
         for layer in sorted({layer for change in changes for layer in change.layers or ()}):
-            edits[_MOE.format(layer, "router_logits")] = run.logits
+            edits[_MOE.format(layer, "router_logits")] = _Logits(run)
             edits[_MOE.format(layer, "expert_indices")] = run.experts
         return edits
+
+
+class _Logits:
+    """The edit of a layer's router logits, which sees what others make of them after it."""
+
+    def __init__(self, run: "_Run") -> None:
+        self.run = run
+
+    def __call__(
+        self, logits: Float[Tensor, "batch pos expert"], name: str
+    ) -> Float[Tensor, "batch pos expert"]:
+        """All changes of a layer's logits."""
+        return self.run.logits(logits, name)
+
+    def settled(self, value: Float[Tensor, "batch pos expert"], name: str) -> None:
+        """The logits by which experts are going to be chosen."""
+        self.run.settle(value, name)
 
 
 class _Run:
@@ -89,22 +107,50 @@ class _Run:
                 k = k.masked_fill(where, change.k)
             else:
                 logits = torch.where(where[..., None], change.logits(logits, at), logits)
-        self.last, self.at = logits, At(layer, self.positions, k)
+        self.at = At(layer, self.positions, k)
         return logits
+
+    def settle(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
+        """Experts are going to be chosen by these."""
+        if bool((logits == -torch.inf).all(dim=-1).any()):
+            raise HookError(
+                f"{name}: a token has no expert left that is on: leave at least one to each token"
+            )
+        self.last = logits
 
     def experts(
         self, experts: Int[Tensor, "batch pos k"], name: str
     ) -> Int[Tensor, "batch pos slot"]:
         """As many experts as each token shall have; -1 for a slot that stays empty."""
-        own, k = self._of(self.at.layer), self.config.n_experts_per_token
+        own = self._of(self.at.layer)
+        if any(isinstance(change, TopK | On) for change in own):
+            experts = self._chosen(experts, own)
+        off = self.last.gather(-1, experts.clamp(min=0)) == -torch.inf
+        return experts.masked_fill(off, -1)
+
+    def _chosen(
+        self, experts: Int[Tensor, "batch pos k"], own: Sequence[Change]
+    ) -> Int[Tensor, "batch pos slot"]:
+        """The best experts by the logits themselves where a change asks for that.
+
+        (An expert that is forced on is ahead of the next by less than a softmax tells apart.)
+        """
         limits = [change for change in own if isinstance(change, TopK)]
         # As wide in every pass of a run, whatever its tokens.
         everywhere = any(change.tokens is None for change in limits)
-        width = max([change.k for change in limits] + ([] if everywhere else [k]))
-        best = self.last.float().topk(width, dim=-1)
+        width = max([change.k for change in limits] + ([] if everywhere else [experts.shape[-1]]))
+        limited = self._anywhere(limits)
+        k = torch.where(limited, self.at.k, (experts >= 0).sum(dim=-1))
         rank = torch.arange(width, device=experts.device)
-        empty = (rank >= self.at.k[..., None]) | (best.values == -torch.inf)
-        return best.indices.masked_fill(empty, -1)
+        best = self.last.float().topk(width, dim=-1).indices.masked_fill(rank >= k[..., None], -1)
+        acts = limited | self._anywhere([change for change in own if isinstance(change, On)])
+        as_wide = F.pad(experts, (0, width - experts.shape[-1]), value=-1)
+        return torch.where(acts[..., None], best, as_wide)
+
+    def _anywhere(self, changes: Sequence[Change]) -> Bool[Tensor, "batch pos"]:
+        """True where one of them acts."""
+        nowhere = torch.zeros_like(self.positions, dtype=torch.bool)
+        return torch.stack([nowhere, *(change.where(self.at) for change in changes)]).any(dim=0)
 
     def _of(self, layer: int) -> list[Change]:
         return [change for change in self.changes if layer in (change.layers or ())]
@@ -130,7 +176,9 @@ def on(
 ) -> Rerouting:
     """Force experts on: each takes the place, and the logit, of the weakest that was chosen.
 
-    One that is chosen anyway keeps its own logit. Arguments as in `off`.
+    One that is chosen anyway keeps its own logit. Name all of them in one call: `on(5) + on(6)`
+    acts twice, and where 5 is the weakest after the first, 6 takes its place. Arguments as in
+    `off`.
     """
     return _one(On(experts=_numbers(experts), **_place(layers, tokens)))
 

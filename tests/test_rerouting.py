@@ -292,3 +292,43 @@ def test_a_tap_of_ones_own_may_chain_with_an_intervention(lab):
     with torch.no_grad():
         lab.model(torch.tensor([[5, 6]]), tap=Chain(edits, keep))
     assert keep.kept["blocks.1.mlp.hook_expert_indices"].shape == (1, 2, 2)
+
+
+def test_edits_in_a_row_act_as_their_sum(lab):
+    both = rerun(lab, rerouting.top_k(2) + rerouting.off(5)).routing
+    for edits in (
+        [rerouting.top_k(2), rerouting.off(5)],
+        [rerouting.off(5), rerouting.top_k(2)],
+        [rerouting.top_k(2), {"hook_embed": lambda value, name: None}, rerouting.off(5)],
+    ):
+        found = rerun(lab, edits).routing
+        assert torch.equal(found.experts, both.experts)
+        torch.testing.assert_close(found.weights, both.weights)
+
+
+def test_an_edit_of_the_logits_after_it_has_its_say(lab, plain):
+    """Expert 7 is raised after 5 is off at one token: it is chosen there as anywhere."""
+
+    def raised(logits, name):
+        logits[..., 7] = 50.0
+        return logits
+
+    edits = [rerouting.off(5, layers=2, tokens=0), {"blocks.2.mlp.hook_router_logits": raised}]
+    found = rerun(lab, edits).routing
+    expected = plain.routing.logits[1].clone()
+    expected[0, 5] = -torch.inf
+    expected[:, 7] = 50.0
+    experts, weights = by_hand(expected, 3)
+    assert torch.equal(found.experts[1], experts)
+    torch.testing.assert_close(found.weights[1], weights)
+
+
+@pytest.mark.parametrize("by", [0.0, -1.0, 2.0])
+def test_what_is_off_stays_off_however_logits_are_scaled(lab, by):
+    found = rerun(lab, rerouting.off(5) + rerouting.scale(by))
+    assert not (found.routing.experts == 5).any() and not found.logits.isnan().any()
+
+
+def test_a_token_without_any_expert_is_refused(lab):
+    with pytest.raises(HookError, match="a token has no expert left that is on"):
+        rerun(lab, rerouting.off(range(4)) + rerouting.off(range(4, 8)))
