@@ -86,6 +86,14 @@ class Extension:
             raise ValueError("the continuation is empty: expected a text such as “Wait”")
 
 
+def opens_thinking(prompt_ids: Sequence[int], marks: Marks) -> bool:
+    """Whether a prompt ends with a `<think>` of its own, as those of Qwen3-Thinking-2507 do."""
+    if marks.think is None or marks.think not in prompt_ids[-1 - len(marks.newline) :]:
+        return False
+    last = len(prompt_ids) - 1 - list(prompt_ids[::-1]).index(marks.think)
+    return tuple(prompt_ids[last + 1 :]) in ((), marks.newline)
+
+
 class Steering:
     """What a person decides while a reply is being written; safe to call from another thread."""
 
@@ -136,6 +144,17 @@ class ReplyGuide:
         steering: what a person decides meanwhile.
         answer_tokens: of the answer at most, blank ones counted and inserted ones not; None for
             no limit.
+        prompt_ids: what the reply follows; it may have opened the thinking.
+
+    Attributes:
+        token_ids: what has been written.
+        inserted: of each of them, whether it was inserted.
+        part: what is being written.
+        stop: why it ended, or would if it did now.
+        ended: True once it has ended.
+        n_thinking: thinking tokens so far.
+        refused: how often `</think>` was refused.
+        opened: True if the prompt opened the thinking.
     """
 
     def __init__(
@@ -148,11 +167,13 @@ class ReplyGuide:
         continuation: Sequence[int] = (),
         steering: Steering | None = None,
         answer_tokens: int | None = None,
+        prompt_ids: Sequence[int] = (),
     ) -> None:
         self.marks, self.budget, self.stopped = marks, budget, stopped
         self.extension, self.continuation = extension, tuple(continuation)
         self.steering, self.longest_answer = steering, answer_tokens
         self.token_ids: list[int] = []
+        self.inserted: list[bool] = []
         self.part: Part = "answer"
         self.stop: Stop = "length"
         self.ended = False
@@ -165,6 +186,14 @@ class ReplyGuide:
         self._cut: Stop | None = None
         self._queue: list[int] = []
         self._inserting = False
+        self.opened = opens_thinking(prompt_ids, marks)
+        if self.opened:
+            self._open(has_newline=prompt_ids[-1] != marks.think)
+
+    @property
+    def cut_by_budget(self) -> bool:
+        """True if the budget ended the thinking."""
+        return self._cut == "budget"
 
     @property
     def answer_ids(self) -> list[int]:
@@ -187,9 +216,11 @@ class ReplyGuide:
         self._inserting = bool(self._queue)
         return self._queue.pop(0) if self._queue else None
 
-    def take(self, token_id: int) -> bool:
-        """See a token; True if the reply ends with it."""
+    def take(self, token_id: int, *, inserted: bool = False) -> bool:
+        """See a token, which may have been inserted before; True if the reply ends with it."""
+        self._inserting = self._inserting or inserted
         self.token_ids.append(token_id)
+        self.inserted.append(self._inserting)
         self._follow(token_id)
         self._inserting = False
         if token_id in self.marks.ends:
@@ -202,15 +233,20 @@ class ReplyGuide:
 
     def _follow(self, token_id: int) -> None:
         if token_id == self.marks.think:
-            self.part, self._opening = "thinking", True
-            if self._allowed() == 0:
-                self._cut_thinking("budget")
+            self._open(has_newline=False)
         elif token_id == self.marks.end_think:
             self.part, self._answer_from = "answer", len(self.token_ids)
         elif self.part == "answer":
             self._drawn_answer += not self._inserting
-        elif self._cut is None and not self._inserting:
+        elif self._inserting:
+            self._opening = False
+        elif self._cut is None and token_id not in self.marks.ends:
             self._count(token_id)
+
+    def _open(self, *, has_newline: bool) -> None:
+        self.part, self._opening = "thinking", not has_newline
+        if self._allowed() == 0:
+            self._cut_thinking("budget")
 
     def _count(self, token_id: int) -> None:
         opens = self._opening and (token_id,) == self.marks.newline

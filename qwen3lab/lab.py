@@ -112,12 +112,18 @@ class Lab:
     def __repr__(self) -> str:
         size = f"{self.config.n_params:,} parameters"
         experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
-        where = f"{self.model.device}, {self.model.dtype}"
+        where = f"{self.model.device}, {self.weights}"
         if found := quantisation_of(self.model):
-            where += f", {found.kind}, weights off by {found.error:.1%}"
+            where += f", weights off by {found.error:.1%}"
         if isinstance(self.model.blocks, StreamedBlocks):
             where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
         return f"Lab({self.name}: {size}{experts}, {where})"
+
+    @property
+    def weights(self) -> str:
+        """Their dtype, and how they are quantised if they are: "bfloat16", "bfloat16, int4"."""
+        found = quantisation_of(self.model)
+        return str(self.model.dtype).removeprefix("torch.") + (f", {found.kind}" if found else "")
 
     @property
     def config(self) -> Qwen3Config:
@@ -328,13 +334,16 @@ class Lab:
         if extend is not None or steering is not None:
             text = (extend or Extension()).text
             guided["continuation"] = self.tokenizer.encode(text, add_special_tokens=False)
+        prompts = [
+            self.token_ids(talk, thinking=mode) for talk, mode in zip(talks, modes, strict=True)
+        ]
         rows = [
             Row(
-                self.token_ids(talk, thinking=mode),
-                ReplyGuide(marks, budget=budget if mode else None, **guided),
+                prompt_ids,
+                ReplyGuide(marks, budget=budget if mode else None, prompt_ids=prompt_ids, **guided),
                 TextStream(self.tokenizer),
             )
-            for talk, mode in zip(talks, modes, strict=True)
+            for prompt_ids, mode in zip(prompts, modes, strict=True)
         ]
         if not rows:
             return []

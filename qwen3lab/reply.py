@@ -91,15 +91,18 @@ class Split(NamedTuple):
     answer: tuple[int, int]
 
 
-def split_reply(token_ids: Sequence[int], tokens: Sequence[str], marks: Marks) -> Split:
+def split_reply(
+    token_ids: Sequence[int], tokens: Sequence[str], marks: Marks, *, opened: bool = False
+) -> Split:
     """Where a reply thinks and where it answers, blank tokens at the borders left out.
 
-    A reply without `<think>` is all answer; one whose `<think>` never closes has none.
+    A reply without `<think>` is all answer, unless the prompt has `opened` the thinking; one
+    whose thinking never closes has no answer.
     """
     end = len(token_ids) - bool(token_ids and token_ids[-1] in marks.ends)
-    if marks.think not in token_ids:
+    if not opened and marks.think not in token_ids:
         return Split((0, 0), trimmed(tokens, 0, end))
-    first = token_ids.index(marks.think) + 1
+    first = 0 if opened else token_ids.index(marks.think) + 1
     closed = marks.end_think in token_ids[first:]
     close = token_ids.index(marks.end_think, first) if closed else end
     return Split(trimmed(tokens, first, close), trimmed(tokens, min(close + 1, end), end))

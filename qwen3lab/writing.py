@@ -127,7 +127,7 @@ def finish_chat(
 ) -> Chat:
     """A reply that has been written, its thinking and its answer told apart."""
     plain = finish_generation(row, tokenizer, recording, ())
-    split = split_reply(row.token_ids, plain.tokens, row.guide.marks)
+    split = split_reply(row.token_ids, plain.tokens, row.guide.marks, opened=row.guide.opened)
     n_prompt = len(row.prompt_ids)
     spans = {
         "prompt": (0, n_prompt),
@@ -135,8 +135,14 @@ def finish_chat(
         "answer": (n_prompt + split.answer[0], n_prompt + split.answer[1]),
     }
     answer = _text(row, tokenizer, row.token_ids[slice(*split.answer)])
+    before = _text(row, tokenizer, row.token_ids[: split.answer[0]])
+    rest = _text(row, tokenizer, row.token_ids[split.answer[0] :])
     return Chat(
-        **{**vars(plain), "recording": recording and replace(recording, spans=spans)},
+        **{
+            **vars(plain),
+            "recording": recording and replace(recording, spans=spans),
+            "text": before + _before_stop(rest, stop),
+        },
         messages=messages,
         thinking=_text(row, tokenizer, row.token_ids[slice(*split.thinking)]).strip(),
         answer=_before_stop(answer, stop).strip(),

@@ -1,5 +1,6 @@
 """Exercises say right to what is right, and nothing else."""
 
+import re
 from math import nan
 
 import pytest
@@ -108,10 +109,10 @@ def test_the_crucial_part_changes_most_answers():
 
 def test_the_least_budget_is_the_one_below_which_too_few_are_right():
     def attempt(number, *right):
-        given = tuple(Answer("x", 1, 1, 5, "budget") for _ in right)
+        given = tuple(Answer("x", 1, 1, 5, "budget", True) for _ in right)
         return Attempt(number, 0, "6", 4, "", given, right)
 
-    plan = Plan("m", small_config(), "", 2, (0, 5, 9), 1, 0, None, 9, False)
+    plan = Plan("m", "float32", small_config(), "", 2, (0, 5, 9), 1, 0, None, 9, False)
     sweep = Sweep(plan, (attempt(0, False, True, True), attempt(1, True, True, True)))
     assert exercises.budget_needed(sweep, "6", 5).solved is True
     assert "look for at least 90%" in exercises.budget_needed(sweep, "6", 0).reason
@@ -145,3 +146,60 @@ def test_the_head_that_reads_most_is_the_one_with_the_largest_share():
     assert "gives it 20%; another" in exercises.reads_most(mass, (0, 1)).reason
     assert exercises.reads_most(mass, (2, 0)).solved is False
     assert exercises.reads_most(mass, None).solved is None
+
+
+@pytest.mark.parametrize("answer", ["3", 3.0, [3], (3, 1), torch.tensor(3.0), {3: 1}])
+def test_what_is_no_whole_number_is_not_right_and_says_what_to_give(answer):
+    corpus = RoutingCorpus(small_config())
+    corpus.add(recorded([[0, 5], [0, 5]]), "a")
+    told = [
+        exercises.busiest_expert(recorded([[3, 1]]), 1, answer),
+        exercises.specialist(corpus, "a", 2, answer),
+        exercises.settles(answers("a", "b"), answer),
+        exercises.sink_token([0.1, 0.6], answer),
+    ]
+    assert all(verdict.solved is False for verdict in told)
+    assert all("give one, as in answer=3." in verdict.reason for verdict in told)
+
+
+@pytest.mark.parametrize("answer", [3, (3,), "3, 1", "31", (1, 0, 0), (1.0, 0), torch.tensor(3)])
+def test_what_is_no_layer_and_head_is_not_right_and_says_what_to_give(answer):
+    told = [
+        exercises.reads_most(torch.eye(2), answer),
+        exercises.best_head(head_scores(long_recording()), "previous", answer),
+    ]
+    assert all(verdict.solved is False for verdict in told)
+    assert all("as in answer=(3, 1)." in verdict.reason for verdict in told)
+
+
+def test_an_answer_may_be_a_number_of_torch_and_a_head_a_list():
+    assert exercises.busiest_expert(recorded([[3, 1], [3, 2]]), 1, torch.tensor(3)).solved is True
+    assert exercises.reads_most(torch.tensor([[0.1, 0.2]]), [0, 1]).solved is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [([3, 5], "as in answer=rerouting.off"), (rerouting.off(99, layers=1), "99")],
+)
+def test_what_is_no_intervention_here_is_not_right_and_says_why(tiny_tokenizer, answer, said):
+    lab = Lab(Qwen3(small_config(d_vocab=len(tiny_tokenizer))), tiny_tokenizer)
+    texts = [Text("a", [40, 41, 42]), Text("b", [60, 61, 62])]
+    verdict = exercises.hurts_most(lab, texts, "a", answer)
+    assert verdict.solved is False and said in verdict.reason
+
+
+def luminance(colour):
+    """Relative luminance, as WCAG 2.2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(("page", "ink"), [((1, 1, 1), (0.13,) * 3), ((0.067,) * 3, (1, 1, 1))])
+@pytest.mark.parametrize("solved", [True, False, None])
+def test_a_verdict_can_be_read_on_light_and_dark_pages(solved, page, ink):
+    shown = exercises.Verdict(solved, "x")._repr_html_()
+    found = re.search(r"color-mix\(in srgb, #(\w{6}) (\d+)%, currentcolor\)", shown)
+    hue, share = bytes.fromhex(found[1]), int(found[2]) / 100
+    mixed = [share * part / 255 + (1 - share) * own for part, own in zip(hue, ink, strict=True)]
+    dark, light = sorted([luminance(mixed), luminance(page)])
+    assert (light + 0.05) / (dark + 0.05) >= 4.5

@@ -194,3 +194,49 @@ def test_nothing_is_answered_while_it_thinks():
     guide = ReplyGuide(MARKS)
     written(guide, [THINK, 1, 2], n=3)
     assert guide.answer_ids == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ([1, THINK], True),
+        ([1, THINK, NEWLINE], True),
+        ([1, THINK, NEWLINE, NEWLINE, CLOSE, NEWLINE], False),
+        ([THINK, 5, 1], False),
+        ([], False),
+    ],
+)
+def test_a_prompt_may_open_the_thinking(prompt, opened):
+    """As that of Qwen3-Thinking-2507 does; one that only speaks of thinking does not."""
+    guide = ReplyGuide(MARKS, budget=2, prompt_ids=prompt)
+    assert (guide.opened, guide.part) == (opened, "thinking" if opened else "answer")
+
+
+def test_a_thinking_that_the_prompt_opened_has_a_budget():
+    guide = ReplyGuide(MARKS, budget=2, prompt_ids=[7, THINK, NEWLINE])
+    assert written(guide, [1, 2, 5, END]) == [1, 2, *SENTENCE, 5, END]
+    assert (guide.n_thinking, guide.stop, guide.cut_by_budget) == (2, "budget", True)
+    none = ReplyGuide(MARKS, budget=0, prompt_ids=[7, THINK, NEWLINE])
+    assert written(none, [5, END]) == [*SENTENCE, 5, END]
+    bare = ReplyGuide(MARKS, budget=0, prompt_ids=[7, THINK])
+    assert written(bare, [5, END]) == [NEWLINE, *SENTENCE, 5, END]
+
+
+def test_the_end_of_a_reply_is_no_thought():
+    guide = ReplyGuide(MARKS, budget=2)
+    assert written(guide, [THINK, NEWLINE, 1, END]) == [THINK, NEWLINE, 1, END]
+    assert (guide.n_thinking, guide.stop) == (1, "natural")
+
+
+def test_what_is_inserted_is_noted_and_opens_nothing():
+    guide = ReplyGuide(MARKS, extension=Extension(), continuation=[70])
+    for drawn in [THINK, CLOSE, NEWLINE, 1, CLOSE, 5, END]:
+        inserted = guide.next(drawn)
+        guide.take(drawn if inserted is None else inserted)
+    assert guide.token_ids == [THINK, 70, NEWLINE, 1, CLOSE, 5, END]
+    assert guide.inserted == [False, True, *(5 * [False])]
+    assert guide.n_thinking == 2, "a line break after the continuation is a thought"
+    again = ReplyGuide(MARKS)
+    for token, inserted in zip(guide.token_ids, guide.inserted, strict=True):
+        again.take(token, inserted=inserted)
+    assert again.n_thinking == 2

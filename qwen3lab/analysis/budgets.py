@@ -129,11 +129,11 @@ def _point(
     return BudgetPoint(
         budget=budget,
         right=Share(sum(right for _, _, right in found), len(found)),
-        cut=Share(sum(answer.stop == "budget" for _, answer, _ in found), len(found)),
+        cut=Share(sum(answer.cut for _, answer, _ in found), len(found)),
         thinking_tokens=fmean(answer.thinking_tokens for _, answer, _ in found),
         reply_tokens=fmean(answer.reply_tokens for _, answer, _ in found),
         flops=fmean(
-            reply_flops(config, attempt.prompt_tokens, answer.reply_tokens)
+            reply_flops(config, attempt.prompt_tokens_for(budget), answer.reply_tokens)
             for attempt, answer, _ in found
         ),
     )

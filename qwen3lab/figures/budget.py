@@ -31,7 +31,8 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
     budgets = sorted(by_budget)
     shares = [by_budget[budget] for budget in budgets]
     about = ["at most " + str(budget) + " thinking tokens" for budget in budgets]
-    figure = _framed("What a thinking budget buys", shares[0].total, COSTS["budget"])
+    totals = [share.total for share in shares]
+    figure = _framed("What a thinking budget buys", totals, COSTS["budget"])
     figure.add_trace(_line("within the budget", budgets, shares, about, 0))
     figure.update_layout(showlegend=False)
     if at_once is not None:
@@ -55,7 +56,8 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
         raise ValueError(f"against is {against!r}: choose from {', '.join(COSTS)}")
     if not curves:
         return empty_figure(NO_BUDGET)
-    figure = _framed("What a thinking budget buys", curves[0].points[0].right.total, COSTS[against])
+    totals = [point.right.total for curve in curves for point in curve.points]
+    figure = _framed("What a thinking budget buys", totals, COSTS[against])
     left = -0.05 * max(curve.points[-1].budget or 1 for curve in curves)
     for number, curve in enumerate(curves):
         costs = [_cost(point, against, left) for point in curve.points]
@@ -91,7 +93,8 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
     """
     if not curves:
         return empty_figure(NO_BUDGET)
-    figure = _framed("Accuracy and size", curves[0].points[0].right.total, "active parameters")
+    totals = [point.right.total for curve in curves for point in curve.points]
+    figure = _framed("Accuracy and size", totals, "active parameters")
     ordered = sorted(curves, key=lambda curve: curve.active_params)
     sides = {
         "thinking": [(curve, curve.points[-1]) for curve in ordered],
@@ -156,7 +159,8 @@ def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
     return figure.update_yaxes(title="thinking tokens", rangemode="tozero")
 
 
-def _framed(title: str, n: int, x: str) -> go.Figure:
+def _framed(title: str, totals: Sequence[int], x: str) -> go.Figure:
+    n = " to ".join(map(str, sorted({min(totals), max(totals)})))
     figure = go.Figure()
     figure.update_layout(
         template=TEMPLATE,

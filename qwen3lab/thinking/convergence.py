@@ -192,7 +192,7 @@ def _given(
         seeds=range(seed, seed + samples),
         answer_tokens=answer_tokens,
     )
-    replies.take(chat.token_ids)
+    replies.take(chat.token_ids, chat.forced.tolist())
     return replies
 
 

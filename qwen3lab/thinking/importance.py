@@ -1,5 +1,6 @@
 """Which parts of a thinking matter: take one away, and see what the answer becomes."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +11,12 @@ import torch
 from scipy.stats import entropy
 from tqdm.auto import tqdm
 
+from qwen3lab.chat import token_texts
 from qwen3lab.generate import Sampler, Sampling, decode, pad_left
 from qwen3lab.guides import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
 from qwen3lab.reply import Chat
-from qwen3lab.thinking.pieces import Every, Piece, pieces
+from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
 
 if TYPE_CHECKING:
     import pandas
@@ -154,7 +156,7 @@ def importance(
     if samples < 1:
         raise ValueError(f"samples is {samples}: expected 1 or more")
     parts = pieces(chat, every)
-    prefixes = _prefixes(chat, parts, how)
+    prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]
     writer = _Writer(
         lab,
         sampling or Sampling.published(thinking=True),
@@ -171,8 +173,8 @@ def importance(
         without = [
             [
                 answer
-                for answer, text in zip(answers, replies.thoughts, strict=True)
-                if _begins_otherwise(text, part.text)
+                for answer, thought in zip(answers, replies.thoughts, strict=True)
+                if writer.begins_otherwise(thought, chat_ids[part.start : part.end], every)
             ]
             for answers, replies, part in zip(read_all, drawn, parts, strict=False)
         ]
@@ -216,10 +218,6 @@ def _favourite(shares: Shares) -> str:
     return next(iter(shares), "")
 
 
-def _begins_otherwise(thought: str, part: str) -> bool:
-    return not "".join(thought.split()).startswith("".join(part.split()))
-
-
 def _longest(chat: Chat, how: str, wanted: int | None) -> int:
     if wanted is not None:
         return wanted
@@ -243,9 +241,9 @@ def _prefixes(chat: Chat, parts: Sequence[Piece], how: str) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Continuations: what each thought on, and what it answered."""
+    """Continuations: the tokens of what each thought on, and what it answered."""
 
-    thoughts: list[str]
+    thoughts: list[list[int]]
     answers: list[str]
 
 
@@ -287,9 +285,24 @@ class _Writer:
             for _ in steps:
                 pass
         return _Drawn(
-            [self._text(guide.token_ids[len(begun) - start :]) for guide in guides],
+            [self._thought(guide.token_ids[len(begun) - start :]) for guide in guides],
             [self._text(guide.answer_ids) for guide in guides],
         )
+
+    def begins_otherwise(self, thought: Sequence[int], part: Sequence[int], every: Every) -> bool:
+        """Whether a thinking begins with another sentence than a part, or other such tokens."""
+        cut = every if isinstance(every, str) else len(part)
+        ends = piece_ends(token_texts(self.lab.tokenizer, thought), cut)
+        return self._bare(thought[: ends[0]]) != self._bare(part)
+
+    def _bare(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens without its blanks."""
+        return "".join(self._text(token_ids).split())
+
+    def _thought(self, token_ids: Sequence[int]) -> list[int]:
+        """What stands before the thinking's end, or the reply's."""
+        over = {self.marks.end_think, *self.marks.ends}
+        return list(itertools.takewhile(lambda token: token not in over, token_ids))
 
     def _text(self, token_ids: Sequence[int]) -> str:
         kept = [token for token in token_ids if token not in self.marks.ends]

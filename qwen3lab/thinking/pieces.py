@@ -50,25 +50,30 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
     if first >= last:
         raise ValueError("the reply has no thinking: ask with thinking=True")
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
-    ends = _sentence_ends(tokens) if isinstance(every, str) else _even_ends(len(tokens), every)
+    counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _counted_before(chat, first)
     found, start = [], 0
-    for end in ends:
+    for end in piece_ends(tokens, every):
         text = "".join(tokens[start:end])
-        found.append(Piece(first + start, first + end, offset + end, text))
+        found.append(Piece(first + start, first + end, offset + counted[end - 1], text))
         start = end
     return found
+
+
+def piece_ends(tokens: Sequence[str], every: Every) -> list[int]:
+    """Past which of some tokens each piece ends; the last is past all of them."""
+    return _sentence_ends(tokens) if isinstance(every, str) else _even_ends(len(tokens), every)
 
 
 def _counted_before(chat: Chat, first: int) -> int:
     """Thinking tokens, as a budget counts them, that stand before the first one that is not blank.
 
-    The line break that opens the block does not count.
+    The line break that opens the block does not count. (Where the prompt opens it, that holds it.)
     """
     written = chat.tokens[: first - chat.spans["prompt"][1]]
-    opened = max(place for place, token in enumerate(written) if token == "<think>")
+    opened = max((place for place, token in enumerate(written) if token == "<think>"), default=-1)
     blanks = written[opened + 1 :]
-    return len(blanks) - (blanks[:1] == ["\n"])
+    return len(blanks) - (opened >= 0 and blanks[:1] == ["\n"])
 
 
 def _even_ends(n: int, every: int) -> list[int]:

@@ -29,6 +29,7 @@ class Answer:
         answer_tokens: tokens of the answer.
         reply_tokens: all tokens of the reply: marks, what was inserted, and its end as well.
         stop: as in `Generation`.
+        cut: True if the budget ended the thinking.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Answer:
     answer_tokens: int
     reply_tokens: int
     stop: Stop
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -91,21 +93,21 @@ class Replies:
 
     def think(self, budget: int) -> list[Answer]:
         """Think and answer within a budget; the longest one comes first."""
-        self.guides = [self._guide(budget) for _ in self.prompts]
+        self.guides = [self._guide(prompt, budget) for prompt in self.prompts]
         most = OPENING + budget + len(self.marks.early_stop) + self.answer_tokens + 1
         self._write(self.prompts, self.guides, skip=(), most=most)
         return [self._read(guide) for guide in self.guides]
 
-    def take(self, token_ids: Sequence[int]) -> None:
+    def take(self, token_ids: Sequence[int], inserted: Sequence[bool]) -> None:
         """Take a reply as written: every row has the same prompt and thinks the same."""
         ids, _ = pad_left([[*self.prompts[0], *token_ids]], self.lab.model.device)
         cache = self.lab.model.new_cache(capacity=ids.shape[1])
         with self.lab.lock, torch.no_grad():
             self.lab.model(ids, cache=cache, last_only=True)
         self.cache = cache.select([0] * len(self.prompts))
-        guide = self._guide(None)
-        for token in token_ids:
-            guide.take(token)
+        guide = self._guide(self.prompts[0], None)
+        for token, forced in zip(token_ids, inserted, strict=True):
+            guide.take(token, inserted=forced)
         self.guides = [guide] * len(self.prompts)
 
     def answer(self, budget: int) -> list[Answer | None]:
@@ -113,7 +115,10 @@ class Replies:
 
         Such a row's answer is the one that it gave when it thought.
         """
-        cuts = [self._cut(guide.token_ids, budget) for guide in self.guides]
+        cuts = [
+            self._cut(self._guide(prompt, budget), guide)
+            for prompt, guide in zip(self.prompts, self.guides, strict=True)
+        ]
         kept = [cut.kept for cut in cuts if cut is not None]
         if not kept:
             return [None] * len(cuts)
@@ -124,7 +129,10 @@ class Replies:
         inserted = [cut.inserted() if cut else [] for cut in cuts]
         self._write(
             inserted,
-            [cut.guide if cut else self._guide(budget) for cut in cuts],
+            [
+                cut.guide if cut else self._guide(prompt, budget)
+                for prompt, cut in zip(self.prompts, cuts, strict=True)
+            ],
             skip=[
                 cut.kept + len(new) if cut else 0 for cut, new in zip(cuts, inserted, strict=True)
             ],
@@ -132,14 +140,19 @@ class Replies:
         )
         return [self._read(cut.guide) if cut else None for cut in cuts]
 
-    def _guide(self, budget: int | None) -> ReplyGuide:
-        return ReplyGuide(self.marks, budget=budget, answer_tokens=self.answer_tokens)
+    def _guide(self, prompt: Sequence[int], budget: int | None) -> ReplyGuide:
+        return ReplyGuide(
+            self.marks, budget=budget, answer_tokens=self.answer_tokens, prompt_ids=prompt
+        )
 
-    def _cut(self, written: Sequence[int], budget: int) -> "_Cut | None":
-        """Where a budget cuts what was written; None if that ends before."""
-        guide = self._guide(budget)
-        for kept, token in enumerate(written, start=1):
-            if guide.take(token):
+    @staticmethod
+    def _cut(guide: ReplyGuide, written: ReplyGuide) -> "_Cut | None":
+        """Where a guide with a budget cuts what was written; None if that ends before."""
+        if guide.inserts:
+            return _Cut(guide, 0)
+        pairs = zip(written.token_ids, written.inserted, strict=True)
+        for kept, (token, forced) in enumerate(pairs, start=1):
+            if guide.take(token, inserted=forced):
                 return None
             if guide.inserts:
                 return _Cut(guide, kept)
@@ -169,4 +182,11 @@ class Replies:
         ids = [token for token in guide.answer_ids if token not in self.marks.ends]
         first, end = trimmed(token_texts(self.lab.tokenizer, ids), 0, len(ids))
         text = self.lab.tokenizer.decode(ids[first:end], skip_special_tokens=False).strip()
-        return Answer(text, guide.n_thinking, end - first, len(guide.token_ids), guide.stop)
+        return Answer(
+            text=text,
+            thinking_tokens=guide.n_thinking,
+            answer_tokens=end - first,
+            reply_tokens=len(guide.token_ids),
+            stop=guide.stop,
+            cut=guide.cut_by_budget,
+        )

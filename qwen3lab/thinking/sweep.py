@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from qwen3lab.generate import Sampling
-from qwen3lab.guides import marks_of
+from qwen3lab.guides import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING, Answer, Replies
@@ -59,8 +59,11 @@ def sweep(
     """
     plan = Plan(
         model=lab.name,
+        weights=lab.weights,
         config=lab.config,
-        problems=digest([(problem.question, problem.answer) for problem in problems]),
+        problems=digest(
+            [(each.question, each.answer, each.level, _grader(each)) for each in problems]
+        ),
         n_problems=len(problems),
         budgets=_checked(budgets),
         samples=samples,
@@ -130,6 +133,10 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: Plan) -> list[list[int
     return prompts
 
 
+def _grader(problem: Problem) -> str:
+    return getattr(problem, "grader", type(problem).__name__)
+
+
 def _asked(problem: Problem) -> list[dict[str, str]]:
     return [{"role": "user", "content": problem.question}]
 
@@ -152,17 +159,18 @@ def _attempts(
         found = replies.answer(budget)
         answers[budget] = [new or old for new, old in zip(found, whole, strict=True)]
         tick(len(rows))
-    thoughts = [_thought(lab, guide.token_ids) for guide in replies.guides]
+    thoughts = [_thought(lab, guide) for guide in replies.guides]
     at_once: list[Answer | None] = [None] * len(rows)
+    quick: list[list[int]] = [[] for _ in rows]
     if plan.at_once:
-        asked = [lab.token_ids(_asked(problems[p]), thinking=False) for p, _ in rows]
-        at_once = list(_replies(lab, asked, plan, rows, thinking=False).think(0))
+        quick = [lab.token_ids(_asked(problems[p]), thinking=False) for p, _ in rows]
+        at_once = list(_replies(lab, quick, plan, rows, thinking=False).think(0))
         tick(len(rows))
     return [
         _attempt(
             problems[row[0]],
             row,
-            len(prompts[row[0]]),
+            (len(prompts[row[0]]), len(quick[i])),
             thoughts[i],
             tuple(answers[budget][i] for budget in plan.budgets),
             at_once[i],
@@ -191,7 +199,7 @@ def _replies(
 def _attempt(
     problem: Problem,
     row: Row,
-    prompt_tokens: int,
+    prompt_tokens: tuple[int, int],
     thinking: str,
     answers: tuple[Answer, ...],
     at_once: Answer | None,
@@ -200,7 +208,8 @@ def _attempt(
         problem=row[0],
         sample=row[1],
         level=problem.level,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=prompt_tokens[0],
+        prompt_tokens_at_once=prompt_tokens[1],
         thinking=thinking,
         answers=answers,
         right=tuple(problem.grade(answer.text) for answer in answers),
@@ -209,9 +218,8 @@ def _attempt(
     )
 
 
-def _thought(lab: Lab, token_ids: Sequence[int]) -> str:
-    """What stands between `<think>` and `</think>`."""
-    text = lab.tokenizer.decode(token_ids, skip_special_tokens=False)
-    if "<think>" not in text:
-        return ""
-    return text.partition("<think>")[2].partition("</think>")[0].strip()
+def _thought(lab: Lab, guide: ReplyGuide) -> str:
+    """What stands between `<think>`, which the prompt may hold, and `</think>`."""
+    text = lab.tokenizer.decode(guide.token_ids, skip_special_tokens=False)
+    thought = text if guide.opened else text.partition("<think>")[2]
+    return thought.partition("</think>")[0].strip()

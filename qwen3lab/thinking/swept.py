@@ -23,8 +23,9 @@ class Plan:
 
     Attributes:
         model: its name.
+        weights: their dtype, and how they are quantised if they are.
         config: its sizes.
-        problems: a digest of the questions and answers.
+        problems: a digest of the questions, answers, levels and graders.
         n_problems: how many.
         budgets: thinking tokens allowed, least first.
         samples: thinkings of each problem.
@@ -35,6 +36,7 @@ class Plan:
     """
 
     model: str
+    weights: str
     config: Qwen3Config
     problems: str
     n_problems: int
@@ -63,12 +65,13 @@ class Attempt:
         problem: its number.
         sample: the thinking's number.
         level: the problem's difficulty.
-        prompt_tokens: of the question as it was asked.
+        prompt_tokens: of the question as it was asked, to be thought about.
         thinking: what was thought within the largest budget.
         answers: one per budget.
         right: whether each is right.
         at_once: the answer without thinking, or None.
         right_at_once: whether that is right, or None.
+        prompt_tokens_at_once: of the question as it was asked without thinking; 0 if it was not.
     """
 
     problem: int
@@ -80,12 +83,17 @@ class Attempt:
     right: tuple[bool, ...]
     at_once: Answer | None = None
     right_at_once: bool | None = None
+    prompt_tokens_at_once: int = 0
+
+    def prompt_tokens_for(self, budget: int | None) -> int:
+        """Of the question as it was asked within a budget, or without thinking if that is None."""
+        return self.prompt_tokens_at_once if budget is None else self.prompt_tokens
 
     @property
     def natural_tokens(self) -> int | None:
         """Thinking tokens until it ended by itself; None if the largest budget cut it."""
         last = self.answers[-1]
-        return last.thinking_tokens if last.stop == "natural" else None
+        return None if last.cut else last.thinking_tokens
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ def _cells(attempt: Attempt, budget: int | None, answer: Answer, right: bool) ->
         "right": right,
         "thinking_tokens": answer.thinking_tokens,
         "answer_tokens": answer.answer_tokens,
-        "prompt_tokens": attempt.prompt_tokens,
+        "prompt_tokens": attempt.prompt_tokens_for(budget),
         "stop": answer.stop,
     }
 

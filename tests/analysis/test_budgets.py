@@ -15,7 +15,7 @@ def attempt(number, level, *answers, at_once=None):
     """One whose answers are (right, thinking tokens, stop), each with 5 tokens around it."""
 
     def answer(thinking, stop):
-        return Answer("x", thinking, 1, thinking + 5, stop)
+        return Answer("x", thinking, 1, thinking + 5, stop, cut=stop == "budget")
 
     return Attempt(
         problem=number,
@@ -27,11 +27,12 @@ def attempt(number, level, *answers, at_once=None):
         right=tuple(right for right, _, _ in answers),
         at_once=None if at_once is None else answer(0, "natural"),
         right_at_once=at_once,
+        prompt_tokens_at_once=14,
     )
 
 
 def swept(*attempts, budgets=(2, 8)):
-    plan = Plan("m", CONFIG, "", len(attempts), budgets, 1, 0, None, 9, True)
+    plan = Plan("m", "float32", CONFIG, "", len(attempts), budgets, 1, 0, None, 9, True)
     return Sweep(plan, attempts)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from qwen3lab import Sampling, tiny
 from qwen3lab.thinking import importance, importance_cost, pieces
-from qwen3lab.thinking.importance import distance, divergence
+from qwen3lab.thinking.importance import _Writer, distance, divergence
 
 GREEDY = Sampling.greedy()
 
@@ -98,3 +98,24 @@ def test_bad_requests_are_refused(tiny_lab, chat):
         importance(tiny_lab, chat, samples=0, progress=False)
     with pytest.raises(ValueError, match="how is 'guess'"):
         importance(tiny_lab, chat, how="guess", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("thought", "part", "every", "other"),
+    [
+        ("12\n3", "1\n", "sentence", True),
+        ("1\n3", "1\n", "sentence", False),
+        ("1\n\n3", "1\n", "sentence", False),
+        ("②③", "②", "sentence", True),
+        ("②③", "②", 1, False),
+        ("√2", "√", 3, False),
+        ("√2", "√2", "sentence", False),
+    ],
+)
+def test_another_part_is_another_whole_part(tiny_lab, thought, part, every, other):
+    """Not one that goes on in the same line; characters of several tokens are one."""
+    writer = _Writer(tiny_lab, GREEDY, 1, 0, 1)
+    thought, part = (
+        tiny_lab.tokenizer.encode(t, add_special_tokens=False) for t in (thought, part)
+    )
+    assert writer.begins_otherwise(thought, part, every) == other

@@ -87,3 +87,16 @@ def test_a_reply_without_thinking_is_refused():
 def test_other_ways_to_cut_are_refused(every):
     with pytest.raises(ValueError, match="every is"):
         pieces(chat(["a"]), every)
+
+
+def test_what_was_inserted_is_no_thinking_token():
+    """A continuation in the middle, such as "Wait", is read but not counted."""
+    reply = chat(["a", ".", " Wait", " b", "."])
+    reply.forced[4] = True
+    assert [piece.kept for piece in pieces(reply, "sentence")] == [2, 4]
+    assert [piece.kept for piece in pieces(reply, 3)] == [2, 4]
+
+
+def test_the_prompt_may_hold_the_mark_that_opens_the_thinking():
+    (piece,) = pieces(chat(["a", "b"], opened=()))
+    assert (piece.start, piece.kept) == (3, 2)

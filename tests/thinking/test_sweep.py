@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -162,3 +163,78 @@ def test_a_model_without_thinking_tokens_is_refused(tiny_lab):
 
 def test_the_package_gives_the_function_under_the_modules_name():
     assert callable(package_sweep)
+
+
+@pytest.fixture(scope="module")
+def opening(tiny_lab):
+    """The same model, asked as Qwen3-Thinking-2507 is: with a prompt that opens the thinking."""
+    tokenizer = copy.deepcopy(tiny_lab.tokenizer)
+    opens = "{%- if add_generation_prompt and enable_thinking is not false %}<think>\n{%- endif %}"
+    tokenizer.chat_template += opens.replace("\n", "{{- '\\n' }}")
+    return qwen3lab.Lab(tiny_lab.model, tokenizer, "opening")
+
+
+@pytest.mark.parametrize("budget", [None, 0, 3])
+def test_a_thinking_that_the_prompt_opens_is_the_one_that_the_reply_opens(
+    tiny_lab, opening, problems, budget
+):
+    options = {"sampling": Sampling.greedy(), "budget": budget}
+    plain, found = (lab.chat(problems[3].question, **options) for lab in (tiny_lab, opening))
+    assert found.prompt_ids == plain.prompt_ids + plain.token_ids[:2]
+    assert found.token_ids == plain.token_ids[2:]
+    for name in ("thinking", "answer", "thinking_tokens", "answer_tokens", "stop", "spans"):
+        if name != "spans":
+            assert getattr(found, name) == getattr(plain, name)
+    assert {part: found.spans[part] for part in ("thinking", "answer")} == {
+        part: plain.spans[part] for part in ("thinking", "answer")
+    }
+
+
+def test_a_sweep_is_the_same_whoever_opens_the_thinking(tiny_lab, opening, problems):
+    options = {"sampling": Sampling.greedy(), "progress": False}
+    plain, found = (sweep(lab, problems[:4], BUDGETS, **options) for lab in (tiny_lab, opening))
+    for mine, theirs in zip(found.attempts, plain.attempts, strict=True):
+        assert (mine.thinking, mine.right) == (theirs.thinking, theirs.right)
+        assert mine.natural_tokens == theirs.natural_tokens
+        assert list(map(what, mine.answers)) == list(map(what, theirs.answers))
+
+
+def test_what_the_budget_cut_is_told_apart_from_an_answer_that_grew_too_long(tiny_lab, problems):
+    (attempt,) = sweep(
+        tiny_lab,
+        problems[3:4],
+        [0, 3, 60],
+        answer_tokens=1,
+        sampling=Sampling.greedy(),
+        progress=False,
+    ).attempts
+    assert {answer.stop for answer in attempt.answers} == {"length"}
+    assert [answer.cut for answer in attempt.answers] == [True, True, False]
+    whole = tiny_lab.chat(problems[3].question, sampling=Sampling.greedy())
+    assert attempt.natural_tokens == whole.thinking_tokens
+
+
+def test_the_question_is_counted_as_it_was_asked_each_way(tiny_lab, problems):
+    (attempt,) = sweep(tiny_lab, problems[:1], [5], progress=False).attempts
+    talk = [{"role": "user", "content": problems[0].question}]
+    lengths = [len(tiny_lab.token_ids(talk, thinking=mode)) for mode in (True, False)]
+    assert lengths[0] < lengths[1]
+    assert [attempt.prompt_tokens_for(budget) for budget in (5, None)] == lengths
+
+
+@pytest.mark.parametrize("other", [{"level": "hard"}, {"grader": "last number"}])
+def test_a_sweep_with_another_grader_or_level_does_not_go_on(tiny_lab, tmp_path, other):
+    path = tmp_path / "sweep.jsonl"
+    options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
+    sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)
+    with pytest.raises(ValueError, match="with other problems"):
+        sweep(tiny_lab, [Exercise("3+2=?", "⑤", **other)], [5], **options)
+
+
+def test_a_sweep_with_other_weights_does_not_go_on(tiny_lab, tmp_path):
+    path = tmp_path / "sweep.jsonl"
+    options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
+    sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)
+    half = qwen3lab.load("tiny-moe", dtype="bfloat16", device="cpu")
+    with pytest.raises(ValueError, match="with other weights"):
+        sweep(half, [Exercise("3+2=?", "⑤")], [5], **options)
