@@ -40,6 +40,15 @@ class AttentionView:
         """Layers whose attention was recorded."""
         return tuple(layer for layer in range(self._config.n_layers) if self._has(layer))
 
+    @property
+    def some_layers(self) -> tuple[int, ...]:
+        """The same, of which there is at least one.
+
+        Raises:
+            RecordingError: attention was not recorded.
+        """
+        return self.layers or (self._layer(0),)
+
     def _has(self, layer: int) -> bool:
         name = f"blocks.{layer}.attn."
         keys = {f"{name}hook_rot_q", f"{name}hook_rot_k"}

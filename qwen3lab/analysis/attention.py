@@ -150,9 +150,7 @@ def head_scores(
     n = len(recording)
     if n < 2:
         raise ValueError(f"the recording has {n} token: expected two or more")
-    layers = recording.attention.layers
-    if not layers:
-        recording.attention.pattern(0)  # Says what is missing.
+    layers = recording.attention.some_layers
     special = torch.tensor([bool(SPECIAL.fullmatch(token)) for token in recording.tokens])
     sums = [_Sums(special, recording.config.n_heads) for _ in layers]
     starts = range(0, n, block)
@@ -187,7 +185,7 @@ def key_mass(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "laye
     n = len(recording)
     seen_by = torch.arange(n, 0, -1)
     rows = []
-    for layer in recording.attention.layers:
+    for layer in recording.attention.some_layers:
         total = torch.zeros(recording.config.n_heads, n)
         for _, pattern in recording.attention.blocks(layer, size=block):
             total += pattern.sum(dim=1)
@@ -241,7 +239,7 @@ def likeness(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "laye
         RecordingError: attention was not recorded.
     """
     rows = []
-    for layer in recording.attention.layers:
+    for layer in recording.attention.some_layers:
         gram = torch.zeros(recording.config.n_heads, recording.config.n_heads)
         for _, pattern in recording.attention.blocks(layer, size=block):
             flat = pattern.flatten(1)

@@ -74,8 +74,9 @@ NEEDED = ("blocks.*.attn.hook_q", "blocks.*.attn.hook_k")
 def norm_part(recording: Recording) -> NormPart:
     """Lengths of queries and keys before and after QK-norm, and each head's temperature.
 
-    Rotation keeps lengths, so those after it are those after the norm. The temperature is
-    `sqrt(d_head) / (length of the query * length of the key)`, with mean lengths.
+    Rotation keeps lengths, but for YaRN's factor (`config.rope.scale`), so those after it give
+    those after the norm. The temperature is `sqrt(d_head) / (length of the query * length of the
+    key)`, with mean lengths after rotation.
 
     Raises:
         RecordingError: queries and keys before the norm were not recorded; record them with
@@ -91,7 +92,8 @@ def norm_part(recording: Recording) -> NormPart:
             lengths.append(length.repeat_interleave(group) if name.endswith("k") else length)
     q, rot_q, k, rot_k = (torch.stack(lengths) for lengths in found.values())
     temperature = config.d_head**0.5 / (rot_q * rot_k)
-    return NormPart(tuple(range(config.n_layers)), q, rot_q, k, rot_k, temperature)
+    scale = config.rope.scale
+    return NormPart(tuple(range(config.n_layers)), q, rot_q / scale, k, rot_k / scale, temperature)
 
 
 @torch.no_grad()

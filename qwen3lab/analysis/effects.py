@@ -108,7 +108,7 @@ def error_rates(
                 edits=edits,
             )
             pairs = zip(batch, replies, strict=True)
-            wrong += sum(not problem.grade(reply.answer) for problem, reply in pairs)
+            wrong += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
         rates[group] = wrong / len(found)
     return rates
 

@@ -85,7 +85,7 @@ def sentence_attention(
     for number, part in enumerate(parts):
         of_token[part.start : part.end, number] = 1.0 / (part.end - part.start)
     rows = []
-    for layer in recording.attention.layers:
+    for layer in recording.attention.some_layers:
         total = torch.zeros(n_heads, n_parts, n_parts)
         for start, pattern in recording.attention.blocks(layer, size=block):
             queries = of_token[start : start + pattern.shape[1]]

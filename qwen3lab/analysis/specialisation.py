@@ -102,8 +102,9 @@ def choice_overlap(
             f"choices of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
             "expected the same layers, tokens and number of experts per token"
         )
-    same = one[..., :, None] == other[..., None, :]
-    return same.any(dim=-1).float().mean(dim=(1, 2))
+    same, real = one[..., :, None] == other[..., None, :], one >= 0
+    shared = same.any(dim=-1) & real
+    return shared.sum(dim=(1, 2)) / real.sum(dim=(1, 2))
 
 
 def shares_by_label(
@@ -181,7 +182,7 @@ def share_intervals(
     """Shares of each label's tokens that each expert serves, with 95% bootstrap intervals.
 
     Documents are drawn anew within their label, because tokens of a document are not
-    independent.
+    independent. A single document tells nothing of how they differ: its interval is NaN.
 
     Args:
         counts: tokens of each document that were routed to each expert.
@@ -205,6 +206,8 @@ def share_intervals(
         served, size = counts[own].double(), tokens[own].double()
         again = served[drawn].sum(dim=1) / size[drawn].sum(dim=1, keepdim=True)
         ends = again.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+        if len(own) == 1:
+            ends = torch.full_like(ends, torch.nan)
         rows.append(torch.stack([served.sum(dim=0) / size.sum(), *ends]))
     value, low, high = torch.stack(rows, dim=1).float()
     return Interval(value, low, high)

@@ -95,7 +95,7 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
         raise ValueError("the recording has no answer: record a chat that answers")
     spans = [recording.spans["prompt"], *((part.start, part.end) for part in parts)]
     layers = []
-    for layer in recording.attention.layers:
+    for layer in recording.attention.some_layers:
         pattern = recording.attention.pattern(layer, queries=slice(start - 1, end - 1))
         mean = pattern.mean(dim=1)
         mass = torch.stack([mean[:, a:b].sum(dim=1) for a, b in spans], dim=1)

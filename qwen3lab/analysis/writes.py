@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
@@ -61,8 +61,8 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
         RecordingError: the experts' outputs were not recorded.
         ValueError: the layer has no experts.
     """
-    row = _row(recording, layer)
-    return recording[OUT.format(layer)] * recording.routing.weights[row][..., None]
+    row, out = _row(recording, layer), recording[OUT.format(layer)]
+    return out * recording.routing.weights[row, :, : out.shape[1], None]
 
 
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
@@ -71,8 +71,7 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
     Arguments and errors as in `contributions`.
     """
     norms = contributions(recording, layer).norm(dim=-1)
-    experts = recording.routing.experts[_row(recording, layer)]
-    return weights_by_expert(experts, norms, recording.config.n_experts)
+    return weights_by_expert(_experts(recording, layer), norms, recording.config.n_experts)
 
 
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
@@ -178,7 +177,7 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     for recording in recordings:
         for row, layer in enumerate(config.moe_layers):
             peaks = recording[OUT.format(layer)].abs().amax(dim=-1).flatten()
-            experts = recording.routing.experts[row].flatten()
+            experts = _experts(recording, layer).flatten()
             real = experts >= 0
             largest[row].scatter_reduce_(0, experts[real], peaks[real], "amax")
     stands_out = (largest > largest.quantile(0.995)) & (largest > largest.max() / 10)
@@ -189,7 +188,13 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
 
 
 def _served(recording: Recording, layer: int, expert: int) -> Bool[Tensor, "token k"]:
-    return recording.routing.experts[_row(recording, layer)] == expert
+    return _experts(recording, layer) == expert
+
+
+def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:
+    """Those chosen in a layer, as many as have outputs: an edit may have widened others."""
+    width = recording[OUT.format(layer)].shape[1]
+    return recording.routing.experts[_row(recording, layer), :, :width]
 
 
 def _row(recording: Recording, layer: int) -> int:

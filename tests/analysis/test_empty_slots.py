@@ -5,7 +5,7 @@ import torch
 from qwen3lab.analysis.balance import importance
 from qwen3lab.analysis.choices import new_experts
 from qwen3lab.analysis.routing import expert_load, weights_by_expert
-from qwen3lab.analysis.specialisation import shares_by_label
+from qwen3lab.analysis.specialisation import choice_overlap, shares_by_label
 from qwen3lab.analysis.structure import chosen, committee
 
 # Three tokens, four experts: the second token has one expert, the others two.
@@ -33,3 +33,10 @@ def test_the_last_expert_does_not_stand_in_for_none():
 
 def test_of_one_expert_all_may_be_new_or_none():
     assert new_experts(EXPERTS)[1:].tolist() == [0.0, 1.0]
+
+
+def test_two_empty_slots_share_no_expert():
+    one = torch.tensor([[[3, -1, -1], [1, 2, 0]]])
+    other = torch.tensor([[[5, -1, -1], [2, 1, 3]]])
+    assert choice_overlap(one, other).tolist() == [2 / 4]
+    assert choice_overlap(one, one).tolist() == [1]

@@ -93,6 +93,13 @@ def test_documents_that_are_all_alike_leave_no_doubt():
     assert found.low.equal(found.high) and found.value[0].tolist() == [0.75, 0.25]
 
 
+def test_a_single_document_says_nothing_of_how_they_differ():
+    counts, labels = torch.tensor([[3.0, 1.0], [1.0, 3.0], [2.0, 2.0]]), torch.tensor([0, 1, 1])
+    found = share_intervals(counts, torch.full((3,), 4), labels)
+    assert found.low[0].isnan().all() and found.high[0].isnan().all()
+    assert found.value[0].tolist() == [0.75, 0.25] and not found.low[1].isnan().any()
+
+
 def test_a_label_without_a_document_is_refused():
     with pytest.raises(ValueError, match="label 0 has no document"):
         share_intervals(torch.ones(1, 2), torch.tensor([2]), torch.tensor([1]))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qwen3lab import Sampling, rerouting
 from qwen3lab.analysis.writes import (
     NEEDED,
     contribution_norms,
@@ -97,3 +98,26 @@ def test_what_is_missing_is_named(lab):
         expert_writing(lab, [lab.record([5], capture=NEEDED)], 1, idle)
     with pytest.raises(ValueError, match="there is no recording"):
         extreme_experts([])
+
+
+def test_layers_may_have_unequal_numbers_of_experts(lab):
+    recording = lab.record(
+        IDS, capture=[*NEEDED, "blocks.*.hook_mlp_out"], edits=rerouting.top_k(5, layers=1)
+    )
+    for layer, k in ((1, 5), (2, 2)):
+        added = contributions(recording, layer)
+        assert added.shape[1] == k
+        torch.testing.assert_close(added.sum(dim=1), recording[f"blocks.{layer}.hook_mlp_out"])
+        assert ((contribution_norms(recording, layer) > 0).sum(dim=1) == k).all()
+    assert extreme_experts([recording]).largest.shape == (2, 8)
+
+
+def test_a_reply_is_recorded_as_the_same_text_read_at_once(tiny_lab):
+    """The final norm sees all positions of a prompt where it is recorded."""
+    chat = tiny_lab.chat("3+2*7-1=?", record=NEEDED, sampling=Sampling.greedy())
+    ids = [*chat.prompt_ids, *chat.token_ids]
+    read = tiny_lab.record(ids, capture=NEEDED)
+    assert len(chat.recording) == len(ids)
+    assert max(end for _, end in chat.spans.values()) <= len(ids)
+    for name in ("ln_final.hook_scale", "blocks.2.mlp.hook_expert_out"):
+        torch.testing.assert_close(chat.recording[name], read[name], atol=1e-4, rtol=1e-4)
