@@ -223,7 +223,8 @@ class Lab:
         complete, it opens what is there.
 
         Raises:
-            RecordingError: the folder holds another recording, or its disk has too little room.
+            RecordingError: the folder holds another recording, or one of other weights; its disk
+                has too little room, or a file cannot be written.
             ValueError: an empty prompt, an unknown token, or one longer than the context.
         """
         if not prompts:
@@ -231,7 +232,7 @@ class Lab:
         rows = [self.token_ids(prompt, thinking=thinking) for prompt in prompts]
         asked = [capture] if isinstance(capture, str) else list(capture)
         names = list(self._recorder(["hook_unembed", *asked], None).pieces)
-        job = Job(Path(folder), rows, names, dtype_of(dtype), self.name)
+        job = Job(Path(folder).expanduser(), rows, names, dtype_of(dtype), self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=progress)
         return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]

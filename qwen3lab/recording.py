@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qwen3lab.config import Qwen3Config
 from qwen3lab.export import to_xarray
+from qwen3lab.files import whole_file
 from qwen3lab.hooks import hook_names, resolve_hooks
 from qwen3lab.offload import Offload
 from qwen3lab.views import AttentionView, RecordingError, RoutingView
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAPS = ("hook_pattern", "hook_attn_scores")
+DAMAGES = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What reading a damaged text raises."""
 ATTENTION = ("blocks.*.attn.hook_rot_q", "blocks.*.attn.hook_rot_k")
 ROUTING = tuple(
     f"blocks.*.mlp.hook_{name}" for name in ("router_logits", "expert_indices", "expert_weights")
@@ -109,7 +112,11 @@ class Recording:
         return RoutingView(self.config, self.activations, self.tokens)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with all of it; `Recording.load` reads it."""
+        """Write a safetensors file with all of it; `Recording.load` reads it.
+
+        Raises:
+            RecordingError: the file cannot be written; nothing of it is left.
+        """
         seen: set[int] = set()
         tensors = {"token_ids": self.token_ids}
         for name, value in self.activations.items():
@@ -118,9 +125,8 @@ class Recording:
             seen.add(value.untyped_storage().data_ptr())
             tensors[name] = value.clone() if shared else value
         whole = {name: value.contiguous() for name, value in tensors.items()}
-        temporary = Path(f"{path}.part")
-        save_file(whole, temporary, metadata={"qwen3lab": json.dumps(self._metadata())})
-        temporary.replace(path)
+        with whole_file(Path(path)) as part:
+            save_file(whole, part, metadata={"qwen3lab": json.dumps(self._metadata())})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -166,7 +172,7 @@ def _checked_metadata(header: Mapping[str, str] | None, path: str | Path) -> dic
     try:
         metadata = json.loads((header or {})["qwen3lab"])
         number = int(metadata["format"])
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGES as error:
         raise RecordingError(
             f"{path} is a safetensors file but not a recording: give a file that "
             "Recording.save wrote"
@@ -189,8 +195,11 @@ def _rebuilt(
         missing = set(metadata["capture"]) ^ set(tensors)
         if missing or len(tokens) != len(token_ids):
             raise KeyError(", ".join(sorted(missing)) or "tokens")
+        for name, (start, stop) in spans.items():
+            if not 0 <= start <= stop <= len(tokens):
+                raise ValueError(f"{name} is {start} to {stop} of {len(tokens)} tokens")
         return cls(token_ids, tokens, config, str(metadata["model_name"]), tensors, spans)
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGES as error:
         raise RecordingError(
             f"{path} is a damaged recording ({error}): save the recording again"
         ) from error

@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -242,3 +243,48 @@ def test_cutting_lets_go_hook_by_hook():
 
 def test_the_default_capture_is_linear_in_the_tokens():
     assert not any("pattern" in name or "scores" in name for name in (*ATTENTION, *ROUTING))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spans": []},
+        {"spans": {"answer": 3}},
+        {"spans": {"answer": [2, 9]}},
+        {"spans": {"answer": [-1, 2]}},
+        {"spans": {"answer": [5, 2]}},
+        {"spans": {"answer": [0, math.inf]}},
+        {"config": []},
+        {"config": None},
+    ],
+)
+def test_a_recording_whose_words_are_damaged_is_refused(model, tmp_path, changes):
+    whole = record(model, names=["hook_embed"])
+    tensors = {"token_ids": whole.token_ids, "hook_embed": whole.raw("hook_embed").contiguous()}
+    metadata = {"qwen3lab": json.dumps(whole._metadata() | changes)}
+    save_file(tensors, tmp_path / "run", metadata=metadata)
+    with pytest.raises(RecordingError, match=r"is a damaged recording \("):
+        Recording.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 1e999}', '{"format": []}', "[]"])
+def test_a_file_with_words_of_another_kind_is_not_a_recording(tmp_path, text):
+    save_file({"x": torch.zeros(2)}, tmp_path / "run", metadata={"qwen3lab": text})
+    with pytest.raises(RecordingError, match="not a recording"):
+        Recording.load(tmp_path / "run")
+
+
+def test_a_recording_that_cannot_be_written_leaves_nothing_behind(model, tmp_path):
+    recording = record(model)
+    with pytest.raises(RecordingError, match=r"cannot be written .* see that its folder is there"):
+        recording.save(tmp_path / "nowhere" / "run")
+    (tmp_path / "run").write_text("what was there")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # As on a disk that is full.
+    try:
+        with pytest.raises(RecordingError, match="cannot be written"):
+            recording.save(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run").read_text() == "what was there"
