@@ -5,10 +5,12 @@ Exit codes: 0 done, 1 could not be done (one sentence on stderr says why), 2 wro
 """
 
 import json
+import os
 import sys
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,10 +23,59 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _device(text: str | None) -> str | None:
+    """A device that torch can use here, which is tried before anything is loaded."""
+    if text is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError) as error:
+        kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        found = ["cpu", *(name for name, kind in kinds.items() if kind.is_available())]
+        raise ValueError(
+            f"device {text!r} cannot be used here: choose from {', '.join(found)}"
+        ) from error
+    return text
+
+
+def _model(text: str | None) -> str | None:
+    """A model whose home folder, if it names one, is known."""
+    try:
+        Path(text or "").expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{text!r} begins with the home folder of a user who is unknown here: give the whole "
+            "path"
+        ) from error
+    return text
+
+
+def _file(path: Path | None) -> Path | None:
+    """A file that can be written, as far as can be told before there is anything to write."""
+    if path is None:
+        return None
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file to write")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(
+            f"{path} cannot be written: {path.parent} is no folder that you may write into; make "
+            "it first, or choose another"
+        )
+    return path
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Seed = Annotated[int | None, typer.Option(help="Repeats the draw.")]
-Model = Annotated[str, typer.Argument(help="An embedded model, a folder, or a hub id.")]
-Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; the best there is.")]
+Model = Annotated[
+    str, typer.Argument(callback=_model, help="An embedded model, a folder, or a hub id.")
+]
+Device = Annotated[
+    str | None, typer.Option(callback=_device, help="Such as cpu or cuda; the best there is.")
+]
+ThisDevice = Annotated[str, typer.Option(callback=_device, help="Such as cpu or cuda.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Memory = Annotated[
     str | None, typer.Option(help="For weights, such as 8GB; what does not fit is streamed.")
@@ -62,7 +113,9 @@ def models(as_json: Json = False) -> None:
 def record(
     model: Model,
     prompt: Annotated[str, typer.Argument(help="Text to run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (safetensors).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=_file, help="File to write (safetensors).")
+    ],
     capture: Annotated[
         list[str] | None, typer.Option(help='More hooks: names, globs, or "all"; repeatable.')
     ] = None,
@@ -135,7 +188,7 @@ def train(
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME-seedN if left out.")] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    device: ThisDevice = "cpu",
 ) -> None:
     """Train an embedded model from scratch; started again, it goes on where it stood."""
     from qwen3lab import tiny
@@ -146,7 +199,9 @@ def train(
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="An embedded model, or the folder of one.")],
+    name: Annotated[
+        str, typer.Argument(callback=_model, help="An embedded model, or the folder of one.")
+    ],
     n: Annotated[int, typer.Option(help="Problems for each number of steps.")] = 100,
     mixed: Annotated[int, typer.Option(help="Problems for the budgets.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the problems.")] = 1,
@@ -181,20 +236,31 @@ def bench(
         list[Suite] | None,
         typer.Option(help="Repeatable; forward, record and decode if left out."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A model instead of a shape.")] = None,
+    model: Annotated[
+        str | None, typer.Option(callback=_model, help="A model instead of a shape.")
+    ] = None,
     shape: Annotated[str, typer.Option(help="Of random weights, such as qwen3-0.6b.")] = (
         "qwen3-0.6b"
     ),
     layers: Annotated[
-        int | None, typer.Option(help="Keep so many of the shape's layers; 0 for all.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            help="Keep so many of the shape's layers, 0 for all; if left out 4, and all with "
+            "--shape-only."
+        ),
+    ] = None,
     tokens: Annotated[str, typer.Option(help="Lengths of prompts, with commas.")] = "512",
     decode: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
     repeats: Annotated[int, typer.Option(help="Runs of each case.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Of the CPU.")] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    memory: Annotated[str, typer.Option(help="For weights, in the suite stream.")] = "8GB",
+    device: ThisDevice = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32 if left out, bfloat16 with --shape-only; or float16."),
+    ] = None,
+    memory: Annotated[
+        str, typer.Option(help="For weights, in the suite stream and with --shape-only.")
+    ] = "8GB",
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Stream files of zeros, which take no room.")
     ] = False,
@@ -202,7 +268,9 @@ def bench(
         bool,
         typer.Option("--shape-only", help="Count and run a published shape; all: --shape all."),
     ] = False,
-    figure: Annotated[Path | None, typer.Option(help="HTML file to draw the ratios into.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(callback=_file, help="HTML file to draw the ratios into.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time this package side by side with its peers on the same weights.
@@ -213,46 +281,40 @@ def bench(
 
     plan = benchmark.Plan(
         model=model,
-        shape="qwen3-0.6b" if shape == "all" else shape,
-        layers=layers or None,
+        shape=shape,
+        layers=((0 if shape_only else 4) if layers is None else layers) or None,
         tokens=tuple(_lengths(tokens)),
         decode=decode,
         repeats=repeats,
         threads=threads,
         device=device,
-        dtype=dtype,
+        dtype=dtype or ("bfloat16" if shape_only else "float32"),
     )
     if shape_only:
-        asked = () if shape == "all" else (shape,)
-        reports = [benchmark.run_shapes(plan, asked, memory=memory, progress=not as_json)]
+        shapes = benchmark.SHAPES if shape == "all" else (shape,)
+        reports = benchmark.run_shapes(plan, shapes, memory=memory)
     else:
         names = [one.value for one in suite or ()] or list(benchmark.SUITES)
-        reports = _benchmarks(plan, names, memory, sparse, not as_json)
-    found = [report.to_dict() for report in reports]
-    print(json.dumps(found, indent=2) if as_json else "\n\n".join(map(str, reports)))
-    if figure is not None:
-        from qwen3lab import figures
-
-        figures.save(reports[0].figure(), figure)
+        progress = not as_json
+        reports = benchmark.run_suites(plan, names, memory=memory, sparse=sparse, progress=progress)
+    _show(reports, figure, as_json)
 
 
-def _benchmarks(plan: Any, names: list[str], memory: str, sparse: bool, progress: bool) -> Any:
-    """The reports of some suites; those that time the same models share one."""
-    from qwen3lab import bench as benchmark
+def _show(reports: Iterable[Any], figure: Path | None, as_json: bool) -> None:
+    """Print and draw reports as they come, so that none is lost to one that fails after it."""
+    done = []
+    try:
+        for report in reports:
+            done.append(report)
+            if not as_json:
+                print(report if len(done) == 1 else f"\n{report}", flush=True)
+            if figure is not None and len(done) == 1:
+                from qwen3lab import figures
 
-    together = [name for name in names if name in benchmark.SUITES]
-    reports = [benchmark.run(plan, together, progress=progress)] if together else []
-    others = {
-        "overhead": benchmark.run_overhead,
-        "compiled": benchmark.run_compiled,
-        "experts": benchmark.run_experts,
-        "sweep": benchmark.run_budgets,
-        "quantised": benchmark.run_quantised,
-    }
-    reports += [others[name](plan, progress=progress) for name in others if name in names]
-    if "stream" in names:
-        reports.append(benchmark.run_stream(plan, memory=memory, sparse=sparse, progress=progress))
-    return reports
+                figures.save(report.figure(), figure)
+    finally:
+        if as_json and done:
+            print(json.dumps([report.to_dict() for report in done], indent=2))
 
 
 def main() -> None:
@@ -260,8 +322,27 @@ def main() -> None:
     try:
         app()
     except (ValueError, ImportError, OSError) as error:
-        print(f"qwen3lab: {_plain(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(
+            "memory ran out: take fewer tokens or a --dtype of fewer bytes, or --memory or "
+            "--quantise where the command has them"
+        )
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"qwen3lab: {_plain(sentence)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # For a CPU, torch has no class of its own for that.
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return full or "DefaultCPUAllocator" in str(error)
 
 
 def _opened(

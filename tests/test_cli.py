@@ -2,6 +2,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 import qwen3lab
 from qwen3lab import cli
@@ -90,13 +91,13 @@ def test_a_conversation_goes_on_until_an_empty_line(run, monkeypatch):
 def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_path):
     asked = []
 
-    def stand_in(plan, *what, progress, **options):
+    def stand_in(plan, *what, progress=True, **options):
         asked.append((plan, *what, options))
         measured = {"qwen3lab": (1.0,), "transformers": (2.0,)}
         return Report(plan.title, {}, "All agree.", 0.0, [Row("forward", 8, "ms", measured)])
 
-    for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shapes", "run_quantised"):
-        monkeypatch.setattr(f"qwen3lab.bench.{name}", stand_in)
+    for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shape", "run_quantised"):
+        monkeypatch.setattr(f"qwen3lab.bench.suites.{name}", stand_in)
     drawn = tmp_path / "ratios.html"
     options = ("--tokens", "128,256", "--layers", "2", "--figure", drawn, "--json")
     code, out, _ = run("bench", *options)
@@ -115,7 +116,67 @@ def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_
     assert run("bench", "--suite", "quantised")[0] == 0 and len(asked) == 1
     asked.clear()
     assert run("bench", "--shape-only", "--shape", "all")[0] == 0
-    assert asked[0][1:] == ((), {"memory": "8GB"})
+    assert [plan.shape for plan, *_ in asked] == [*SHAPES_BY_SIZE]
+    assert {(plan.layers, plan.dtype) for plan, *_ in asked} == {(None, "bfloat16")}
+    asked.clear()
+    shape = ("--shape-only", "--shape", "qwen3-4b", "--layers", "2", "--dtype", "float16")
+    assert run("bench", *shape)[0] == 0
+    assert [(plan.layers, plan.dtype) for plan, *_ in asked] == [(2, "float16")]
+
+
+SHAPES_BY_SIZE = (
+    *("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b"),
+    *("qwen3-30b-a3b", "qwen3-235b-a22b"),
+)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_reports_that_are_done_are_not_lost_to_one_that_fails(run, monkeypatch, as_json):
+    def measured(plan, *what, **options):
+        return Report("the first", {}, "", 0.0, [Row("forward", 8, "ms", {"qwen3lab": (1.0,)})])
+
+    def failing(plan, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("qwen3lab.bench.suites.run", measured)
+    monkeypatch.setattr("qwen3lab.bench.suites.run_overhead", failing)
+    suites = ("--suite", "forward", "--suite", "overhead")
+    code, out, err = run("bench", *suites, *(["--json"] if as_json else []))
+    assert (code, "Traceback" in err) == (1, False)
+    assert err.startswith("qwen3lab: memory ran out: take fewer tokens")
+    assert json.loads(out)[0]["title"] == "the first" if as_json else "the first" in out
+
+
+def test_a_defect_keeps_its_traceback(run, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(qwen3lab, "load", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        run("chat", "tiny-moe", "hi")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("record", "tiny-moe", "hi", "-o", "FOLDER/none/x.safetensors"), "make it first"),
+        (("record", "tiny-moe", "hi", "-o", "FOLDER"), "is a folder: give the name of a file"),
+        (("record", "~nouser/x", "hi", "-o", "x.safetensors"), "a user who is unknown here"),
+        (("chat", "tiny-moe", "hi", "--device", "foo"), "device 'foo' cannot be used here"),
+        (("chat", "tiny-moe", "hi", "--device", "cuda:99"), "choose from cpu"),
+        (("train", "tiny-moe", "--device", "cuda:99"), "choose from cpu"),
+        (("bench", "--device", "cuda:99"), "choose from cpu"),
+        (("bench", "--figure", "FOLDER/none/x.html"), "make it first"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_loaded(
+    run, monkeypatch, tmp_path, arguments, message
+):
+    for work in ("qwen3lab.load", "qwen3lab.bench.run_suites", "qwen3lab.tiny.train"):
+        monkeypatch.setattr(work, None)
+    code, out, err = run(*(text.replace("FOLDER", str(tmp_path)) for text in arguments))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("qwen3lab: ") and message in err
 
 
 def test_what_cannot_be_done_is_one_sentence_and_1(run, tmp_path):

@@ -1,7 +1,5 @@
 """Peak memory of one case in a process of its own, so that nothing else is in the way."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import torch
 
 from qwen3lab.allocator import map_large
 from qwen3lab.bench.contestants import CONTESTANTS
+from qwen3lab.bench.fresh import in_fresh_process
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -30,10 +29,11 @@ def extra_bytes(
     Returns:
         Bytes of the GPU where it ran on one, else of the process; None where the system
         cannot tell (it must be Linux).
+
+    Raises:
+        BenchError: the process died.
     """
-    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    with fresh as pool:
-        return pool.submit(_measured, who, case, folder, tokens, device, dtype, threads).result()
+    return in_fresh_process(_measured, who, case, folder, tokens, device, dtype, threads)
 
 
 @torch.no_grad()

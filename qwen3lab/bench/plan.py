@@ -1,18 +1,21 @@
 """What a benchmark measures, and the weights that it measures on."""
 
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from qwen3lab.bench.drawn import write_random
 from qwen3lab.catalog import PUBLISHED
-from qwen3lab.checkpoint import DTYPES, find_folder, save_checkpoint
+from qwen3lab.checkpoint import DTYPES, find_folder
 from qwen3lab.config import Qwen3Config
-from qwen3lab.model import Qwen3
+from qwen3lab.streaming import bytes_of, least_memory
 
 PROMPT_TO_DECODE = 16
 """Tokens before decoding is timed: few, so that it is decoding that is timed."""
@@ -61,7 +64,7 @@ class Plan:
             raise BenchError(f"tokens is {self.tokens}: expected lengths such as 512,1024")
         if self.dtype not in DTYPES:
             raise BenchError(f"dtype {self.dtype!r} is unknown: choose from {', '.join(DTYPES)}")
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+        if _kind(self.device) == "cuda" and not torch.cuda.is_available():
             raise BenchError("there is no CUDA device here: use --device cpu")
 
     @property
@@ -88,10 +91,7 @@ def weights_of(plan: Plan) -> Iterator[Path]:
                 f"{plan.title} take {needed / 1e9:.0f} GB in {plan.dtype}, and {folder} has room "
                 f"for {free / 1e9:.0f} GB: keep fewer layers, or set TMPDIR to a larger disk"
             )
-        model = Qwen3(config, device=plan.device, dtype=DTYPES[plan.dtype])
-        model.init_weights(torch.Generator(plan.device).manual_seed(0))
-        save_checkpoint(model, folder)
-        del model
+        write_random(config, Path(folder), device=plan.device, dtype=DTYPES[plan.dtype])
         yield Path(folder)
 
 
@@ -101,11 +101,52 @@ def shape_of(plan: Plan) -> Qwen3Config:
     Raises:
         BenchError: the catalog has no such shape.
     """
-    known = {name.rpartition("/")[2].lower(): config for name, config in PUBLISHED.items()}
-    config = known.get(plan.shape.rpartition("/")[2].lower())
+    known = {_short(name): config for name, config in PUBLISHED.items()}
+    config = known.get(_short(plan.shape))
     if config is None:
         raise BenchError(f"shape {plan.shape!r} is unknown: choose from {', '.join(known)}")
     if plan.layers is None or plan.layers >= config.n_layers:
         return config
     experts = tuple(layer for layer in config.moe_layers if layer < plan.layers)
     return replace(config, n_layers=plan.layers, moe_layers=experts)
+
+
+def check_memory(plans: Sequence[Plan], memory: str) -> None:
+    """See that every one of the plans' models can be streamed, before any work is done.
+
+    Args:
+        plans: of models or shapes.
+        memory: for the weights of each, such as "8GB".
+
+    Raises:
+        BenchError: it is too little for one of them; the message has what is enough for all.
+        CheckpointError: it is no size.
+    """
+    given = bytes_of(memory)
+    least, most = max(((_least(plan), plan) for plan in plans), key=itemgetter(0))
+    if given < least:
+        raise BenchError(
+            f"memory is {memory}, and to stream {most.title} in {most.dtype} takes "
+            f"{math.ceil(least / 1e7) / 100:.2f} GB: give it more, or a dtype of fewer bytes"
+        )
+
+
+def _least(plan: Plan) -> int:
+    model = plan.model
+    config = shape_of(plan) if model is None else Qwen3Config.from_file(find_folder(model))
+    return least_memory(config, DTYPES[plan.dtype])
+
+
+def _kind(device: str) -> str:
+    try:
+        return torch.device(device).type
+    except RuntimeError as error:
+        raise BenchError(f"device {device!r} is unknown: use one such as cpu or cuda") from error
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+SHAPES = tuple(map(_short, PUBLISHED))
+"""The published models' sizes, by name."""

@@ -1,18 +1,14 @@
 """Every published shape, in full, on this machine: does it open, does it run, what does it take?"""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm.auto import tqdm
-
-from qwen3lab.bench.plan import BenchError, Plan, shape_of
+from qwen3lab.bench.plan import BenchError, Plan, check_memory, shape_of
 from qwen3lab.bench.report import OURS, Report, Row
 from qwen3lab.bench.side_by_side import machine, on_threads
 from qwen3lab.bench.sparse import write_sparse
 from qwen3lab.bench.stream import Pass, alone
-from qwen3lab.catalog import PUBLISHED
 from qwen3lab.model import Qwen3
 
 NOTE = (
@@ -21,31 +17,30 @@ NOTE = (
 )
 
 
-def run_shapes(
-    plan: Plan, shapes: Sequence[str] = (), *, memory: str = "8GB", progress: bool = True
-) -> Report:
-    """Run a prompt through published shapes at full depth, streamed from files of zeros.
+def run_shape(plan: Plan, *, memory: str = "8GB") -> Report:
+    """Run a prompt through a published shape, streamed from files of zeros.
 
     Args:
-        plan: its first number of tokens, layers, threads, device and dtype.
-        shapes: models of the catalog; all eight if there are none.
-        memory: for the weights of each.
-        progress: show a bar.
+        plan: its shape, layers, first number of tokens, threads, device and dtype.
+        memory: for the weights.
 
     Raises:
-        BenchError: a shape that the catalog does not have, or whose parameters are not as many
-            as the catalog says.
-        CheckpointError: the memory is too little for one of them.
+        BenchError: the plan names a model; the catalog does not have the shape, or says another
+            number of parameters; the memory is too little.
+        CheckpointError: the memory is no size.
     """
-    names = list(shapes) or [name.rpartition("/")[2].lower() for name in PUBLISHED]
-    rows = []
+    if plan.model is not None:
+        raise BenchError(f"published shapes are run without weights: leave out {plan.model}")
+    check_memory([plan], memory)
+    n_params = count(plan)
     with on_threads(plan.threads) as threads:
-        for name in tqdm(names, unit="shape", disable=not progress):
-            one = replace(plan, model=None, shape=name)
-            rows += _rows(one, name, count(one), _pass(one, memory, threads))
-    title = f"Published shapes, streamed within {memory}"
+        found = _pass(plan, memory, threads)
+    title = (
+        f"{plan.shape}, {_layers(plan)}, {n_params / 1e9:.2f} billion parameters, streamed within "
+        f"{memory}"
+    )
     agreement = "All parameters are accounted for; there are no others to compare with."
-    return Report(title, machine(plan, threads), agreement, 0.0, rows, notes=(NOTE,))
+    return Report(title, machine(plan, threads), agreement, 0.0, _rows(plan, found), notes=(NOTE,))
 
 
 def count(plan: Plan) -> int:
@@ -69,10 +64,16 @@ def _pass(plan: Plan, memory: str, threads: int) -> Pass:
         return alone(OURS, Path(folder), replace(plan, threads=threads), memory)
 
 
-def _rows(plan: Plan, name: str, n_params: int, found: Pass) -> list[Row]:
-    label, tokens = f"{name}, {n_params / 1e9:.2f} billion parameters", plan.tokens[0]
+def _layers(plan: Plan) -> str:
+    """How many layers run, in words."""
+    ran, whole = (shape_of(one).n_layers for one in (plan, replace(plan, layers=None)))
+    return f"all {whole} layers" if ran == whole else f"{ran} of its {whole} layers"
+
+
+def _rows(plan: Plan, found: Pass) -> list[Row]:
+    tokens = plan.tokens[0]
     peak = () if found.peak is None else (found.peak / 2**20,)
     return [
-        Row(label, tokens, "s", {OURS: (found.opening + found.seconds,)}),
-        Row(label, tokens, "MiB", {OURS: peak}),
+        Row("opening and first pass", tokens, "s", {OURS: (found.opening + found.seconds,)}),
+        Row("memory", tokens, "MiB", {OURS: peak}),
     ]

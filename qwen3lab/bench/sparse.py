@@ -1,9 +1,11 @@
 """Checkpoints of the real shapes that take no room on the disk: all zeros, never written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
+
+import torch
 
 from qwen3lab.config import Qwen3Config
 from qwen3lab.model import Qwen3
@@ -26,8 +28,6 @@ def write_sparse(config: Qwen3Config, folder: Path) -> int:
     Source: the safetensors format, github.com/huggingface/safetensors, README.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fields = config.to_dict() | {"torch_dtype": "bfloat16"}
-    (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
     shards: list[dict[str, tuple[int, ...]]] = [{}]
     room = SHARD_BYTES
     for name, shape in _tensors(config):
@@ -42,9 +42,31 @@ def write_sparse(config: Qwen3Config, folder: Path) -> int:
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         total += _write(folder / file, shard)
         where |= dict.fromkeys(shard, file)
-    index = {"metadata": {"total_size": total}, "weight_map": where}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    describe(config, folder, dtype=torch.bfloat16, where=where, n_bytes=total)
     return total
+
+
+def describe(
+    config: Qwen3Config,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    where: Mapping[str, str],
+    n_bytes: int,
+) -> None:
+    """Write what lies beside a checkpoint's shards: config.json and the index.
+
+    Args:
+        config: its sizes.
+        folder: where to, which exists.
+        dtype: of its weights.
+        where: the file of each tensor, by published name.
+        n_bytes: of all tensors.
+    """
+    fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
+    (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    index = {"metadata": {"total_size": n_bytes}, "weight_map": dict(where)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -3,12 +3,10 @@
 Every measurement is made in a process of its own, so that its peak memory is its own, too.
 """
 
-import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +17,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.bench.contestants import greedy
+from qwen3lab.bench.fresh import in_fresh_process
 from qwen3lab.bench.memory import peak_bytes, start_counting
-from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchError, Plan, shape_of, weights_of
+from qwen3lab.bench.plan import (
+    PROMPT_TO_DECODE,
+    BenchError,
+    Plan,
+    check_memory,
+    shape_of,
+    weights_of,
+)
 from qwen3lab.bench.report import OURS, Report, Row
 from qwen3lab.bench.side_by_side import machine, on_threads
 from qwen3lab.bench.sparse import write_sparse
@@ -74,9 +80,11 @@ def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool 
         progress: show a bar.
 
     Raises:
-        BenchError: the streamed model and the whole one do not compute the same.
-        CheckpointError: the memory is too little.
+        BenchError: the streamed model and the whole one do not compute the same; or what
+            `check_stream` refuses.
+        CheckpointError: the memory is no size.
     """
+    check_stream(plan, memory=memory, sparse=sparse)
     tokens = plan.tokens[0]
     with on_threads(plan.threads) as threads, _folder(plan, sparse) as folder:
         sides = [OURS, READING] if sparse else [OURS, WHOLE, READING]
@@ -131,9 +139,24 @@ def run_stream(plan: Plan, *, memory: str, sparse: bool = False, progress: bool 
     return Report(title, machine(plan, threads), agreement, gap, rows, notes=tuple(notes))
 
 
+def check_stream(plan: Plan, *, memory: str, sparse: bool = False) -> None:
+    """See that `run_stream` can begin, before it or anything else does work.
+
+    Raises:
+        BenchError: the memory is too little, or a model is to be sparse.
+        CheckpointError: the memory is no size.
+    """
+    if sparse and plan.model is not None:
+        raise BenchError(
+            f"sparse files are made for shapes, and {plan.model} has files of its own: leave out "
+            "--sparse or --model"
+        )
+    check_memory([plan], memory)
+
+
 @contextmanager
 def _folder(plan: Plan, sparse: bool) -> Iterator[Path]:
-    if not sparse or plan.model is not None:
+    if not sparse:
         with weights_of(plan) as folder:
             yield folder
         return
@@ -155,12 +178,10 @@ def _gap(found: dict[str, list[Pass]]) -> float:
 
 def alone(side: str, folder: Path, plan: Plan, memory: str, *, reply: int = 0) -> Pass:
     """A run of one side in a fresh process: a prompt, then so many tokens of a reply."""
-    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    with fresh as pool:
-        if side == READING:
-            return pool.submit(_reading, folder).result()
-        given = memory if side == OURS else None
-        return pool.submit(_passing, folder, plan, given, reply).result()
+    if side == READING:
+        return in_fresh_process(_reading, folder)
+    given = memory if side == OURS else None
+    return in_fresh_process(_passing, folder, plan, given, reply)
 
 
 def _passing(folder: Path, plan: Plan, memory: str | None, reply: int) -> Pass:

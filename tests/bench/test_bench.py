@@ -1,4 +1,7 @@
 import json
+import os
+import re
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -6,15 +9,17 @@ import pytest
 import torch
 
 from qwen3lab import bench
-from qwen3lab.bench import BenchError, Plan, Report
+from qwen3lab.bench import BenchError, Plan, Report, drawn
 from qwen3lab.bench import plan as plan_module
 from qwen3lab.bench.contestants import Ours, Scratch, Sight, Theirs
+from qwen3lab.bench.fresh import in_fresh_process
 from qwen3lab.bench.memory import extra_bytes
-from qwen3lab.bench.plan import weights_of
+from qwen3lab.bench.plan import check_memory, weights_of
 from qwen3lab.bench.report import Row
 from qwen3lab.bench.side_by_side import in_turns
 from qwen3lab.checkpoint import find_folder, load_model
 from qwen3lab.streaming import least_memory
+from qwen3lab.weights import CheckpointError
 from tests.fresh import in_a_fresh_process, needs_compiler
 from tests.reference import hf_random, tokens
 
@@ -220,9 +225,52 @@ def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder
 def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
     shrink(monkeypatch, d_vocab=50)
     plan = Plan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
-    report = bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB", progress=False)
-    assert [row.unit for row in report.rows] == ["s", "MiB"] * 2
-    assert all(row.measured["qwen3lab"] != () for row in report.rows if row.unit == "s")
+    reports = list(bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB"))
+    assert [[row.unit for row in report.rows] for report in reports] == [["s", "MiB"]] * 2
+    assert all(report.rows[0].measured["qwen3lab"] != () for report in reports)
+    assert "2 of its 28 layers" in str(reports[0]) and "2 of its 48 layers" in str(reports[1])
+    with pytest.raises(BenchError, match="run without weights: leave out tiny-moe"):
+        bench.run_shape(replace(plan, model="tiny-moe"))
+
+
+def test_no_shape_is_run_where_the_memory_is_too_little_for_one_of_them(monkeypatch):
+    monkeypatch.setattr("qwen3lab.bench.shapes.alone", None)  # It would be called.
+    # Of 5120 x 151936 embeddings and as many in the unembedding, 6.22 GB in float32 alone.
+    with pytest.raises(BenchError, match=r"8GB, and to stream .* qwen3-32b, all layers in float32"):
+        next(bench.run_shapes(Plan(layers=None), memory="8GB"))
+    with pytest.raises(CheckpointError, match="memory is 'lots': expected a size such as"):
+        next(bench.run_shapes(Plan(layers=None), memory="lots"))
+
+
+def test_a_suite_that_cannot_begin_is_refused_before_any_other_works(folder, monkeypatch):
+    monkeypatch.setattr("qwen3lab.bench.suites.run", None)
+    monkeypatch.setattr("qwen3lab.bench.stream.weights_of", None)
+    for options, message in [
+        ({"memory": "8"}, "memory is '8': expected a size"),
+        ({"memory": "8MB"}, "memory is 8MB, and to stream"),
+        ({"memory": "8GB", "sparse": True}, "leave out --sparse or --model"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            next(bench.run_suites(quick(folder), ["forward", "stream"], **options))
+        with pytest.raises(ValueError, match=message):
+            bench.run_stream(quick(folder), **options)
+
+
+def test_what_is_said_to_be_enough_memory_is_enough(folder):
+    plan = quick(folder)
+    with pytest.raises(BenchError) as refused:
+        check_memory([plan], "1MB")
+    enough = re.search(r"takes ([\d.]+) GB", str(refused.value))
+    check_memory([plan], f"{enough[1]}GB")
+
+
+def dying(signal_number):
+    os.kill(os.getpid(), signal_number)
+
+
+def test_a_measuring_process_that_dies_is_one_sentence():
+    with pytest.raises(BenchError, match="died, most likely because memory ran out"):
+        in_fresh_process(dying, signal.SIGTERM)
 
 
 def shrink(monkeypatch, **changes):
@@ -260,6 +308,21 @@ def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
     assert model.config.d_model == (2048 if "30B" in shape else 1024)
 
 
+def test_random_weights_are_never_all_in_memory(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(drawn, "save_file", lambda parts, file, **_: made.append((parts, file)))
+    monkeypatch.setattr(drawn, "describe", lambda *_, **given: made.append(given))
+    config = replace(plan_module.PUBLISHED["Qwen/Qwen3-0.6B"], d_vocab=50, n_layers=2)
+    drawn.write_random(config, tmp_path, device="cpu", dtype=torch.bfloat16)
+    *files, index = made
+    assert all(len(parts) == 1 for parts, _ in files)
+    assert index["n_bytes"] == 2 * config.n_params
+    values = {name: value for parts, _ in files for name, value in parts.items()}
+    assert index["where"].keys() == values.keys()
+    assert bool((values["model.norm.weight"] == 1).all())
+    assert float(values["model.layers.1.mlp.up_proj.weight"].std()) == pytest.approx(0.02, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -267,6 +330,7 @@ def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
         ({"layers": 0}, "layers is 0"),
         ({"tokens": ()}, "expected lengths"),
         ({"dtype": "int7"}, "dtype 'int7' is unknown: choose from float32"),
+        ({"device": "foo"}, "device 'foo' is unknown: use one such as cpu or cuda"),
     ],
 )
 def test_plans_that_cannot_be_measured_are_refused(options, message):
