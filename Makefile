@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: help lab test check format notebooks clean
 
 help:  ## say what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
 	$(BIN)/qwen3lab lab
@@ -35,7 +35,8 @@ check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/lint-imports
+	@if test -e $(BIN)/lint-imports; then $(BIN)/lint-imports; \
+	else echo "left out: import-linter, which needs Python 3.11"; fi
 	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
@@ -48,11 +49,20 @@ clean:  ## remove the environment
 	rm -rf $(VENV)
 
 # Each stamp is made again only when the package's needs change.
+# That of torch says what was asked for, and is made again when another is; without TORCH, what
+# is there stays. (To pip any build is torch, so the one before has to go first.)
+ifneq ($(origin TORCH),file)
+ifneq ($(strip $(TORCH)),$(shell cat $(VENV)/.torch 2>/dev/null))
+.PHONY: $(VENV)/.torch
+endif
+endif
+
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch (a few minutes the first time)"
+	@if test -e $@; then rm $@ && $(PIP) uninstall --yes torch; fi
 	$(PIP) install $(TORCH)
-	@touch $@
+	@echo '$(strip $(TORCH))' >$@
 
 $(VENV)/.lab: $(VENV)/.torch pyproject.toml
 	$(PIP) install --editable ".[lab,export]"

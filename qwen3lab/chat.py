@@ -38,10 +38,11 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Of a damaged file the tokenizers library raises just that.
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise ChatError(
             f"{folder} has no tokenizer that transformers opens "
-            f"({str(error).splitlines()[0]}): expected tokenizer.json and tokenizer_config.json"
+            f"({why}): expected tokenizer.json and tokenizer_config.json, whole"
         ) from error
 
 

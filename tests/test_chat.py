@@ -120,6 +120,15 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
         open_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: "{}"])
+def test_a_damaged_tokenizer_is_refused(tmp_path, tiny_tokenizer, damage):
+    tiny_tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(damage(file.read_text("utf-8")), "utf-8")
+    with pytest.raises(ChatError, match=r"expected tokenizer\.json"):
+        open_tokenizer(tmp_path)
+
+
 def test_code_in_a_folder_is_not_run(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save_pretrained(tmp_path)
     ran = tmp_path / "ran"

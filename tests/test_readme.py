@@ -1,6 +1,8 @@
 """What the README promises is what happens."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,25 @@ def test_commands_that_are_named_exist(command):
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", TEXT))
 def test_what_is_linked_is_there(link):
     assert (ROOT / link).exists()
+
+
+def made(folder, *options):
+    """What `make lab` would do with an environment in this folder."""
+    line = ["make", "--dry-run", "lab", f"VENV={folder}", *options]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_another_torch_is_installed_when_it_is_asked_for_and_stays(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCH", raising=False)
+    assert "install torch==" in made(tmp_path)
+    (tmp_path / ".torch").write_text("torch==1 --index-url x\n")
+    assert "install torch" not in made(tmp_path)
+    assert "install torch" not in made(tmp_path, "TORCH=torch==1 --index-url x")
+    assert "install torch==2 --index-url x" in made(tmp_path, "TORCH=torch==2 --index-url x")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_says_what_there_is_to_make():
+    ran = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "lab           open JupyterLab on the notebooks\n" in ran.stdout

@@ -166,9 +166,10 @@ def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go
         y=list(y),
         name=name,
         marker_color=colour,
-        customdata=thoughts,
-        hovertemplate="after %{x} tokens, “%{customdata}”<br>%{y:.2f} answer "
-        f"{name}<extra></extra>",
+        # Not in the template: plotly would fill in a `%{y}` that an answer has.
+        customdata=[[thought, name] for thought in thoughts],
+        hovertemplate="after %{x} tokens, “%{customdata[0]}”<br>%{y:.2f} answer "
+        "%{customdata[1]}<extra></extra>",
     )
 
 

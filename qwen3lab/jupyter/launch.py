@@ -1,5 +1,6 @@
 """Opens JupyterLab on the notebooks, with the package's settings."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -24,9 +25,15 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
-    return subprocess.call(
-        command(folder or notebooks(), browser=browser, port=port), env=environment()
-    )
+    line = command(folder or notebooks(), browser=browser, port=port)
+    return _wait(subprocess.Popen(line, env=environment()))
+
+
+def _wait(server: subprocess.Popen[bytes]) -> int:
+    """The server's exit code. It gets a Ctrl-C itself, and asks what is meant by it."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return server.wait()
 
 
 def command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:

@@ -68,7 +68,11 @@ class Trainer:
 
         With `minutes` the learning rate falls by the clock, so the weights depend on the
         machine's speed.
+
+        Raises:
+            ValueError: the minutes are not above 0.
         """
+        _check(minutes)
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not progress, unit="step")
         try:
             for report in self.steps(minutes):
@@ -85,7 +89,7 @@ class Trainer:
         started, before = time.monotonic(), self.seconds
         while self.step < self.recipe.steps:
             self.seconds = before + time.monotonic() - started
-            spent = self.seconds / (minutes * 60) if minutes else 0.0
+            spent = self.seconds / (minutes * 60) if minutes is not None else 0.0
             if spent >= 1:
                 return
             self._one_step(spent, sums)
@@ -253,6 +257,13 @@ def _add(sums: dict[str, list[float]], kind: str, lost: float, n: float) -> None
     found = sums.setdefault(kind, [0.0, 0.0])
     found[0] += lost
     found[1] += n
+
+
+def _check(minutes: float | None) -> None:
+    if minutes is not None and not minutes > 0:
+        raise ValueError(
+            f"{minutes:g} minutes are no time to train: expected more than 0, or None for no limit"
+        )
 
 
 def _is_milestone(step: int) -> bool:

@@ -28,7 +28,14 @@ def test_shares_of_answers_stack_to_one_and_the_last_favourite_comes_first() -> 
     assert list(figure.data[0].x) == ["0", "3", "6"]
     assert figure.layout.shapes[0].x0 == 1.5
     assert "thinking tokens after that: 0" in figure.layout.annotations[0].text
-    assert "&lt;i&gt;" in figure.data[0].customdata[1]
+    thought, answer = figure.data[0].customdata[1]
+    assert "&lt;i&gt;" in thought and answer == "c (right)"
+
+
+def test_an_answer_is_no_part_of_the_template_that_plotly_fills_in() -> None:
+    bar, _ = figures.convergence(made((("%{customdata}",), ("%{y}",), ("%{y}",)))).data
+    assert bar.name == "%{y}" and [row[1] for row in bar.customdata] == ["%{y}"] * 3
+    assert "%{y}" not in bar.hovertemplate.replace("%{y:.2f}", "") and "answer" in bar.hovertemplate
 
 
 def test_rare_answers_are_drawn_together() -> None:

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -70,3 +72,31 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'qwen3lab\[lab\]'"):
         launch(tmp_path)
+
+
+ASKS = """
+import time
+try:
+    print("up", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # a person reads the question, and answers
+    raise SystemExit(7)
+"""
+LAUNCHES = """
+import sys
+from qwen3lab.jupyter import launch as module
+module.command = lambda folder, **options: [sys.executable, "-c", {asks!r}]
+raise SystemExit(module.launch())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a group are those of POSIX")
+def test_a_server_that_is_interrupted_has_time_to_ask_and_to_end():
+    line = [sys.executable, "-c", LAUNCHES.format(asks=ASKS)]
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT
+    ) as launched:
+        assert launched.stdout is not None and launched.stdout.readline() == b"up\n"
+        os.killpg(launched.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+        assert launched.wait(timeout=60) == 7

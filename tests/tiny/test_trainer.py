@@ -176,3 +176,13 @@ def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, t
     assert len(plain) > 1 and "balance" in plain
     for kind, sums in plain.items():
         assert sums == pytest.approx(changed[kind]), kind
+
+
+@pytest.mark.parametrize("minutes", [-1.0, 0.0, float("nan")])
+def test_minutes_that_are_not_above_0_are_refused_before_anything_is_trained(
+    tiny_tokenizer, tmp_path, minutes
+):
+    trainer = Trainer(micro(steps=2), tiny_tokenizer, STOP, tmp_path)
+    with pytest.raises(ValueError, match="expected more than 0"):
+        trainer.run(minutes=minutes, progress=False)
+    assert trainer.step == 0 and not (tmp_path / "run.safetensors").exists()
