@@ -24,6 +24,9 @@ FEW = 16
 """Rows up to which a product with 8-bit weights is quicker than making them whole (measured)."""
 MANY = 128
 """The same of 4 bits, which take longer to make whole."""
+EVEN = 32
+"""Columns that torch's kernel for 8 bits takes together, at most: of a matrix whose columns are no
+multiple, it would read beyond the rows."""
 
 
 class Packed(nn.Module):
@@ -84,21 +87,26 @@ class Int8(Packed):
     ) -> None:
         super().__init__(shape, device, dtype)
         self.q = self._room("q", *shape[1:], dtype=torch.int8)
-        self.scale = self._room("scale", shape[1], dtype=dtype)
+        self.scale = self._room("scale", shape[1], dtype=_kind_of_scale(dtype))
 
     def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
-        if len(x) <= FEW and _has_kernels(x):
+        if self.has_kernel(x):
             return torch.ops.aten._weight_int8pack_mm(x, self.q[which], self.scale[which])
         return super().times(x, which)
 
+    def has_kernel(self, x: Float[Tensor, "place column"]) -> bool:
+        """Whether torch multiplies these rows quickly, and rightly."""
+        return len(x) <= FEW and self.shape[2] % EVEN == 0 and _has_kernels(x)
+
     def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        return self.q[which].to(self.dtype) * self.scale[which, :, None]
+        scale = self.scale[which, :, None]
+        return (self.q[which].to(scale.dtype) * scale).to(self.dtype)
 
     def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
         block, ao = (1, self.shape[2]), _torchao()
         symmetric = ao.MappingType.SYMMETRIC
         limits = {"quant_min": -127, "quant_max": 127}
-        options = {"eps": _least_scale(self.dtype), "scale_dtype": torch.float32, **limits}
+        options = {"eps": _least_scale(self.scale.dtype), "scale_dtype": torch.float32, **limits}
         scale, nought = ao.choose_qparams_affine(matrix, symmetric, block, torch.int8, **options)
         self.scale[which] = scale
         # Rounded with the scale as it is kept, which has fewer bits.
@@ -121,7 +129,8 @@ class Int4(Packed):
         _, rows, columns = shape
         self.q = self._room("q", rows, columns // 2, dtype=torch.uint8)
         # Groups first, then rows: as torch's kernel wants them.
-        self.scale_zero = self._room("scale_zero", columns // GROUP, rows, 2, dtype=dtype)
+        kind = _kind_of_scale(dtype)
+        self.scale_zero = self._room("scale_zero", columns // GROUP, rows, 2, dtype=kind)
 
     def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
         q = self._numbers(which).unflatten(-1, (-1, GROUP)).float()
@@ -132,7 +141,8 @@ class Int4(Packed):
     def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
         block, ao = (1, GROUP), _torchao()
         limits = {"quant_min": 0, "quant_max": 15}
-        options = {"eps": _least_scale(self.dtype), "scale_dtype": torch.float32, **limits}
+        least = _least_scale(self.scale_zero.dtype)
+        options = {"eps": least, "scale_dtype": torch.float32, **limits}
         chosen = ao.choose_qparams_affine(
             matrix, ao.MappingType.ASYMMETRIC, block, torch.int32, keepdim=True, **options
         )
@@ -204,6 +214,11 @@ def packer(kind: str) -> Pack:
 def _has_kernels(x: Tensor) -> bool:
     """Torch multiplies by packed weights quickly on CPUs, in bfloat16, without a gradient."""
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.requires_grad
+
+
+def _kind_of_scale(dtype: torch.dtype) -> torch.dtype:
+    """What scales are kept in: those of small weights would be too coarse in float16."""
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _least_scale(dtype: torch.dtype) -> float:

@@ -19,7 +19,7 @@ from qwen3lab.model import Qwen3
 from qwen3lab.published import OUTER, as_published
 from qwen3lab.quantised import quantised_model
 from qwen3lab.streaming import bytes_of, streamed_model
-from qwen3lab.weights import CheckpointError, InMemory, Source, Weights
+from qwen3lab.weights import INDEX, CheckpointError, InMemory, Source, Weights
 
 EMBEDDED = Path(__file__).parent / "tiny" / "models"
 WANTED_FILES = ("config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt")
@@ -59,7 +59,8 @@ def open_checkpoint(
     """Find and load a model.
 
     Args:
-        name: a local folder, an embedded model, or a hub id, tried in this order.
+        name: a local folder, an embedded model, or a hub id, tried in this order; with a
+            revision, which folders do not have, an embedded model comes first.
         device: where the weights go.
         dtype: of the weights; None takes float32 on a CPU (bfloat16 beside quantised weights,
             for which there are quick kernels) and the stored dtype elsewhere.
@@ -84,13 +85,15 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
     """The folder that holds a model's files, downloaded from the hub where need be.
 
     Raises:
-        CheckpointError: no such folder or model, or the hub cannot be reached.
+        CheckpointError: no such folder, model or revision, or the hub cannot be reached.
     """
     text, folder = str(name), Path(name).expanduser()
+    if revision is not None and text in embedded_models():
+        return _earlier(text, revision)
     if folder.is_dir():
-        return folder
+        return _without_revision(folder, revision)
     if text in embedded_models():
-        return EMBEDDED / text if revision is None else _earlier(text, revision)
+        return EMBEDDED / text
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise CheckpointError(
             f"{text!r} is neither a folder nor an embedded model "
@@ -98,6 +101,15 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
             "hub id such as 'Qwen/Qwen3-0.6B'"
         )
     return _download(text, revision)
+
+
+def _without_revision(folder: Path, revision: str | None) -> Path:
+    if revision is not None:
+        raise CheckpointError(
+            f"{folder} is a folder here, which has no revision {revision!r}: leave the revision "
+            "out, or give the path of the folder that holds it"
+        )
+    return folder
 
 
 def _earlier(name: str, revision: str) -> Path:
@@ -183,8 +195,15 @@ def from_transformers(hf_model: Any) -> Qwen3:
 def save_checkpoint(
     model: Qwen3, folder: str | Path, *, dtype: torch.dtype | str | None = None
 ) -> None:
-    """Write config.json and model.safetensors as published ones are, for `transformers` too."""
+    """Write config.json and model.safetensors as published ones are, for `transformers` too.
+
+    Raises:
+        CheckpointError: not all weights are at hand, as in a streamed or quantised model, or the
+            folder holds a checkpoint in shards.
+    """
     folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
+    _refuse_parts(model)
+    _refuse_shards(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         published: part.to(dtype=dtype, device="cpu").contiguous()
@@ -195,6 +214,24 @@ def save_checkpoint(
     fields = model.config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
     text = json.dumps(fields, indent=2)
     (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _refuse_parts(model: Qwen3) -> None:
+    held = model.state_dict()
+    for name in Qwen3(model.config, device="meta").state_dict():
+        if name not in held or held[name].is_meta:
+            raise CheckpointError(
+                f"{name} is not at hand, as where a model is streamed or quantised, and cannot be "
+                "saved: load the model without memory= and quantise="
+            )
+
+
+def _refuse_shards(folder: Path) -> None:
+    if (index := folder / INDEX).exists():
+        raise CheckpointError(
+            f"{index} lists a checkpoint in shards, which would be read instead of what is saved: "
+            "choose another folder, or remove it and its shards"
+        )
 
 
 @torch.no_grad()
@@ -229,7 +266,8 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
 def _refuse_quantised(folder: Path) -> None:
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if quantised := fields.get("quantization_config"):
-        method = quantised.get("quant_method", "some method")
+        is_said = isinstance(quantised, dict) and "quant_method" in quantised
+        method = quantised["quant_method"] if is_said else "some method"
         raise CheckpointError(
             f"{folder} holds weights quantised with {method}: load the model's unquantised release"
         )

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3lab.fields import ConfigError, flag, number, size
+from qwen3lab.fields import ConfigError, flag, number, shown, size
 
 MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+MOST_LAYERS, MOST_EXPERTS = 2**12, 2**14
+MOST_PARAMS = 2**60
+"""Tensors of more numbers could not be described, let alone held."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class Qwen3Config:
                 f"{self.n_experts_per_token} experts per token cannot be chosen from "
                 f"{self.n_experts}: expected between 1 and the number of experts"
             )
+        if self.n_params > MOST_PARAMS:
+            raise ConfigError(
+                f"a model of these sizes has {self.n_params:.0e} parameters, more than any memory "
+                "holds: check the sizes"
+            )
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Qwen3Config":
@@ -103,7 +111,7 @@ class Qwen3Config:
             raise ConfigError(
                 f"{path} does not exist: a model folder needs a config.json"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON ({error}): fetch it again") from error
         if not isinstance(fields, dict):
             raise ConfigError(f"{path} holds a {type(fields).__name__}: expected a JSON object")
@@ -118,8 +126,8 @@ class Qwen3Config:
                 (sliding windows, attention biases), or a missing or impossible size.
         """
         is_moe = _check_supported(fields)
-        n_layers, n_heads = size(fields, "num_hidden_layers"), size(fields, "num_attention_heads")
-        d_model = size(fields, "hidden_size")
+        n_layers = size(fields, "num_hidden_layers", most=MOST_LAYERS)
+        d_model, n_heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
             d_model=d_model,
@@ -133,7 +141,7 @@ class Qwen3Config:
             eps=number(fields, "rms_norm_eps", default=1e-6),
             rope=_read_rope(fields),
             tied_embeddings=flag(fields, "tie_word_embeddings"),
-            n_experts=size(fields, *_N_EXPERTS) if is_moe else 0,
+            n_experts=size(fields, *_N_EXPERTS, most=MOST_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
             d_expert=d_expert,
             norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
@@ -232,6 +240,7 @@ _N_EXPERTS = ("num_experts", "num_local_experts")
 
 def _require_positive(config: Qwen3Config) -> None:
     names = ["d_model", "n_layers", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_vocab", "n_ctx"]
+    names += ["d_expert"] if config.is_moe else []
     for name in names:
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} is {getattr(config, name)}: expected a positive number")
@@ -246,12 +255,15 @@ def _bytes_per_value(dtype: str) -> int:
 def _check_supported(fields: Mapping[str, Any]) -> bool:
     """Whether it is a mixture of experts; refuses what is no Qwen3."""
     kind = fields.get("model_type")
-    if kind not in MODEL_TYPES:
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise ConfigError(
-            f"model_type is {kind!r}: this package runs Qwen3 ('qwen3') and "
+            f"model_type is {shown(kind)}: this package runs Qwen3 ('qwen3') and "
             "Qwen3-MoE ('qwen3_moe') only"
         )
-    sliding = "sliding_attention" in (fields.get("layer_types") or ())
+    layers = fields.get("layer_types") or ()
+    if not isinstance(layers, list | tuple):
+        raise ConfigError(f"config.json gives layer_types as {shown(layers)}: expected a list")
+    sliding = "sliding_attention" in layers
     if fields.get("use_sliding_window") or sliding:
         raise ConfigError(
             "the config uses sliding-window attention, which no published Qwen3 does: "
@@ -261,31 +273,39 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
         raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
     activation = fields.get("hidden_act", "silu")
     if activation != "silu":
-        raise ConfigError(f"hidden_act is {activation!r}: Qwen3's MLPs use 'silu'")
+        raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")
     return MODEL_TYPES[kind]
 
 
 def _read_rope(fields: Mapping[str, Any]) -> Rope:
     """Rotary settings: `rope_parameters` (new), or `rope_theta` and `rope_scaling` (old)."""
-    scaling = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
-    if not isinstance(scaling, Mapping):
-        raise ConfigError(f"config.json gives rope settings as {scaling!r}: expected an object")
     inner = fields.get("rope_parameters") or {}
+    scaling = fields.get("rope_scaling") or inner
+    for given in (inner, scaling):
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"config.json gives rope settings as {shown(given)}: expected an object"
+            )
     theta = number({"rope_theta": fields.get("rope_theta"), **inner, **scaling}, "rope_theta")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return Rope(theta=theta)
     if kind != "yarn":
-        raise ConfigError(f"rope scaling of type {kind!r} is unknown: expected 'default' or 'yarn'")
+        raise ConfigError(
+            f"rope scaling of type {shown(kind)} is unknown: expected 'default' or 'yarn'"
+        )
     unsupported = {"mscale", "mscale_all_dim", "truncate"} & set(scaling)
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
     original, longest = "original_max_position_embeddings", "max_position_embeddings"
     before = size(scaling, original) if original in scaling else size(fields, longest)
-    factor = scaling.get("factor")
-    if factor is None:
+    if before < 1:
+        raise ConfigError(f"{original} is {before}: expected a positive number")
+    if scaling.get("factor") is None:
         factor = size(fields, longest) / before
-    if not isinstance(factor, int | float) or not factor >= 1:
+    else:
+        factor = number(scaling, "factor")
+    if not factor >= 1:
         raise ConfigError(f"yarn's factor is {factor!r}: expected a number of at least 1")
     scale = scaling.get("attention_factor")
     return Rope(
@@ -315,10 +335,11 @@ def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...
     """Layers with experts: every `decoder_sparse_step`-th, less `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
     listed = fields.get("mlp_only_layers") or []
-    if step < 1 or not isinstance(listed, list | tuple):
+    is_list = isinstance(listed, list | tuple) and all(isinstance(i, int) for i in listed)
+    if step < 1 or not is_list:
         raise ConfigError(
-            f"decoder_sparse_step {step!r} and mlp_only_layers {listed!r} do not say which layers "
-            "have experts: expected a number of at least 1 and a list of layers"
+            f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not say "
+            "which layers have experts: expected a number of at least 1 and a list of layers"
         )
     dense = set(listed)
     return tuple(i for i in range(n_layers) if i not in dense and (i + 1) % step == 0)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from qwen3lab.model import Qwen3
-from qwen3lab.published import UNUSED, Part, parts_of
-from qwen3lab.weights import CheckpointError, Source, Weights
+from qwen3lab.published import UNUSED, Part, is_fused, parts_of
+from qwen3lab.weights import CheckpointError, Source
 
 
 def plan(model: Qwen3, weights: Source, source: str) -> dict[str, list[Part]]:
@@ -49,7 +49,7 @@ def _check(
     if part not in available:
         raise CheckpointError(f"{part} is missing from {source}: fetch the model again")
     expected = shape
-    if n_parts > 1:
+    if len(shape) == 3 and not is_fused(part):
         expected = (shape[0] * shape[1] // n_parts, shape[2])
     found = weights.shape(part)
     if found != expected:
@@ -73,17 +73,14 @@ def assembled(
     dtype: torch.dtype | None,
 ) -> Tensor:
     """One of our tensors out of its published parts, without a second copy of all of them."""
-    first = weights.tensor(parts[0].name)
-    kind = dtype or first.dtype
-    if len(parts) == 1:
-        return first.to(device=device, dtype=kind)
-    out = torch.empty(like.shape, device=device, dtype=kind)
-    for rows, part in zip(out.flatten(0, 1).chunk(len(parts)), parts, strict=True):
-        rows.copy_(weights.tensor(part.name))
-    return out
+    stored = weights.dtype(parts[0].name)
+    kind = dtype or stored
+    if len(parts) == 1 and kind == stored and torch.device(device).type == "cpu":
+        return weights.tensor(parts[0].name).view(like.shape)
+    return copied(weights, parts, torch.empty(like.shape, device=device, dtype=kind))
 
 
-def copied(weights: Weights, parts: list[Part], into: Tensor) -> Tensor:
+def copied(weights: Source, parts: list[Part], into: Tensor) -> Tensor:
     """One of our tensors copied into memory that is there already; no file stays mapped."""
     pieces = into.flatten(0, 1).chunk(len(parts)) if len(parts) > 1 else [into]
     weights.fill(zip(pieces, parts, strict=True))

@@ -5,8 +5,10 @@ Source: Qwen3 technical report (arXiv 2505.09388), section 2. Numbers agree with
 Every named activation passes through `tap`; `qwen3lab.hooks.HOOK_POINTS` lists the names.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -399,14 +401,16 @@ class Experts(nn.Module):
         """Loop over the experts that were hit; `sources` are token rows sorted by expert."""
         groups = x.index_select(0, sources).split(load.tolist())
         hit = {e: group for e, group in enumerate(groups) if len(group)}
-        return torch.cat(
-            [
-                down(swiglu(gate_up(group)))
-                for group, (gate_up, down) in zip(
-                    hit.values(), self.products(list(hit)), strict=True
-                )
-            ]
-        )
+        # Cast: all that give products are generators. Closed for sure: left to itself, one would
+        # hold what it lends for as long as someone holds the exception of an interrupt.
+        products = cast(Generator[tuple[Product, Product], None, None], self.products(list(hit)))
+        with closing(products):
+            return torch.cat(
+                [
+                    down(swiglu(gate_up(group)))
+                    for group, (gate_up, down) in zip(hit.values(), products, strict=True)
+                ]
+            )
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """Products with gate and up, and with down, of some experts, one after another."""

@@ -88,14 +88,13 @@ class Offload:
 def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
     """Copy a tensor of the host into another; to a GPU through pinned memory.
 
-    (A file's pages cannot be copied to a GPU at its speed, and by one thread alone.) It waits for
+    (Other memory cannot be copied to a GPU at its speed, and by one thread alone.) It waits for
     the copy, and begins only after what this thread's current stream has been asked to do.
     """
     if not out.is_cuda:
         out.copy_(value)
         return
-    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-    host.copy_(value)
+    host = value if value.is_pinned() else value.pin_memory()
     stream = torch.cuda.Stream(out.device)
     stream.wait_stream(torch.cuda.current_stream(out.device))
     with torch.cuda.stream(stream):

@@ -77,6 +77,11 @@ def parts_of_expert(layer: int, expert: int, inner: str, available: Set[str]) ->
     ]
 
 
+def is_fused(name: str) -> bool:
+    """Whether a published tensor holds all experts of a layer."""
+    return name.endswith(tuple(FUSED.values()))
+
+
 def as_published(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """One of our tensors as the published ones that it is made of."""
     layer, inner = split_name(name)

@@ -97,7 +97,7 @@ def quantised_model(
     """A model that is quantised block by block while it is read.
 
     One block at a time is there in full, in memory of its own: what comes on top of what stays
-    is a block, and of the files 128 MiB at a time.
+    is a block, and of the files 16 MiB at a time.
 
     Args:
         config: its sizes.

@@ -20,7 +20,7 @@ from qwen3lab.filling import assign, copied, plan
 from qwen3lab.model import Block, Experts, Product, Qwen3
 from qwen3lab.published import EXPERTS, Part, parts_of_expert, split_name
 from qwen3lab.shelf import DEPTH, Shelf, Unit
-from qwen3lab.weights import MAPPED, CheckpointError, Weights
+from qwen3lab.weights import STRETCH, CheckpointError, Weights
 
 NO_EXPERT = -1
 PATIENCE = 2.0
@@ -38,7 +38,7 @@ def bytes_of(text: str | int) -> int:
     """
     if isinstance(text, int) and text > 0:
         return text
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b)\s*", str(text), re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([kmgt]?i?b)\s*", str(text), re.IGNORECASE)
     if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
         raise CheckpointError(f"memory is {text!r}: expected a size such as '8GB' or '500MiB'")
     return int(float(found[1]) * UNITS[found[2].upper()])
@@ -91,15 +91,15 @@ def streamed_model(
 def least_memory(config: Qwen3Config, dtype: torch.dtype) -> int:
     """Bytes that streaming a model takes at the least, activations left out.
 
-    Embeddings, norm and unembedding; of the blocks what is in use and being read; and what of
-    the files is mapped meanwhile.
+    Embeddings, norm and unembedding; of the blocks what is in use and being read; and the
+    stretches of files that it comes by.
     """
     model = Qwen3(config, device="meta")
     outer = sum(model.get_parameter(name).numel() for name in _outer(model))
     kinds = {unit.kind: unit.n_values for unit in map(_bare_unit, model.blocks)}
     one_expert = 3 * config.d_model * config.d_expert
     at_hand = DEPTH * (sum(kinds.values()) + one_expert)
-    return (outer + at_hand) * dtype.itemsize + 2 * MAPPED
+    return (outer + at_hand) * dtype.itemsize + 2 * STRETCH
 
 
 def _outer(model: Qwen3) -> list[str]:

@@ -30,11 +30,11 @@ class Usage:
         A newcomer is judged by that: where units are asked for in turn, this very ask would put
         it above the one whose turn comes next, and each would be thrown out just before its use.
         """
-        before = self._scores.get(key, 0.0)
         self._ask *= 2 ** (1 / (HALF_LIFE * max(len(self._kept), 1)))
-        self._scores[key] = before + self._ask
         if self._ask > LARGEST:
             self._rescale()
+        before = self._scores.get(key, 0.0)
+        self._scores[key] = before + self._ask
         return before
 
     def keep(self, key: Key) -> None:

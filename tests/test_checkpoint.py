@@ -9,6 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from qwen3lab.checkpoint import (
     DTYPES,
+    EMBEDDED,
+    embedded_revisions,
+    find_folder,
     from_transformers,
     load_model,
     open_checkpoint,
@@ -17,7 +20,7 @@ from qwen3lab.checkpoint import (
 from qwen3lab.config import ConfigError, Qwen3Config, Rope
 from qwen3lab.model import Qwen3
 from qwen3lab.weights import CheckpointError
-from tests.reference import CASES, gap, hf_random, tokens
+from tests.reference import CASES, gap, hf_random, small_config, tokens
 
 
 def logits(model, ids=None):
@@ -114,6 +117,36 @@ def test_a_half_precision_checkpoint_computes_in_float32_on_a_cpu(tmp_path):
     assert load_model(tmp_path).dtype == torch.float16
 
 
+def one_expert():
+    model = Qwen3(small_config(n_experts=1, n_experts_per_token=1))
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32"}, {"memory": "1GB"}])
+def test_a_mixture_of_one_expert_comes_back(tmp_path, options):
+    ours = one_expert()
+    save_checkpoint(ours, tmp_path)
+    ids = tokens(vocab=50)
+    assert torch.equal(logits(load_model(tmp_path, **options), ids), logits(ours, ids))
+
+
+def test_nothing_is_saved_beside_shards_that_would_be_read_instead(tmp_path):
+    hf_random("dense").save_pretrained(tmp_path, max_shard_size="100KB")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(
+        CheckpointError, match=r"index.json lists a checkpoint in shards, .* choose"
+    ):
+        save_checkpoint(from_transformers(hf_random("dense")), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_streamed_model_is_not_saved_in_part(saved, tmp_path):
+    with pytest.raises(CheckpointError, match=r"blocks.0.* is not at hand, .* without memory="):
+        save_checkpoint(load_model(saved["dense"], memory="1GB"), tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 # What can be wrong with a checkpoint: the file is rewritten, and the message names the tensor.
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -133,6 +166,14 @@ def test_a_missing_tensor_is_named(saved, tmp_path, name, tensor):
     folder = changed(saved, tmp_path, name, lambda tensors: tensors.pop(tensor))
     with pytest.raises(CheckpointError, match=f"{tensor} is missing from {folder}"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("options", [{"memory": "1GB"}, {"quantise": "int8"}])
+def test_a_missing_embedding_is_named_also_where_its_dtype_is_asked_for(saved, tmp_path, options):
+    tensor = "model.embed_tokens.weight"
+    folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.pop(tensor))
+    with pytest.raises(CheckpointError, match=f"{tensor} is missing from {folder}"):
+        load_model(folder, **options)
 
 
 def test_a_surplus_tensor_is_named(saved, tmp_path):
@@ -162,12 +203,16 @@ def test_a_tied_checkpoint_may_store_its_unembedding_too(saved, tmp_path):
     assert gap(logits(load_model(folder)), hf_logits(hf_random("dense, tied"))) < 1e-5
 
 
-def test_quantised_weights_are_refused_by_their_method(saved, tmp_path):
+@pytest.mark.parametrize(
+    ("said", "method"),
+    [({"quant_method": "fp8"}, "fp8"), ("fp8", "some method"), ({"a": 1}, "some")],
+)
+def test_quantised_weights_are_refused_by_their_method(saved, tmp_path, said, method):
     folder = changed(saved, tmp_path, "dense", lambda tensors: None)
     fields = json.loads((folder / "config.json").read_text())
-    fields["quantization_config"] = {"quant_method": "fp8"}
+    fields["quantization_config"] = said
     (folder / "config.json").write_text(json.dumps(fields))
-    with pytest.raises(CheckpointError, match="quantised with fp8"):
+    with pytest.raises(CheckpointError, match=f"quantised with {method}"):
         load_model(folder)
 
 
@@ -180,6 +225,23 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
 def test_an_unknown_dtype_is_refused_with_the_known_ones(saved):
     with pytest.raises(CheckpointError, match="float32, bfloat16, float16"):
         load_model(saved["dense"], dtype="int7")
+
+
+def test_a_folder_has_no_revisions(saved):
+    with pytest.raises(CheckpointError, match="is a folder here, which has no revision 'step500'"):
+        open_checkpoint(saved["dense"], revision="step500")
+
+
+def test_an_embedded_models_revision_is_its_own_also_beside_a_folder_of_that_name(
+    saved, tmp_path, monkeypatch
+):
+    (tmp_path / "tiny-dense").mkdir()
+    monkeypatch.chdir(tmp_path)
+    revision = embedded_revisions("tiny-dense")[0]
+    assert find_folder("tiny-dense", revision=revision) == EMBEDDED / "tiny-dense" / revision
+    with pytest.raises(CheckpointError, match="tiny-dense has no revision 'main': choose from"):
+        find_folder("tiny-dense", revision="main")
+    assert find_folder("tiny-dense").resolve() == tmp_path / "tiny-dense"
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/where", "a/b/c", "~/nowhere"])

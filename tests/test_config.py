@@ -178,6 +178,18 @@ def test_sliding_window_attention_is_refused():
         ({"num_attention_heads": 0}, "n_heads is 0: expected a positive number"),
         ({"num_key_value_heads": 5}, "n_heads 16 is not a multiple of n_kv_heads 5"),
         ({"head_dim": 127}, "d_head 127 is odd: rotary embeddings turn pairs"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps as inf: expected a positive number"),
+        ({"rope_theta": 10**400}, "expected a positive number"),
+        ({"layer_types": 5}, "layer_types as 5: expected a list"),
+        ({"model_type": []}, "model_type is []: this package runs Qwen3"),
+        ({"rope_parameters": 5}, "rope settings as 5: expected an object"),
+        ({"hidden_size": 2**62}, "hidden_size as 4611686018427387904: expected 16777216 at most"),
+        ({"vocab_size": 2**70}, "expected 16777216 at most"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers as 1000000000: expected 4096 at most"),
+        (
+            {"hidden_size": 2**24, "head_dim": 2**24, "num_attention_heads": 2**24},
+            "check the sizes",
+        ),
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps as 'tiny': expected a positive number"),
         ({"rope_theta": -1.0}, "rope_theta as -1.0: expected a positive number"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings as 'no': expected true or false"),
@@ -198,6 +210,9 @@ def test_an_impossible_field_is_named_in_one_sentence(change, sentence):
         ({"num_experts_per_tok": 0}, "0 experts per token cannot be chosen from 128"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step 0 and mlp_only_layers [] do not say"),
         ({"mlp_only_layers": 3}, "expected a number of at least 1 and a list of layers"),
+        ({"mlp_only_layers": [[1]]}, "and mlp_only_layers [[1]] do not say"),
+        ({"num_experts": 10**9}, "num_experts as 1000000000: expected 16384 at most"),
+        ({"moe_intermediate_size": -3}, "d_expert is -3: expected a positive number"),
         ({"norm_topk_prob": 1}, "norm_topk_prob as 1: expected true or false"),
     ],
 )
@@ -236,6 +251,10 @@ def test_a_file_that_is_missing_or_no_json_or_no_object_is_refused(tmp_path):
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not valid JSON"):
         Qwen3Config.from_file(file)
+    for text in ('{"a": ' * 10**5, '{"hidden_size": ' + "9" * 10_000 + "}"):
+        file.write_text(text)
+        with pytest.raises(ConfigError):
+            Qwen3Config.from_file(file)
     file.write_text("[1, 2]")
     with pytest.raises(ConfigError, match="holds a list: expected a JSON object"):
         Qwen3Config.from_file(file)

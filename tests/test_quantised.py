@@ -84,6 +84,30 @@ def test_a_product_is_that_with_the_whole_matrix(kind, n):
         assert gap(made.times(x, which), expected) < 1e-2
 
 
+@pytest.mark.parametrize("columns", [20, 33, 36, 60, 64, 96, 100])
+@pytest.mark.parametrize("rows", [3, 48])
+def test_a_product_of_any_width_is_that_with_the_whole_matrix(rows, columns):
+    """Torch's kernel reads beyond rows that are no multiple of what it takes together."""
+    made = packed(Int8, matrix(rows, columns, dtype=torch.bfloat16))
+    for n in (1, 3, 16):
+        x = matrix(n, columns, dtype=torch.bfloat16, seed=9)
+        assert gap(made.times(x), F.linear(x.double(), made.whole().double())) < 1e-2
+
+
+@pytest.mark.parametrize("name", ["tiny-dense", "tiny-moe"])
+def test_the_kernel_multiplies_the_matrices_of_embedded_models(name):
+    model = load(name, quantise="int8", device="cpu").model
+    parts = [part for part in model.modules() if isinstance(part, Int8)]
+    assert parts and all(part.has_kernel(torch.ones(1, part.shape[2]).bfloat16()) for part in parts)
+
+
+@pytest.mark.parametrize(("kind", "off"), [(Int8, 0.01), (Int4, 0.11)])
+def test_small_weights_are_as_near_in_float16_as_others(kind, off):
+    whole = 1e-4 * matrix(rows=512)
+    lost = packed(kind, whole.half()).whole().float() - whole.half().float()
+    assert float(lost.norm() / whole.norm()) < off
+
+
 def test_the_order_of_a_cpu_kernel_changes_nothing():
     whole = matrix(dtype=torch.bfloat16)
     assert torch.equal(packed(Int4, whole).whole(), packed(Int4ForCpu, whole).whole())
@@ -209,6 +233,14 @@ def test_what_cannot_be_quantised_is_told_in_one_sentence(tmp_path):
         load_model(tmp_path, quantise="int8", memory="1GB")
     with pytest.raises(CheckpointError, match="48 columns does not go into groups of 32"):
         quantise(from_transformers(hf_random("dense")), "int4")
+
+
+def test_a_quantised_model_is_not_saved_in_part(tmp_path):
+    model = small()
+    quantise(model, "int8")
+    with pytest.raises(CheckpointError, match=r"attn\.q\.weight is not at hand, .* quantise="):
+        save_checkpoint(model, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_without_torchao_it_says_what_to_install(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A streamed model is the same model; and what happens when the disk fails under it."""
 
+import os
 import threading
 
 import pytest
@@ -21,7 +22,7 @@ from tests.reference import CASES, gap, hf_random, small_config, tokens
 @pytest.fixture(autouse=True)
 def few_pages(monkeypatch):
     """So that the least memory is that of the weights, which are small here."""
-    monkeypatch.setattr("qwen3lab.streaming.MAPPED", 0)
+    monkeypatch.setattr("qwen3lab.streaming.STRETCH", 0)
 
 
 def least(folder, dtype=torch.float32):
@@ -145,7 +146,7 @@ def test_fused_experts_are_read_one_at_a_time(tmp_path):
 
 
 def test_files_are_read_in_stretches(folder, monkeypatch):
-    monkeypatch.setattr("qwen3lab.weights.MAPPED", 4096)
+    monkeypatch.setattr("qwen3lab.weights.STRETCH", 4096)
     assert torch.equal(forward(streamed(folder)), forward(load_model(folder)))
 
 
@@ -207,28 +208,30 @@ def test_outside_of_its_turn_a_block_holds_nothing(folder):
     assert all(p.device.type == "meta" for block in blocks for p in block.parameters())
 
 
-def test_a_file_cut_short_in_the_middle_is_said_and_a_whole_one_serves_again(folder, tmp_path):
-    tensors = load_file(folder / "model.safetensors")
+def test_a_file_that_went_away_serves_again_and_one_that_was_cut_does_not(folder, tmp_path):
+    whole, away = tmp_path / "model.safetensors", tmp_path / "away"
+    whole.write_bytes((folder / whole.name).read_bytes())
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    whole = tmp_path / "model.safetensors"
-    save_file(tensors, whole)
     model = streamed(tmp_path)
     expected, content = forward(model), whole.read_bytes()
 
-    def cut(value, name):
-        whole.unlink()  # Another file of this name; the one that is mapped stays as it was.
-        whole.write_bytes(content[: len(content) // 2])
+    class Changing(Keep):
+        def __init__(self, change):
+            super().__init__([])
+            self.change = change
 
-    class Cutting(Keep):
         def __call__(self, name, value):
             if name == "blocks.1.hook_resid_mid":
-                cut(value, name)
+                self.change()
             return value
 
     with pytest.raises(CheckpointError, match=r"cannot be read any more .* see that the disk"):
-        forward(model, tap=Cutting([]))
-    whole.write_bytes(content)
+        forward(model, tap=Changing(lambda: whole.rename(away)))
+    away.rename(whole)
     assert torch.equal(forward(model), expected)
+
+    with pytest.raises(CheckpointError, match=r"has changed since .* load the model again"):
+        forward(model, tap=Changing(lambda: os.truncate(whole, len(content) // 2)))
 
 
 def test_an_interrupt_leaves_a_model_that_goes_on(folder):
@@ -251,6 +254,22 @@ def test_an_interrupt_leaves_a_model_that_goes_on(folder):
     assert all(t.is_alive() for t in readers)
 
 
+def test_an_interrupt_within_a_product_that_is_held_holds_no_experts(folder, monkeypatch):
+    model = streamed(folder)
+
+    def interrupted(weights, *_):
+        if weights.shape[-1] == 2 * model.config.d_expert:
+            raise KeyboardInterrupt
+        return weights.chunk(2, dim=-1)[0]
+
+    monkeypatch.setattr("qwen3lab.model.swiglu", interrupted)
+    ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
+    with pytest.raises(KeyboardInterrupt) as held:
+        forward(model, ids)
+    lent = {key: n for key, n in shelf(model)._lent.items() if key[1] >= 0}
+    assert held.tb is not None and lent and not any(lent.values())
+
+
 def test_too_little_memory_is_said_with_what_is_needed(folder):
     with pytest.raises(CheckpointError, match=r"memory is 0\.00 GB, and .* needs 0\.\d\d GB in fl"):
         load_model(folder, memory=least(folder) - 1)
@@ -265,7 +284,9 @@ def test_sizes_in_words(text, n_bytes):
     assert bytes_of(text) == n_bytes
 
 
-@pytest.mark.parametrize("text", ["much", "8", "-1GB", "0GB", 0, -5, "8 GB more", "1e9B"])
+@pytest.mark.parametrize(
+    "text", ["much", "8", "-1GB", "0GB", 0, -5, "8 GB more", "1e9B", "9" * 400 + "GB"]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(CheckpointError, match="expected a size such as '8GB'"):
         bytes_of(text)

@@ -96,6 +96,17 @@ def test_scores_do_not_overflow(monkeypatch) -> None:
     assert counted.replaceable(counted.ask(key(2)), lambda _: True) == key(1)
 
 
+def test_a_score_is_in_the_measure_of_those_that_it_is_compared_with(monkeypatch) -> None:
+    """Also where that has just been changed: two asks of one make a score of two at most."""
+    monkeypatch.setattr(usage, "LARGEST", 4.0)
+    counted = Usage()
+    scores = []
+    for _ in range(500):
+        counted.ask(ANY)
+        scores.append(counted.ask(key(1)) / max(counted._scores.values()))
+    assert max(scores) < 1
+
+
 @pytest.mark.parametrize("room", [3, 12, 20])
 def test_units_asked_for_in_turn_stay_where_they_are(room: int) -> None:
     """The first `room` are found again in each round, which no rule betters but by foresight."""

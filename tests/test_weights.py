@@ -1,9 +1,12 @@
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from qwen3lab import weights as module
+from qwen3lab.published import Part
 from qwen3lab.weights import CheckpointError, InMemory, Weights
 
 A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
@@ -76,7 +79,7 @@ def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path):
         Weights(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', "{", "[" * 10**5])
 def test_a_damaged_index_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match="is not a valid index"):
@@ -103,6 +106,63 @@ def test_a_pickle_is_never_opened(tmp_path, name):
 def test_an_empty_folder_says_what_was_expected(tmp_path):
     with pytest.raises(CheckpointError, match=r"has no model.safetensors"):
         Weights(tmp_path)
+
+
+@pytest.mark.parametrize("stretch", [8, 2**24])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stored", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_tensors_are_put_in_place_whole_or_by_entry(tmp_path, monkeypatch, stored, kind, stretch):
+    monkeypatch.setattr(module, "STRETCH", stretch)
+    one, many = (torch.randn(shape).to(stored) for shape in ((5, 3), (4, 2, 7)))
+    save_file({"one": one, "other": B, "many": many}, tmp_path / "model.safetensors")
+    weights = Weights(tmp_path)
+    assert weights.dtype("one") == stored
+    into = torch.full((5, 3), 9.0, dtype=kind), torch.full((2, 7), 9.0, dtype=kind)
+    weights.fill([(into[0], Part("one")), (into[1], Part("many", 2))])
+    assert into[0].equal(one.to(kind)) and into[1].equal(many[2].to(kind))
+
+
+@pytest.mark.parametrize("read", ["fill", "tensor"])
+def test_a_file_that_another_has_replaced_is_noticed(tmp_path, read):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A}, file)
+    weights = Weights(tmp_path)
+    save_file({"a": A + 1}, tmp_path / "other")
+    (tmp_path / "other").replace(file)
+    with pytest.raises(CheckpointError, match=r"model.safetensors has changed since .* load"):
+        weights.tensor("a") if read == "tensor" else weights.fill([(A.clone(), Part("a"))])
+
+
+def test_a_file_cut_short_while_it_is_read_is_said(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.arange(2.0**20)}, file)
+    weights = Weights(tmp_path)
+    bring = module.bring
+
+    def cutting(value, out):
+        bring(value, out)
+        os.truncate(file, 2**20)
+
+    monkeypatch.setattr(module, "STRETCH", 2**16)
+    monkeypatch.setattr(module, "bring", cutting)
+    into = torch.empty(2**20, dtype=torch.bfloat16)
+    with pytest.raises(CheckpointError, match=r"cannot be read any more \(it ends too early\)"):
+        weights.fill([(into, Part("a"))])
+
+
+def test_a_file_written_over_while_it_is_read_is_noticed(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A}, file)
+    weights = Weights(tmp_path)
+    monkeypatch.setattr(module, "bring", lambda value, out: file.write_bytes(b"0" * 99))
+    with pytest.raises(CheckpointError, match="has changed since"):
+        weights.fill([(torch.empty(2, 3, dtype=torch.bfloat16), Part("a"))])
+
+
+def test_numbers_that_are_not_plain_are_refused(tmp_path):
+    save_file({"a": torch.ones(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"a in .* is stored as I8: expected one of F64, F32"):
+        Weights(tmp_path).dtype("a")
 
 
 def test_tensors_of_a_model_in_memory_are_copies():
