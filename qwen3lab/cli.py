@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -160,7 +162,8 @@ def chat(
     from qwen3lab import Sampling
 
     held = _opened(model, device, dtype, memory, quantise)
-    sampling = None if temperature is None else Sampling(temperature=temperature)
+    published = Sampling.published(thinking=thinking is not False)
+    sampling = None if temperature is None else replace(published, temperature=temperature)
     options: dict[str, Any] = {
         "thinking": thinking,
         "budget": budget,
@@ -174,7 +177,7 @@ def chat(
             raise KeyboardInterrupt
         return
     talk: list[dict[str, str]] = []
-    while asked := _ask():
+    while asked := _ask(quiet=as_json):
         talk.append({"role": "user", "content": asked})
         reply = _reply(held, talk, options, as_json)
         talk.append({"role": "assistant", "content": reply.answer})
@@ -319,6 +322,10 @@ def _show(reports: Iterable[Any], figure: Path | None, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; errors of ours are one sentence, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and not stream.isatty():
+            # A file's or a pipe's own may know no more than a few letters, as on Windows.
+            stream.reconfigure(encoding="utf-8")
     try:
         app()
     except (ValueError, ImportError, OSError) as error:
@@ -359,14 +366,14 @@ def _opened(
 
 def _lengths(text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts):
+    if not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"--tokens is {text!r}: expected lengths such as 512,1024")
     return [int(part) for part in parts]
 
 
-def _ask() -> str:
+def _ask(*, quiet: bool) -> str:
     try:
-        return input("> ").strip()
+        return input("" if quiet else "> ").strip()
     except EOFError:
         return ""
 

@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -209,3 +212,31 @@ def test_a_terminal_is_not_given_control_characters(run, monkeypatch):
     assert code == 1
     assert "\x1b" not in err
     assert cli._plain(f"a{evil}b\n你好") == "a]0;ownedb\n你好"
+
+
+def test_a_conversation_in_json_is_json_alone(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("3+2=?\n"))
+    code, out, _ = run("chat", "tiny-dense", "--json", "--temperature", "0", "--device", "cpu")
+    assert code == 0 and json.loads(out)["answer"] == "⑤"
+
+
+def test_a_temperature_keeps_the_other_published_filters(run, monkeypatch):
+    seen = []
+
+    def chat(self, talk, **options):
+        seen.append(options["sampling"])
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr(qwen3lab.Lab, "chat", chat)
+    for mode in ("--thinking", "--no-thinking"):
+        run("chat", "tiny-dense", "3+2=?", mode, "--temperature", "0.5")
+    assert seen == [qwen3lab.Sampling(0.5, 20, 0.95), qwen3lab.Sampling(0.5, 20, 0.8)]
+
+
+def test_a_pipe_of_few_letters_gets_all_of_them():
+    """As on Windows, where a pipe is written in a code page."""
+    command = [sys.executable, "-c", "from qwen3lab.cli import main; main()", "models"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "200"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "─" in done.stdout.decode("utf-8")
