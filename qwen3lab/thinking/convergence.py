@@ -1,5 +1,6 @@
 """What would it answer now? The answer at each point of a finished thinking."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,12 @@ def convergence(
 
 
 def answers_at(
-    lab: Lab, chat: Chat, points: Sequence[int], *, answer_tokens: int = 256
+    lab: Lab,
+    chat: Chat,
+    points: Sequence[int],
+    *,
+    answer_tokens: int = 256,
+    cancel: threading.Event | None = None,
 ) -> dict[int, Answer]:
     """What would be answered after so many thinking tokens, by the most likely tokens.
 
@@ -160,6 +166,7 @@ def answers_at(
         chat: a reply that thinks.
         points: numbers of thinking tokens.
         answer_tokens: longest answer.
+        cancel: set it from another thread to stop; the answers that are known by then are given.
 
     Raises:
         ValueError: the reply has no thinking, or fewer tokens of it.
@@ -169,8 +176,13 @@ def answers_at(
         if not 0 <= point <= last:
             raise ValueError(f"the thinking has {last} tokens: {point} of them cannot be kept")
     replies = _given(lab, chat, 1, None, 0, answer_tokens)
+    found = {}
     # The furthest first: the cache is rewound from point to point.
-    return {point: _answers(replies, point)[0] for point in sorted(set(points), reverse=True)}
+    for point in sorted(set(points), reverse=True):
+        if cancel is not None and cancel.is_set():
+            break
+        found[point] = _answers(replies, point)[0]
+    return found
 
 
 def _given(

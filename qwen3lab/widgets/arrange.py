@@ -65,7 +65,19 @@ class Alert(w.HTML):
 
 
 def close_tree(widget: w.Widget) -> None:
-    """Close a widget and everything in it."""
+    """Close a widget and everything in it, with its layout and its style."""
     for child in getattr(widget, "children", ()):
         close_tree(child)
+    for name in ("layout", "style"):
+        part = getattr(widget, name, None)
+        if isinstance(part, w.Widget):
+            part.close()
     widget.close()
+
+
+def close_held(*owners: object) -> None:
+    """Close the widgets that are attributes of these, on the page or not."""
+    for owner in owners:
+        for part in vars(owner).values():
+            if isinstance(part, w.Widget):
+                close_tree(part)

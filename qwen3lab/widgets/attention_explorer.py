@@ -1,8 +1,10 @@
 """The attention explorer: from a wall of heads to one map, one token, one window."""
 
 import threading
+from collections.abc import MutableMapping
 from concurrent.futures import CancelledError
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from qwen3lab.analysis.attention import HeadScores, head_scores
 from qwen3lab.recording import Recording
@@ -43,7 +45,7 @@ class AttentionExplorer(Explorer):
         RecordingError: a recording without attention.
     """
 
-    shown: ClassVar[dict[str, Explorer]] = {}
+    shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
     State: ClassVar[type[ExplorerState]] = AttentionState
     state: AttentionState
 
@@ -56,6 +58,7 @@ class AttentionExplorer(Explorer):
         if isinstance(source, Recording):
             if not source.attention.layers:
                 source.attention.pattern(0)  # Says what is missing.
+            self.key = ("recording", id(source))
             self.state.run = 1
             self._take(source)
 
@@ -69,8 +72,8 @@ class AttentionExplorer(Explorer):
 
     def close(self) -> None:
         """Stop, and take the explorer out of the page."""
+        super().close()  # First: a run that ends from now on is not measured.
         self.measuring.stop()
-        super().close()
 
     @shows_errors
     def measure(self) -> None:
@@ -98,7 +101,8 @@ class AttentionExplorer(Explorer):
             self.state.scores = None
             self.state.window = WHOLE
             self.state.recording = recording
-        self._measure(recording)
+            if not self.closed:
+                self._measure(recording)
 
     def _measure(self, recording: Recording) -> None:
         state, throttle = self.state, Throttle(SECONDS_BETWEEN_UPDATES)

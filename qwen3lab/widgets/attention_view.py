@@ -23,8 +23,9 @@ from qwen3lab.widgets.attention_state import DIRECTIONS, WHOLE, AttentionState
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import token_spans
 from qwen3lab.widgets.controls import WIDE, Pickers
-from qwen3lab.widgets.errors import sentence, shows_errors
+from qwen3lab.widgets.errors import says_undrawn, sentence
 from qwen3lab.widgets.head_table import HeadTable
+from qwen3lab.widgets.picking import on_pick
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.textview import TextView
 
@@ -48,7 +49,7 @@ class AttentionView(ReplyView):
         super().__init__(config, state, examples)
         self.asks = asks
         self.pickers = Pickers(state, config)
-        self.all_ties.append(self.pickers.ties)
+        self.held.append(self.pickers)
         self.wall = Canvas(height=max(260, min(760, 80 + 46 * config.n_layers)))
         self.map = Canvas(height=560, zooms=True)
         self.text = TextView()
@@ -95,9 +96,9 @@ class AttentionView(ReplyView):
         watch(lambda _: self.shade(), ["token", "direction"])
         watch(lambda _: self.list_heads(), ["scores"])
         watch(lambda _: self.draw_measuring(), ["scores", "measuring", "measured", "recording"])
-        self.wall.observe(lambda change: self.pick_thumbnail(*change["new"]), "selected")
-        self.map.observe(lambda change: self.pick_token(change["new"][0]), "selected")
-        self.map.observe(lambda change: self.zoom(change["new"]), "zoomed")
+        on_pick(self.wall, "selected", lambda cell: self.pick_thumbnail(*cell))
+        on_pick(self.map, "selected", lambda cell: self.pick_token(cell[0]))
+        on_pick(self.map, "zoomed", self.zoom)
         self.text.on_token(self.pick_token)
 
     def draw_all(self) -> None:
@@ -113,7 +114,7 @@ class AttentionView(ReplyView):
         self.maps.stop()
         super().close()
 
-    @shows_errors
+    @says_undrawn
     def draw_wall(self) -> None:
         """Draw every head in small."""
         with self.lock:
@@ -124,13 +125,13 @@ class AttentionView(ReplyView):
 
     def draw_head(self) -> None:
         """Draw what another head changes."""
-        self.state.error = ""
+        self.state.undrawn = ""
         self.draw_map()
         self.shade()
         self.describe()
         self.mark_wall()
 
-    @shows_errors
+    @says_undrawn
     def draw_map(self) -> None:
         """Draw the window of the picked head's map."""
         state, seen = self.state, self.state.seen
@@ -153,9 +154,9 @@ class AttentionView(ReplyView):
 
     def show_error(self, error: Exception) -> None:
         """Show what went wrong in the background."""
-        self.state.error = sentence(error)
+        self.state.undrawn = sentence(error)
 
-    @shows_errors
+    @says_undrawn
     def draw_text(self) -> None:
         """Show the text of the window."""
         seen = self.state.seen
@@ -170,7 +171,7 @@ class AttentionView(ReplyView):
             self.text.show(seen.tokens[first:end], parts[first:end], first)
         self.shade()
 
-    @shows_errors
+    @says_undrawn
     def shade(self) -> None:
         """Shade the text for the token that is pointed at, and mark it on the map."""
         state, seen = self.state, self.state.seen
@@ -183,7 +184,7 @@ class AttentionView(ReplyView):
             place = (state.layer, state.head, state.token, state.direction)
             self.text.shade(state.token, text_weights(seen, *place, shown))
 
-    @shows_errors
+    @says_undrawn
     def list_heads(self) -> None:
         """List the heads with their scores."""
         self.table.show(self.state.scores)
@@ -199,7 +200,7 @@ class AttentionView(ReplyView):
         self.measure.description = "Stop measuring" if state.measuring else "Measure all heads"
         self.measure.icon = "stop" if state.measuring else "play"
 
-    @shows_errors
+    @says_undrawn
     def describe(self) -> None:
         """Say what the picked head is likely to do."""
         state, scores = self.state, self.state.scores
@@ -209,7 +210,7 @@ class AttentionView(ReplyView):
         else:
             self.about.value = head_note(scores, state.layer, state.head)
 
-    @shows_errors
+    @says_undrawn
     def mark_wall(self) -> None:
         """Mark the picked head's thumbnail."""
         state, seen = self.state, self.state.seen
@@ -234,8 +235,13 @@ class AttentionView(ReplyView):
             self.state.token = token
 
     def zoom(self, window: Sequence[int]) -> None:
-        """Show a window of the map; all of it for `WHOLE`."""
-        self.state.window = tuple(window)
+        """Show a window of the map; all of it for `WHOLE`.
+
+        The last block of a pooled map may reach over the end of the text: the window does not.
+        """
+        top, bottom, left, right = window
+        n = max(bottom, right) if self.state.seen is None else len(self.state.seen)
+        self.state.window = (top, min(bottom, n), left, min(right, n))
 
     def _window(
         self, recording: Recording

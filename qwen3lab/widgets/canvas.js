@@ -24,6 +24,7 @@ class MapView {
     this.cell = null; // the cell under the pointer or the keyboard
     el.classList.add("q3");
     this.root = element("div", "q3-map", el);
+    this.title = element("div", "q3-map-title", this.root);
     this.stage = element("div", "q3-stage", this.root);
     this.canvas = element("canvas", "q3-canvas", this.stage);
     this.overlay = element("canvas", "q3-overlay", this.stage);
@@ -45,6 +46,7 @@ class MapView {
     this.overlay.addEventListener("click", (event) => this.onClick(event));
     this.overlay.addEventListener("pointerdown", (event) => this.onDown(event));
     this.overlay.addEventListener("pointerup", (event) => this.onUp(event));
+    this.overlay.addEventListener("pointercancel", () => this.onCancel());
     this.overlay.addEventListener("dblclick", () => this.zoom([-1, -1, -1, -1]));
     this.overlay.addEventListener("keydown", (event) => this.onKey(event));
     this.watched = [
@@ -78,11 +80,16 @@ class MapView {
     if (this.cell && (this.cell[0] >= rows || this.cell[1] >= columns)) this.cell = null;
     if (!this.map) return;
     this.image = cellImage(this.map);
-    const label = `${this.map.title}. Arrow keys move from cell to cell.`;
-    this.overlay.setAttribute("aria-label", label);
+    this.title.textContent = this.map.title;
+    this.overlay.setAttribute("aria-label", `${this.map.title}. ${this.keys()}`);
     this.fillLegend();
     this.draw();
     if (this.cell) this.ask();
+  }
+
+  keys() {
+    const moves = "Arrow keys move from cell to cell, Enter picks one";
+    return this.model.get("zooms") ? `${moves}, + zooms in, - shows the whole.` : `${moves}.`;
   }
 
   fillLegend() {
@@ -125,7 +132,11 @@ class MapView {
     const place = [placeOf(rows, row), placeOf(columns, column)];
     paintBands(context, this.map, this.box, place);
     const [top, left, bottom, right] = this.model.get("framed");
-    if (top >= 0) paintFrame(context, this.box, colours, [top, left], [bottom, right], []);
+    if (top >= 0) {
+      const from = [placeOf(rows, top), placeOf(columns, left)];
+      const to = [placeOf(rows, bottom), placeOf(columns, right)];
+      paintFrame(context, this.box, colours, from, to, []);
+    }
     if (this.cell) paintCursor(context, this.map, this.box, colours, this.cell);
     if (this.from && this.cell && this.model.get("zooms")) {
       paintFrame(context, this.box, colours, this.from, this.cell, [5, 4]);
@@ -201,6 +212,13 @@ class MapView {
   onDown(event) {
     this.from = this.under(event);
     this.dragged = false;
+    // A drag may end outside of the map: its end is heard there, too.
+    if (this.from && this.model.get("zooms")) this.overlay.setPointerCapture(event.pointerId);
+  }
+
+  onCancel() {
+    this.from = null;
+    this.moveTo(null, true);
   }
 
   onUp(event) {

@@ -14,11 +14,13 @@ class Canvas(anywidget.AnyWidget):
     """Shows one `Heatmap` at a time; `show` replaces it.
 
     Attributes:
-        selected: row and column of the chosen cell, -1 where none; set by a click or by Enter.
+        selected: row and column of the chosen cell, set by a click or by Enter; -1 where none, and
+            again once `on_pick` has told of it.
         marked: row and column lines drawn across the map, -1 where none; set from Python.
         framed: first row and column, last row and column of a frame; -1 for none; from Python.
         zooms: a window may be dragged out, or made with + and - on the keyboard.
-        zoomed: its first and past-the-end row, then column; -1 for the whole.
+        zoomed: its first and past-the-end row, then column; -1 for the whole; empty for nothing
+            asked, and again once `on_pick` has told of it.
     """
 
     _esm = (HERE / "paint.js").read_text("utf-8") + (HERE / "canvas.js").read_text("utf-8")
@@ -28,7 +30,7 @@ class Canvas(anywidget.AnyWidget):
     marked = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)
     framed = traitlets.List(traitlets.Int(), [-1, -1, -1, -1]).tag(sync=True)
     zooms = traitlets.Bool(False).tag(sync=True)
-    zoomed = traitlets.List(traitlets.Int(), [-1, -1, -1, -1]).tag(sync=True)
+    zoomed = traitlets.List(traitlets.Int(), []).tag(sync=True)
 
     def __init__(self, **traits: object) -> None:
         super().__init__(**traits)

@@ -148,7 +148,7 @@ class Controls:
     def enable(self) -> None:
         """Grey out what has no effect now."""
         self.run.disabled = self.state.status != "idle"
-        self.stop.disabled = self.state.status != "running"
+        self.stop.disabled = not self.state.can_stop
         self.stop.button_style = "" if self.stop.disabled else "warning"
         self.budget.disabled = not self.state.thinking
         self.temperature.disabled = self.seed.disabled = self.state.greedy

@@ -1,9 +1,10 @@
 """The explorer: ask a question, watch the reply come, and look inside the run."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 
 import ipywidgets as w
 from IPython.display import display
@@ -68,9 +69,11 @@ class Explorer:
 
     Attributes:
         state: everything that is shown, to read or to set: `explorer.state.layer = 2`.
+        key: of what is shown. Another explorer of the same, of one kind, takes its place: of a
+            lab with that name and those weights, so that one loaded anew does not pile up.
     """
 
-    shown: ClassVar[dict[str, "Explorer"]] = {}
+    shown: ClassVar[MutableMapping[Any, "Explorer"]] = WeakValueDictionary()
     State: ClassVar[type[ExplorerState]] = ExplorerState
 
     def __init__(
@@ -95,6 +98,8 @@ class Explorer:
         self.worker: Worker[Chat] = Worker()
         self.lock = threading.RLock()  # A run may end at the very moment that Stop is pressed.
         self.view: OnScreen | None = None
+        self.closed = False
+        self.key: tuple[object, ...] = ("lab", lab.name, getattr(lab, "weights", ""))
 
     def run(self) -> Chat:
         """Ask the question in the box and wait for the reply; interrupting keeps what came.
@@ -102,7 +107,11 @@ class Explorer:
         Raises:
             ValueError: what the model cannot be asked; the explorer shows it too.
         """
-        self._start()
+        try:
+            self._start()
+        except ValueError as error:
+            self.state.error = sentence(error)
+            raise
         chat = self.wait()
         assert chat is not None
         return chat
@@ -126,18 +135,23 @@ class Explorer:
 
     def close(self) -> None:
         """Stop, and take the explorer out of the page."""
-        self.worker.stop()
+        with self.lock:
+            self.closed = True
+            self.worker.stop()
+        if self.shown.get(self.key) is self:
+            del self.shown[self.key]
         if self.view is not None:
             self.view.close()
             self.view = None
 
     def _ipython_display_(self) -> None:
-        predecessor = self.shown.get(self.lab.name)
+        predecessor = self.shown.get(self.key)
         if predecessor is self and self.view is not None:
             self.view.close()
         elif predecessor is not None:
             predecessor.close()
-        self.shown[self.lab.name] = self
+        self.shown[self.key] = self
+        self.closed = False
         self.view = self._view()
         self.view.controls.connect(run=self.start, stop=self.stop)
         display(self.view.root)
@@ -147,15 +161,20 @@ class Explorer:
     def _view(self) -> OnScreen:
         return View(self.lab.name, self.lab.config, self.state, self.examples)
 
-    def _start(self) -> None:
-        state = self.state
-        if not state.question.strip():
+    def _check(self) -> None:
+        """Raise what speaks against a run."""
+        if not self.state.question.strip():
             raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
+
+    def _start(self) -> None:
+        self._check()
+        state = self.state
         with self.lock:
             self.worker.stop()
-            state.error = ""
+            state.error = state.undrawn = ""
             state.token = -1
             state.run += 1
+            self.closed = False
             state.asked, state.asked_thinking = state.question, state.thinking
             state.asked_budget = state.budget
             state.chips = ()

@@ -38,9 +38,16 @@ function initialize({ model }) {
   return () => model.off("msg:custom", heard);
 }
 
+// What a screen reader says of a figure: its title, or else what its axes show.
+function labelOf({ title, xaxis, yaxis }) {
+  const named = title?.text || [yaxis, xaxis].map((axis) => axis?.title?.text).filter(Boolean).join(", ");
+  return named ? `Plot: ${named.replace(/<[^>]*>/g, " ")}` : "Plot";
+}
+
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "q3-figure";
+  root.setAttribute("role", "img");
   el.appendChild(root);
   let drawn = null; // what drew it
   let isHeard = false;
@@ -49,6 +56,7 @@ function render({ model, el }) {
   async function draw() {
     const { data, layout } = JSON.parse(model.get("figure"));
     root.style.minHeight = `${layout.height}px`; // the page keeps still when the plot comes
+    root.setAttribute("aria-label", labelOf(layout));
     try {
       drawn = await plotly(model.get("version"));
       if (isGone) return;

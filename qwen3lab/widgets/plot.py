@@ -25,7 +25,7 @@ class Plot(anywidget.AnyWidget):
         shown: the figure, as it was given.
     """
 
-    _esm = HERE / "plot.js"
+    _esm = (HERE / "plot.js").read_text("utf-8")  # A Path's signal would hold every widget.
     figure = traitlets.Unicode().tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
     is_sent = traitlets.Bool(False).tag(sync=True)

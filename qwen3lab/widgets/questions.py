@@ -22,7 +22,11 @@ TINY = (
 )
 """For the embedded models; in a chain only the last digit counts, from left to right."""
 
+MICRO = (TINY[0], TINY[3], TINY[6])
+"""For a micro model in training, which learns arithmetic and lists, and of swaps nothing."""
+
 
 def questions_for(name: str) -> tuple[str, ...]:
     """Examples for the model of this name, the best to begin with first."""
-    return TINY if Path(name).name.startswith("tiny-") else GENERAL
+    kind = Path(name).name.partition("-")[0]
+    return {"tiny": TINY, "micro": MICRO}.get(kind, GENERAL)

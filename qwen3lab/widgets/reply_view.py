@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import ipywidgets as w
 
 from qwen3lab.config import Qwen3Config
-from qwen3lab.widgets.arrange import Alert, close_tree
+from qwen3lab.widgets.arrange import Alert, close_held
 from qwen3lab.widgets.compute import progress
-from qwen3lab.widgets.controls import Controls, Ties
-from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.controls import Controls, Pickers, Ties
+from qwen3lab.widgets.errors import says_undrawn
+from qwen3lab.widgets.picking import on_pick
 from qwen3lab.widgets.state import ExplorerState
 from qwen3lab.widgets.transcript import Transcript
 
@@ -29,14 +30,14 @@ class ReplyView:
         self.controls = Controls(state, examples)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert = Alert()
-        self.all_ties = [self.ties, self.controls.ties]
+        self.held: list[Controls | Pickers] = [self.controls]
         self.ties.watch(lambda _: self.draw_reply(), ["chips", "status", "asked_budget"])
-        self.ties.watch(lambda _: self.draw_error(), ["error"])
-        self.transcript.observe(lambda change: self.pick_chip(change["new"]), "selected")
+        self.ties.watch(lambda _: self.draw_error(), ["error", "undrawn"])
+        on_pick(self.transcript, "selected", self.pick_chip)
         self.draw_reply()
         self.draw_error()
 
-    @shows_errors
+    @says_undrawn
     def draw_reply(self) -> None:
         """Show the tokens that have come so far."""
         with self.lock:
@@ -44,8 +45,8 @@ class ReplyView:
             self.transcript.show(state.run, state.asked, state.chips, progress(state))
 
     def draw_error(self) -> None:
-        """Show the error, as text; hide the box where there is none."""
-        self.alert.say(self.state.error)
+        """Show the errors, as text; hide the box where there is none."""
+        self.alert.say("\n".join(filter(None, (self.state.error, self.state.undrawn))))
 
     def mark_reply(self) -> None:
         """Mark the picked token in the conversation."""
@@ -60,6 +61,6 @@ class ReplyView:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        for ties in self.all_ties:
+        for ties in (self.ties, *(part.ties for part in self.held)):
             ties.cut()
-        close_tree(self.root)
+        close_held(self, *self.held)

@@ -108,15 +108,19 @@ def served_line(recording: Recording, layer: int, expert: int) -> str:
     )
 
 
-def chips_html(tokens: Sequence[tuple[int, str, float]]) -> str:
-    """Tokens with their weights, as HTML; what a model wrote is escaped."""
+def chips_html(tokens: Sequence[tuple[int | None, str, float]]) -> str:
+    """Tokens with their weights, and their place if it is known, as HTML; texts are escaped."""
     if not tokens:
         return '<span class="q3-hint">none</span>'
     return "".join(
-        f'<span class="q3-served" title="token {place}">{html.escape(visible(text))}'
+        f'<span class="q3-served"{_title(place)}>{html.escape(visible(text))}'
         f"<small>{weight:.2f}</small></span>"
         for place, text, weight in tokens
     )
+
+
+def _title(place: int | None) -> str:
+    return "" if place is None else f' title="token {place}"'
 
 
 def writing_html(writing: Writing) -> str:

@@ -1,8 +1,9 @@
 """The routing explorer: from a token to its experts, from an expert to its tokens, and back."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from qwen3lab.analysis.vocabulary import served_vocabulary
 from qwen3lab.analysis.writes import OUT, SCALE, expert_writing
@@ -15,6 +16,10 @@ from qwen3lab.widgets.routing_compute import chips_html, writing_html
 from qwen3lab.widgets.routing_state import COMPARE, RoutingState, rerouted
 from qwen3lab.widgets.routing_view import RoutingView
 from qwen3lab.widgets.state import ExplorerState
+from qwen3lab.widgets.worker import Worker
+
+READING = '<span class="q3-hint">The run is read once more …</span>'
+CUT = "stopped before every reply was whole: nothing is compared"
 
 
 class RoutingExplorer(Explorer):
@@ -35,7 +40,7 @@ class RoutingExplorer(Explorer):
         state: everything that is shown, to read or to set: `explorer.state.expert = 5`.
     """
 
-    shown: ClassVar[dict[str, Explorer]] = {}
+    shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
     State: ClassVar[type[ExplorerState]] = RoutingState
     lab: Lab
     state: RoutingState
@@ -53,6 +58,7 @@ class RoutingExplorer(Explorer):
         self.corpus = list(corpus)
         self.state.other_question = self.examples[-1]
         self.beside: dict[int, dict[str, Any]] = {}
+        self.reading: Worker[None] = Worker()
 
     @shows_errors
     def switch(self) -> None:
@@ -82,22 +88,51 @@ class RoutingExplorer(Explorer):
             or state.expert < 0
         ):
             raise ValueError("there is nothing to read yet: run a question and pick an expert")
-        layer = state.routing_layer
-        again = self.lab.record(
-            chat.recording.token_ids.tolist(),
-            capture=[OUT.format(layer), SCALE],
-            edits=rerouted(state.asked_off),
-        )
-        view.writing.value = writing_html(expert_writing(self.lab, [again], layer, state.expert))
+        view.writing.value = READING
+        self.reading.start(self._read(view, chat.recording))
+
+    def wait(self) -> Chat | None:
+        """The reply of the run that is going on, or of the last one; what it writes is read."""
+        chat = super().wait()
+        self.reading.wait()
+        return chat
+
+    def close(self) -> None:
+        """Stop, and take the explorer out of the page."""
+        self.reading.stop()
+        super().close()
 
     def served_in_corpus(self, layer: int, expert: int, *, most: int = 12) -> str:
         """The corpus' tokens that an expert serves most surely, as HTML."""
         if not self.corpus:
             return '<span class="q3-hint">no corpus was given</span>'
         often = served_vocabulary(self.corpus, layer, expert, at_least=3)[:most]
-        return chips_html(
-            [(place, one.text, one.served / one.seen) for place, one in enumerate(often)]
-        )
+        return chips_html([(None, one.text, one.served / one.seen) for one in often])
+
+    def _read(self, view: RoutingView, recording: Recording) -> Callable[[threading.Event], None]:
+        """Find what the picked expert writes; shown while it is still the one that is picked."""
+        state, edits = self.state, rerouted(self.state.asked_off)
+        layer, expert = state.routing_layer, state.expert
+        picked = (state.run, layer, expert)
+
+        def show(text: str, error: str) -> None:
+            with view.lock:
+                if picked == (state.run, state.routing_layer, state.expert):
+                    view.writing.value = text
+                    state.error = error or state.error
+
+        def job(cancel: threading.Event) -> None:
+            if cancel.is_set():
+                return
+            try:
+                again = self.lab.record(
+                    recording.token_ids.tolist(), capture=[OUT.format(layer), SCALE], edits=edits
+                )
+                show(writing_html(expert_writing(self.lab, [again], layer, expert)), "")
+            except Exception as error:
+                show("", sentence(error))
+
+        return job
 
     def _view(self) -> RoutingView:
         view = RoutingView(self.lab.name, self.lab.config, self.state, self.examples)
@@ -105,12 +140,16 @@ class RoutingExplorer(Explorer):
         view.connect(switch=self.switch, all_on=self.switch_all_on, write=self.write)
         return view
 
-    def _start(self) -> None:
+    def _check(self) -> None:
         if not self.lab.config.is_moe:
             raise ValueError(
                 f"{self.lab.name} is dense: it has no experts to look at; load a mixture of "
                 "experts, such as tiny-moe"
             )
+        super()._check()
+
+    def _start(self) -> None:
+        self._check()
         with self.lock:
             self.state.asked_off = self.state.off
             super()._start()
@@ -127,7 +166,7 @@ class RoutingExplorer(Explorer):
                 if off:
                     whole = self.lab.chat(question, record=True, cancel=cancel, **options)
                     self.beside[run]["whole"] = whole
-                if compare != COMPARE[0]:
+                if compare != COMPARE[0] and not cancel.is_set():
                     self.beside[run] |= self._other(
                         compare, question, other_question, options, cancel
                     )
@@ -168,6 +207,8 @@ class RoutingExplorer(Explorer):
         beside = self.beside.pop(run, {})
         with self.lock:
             if run == self.state.run and chat is not None:
+                if beside and self.worker.cancel.is_set():
+                    beside, error = {}, CUT
                 self.state.whole = beside.get("whole")
                 self.state.other = beside.get("other")
                 self.state.other_name = beside.get("other_name", "")

@@ -10,7 +10,8 @@ from qwen3lab.widgets.arrange import GAP, card, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import routing_heatmap
 from qwen3lab.widgets.controls import WIDE, Pickers
-from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.errors import says_undrawn
+from qwen3lab.widgets.picking import on_pick
 from qwen3lab.widgets.replies import answers_html
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.routing_compute import (
@@ -40,7 +41,7 @@ class RoutingView(ReplyView):
         super().__init__(config, state, examples)
         self.look_up: Callable[[int, int], str] = lambda layer, expert: ""
         self.pickers = Pickers(state, config)
-        self.all_ties.append(self.pickers.ties)
+        self.held.append(self.pickers)
         self.routing = Canvas(height=max(220, min(520, 110 + 14 * config.n_experts)))
         layers = len(config.moe_layers)
         self.by_layer = Canvas(height=max(180, min(520, 110 + 18 * layers)))
@@ -103,9 +104,9 @@ class RoutingView(ReplyView):
         watch(lambda _: self.draw_expert(), ["expert", "routing_layer", "off", "status"])
         watch(lambda _: self.enable(), ["compare"])
         self.enable()
-        self.routing.observe(lambda change: self.pick_served(*change["new"]), "selected")
-        self.by_layer.observe(lambda change: self.pick_expert(*change["new"]), "selected")
-        self.load.observe(lambda change: self.pick_expert(*change["new"]), "selected")
+        on_pick(self.routing, "selected", lambda cell: self.pick_served(*cell))
+        on_pick(self.by_layer, "selected", lambda cell: self.pick_expert(*cell))
+        on_pick(self.load, "selected", lambda cell: self.pick_expert(*cell))
 
     def enable(self) -> None:
         """Show the box for another question only where one is compared."""
@@ -117,7 +118,7 @@ class RoutingView(ReplyView):
             draw()
         self.draw_answers()
 
-    @shows_errors
+    @says_undrawn
     def draw_routing(self) -> None:
         """Draw the routing of the picked layer."""
         chat = self.state.chat
@@ -128,7 +129,7 @@ class RoutingView(ReplyView):
                 self.routing.show(routing_heatmap(chat.recording, self.state.routing_layer))
             self.mark()
 
-    @shows_errors
+    @says_undrawn
     def draw_token(self) -> None:
         """Draw the picked token's experts in every layer, and say how open the choice was."""
         seen, token = self.state.seen, self.state.token
@@ -143,7 +144,7 @@ class RoutingView(ReplyView):
             self.choice.value = f'<div class="q3-notes">{lines}</div>'
             self.mark()
 
-    @shows_errors
+    @says_undrawn
     def draw_expert(self) -> None:
         """Say whom the picked expert serves, here and in the corpus."""
         state, seen = self.state, self.state.seen
@@ -172,7 +173,7 @@ class RoutingView(ReplyView):
             )
             self.mark()
 
-    @shows_errors
+    @says_undrawn
     def draw_load(self) -> None:
         """Draw the load of every expert, or how it differs from that of the run beside."""
         seen, other = self.state.seen, self.state.other or self.state.whole
@@ -186,7 +187,7 @@ class RoutingView(ReplyView):
             note = comparison_note(seen, beside) if beside is not None else ""
             self.note.value = f'<span class="q3-hint">{html.escape(note)}</span>'
 
-    @shows_errors
+    @says_undrawn
     def draw_answers(self) -> None:
         """Lay the replies side by side."""
         with self.lock:

@@ -19,7 +19,8 @@ class ExplorerState(traitlets.HasTraits):
         chips: its tokens so far, as `Chip`s.
         chat: the last finished run, as a `Chat` with its recording; what the plots show.
         chat_run: its number; less than `run` while another goes on or after one that failed.
-        error: one sentence, or nothing.
+        error: one sentence on a run or on what was asked for, or nothing.
+        undrawn: one sentence on what could not be drawn, or nothing; the next pick clears it.
         layer, head: whose attention is shown.
         routing_layer: whose routing is shown.
         token: picked position in the conversation; -1 for none.
@@ -41,11 +42,17 @@ class ExplorerState(traitlets.HasTraits):
     chat = traitlets.Any(None)
     chat_run = traitlets.Int(-1)
     error = traitlets.Unicode()
+    undrawn = traitlets.Unicode()
 
     layer = traitlets.Int(0)
     head = traitlets.Int(0)
     routing_layer = traitlets.Int(0)
     token = traitlets.Int(-1)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether there is something that Stop ends."""
+        return self.status == "running"
 
     @property
     def current(self) -> Chat | None:

@@ -15,7 +15,9 @@ function render({ model, el }) {
   root.tabIndex = 0;
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "Text. Left and right arrow keys go from token to token.");
-  const readout = element("div", "q3-readout", el);
+  const footer = element("div", "q3-footer", el);
+  const legend = element("div", "q3-legend", footer);
+  const readout = element("div", "q3-readout", footer);
   readout.setAttribute("aria-live", "polite");
   let words = [];
   let timer = 0;
@@ -31,8 +33,16 @@ function render({ model, el }) {
       return word;
     });
     root.replaceChildren(fragment);
+    drawLegend(new Set(tokens.map(([, part]) => part)));
     root.dataset.words = String(words.length);
     drawWeights();
+  }
+
+  function drawLegend(parts) {
+    legend.replaceChildren();
+    for (const part of ["thinking", "answer"].filter((part) => parts.has(part))) {
+      element("span", `q3-key q3-key-${part}`, legend).textContent = part;
+    }
   }
 
   function drawWeights() {

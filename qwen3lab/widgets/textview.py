@@ -26,7 +26,7 @@ class TextView(anywidget.AnyWidget):
         shaded: the token whose weights these are.
     """
 
-    _esm = HERE / "textview.js"
+    _esm = (HERE / "textview.js").read_text("utf-8")  # A Path's signal would hold every widget.
     text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)

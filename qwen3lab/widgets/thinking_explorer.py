@@ -1,8 +1,9 @@
 """The thinking explorer: watch it think, stop it, and see what it would have answered."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import MutableMapping, Sequence
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from qwen3lab.guides import Extension, Steering
 from qwen3lab.lab import Lab
@@ -37,7 +38,7 @@ class ThinkingExplorer(Explorer):
         state: everything that is shown, to read or to set: `explorer.state.marker = 12`.
     """
 
-    shown: ClassVar[dict[str, Explorer]] = {}
+    shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
     State: ClassVar[type[ExplorerState]] = ThinkingState
     lab: Lab
     state: ThinkingState
@@ -71,7 +72,7 @@ class ThinkingExplorer(Explorer):
             return
         state.marker = marker
         if marker not in state.answers:
-            self._look(lambda: answers_at(self.lab, chat, [marker]))
+            self._look(chat, [marker])
 
     @shows_errors
     def ask_everywhere(self) -> None:
@@ -79,13 +80,18 @@ class ThinkingExplorer(Explorer):
         chat, steps = self.state.current, self.state.steps
         if chat is None or not steps:
             raise ValueError("there is no thinking to look at: run a question with “think first”")
-        points = [0, *(step.kept for step in steps)]
-        self._look(lambda: answers_at(self.lab, chat, points))
+        self._look(chat, [0, *(step.kept for step in steps)])
+
+    @shows_errors
+    def stop(self) -> None:
+        """Stop the run after its next token, or what is asked for after its next answer."""
+        self.asking.stop()
+        super().stop()
 
     def close(self) -> None:
         """Stop, and take the explorer out of the page."""
+        super().close()  # First: a run that ends from now on asks for no answers.
         self.asking.stop()
-        super().close()
 
     def wait(self) -> Chat | None:
         """The reply of the run that is going on, or of the last one, all answers with it."""
@@ -104,11 +110,13 @@ class ThinkingExplorer(Explorer):
         return view
 
     def _start(self, refused: int = 0) -> None:
+        self._check()
         with self.lock:
+            self.asking.stop()
             self.steering = Steering()
             state = self.state
             state.steps, state.answers, state.marker, state.at_once = (), {}, -1, None
-            state.refused = refused
+            state.refused, state.looking = refused, False
             super()._start()
 
     def _options(self) -> dict[str, Any]:
@@ -116,37 +124,39 @@ class ThinkingExplorer(Explorer):
         extend = Extension(times=refused) if refused else None
         return super()._options() | {"steering": self.steering, "extend": extend}
 
-    def _job(self) -> Callable[[threading.Event], Chat]:
-        ask, run, question = super()._job(), self.state.run, self.state.question
-        options = super()._options() | {"thinking": False, "budget": None}
-        thinks = self.state.thinking
+    def _ask(
+        self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
+    ) -> Chat:
+        chat = super()._ask(run, question, options, cancel)
+        if options["thinking"] and not cancel.is_set():
+            self._ask_at_once(run, question, options, cancel)
+        return chat
 
-        def job(cancel: threading.Event) -> Chat:
-            chat = ask(cancel)
-            if thinks and not cancel.is_set():
-                try:
-                    at_once = self.lab.chat(question, cancel=cancel, **options)
-                except Exception as error:
-                    self._say(run, sentence(error))
-                else:
-                    self._set(run, at_once=at_once)
-            return chat
-
-        return job
+    def _ask_at_once(
+        self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
+    ) -> None:
+        """The same question without thinking; a reply that was cut short stands nowhere."""
+        options = options | {"thinking": False, "budget": None, "steering": None, "extend": None}
+        try:
+            at_once = self.lab.chat(question, cancel=cancel, **options)
+        except Exception as error:
+            self._set(run, error=sentence(error))
+        else:
+            if not cancel.is_set():
+                self._set(run, at_once=at_once)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
-        super()._finish(run, chat, error=error)
-        steps = () if chat is None else tuple(steps_of(chat))
-        if not steps:
-            return
         with self.lock:
-            if run == self.state.run:
-                self.state.steps = steps
-                self.state.marker = steps[-1].kept
-        if steps[-1].kept <= AT_ITSELF:
-            self.ask_everywhere()
+            super()._finish(run, chat, error=error)
+            steps = () if chat is None else tuple(steps_of(chat))
+            if run != self.state.run or not steps:
+                return
+            self.state.steps = steps
+            self.state.marker = steps[-1].kept
+            if steps[-1].kept <= AT_ITSELF and not self.worker.cancel.is_set():
+                self.ask_everywhere()
 
-    def _look(self, look: Callable[[], dict[int, Any]]) -> None:
+    def _look(self, chat: Chat, points: Sequence[int]) -> None:
         """Ask for answers in the background, and show them if the run is still the same."""
         run = self.state.run
 
@@ -155,9 +165,9 @@ class ThinkingExplorer(Explorer):
                 return
             self._set(run, looking=True)
             try:
-                found = look()
+                found = answers_at(self.lab, chat, points, cancel=cancel)
             except Exception as error:
-                self._say(run, sentence(error))
+                self._set(run, error=sentence(error))
             else:
                 self._set(run, answers={**self.state.answers, **found})
             finally:
@@ -170,6 +180,3 @@ class ThinkingExplorer(Explorer):
             if run == self.state.run:
                 for name, value in values.items():
                     setattr(self.state, name, value)
-
-    def _say(self, run: int, error: str) -> None:
-        self._set(run, error=error)

@@ -23,3 +23,8 @@ class ThinkingState(ExplorerState):
     answers = traitlets.Any({})
     at_once = traitlets.Any(None)
     looking = traitlets.Bool(False)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether there is something that Stop ends: a run, or answers that are asked for."""
+        return super().can_stop or self.looking

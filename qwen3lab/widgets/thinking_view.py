@@ -8,7 +8,7 @@ from qwen3lab.config import Qwen3Config
 from qwen3lab.reply import Chat
 from qwen3lab.widgets.arrange import GAP, card, columns, heading, page
 from qwen3lab.widgets.controls import WIDE
-from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.errors import says_undrawn
 from qwen3lab.widgets.replies import answers_html
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.thinking_compute import marker_html, place_of, steps_html
@@ -16,6 +16,11 @@ from qwen3lab.widgets.thinking_state import ThinkingState
 
 NO_THINKING = (
     "A reply that thought stands here, to be stopped anywhere: run one with “think first”."
+)
+
+MORE_THINKING = (
+    "While it thinks: more budget, and its next </think> is refused, with “Wait” in its place. "
+    "Afterwards: ask again, and refuse one </think> more"
 )
 
 
@@ -59,7 +64,7 @@ class ThinkingView(ReplyView):
         self.think_more = w.Button(
             description="Think more",
             icon="plus",
-            tooltip="While it runs: more budget. Afterwards: ask again, and refuse its </think>",
+            tooltip=MORE_THINKING,
             layout=w.Layout(width="130px"),
         )
         self.marker = w.IntSlider(
@@ -81,11 +86,12 @@ class ThinkingView(ReplyView):
     def _follow(self) -> None:
         watch = self.ties.watch
         watch(lambda _: self.enable(), ["status", "chips", "steps", "looking", "answers"])
+        watch(lambda _: self.controls.enable(), ["looking"])
         watch(lambda _: self.draw_marker(), ["marker", "answers", "steps", "run"])
         watch(lambda _: self.draw_steps(), ["answers", "steps", "marker"])
         watch(lambda _: self.draw_replies(), ["at_once", "chat", "run"])
 
-    @shows_errors
+    @says_undrawn
     def enable(self) -> None:
         """Grey out what has no effect now."""
         state = self.state
@@ -98,7 +104,7 @@ class ThinkingView(ReplyView):
         known = all(step.kept in state.answers for step in self._steps())
         self.everywhere.layout.display = "none" if looked_at and known else ""
 
-    @shows_errors
+    @says_undrawn
     def draw_marker(self) -> None:
         """Show what would be answered at the marker."""
         state, steps, chat = self.state, self._steps(), self.state.current
@@ -113,7 +119,7 @@ class ThinkingView(ReplyView):
             self.here.value = marker_html(chat, steps, state.marker, answer)
             self.transcript.marked = place_of(steps, state.marker) - chat.spans["prompt"][1]
 
-    @shows_errors
+    @says_undrawn
     def draw_steps(self) -> None:
         """List the answers that are known, step by step."""
         state, steps, chat = self.state, self._steps(), self.state.current
@@ -125,7 +131,7 @@ class ThinkingView(ReplyView):
                 else ""
             )
 
-    @shows_errors
+    @says_undrawn
     def draw_replies(self) -> None:
         """Lay the replies with and without thinking side by side."""
         chat, shown = self.state.current, list[tuple[str, Chat]]()

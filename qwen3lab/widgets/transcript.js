@@ -88,7 +88,16 @@ function render({ model, el }) {
     const chip = root.querySelector(`.q3-chip[data-index="${model.get("marked")}"]`);
     if (!chip) return;
     chip.classList.add("q3-picked");
-    chip.scrollIntoView({ block: "nearest" });
+    reveal(chip);
+  }
+
+  // Scroll the conversation to a chip, and nothing around it: the notebook stays where it is.
+  function reveal(chip) {
+    const [inside, around] = [chip.getBoundingClientRect(), scroll.getBoundingClientRect()];
+    const above = inside.top - around.top;
+    const below = inside.bottom - around.bottom;
+    if (above < 0) scroll.scrollTop += above;
+    else if (below > 0) scroll.scrollTop += below;
   }
 
   function pick(index) {

@@ -53,11 +53,12 @@ class Transcript(anywidget.AnyWidget):
     """Shows one question and the tokens of its reply; chips are added, never drawn again.
 
     Attributes:
-        selected: the reply's token that was clicked, counted from its first; -1 for none.
+        selected: the reply's token that was clicked, counted from its first; -1 for none,
+            and again once `on_pick` has told of it.
         marked: the token that is outlined; set from Python.
     """
 
-    _esm = HERE / "transcript.js"
+    _esm = (HERE / "transcript.js").read_text("utf-8")  # A Path's signal would hold every widget.
     reply = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)

@@ -13,7 +13,8 @@ from qwen3lab.widgets.arrange import card, columns, heading, page
 from qwen3lab.widgets.canvas import Canvas
 from qwen3lab.widgets.compute import attention_heatmap, routing_heatmap, token_notes
 from qwen3lab.widgets.controls import Pickers
-from qwen3lab.widgets.errors import shows_errors
+from qwen3lab.widgets.errors import says_undrawn
+from qwen3lab.widgets.picking import on_pick
 from qwen3lab.widgets.plot import Plot
 from qwen3lab.widgets.reply_view import ReplyView
 from qwen3lab.widgets.state import ExplorerState
@@ -31,7 +32,7 @@ class View(ReplyView):
     ) -> None:
         super().__init__(config, state, examples)
         self.pickers = Pickers(state, config)
-        self.all_ties.append(self.pickers.ties)
+        self.held.append(self.pickers)
         self.attention = Canvas(height=570)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
         self.entropy = Plot(_fitted(empty_figure(WAITING)))
@@ -50,8 +51,8 @@ class View(ReplyView):
         watch(lambda _: self.draw_marks(), ["chat", "token"])
         watch(lambda _: self.draw_notes(), ["chat", "token", "layer", "head", "routing_layer"])
         watch(lambda _: self.draw_age(), ["status"])
-        self.attention.observe(lambda change: self.pick_token(change["new"][0]), "selected")
-        self.routing.observe(lambda change: self.pick_token(change["new"][1]), "selected")
+        on_pick(self.attention, "selected", lambda cell: self.pick_token(cell[0]))
+        on_pick(self.routing, "selected", lambda cell: self.pick_token(cell[1]))
         self.entropy.on_click(lambda position: self.pick_token(round(position)))
 
     def draw_maps(self) -> None:
@@ -61,15 +62,15 @@ class View(ReplyView):
 
     def pick_attention(self) -> None:
         """Draw another head's map, from the recording."""
-        self.state.error = ""
+        self.state.undrawn = ""
         self.draw_attention()
 
     def pick_routing(self) -> None:
         """Draw another layer's routing, from the recording."""
-        self.state.error = ""
+        self.state.undrawn = ""
         self.draw_routing()
 
-    @shows_errors
+    @says_undrawn
     def draw_attention(self) -> None:
         """Draw the attention of the picked layer and head."""
         chat = self.state.chat
@@ -81,7 +82,7 @@ class View(ReplyView):
                 attention_heatmap(chat.recording, self.state.layer, self.state.head)
             )
 
-    @shows_errors
+    @says_undrawn
     def draw_routing(self) -> None:
         """Draw the routing of the picked layer."""
         chat = self.state.chat
@@ -91,7 +92,7 @@ class View(ReplyView):
         with self.lock:
             self.routing.show(routing_heatmap(chat.recording, self.state.routing_layer))
 
-    @shows_errors
+    @says_undrawn
     def draw_entropy(self) -> None:
         """Draw entropy and surprisal of the last run, with the picked token's line."""
         chat = self.state.chat
@@ -103,14 +104,14 @@ class View(ReplyView):
         with self.lock:
             self.entropy.show(figure, kind=f"run {id(chat)}")
 
-    @shows_errors
+    @says_undrawn
     def draw_marks(self) -> None:
         """Mark the picked token in the reply and on the maps."""
         self.attention.marked = [self.state.token, -1]
         self.routing.marked = [-1, self.state.token]
         self.mark_reply()
 
-    @shows_errors
+    @says_undrawn
     def draw_notes(self) -> None:
         """Say in words what the plots show of the picked token."""
         chat = self.state.current

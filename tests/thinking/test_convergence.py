@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from qwen3lab import Sampling, tiny
@@ -110,3 +112,11 @@ def test_bad_requests_are_refused(tiny_lab, chat):
     quick = tiny_lab.chat("2+3=?", thinking=False, sampling=GREEDY)
     with pytest.raises(ValueError, match="the reply has no thinking"):
         convergence(tiny_lab, quick, progress=False)
+
+
+def test_answers_along_a_thinking_can_be_stopped(tiny_lab, chat):
+    cancel = threading.Event()
+    cancel.set()
+    assert answers_at(tiny_lab, chat, [0, 2], cancel=cancel) == {}
+    cancel.clear()
+    assert answers_at(tiny_lab, chat, [0, 2], cancel=cancel) == answers_at(tiny_lab, chat, [0, 2])

@@ -2,6 +2,7 @@
 
 import threading
 
+import ipywidgets as w
 import pytest
 import torch
 
@@ -265,3 +266,76 @@ def test_a_recording_without_attention_is_refused(recording):
     bare = Recording(recording.token_ids, recording.tokens, recording.config, "bare", {})
     with pytest.raises(RecordingError, match="was not recorded"):
         AttentionExplorer(bare)
+
+
+def test_a_window_over_the_end_of_a_pooled_map_ends_with_the_text():
+    """1501 tokens in blocks of two: the last block would end at 1502."""
+    recording = recorded(1501)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    explorer.wait()
+    view = shown(explorer)
+    view.map.zoomed = [1400, 1502, 1400, 1502]
+    assert explorer.state.window == (1400, 1501, 1400, 1501)
+    expected = recording.attention[1, 0][1400:, 1400:]
+    found = view.map.heatmap.values
+    assert found.shape == (101, 101)
+    torch.testing.assert_close(found.nan_to_num(0.0), expected)
+
+
+def test_the_same_window_and_the_same_thumbnail_can_be_picked_again(explorer, recording):
+    view, place = shown(explorer), frame_on_wall(recording, 0, 3)[:2]
+    windows = []
+    explorer.state.observe(lambda change: windows.append(change["new"]), "window")
+    for _ in range(2):
+        view.map.set_state({"zoomed": [10, 30, 5, 25]})
+        assert explorer.state.window == (10, 30, 5, 25) and view.map.zoomed == []
+        view.reset.click()
+        view.wall.set_state({"selected": place})
+        assert (explorer.state.layer, explorer.state.head) == (0, 3)
+        assert view.wall.selected == [-1, -1] and view.wall.framed[:2] == place
+        explorer.state.head = 1
+    assert windows == [(10, 30, 5, 25), (-1, -1, -1, -1)] * 2, "and clearing asks for nothing"
+
+
+def test_a_run_that_ends_after_closing_is_not_measured():
+    lab = FakeLab(pause_at=2)
+    explorer = AttentionExplorer(lab, question="Hi?")
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    explorer.close()
+    lab.go_on.set()
+    assert explorer.wait().stop == "interrupted"
+    assert explorer.measuring.future is None
+
+
+def test_recordings_and_labs_of_one_name_stand_beside_each_other(recording):
+    lab = FakeLab()
+    lab.name = recording.model_name
+    asked = AttentionExplorer(lab, question="Hi?")
+    played = [AttentionExplorer(recording), AttentionExplorer(recorded())]
+    for explorer in (asked, *played):
+        explorer._ipython_display_()
+        explorer.wait()
+    assert all(explorer.view is not None for explorer in (asked, *played))
+    again = AttentionExplorer(recording)
+    again._ipython_display_()
+    assert played[0].view is None and played[1].view is not None and again.view is not None
+
+
+def test_closing_leaves_no_widget_behind(recording):
+    before = {*w.widgets.widget._instances}
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    explorer.wait()
+    assert len({*w.widgets.widget._instances} - before) > 100
+    explorer.close()
+    assert {*w.widgets.widget._instances} == before
+
+
+def test_moving_to_another_head_leaves_the_error_of_a_run(explorer):
+    explorer.start()
+    with pytest.raises(ValueError, match="this explorer shows a recording"):
+        explorer.wait()
+    shown(explorer).pickers.head.value = 3
+    assert "give it a lab to ask questions" in shown(explorer).alert.value

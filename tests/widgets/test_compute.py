@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from qwen3lab.reply import ChatStep
+from qwen3lab.tiny.recipes import MICRO_MOE
 from qwen3lab.widgets.compute import (
     attention_heatmap,
     chip,
@@ -82,6 +83,12 @@ def test_a_chip_says_how_its_token_came() -> None:
 def test_examples_fit_the_model() -> None:
     assert questions_for("tiny-moe") == TINY == questions_for("/models/tiny-dense")
     assert questions_for("Qwen/Qwen3-0.6B") == GENERAL
+
+
+def test_a_micro_model_is_asked_what_it_learns() -> None:
+    asked = questions_for(MICRO_MOE.name)
+    assert not {"swaps", "code"} & {*MICRO_MOE.families}
+    assert asked and {*asked} < {*TINY} and not any("swap" in text for text in asked)
 
 
 def test_a_dense_recording_has_attention_to_show() -> None:

@@ -1,7 +1,9 @@
 """The explorer's wiring, without a kernel: handlers are called, widgets are read."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -328,3 +330,63 @@ def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(monkeypatch) -> N
 
     monkeypatch.setattr(future, "result", interrupted_once)
     assert explorer.wait().stop == "interrupted"
+
+
+def test_the_same_cell_can_be_picked_again_and_stays_marked(explorer: Explorer) -> None:
+    view, picked = shown(explorer), []
+    explorer.state.observe(lambda change: picked.append(change["new"]), "token")
+    for _ in range(2):
+        view.routing.set_state({"selected": [4, 3]})
+        assert view.routing.selected == [-1, -1] and view.routing.marked == [-1, 3]
+        view.transcript.set_state({"selected": 2})
+        assert view.transcript.selected == -1 and view.transcript.marked == 2
+    assert picked == [3, len(PROMPT) + 2] * 2
+
+
+def test_moving_a_slider_leaves_the_error_of_a_run_and_clears_that_of_a_drawing(
+    explorer: Explorer,
+) -> None:
+    view = shown(explorer)
+    explorer.lab.error = ValueError("no room")
+    with pytest.raises(ValueError, match="no room"):
+        explorer.run()
+    explorer.state.layer = 9
+    assert "no room\nlayer 9 does not exist" in view.alert.value
+    view.pickers.layer.value = 1
+    assert "no room" in view.alert.value and "layer 9" not in view.alert.value
+    view.pickers.routing_layer.value = 1
+    assert "no room" in view.alert.value
+    explorer.lab.error = None
+    explorer.run()
+    assert view.alert.value == ""
+
+
+def test_run_shows_why_a_question_is_refused(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.state.question = " "
+    with pytest.raises(ValueError, match="the question is empty"):
+        explorer.run()
+    assert "the question is empty" in view.alert.value
+
+
+def test_two_loads_of_one_name_with_other_weights_stand_beside_each_other(
+    explorer: Explorer,
+) -> None:
+    view, lab = shown(explorer), FakeLab()
+    lab.weights = "bfloat16, int4"
+    other = Explorer(lab, question="Hi")
+    shown(other)
+    other.wait()
+    assert explorer.view is view and other.view is not None
+
+
+def test_a_closed_explorer_lets_its_lab_go() -> None:
+    lab = FakeLab()
+    explorer, gone = Explorer(lab, question="Hi"), weakref.ref(lab)
+    shown(explorer)
+    explorer.wait()
+    explorer.close()
+    assert not Explorer.shown
+    del explorer, lab
+    gc.collect()
+    assert gone() is None

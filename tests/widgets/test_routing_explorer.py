@@ -1,5 +1,7 @@
 """The routing explorer's wiring, without a kernel: widgets are pressed and read."""
 
+import threading
+
 import pytest
 import torch
 
@@ -90,7 +92,9 @@ def test_words_of_the_corpus_come_with_the_share_that_is_served(explorer, lab):
     view.load.selected = [1, expert]
     text = served.tokens[0].strip()
     share = (served.routing.experts[1, ::3] == expert).any(dim=-1).float().mean()
-    assert f"{text}<small>{float(share):.2f}</small>" in view.served.value.split("in the corpus")[1]
+    in_corpus = view.served.value.split("in the corpus")[1]
+    assert f"{text}<small>{float(share):.2f}</small>" in in_corpus
+    assert "title=" not in in_corpus, "a word of a corpus has no one place"
 
 
 def test_switching_an_expert_off_asks_again_and_lays_both_replies_side_by_side(explorer, lab):
@@ -152,6 +156,7 @@ def test_it_says_what_an_expert_writes(explorer):
     expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
     view.write.click()
+    explorer.wait()
     assert "raises" in view.writing.value and "lowers" in view.writing.value
     assert explorer.state.error == ""
     view.load.selected = [0, expert]
@@ -164,6 +169,7 @@ def test_errors_stand_in_the_explorer(explorer, lab):
     view.switch.click()
     explorer.wait()
     view.write.click()
+    explorer.wait()
     assert "expert 5 of layer 2 serves none of the tokens" in view.alert.value
     view.compare.value = "another question"
     view.other_question.value = " "
@@ -199,3 +205,49 @@ def test_a_recording_of_the_largest_published_shape_is_drawn_small(tiny_tokenize
         assert canvas.heatmap.values.shape == (94, 128)
         assert len(canvas.map["cells"]) == 94 * 128
     assert view.load.height <= 600
+
+
+def test_what_an_expert_writes_is_found_in_the_background(explorer, lab):
+    view, held, release = shown(explorer), threading.Event(), threading.Event()
+
+    def hold():
+        with lab.lock:
+            held.set()
+            release.wait(timeout=5)
+
+    expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    threading.Thread(target=hold).start()
+    assert held.wait(timeout=20)
+    view.write.click()
+    assert "read once more" in view.writing.value, "the click came back while the model was busy"
+    release.set()
+    explorer.wait()
+    assert "raises" in view.writing.value
+
+
+def test_what_an_expert_writes_is_dropped_once_another_is_picked(explorer, lab):
+    view, expert = shown(explorer), int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    with lab.lock:
+        view.write.click()
+        view.load.selected = [0, expert]
+    explorer.wait()
+    assert view.writing.value == ""
+
+
+def test_a_run_stopped_in_the_silent_pass_compares_nothing_and_says_so(explorer, lab, monkeypatch):
+    view, plain = shown(explorer), lab.chat
+
+    def chat(*args, **options):
+        if "on_step" not in options:
+            explorer.stop()
+        return plain(*args, **options)
+
+    monkeypatch.setattr(lab, "chat", chat)
+    view.load.selected = [1, 5]
+    view.switch.click()
+    assert explorer.wait().stop == "interrupted"
+    assert explorer.state.whole is None and view.replies.value.count("<pre>") == 1
+    assert "nothing is compared" in view.alert.value
+    assert view.load.heatmap.title == "Load of each expert"

@@ -1,6 +1,8 @@
 """The thinking explorer's wiring, without a kernel: widgets are pressed and read."""
 
 import threading
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -15,11 +17,14 @@ QUESTION = "7+2*3-1*7+3-2=?"
 
 
 class Paused(qwen3lab.Lab):
-    """A lab that waits before token `pause_at` of a reply that thinks, until `go_on` is set."""
+    """A lab that waits before token `pause_at` of a reply, until `go_on` is set.
+
+    Of one that thinks, or that does not, as `pauses_thinking` says.
+    """
 
     def __init__(self, lab: qwen3lab.Lab) -> None:
         super().__init__(lab.model, lab.tokenizer, "paused")
-        self.pause_at = -1
+        self.pause_at, self.pauses_thinking = -1, True
         self.paused, self.go_on = threading.Event(), threading.Event()
 
     def chat(self, messages, *, on_step=None, **options):
@@ -29,7 +34,7 @@ class Paused(qwen3lab.Lab):
             seen.append(told)
             if on_step is not None:
                 on_step(told)
-            if len(seen) == self.pause_at and options["thinking"]:
+            if len(seen) == self.pause_at and options["thinking"] == self.pauses_thinking:
                 self.paused.set()
                 assert self.go_on.wait(timeout=20), "the test never let the reply go on"
 
@@ -169,8 +174,102 @@ def test_an_error_along_the_way_is_shown_in_place(explorer, monkeypatch):
 def test_what_a_model_wrote_is_escaped(explorer):
     view, state = shown(explorer), explorer.state
     state.answers = {
-        point: type(answer)("<script>x</script>", 1, 1, 1, "budget")
-        for point, answer in state.answers.items()
+        point: replace(answer, text="<script>x</script>") for point, answer in state.answers.items()
     }
     for value in (view.here.value, view.table.value):
         assert "<script>" not in value and "&lt;script&gt;" in value
+
+
+def test_a_run_that_another_has_replaced_says_nothing(running):
+    running.state.thinking = False
+    running.start()
+    running.lab.go_on.set()
+    chat = running.wait()
+    assert chat.thinking == "" and running.state.current is chat
+    assert running.state.error == "" and shown(running).alert.value == ""
+
+
+@pytest.mark.parametrize("end", [ThinkingExplorer.stop, ThinkingExplorer.close])
+def test_a_run_that_is_ended_asks_for_no_answers(running, end):
+    end(running)
+    running.lab.go_on.set()
+    assert running.wait().thinking
+    assert running.state.answers == {} and running.asking.future is None
+
+
+@pytest.fixture
+def asking(explorer, monkeypatch):
+    """One that asks after every step, and waits at the first answer; with the points so far."""
+    begun, explorer.go_on, explorer.points = threading.Event(), threading.Event(), []
+
+    def slow(replies, point):
+        explorer.points.append(point)
+        begun.set()
+        assert explorer.go_on.wait(timeout=20), "the test never let the answer come"
+        return at_once(replies, point)
+
+    convergence = import_module("qwen3lab.thinking.convergence")
+    at_once = convergence._answers
+    monkeypatch.setattr(convergence, "_answers", slow)
+    explorer.state.answers = {}
+    shown(explorer).everywhere.click()
+    assert begun.wait(timeout=20)
+    yield explorer
+    explorer.go_on.set()
+    explorer.wait()
+
+
+def test_stop_ends_the_asking_after_the_answer_in_hand(asking, tiny_lab):
+    view, state = shown(asking), asking.state
+    assert state.looking and not view.controls.stop.disabled
+    view.controls.stop.click()
+    asking.go_on.set()
+    asking.wait()
+    last = state.steps[-1].kept
+    assert len(state.steps) > 1 and asking.points == [last]
+    assert state.answers == answers_at(tiny_lab, state.chat, [last])
+    assert not state.looking and view.controls.stop.disabled and not view.marker.disabled
+
+
+def test_closing_ends_the_asking_after_the_answer_in_hand(asking):
+    asking.close()
+    asking.go_on.set()
+    asking.wait()
+    assert len(asking.points) == 1
+
+
+def test_a_run_that_begins_while_answers_are_asked_for_ends_the_asking(asking):
+    view, steps = shown(asking), asking.state.steps
+    asking.state.thinking = False
+    asking.start()
+    assert not asking.state.looking
+    asking.go_on.set()
+    assert asking.wait().thinking == "" and len(asking.points) == 1
+    asking.state.thinking = True
+    asking.start()
+    asking.wait()
+    assert asking.state.steps == steps and not view.marker.disabled
+
+
+def test_the_reply_without_thinking_can_be_stopped_and_is_then_dropped(tiny_lab):
+    lab = Paused(tiny_lab)
+    lab.pause_at, lab.pauses_thinking = 1, False
+    explorer = ThinkingExplorer(lab, question=QUESTION)
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    controls = shown(explorer).controls
+    assert explorer.state.status == "running" and not controls.stop.disabled
+    controls.stop.click()
+    lab.go_on.set()
+    chat = explorer.wait()
+    assert chat.stop == "natural" and chat.thinking and explorer.state.current is chat
+    assert explorer.state.at_once is None and explorer.state.answers == {}
+    assert explorer.state.status == "idle" and not controls.run.disabled
+
+
+def test_an_empty_question_leaves_the_thinking_that_is_shown(explorer):
+    before = explorer.state.steps
+    explorer.state.question = " "
+    explorer.start()
+    assert explorer.state.steps == before and explorer.state.answers
+    assert "the question is empty" in shown(explorer).alert.value

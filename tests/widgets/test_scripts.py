@@ -1,0 +1,156 @@
+"""The widgets' scripts in a real browser, each with a stand-in for the model that Python has."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+
+from qwen3lab.widgets.arrange import STYLE
+from qwen3lab.widgets.canvas import Canvas
+from qwen3lab.widgets.heatmap import Axis, Heatmap, payload
+from qwen3lab.widgets.plot import Plot
+from qwen3lab.widgets.textview import TextView
+from qwen3lab.widgets.transcript import Transcript
+from tests.notebooks.browser import browser
+from tests.test_exercises import luminance
+
+pytestmark = pytest.mark.browser
+
+RENDER = """
+async ([code, style, traits]) => {
+  document.body.innerHTML = `<style>${style}</style><div id="widget" style="width: 600px"></div>
+    <div style="height: 4000px"></div>`;
+  const bytes = (value) => new DataView(new Uint8Array(value).buffer);
+  const { map } = traits;
+  if (map) Object.assign(map, { cells: bytes(map.cells), palette: bytes(map.palette) });
+  if (traits.weights) traits.weights = bytes(traits.weights);
+  const heard = {};
+  globalThis.strokes = [];
+  CanvasRenderingContext2D.prototype.strokeRect = function (...box) {
+    strokes.push({ box, dashed: this.getLineDash().length > 0 });
+  };
+  globalThis.model = {
+    get: (name) => traits[name],
+    set: (name, value) => (traits[name] = value),
+    tell: (name, value) => { traits[name] = value; heard[`change:${name}`]?.(); },
+    on: (event, handler) => (heard[event] = handler),
+    off: () => {}, save_changes: () => {}, send: () => {},
+  };
+  const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const { default: widget } = await import(url);
+  widget.render({ model, el: document.getElementById("widget") });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("chromium"), width=900, height=700) as tabs:
+        yield tabs.new_page()
+
+
+def render(page: Page, kind: type, **traits: Any) -> None:
+    """Show a widget of this kind with these traits, and the defaults of the others."""
+    defaults = {name: trait.default() for name, trait in kind.class_traits(sync=True).items()}
+    plain = {name: value for name, value in defaults.items() if isinstance(value, int | list)}
+    plain |= {"weights": []} if kind is TextView else {}
+    page.goto("about:blank")
+    page.evaluate(RENDER, [str(kind._esm), STYLE, {**plain, **traits}])
+
+
+def sent(rows: int, columns: int) -> Mapping[str, Any]:
+    """A map as it travels, but for its bytes, which go as numbers."""
+    sides = [Axis(name, name, ("",) * n) for name, n in (("row", rows), ("column", columns))]
+    found = payload(Heatmap("This less that", torch.rand(rows, columns), *sides, "weight"))
+    return {name: list(v) if isinstance(v, bytes) else v for name, v in found.items()}
+
+
+def test_a_frame_is_drawn_around_its_cells_where_several_share_a_pixel(page: Page) -> None:
+    # 2,000 rows are sent in twos: 1,800 and 1,801 are the 900th of 1,000.
+    framed = [1800, 0, 1801, 3]
+    render(page, Canvas, map=sent(2000, 4), framed=framed, marked=[1800, -1])
+    band, frame = [stroke["box"] for stroke in page.evaluate("strokes")[-2:]]
+    assert frame == pytest.approx(band)
+    assert frame[1] == pytest.approx(6 + 900 * frame[3])
+
+
+def test_the_title_of_a_map_and_its_keys_are_said(page: Page) -> None:
+    render(page, Canvas, map=sent(4, 4), zooms=True)
+    expect(page.get_by_text("This less that")).to_be_visible()
+    label = page.locator(".q3-overlay").get_attribute("aria-label") or ""
+    assert all(key in label for key in ("This less that", "Enter", "+ zooms", "- shows"))
+    render(page, Canvas, map=sent(4, 4))
+    assert "zooms" not in (page.locator(".q3-overlay").get_attribute("aria-label") or "")
+
+
+def test_a_drag_that_ends_outside_of_the_map_leaves_no_frame_behind(page: Page) -> None:
+    render(page, Canvas, map=sent(8, 8), zooms=True)
+    box = page.locator(".q3-overlay").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 80, box["y"] + 40
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 90, y + 90)
+    assert any(stroke["dashed"] for stroke in page.evaluate("strokes"))
+    page.mouse.move(x, 690)
+    page.mouse.up()
+    page.evaluate("strokes.length = 0")
+    page.mouse.move(x + 60, y + 60)
+    found = page.evaluate("strokes")
+    assert found and not any(stroke["dashed"] for stroke in found)
+
+
+def test_a_picked_token_scrolls_the_conversation_and_not_the_page(page: Page) -> None:
+    chips = [[f"word{n} ", f"word{n} ", "answer", "", ""] for n in range(600)]
+    reply = {"run": 1, "question": "?", "chips": chips}
+    render(page, Transcript, reply=reply, progress={})
+    page.evaluate("document.querySelector('.q3-transcript').style.height = '300px'")
+    page.evaluate("window.scrollTo(0, 500)")
+    for token in (590, 3):
+        page.evaluate("token => model.tell('marked', token)", token)
+        inside = page.locator(".q3-picked").bounding_box()
+        around = page.locator(".q3-scroll").bounding_box()
+        assert inside is not None and around is not None
+        assert around["y"] - 1 <= inside["y"]
+        assert inside["y"] + inside["height"] <= around["y"] + around["height"] + 1
+        assert page.evaluate("window.scrollY") == 500
+
+
+def test_a_pick_stays_shown_when_python_forgets_it_and_can_be_made_again(page: Page) -> None:
+    reply = {"run": 1, "question": "?", "chips": [[t, t, "answer", "", ""] for t in "abc"]}
+    render(page, Transcript, reply=reply, progress={})
+    page.locator(".q3-scroll").press("ArrowRight")
+    assert page.evaluate("model.get('selected')") == 0
+    page.evaluate("model.tell('marked', 0)")
+    page.evaluate("model.tell('selected', -1)")
+    expect(page.locator(".q3-picked")).to_have_text("a")
+    page.locator(".q3-chip").first.click()
+    assert page.evaluate("model.get('selected')") == 0
+
+
+def test_text_in_colour_can_be_read_and_what_was_cut_is_struck_through(page: Page) -> None:
+    render(page, Transcript, reply={"run": 1, "question": "", "chips": []}, progress={})
+    page.evaluate("document.body.innerHTML += '<pre class=\"q3 q3-cut\"><s>late</s></pre>'")
+    colour = "part => getComputedStyle(part).color.match(/[0-9.]+/g).map(Number)"
+    for title in page.locator(".q3-part-title").all():
+        assert 1.05 / (luminance(title.evaluate(colour)[:3]) + 0.05) >= 4.5
+    cut = page.locator(".q3-cut s")
+    assert 1.05 / (luminance([v / 255 for v in cut.evaluate(colour)]) + 0.05) >= 4.5
+    assert cut.evaluate("s => getComputedStyle(s).opacity") == "1"
+    expect(cut).to_have_css("text-decoration-line", "line-through")
+
+
+def test_the_colours_under_the_text_are_explained(page: Page) -> None:
+    text = {"first": 0, "tokens": [["a", "prompt", False], ["b", "thinking", False]]}
+    render(page, TextView, text=text)
+    expect(page.locator(".q3-key")).to_have_text(["thinking"])
+
+
+def test_a_plot_is_a_picture_with_a_name(page: Page) -> None:
+    figure = (
+        '{"data": [], "layout": {"height": 99, "yaxis": {"title": {"text": "entropy (nats)"}}}}'
+    )
+    render(page, Plot, figure=figure, version="1", is_sent=False)
+    expect(page.get_by_role("img", name="Plot: entropy (nats)")).to_be_attached()
