@@ -211,7 +211,12 @@ def save_checkpoint(
         for published, part in as_published(name, parameter)
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    fields = model.config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
+    write_config(model.config, folder, dtype)
+
+
+def write_config(config: Qwen3Config, folder: Path, dtype: torch.dtype) -> None:
+    """Write the config.json of a checkpoint whose weights have this dtype."""
+    fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
     text = json.dumps(fields, indent=2)
     (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
 

@@ -1,7 +1,6 @@
 """What tells the weights of one model from those of another that has its name and its sizes."""
 
 import hashlib
-from collections.abc import Iterator
 from math import gcd
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from qwen3lab.model import Qwen3
 from qwen3lab.streaming import StreamedBlocks
-from qwen3lab.weights import CheckpointError
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 GROUP = 64
@@ -34,7 +32,7 @@ def fingerprint(model: Qwen3) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(_sums(value).cpu().numpy().tobytes())
     if isinstance(model.blocks, StreamedBlocks):
-        digest.update("\n".join(_shards(model.blocks)).encode())
+        digest.update("\n".join(model.blocks.shelf.weights.marks()).encode())
     return digest.hexdigest()
 
 
@@ -43,16 +41,3 @@ def _sums(value: Shaped[Tensor, "*any column"]) -> Int[Tensor, "*any group"]:
     bits = value.view(INTEGERS[value.itemsize])
     size = 1 if bits.numel() <= SMALL else gcd(bits.shape[-1], GROUP)
     return bits.unflatten(-1, (-1, size)).sum(dim=-1, dtype=bits.dtype)
-
-
-def _shards(blocks: StreamedBlocks) -> Iterator[str]:
-    """Name, size and time of change of the files that blocks are read from."""
-    for path in sorted(set(blocks.shelf.weights.where.values())):
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise CheckpointError(
-                f"{path} cannot be read any more ({error}): see that the disk is there and the "
-                "file whole, and run again"
-            ) from error
-        yield f"{path.name} {found.st_size} {found.st_mtime_ns}"

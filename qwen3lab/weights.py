@@ -83,6 +83,14 @@ class Weights:
         for path, pieces in by_file.items():
             self._file(path).fill(pieces)
 
+    def marks(self) -> list[str]:
+        """Name, size and time of change of every file, as they are now.
+
+        Raises:
+            CheckpointError: a file is missing by now.
+        """
+        return [self._file(path).mark() for path in sorted(set(self.where.values()))]
+
     def _index(self) -> dict[str, Path]:
         index = self.folder / INDEX
         if index.exists():
@@ -181,6 +189,14 @@ class _File:
                 "as in a model's unquantised release"
             )
         return Entry(STORED[dtype], tuple(shape), begin)
+
+    def mark(self) -> str:
+        """Its name, size and time of change, as they are now."""
+        try:
+            _, size, changed = _mark(self.path.stat())
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return f"{self.path.name} {size} {changed}"
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, mapped."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from qwen3lab.checkpoint import write_config
 from qwen3lab.config import Qwen3Config
 from qwen3lab.model import Qwen3
 from qwen3lab.published import EXPERTS, parts_of
+from qwen3lab.weights import INDEX
 
 SHARD_BYTES = 4 * 10**9
 """About as many as a shard of a published checkpoint has."""
@@ -63,10 +65,9 @@ def describe(
         where: the file of each tensor, by published name.
         n_bytes: of all tensors.
     """
-    fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
-    (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    write_config(config, folder, dtype)
     index = {"metadata": {"total_size": n_bytes}, "weight_map": dict(where)}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:
