@@ -37,7 +37,7 @@ import qwen3lab
 from qwen3lab import figures
 from qwen3lab.analysis.routing import layer_loads, layer_weights
 from qwen3lab.analysis.uncertainty import uncertainty
-from qwen3lab.tiny.card import read_card
+from qwen3lab.tiny.evaluation.card import read_card
 from qwen3lab.widgets import Explorer
 
 # %% [markdown]

@@ -29,7 +29,7 @@
 # %%
 import qwen3lab
 from qwen3lab import exercises, figures, thinking
-from qwen3lab.analysis import attention, circuits, moved, sentences, thoughts
+from qwen3lab.analysis import attention, circuits, sentences, thinking_text, value_weighted
 from qwen3lab.widgets import AttentionExplorer
 
 # %% [markdown]
@@ -63,7 +63,7 @@ explorer
 # %%
 words = " tree king moon sun city road night star door table house water"
 twice = lab.record(words + words)
-scores = attention.head_scores(twice)
+scores = attention.head_profile(twice)
 table = scores.to_pandas()
 columns = ["layer", "head", "kind", "above_uniform", "sure", "previous", "duplicate", "induction"]
 table[columns].sort_values("induction", ascending=False).head(8).round(2)
@@ -107,7 +107,7 @@ chat = lab.chat(
     question,
     sampling=qwen3lab.Sampling.greedy(),
     max_new_tokens=1024,
-    record=[*circuits.NEEDED, moved.NEEDED],
+    record=[*circuits.NEEDED, value_weighted.NEEDED],
 )
 rec = chat.recording
 mass = attention.key_mass(rec)
@@ -126,7 +126,7 @@ exercises.sink_token(mass.mean(dim=(0, 1)).tolist(), answer=None)
 # query and key over it.
 
 # %%
-weighed = next(iter(moved.moved_blocks(lab, rec, layer)))[1][head]
+weighed = next(iter(value_weighted.moved_blocks(lab, rec, layer)))[1][head]
 print(f"layer {layer}, head {head}: the first token draws", end=" ")
 print(f"{float(rec.attention[layer, head][:, 0].mean()):.0%} of the attention", end=" and ")
 print(f"{float(weighed[:, 0].sum() / weighed.sum()):.0%} of what is moved")
@@ -139,7 +139,7 @@ print(f"temperatures from {float(temperature.min()):.2f} to {float(temperature.m
 
 # %%
 parts = thinking.pieces(chat)
-looks = thoughts.answer_looks(rec, parts)
+looks = thinking_text.answer_looks(rec, parts)
 figures.answer_looks(looks)
 
 # %% [markdown]

@@ -29,11 +29,13 @@
 import torch
 
 import qwen3lab
-from qwen3lab import exercises, figures, rerouting, tiny
-from qwen3lab.analysis import controls, effects, knockout, routing, specialisation, writes
+from qwen3lab import exercises, figures, tiny
+from qwen3lab.analysis import expert_output, routing, specialisation
 from qwen3lab.analysis.choices import margin, router_entropy
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.structure import co_activation, transitions
+from qwen3lab.experiments import controls, effects, knockout
+from qwen3lab.interventions import rerouting
 from qwen3lab.widgets import RoutingExplorer
 
 # %% [markdown]
@@ -52,7 +54,7 @@ lab
 
 # %%
 greedy = qwen3lab.Sampling.greedy()
-chat = lab.chat("7+2*3-1*7+3=?", sampling=greedy, max_new_tokens=256, record=writes.NEEDED)
+chat = lab.chat("7+2*3-1*7+3=?", sampling=greedy, max_new_tokens=256, record=expert_output.NEEDED)
 rec, row = chat.recording, len(layers) // 2
 layer = layers[row]
 figures.token_strip(rec.tokens, rec.routing.experts[row, :, 0], layer=layer)
@@ -173,7 +175,7 @@ figures.transitions(flow, layers=(layer, layers[after]))
 
 # %%
 favourite = int(rec.routing.experts[row].flatten().mode().values)
-writes.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
+expert_output.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
 
 # %% [markdown]
 # ## Intervene
@@ -232,5 +234,5 @@ exercises.hurts_most(lab, texts, "lists", answer=None)
 # %% [markdown]
 # ## Where to go next
 # - `RoutingCorpus.save` and `merge` put counts of many runs together.
-# - `writes.extreme_experts` finds experts with extreme activations.
+# - `expert_output.extreme_experts` finds experts with extreme activations.
 # - `rerouting.borrowed(other_recording)` gives a text another text's routing.

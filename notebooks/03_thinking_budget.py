@@ -28,7 +28,7 @@
 # %%
 import qwen3lab
 from qwen3lab import exercises, figures, thinking, tiny
-from qwen3lab.analysis import budgets, thoughts
+from qwen3lab.analysis import budgets, thinking_text
 from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.widgets import ThinkingExplorer
 
@@ -152,7 +152,7 @@ exercises.crucial_part(parts, answer=None)
 # tokens".
 
 # %%
-forks = thoughts.forking_tokens(chat)
+forks = thinking_text.forking_tokens(chat)
 print([f"{place} {chat.recording.tokens[place]!r}" for place in forks][:20])
 figures.uncertainty(uncertainty(chat))
 
@@ -161,7 +161,7 @@ figures.uncertainty(uncertainty(chat))
 # mattered the one that is looked at?
 
 # %%
-figures.answer_looks(thoughts.answer_looks(chat.recording, thinking.pieces(chat, every)))
+figures.answer_looks(thinking_text.answer_looks(chat.recording, thinking.pieces(chat, every)))
 
 # %% [markdown]
 # **Which experts serve** the thinking, and which the answer? (Of a dense model there is nothing to
@@ -169,7 +169,7 @@ figures.answer_looks(thoughts.answer_looks(chat.recording, thinking.pieces(chat,
 
 # %%
 if lab.config.is_moe:
-    loads = [thoughts.part_loads(chat.recording, part) for part in ("thinking", "answer")]
+    loads = [thinking_text.part_loads(chat.recording, part) for part in ("thinking", "answer")]
     names, layers = ("thinking", "answer"), lab.config.moe_layers
     display(figures.load_difference(*loads, names=names, layers=layers))
 

@@ -6,31 +6,22 @@ lab = qwen3lab.load("tiny-moe")
 chat = lab.chat("3+2*7-1=?", record=True, seed=0)
 chat.thinking, chat.answer
 chat.recording.routing.experts
+
+The package is imported piece by piece, when a name is first used; `__init__.pyi` lists the names.
 """
 
 from importlib.metadata import version
+from typing import Any
 
-from qwen3lab import catalog
-from qwen3lab.checkpoint import EMBEDDED, embedded_models
-from qwen3lab.config import Qwen3Config
-from qwen3lab.generate import Sampling
-from qwen3lab.guides import Extension, Steering
-from qwen3lab.lab import Lab, load
-from qwen3lab.recording import Recording
+import lazy_loader
+
+from qwen3lab import _moved
 
 __version__ = version("qwen3lab")
-__all__ = [
-    "Extension",
-    "Lab",
-    "Recording",
-    "Sampling",
-    "Steering",
-    "__version__",
-    "load",
-    "models",
-]
+_lazy_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_moved.install()
 
 
-def models() -> catalog.ModelTable:
-    """The models that ship with the package, then the published family, as a table."""
-    return catalog.models({n: Qwen3Config.from_file(EMBEDDED / n) for n in embedded_models()})
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used; a module that has moved, with a warning."""
+    return _moved.module(name) if _moved.knows(name) else _lazy_name(name)

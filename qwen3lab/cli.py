@@ -212,8 +212,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure an embedded model on held-out problems."""
-    from qwen3lab.tiny.card import card_text
-    from qwen3lab.tiny.training import measure
+    from qwen3lab.tiny.evaluation.card import card_text
+    from qwen3lab.tiny.pipeline import measure
 
     found, folder = measure(name, n=n, n_mixed=mixed, seed=seed, write=write, progress=not as_json)
     print(json.dumps(found.to_dict(), indent=2) if as_json else card_text(found, folder))
@@ -282,7 +282,7 @@ def bench(
     """
     from qwen3lab import bench as benchmark
 
-    plan = benchmark.Plan(
+    plan = benchmark.BenchPlan(
         model=model,
         shape=shape,
         layers=((0 if shape_only else 4) if layers is None else layers) or None,

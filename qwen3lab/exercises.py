@@ -9,20 +9,22 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.analysis.attention import HeadScores
+from qwen3lab.analysis.attention.profile import HeadProfile
 from qwen3lab.analysis.budgets import curve
 from qwen3lab.analysis.corpus import RoutingCorpus
-from qwen3lab.analysis.effects import Text, group_losses
 from qwen3lab.analysis.routing import expert_load
 from qwen3lab.analysis.specialisation import npmi
-from qwen3lab.hooks import HookError
+from qwen3lab.errors import HookError
+from qwen3lab.experiments.effects import Text, group_losses
+from qwen3lab.interventions.rerouting import Rerouting
 from qwen3lab.lab import Lab
-from qwen3lab.recording import Recording
-from qwen3lab.rerouting import Rerouting
+from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Convergence, Importance, Sweep
 
 OPEN = "No answer yet: put yours in place of None and run the cell again."
-_AN_EDIT = "what qwen3lab.rerouting makes, as in answer=rerouting.off([3, 5], layers=2)"
+_AN_EDIT = (
+    "what qwen3lab.interventions.rerouting makes, as in answer=rerouting.off([3, 5], layers=2)"
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def crucial_part(found: Importance, answer: object) -> Verdict:
     return Verdict(False, f"{changed}; another part changes more.")
 
 
-def best_head(scores: HeadScores, score: str, answer: object, *, least: float = 0.5) -> Verdict:
+def best_head(scores: HeadProfile, score: str, answer: object, *, least: float = 0.5) -> Verdict:
     """Which head, as (layer, head), has one of the highest scores of a kind?"""
     answer = _pair(answer)
     if isinstance(answer, Verdict):

@@ -9,31 +9,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qwen3lab.chat import (
-    Message,
-    TextStream,
-    as_messages,
-    open_tokenizer,
-    thinking_mode,
-    token_texts,
+from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
+from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, writer
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.generation.batch_writer import (
+    OnStep,
+    OpenReply,
+    finish_chat,
+    finish_generation,
+    write,
 )
-from qwen3lab.checkpoint import dtype_of, from_transformers, open_checkpoint
-from qwen3lab.compiled import CompiledModel
-from qwen3lab.config import Qwen3Config
-from qwen3lab.generate import Runs, Sampler, Sampling, pad_left
-from qwen3lab.graphs import GraphedModel, writer
-from qwen3lab.guides import Extension, ReplyGuide, Steering, marks_of, stop_check
-from qwen3lab.hooks import NOTHING, AnyEdits, Chain, Edits, Tap, resolve_hooks
-from qwen3lab.model import Qwen3
-from qwen3lab.ondisk import Job, record_to_disk
-from qwen3lab.prompts import Prompt, prompt_ids
-from qwen3lab.quantised import quantisation_of
-from qwen3lab.recording import ATTENTION, MAPS, ROUTING, Recorder, Recording
-from qwen3lab.reply import Chat, Generation
-from qwen3lab.streaming import StreamedBlocks
-from qwen3lab.writing import OnStep, Row, finish_chat, finish_generation, write
+from qwen3lab.generation.decoding import Decoder
+from qwen3lab.generation.reply import Chat, Generation
+from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.thinking_control import (
+    Extension,
+    ReplyGuide,
+    Steering,
+    marks_of,
+    stop_check,
+)
+from qwen3lab.hooks.edits import AnyEdits, Edits
+from qwen3lab.hooks.points import resolve_hooks
+from qwen3lab.hooks.taps import NOTHING, Chain, Tap
+from qwen3lab.loading import from_transformers, open_checkpoint
+from qwen3lab.model.batching import pad_left
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.quantised_model import quantisation_of
+from qwen3lab.recording.layerwise import Job, record_to_disk
+from qwen3lab.recording.recorder import ATTENTION, MAPS, ROUTING, Recorder
+from qwen3lab.recording.recording import Recording
+from qwen3lab.streaming.streamed_model import StreamedBlocks
+from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
+from qwen3lab.text.prompt import Prompt, prompt_ids
+from qwen3lab.text.tokenizer import TextStream, open_tokenizer, token_texts
 
-Capture = str | Iterable[str]
+HookNames = str | Iterable[str]
 """Hooks to record: an exact name, a glob, "all", or several of them."""
 
 
@@ -101,7 +113,7 @@ class Lab:
     def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.lock = threading.RLock()
-        self._decoder: Runs = writer(self.model)
+        self._decoder: Decoder = writer(self.model)
 
     @classmethod
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
@@ -142,17 +154,17 @@ class Lab:
             CompileError: the compiler that torch needs is missing.
             ValueError: the model is streamed from the disk, or quantised.
         """
-        if isinstance(self._decoder, GraphedModel):
+        if isinstance(self._decoder, CudaGraphDecoder):
             return
         if isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model):
             raise ValueError(
                 f"{self.name} is streamed or quantised, and only whole weights are compiled: load "
                 "it without memory= and quantise="
             )
-        self._decoder = CompiledModel(self.model)
+        self._decoder = CompiledDecoder(self.model)
 
     @property
-    def decoder(self) -> Runs:
+    def decoder(self) -> Decoder:
         """What runs the passes that write: captured on a GPU, compiled after `compile`."""
         return self._decoder
 
@@ -160,7 +172,7 @@ class Lab:
         self,
         prompt: Prompt,
         *,
-        capture: Capture = (),
+        capture: HookNames = (),
         edits: AnyEdits | None = None,
         thinking: bool | None = None,
         dtype: str | None = None,
@@ -171,7 +183,7 @@ class Lab:
             prompt: text, chat messages or token ids.
             capture: more hooks to keep: exact names, globs, or "all".
             edits: hook names or globs to functions that replace activations, an intervention
-                such as those of `qwen3lab.rerouting`, or several, to act in their order.
+                such as those of `interventions.rerouting`, or several, to act in their order.
             thinking: for chat messages, whether the reply would think.
             dtype: of what is kept, such as "bfloat16" for half of the memory; as it ran if None.
 
@@ -186,7 +198,7 @@ class Lab:
         self,
         prompts: Sequence[Prompt],
         *,
-        capture: Capture = (),
+        capture: HookNames = (),
         edits: AnyEdits | None = None,
         thinking: bool | None = None,
         dtype: str | None = None,
@@ -211,7 +223,7 @@ class Lab:
         prompts: Sequence[Prompt],
         folder: str | Path,
         *,
-        capture: Capture = (),
+        capture: HookNames = (),
         thinking: bool | None = None,
         dtype: str | None = None,
         progress: bool = True,
@@ -245,7 +257,7 @@ class Lab:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop: Sequence[str] = (),
-        record: bool | Capture = False,
+        record: bool | HookNames = False,
         edits: AnyEdits | None = None,
         on_step: OnStep | None = None,
         cancel: threading.Event | None = None,
@@ -265,7 +277,7 @@ class Lab:
         """
         marks = replace(marks_of(self.tokenizer), think=None, end_think=None)
         guide = ReplyGuide(marks, stopped=stop_check(self.tokenizer, stop))
-        row = Row(self.token_ids(prompt), guide, TextStream(self.tokenizer))
+        row = OpenReply(self.token_ids(prompt), guide, TextStream(self.tokenizer))
         recordings = self._write(
             [row],
             sampling or Sampling.greedy(),
@@ -293,7 +305,7 @@ class Lab:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop: Sequence[str] = (),
-        record: bool | Capture = False,
+        record: bool | HookNames = False,
         edits: AnyEdits | None = None,
         on_step: OnStep | None = None,
         cancel: threading.Event | None = None,
@@ -339,7 +351,7 @@ class Lab:
             self.token_ids(talk, thinking=mode) for talk, mode in zip(talks, modes, strict=True)
         ]
         rows = [
-            Row(
+            OpenReply(
                 prompt_ids,
                 ReplyGuide(marks, budget=budget if mode else None, prompt_ids=prompt_ids, **guided),
                 TextStream(self.tokenizer),
@@ -373,7 +385,7 @@ class Lab:
         return Edits(edits, self.config, padding=padding) if edits else None
 
     def _recorder(
-        self, capture: Capture, edits: Edits | None, dtype: str | None = None
+        self, capture: HookNames, edits: Edits | None, dtype: str | None = None
     ) -> Recorder:
         """A recorder of attention, routing and what is asked for.
 
@@ -393,12 +405,12 @@ class Lab:
 
     def _write(
         self,
-        rows: list[Row],
+        rows: list[OpenReply],
         sampling: Sampling,
         *,
         seed: int | None,
         max_new_tokens: int,
-        record: bool | Capture,
+        record: bool | HookNames,
         edits: AnyEdits | None,
         on_step: OnStep | None,
         cancel: threading.Event | None,

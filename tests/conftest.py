@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import qwen3lab
-from qwen3lab.chat import open_tokenizer
-from qwen3lab.tiny.tokenizer import write_tokenizer
+from qwen3lab.text.tokenizer import open_tokenizer
+from qwen3lab.tiny.world.tokenizer import write_tokenizer
 from tests.reference import CASES, hf_random
 
 DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from qwen3lab.config import Qwen3Config
-from qwen3lab.recording import Recording
-from qwen3lab.reply import Chat, ChatStep
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.generation.reply import Chat, ChatStep
+from qwen3lab.recording.recording import Recording
 
 PROMPT = ["<|im_start|>", "user", "\n", "Hi", "<|im_end|>", "<think>", "\n"]
 THOUGHTS = [" one", " <b>two</b>", " three", "</think>"]

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from qwen3lab.config import Qwen3Config, Rope
+from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 
 OURS: dict[str, Any] = {
     "d_model": 32,
@@ -163,7 +163,8 @@ def _whole(output):
 @torch.no_grad()
 def our_activations(model, ids, mask=None, names=None):
     """Activations of our pass: all, plus the norms' outputs under the names used above."""
-    from qwen3lab.hooks import Keep, hook_names
+    from qwen3lab.hooks.points import hook_names
+    from qwen3lab.hooks.taps import Keep
 
     tap = Keep(names or hook_names(model.config))
     model(ids, mask=mask, tap=tap)

@@ -9,7 +9,7 @@ import torch
 
 import qwen3lab
 from qwen3lab import cli
-from qwen3lab.bench.report import Report, Row
+from qwen3lab.bench.report import Measurement, Report
 
 
 def called(monkeypatch, capfd, *arguments):
@@ -97,10 +97,12 @@ def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_
     def stand_in(plan, *what, progress=True, **options):
         asked.append((plan, *what, options))
         measured = {"qwen3lab": (1.0,), "transformers": (2.0,)}
-        return Report(plan.title, {}, "All agree.", 0.0, [Row("forward", 8, "ms", measured)])
+        return Report(
+            plan.title, {}, "All agree.", 0.0, [Measurement("forward", 8, "ms", measured)]
+        )
 
     for name in ("run", "run_experts", "run_budgets", "run_stream", "run_shape", "run_quantised"):
-        monkeypatch.setattr(f"qwen3lab.bench.suites.{name}", stand_in)
+        monkeypatch.setattr(f"qwen3lab.bench.runner.{name}", stand_in)
     drawn = tmp_path / "ratios.html"
     options = ("--tokens", "128,256", "--layers", "2", "--figure", drawn, "--json")
     code, out, _ = run("bench", *options)
@@ -136,13 +138,15 @@ SHAPES_BY_SIZE = (
 @pytest.mark.parametrize("as_json", [False, True])
 def test_reports_that_are_done_are_not_lost_to_one_that_fails(run, monkeypatch, as_json):
     def measured(plan, *what, **options):
-        return Report("the first", {}, "", 0.0, [Row("forward", 8, "ms", {"qwen3lab": (1.0,)})])
+        return Report(
+            "the first", {}, "", 0.0, [Measurement("forward", 8, "ms", {"qwen3lab": (1.0,)})]
+        )
 
     def failing(plan, **options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("qwen3lab.bench.suites.run", measured)
-    monkeypatch.setattr("qwen3lab.bench.suites.run_overhead", failing)
+    monkeypatch.setattr("qwen3lab.bench.runner.run", measured)
+    monkeypatch.setattr("qwen3lab.bench.runner.run_overhead", failing)
     suites = ("--suite", "forward", "--suite", "overhead")
     code, out, err = run("bench", *suites, *(["--json"] if as_json else []))
     assert (code, "Traceback" in err) == (1, False)

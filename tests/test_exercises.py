@@ -6,16 +6,17 @@ from math import nan
 import pytest
 import torch
 
-from qwen3lab import exercises, rerouting
-from qwen3lab.analysis.attention import head_scores
+from qwen3lab import exercises
+from qwen3lab.analysis.attention.profile import head_profile
 from qwen3lab.analysis.corpus import RoutingCorpus
-from qwen3lab.analysis.effects import Text, group_losses
 from qwen3lab.exercises import OPEN
+from qwen3lab.experiments.effects import Text, group_losses
+from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
-from qwen3lab.model import Qwen3
-from qwen3lab.recording import Recording
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Answer, Attempt, Convergence, Importance, Piece, Sweep
-from qwen3lab.thinking.swept import Plan
+from qwen3lab.thinking.swept import SweepPlan
 from tests.analysis.test_windows import recorded as long_recording
 from tests.reference import small_config
 
@@ -112,7 +113,7 @@ def test_the_least_budget_is_the_one_below_which_too_few_are_right():
         given = tuple(Answer("x", 1, 1, 5, "budget", True) for _ in right)
         return Attempt(number, 0, "6", 4, "", given, right)
 
-    plan = Plan("m", "float32", small_config(), "", 2, (0, 5, 9), 1, 0, None, 9, False)
+    plan = SweepPlan("m", "float32", small_config(), "", 2, (0, 5, 9), 1, 0, None, 9, False)
     sweep = Sweep(plan, (attempt(0, False, True, True), attempt(1, True, True, True)))
     assert exercises.budget_needed(sweep, "6", 5).solved is True
     assert "look for at least 90%" in exercises.budget_needed(sweep, "6", 0).reason
@@ -122,7 +123,7 @@ def test_the_least_budget_is_the_one_below_which_too_few_are_right():
 
 
 def test_a_best_head_is_one_with_a_high_enough_score():
-    scores = head_scores(long_recording())
+    scores = head_profile(long_recording())
     best = divmod(int(scores.previous.argmax()), 4)
     worst = divmod(int(scores.previous.argmin()), 4)
     top = float(scores.previous.max())
@@ -166,7 +167,7 @@ def test_what_is_no_whole_number_is_not_right_and_says_what_to_give(answer):
 def test_what_is_no_layer_and_head_is_not_right_and_says_what_to_give(answer):
     told = [
         exercises.reads_most(torch.eye(2), answer),
-        exercises.best_head(head_scores(long_recording()), "previous", answer),
+        exercises.best_head(head_profile(long_recording()), "previous", answer),
     ]
     assert all(verdict.solved is False for verdict in told)
     assert all("as in answer=(3, 1)." in verdict.reason for verdict in told)

@@ -6,10 +6,11 @@ from transformers import AutoModelForCausalLM
 
 import qwen3lab
 from qwen3lab import Lab, Sampling
-from qwen3lab.checkpoint import from_transformers, save_checkpoint
-from qwen3lab.hooks import HookError
-from qwen3lab.model import Qwen3
-from qwen3lab.tiny.tokenizer import EARLY_STOP, N_VOCAB
+from qwen3lab.checkpoints.writer import save_checkpoint
+from qwen3lab.errors import HookError
+from qwen3lab.loading import from_transformers
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB
 from tests.reference import hf_random, small_config
 
 CONFIG = small_config(d_vocab=N_VOCAB, n_ctx=160, moe_layers=(0, 2))

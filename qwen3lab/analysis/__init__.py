@@ -1,1 +1,5 @@
-"""Analyses: tensors or a recording in, a frozen result out. One file per subject."""
+"""Recordings and sweeps in, small frozen results out; nothing here runs a model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

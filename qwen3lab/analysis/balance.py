@@ -1,11 +1,13 @@
 """How evenly the experts of a layer are used."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab._moved import renamed
 from qwen3lab.analysis.routing import weights_by_expert
 
 
@@ -48,7 +50,7 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
     )
 
 
-def importance(
+def expert_importance(
     experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: int
 ) -> Float[Tensor, " expert"]:
     """Summed weight of each expert over tokens, as applied; -1 is no expert.
@@ -74,3 +76,8 @@ def balance_loss(
     n_experts = logits.shape[-1]
     share = torch.bincount(experts.flatten(), minlength=n_experts) / experts.numel()
     return n_experts * (share * logits.softmax(dim=-1, dtype=torch.float32).mean(dim=0)).sum()
+
+
+def __getattr__(name: str) -> Any:
+    """Names of before 0.2, with a warning."""
+    return renamed("analysis.balance", name)

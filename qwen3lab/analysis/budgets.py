@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from qwen3lab.analysis.flops import reply_flops
-from qwen3lab.analysis.shares import Share
-from qwen3lab.config import Qwen3Config
+from qwen3lab.analysis.proportions import Share
+from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.thinking.rewind import Answer
 from qwen3lab.thinking.swept import Attempt, Sweep
 

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.chat import token_texts
 from qwen3lab.lab import Lab
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
+from qwen3lab.text.tokenizer import token_texts
 
 if TYPE_CHECKING:
     import pandas

@@ -15,18 +15,15 @@ from qwen3lab.analysis.choices import router_entropy
 from qwen3lab.analysis.routing import weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
-from qwen3lab.config import Qwen3Config
-from qwen3lab.recording import Recording
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import CorpusError
+from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
     import pandas
 
 FORMAT = 1
 SUMS = ("slots", "weights", "entropy", "tokens")
-
-
-class CorpusError(ValueError):
-    """Something that cannot be counted, or a file that holds no counts."""
 
 
 class RoutingCorpus:

@@ -1,6 +1,6 @@
 """What a reply costs, in floating-point operations."""
 
-from qwen3lab.config import Qwen3Config
+from qwen3lab.config.qwen3_config import Qwen3Config
 
 
 def forward_flops(

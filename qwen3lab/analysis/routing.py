@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 
 def expert_load(

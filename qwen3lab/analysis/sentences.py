@@ -8,8 +8,8 @@ from jaxtyping import Float
 from scipy.stats import kurtosis
 from torch import Tensor
 
-from qwen3lab.analysis.attention import BLOCK
-from qwen3lab.recording import Recording
+from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
 
 APART = 4

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:

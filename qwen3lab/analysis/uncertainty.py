@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qwen3lab.reply import Chat
+from qwen3lab.generation.reply import Chat
 
 
 @dataclass(frozen=True)

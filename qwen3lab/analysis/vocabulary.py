@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from qwen3lab.analysis.structure import chosen
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 
 class Served(NamedTuple):

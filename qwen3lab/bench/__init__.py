@@ -1,24 +1,28 @@
 """Speed and memory side by side with the peers that are installed, on the same weights."""
 
-from qwen3lab.bench.budgets import run_budgets
-from qwen3lab.bench.compiled import run_compiled
-from qwen3lab.bench.experts import run_experts
-from qwen3lab.bench.overhead import run_overhead
-from qwen3lab.bench.plan import SHAPES, BenchError, Plan
-from qwen3lab.bench.quantised import run_quantised
-from qwen3lab.bench.report import Report, Row
-from qwen3lab.bench.shapes import run_shape
-from qwen3lab.bench.side_by_side import SUITES, run
-from qwen3lab.bench.stream import run_stream
-from qwen3lab.bench.suites import run_shapes, run_suites
+from typing import Any
+
+from qwen3lab._moved import renamed
+from qwen3lab.bench.plan import SHAPES, BenchPlan
+from qwen3lab.bench.report import Measurement, Report
+from qwen3lab.bench.runner import run_shapes, run_suites
+from qwen3lab.bench.suites.budgets import run_budgets
+from qwen3lab.bench.suites.compiled import run_compiled
+from qwen3lab.bench.suites.experts import run_experts
+from qwen3lab.bench.suites.overhead import run_overhead
+from qwen3lab.bench.suites.quantised import run_quantised
+from qwen3lab.bench.suites.shapes import run_shape
+from qwen3lab.bench.suites.side_by_side import SUITES, run
+from qwen3lab.bench.suites.stream import run_stream
+from qwen3lab.errors import BenchError
 
 __all__ = [
     "SHAPES",
     "SUITES",
     "BenchError",
-    "Plan",
+    "BenchPlan",
+    "Measurement",
     "Report",
-    "Row",
     "run",
     "run_budgets",
     "run_compiled",
@@ -30,3 +34,8 @@ __all__ = [
     "run_stream",
     "run_suites",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names of before 0.2, with a warning."""
+    return renamed("bench", name)

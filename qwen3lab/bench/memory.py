@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from qwen3lab.allocator import map_large
-from qwen3lab.bench.contestants import CONTESTANTS
-from qwen3lab.bench.fresh import in_fresh_process
+from qwen3lab.bench.fresh_process import in_fresh_process
+from qwen3lab.bench.peers import CONTESTANTS
+from qwen3lab.device.malloc import map_large
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -11,22 +11,20 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from qwen3lab.bench.drawn import write_random
-from qwen3lab.catalog import PUBLISHED
-from qwen3lab.checkpoint import DTYPES, find_folder
-from qwen3lab.config import Qwen3Config
-from qwen3lab.streaming import bytes_of, least_memory
+from qwen3lab.bench.random_checkpoint import write_random
+from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.config.catalog import PUBLISHED
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.dtypes import DTYPES
+from qwen3lab.errors import BenchError
+from qwen3lab.streaming.streamed_model import bytes_of, least_memory
 
 PROMPT_TO_DECODE = 16
 """Tokens before decoding is timed: few, so that it is decoding that is timed."""
 
 
-class BenchError(ValueError):
-    """A benchmark that would not mean what it says; the message says why."""
-
-
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure.
 
     Attributes:
@@ -77,7 +75,7 @@ class Plan:
 
 
 @contextmanager
-def weights_of(plan: Plan) -> Iterator[Path]:
+def weights_of(plan: BenchPlan) -> Iterator[Path]:
     """A folder with the weights that both libraries open."""
     if plan.model is not None:
         yield find_folder(plan.model)
@@ -95,7 +93,7 @@ def weights_of(plan: Plan) -> Iterator[Path]:
         yield Path(folder)
 
 
-def shape_of(plan: Plan) -> Qwen3Config:
+def shape_of(plan: BenchPlan) -> Qwen3Config:
     """The sizes of the plan's random weights.
 
     Raises:
@@ -111,7 +109,7 @@ def shape_of(plan: Plan) -> Qwen3Config:
     return replace(config, n_layers=plan.layers, moe_layers=experts)
 
 
-def check_memory(plans: Sequence[Plan], memory: str) -> None:
+def check_memory(plans: Sequence[BenchPlan], memory: str) -> None:
     """See that every one of the plans' models can be streamed, before any work is done.
 
     Args:
@@ -131,7 +129,7 @@ def check_memory(plans: Sequence[Plan], memory: str) -> None:
         )
 
 
-def _least(plan: Plan) -> int:
+def _least(plan: BenchPlan) -> int:
     model = plan.model
     config = shape_of(plan) if model is None else Qwen3Config.from_file(find_folder(model))
     return least_memory(config, DTYPES[plan.dtype])

@@ -28,7 +28,7 @@ PLAIN = "qwen3lab, plain"
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One case, measured on every side.
 
     Attributes:
@@ -85,7 +85,7 @@ class Report:
     machine: dict[str, str]
     agreement: str
     gap: float
-    rows: list[Row]
+    rows: list[Measurement]
     sizes: str = "tokens"
     notes: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
-from qwen3lab.analysis.shares import Share
+from qwen3lab.analysis.proportions import Share
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
 
 ACCURACY = "share of answers that are right"

@@ -11,8 +11,8 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from qwen3lab.analysis.knockout import KnockOut
 from qwen3lab.analysis.specialisation import Interval
+from qwen3lab.experiments.knockout import KnockOut
 from qwen3lab.figures.maps import DIVERGING, Side, labelled_map
 from qwen3lab.figures.theme import (
     INK,

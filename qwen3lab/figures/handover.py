@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qwen3lab.figures.theme import visible
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 PICTURES = (".png", ".svg", ".pdf")
 

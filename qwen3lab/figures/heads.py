@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.analysis.attention import HeadScores
-from qwen3lab.analysis.windows import thumbnails
+from qwen3lab.analysis.attention.profile import HeadProfile
+from qwen3lab.analysis.map_windows import thumbnails
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
     NOTHING,
@@ -20,7 +20,7 @@ from qwen3lab.figures.theme import (
     token_axis,
     token_labels,
 )
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 SCORES = {
     "first": "share on the first token",
@@ -40,7 +40,7 @@ GAP = 2
 MAX_TOKENS = 1024
 
 
-def head_map(scores: HeadScores, score: str) -> go.Figure:
+def head_map(scores: HeadProfile, score: str) -> go.Figure:
     """One score of every head, layer by layer, with each head's likely kind on hover.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from qwen3lab.analysis.thoughts import KINDS, Looks, sentence_kind
+from qwen3lab.analysis.thinking_text import KINDS, Looks, sentence_kind
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
     MUTED,

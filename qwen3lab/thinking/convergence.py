@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from qwen3lab.generate import Sampling
+from qwen3lab.generation.reply import Chat
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
-from qwen3lab.reply import Chat
 from qwen3lab.thinking.pieces import Every, Piece, pieces
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import Answer, Replies

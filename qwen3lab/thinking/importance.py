@@ -11,11 +11,13 @@ import torch
 from scipy.stats import entropy
 from tqdm.auto import tqdm
 
-from qwen3lab.chat import token_texts
-from qwen3lab.generate import Sampler, Sampling, decode, pad_left
-from qwen3lab.guides import ReplyGuide, marks_of
+from qwen3lab.generation.decoding import decode
+from qwen3lab.generation.reply import Chat
+from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
-from qwen3lab.reply import Chat
+from qwen3lab.model.batching import pad_left
+from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
 
 if TYPE_CHECKING:

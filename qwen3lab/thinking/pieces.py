@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3lab.reply import Chat
+from qwen3lab.generation.reply import Chat
 
 ENDS = (".", "!", "?", "。", "！", "？", "\n")
 """What ends a sentence, where a blank, a line break or nothing follows."""

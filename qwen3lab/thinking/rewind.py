@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from qwen3lab.chat import token_texts
-from qwen3lab.generate import Sampler, Sampling, decode, pad_left
-from qwen3lab.guides import ReplyGuide, Stop, marks_of
+from qwen3lab.generation.decoding import decode
+from qwen3lab.generation.reply import trimmed
+from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.thinking_control import ReplyGuide, Stop, marks_of
 from qwen3lab.lab import Lab
-from qwen3lab.reply import trimmed
+from qwen3lab.model.batching import pad_left
+from qwen3lab.text.tokenizer import token_texts
 
 OPENING = 2
 """`<think>`, and the line break after it."""

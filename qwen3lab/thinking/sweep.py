@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from qwen3lab.generate import Sampling
-from qwen3lab.guides import ReplyGuide, marks_of
+from qwen3lab.generation.sampling import Sampling
+from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
+from qwen3lab.storage.jsonl_store import Store, digest
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING, Answer, Replies
-from qwen3lab.thinking.store import Store, digest
-from qwen3lab.thinking.swept import Attempt, Plan, Row, Sweep, in_order
+from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
 
 
 def sweep(
@@ -32,7 +32,7 @@ def sweep(
     """Think once about each problem, and answer it within each budget.
 
     Each answer is the one that `lab.chat(question, budget=budget, seed=...)` gives with the
-    seed that `Plan` names; but the thinking is written once, and for each budget only the
+    seed that `SweepPlan` names; but the thinking is written once, and for each budget only the
     early-stop sentence is read and the answer written. So several samples of one problem
     differ, and the answers of one sample share their thinking, which makes the difference
     between two budgets less noisy.
@@ -57,7 +57,7 @@ def sweep(
         ValueError: no problems, budgets that are negative, not rising or beyond the context, a
             model without thinking tokens, or a file of another sweep.
     """
-    plan = Plan(
+    plan = SweepPlan(
         model=lab.name,
         weights=lab.weights,
         config=lab.config,
@@ -73,7 +73,7 @@ def sweep(
         at_once=at_once,
     )
     prompts = _prompts(lab, problems, plan)
-    store = None if path is None else Store(path, Plan, Attempt)
+    store = None if path is None else Store(path, SweepPlan, Attempt)
     done: list[Attempt] = [] if store is None else store.resume(plan)
     ran = {(attempt.problem, attempt.sample) for attempt in done}
     rows = sorted(
@@ -106,7 +106,7 @@ def _checked(budgets: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def _prompts(lab: Lab, problems: Sequence[Problem], plan: Plan) -> list[list[int]]:
+def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[list[int]]:
     if not problems:
         raise ValueError("there is no problem: expected at least one question with its answer")
     silent = [number for number, problem in enumerate(problems) if not problem.answer.strip()]
@@ -145,8 +145,8 @@ def _attempts(
     lab: Lab,
     problems: Sequence[Problem],
     prompts: Sequence[Sequence[int]],
-    plan: Plan,
-    rows: Sequence[Row],
+    plan: SweepPlan,
+    rows: Sequence[SampleKey],
     tick: Callable[[int], object],
 ) -> list[Attempt]:
     """Think about some rows, and answer them within every budget."""
@@ -182,8 +182,8 @@ def _attempts(
 def _replies(
     lab: Lab,
     prompts: Sequence[Sequence[int]],
-    plan: Plan,
-    rows: Sequence[Row],
+    plan: SweepPlan,
+    rows: Sequence[SampleKey],
     *,
     thinking: bool,
 ) -> Replies:
@@ -198,7 +198,7 @@ def _replies(
 
 def _attempt(
     problem: Problem,
-    row: Row,
+    row: SampleKey,
     prompt_tokens: tuple[int, int],
     thinking: str,
     answers: tuple[Answer, ...],

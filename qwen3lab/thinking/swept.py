@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3lab.config import Qwen3Config
-from qwen3lab.generate import Sampling
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.generation.sampling import Sampling
+from qwen3lab.storage.jsonl_store import Store
 from qwen3lab.thinking.rewind import Answer
-from qwen3lab.thinking.store import Store
 
 if TYPE_CHECKING:
     import pandas
 
-Row = tuple[int, int]
+SampleKey = tuple[int, int]
 """A problem and a sample of it, by number."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """All that decides what a sweep gives.
 
     Attributes:
@@ -48,11 +48,11 @@ class Plan:
     at_once: bool
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SampleKey]:
         """Every sample of every problem."""
         return [(p, s) for p in range(self.n_problems) for s in range(self.samples)]
 
-    def seed_of(self, row: Row) -> int:
+    def seed_of(self, row: SampleKey) -> int:
         """The seed with which `lab.chat` gives the same replies."""
         return self.seed + row[0] * self.samples + row[1]
 
@@ -105,7 +105,7 @@ class Sweep:
         attempts: in the order of problems and samples; fewer than planned after an interrupt.
     """
 
-    plan: Plan
+    plan: SweepPlan
     attempts: tuple[Attempt, ...]
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ class Sweep:
         Raises:
             ValueError: the file is none of a sweep.
         """
-        store = Store(path, Plan, Attempt)
+        store = Store(path, SweepPlan, Attempt)
         plan = store.plan()
         return cls(plan, in_order(store.results()))
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3lab.checkpoint import embedded_revisions as revisions
-from qwen3lab.tiny.chains import chains, is_embedded
-from qwen3lab.tiny.families import FAMILIES, Family, problems
-from qwen3lab.tiny.problems import Piece, Problem, TokenLabel, label_tokens, split_of
-from qwen3lab.tiny.texts import LabelledText, texts
+from qwen3lab.checkpoints.embedded import embedded_revisions as revisions
+from qwen3lab.tiny.world.chains import chains, is_embedded
+from qwen3lab.tiny.world.families import FAMILIES, Family, problems
+from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
+from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
 
 __all__ = [
     "FAMILIES",
@@ -53,8 +53,8 @@ def train(
     Raises:
         ValueError: an unknown name, or a folder that holds another run.
     """
-    from qwen3lab.tiny.recipes import RECIPES
-    from qwen3lab.tiny.training import train_model
+    from qwen3lab.tiny.pipeline import train_model
+    from qwen3lab.tiny.training.recipes import RECIPES
 
     if name not in RECIPES:
         raise ValueError(f"there is no embedded model {name!r}: choose from {', '.join(RECIPES)}")

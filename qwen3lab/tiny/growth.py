@@ -17,15 +17,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.specialisation import Information, choice_overlap
-from qwen3lab.chat import open_tokenizer
-from qwen3lab.checkpoint import embedded_revisions, find_folder
+from qwen3lab.checkpoints.embedded import embedded_revisions
+from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.lab import Lab, load
-from qwen3lab.tiny import inside, lists
-from qwen3lab.tiny.inside import family_information, head_scores, read, routed, surplus
-from qwen3lab.tiny.log import read_log
-from qwen3lab.tiny.recipes import MICRO_MOE, RECIPES
-from qwen3lab.tiny.tokenizer import EARLY_STOP
-from qwen3lab.tiny.trainer import Trainer
+from qwen3lab.text.tokenizer import open_tokenizer
+from qwen3lab.tiny.evaluation import internals
+from qwen3lab.tiny.evaluation.internals import (
+    diagnostic_head_scores,
+    family_information,
+    read,
+    routed,
+    surplus,
+)
+from qwen3lab.tiny.training.recipes import MICRO_MOE, RECIPES
+from qwen3lab.tiny.training.trainer import Trainer
+from qwen3lab.tiny.training.training_log import read_log
+from qwen3lab.tiny.world import lists
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP
 
 N_TEXTS = 8
 """Held-out texts of each family that are looked at, the same ones every time."""
@@ -145,7 +153,7 @@ def look_at(
     step: int,
     seconds: float = 0.0,
     tokens: int = 0,
-    period: int = inside.PERIOD,
+    period: int = internals.PERIOD,
 ) -> Snapshot:
     """What a model is like, on the same held-out texts every time.
 
@@ -162,7 +170,7 @@ def look_at(
     if lab.config.n_experts:
         information = family_information(texts, routed(texts, lab.config.n_experts))
         experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
-    heads = head_scores(lab, seed=1, period=period)
+    heads = diagnostic_head_scores(lab, seed=1, period=period)
     return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts)
 
 

@@ -7,17 +7,13 @@ from concurrent.futures import CancelledError
 import pytest
 import torch
 
-from qwen3lab.analysis.attention import (
-    head_scores,
-    key_mass,
-    likeness,
-    rollout,
-    targets,
-)
+from qwen3lab.analysis.attention.profile import head_profile
+from qwen3lab.analysis.attention.rollout import rollout
+from qwen3lab.analysis.attention.statistics import key_mass, likeness, targets
 from qwen3lab.analysis.sentences import sentence_attention
-from qwen3lab.recording import Recording
+from qwen3lab.errors import RecordingError
+from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Piece
-from qwen3lab.views import RecordingError
 from tests.reference import small_config
 
 CONFIG = small_config(n_layers=2, moe_layers=())
@@ -45,7 +41,7 @@ def random():
 
 
 def test_scores_are_sums_over_the_pattern(random):
-    found = head_scores(random)
+    found = head_profile(random)
     pattern = random.attention.pattern(1)[2]
     n = len(IDS)
     pairs = [(q, k, float(pattern[q, k])) for q in range(n) for k in range(q + 1)]
@@ -66,7 +62,7 @@ def test_scores_are_sums_over_the_pattern(random):
 
 
 def test_blocks_change_nothing(random):
-    whole, small = head_scores(random), head_scores(random, block=3)
+    whole, small = head_profile(random), head_profile(random, block=3)
     for name in whole.__dataclass_fields__:
         if name not in ("layers", "uniform"):
             torch.testing.assert_close(getattr(whole, name), getattr(small, name))
@@ -78,20 +74,20 @@ def test_blocks_change_nothing(random):
 
 def test_a_measurement_tells_how_far_it_is_and_can_be_ended(random):
     told, n = [], len(random)
-    head_scores(random, block=n // 2 + 1, on_block=lambda done, of: told.append((done, of)))
+    head_profile(random, block=n // 2 + 1, on_block=lambda done, of: told.append((done, of)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
 
     def end(done, of):
         raise CancelledError
 
     with pytest.raises(CancelledError):
-        head_scores(random, on_block=end)
+        head_profile(random, on_block=end)
 
 
 @pytest.mark.peer
 def test_previous_duplicate_and_induction_shares_are_those_of_transformerlens(random):
     detector = pytest.importorskip("transformer_lens.head_detector")
-    ids, found = torch.tensor([IDS]), head_scores(random)
+    ids, found = torch.tensor([IDS]), head_profile(random)
     for name, kind in (
         ("previous", "previous_token_head"),
         ("duplicate", "duplicate_token_head"),
@@ -119,7 +115,7 @@ def test_targets_are_earlier_occurrences_and_what_follows_them():
 def test_uniform_shares_are_those_of_a_head_that_looks_everywhere_alike():
     even = torch.ones(8, 8).tril()
     even = even / even.sum(dim=-1, keepdim=True)
-    found = head_scores(recorded(torch.stack([even] * 4), ids=IDS))
+    found = head_profile(recorded(torch.stack([even] * 4), ids=IDS))
     for name, share in found.uniform.items():
         assert float(getattr(found, name)[0, 0]) == pytest.approx(share, abs=1e-6), name
 
@@ -136,7 +132,7 @@ def planted(n=12):
 
 
 def test_planted_heads_are_named_with_how_sure_that_is():
-    table = head_scores(recorded(planted())).to_pandas()
+    table = head_profile(recorded(planted())).to_pandas()
     assert list(table.kind) == ["sink", "previous token", "itself", "broad"]
     assert list(table.sure) == ["clear", "clear", "clear", "unsure"]
     assert table.relative_entropy[3] == pytest.approx(1, abs=1e-5)
@@ -154,7 +150,7 @@ def test_repeated_sequences_show_induction_and_duplicate_heads():
         induction[query], duplicate[query] = 0, 0
         induction[query, query - 7], duplicate[query, query - 8] = 1, 1
     pattern = torch.stack([induction, duplicate, induction, duplicate])
-    found = head_scores(recorded(pattern, ids=ids))
+    found = head_profile(recorded(pattern, ids=ids))
     assert found.induction[0].tolist() == [0.5, 0, 0.5, 0]
     assert found.duplicate[0].tolist() == [0, 0.5, 0, 0.5]
 
@@ -166,7 +162,7 @@ def test_the_token_that_draws_most_is_found_wherever_it_stands():
         sink[query] = 0
         sink[query, 3] = 1
     tokens = ["<|im_start|>", *["a"] * 2, "<think>", *["b"] * 16]
-    found = head_scores(recorded(torch.stack([sink] * 4), tokens=tokens))
+    found = head_profile(recorded(torch.stack([sink] * 4), tokens=tokens))
     assert found.strongest[0].tolist() == [3] * 4
     assert found.drawn[0].tolist() == [1] * 4
     assert float(found.special[0, 0]) == pytest.approx((17 + 1) / n)
@@ -226,14 +222,14 @@ def test_receiver_heads_look_back_at_few_sentences():
 def test_without_attention_the_reason_is_said():
     bare = Recording(torch.arange(3), ["t"] * 3, CONFIG, "bare", {})
     with pytest.raises(RecordingError, match="was not recorded"):
-        head_scores(bare)
+        head_profile(bare)
     with pytest.raises(ValueError, match="1 token: expected two or more"):
-        head_scores(recorded(causal(1)))
+        head_profile(recorded(causal(1)))
 
 
 PEAK = """
 import resource, sys, torch
-from qwen3lab.analysis.attention import head_scores, key_mass, rollout
+from qwen3lab.analysis.attention import head_profile, key_mass, rollout
 from qwen3lab.recording import Recording
 from tests.reference import small_config
 n = int(sys.argv[1])
@@ -244,7 +240,7 @@ kept = {
     "blocks.0.attn.hook_rot_k": torch.randn(n, 2, 16, generator=chance),
 }
 recording = Recording(torch.arange(n) % 40, ["t"] * n, config, "long", kept)
-head_scores(recording, block=32)
+head_profile(recording, block=32)
 key_mass(recording, block=32)
 rollout(recording, [n - 1], block=32)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

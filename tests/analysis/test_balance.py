@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
-from qwen3lab.analysis.balance import balance, balance_loss, importance
+from qwen3lab.analysis.balance import balance, balance_loss, expert_importance
 
 
 def test_an_even_load_varies_by_nothing():
@@ -25,7 +25,7 @@ def test_a_load_of_nothing_is_refused():
 def test_importance_sums_the_weights_of_each_expert():
     experts = torch.tensor([[0, 2], [2, 1]])
     weights = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
-    assert importance(experts, weights, 4).tolist() == [0.75, 0.5, 0.75, 0.0]
+    assert expert_importance(experts, weights, 4).tolist() == [0.75, 0.5, 0.75, 0.0]
 
 
 def test_the_balance_loss_is_that_of_transformers():

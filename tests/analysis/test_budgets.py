@@ -5,7 +5,7 @@ import pytest
 from qwen3lab.analysis.budgets import curve, levels, natural_lengths
 from qwen3lab.analysis.flops import reply_flops
 from qwen3lab.thinking import Answer, Attempt, Sweep
-from qwen3lab.thinking.swept import Plan
+from qwen3lab.thinking.swept import SweepPlan
 from tests.reference import small_config
 
 CONFIG = small_config()
@@ -32,7 +32,7 @@ def attempt(number, level, *answers, at_once=None):
 
 
 def swept(*attempts, budgets=(2, 8)):
-    plan = Plan("m", "float32", CONFIG, "", len(attempts), budgets, 1, 0, None, 9, True)
+    plan = SweepPlan("m", "float32", CONFIG, "", len(attempts), budgets, 1, 0, None, 9, True)
     return Sweep(plan, attempts)
 
 

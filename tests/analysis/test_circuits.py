@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from qwen3lab.analysis import circuits, moved
+from qwen3lab.analysis import circuits, value_weighted
 from qwen3lab.analysis.circuits import copying_scores, norm_part, ov_pairs, qk_pairs
 from qwen3lab.lab import Lab
-from qwen3lab.model import Qwen3
+from qwen3lab.model.transformer import Qwen3
 from tests.reference import NO_EXPERTS, small_config
 
 
@@ -106,12 +106,12 @@ def test_a_score_is_the_cosine_over_the_temperature(lab):
 
 def test_what_is_carried_is_the_length_of_what_a_head_writes(lab):
     recording = lab.record([5, 6, 7, 8], capture=["blocks.*.attn.hook_v", "*hook_result"])
-    lengths = moved.carried(lab, recording, 1)
+    lengths = value_weighted.carried(lab, recording, 1)
     pattern = recording.attention.pattern(1)
     # The first token can only look at itself: its result is its value through W_O.
     written = recording["blocks.1.attn.hook_result"][0].norm(dim=-1)
     torch.testing.assert_close(lengths[:, 0], written, rtol=1e-4, atol=1e-5)
-    ((start, block),) = moved.moved_blocks(lab, recording, 1)
+    ((start, block),) = value_weighted.moved_blocks(lab, recording, 1)
     assert start == 0
     torch.testing.assert_close(block, pattern * lengths[:, None])
 

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from qwen3lab.analysis.corpus import CorpusError, RoutingCorpus
+from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.routing import layer_loads
+from qwen3lab.errors import CorpusError
 from tests.fake_lab import DENSE, MOE, record
 
 ONE = record(MOE, ["a", "b", "c", "d"], {})

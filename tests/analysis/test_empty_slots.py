@@ -2,7 +2,7 @@
 
 import torch
 
-from qwen3lab.analysis.balance import importance
+from qwen3lab.analysis.balance import expert_importance
 from qwen3lab.analysis.choices import new_experts
 from qwen3lab.analysis.routing import expert_load, weights_by_expert
 from qwen3lab.analysis.specialisation import choice_overlap, shares_by_label
@@ -15,7 +15,7 @@ WEIGHTS = torch.tensor([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]])
 
 def test_load_and_importance_count_what_served():
     assert expert_load(EXPERTS, 4).tolist() == torch.tensor([0.4, 0, 0.4, 0.2]).tolist()
-    assert importance(EXPERTS, WEIGHTS, 4).tolist() == [1.25, 0, 1.25, 0.5]
+    assert expert_importance(EXPERTS, WEIGHTS, 4).tolist() == [1.25, 0, 1.25, 0.5]
 
 
 def test_weights_lie_at_their_experts():

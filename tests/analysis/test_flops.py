@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from qwen3lab.analysis.flops import forward_flops, reply_flops
-from qwen3lab.model import Experts, Qwen3
+from qwen3lab.model.transformer import Experts, Qwen3
 from tests.reference import NO_EXPERTS, small_config
 
 

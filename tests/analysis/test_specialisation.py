@@ -12,7 +12,7 @@ from qwen3lab.analysis.specialisation import (
     share_intervals,
     shares_by_label,
 )
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 from tests.reference import small_config
 
 

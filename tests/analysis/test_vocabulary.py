@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from qwen3lab.analysis.vocabulary import Served, served_vocabulary
-from qwen3lab.recording import Recording
+from qwen3lab.recording.recording import Recording
 from tests.reference import NO_EXPERTS, small_config
 
 

@@ -9,18 +9,19 @@ import pytest
 import torch
 
 from qwen3lab import bench
-from qwen3lab.bench import BenchError, Plan, Report, drawn
+from qwen3lab.bench import BenchPlan, Report, random_checkpoint
 from qwen3lab.bench import plan as plan_module
-from qwen3lab.bench.contestants import Ours, Scratch, Sight, Theirs
-from qwen3lab.bench.fresh import in_fresh_process
+from qwen3lab.bench.fresh_process import in_fresh_process
+from qwen3lab.bench.measuring import in_turns
 from qwen3lab.bench.memory import extra_bytes
+from qwen3lab.bench.peers import Ours, Scratch, Sight, Theirs
 from qwen3lab.bench.plan import check_memory, weights_of
-from qwen3lab.bench.report import Row
-from qwen3lab.bench.side_by_side import in_turns
-from qwen3lab.checkpoint import find_folder, load_model
-from qwen3lab.streaming import least_memory
-from qwen3lab.weights import CheckpointError
-from tests.fresh import in_a_fresh_process, needs_compiler
+from qwen3lab.bench.report import Measurement
+from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.errors import BenchError, CheckpointError
+from qwen3lab.loading import load_model
+from qwen3lab.streaming.streamed_model import least_memory
+from tests.fresh_process import in_a_fresh_process, needs_compiler
 from tests.reference import hf_random, tokens
 
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 def quick(folder, **options):
-    return Plan(model=str(folder), tokens=(24,), decode=5, repeats=2, **options)
+    return BenchPlan(model=str(folder), tokens=(24,), decode=5, repeats=2, **options)
 
 
 def test_both_sides_do_the_same_work(folder):
@@ -128,7 +129,9 @@ def test_llms_from_scratch_does_the_same_work(tmp_path, name):
 def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
     folder, monkeypatch
 ):
-    monkeypatch.setattr("qwen3lab.bench.overhead.installed", lambda: [Ours.name, Theirs.name])
+    monkeypatch.setattr(
+        "qwen3lab.bench.suites.overhead.installed", lambda: [Ours.name, Theirs.name]
+    )
     report = bench.run_overhead(quick(folder), progress=False)
     own, others, own_reply, others_reply, memory = report.rows
     for row, unit in ((own, "ms"), (own_reply, "tokens/s")):
@@ -164,7 +167,7 @@ def test_models_that_disagree_are_not_timed(folder, monkeypatch):
 
 
 def row(unit, **measured):
-    return Row("case", 8, unit, {"qwen3lab": (), **measured})
+    return Measurement("case", 8, unit, {"qwen3lab": (), **measured})
 
 
 def test_a_ratio_says_how_many_times_as_good_ours_is_as_the_best_other():
@@ -196,17 +199,17 @@ def test_the_figure_has_a_bar_for_every_ratio():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
     shrink(monkeypatch)
-    plan = Plan(shape="qwen3-30b-a3b", layers=1, tokens=(1, 40), repeats=1, dtype=dtype)
+    plan = BenchPlan(shape="qwen3-30b-a3b", layers=1, tokens=(1, 40), repeats=1, dtype=dtype)
     report = bench.run_experts(plan, progress=False)
     assert [set(row.measured) for row in report.rows] == [
         {"qwen3lab", "eager", "batched_mm", "grouped_mm"}
     ] * 2
     assert all(row.ratio > 0 for row in report.rows)
-    monkeypatch.setattr("qwen3lab.bench.experts.MOST_GATHERED", 8 * 3 * 64 * 768 * 4)
+    monkeypatch.setattr("qwen3lab.bench.suites.experts.MOST_GATHERED", 8 * 3 * 64 * 768 * 4)
     report = bench.run_experts(plan, progress=False)
     assert ["batched_mm" in row.measured for row in report.rows] == [True, False]
     with pytest.raises(BenchError, match=r"qwen3-0\.6b has no experts: choose a shape such as"):
-        bench.run_experts(Plan(), progress=False)
+        bench.run_experts(BenchPlan(), progress=False)
 
 
 def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder):
@@ -224,7 +227,7 @@ def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder
 
 def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
     shrink(monkeypatch, d_vocab=50)
-    plan = Plan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
+    plan = BenchPlan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
     reports = list(bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB"))
     assert [[row.unit for row in report.rows] for report in reports] == [["s", "MiB"]] * 2
     assert all(report.rows[0].measured["qwen3lab"] != () for report in reports)
@@ -234,17 +237,17 @@ def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
 
 
 def test_no_shape_is_run_where_the_memory_is_too_little_for_one_of_them(monkeypatch):
-    monkeypatch.setattr("qwen3lab.bench.shapes.alone", None)  # It would be called.
+    monkeypatch.setattr("qwen3lab.bench.suites.shapes.alone", None)  # It would be called.
     # Of 5120 x 151936 embeddings and as many in the unembedding, 6.22 GB in float32 alone.
     with pytest.raises(BenchError, match=r"8GB, and to stream .* qwen3-32b, all layers in float32"):
-        next(bench.run_shapes(Plan(layers=None), memory="8GB"))
+        next(bench.run_shapes(BenchPlan(layers=None), memory="8GB"))
     with pytest.raises(CheckpointError, match="memory is 'lots': expected a size such as"):
-        next(bench.run_shapes(Plan(layers=None), memory="lots"))
+        next(bench.run_shapes(BenchPlan(layers=None), memory="lots"))
 
 
 def test_a_suite_that_cannot_begin_is_refused_before_any_other_works(folder, monkeypatch):
-    monkeypatch.setattr("qwen3lab.bench.suites.run", None)
-    monkeypatch.setattr("qwen3lab.bench.stream.weights_of", None)
+    monkeypatch.setattr("qwen3lab.bench.runner.run", None)
+    monkeypatch.setattr("qwen3lab.bench.suites.stream.weights_of", None)
     for options, message in [
         ({"memory": "8"}, "memory is '8': expected a size"),
         ({"memory": "8MB"}, "memory is 8MB, and to stream"),
@@ -301,7 +304,7 @@ def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
         for name, config in plan_module.PUBLISHED.items()
     }
     monkeypatch.setattr(plan_module, "PUBLISHED", small)
-    with weights_of(Plan(shape=shape, layers=1)) as folder:
+    with weights_of(BenchPlan(shape=shape, layers=1)) as folder:
         model = load_model(folder)
     assert model.config.n_layers == 1
     assert model.config.is_moe == ("30B" in shape)
@@ -310,10 +313,12 @@ def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
 
 def test_random_weights_are_never_all_in_memory(monkeypatch, tmp_path):
     made = []
-    monkeypatch.setattr(drawn, "save_file", lambda parts, file, **_: made.append((parts, file)))
-    monkeypatch.setattr(drawn, "describe", lambda *_, **given: made.append(given))
+    monkeypatch.setattr(
+        random_checkpoint, "save_file", lambda parts, file, **_: made.append((parts, file))
+    )
+    monkeypatch.setattr(random_checkpoint, "describe", lambda *_, **given: made.append(given))
     config = replace(plan_module.PUBLISHED["Qwen/Qwen3-0.6B"], d_vocab=50, n_layers=2)
-    drawn.write_random(config, tmp_path, device="cpu", dtype=torch.bfloat16)
+    random_checkpoint.write_random(config, tmp_path, device="cpu", dtype=torch.bfloat16)
     *files, index = made
     assert all(len(parts) == 1 for parts, _ in files)
     assert index["n_bytes"] == 2 * config.n_params
@@ -335,16 +340,18 @@ def test_random_weights_are_never_all_in_memory(monkeypatch, tmp_path):
 )
 def test_plans_that_cannot_be_measured_are_refused(options, message):
     with pytest.raises(BenchError, match=message):
-        Plan(**options)
+        BenchPlan(**options)
 
 
 def test_an_unknown_shape_is_refused_with_the_known_ones():
     with pytest.raises(BenchError, match=r"'gpt-2' is unknown: choose from qwen3-0.6b"):
-        bench.run(Plan(shape="gpt-2"), progress=False)
+        bench.run(BenchPlan(shape="gpt-2"), progress=False)
 
 
 def test_answers_within_budgets_are_the_peers_and_cost_fewer_tokens():
-    report = bench.run_budgets(Plan(model="tiny-moe", repeats=1, threads=1), n=1, progress=False)
+    report = bench.run_budgets(
+        BenchPlan(model="tiny-moe", repeats=1, threads=1), n=1, progress=False
+    )
     answers, written = report.rows
     assert (answers.unit, answers.tokens, written.unit) == ("s", 6 * 16, "tokens")
     assert all(len(runs) == 1 for runs in answers.measured.values())
@@ -355,21 +362,21 @@ def test_answers_within_budgets_are_the_peers_and_cost_fewer_tokens():
 
 
 def test_answers_that_differ_are_not_timed(monkeypatch):
-    from qwen3lab.bench import budgets
+    from qwen3lab.bench.suites import budgets
 
     monkeypatch.setattr(budgets, "_answer", lambda *_: "something else")
     with pytest.raises(BenchError, match="only 0% of the answers agree"):
-        bench.run_budgets(Plan(model="tiny-moe", repeats=1), n=1, progress=False)
+        bench.run_budgets(BenchPlan(model="tiny-moe", repeats=1), n=1, progress=False)
 
 
 def test_random_weights_have_no_budgets():
     with pytest.raises(BenchError, match="random weights do not think: name a model"):
-        bench.run_budgets(Plan(), progress=False)
+        bench.run_budgets(BenchPlan(), progress=False)
 
 
 def test_quantised_weights_are_timed_weighed_and_compared():
     pytest.importorskip("torchao")
-    plan = Plan(model="tiny-dense", tokens=(24,), decode=4, repeats=1, dtype="bfloat16")
+    plan = BenchPlan(model="tiny-dense", tokens=(24,), decode=4, repeats=1, dtype="bfloat16")
     report = bench.run_quantised(plan, progress=False)
     cases = [f"{case}, {kind}" for kind in ("whole", "int8", "int4") for case in CASES_OF_A_KIND]
     assert [row.case for row in report.rows] == cases
@@ -390,6 +397,6 @@ CASES_OF_A_KIND = ("forward", "decode", "weights")
 def test_random_weights_are_not_said_to_be_changed(monkeypatch):
     pytest.importorskip("torchao")
     shrink(monkeypatch)
-    plan = Plan(tokens=(8,), decode=2, repeats=1, layers=1, dtype="bfloat16")
+    plan = BenchPlan(tokens=(8,), decode=2, repeats=1, layers=1, dtype="bfloat16")
     report = bench.run_quantised(plan, progress=False)
     assert "says nothing" in str(report) and "KL" not in str(report)

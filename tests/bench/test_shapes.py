@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qwen3lab.bench.plan import Plan
-from qwen3lab.bench.shapes import count
-from qwen3lab.bench.sparse import write_sparse
-from qwen3lab.catalog import PUBLISHED
-from qwen3lab.checkpoint import load_model
-from qwen3lab.hooks import Keep
-from qwen3lab.streaming import least_memory
+from qwen3lab.bench.plan import BenchPlan
+from qwen3lab.bench.sparse_checkpoint import write_sparse
+from qwen3lab.bench.suites.shapes import count
+from qwen3lab.config.catalog import PUBLISHED
+from qwen3lab.hooks.taps import Keep
+from qwen3lab.loading import load_model
+from qwen3lab.streaming.streamed_model import least_memory
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_shape_runs_within_the_least_memory(name, tmp_path):
     whole = PUBLISHED[name]
-    assert count(Plan(shape=name, layers=None)) == whole.n_params
+    assert count(BenchPlan(shape=name, layers=None)) == whole.n_params
     # Layers are alike: the last of a few is streamed as the last of 94 is.
     config = replace(whole, n_layers=2, moe_layers=whole.moe_layers[:2])
     seeming = write_sparse(config, tmp_path)

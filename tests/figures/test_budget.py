@@ -6,7 +6,7 @@ import pytest
 
 from qwen3lab import figures
 from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
-from qwen3lab.analysis.shares import Share
+from qwen3lab.analysis.proportions import Share
 
 CURVE = {40: Share(9, 10), 0: Share(1, 10), 10: Share(5, 10)}
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from qwen3lab import figures
-from qwen3lab.analysis.knockout import KnockOut
 from qwen3lab.analysis.specialisation import Interval
+from qwen3lab.experiments.knockout import KnockOut
 
 
 def only_trace(figure):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from qwen3lab import figures
-from qwen3lab.analysis.attention import head_scores, key_mass
+from qwen3lab.analysis.attention.profile import head_profile
+from qwen3lab.analysis.attention.statistics import key_mass
 from tests.analysis.test_windows import recorded
 from tests.notebooks.browser import chromium
 
@@ -19,7 +20,7 @@ def recording():
 
 
 def test_a_score_of_every_head_stands_at_its_layer_and_head(recording) -> None:
-    scores = head_scores(recording)
+    scores = head_profile(recording)
     (map_,) = figures.head_map(scores, "previous").data
     assert [list(row) for row in map_.z] == scores.previous.tolist()
     assert list(map_.y) == ["0", "1"] and list(map_.x) == ["0", "1", "2", "3"]
@@ -61,7 +62,7 @@ def test_figures_are_saved_as_html_that_needs_no_network(recording, tmp_path) ->
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<svg")])
 def test_figures_are_saved_as_pictures(recording, tmp_path, name, begins) -> None:
     chromium()
-    path = figures.save(figures.head_map(head_scores(recording), "previous"), tmp_path / name)
+    path = figures.save(figures.head_map(head_profile(recording), "previous"), tmp_path / name)
     assert path.read_bytes().startswith(begins)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qwen3lab import figures
-from qwen3lab.analysis.thoughts import Looks
+from qwen3lab.analysis.thinking_text import Looks
 from qwen3lab.thinking import Convergence, Importance, Piece
 
 STEPS = (Piece(5, 8, 3, "<i>3+4</i>"), Piece(8, 11, 6, "Wait."))

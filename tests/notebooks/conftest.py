@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwen3lab.checkpoint import save_checkpoint
-from qwen3lab.model import Qwen3
-from qwen3lab.tiny.tokenizer import N_VOCAB, write_tokenizer
+from qwen3lab.checkpoints.writer import save_checkpoint
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.tiny.world.tokenizer import N_VOCAB, write_tokenizer
 from tests.notebooks.books import NOTEBOOKS
 from tests.notebooks.browser import browser, chromium
 from tests.notebooks.jupyter_server import jupyter_server

@@ -7,8 +7,9 @@ import nbformat
 import pytest
 
 import qwen3lab
-from qwen3lab import exercises, rerouting, tiny
-from qwen3lab.analysis.effects import Text
+from qwen3lab import exercises, tiny
+from qwen3lab.experiments.effects import Text
+from qwen3lab.interventions import rerouting
 from tests.notebooks.books import NOTEBOOKS, execute, mime_types, open_book, paired_script
 
 BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))

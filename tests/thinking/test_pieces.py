@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qwen3lab.reply import Chat
+from qwen3lab.generation.reply import Chat
 from qwen3lab.thinking import pieces
 
 

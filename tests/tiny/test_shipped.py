@@ -6,12 +6,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import qwen3lab
 from qwen3lab import Sampling, tiny
-from qwen3lab.analysis.shares import Share
-from qwen3lab.checkpoint import EMBEDDED, CheckpointError, embedded_models
-from qwen3lab.tiny.card import card_text, read_card
-from qwen3lab.tiny.evaluate import Evaluation
-from qwen3lab.tiny.recipes import RECIPES
-from qwen3lab.tiny.targets import targets
+from qwen3lab.analysis.proportions import Share
+from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models
+from qwen3lab.errors import CheckpointError
+from qwen3lab.tiny.evaluation.card import card_text, read_card
+from qwen3lab.tiny.evaluation.evaluate import Evaluation
+from qwen3lab.tiny.evaluation.targets import targets
+from qwen3lab.tiny.training.recipes import RECIPES
 
 GREEDY = Sampling.greedy()
 TALKS = (

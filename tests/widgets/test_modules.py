@@ -7,10 +7,10 @@ import anywidget
 import pytest
 
 from qwen3lab import widgets
-from qwen3lab.widgets.canvas import Canvas
-from qwen3lab.widgets.plot import Plot
-from qwen3lab.widgets.textview import TextView
-from qwen3lab.widgets.transcript import Transcript
+from qwen3lab.widgets.components.canvas import Canvas
+from qwen3lab.widgets.components.plot import Plot
+from qwen3lab.widgets.components.textview import TextView
+from qwen3lab.widgets.components.transcript import Transcript
 
 PACKAGE = Path(widgets.__file__).parent
 
@@ -23,7 +23,7 @@ def test_a_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
 def test_no_widget_brings_plotly_as_its_module() -> None:
     names = {
         node.attr
-        for file in PACKAGE.glob("*.py")
+        for file in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
     }

@@ -7,12 +7,12 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-from qwen3lab.widgets.arrange import STYLE
-from qwen3lab.widgets.canvas import Canvas
-from qwen3lab.widgets.heatmap import Axis, Heatmap, payload
-from qwen3lab.widgets.plot import Plot
-from qwen3lab.widgets.textview import TextView
-from qwen3lab.widgets.transcript import Transcript
+from qwen3lab.widgets.components.canvas import Canvas
+from qwen3lab.widgets.components.heatmap import Axis, Heatmap, payload
+from qwen3lab.widgets.components.layout import STYLE
+from qwen3lab.widgets.components.plot import Plot
+from qwen3lab.widgets.components.textview import TextView
+from qwen3lab.widgets.components.transcript import Transcript
 from tests.notebooks.browser import browser
 from tests.test_exercises import luminance
 

@@ -1,0 +1,157 @@
+"""Statistics over all heads of a recording, computed a block of queries at a time."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from qwen3lab.recording.recording import Recording
+
+if TYPE_CHECKING:
+    pass
+
+
+BLOCK = 256
+"""Queries at a time."""
+
+
+def key_mass(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "layer head key"]:
+    """The attention that each token draws: mean over the queries that see it.
+
+    An attention sink (arXiv 2309.17453) stands out here whatever its place.
+
+    Args:
+        recording: with attention.
+        block: queries at a time.
+
+    Raises:
+        RecordingError: attention was not recorded.
+    """
+    n = len(recording)
+    seen_by = torch.arange(n, 0, -1)
+    rows = []
+    for layer in recording.attention.some_layers:
+        total = torch.zeros(recording.config.n_heads, n)
+        for _, pattern in recording.attention.blocks(layer, size=block):
+            total += pattern.sum(dim=1)
+        rows.append(total / seen_by)
+    return torch.stack(rows)
+
+
+def likeness(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "layer head other"]:
+    """How alike the patterns of a layer's heads are: cosine of the patterns, as long vectors.
+
+    Heads that share a key/value head see the same keys; whether they look at the same tokens
+    as well is what this shows.
+
+    Args:
+        recording: with attention.
+        block: queries at a time.
+
+    Raises:
+        RecordingError: attention was not recorded.
+    """
+    rows = []
+    for layer in recording.attention.some_layers:
+        gram = torch.zeros(recording.config.n_heads, recording.config.n_heads)
+        for _, pattern in recording.attention.blocks(layer, size=block):
+            flat = pattern.flatten(1)
+            gram += flat @ flat.T
+        length = gram.diagonal().sqrt()
+        rows.append(gram / (length[:, None] * length[None]))
+    return torch.stack(rows)
+
+
+def targets(
+    token_ids: Int[Tensor, " token"], start: int, n_queries: int
+) -> tuple[Bool[Tensor, "query token"], Bool[Tensor, "query token"]]:
+    """For some queries: the earlier occurrences of their tokens, and the tokens after those."""
+    queries = torch.arange(start, start + n_queries)[:, None]
+    keys = torch.arange(len(token_ids))[None]
+    duplicate = (token_ids[start : start + n_queries, None] == token_ids[None]) & (keys < queries)
+    after = torch.zeros_like(duplicate)
+    after[:, 1:] = duplicate[:, :-1]
+    return duplicate, after
+
+
+class _Sums:
+    """Sums over the queries of one layer's patterns."""
+
+    def __init__(self, special: Bool[Tensor, " token"], n_heads: int) -> None:
+        self.special, self.n = special, len(special)
+        self.by_key = torch.zeros(n_heads, self.n, dtype=torch.float64)
+        names = ("entropy", "relative_entropy", "itself", "previous", "duplicate", "induction")
+        self.total = {name: torch.zeros(n_heads, dtype=torch.float64) for name in names}
+
+    def add(
+        self,
+        start: int,
+        pattern: Float[Tensor, "head query key"],
+        duplicate: Bool[Tensor, "query key"],
+        induction: Bool[Tensor, "query key"],
+    ) -> None:
+        """Count a block of queries."""
+        queries = torch.arange(start, start + pattern.shape[1])
+        self.by_key += pattern.sum(dim=1)
+        entropy = torch.special.entr(pattern).sum(dim=-1)
+        most = torch.log(queries + 1.0)
+        before = _taken(pattern, (queries - 1).clamp(min=0))
+        added = {
+            "entropy": entropy,
+            "relative_entropy": torch.where(most > 0, entropy / most.clamp(min=1e-9), 0.0),
+            "itself": _taken(pattern, queries),
+            "previous": torch.where(queries > 0, before, 0.0),
+            "duplicate": _share(pattern, duplicate),
+            "induction": _share(pattern, induction),
+        }
+        for name, value in added.items():
+            self.total[name] += value.double().sum(dim=-1)
+
+    def means(self) -> dict[str, Tensor]:
+        """The scores."""
+        found = {name: (total / self.n).float() for name, total in self.total.items()}
+        found["relative_entropy"] = found["relative_entropy"] * self.n / (self.n - 1)
+        keys = torch.arange(self.n, dtype=torch.float64)
+        drawn = self.by_key / (self.n - keys)
+        # The last tokens are seen by so few that one of them may seem to draw everything.
+        lasting = drawn[:, : max(1, self.n // 2)].max(dim=-1)
+        return found | {
+            # Queries and the keys that they see, both as mean places.
+            "distance": (keys.mean() - self.by_key @ keys / self.n).float(),
+            "first": (self.by_key[:, 0] / self.n).float(),
+            "strongest": lasting.indices,
+            "drawn": lasting.values.float(),
+            "special": (self.by_key[:, self.special].sum(dim=-1) / self.n).float(),
+        }
+
+
+def _uniform(token_ids: Int[Tensor, " token"], block: int) -> dict[str, float]:
+    """The shares of a head that looks at every key alike."""
+    n = len(token_ids)
+    keys = torch.arange(1, n + 1)
+    total = {"first": float((1 / keys).sum()), "itself": float((1 / keys).sum())}
+    total["previous"] = float((1 / keys[1:]).sum())
+    total["duplicate"] = total["induction"] = 0.0
+    for start in range(0, n, block):
+        size = min(block, n - start)
+        for name, found in zip(
+            ("duplicate", "induction"), targets(token_ids, start, size), strict=True
+        ):
+            total[name] += float((found.sum(dim=1) / keys[start : start + size]).sum())
+    return {name: value / n for name, value in total.items()}
+
+
+def _taken(
+    pattern: Float[Tensor, "head query key"], keys: Int[Tensor, " query"]
+) -> Float[Tensor, "head query"]:
+    """The attention of each query to one key."""
+    return pattern.gather(-1, keys[None, :, None].expand(len(pattern), -1, 1))[..., 0]
+
+
+def _share(
+    pattern: Float[Tensor, "head query key"], wanted: Bool[Tensor, "query key"]
+) -> Float[Tensor, "head query"]:
+    """The attention of each query to the wanted keys."""
+    return einsum(pattern, wanted.float(), "head query key, query key -> head query")

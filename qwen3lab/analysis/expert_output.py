@@ -1,0 +1,205 @@
+"""What experts write into the residual stream: how much, and what it says about the next token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.lab import Lab
+from qwen3lab.recording.recording import Recording
+from qwen3lab.text.tokenizer import token_texts
+
+if TYPE_CHECKING:
+    import pandas
+
+OUT = "blocks.{}.mlp.hook_expert_out"
+SCALE = "ln_final.hook_scale"
+NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
+"""What to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What one expert says about the next token, by its own output alone.
+
+    Attributes:
+        layer: of the model.
+        expert: in the layer.
+        tokens: whose mean this is: those that the expert served.
+        raised: tokens whose logits it raises most, with how much.
+        lowered: tokens whose logits it lowers most, with how much.
+    """
+
+    layer: int
+    expert: int
+    tokens: int
+    raised: tuple[tuple[str, float], ...]
+    lowered: tuple[tuple[str, float], ...]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table: raised, by, lowered, by; the strongest first."""
+        import pandas
+
+        rows = [(*up, *down) for up, down in zip(self.raised, self.lowered, strict=True)]
+        return pandas.DataFrame(rows, columns=["raised", "by", "lowered", "by "])
+
+
+def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
+    """What each chosen expert adds to the residual stream: its output times its weight.
+
+    Their sum over k is `hook_mlp_out`.
+
+    Args:
+        recording: with `capture=NEEDED`.
+        layer: with experts.
+
+    Raises:
+        RecordingError: the experts' outputs were not recorded.
+        ValueError: the layer has no experts.
+    """
+    row, out = _row(recording, layer), recording[OUT.format(layer)]
+    return out * recording.routing.weights[row, :, : out.shape[1], None]
+
+
+def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
+    """Euclidean norm of what each expert adds to each token; 0 where it does not serve.
+
+    Arguments and errors as in `contributions`.
+    """
+    norms = contributions(recording, layer).norm(dim=-1)
+    return weights_by_expert(_experts(recording, layer), norms, recording.config.n_experts)
+
+
+def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
+    """What each chosen expert adds to the next token's logits on the direct path.
+
+    The final norm divides by one scale per token, which is taken as it was; what is left is
+    linear, so that the direct logits of all that writes to the stream sum to the logits. What
+    later layers make of it is not in here.
+
+    Args:
+        lab: the model that was recorded.
+        recording: with `capture=NEEDED`.
+        layer: with experts.
+
+    Source: direct logit attribution, Elhage et al. 2021, A Mathematical Framework for
+    Transformer Circuits, and TransformerLens' `apply_ln_to_stack`.
+    """
+    added = contributions(recording, layer) / recording[SCALE][:, None]
+    read = lab.model.unembedding.detach().float().cpu() * lab.model.ln_final.weight.detach().cpu()
+    return added @ read.float().T
+
+
+def expert_writing(
+    lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
+) -> Writing:
+    """Which next tokens an expert speaks for and against, on average over those it serves.
+
+    Args:
+        lab: the model that was recorded.
+        recordings: with `capture=NEEDED`.
+        layer: with experts.
+        expert: in the layer.
+        n: tokens of each kind.
+
+    Raises:
+        RecordingError: the experts' outputs were not recorded.
+        ValueError: no such expert, or it serves none of the tokens.
+    """
+    if not 0 <= expert < lab.config.n_experts:
+        raise ValueError(
+            f"expert {expert} does not exist: the layer has experts 0 to {lab.config.n_experts - 1}"
+        )
+    summed, served = torch.zeros(lab.config.d_vocab), 0
+    for recording in recordings:
+        chosen = _served(recording, layer, expert)
+        if chosen.any():
+            summed += direct_logits(lab, recording, layer)[chosen].sum(dim=0)
+            served += int(chosen.sum())
+    if not served:
+        raise ValueError(
+            f"expert {expert} of layer {layer} serves none of the tokens: give a text that it "
+            "serves"
+        )
+    # A shift of all logits says nothing, so each is seen against their mean.
+    mean = summed / served - (summed / served).mean()
+    best, worst = mean.topk(n), (-mean).topk(n)
+    texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
+    raised, lowered = texts
+    return Writing(
+        layer,
+        expert,
+        served,
+        tuple(zip(raised, best.values.tolist(), strict=True)),
+        tuple(zip(lowered, (-worst.values).tolist(), strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The greatest activation that each expert wrote, and which experts stand out.
+
+    Attributes:
+        layers: of the model, with experts; the rows of `largest`.
+        largest: greatest absolute value in an expert's output, before its weight; 0 for one
+            that served nobody.
+        outliers: layer and expert of those that stand out, the greatest first.
+    """
+
+    layers: tuple[int, ...]
+    largest: Float[Tensor, "layer expert"]
+    outliers: tuple[tuple[int, int], ...]
+
+
+def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
+    """Experts with extreme activations, as "super experts" have (Su et al., arXiv 2507.23279).
+
+    Here one stands out if its greatest activation is above the 99.5th percentile of all experts'
+    and above a tenth of the greatest.
+
+    Args:
+        recordings: with `capture=NEEDED`.
+
+    Raises:
+        RecordingError: the experts' outputs were not recorded.
+        ValueError: there is no recording, or the model is dense.
+    """
+    if not recordings:
+        raise ValueError("there is no recording: expected at least one")
+    config = recordings[0].config
+    if not config.is_moe:
+        raise ValueError("this model is dense: it has no experts")
+    largest = torch.zeros(len(config.moe_layers), config.n_experts)
+    for recording in recordings:
+        for row, layer in enumerate(config.moe_layers):
+            peaks = recording[OUT.format(layer)].abs().amax(dim=-1).flatten()
+            experts = _experts(recording, layer).flatten()
+            real = experts >= 0
+            largest[row].scatter_reduce_(0, experts[real], peaks[real], "amax")
+    stands_out = (largest > largest.quantile(0.995)) & (largest > largest.max() / 10)
+    cells = stands_out.nonzero().tolist()
+    cells.sort(key=lambda cell: -float(largest[cell[0], cell[1]]))
+    outliers = tuple((config.moe_layers[row], expert) for row, expert in cells)
+    return Extremes(config.moe_layers, largest, outliers)
+
+
+def _served(recording: Recording, layer: int, expert: int) -> Bool[Tensor, "token k"]:
+    return _experts(recording, layer) == expert
+
+
+def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:
+    """Those chosen in a layer, as many as have outputs: an edit may have widened others."""
+    width = recording[OUT.format(layer)].shape[1]
+    return recording.routing.experts[_row(recording, layer), :, :width]
+
+
+def _row(recording: Recording, layer: int) -> int:
+    layers = recording.config.moe_layers
+    if layer not in layers:
+        listed = ", ".join(map(str, layers)) or "none, because this model is dense"
+        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+    return layers.index(layer)

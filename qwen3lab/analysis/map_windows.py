@@ -1,0 +1,222 @@
+"""Exactly what is looked at: a window of one head's map, thumbnails of all, a single row or column.
+
+A map of n by n is never made whole where n is large: rows are rendered a block at a time and
+pooled at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qwen3lab.analysis.pooling import MAX_SIDE
+from qwen3lab.recording.recording import Recording
+
+BLOCK = 256
+THUMB = 32
+"""Rows and columns of a thumbnail."""
+
+HOW = ("max", "mean")
+
+
+@dataclass(frozen=True)
+class MapWindow:
+    """A part of a map, each value standing for a block of it.
+
+    Attributes:
+        values: the largest or the mean weight of each block; nan where all keys are later.
+        rows: first and past-the-end query.
+        columns: first and past-the-end key.
+        row_step: queries in a block.
+        column_step: keys in a block.
+        how: "max" or "mean".
+        sampled: only the first query of every block was looked at.
+    """
+
+    values: Float[Tensor, "row column"]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    row_step: int
+    column_step: int
+    how: str
+    sampled: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """True if every weight has its own value."""
+        return self.row_step == 1 and self.column_step == 1
+
+
+def window(
+    recording: Recording,
+    layer: int,
+    head: int,
+    *,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+    how: str = "max",
+    max_side: int = MAX_SIDE,
+    sampled: bool = False,
+    on_block: Callable[[int, int], None] | None = None,
+) -> MapWindow:
+    """A window of one head's map, pooled until it has at most `max_side` rows and columns.
+
+    Args:
+        recording: with attention.
+        layer: by its number.
+        head: by its number.
+        rows: first and past-the-end query; all if None.
+        columns: first and past-the-end key; all if None.
+        how: what stands for a block: its "max", or its "mean" over the keys that are not later.
+        max_side: rows and columns at most.
+        sampled: look at the first query of every block only: a first look at a long text, in
+            a time that grows with the tokens and not with their square.
+        on_block: called with the blocks of queries that are done and with all of them; what it
+            raises ends the work.
+
+    Raises:
+        RecordingError: no such layer or head, or attention was not recorded.
+        ValueError: a window outside the text, or another way to pool.
+    """
+    if how not in HOW:
+        raise ValueError(f"how is {how!r}: choose from {', '.join(HOW)}")
+    n = len(recording)
+    rows, columns = _within(rows, n, "rows"), _within(columns, n, "columns")
+    row_step = ceil((rows[1] - rows[0]) / max_side)
+    column_step = ceil((columns[1] - columns[0]) / max_side)
+    stride = row_step if sampled else 1
+    per_block = max(1, BLOCK // row_step) * row_step
+    starts = range(rows[0], rows[1], per_block)
+    kept = []
+    for done, start in enumerate(starts, 1):
+        end = min(start + per_block, rows[1])
+        queries = torch.arange(start, end, stride)
+        weights = _rows(recording, layer, head, slice(start, end, stride))
+        shown = weights[:, columns[0] : columns[1]]
+        kept.append(_pooled(shown, queries, columns[0], row_step // stride, column_step, how))
+        if on_block is not None:
+            on_block(done, len(starts))
+    return MapWindow(torch.cat(kept), rows, columns, row_step, column_step, how, stride > 1)
+
+
+def thumbnails(
+    recording: Recording, layer: int, *, side: int = THUMB
+) -> Float[Tensor, "head row column"]:
+    """Every head of a layer in small: some of its queries, and the largest weight of key blocks.
+
+    Beyond `side` tokens the queries are evenly spaced ones, so that the cost is that of `side`
+    queries whatever the length.
+
+    Args:
+        recording: with attention.
+        layer: by its number.
+        side: rows and columns at most.
+
+    Raises:
+        RecordingError: no such layer, or attention was not recorded.
+    """
+    n = len(recording)
+    step = ceil(n / side)
+    queries = torch.linspace(0, n - 1, ceil(n / step)).round().long()
+    rows = torch.cat(
+        [recording.attention.pattern(layer, queries=slice(q, q + 1)) for q in queries.tolist()],
+        dim=1,
+    )
+    return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
+
+
+def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
+    """Where one token looks: a row of the map.
+
+    Raises:
+        RecordingError: no such layer or head, or attention was not recorded.
+        ValueError: no such token.
+    """
+    _check_token(recording, token)
+    return _rows(recording, layer, head, slice(token, token + 1))[0]
+
+
+def looked_at_by(
+    recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
+) -> Float[Tensor, " token"]:
+    """Which tokens look at one: a column of the map, 0 for those before it.
+
+    Args:
+        recording: with attention.
+        layer: by its number.
+        head: by its number.
+        token: that is looked at.
+        rows: first and past-the-end query that count; the others are 0. All if None.
+
+    Raises:
+        RecordingError: no such layer or head, or attention was not recorded.
+        ValueError: no such token, or rows outside the text.
+    """
+    _check_token(recording, token)
+    n = len(recording)
+    first, last = _within(rows, n, "rows")
+    found = torch.zeros(n)
+    for start in range(max(token, first), last, BLOCK):
+        block = slice(start, min(start + BLOCK, last))
+        found[block] = _rows(recording, layer, head, block)[:, token]
+    return found
+
+
+def _rows(recording: Recording, layer: int, head: int, rows: slice) -> Float[Tensor, "query key"]:
+    n_heads = recording.config.n_heads
+    if not -n_heads <= head < n_heads:
+        return recording.attention[layer, head]  # Says what is wrong.
+    head %= n_heads
+    return recording.attention.pattern(layer, queries=rows, heads=slice(head, head + 1))[0]
+
+
+def _pooled(
+    weights: Float[Tensor, "row column"],
+    queries: Int[Tensor, " row"],
+    first_key: int,
+    row_step: int,
+    column_step: int,
+    how: str,
+) -> Float[Tensor, "pooled_row pooled_column"]:
+    """Blocks of some rows of a map as one value each; nan where no key has come yet.
+
+    Later keys have no weight, so they change neither a maximum nor a sum: only what a mean is
+    divided by has to be counted.
+    """
+    merge = torch.amax if how == "max" else torch.sum
+    small = merge(_blocks(weights, column_step), dim=-1)
+    small = merge(_blocks(small.T, row_step), dim=-1).T
+    starts = first_key + column_step * torch.arange(small.shape[1])
+    ends = (starts + column_step).clamp(max=first_key + weights.shape[1])
+    seen = ((queries[:, None] + 1).clamp(max=ends) - starts).clamp(min=0)
+    count = _blocks(seen.T, row_step).sum(dim=-1).T
+    pooled = small / count if how == "mean" else small
+    return pooled.masked_fill(count == 0, torch.nan)
+
+
+def _blocks(values: Tensor, step: int) -> Tensor:
+    """The last axis in blocks of `step`, the last of them filled up with zeros."""
+    lacking = -values.shape[-1] % step
+    return F.pad(values, (0, lacking)).unflatten(-1, (-1, step))
+
+
+def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:
+    if span is None:
+        return 0, n
+    first, end = span
+    if not 0 <= first < end <= n:
+        raise ValueError(
+            f"{name} {first} to {end} are outside the text: expected a stretch within 0 to {n}"
+        )
+    return first, end
+
+
+def _check_token(recording: Recording, token: int) -> None:
+    if not 0 <= token < len(recording):
+        raise ValueError(
+            f"token {token} does not exist: the text has tokens 0 to {len(recording) - 1}"
+        )

@@ -1,0 +1,123 @@
+"""Inside one thinking: what its sentences do, where it hesitates, what the answer looks at."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qwen3lab.analysis.routing import expert_load
+from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.recording import Recording
+from qwen3lab.thinking.pieces import Piece
+
+_RULES = {
+    "doubting": r"\b(wait|hmm+|hold on|actually|alternatively|on second thought|but no)\b"
+    r"|等等|等一下|不对|或者说",
+    "checking": r"\b(double.?check|check|verify|confirm|make sure|sanity)\b|检查|验证|确认|核对",
+    "concluding": r"\b(therefore|thus|hence|so the answer|final answer|in conclusion)\b"
+    r"|所以答案|因此|综上|最终答案",
+    "restating": r"\b(the (question|problem) (is|asks|says|wants)|we (need|are asked|are given)"
+    r"|i need to|we have to|given that|okay, so)\b|题目|问题是|已知|要求",
+    "computing": r"\d\s*[-+*/^=×÷·<>%加减乘除]\s*\S|\S\s*[=≈]\s*\S",
+}
+KINDS = (*_RULES, "other")
+"""What a sentence does, by the first rule that fits it: words that it contains, or arithmetic."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Where the positions that write an answer look.
+
+    Attributes:
+        names: "question", each piece of the thinking, and "rest": the marks, and the answer.
+        mass: share of a head's attention, mean over the positions; sums to 1 over names.
+    """
+
+    names: tuple[str, ...]
+    mass: Float[Tensor, "layer head name"]
+
+
+def sentence_kind(text: str) -> str:
+    """What a sentence does: one of `KINDS`.
+
+    Rules of thumb, for English and Chinese, and nothing more: "wait" is doubt wherever it
+    stands.
+    """
+    lower = text.lower()
+    return next((kind for kind, rule in _RULES.items() if re.search(rule, lower)), "other")
+
+
+def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
+    """Thinking tokens at which most lay open: those of the highest entropy.
+
+    Source: "forking tokens" are the top fifth by entropy in Wang et al. (arXiv 2506.01939),
+    section 3. Tokens that were inserted, and those of no entropy at all, are not among them.
+
+    Args:
+        chat: a reply that thinks.
+        share: of the thinking's tokens.
+
+    Returns:
+        Their positions in the conversation, in order.
+
+    Raises:
+        ValueError: a share that is none.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}: expected more than 0 and at most 1")
+    n_prompt = chat.spans["prompt"][1]
+    first, end = (place - n_prompt for place in chat.spans["thinking"])
+    drawn = [place for place in range(first, end) if not bool(chat.forced[place])]
+    most = round(share * len(drawn))
+    open_ones = [place for place in drawn if float(chat.entropy[place]) > 0]
+    ranked = sorted(open_ones, key=lambda place: -float(chat.entropy[place]))
+    return sorted(place + n_prompt for place in ranked[:most])
+
+
+def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
+    """Where each head looks from the positions that write the answer.
+
+    A position writes the token after it, so these begin at the last token before the answer.
+
+    Args:
+        recording: of a chat, with its spans.
+        parts: of the thinking, in order; from `thinking.pieces`.
+
+    Raises:
+        RecordingError: attention was not recorded.
+        ValueError: there is no answer.
+    """
+    start, end = recording.spans.get("answer", (0, 0))
+    if end <= start:
+        raise ValueError("the recording has no answer: record a chat that answers")
+    spans = [recording.spans["prompt"], *((part.start, part.end) for part in parts)]
+    layers = []
+    for layer in recording.attention.some_layers:
+        pattern = recording.attention.pattern(layer, queries=slice(start - 1, end - 1))
+        mean = pattern.mean(dim=1)
+        mass = torch.stack([mean[:, a:b].sum(dim=1) for a, b in spans], dim=1)
+        layers.append(torch.cat([mass, 1 - mass.sum(dim=1, keepdim=True)], dim=1))
+    names = ("question", *(part.text for part in parts), "rest")
+    return Looks(names, torch.stack(layers))
+
+
+def part_loads(recording: Recording, part: str) -> Float[Tensor, "layer expert"]:
+    """The load of each layer's experts on one part of a chat; rows sum to 1.
+
+    Args:
+        recording: of a chat with a mixture of experts.
+        part: "prompt", "thinking" or "answer".
+
+    Raises:
+        ValueError: a part that is not there, or a dense model.
+    """
+    first, end = recording.spans.get(part, (0, 0))
+    if end <= first:
+        raise ValueError(f"the recording has no {part}: its parts are {list(recording.spans)}")
+    if not recording.routing.layers:
+        raise ValueError("the model is dense: it has no experts whose load could be compared")
+    experts = recording.routing.experts[:, first:end]
+    return torch.stack([expert_load(layer, recording.config.n_experts) for layer in experts])

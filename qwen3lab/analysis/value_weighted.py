@@ -1,0 +1,65 @@
+"""What attention moves: weights times the length of what is carried."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.lab import Lab
+from qwen3lab.recording.recording import Recording
+
+NEEDED = "blocks.*.attn.hook_v"
+"""The hook that is needed beside those that are always recorded."""
+
+
+@torch.no_grad()
+def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
+    """The length of what each head writes of each token, were it attended to with weight 1.
+
+    The norm of the token's value through the head's part of W_O (Kobayashi et al.,
+    arXiv 2004.10102, equation 5). Their transform has a bias; Qwen3 has none.
+
+    Args:
+        lab: the model that was recorded.
+        recording: with values; record with `capture=moved.NEEDED`.
+        layer: by its number.
+
+    Raises:
+        RecordingError: values were not recorded.
+    """
+    config = lab.config
+    group = config.n_heads // config.n_kv_heads
+    values = repeat(
+        recording[f"blocks.{layer}.attn.hook_v"].float(),
+        "key kv_head d_head -> key (kv_head group) d_head",
+        group=group,
+    )
+    block: Any = lab.model.blocks[layer]
+    w_out = rearrange(
+        block.attn.o.weight.float().cpu(),
+        "d_model (head d_head) -> head d_head d_model",
+        d_head=config.d_head,
+    )
+    # |v W|^2 = v (W W^T) v^T: small matrices, and no vector of d_model for each token and head.
+    square = einsum(w_out, w_out, "head i d_model, head j d_model -> head i j")
+    found = einsum(values, square, values, "key head i, head i j, key head j -> head key")
+    return found.clamp(min=0).sqrt()
+
+
+def moved_blocks(
+    lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
+) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
+    """A layer's attention weighed by what is carried, some queries at a time.
+
+    Each block comes with the number of its first query.
+
+    Raises:
+        RecordingError: attention or values were not recorded.
+    """
+    lengths = carried(lab, recording, layer)
+    for start, pattern in recording.attention.blocks(layer, size=block):
+        yield start, pattern * lengths[:, None]

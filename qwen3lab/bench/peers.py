@@ -1,0 +1,286 @@
+"""The libraries, each doing the same things to the same weights."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
+from qwen3lab.acceleration.cuda_graph_decoder import writer
+from qwen3lab.bench.report import OURS
+from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.dtypes import DTYPES
+from qwen3lab.generation.decoding import Decoder, decode
+from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.hooks.points import resolve_hooks
+from qwen3lab.hooks.taps import NOTHING, Tap
+from qwen3lab.loading import load_model
+from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
+
+
+class Ours:
+    """This package: what `lab.record` and `lab.chat` do, tokenizer aside."""
+
+    name = OURS
+    cases = ("forward", "record", "decode", "decode_recording")
+
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        dtype: str,
+        *,
+        quantise: str | None = None,
+        steps: Literal["default", "plain", "compiled"] = "default",
+    ) -> None:
+        self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
+        self.decoder: Decoder = self.model if steps == "plain" else writer(self.model)
+        if steps == "compiled" and self.decoder is self.model:
+            self.decoder = CompiledDecoder(self.model)
+        routing = ROUTING if self.model.config.is_moe else ()
+        self.d_vocab = self.model.config.d_vocab
+        self.hooks = resolve_hooks([*ATTENTION, *routing], self.model.config)
+        self.stream = resolve_hooks("blocks.*.hook_resid_post", self.model.config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        return self.model(ids)
+
+    def record(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of a prompt, and its attention and routing, brought to the CPU."""
+        return self._record(ids, self.hooks)
+
+    def record_all(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same with the residual stream."""
+        return self._record(ids, [*self.hooks, *self.stream])
+
+    def _record(self, ids: Tensor, hooks: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        recorder = Recorder(hooks)
+        # Logits are held until all is done, as a plain pass does: to free them takes time.
+        return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        return self._decode(ids, n, NOTHING)
+
+    def decode_recording(self, ids: Tensor, n: int) -> list[int]:
+        """The same, with attention and routing of every token."""
+        recorder = Recorder(self.hooks)
+        tokens = self._decode(ids, n, recorder)
+        recorder.cut([(0, recorder.n_complete)])
+        return tokens
+
+    def _decode(self, ids: Tensor, n: int, tap: Tap) -> list[int]:
+        return list(greedy(self.decoder, ids, n, tap))
+
+
+def greedy(model: Decoder, ids: Tensor, n: int, tap: Tap = NOTHING) -> Iterator[int]:
+    """So many tokens that follow a prompt, each as it is written."""
+    steps = decode(
+        model,
+        ids.tolist(),
+        sampler=Sampler(Sampling.greedy(), seeds=[0]),
+        guides=[_NeverDone()],
+        max_new_tokens=n,
+        tap=tap,
+    )
+    return (int(step.token_ids[0]) for step in steps)
+
+
+class _NeverDone:
+    """A guide that lets the model write on."""
+
+    def next(self, drawn: int) -> int | None:
+        return None
+
+    def take(self, token_id: int) -> bool:
+        return False
+
+
+class Theirs:
+    """`transformers`: its fused attention, and its eager one where patterns are asked for."""
+
+    name = "transformers"
+    cases = ("forward", "record", "decode", "decode_recording")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        # Any: what AutoModel returns is typed more loosely than what it is.
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=DTYPES[dtype], local_files_only=True, trust_remote_code=False
+        )
+        self.model = opened.to(device).eval()
+        self.d_vocab = self.model.config.vocab_size
+        self.routed = self.model.config.model_type == "qwen3_moe"
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.set_attn_implementation("sdpa")
+        return self.model(ids, use_cache=False).logits
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention and routing."""
+        self.model.set_attn_implementation("eager")
+        routing = {"output_router_logits": True} if self.routed else {}
+        return self.model(ids, use_cache=False, output_attentions=True, **routing)
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        self.model.set_attn_implementation("sdpa")
+        return self._generate(ids, n)
+
+    def decode_recording(self, ids: Tensor, n: int) -> list[int]:
+        """The same, with attention of every token; `generate` gives no routing."""
+        self.model.set_attn_implementation("eager")
+        return self._generate(ids, n, output_attentions=True)
+
+    def _generate(self, ids: Tensor, n: int, **options: bool) -> list[int]:
+        out = self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=n,
+            min_new_tokens=n,
+            do_sample=False,
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            **options,
+        )
+        return out.sequences[0, ids.shape[1] :].tolist()
+
+
+class Lens:
+    """TransformerLens, where it is installed: its bridge around the model of `transformers`."""
+
+    name = "TransformerLens"
+    cases = ("forward", "record")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        # Any: an optional package, whose types need not be there to be checked.
+        bridge: Any = import_module("transformer_lens.model_bridge").TransformerBridge
+        opened = bridge.boot_transformers(str(folder), device=device, dtype=DTYPES[dtype])
+        self.model = opened
+        self.d_vocab = opened.cfg.d_vocab
+        self.wanted = ("hook_pattern", "hook_expert_indices", "hook_expert_weights")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        return self.model(ids, return_type="logits")
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention patterns and the experts' weights."""
+        return self.model.run_with_cache(ids, names_filter=lambda name: name.endswith(self.wanted))
+
+
+class Sight:
+    """nnsight, where it is installed: its envoys around the model of `transformers`."""
+
+    name = "nnsight"
+    cases = ("forward", "record")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        self.theirs = Theirs(folder, device, dtype)
+        self.model, self.d_vocab = self.theirs.model, self.theirs.d_vocab
+        # Any: an optional package, as above.
+        envoy: Any = import_module("nnsight").NNsight
+        self.envoy = envoy(self.model)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.set_attn_implementation("sdpa")
+        envoy = self.envoy
+        kept = []
+        with envoy.trace(ids, use_cache=False):
+            kept.append(envoy.lm_head.output.save())
+        return kept[0]
+
+    def record(self, ids: Tensor) -> object:
+        """A prompt with its attention patterns and the routers' outputs."""
+        self.model.set_attn_implementation("eager")
+        envoy, routed, kept = self.envoy, self.theirs.routed, []
+        with envoy.trace(ids, use_cache=False):
+            for layer in envoy.model.layers:
+                kept.append(layer.self_attn.output[1].save())
+                if routed:
+                    kept.append(layer.mlp.gate.output.save())
+            kept.append(envoy.lm_head.output.save())
+        return kept
+
+
+class Scratch:
+    """llms-from-scratch, where it is installed: its Qwen3 with a key/value cache."""
+
+    name = "llms-from-scratch"
+    cases = ("forward", "decode")
+
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        # Any: optional packages, as above.
+        package: Any = import_module("llms_from_scratch.kv_cache.qwen3")
+        generating: Any = import_module("llms_from_scratch.kv_cache.generate")
+        config, weights = Qwen3Config.from_file(folder), CheckpointReader(folder)
+        fields = _as_they_say(config, DTYPES[dtype])
+        self.model = package.Qwen3Model(fields)
+        published = {name: weights.tensor(name).to(DTYPES[dtype]) for name in weights.names()}
+        with redirect_stdout(StringIO()):  # It prints that weights are tied.
+            package.load_weights_into_qwen(self.model, fields, published)
+        self.model.to(device).eval()
+        self.d_vocab, self.generate = config.d_vocab, generating.generate_text_simple
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of a prompt."""
+        self.model.reset_kv_cache()
+        return self.model(ids)
+
+    def decode(self, ids: Tensor, n: int) -> list[int]:
+        """The tokens that follow a prompt, greedily."""
+        return self.generate(self.model, ids, n)[0, ids.shape[1] :].tolist()
+
+
+def _as_they_say(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
+    """Our sizes under the names of llms-from-scratch."""
+    fields = {
+        "vocab_size": config.d_vocab,
+        "context_length": config.n_ctx,
+        "emb_dim": config.d_model,
+        "n_heads": config.n_heads,
+        "n_layers": config.n_layers,
+        "hidden_dim": config.d_mlp,
+        "head_dim": config.d_head,
+        "qk_norm": True,
+        "n_kv_groups": config.n_kv_heads,
+        "rope_base": config.rope.theta,
+        "dtype": dtype,
+    }
+    if config.is_moe:
+        fields |= {
+            "num_experts": config.n_experts,
+            "num_experts_per_tok": config.n_experts_per_token,
+            "moe_intermediate_size": config.d_expert,
+        }
+    return fields
+
+
+Contestant = Ours | Theirs | Lens | Sight | Scratch
+CONTESTANTS: dict[str, type[Contestant]] = {
+    side.name: side for side in (Ours, Theirs, Lens, Sight, Scratch)
+}
+PACKAGES = {
+    Lens.name: "transformer_lens",
+    Sight.name: "nnsight",
+    Scratch.name: "llms_from_scratch",
+}
+"""Those that may be missing."""
+
+
+def installed() -> list[str]:
+    """Names of the contestants that can take part."""
+    return [name for name in CONTESTANTS if find_spec(PACKAGES.get(name, "transformers"))]

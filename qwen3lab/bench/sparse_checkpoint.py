@@ -1,0 +1,95 @@
+"""Checkpoints of the real shapes that take no room on the disk: all zeros, never written."""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+
+import torch
+
+from qwen3lab.checkpoints.safetensors_reader import INDEX
+from qwen3lab.checkpoints.tensor_names import EXPERTS, parts_of
+from qwen3lab.checkpoints.writer import write_config
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.model.transformer import Qwen3
+
+SHARD_BYTES = 4 * 10**9
+"""About as many as a shard of a published checkpoint has."""
+
+
+def write_sparse(config: Qwen3Config, folder: Path) -> int:
+    """Write a checkpoint in bfloat16 whose tensors are holes in their files.
+
+    Args:
+        config: its sizes.
+        folder: where to.
+
+    Returns:
+        Bytes that the files seem to have.
+
+    Source: the safetensors format, github.com/huggingface/safetensors, README.md.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, tuple[int, ...]]] = [{}]
+    room = SHARD_BYTES
+    for name, shape in _tensors(config):
+        n_bytes = 2 * prod(shape)
+        if shards[-1] and n_bytes > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = shape
+        room -= n_bytes
+    where, total = {}, 0
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        total += _write(folder / file, shard)
+        where |= dict.fromkeys(shard, file)
+    describe(config, folder, dtype=torch.bfloat16, where=where, n_bytes=total)
+    return total
+
+
+def describe(
+    config: Qwen3Config,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    where: Mapping[str, str],
+    n_bytes: int,
+) -> None:
+    """Write what lies beside a checkpoint's shards: config.json and the index.
+
+    Args:
+        config: its sizes.
+        folder: where to, which exists.
+        dtype: of its weights.
+        where: the file of each tensor, by published name.
+        n_bytes: of all tensors.
+    """
+    write_config(config, folder, dtype)
+    index = {"metadata": {"total_size": n_bytes}, "weight_map": dict(where)}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Published names and shapes of all tensors."""
+    for name, parameter in Qwen3(config, device="meta").named_parameters():
+        parts = parts_of(name, config, frozenset())
+        shape = tuple(parameter.shape)
+        if name.partition(".mlp.")[2] and f"mlp.{name.partition('.mlp.')[2]}" in EXPERTS:
+            shape = (shape[0] * shape[1] // len(parts), shape[2])
+        yield from ((part.name, shape) for part in parts)
+
+
+def _write(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
+    """A header, and a hole for what it names."""
+    header, offset = {}, 0
+    for name, shape in tensors.items():
+        end = offset + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+    return offset

@@ -1,0 +1,24 @@
+"""The models that ship inside the package, and the table of all models."""
+
+from pathlib import Path
+
+from qwen3lab.config.catalog import ModelTable, model_table
+from qwen3lab.config.qwen3_config import Qwen3Config
+
+EMBEDDED = Path(__file__).parents[1] / "tiny" / "models"
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that ship inside the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))
+
+
+def embedded_revisions(name: str) -> list[str]:
+    """Earlier states of an embedded model, such as "step250", in the order of its training."""
+    found = [path.parent.name for path in (EMBEDDED / name).glob("step*/config.json")]
+    return sorted(found, key=lambda revision: int(revision.removeprefix("step")))
+
+
+def models() -> ModelTable:
+    """The models that ship with the package, then the published family, as a table."""
+    return model_table({n: Qwen3Config.from_file(EMBEDDED / n) for n in embedded_models()})

@@ -1,0 +1,15 @@
+"""What a Qwen3 is made of: its configuration, and the catalog of the published models."""
+
+from qwen3lab.config.catalog import PUBLISHED, ModelRow, ModelTable
+from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config, Rope
+from qwen3lab.errors import ConfigError
+
+__all__ = [
+    "BYTES_PER_VALUE",
+    "PUBLISHED",
+    "ConfigError",
+    "ModelRow",
+    "ModelTable",
+    "Qwen3Config",
+    "Rope",
+]

@@ -1,0 +1,346 @@
+"""What a Qwen3 is made of: its configuration.
+
+Sizes carry the names of the field (`d_model`, `n_kv_heads`); `from_dict` reads a published
+`config.json` of either generation and `to_dict` writes one that `transformers` opens.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen3lab.config.json_fields import flag, number, shown, size
+from qwen3lab.errors import ConfigError
+
+MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
+BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+MOST_LAYERS, MOST_EXPERTS = 2**12, 2**14
+MOST_PARAMS = 2**60
+"""Tensors of more numbers could not be described, let alone held."""
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary position embedding; `factor` above 1 means YaRN (arXiv 2309.00071).
+
+    Attributes:
+        theta: base of the wavelengths.
+        factor: how many times longer than the original the context is; 1 is plain rotary.
+        original_n_ctx: positions the frequencies were trained for (used by YaRN only).
+        beta_fast: rotations over the original context above which a dimension is left alone.
+        beta_slow: rotations below which a dimension is interpolated fully.
+        attention_factor: scale of cosine and sine; None derives 0.1 ln(factor) + 1.
+    """
+
+    theta: float = 1e6
+    factor: float = 1.0
+    original_n_ctx: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+
+    @property
+    def is_yarn(self) -> bool:
+        """True if the frequencies are stretched by YaRN."""
+        return self.factor > 1.0
+
+    @property
+    def scale(self) -> float:
+        """What cosine and sine are multiplied by; 1 for plain rotary embeddings."""
+        if not self.is_yarn:
+            return 1.0
+        if self.attention_factor is not None:
+            return self.attention_factor
+        return 0.1 * math.log(self.factor) + 1.0
+
+
+@dataclass(frozen=True)
+class Qwen3Config:
+    """Sizes and switches of one Qwen3 model, dense or mixture of experts."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int = 40_960
+    eps: float = 1e-6
+    rope: Rope = Rope()
+    tied_embeddings: bool = False
+    n_experts: int = 0
+    n_experts_per_token: int = 0
+    d_expert: int = 0
+    norm_topk_prob: bool = True
+    moe_layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
+        if self.n_heads % self.n_kv_heads:
+            raise ConfigError(
+                f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}: "
+                "every key/value head must serve the same number of query heads"
+            )
+        if self.d_head % 2:
+            raise ConfigError(f"d_head {self.d_head} is odd: rotary embeddings turn pairs")
+        if self.moe_layers and not 0 < self.n_experts_per_token <= self.n_experts:
+            raise ConfigError(
+                f"{self.n_experts_per_token} experts per token cannot be chosen from "
+                f"{self.n_experts}: expected between 1 and the number of experts"
+            )
+        if self.n_params > MOST_PARAMS:
+            raise ConfigError(
+                f"a model of these sizes has {self.n_params:.0e} parameters, more than any memory "
+                "holds: check the sizes"
+            )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Qwen3Config":
+        """Read a `config.json`, or the one in a folder.
+
+        Raises:
+            ConfigError: there is no such file, it is not JSON, or it is not a Qwen3.
+        """
+        path = Path(path)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{path} does not exist: a model folder needs a config.json"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is not valid JSON ({error}): fetch it again") from error
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{path} holds a {type(fields).__name__}: expected a JSON object")
+        return cls.from_dict(fields)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Qwen3Config":
+        """Read the fields of a published `config.json`, old or new generation.
+
+        Raises:
+            ConfigError: not Qwen3 or Qwen3-MoE, a feature that Qwen3 does not have
+                (sliding windows, attention biases), or a missing or impossible size.
+        """
+        is_moe = _check_supported(fields)
+        n_layers = size(fields, "num_hidden_layers", most=MOST_LAYERS)
+        d_model, n_heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
+        d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
+        return cls(
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=size(fields, "num_key_value_heads"),
+            d_head=size(fields, "head_dim", default=d_model // max(n_heads, 1)),
+            d_mlp=size(fields, "intermediate_size", default=d_expert or None),
+            d_vocab=size(fields, "vocab_size"),
+            n_ctx=size(fields, "max_position_embeddings", default=40_960),
+            eps=number(fields, "rms_norm_eps", default=1e-6),
+            rope=_read_rope(fields),
+            tied_embeddings=flag(fields, "tie_word_embeddings"),
+            n_experts=size(fields, *_N_EXPERTS, most=MOST_EXPERTS) if is_moe else 0,
+            n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
+            d_expert=d_expert,
+            norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
+            moe_layers=_read_moe_layers(fields, n_layers) if is_moe else (),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of a published `config.json`, which `transformers` opens."""
+        kind = "qwen3_moe" if self.is_moe else "qwen3"
+        fields: dict[str, Any] = {
+            "architectures": ["Qwen3MoeForCausalLM" if self.is_moe else "Qwen3ForCausalLM"],
+            "model_type": kind,
+            "hidden_size": self.d_model,
+            "num_hidden_layers": self.n_layers,
+            "num_attention_heads": self.n_heads,
+            "num_key_value_heads": self.n_kv_heads,
+            "head_dim": self.d_head,
+            "intermediate_size": self.d_mlp,
+            "vocab_size": self.d_vocab,
+            "max_position_embeddings": self.n_ctx,
+            "rms_norm_eps": self.eps,
+            "rope_theta": self.rope.theta,
+            "tie_word_embeddings": self.tied_embeddings,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "use_sliding_window": False,
+        }
+        if self.rope.is_yarn:
+            fields["rope_scaling"] = _yarn_fields(self.rope)
+        if self.is_moe:
+            fields |= {
+                "num_experts": self.n_experts,
+                "num_experts_per_tok": self.n_experts_per_token,
+                "moe_intermediate_size": self.d_expert,
+                "norm_topk_prob": self.norm_topk_prob,
+                "decoder_sparse_step": 1,
+                "mlp_only_layers": [i for i in range(self.n_layers) if i not in self.moe_layers],
+            }
+        return fields
+
+    @property
+    def is_moe(self) -> bool:
+        """True if any layer routes its tokens to experts."""
+        return bool(self.moe_layers)
+
+    @property
+    def n_params(self) -> int:
+        """Parameters in all, tied embeddings counted once."""
+        return self._count(experts_per_layer=self.n_experts)
+
+    @property
+    def n_active_params(self) -> int:
+        """Parameters that take part in one token's forward pass, embeddings included."""
+        return self._count(experts_per_layer=self.n_experts_per_token)
+
+    def weight_bytes(self, dtype: str = "bfloat16") -> int:
+        """Bytes of the weights when held in `dtype`."""
+        return self.n_params * _bytes_per_value(dtype)
+
+    def quantised_bytes(self, kind: str) -> int:
+        """Bytes of the weights when `load(..., quantise=kind)` holds them, the rest in bfloat16.
+
+        In int8 every row of a matrix has a scale; in int4 every 32 weights have scale and zero.
+        """
+        d_q, d_kv = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
+        n_moe = len(self.moe_layers)
+        n_dense = self.n_layers - n_moe
+        n_mlps = n_dense + n_moe * self.n_experts
+        width = n_dense * self.d_mlp + n_moe * self.n_experts * self.d_expert
+        inside = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
+        rows = self.n_layers * (d_q + 2 * d_kv + self.d_model) + 2 * width + n_mlps * self.d_model
+        held = {"int8": inside + 2 * rows, "int4": inside // 2 + 4 * inside // 32}
+        if kind not in held:
+            raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(held)}")
+        return held[kind] + 2 * (self.n_params - inside)
+
+    def kv_cache_bytes_per_token(self, dtype: str = "bfloat16") -> int:
+        """Bytes that one more position takes in the key/value cache."""
+        return 2 * self.n_layers * self.n_kv_heads * self.d_head * _bytes_per_value(dtype)
+
+    def _count(self, *, experts_per_layer: int) -> int:
+        attention = self.d_model * self.d_head * 2 * (self.n_heads + self.n_kv_heads)
+        norms = 2 * self.d_model + 2 * self.d_head
+        experts = self.n_experts * self.d_model + 3 * experts_per_layer * self.d_model * (
+            self.d_expert
+        )
+        dense = 3 * self.d_model * self.d_mlp
+        n_moe = len(self.moe_layers)
+        embeddings = self.d_vocab * self.d_model * (1 if self.tied_embeddings else 2)
+        blocks = self.n_layers * (attention + norms) + n_moe * experts
+        return embeddings + blocks + (self.n_layers - n_moe) * dense + self.d_model
+
+
+_N_EXPERTS = ("num_experts", "num_local_experts")
+
+
+def _require_positive(config: Qwen3Config) -> None:
+    names = ["d_model", "n_layers", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_vocab", "n_ctx"]
+    names += ["d_expert"] if config.is_moe else []
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}: expected a positive number")
+
+
+def _bytes_per_value(dtype: str) -> int:
+    if dtype not in BYTES_PER_VALUE:
+        raise ConfigError(f"dtype {dtype!r} is unknown: choose from {', '.join(BYTES_PER_VALUE)}")
+    return BYTES_PER_VALUE[dtype]
+
+
+def _check_supported(fields: Mapping[str, Any]) -> bool:
+    """Whether it is a mixture of experts; refuses what is no Qwen3."""
+    kind = fields.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+        raise ConfigError(
+            f"model_type is {shown(kind)}: this package runs Qwen3 ('qwen3') and "
+            "Qwen3-MoE ('qwen3_moe') only"
+        )
+    layers = fields.get("layer_types") or ()
+    if not isinstance(layers, list | tuple):
+        raise ConfigError(f"config.json gives layer_types as {shown(layers)}: expected a list")
+    sliding = "sliding_attention" in layers
+    if fields.get("use_sliding_window") or sliding:
+        raise ConfigError(
+            "the config uses sliding-window attention, which no published Qwen3 does: "
+            "only full attention is supported"
+        )
+    if fields.get("attention_bias"):
+        raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
+    activation = fields.get("hidden_act", "silu")
+    if activation != "silu":
+        raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")
+    return MODEL_TYPES[kind]
+
+
+def _read_rope(fields: Mapping[str, Any]) -> Rope:
+    """Rotary settings: `rope_parameters` (new), or `rope_theta` and `rope_scaling` (old)."""
+    inner = fields.get("rope_parameters") or {}
+    scaling = fields.get("rope_scaling") or inner
+    for given in (inner, scaling):
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"config.json gives rope settings as {shown(given)}: expected an object"
+            )
+    theta = number({"rope_theta": fields.get("rope_theta"), **inner, **scaling}, "rope_theta")
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind == "default":
+        return Rope(theta=theta)
+    if kind != "yarn":
+        raise ConfigError(
+            f"rope scaling of type {shown(kind)} is unknown: expected 'default' or 'yarn'"
+        )
+    unsupported = {"mscale", "mscale_all_dim", "truncate"} & set(scaling)
+    if unsupported:
+        raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
+    original, longest = "original_max_position_embeddings", "max_position_embeddings"
+    before = size(scaling, original) if original in scaling else size(fields, longest)
+    if before < 1:
+        raise ConfigError(f"{original} is {before}: expected a positive number")
+    if scaling.get("factor") is None:
+        factor = size(fields, longest) / before
+    else:
+        factor = number(scaling, "factor")
+    if not factor >= 1:
+        raise ConfigError(f"yarn's factor is {factor!r}: expected a number of at least 1")
+    scale = scaling.get("attention_factor")
+    return Rope(
+        theta=theta,
+        factor=float(factor),
+        original_n_ctx=before,
+        beta_fast=number(scaling, "beta_fast", default=32.0),
+        beta_slow=number(scaling, "beta_slow", default=1.0),
+        attention_factor=None if scale is None else number(scaling, "attention_factor"),
+    )
+
+
+def _yarn_fields(rope: Rope) -> dict[str, Any]:
+    fields = {
+        "rope_type": "yarn",
+        "factor": rope.factor,
+        "original_max_position_embeddings": rope.original_n_ctx,
+        "beta_fast": rope.beta_fast,
+        "beta_slow": rope.beta_slow,
+    }
+    if rope.attention_factor is not None:
+        fields["attention_factor"] = rope.attention_factor
+    return fields
+
+
+def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
+    """Layers with experts: every `decoder_sparse_step`-th, less `mlp_only_layers`."""
+    step = size(fields, "decoder_sparse_step", default=1)
+    listed = fields.get("mlp_only_layers") or []
+    is_list = isinstance(listed, list | tuple) and all(isinstance(i, int) for i in listed)
+    if step < 1 or not is_list:
+        raise ConfigError(
+            f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not say "
+            "which layers have experts: expected a number of at least 1 and a list of layers"
+        )
+    dense = set(listed)
+    return tuple(i for i in range(n_layers) if i not in dense and (i + 1) % step == 0)

@@ -1,0 +1,5 @@
+"""Analyses that run a model: knock-outs, controls, effects, fidelity."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

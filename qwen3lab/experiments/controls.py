@@ -1,0 +1,131 @@
+"""Is a set of experts special, or would any other set of like load be missed as much?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
+from qwen3lab.hooks.edits import AnyEdits
+from qwen3lab.interventions import rerouting
+from qwen3lab.lab import Lab
+from qwen3lab.thinking import Problem
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is added to loss or errors when a set of experts is off, beside sets of like load.
+
+    Attributes:
+        experts: the set.
+        load: its share of the routed slots.
+        base: loss (nats per token) or share of errors of each group, with every expert on.
+        added: what is added to it without the set.
+        controls: sets of as many experts of the same layer.
+        control_loads: their shares.
+        control_added: what is added without each of them, by group.
+    """
+
+    experts: tuple[int, ...]
+    load: float
+    base: Mapping[str, float]
+    added: Mapping[str, float]
+    controls: tuple[tuple[int, ...], ...]
+    control_loads: tuple[float, ...]
+    control_added: Mapping[str, tuple[float, ...]]
+
+    def p_value(self, group: str) -> float:
+        """Share of the sets, this one counted, that are missed at least as much."""
+        reached = sum(other >= self.added[group] for other in self.control_added[group])
+        return (reached + 1) / (len(self.controls) + 1)
+
+
+def compare_with_others(
+    lab: Lab,
+    texts: Sequence[Text],
+    experts: Sequence[int],
+    *,
+    layer: int,
+    problems: Mapping[str, Sequence[Problem]] | None = None,
+    thinking: bool = True,
+    n_controls: int = 19,
+    seed: int = 0,
+    progress: bool = True,
+) -> Comparison:
+    """Switch off a set of experts, then other sets of the same layer with about the same load.
+
+    Of many random sets of as many other experts, those of the nearest load are taken.
+
+    Args:
+        lab: a mixture of experts.
+        texts: in groups; they say what the load is, and their loss is measured.
+        experts: the set.
+        layer: of the experts.
+        problems: by group; if given, errors on them are counted in place of the loss.
+        thinking: whether the problems are thought about first.
+        n_controls: how many other sets; fewer if there are no more.
+        seed: of their draw.
+        progress: show a progress bar.
+
+    Raises:
+        HookError: the model is dense, or has no such layer or expert.
+        ValueError: there is no text, or too few other experts.
+    """
+
+    def measured(edits: AnyEdits | None) -> dict[str, float]:
+        if problems is None:
+            return group_losses(lab, texts, edits=edits)
+        return error_rates(lab, problems, edits=edits, thinking=thinking)
+
+    rerouting.off(experts, layers=layer).edits(lab.config, (0,))
+    load = expert_loads(lab, texts, [layer])[0]
+    controls = sets_of_like_load(load, experts, n=n_controls, seed=seed)
+    base = measured(None)
+    added: list[dict[str, float]] = []
+    for chosen in tqdm([tuple(experts), *controls], unit="set", disable=not progress):
+        without = measured(rerouting.off(chosen, layers=layer))
+        added.append({group: without[group] - base[group] for group in base})
+    return Comparison(
+        experts=tuple(experts),
+        load=float(load[list(experts)].sum()),
+        base=base,
+        added=added[0],
+        controls=tuple(controls),
+        control_loads=tuple(float(load[list(chosen)].sum()) for chosen in controls),
+        control_added={group: tuple(one[group] for one in added[1:]) for group in base},
+    )
+
+
+def sets_of_like_load(
+    load: Float[Tensor, " expert"], experts: Sequence[int], *, n: int, seed: int = 0
+) -> list[tuple[int, ...]]:
+    """Random sets of as many other experts whose summed load is nearest to that of a set.
+
+    Args:
+        load: of the layer's experts.
+        experts: the set.
+        n: how many; fewer if there are no more.
+        seed: of the draw.
+
+    Raises:
+        ValueError: there are fewer other experts than the set has.
+    """
+    others = [expert for expert in range(len(load)) if expert not in experts]
+    if len(others) < len(experts):
+        raise ValueError(
+            f"a set of {len(experts)} leaves {len(others)} of {len(load)} experts to compare "
+            "with: expected at most half of them"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {
+        tuple(sorted(others[i] for i in torch.randperm(len(others), generator=generator)[:k]))
+        for k in [len(experts)] * 50 * n
+    }
+    wanted = float(load[list(experts)].sum())
+    nearest = sorted(
+        drawn, key=lambda chosen: (abs(float(load[list(chosen)].sum()) - wanted), chosen)
+    )
+    return nearest[:n]

@@ -1,0 +1,91 @@
+"""Each expert switched off in turn: which group of texts suffers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from qwen3lab.experiments.effects import Text, expert_loads, group_losses
+from qwen3lab.interventions import rerouting
+from qwen3lab.lab import Lab
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class KnockOut:
+    """The loss of each group of texts when one expert is switched off.
+
+    Attributes:
+        layers: of the model; the first axis of `added` and `load`.
+        groups: of the texts; the last axis of `added`.
+        base: loss of each group with all experts, nats per token.
+        added: what is added to it when one expert is off, nats per token.
+        load: share of the routed slots that each expert has with all of them on.
+    """
+
+    layers: tuple[int, ...]
+    groups: tuple[str, ...]
+    base: Float[Tensor, " group"]
+    added: Float[Tensor, "layer expert group"]
+    load: Float[Tensor, "layer expert"]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A tidy table: layer, expert, load, group, base, added; the greatest loss first."""
+        import pandas
+
+        sizes = (torch.tensor(self.layers), *map(torch.arange, self.added.shape[1:]))
+        layer, expert, group = (axis.flatten() for axis in torch.meshgrid(*sizes, indexing="ij"))
+        n_groups = len(self.groups)
+        table = pandas.DataFrame(
+            {
+                "layer": layer.numpy(),
+                "expert": expert.numpy(),
+                "load": self.load.flatten().repeat_interleave(n_groups).numpy(),
+                "group": [self.groups[index] for index in group],
+                "base": self.base[group].numpy(),
+                "added": self.added.flatten().numpy(),
+            }
+        )
+        return table.sort_values("added", ascending=False, ignore_index=True)
+
+
+def knock_out(
+    lab: Lab,
+    texts: Sequence[Text],
+    *,
+    layers: Sequence[int] | None = None,
+    progress: bool = True,
+) -> KnockOut:
+    """Switch off each expert in turn, and read the texts without it.
+
+    The cost is one reading of the texts for each expert.
+
+    Args:
+        lab: a mixture of experts.
+        texts: in groups.
+        layers: whose experts; every layer with experts if None.
+        progress: show a progress bar.
+
+    Raises:
+        HookError: the model is dense, or a layer has no experts.
+        ValueError: there is no text, or none of a group's tokens counts.
+    """
+    config = lab.config
+    every = tuple(layers) if layers is not None else config.moe_layers
+    # Says what is wrong with model or layers before the work begins.
+    rerouting.off(0, layers=every or None).edits(config, (0,))
+    base = group_losses(lab, texts)
+    groups = tuple(base)
+    added = torch.zeros(len(every), config.n_experts, len(groups))
+    cells = [(row, expert) for row in range(len(every)) for expert in range(config.n_experts)]
+    for row, expert in tqdm(cells, unit="expert", disable=not progress):
+        without = group_losses(lab, texts, edits=rerouting.off(expert, layers=every[row]))
+        added[row, expert] = torch.tensor([without[group] - base[group] for group in groups])
+    load = expert_loads(lab, texts, every)
+    return KnockOut(every, groups, torch.tensor(list(base.values())), added, load)

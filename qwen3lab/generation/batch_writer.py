@@ -1,0 +1,164 @@
+"""The model writes: one or many replies, token by token, told to whoever listens."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from qwen3lab.generation.decoding import Decoder, DecodingStep, decode
+from qwen3lab.generation.reply import Chat, ChatStep, Generation, split_reply
+from qwen3lab.generation.sampling import Sampler
+from qwen3lab.generation.thinking_control import ReplyGuide
+from qwen3lab.hooks.taps import Tap
+from qwen3lab.recording.recording import Recording
+from qwen3lab.text.chat_template import Message
+from qwen3lab.text.tokenizer import TextStream, token_texts
+
+OnStep = Callable[[ChatStep], None]
+
+
+@dataclass
+class OpenReply:
+    """One reply while it is being written."""
+
+    prompt_ids: list[int]
+    guide: ReplyGuide
+    stream: TextStream
+    logprobs: list[float] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    forced: list[bool] = field(default_factory=list)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """What has been written."""
+        return self.guide.token_ids
+
+    def take(self, step: DecodingStep, index: int) -> ChatStep:
+        """Note what a step brought to this row, and say it as it streams."""
+        self.logprobs.append(float(step.logprobs[index]))
+        self.entropy.append(float(step.entropy[index]))
+        self.forced.append(bool(step.forced[index]))
+        token_id, marks = self.token_ids[-1], self.guide.marks
+        is_mark = token_id in marks.ends or token_id in (marks.think, marks.end_think)
+        return ChatStep(
+            token_id=token_id,
+            text="" if is_mark else self.stream.push(token_id),
+            part="thinking" if token_id == marks.end_think else self.guide.part,
+            logprob=self.logprobs[-1],
+            entropy=self.entropy[-1],
+            forced=self.forced[-1],
+            row=index,
+        )
+
+    def close(self, *, interrupted: bool) -> None:
+        """Agree on a length, which an interrupt between two notes may have spoilt."""
+        whole = min(len(self.token_ids), len(self.logprobs), len(self.entropy), len(self.forced))
+        for notes in (self.token_ids, self.logprobs, self.entropy, self.forced):
+            del notes[whole:]
+        if interrupted and not self.guide.ended:
+            self.guide.stop = "interrupted"
+
+
+def write(
+    model: Decoder,
+    rows: Sequence[OpenReply],
+    *,
+    sampler: Sampler,
+    max_new_tokens: int,
+    tap: Tap,
+    feed_last: bool,
+    on_step: OnStep | None = None,
+    cancel: threading.Event | None = None,
+) -> None:
+    """Fill the rows until every guide is done, the length is reached, or someone interrupts.
+
+    An interrupt, by `cancel` or from the keyboard, keeps what was written; the rows that it
+    cut short have `stop` "interrupted".
+    """
+    steps = decode(
+        model,
+        [row.prompt_ids for row in rows],
+        sampler=sampler,
+        guides=[row.guide for row in rows],
+        max_new_tokens=max_new_tokens,
+        tap=tap,
+        feed_last=feed_last,
+        cancel=cancel,
+    )
+    interrupted = False
+    try:
+        for step in steps:
+            for index in step.live.nonzero()[:, 0].tolist():
+                told = rows[index].take(step, index)
+                if on_step is not None:
+                    on_step(told)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        steps.close()
+    interrupted = interrupted or (cancel is not None and cancel.is_set())
+    for row in rows:
+        row.close(interrupted=interrupted and len(row.token_ids) < max_new_tokens)
+
+
+def finish_generation(
+    row: OpenReply, tokenizer: Any, recording: Recording | None, stop: Sequence[str]
+) -> Generation:
+    """A row that has been written, as the person who asked for it sees it."""
+    return Generation(
+        prompt_ids=row.prompt_ids,
+        token_ids=row.token_ids,
+        tokens=token_texts(tokenizer, row.token_ids),
+        text=_before_stop(_text(row, tokenizer, row.token_ids), stop),
+        stop=row.guide.stop,
+        logprobs=torch.tensor(row.logprobs),
+        entropy=torch.tensor(row.entropy),
+        forced=torch.tensor(row.forced, dtype=torch.bool),
+        recording=recording,
+    )
+
+
+def finish_chat(
+    row: OpenReply,
+    messages: list[Message],
+    tokenizer: Any,
+    recording: Recording | None,
+    stop: Sequence[str],
+) -> Chat:
+    """A reply that has been written, its thinking and its answer told apart."""
+    plain = finish_generation(row, tokenizer, recording, ())
+    split = split_reply(row.token_ids, plain.tokens, row.guide.marks, opened=row.guide.opened)
+    n_prompt = len(row.prompt_ids)
+    spans = {
+        "prompt": (0, n_prompt),
+        "thinking": (n_prompt + split.thinking[0], n_prompt + split.thinking[1]),
+        "answer": (n_prompt + split.answer[0], n_prompt + split.answer[1]),
+    }
+    answer = _text(row, tokenizer, row.token_ids[slice(*split.answer)])
+    before = _text(row, tokenizer, row.token_ids[: split.answer[0]])
+    rest = _text(row, tokenizer, row.token_ids[split.answer[0] :])
+    return Chat(
+        **{
+            **vars(plain),
+            "recording": recording and replace(recording, spans=spans),
+            "text": before + _before_stop(rest, stop),
+        },
+        messages=messages,
+        thinking=_text(row, tokenizer, row.token_ids[slice(*split.thinking)]).strip(),
+        answer=_before_stop(answer, stop).strip(),
+        thinking_tokens=row.guide.n_thinking,
+        answer_tokens=split.answer[1] - split.answer[0],
+        spans=spans,
+    )
+
+
+def _text(row: OpenReply, tokenizer: Any, token_ids: Sequence[int]) -> str:
+    kept = [token for token in token_ids if token not in row.guide.marks.ends]
+    return tokenizer.decode(kept, skip_special_tokens=False)
+
+
+def _before_stop(text: str, stop: Sequence[str]) -> str:
+    found = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(found, default=len(text))]

@@ -1,0 +1,131 @@
+"""From logits to a token: temperature, top-k, top-p and min-p, and one random stream per row."""
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+TIES = 128
+"""Tokens beyond `top_k` that are looked at: those as likely as its last are kept with it."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; a temperature of 0 takes the most likely one.
+
+    Filters apply in this order, as in `transformers`: temperature, top-k, top-p, min-p.
+
+    Attributes:
+        temperature: divides the logits; 0 is greedy.
+        top_k: keep the k most likely tokens; None keeps all.
+        top_p: keep the smallest set of tokens that reaches this probability.
+        min_p: keep tokens at least this share as likely as the most likely one.
+
+    Raises:
+        ValueError: a value outside its range; the message gives the range.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: expected 0 (greedy) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}: expected 1 or more, or None for all tokens")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: expected a share above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {self.min_p}: expected a share from 0 to 1")
+
+    @classmethod
+    def greedy(cls) -> "Sampling":
+        """The most likely token, always."""
+        return cls()
+
+    @classmethod
+    def published(cls, *, thinking: bool) -> "Sampling":
+        """What Qwen3's model cards recommend for each mode."""
+        if thinking:
+            return cls(temperature=0.6, top_k=20, top_p=0.95)
+        return cls(temperature=0.7, top_k=20, top_p=0.8)
+
+    def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
+        """The distribution that is drawn from, in float32; filtered tokens have none of it."""
+        chances, token_ids = self.candidates(logits)
+        return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, token_ids, chances)
+
+    def candidates(
+        self, logits: Float[Tensor, "batch vocab"]
+    ) -> tuple[Float[Tensor, "batch candidate"], Int[Tensor, "batch candidate"]]:
+        """Chances and ids of the tokens that may be drawn, the most likely first.
+
+        With `top_k` only about so many are looked at, which takes far less time than to put a
+        whole vocabulary in order.
+        """
+        if self.temperature == 0:
+            best = logits.argmax(dim=-1, keepdim=True)
+            return torch.ones_like(best, dtype=torch.float32), best
+        scaled, n = logits.float() / self.temperature, logits.shape[-1]
+        if self.top_k is None or self.top_k >= n:
+            scaled, token_ids = scaled.sort(dim=-1, descending=True)
+        else:
+            scaled, token_ids = scaled.topk(min(self.top_k + TIES, n), dim=-1)
+            weakest = scaled[:, self.top_k - 1, None]
+            scaled = scaled.masked_fill(scaled < weakest, -torch.inf)
+        chances = scaled.softmax(dim=-1)
+        if self.top_p < 1:
+            before = chances.cumsum(dim=-1) - chances
+            chances = chances.masked_fill(before >= self.top_p, 0)
+        if self.min_p > 0:
+            chances = chances.where(chances >= self.min_p * chances[:, :1], 0)
+        return chances / chances.sum(dim=-1, keepdim=True), token_ids
+
+
+class Sampler:
+    """Draws tokens; each row of a batch has its own stream of chance.
+
+    So a row draws the same tokens whatever else runs beside it. Every step takes one number
+    from the stream, also where a guide then inserts a token: what is drawn at a step depends
+    on the seed and the step's number alone.
+
+    Args:
+        sampling: how tokens are drawn.
+        seeds: of the rows' streams.
+        skip: numbers that each stream has given away already; none if left out.
+    """
+
+    def __init__(
+        self, sampling: Sampling, *, seeds: Sequence[int], skip: Sequence[int] = ()
+    ) -> None:
+        self.sampling = sampling
+        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        if sampling.temperature > 0:
+            for stream, used in zip(self._streams, skip, strict=False):
+                for _ in range(used):
+                    torch.rand((), generator=stream)
+
+    @classmethod
+    def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
+        """Row `i` is seeded with `seed + i`; without a seed, by chance."""
+        first = secrets.randbits(62) if seed is None else seed
+        return cls(sampling, seeds=range(first, first + rows))
+
+    def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
+        """One token per row."""
+        if self.sampling.temperature == 0:
+            return logits.argmax(dim=-1)
+        chances, token_ids = self.sampling.candidates(logits)
+        reach = chances.cumsum(dim=-1)
+        luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
+        # Never beyond the last token that has any probability, whatever rounding does.
+        last = (chances > 0).sum(dim=-1, keepdim=True) - 1
+        luck = luck.to(reach, non_blocking=reach.is_cuda)
+        hit = (reach <= luck[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
+        return token_ids.gather(-1, hit.minimum(last))[:, 0]

@@ -1,0 +1,166 @@
+"""The one table of hook points; names follow TransformerLens."""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import HookError
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """One row of the table: `pattern` has `{l}` for the layer."""
+
+    pattern: str
+    axes: str
+    meaning: str
+    where: Literal["all", "dense", "moe"] = "all"
+    on_request: bool = False
+
+
+def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
+    return (
+        HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
+        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"normalised {of}"),
+    )
+
+
+_STREAM = "batch pos d_model"
+_MLP = "batch pos d_mlp"
+
+HOOK_POINTS: tuple[HookPoint, ...] = (
+    HookPoint("hook_embed", _STREAM, "token embeddings"),
+    HookPoint("blocks.{l}.hook_resid_pre", _STREAM, "residual stream entering the block"),
+    *_norm("blocks.{l}.ln1", "the attention's input"),
+    HookPoint("blocks.{l}.attn.hook_q", "batch pos head d_head", "queries before QK-norm"),
+    HookPoint("blocks.{l}.attn.hook_k", "batch pos kv_head d_head", "keys before QK-norm"),
+    HookPoint("blocks.{l}.attn.hook_v", "batch pos kv_head d_head", "values"),
+    HookPoint(
+        "blocks.{l}.attn.hook_rot_q", "batch pos head d_head", "queries, QK-normed and rotated"
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_rot_k", "batch pos kv_head d_head", "keys, QK-normed and rotated"
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_attn_scores",
+        "batch head query key",
+        "attention scores, scaled and masked",
+        on_request=True,
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_pattern",
+        "batch head query key",
+        "attention pattern, rows sum to 1",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.attn.hook_z", "batch pos head d_head", "values mixed by the pattern"),
+    HookPoint(
+        "blocks.{l}.attn.hook_result",
+        "batch pos head d_model",
+        "what each head writes to the residual stream",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.hook_attn_out", _STREAM, "what attention writes"),
+    HookPoint("blocks.{l}.hook_resid_mid", _STREAM, "residual stream between attention and MLP"),
+    *_norm("blocks.{l}.ln2", "the MLP's input"),
+    HookPoint("blocks.{l}.mlp.hook_pre", _MLP, "gate projection before SiLU", "dense"),
+    HookPoint("blocks.{l}.mlp.hook_pre_linear", _MLP, "up projection", "dense"),
+    HookPoint("blocks.{l}.mlp.hook_post", _MLP, "SiLU(gate) times up", "dense"),
+    HookPoint(
+        "blocks.{l}.mlp.hook_router_logits",
+        "batch pos expert",
+        "router logits before the softmax",
+        "moe",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_expert_indices",
+        "batch pos k",
+        "top-k experts; an edit may give more or fewer, and -1 for a slot that stays empty",
+        "moe",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_expert_weights",
+        "batch pos k",
+        "weights as applied, after top-k and renormalisation "
+        "(TransformerLens 4 has them at their experts' places, and 0 at all others)",
+        "moe",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_expert_out",
+        "batch pos k d_model",
+        "each chosen expert's output before weighting",
+        "moe",
+        on_request=True,
+    ),
+    HookPoint("blocks.{l}.hook_mlp_out", _STREAM, "what the MLP or the experts write"),
+    HookPoint("blocks.{l}.hook_resid_post", _STREAM, "residual stream leaving the block"),
+    *_norm("ln_final", "the unembedding's input"),
+    HookPoint("hook_unembed", "batch pos vocab", "the logits"),
+)
+
+
+def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
+    """Every hook name that a model of this shape has, in the order in which it meets them."""
+    names: dict[str, HookPoint] = {}
+    before = [p for p in HOOK_POINTS if p.pattern == "hook_embed"]
+    block = [p for p in HOOK_POINTS if "{l}" in p.pattern]
+    after = [p for p in HOOK_POINTS if "{l}" not in p.pattern and p not in before]
+    for point in before:
+        names[point.pattern] = point
+    for layer in range(config.n_layers):
+        kind = "moe" if layer in config.moe_layers else "dense"
+        for point in block:
+            if point.where in ("all", kind):
+                names[point.pattern.format(l=layer)] = point
+    for point in after:
+        names[point.pattern] = point
+    return names
+
+
+def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]:
+    """Hook names meant by exact names, globs (`blocks.*.hook_resid_post`), or "all".
+
+    Returns:
+        Names in the model's order, each once.
+
+    Raises:
+        HookError: a name or glob that matches nothing; the nearest real names are given.
+    """
+    known = hook_names(config)
+    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        hits = known if pattern == "all" else fnmatch.filter(known, pattern)
+        if not hits:
+            raise HookError(_unknown(pattern, known, config))
+        chosen.update(hits)
+    return [name for name in known if name in chosen]
+
+
+def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> str:
+    parts = re.match(r"blocks\.(\d+)\.(.*)", name)
+    if parts and int(parts[1]) >= config.n_layers:
+        return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"
+    if parts and (other := _where_it_is(parts[2], config)):
+        kind = "has experts" if int(parts[1]) in config.moe_layers else "is dense"
+        return f"{name!r} does not exist: layer {parts[1]} {kind}, and {other}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"the nearest are {', '.join(near)}" if near else "see qwen3lab.hooks.points.HOOK_POINTS"
+    return f"no hook of this model matches {name!r}: {hint}"
+
+
+def _where_it_is(inner: str, config: Qwen3Config) -> str:
+    """Which layers have a hook that only dense ones, or only those with experts, have."""
+    kinds = {point.pattern: point.where for point in HOOK_POINTS}
+    kind = kinds.get(f"blocks.{{l}}.{inner}")
+    if kind not in ("dense", "moe"):
+        return ""
+    layers = [i for i in range(config.n_layers) if (i in config.moe_layers) == (kind == "moe")]
+    if not layers:
+        return f"no layer of this model {'has experts' if kind == 'moe' else 'is dense'}"
+    are = "have experts" if kind == "moe" else "are dense"
+    return f"only layers {', '.join(map(str, layers))} {are}"

@@ -1,0 +1,148 @@
+"""Where tokens stand: rotary angles, padding, and who may look at whom."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from qwen3lab.config.qwen3_config import Qwen3Config, Rope
+from qwen3lab.model.kv_cache import CacheWindow, KVCache
+
+Rotations = tuple[Float[Tensor, "rows pos 1 d_head"], Float[Tensor, "rows pos 1 d_head"]]
+"""Cosine and sine of the angles; `rows` is 1 where all prompts stand at the same positions."""
+
+
+class Place:
+    """Where the tokens of one pass stand: rotations, padding, and who may look at whom."""
+
+    def __init__(
+        self,
+        mask: Bool[Tensor, "batch pos"],
+        cache: KVCache | CacheWindow | None,
+        *,
+        padded: bool,
+        rotations: Rotations,
+        segments: Int[Tensor, "batch pos"] | None = None,
+    ) -> None:
+        self.mask, self.cache, self.padded, self.segments = mask, cache, padded, segments
+        self.cos, self.sin = rotations
+        self._allowed: Tensor | None = None
+        self._bias: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        token_ids: Int[Tensor, "batch pos"],
+        mask: Bool[Tensor, "batch pos"] | None,
+        cache: KVCache | CacheWindow | None,
+        config: Qwen3Config,
+        segments: Int[Tensor, "batch pos"] | None = None,
+    ) -> "Place":
+        """Work out positions once for all layers; padding does not count as a position."""
+        assert segments is None or cache is None, "segments are for whole rows"
+        real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
+        if isinstance(cache, CacheWindow):
+            return cls._in_window(real, cache, config)
+        n_past = 0 if cache is None else cache.length
+        padded = cache is not None and cache.padded
+        if mask is not None and not padded:
+            padded = not bool(mask.all())
+        if cache is not None:
+            cache.reserve(token_ids.shape[1])
+        if padded:
+            whole = real if cache is None else torch.cat([cache.mask, real], dim=1)
+            positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, n_past:]
+        else:
+            end = n_past + token_ids.shape[1]
+            positions = torch.arange(n_past, end, device=token_ids.device)[None]
+        turned = rotations(positions, config, _inverse_on(positions.device, config))
+        return cls(real, cache, padded=padded, rotations=turned, segments=segments)
+
+    @classmethod
+    def _in_window(
+        cls, real: Bool[Tensor, "batch 1"], window: CacheWindow, config: Qwen3Config
+    ) -> "Place":
+        """Where one new token a row stands, worked out on the device alone."""
+        seen, here = window.see(real)
+        positions = (seen.sum(dim=1, keepdim=True) - 1).clamp(min=0)
+        turned = rotations(positions, config, window.inverse)
+        place = cls(real, window, padded=True, rotations=turned)
+        place._allowed = (seen | here)[:, None, None]
+        return place
+
+    @property
+    def is_plain(self) -> bool:
+        """True if plain causal attention, or one new token, needs no mask."""
+        n_past = self.cache.length if isinstance(self.cache, KVCache) else 0
+        whole = not self.padded and self.segments is None
+        return whole and (n_past == 0 or self.mask.shape[1] == 1)
+
+    def allowed(self) -> Bool[Tensor, "rows 1 query key"]:
+        """True where a query may look at a key; a padded query looks at itself."""
+        if self._allowed is None:
+            n_new, device = self.mask.shape[1], self.mask.device
+            whole = self.mask
+            if isinstance(self.cache, KVCache):
+                whole = torch.cat([self.cache.mask, self.mask], dim=1)
+            n_past = whole.shape[1] - n_new
+            query = torch.arange(n_past, whole.shape[1], device=device)[:, None]
+            key = torch.arange(whole.shape[1], device=device)[None]
+            allowed = (key <= query) & whole[:, None] | (key == query)
+            if self.segments is not None:
+                allowed &= self.segments[:, :, None] == self.segments[:, None]
+            self._allowed = allowed[:, None]
+        return self._allowed
+
+    def bias(self) -> Float[Tensor, "rows 1 query key"]:
+        """The same to be added to scores: 0 where a query may look, else minus infinity."""
+        if self._bias is None:
+            zero = torch.zeros((), device=self.mask.device)
+            self._bias = zero.where(self.allowed(), -torch.inf)
+        return self._bias
+
+    def rotate(
+        self, x: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """Turn each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
+        self.cos, self.sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        turned = torch.cat([-second, first], dim=-1)
+        return x * self.cos + turned * self.sin
+
+
+def _inverse_on(device: torch.device, config: Qwen3Config) -> Float[Tensor, " pair"]:
+    # CUDA takes so few numbers along at once, and need not be waited for.
+    inverse = inverse_wavelengths(config.rope, config.d_head)
+    return inverse.to(device, non_blocking=device.type == "cuda")
+
+
+def rotations(
+    positions: Int[Tensor, "rows pos"], config: Qwen3Config, inverse: Float[Tensor, " pair"]
+) -> Rotations:
+    """Cosine and sine of every position's angles, in float32."""
+    angles = positions[..., None].float() * inverse
+    angles = torch.cat([angles, angles], dim=-1)[:, :, None]
+    return angles.cos() * config.rope.scale, angles.sin() * config.rope.scale
+
+
+def inverse_wavelengths(rope: Rope, d_head: int) -> Float[Tensor, " pair"]:
+    """Radians per position of each rotated pair; YaRN stretches the slow ones.
+
+    Source: RoPE (arXiv 2104.09864), section 3.2.2; YaRN (arXiv 2309.00071), section 3.2,
+    with the rounding of the bounds that `transformers` applies.
+    """
+    exponents = torch.arange(0, d_head, 2, dtype=torch.int64).float() / d_head
+    plain = 1.0 / rope.theta**exponents
+    if not rope.is_yarn:
+        return plain
+
+    def pair_that_turns(times: float) -> float:
+        wavelength = rope.original_n_ctx / (times * 2 * math.pi)
+        return d_head * math.log(wavelength) / (2 * math.log(rope.theta))
+
+    low = max(math.floor(pair_that_turns(rope.beta_fast)), 0)
+    high = min(math.ceil(pair_that_turns(rope.beta_slow)), d_head - 1)
+    ramp = (torch.arange(d_head // 2) - low) / max(high - low, 1e-3)
+    stretched = ramp.clamp(0, 1)
+    return plain / rope.factor * stretched + plain * (1 - stretched)

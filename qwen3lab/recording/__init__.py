@@ -1,0 +1,16 @@
+"""What a tap took from a run: kept, looked at, saved and exported."""
+
+from qwen3lab.errors import RecordingError
+from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
+from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.views import AttentionView, RoutingView
+
+__all__ = [
+    "ATTENTION",
+    "ROUTING",
+    "AttentionView",
+    "Recorder",
+    "Recording",
+    "RecordingError",
+    "RoutingView",
+]

@@ -1,0 +1,199 @@
+"""What a tap took from a run, kept for looking at.
+
+A recording holds activations by hook name. Attention is kept as rotated queries and keys,
+which take memory linear in the tokens; a pattern is rendered when it is looked at.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import RecordingError
+from qwen3lab.hooks.points import hook_names, resolve_hooks
+from qwen3lab.recording.views import AttentionView, RoutingView
+from qwen3lab.recording.xarray_export import to_xarray
+from qwen3lab.storage.atomic_files import whole_file
+
+if TYPE_CHECKING:
+    import xarray
+
+
+FORMAT = 1
+DAMAGES = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What reading a damaged text raises."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One prompt's run: its tokens, and the activations that were asked for.
+
+    Attributes:
+        token_ids: of every position.
+        tokens: their text, one readable string each.
+        config: of the model that ran.
+        model_name: what it was loaded as.
+        capture: hook names that were recorded, in the model's order.
+        activations: by hook name, without the batch axis, in the dtype in which they ran.
+        spans: named ranges of tokens, such as "thinking" of a chat: first and past-the-end.
+    """
+
+    token_ids: Int[Tensor, " token"]
+    tokens: list[str]
+    config: Qwen3Config
+    model_name: str
+    activations: Mapping[str, Tensor]
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert len(self.tokens) == len(self.token_ids), "one text per token"
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __repr__(self) -> str:
+        size = sum(value.nbytes for value in self.activations.values())
+        return (
+            f"Recording of {len(self)} tokens by {self.model_name}: "
+            f"{len(self.activations)} hook points, {size / 2**20:.1f} MiB"
+        )
+
+    @property
+    def capture(self) -> tuple[str, ...]:
+        """Hook names that were recorded, in the model's order."""
+        return tuple(name for name in hook_names(self.config) if name in self.activations)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """An activation by hook name, without the batch axis, float32 on the CPU.
+
+        Raises:
+            HookError: no model of this shape has the hook.
+            RecordingError: the hook exists but was not recorded.
+        """
+        value = self.raw(name)
+        return value.float() if value.is_floating_point() else value
+
+    def raw(self, name: str) -> Tensor:
+        """An activation in the dtype in which it ran; raises as indexing does."""
+        if name not in self.activations:
+            resolve_hooks(name, self.config)
+            raise RecordingError(
+                f"{name} was not recorded: record again with capture=[{name!r}] added"
+            )
+        return self.activations[name]
+
+    @property
+    def logits(self) -> Float[Tensor, "token vocab"]:
+        """Logits of the next token at every position, float32."""
+        return self["hook_unembed"]
+
+    @property
+    def attention(self) -> AttentionView:
+        """Attention patterns, rendered on demand."""
+        return AttentionView(self.config, self.activations)
+
+    @property
+    def routing(self) -> RoutingView:
+        """The routers' logits and choices; empty for a model without experts."""
+        return RoutingView(self.config, self.activations, self.tokens)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file with all of it; `Recording.load` reads it.
+
+        Raises:
+            RecordingError: the file cannot be written; nothing of it is left.
+        """
+        seen: set[int] = set()
+        tensors = {"token_ids": self.token_ids}
+        for name, value in self.activations.items():
+            # The file format refuses tensors that share memory, as a residual stream does.
+            shared = value.untyped_storage().data_ptr() in seen
+            seen.add(value.untyped_storage().data_ptr())
+            tensors[name] = value.clone() if shared else value
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        with whole_file(Path(path)) as part:
+            save_file(whole, part, metadata={"qwen3lab": json.dumps(self._metadata())})
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": version("qwen3lab"),
+            "model_name": self.model_name,
+            "config": self.config.to_dict(),
+            "tokens": self.tokens,
+            "spans": self.spans,
+            "capture": self.capture,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recording":
+        """Read what `save` wrote.
+
+        Raises:
+            RecordingError: no such file, not a recording, damaged, or of a newer format.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = _checked_metadata(file.metadata(), path)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError as error:
+            raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
+        except (SafetensorError, OSError) as error:
+            raise RecordingError(
+                f"{path} is not a whole safetensors file ({error}): save the recording again"
+            ) from error
+        return _rebuilt(cls, metadata, tensors, path)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The activations as an `xarray.Dataset` with named dimensions and token texts.
+
+        A hook recorded in every layer, or in every layer with experts, becomes one variable
+        named after the hook, such as `attn.hook_rot_q`, with a `layer` (or `moe_layer`)
+        dimension; one recorded in some layers keeps its full name, layer by layer.
+        """
+        return to_xarray(self.activations, self.config, self.tokens, self.token_ids)
+
+
+def _checked_metadata(header: Mapping[str, str] | None, path: str | Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads((header or {})["qwen3lab"])
+        number = int(metadata["format"])
+    except DAMAGES as error:
+        raise RecordingError(
+            f"{path} is a safetensors file but not a recording: give a file that "
+            "Recording.save wrote"
+        ) from error
+    if number > FORMAT:
+        raise RecordingError(
+            f"{path} has format {number}, and this qwen3lab reads up to {FORMAT}: "
+            "upgrade qwen3lab to read it"
+        )
+    return metadata
+
+
+def _rebuilt(
+    cls: type[Recording], metadata: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
+) -> Recording:
+    try:
+        config = Qwen3Config.from_dict(metadata["config"])
+        token_ids, tokens = tensors.pop("token_ids"), list(metadata["tokens"])
+        spans = {name: (int(a), int(b)) for name, (a, b) in metadata["spans"].items()}
+        missing = set(metadata["capture"]) ^ set(tensors)
+        if missing or len(tokens) != len(token_ids):
+            raise KeyError(", ".join(sorted(missing)) or "tokens")
+        for name, (start, stop) in spans.items():
+            if not 0 <= start <= stop <= len(tokens):
+                raise ValueError(f"{name} is {start} to {stop} of {len(tokens)} tokens")
+        return cls(token_ids, tokens, config, str(metadata["model_name"]), tensors, spans)
+    except DAMAGES as error:
+        raise RecordingError(
+            f"{path} is a damaged recording ({error}): save the recording again"
+        ) from error

@@ -1,0 +1,106 @@
+"""Conversations: roles, the soft switches, and the tokenizer's own chat template.
+
+Message text is not escaped, as in the published template: a message that contains
+`<|im_end|>` ends its turn. What is drawn or printed later is escaped there.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwen3lab.errors import ChatError
+
+Message = Mapping[str, str]
+"""One turn: "role" (system, user, assistant or tool) and "content"."""
+
+ROLES = ("system", "user", "assistant", "tool")
+EARLY_STOP = (
+    "Considering the limited time by the user, I have to give the solution based on the "
+    "thinking directly now."
+)
+"""The sentence that cuts a thinking short (arXiv 2505.09388, section 4.3)."""
+
+_SWITCH = re.compile(r"/(no_)?think\b")
+
+
+def as_messages(conversation: str | Sequence[Message]) -> list[Message]:
+    """A question as a conversation of one message; a conversation as it is, checked.
+
+    Raises:
+        ChatError: no messages, an unknown role, or a message without text.
+    """
+    if isinstance(conversation, str):
+        conversation = [{"role": "user", "content": conversation}]
+    if not isinstance(conversation, Sequence) or not conversation:
+        raise ChatError("the conversation is empty: give a question, or a list of messages")
+    for number, message in enumerate(conversation):
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            raise ChatError(
+                f"message {number} has no text: expected a dict with 'role' and 'content'"
+            )
+        if message.get("role") not in ROLES:
+            raise ChatError(
+                f"message {number} has role {message.get('role')!r}: "
+                f"expected one of {', '.join(ROLES)}"
+            )
+    return list(conversation)
+
+
+def thinking_mode(messages: Sequence[Message], thinking: bool | None = None) -> bool:
+    """Whether a reply thinks.
+
+    `thinking=False` is off, whatever the text says. Otherwise the last soft switch, `/think`
+    or `/no_think`, in a user or system message wins; without any, the reply thinks.
+    """
+    if thinking is False:
+        return False
+    said = [m["content"] for m in messages if m.get("role") in ("user", "system")]
+    switches = [found for text in said for found in _SWITCH.finditer(text)]
+    return not (switches and switches[-1].group(1))
+
+
+def render(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    thinking: bool = True,
+    add_generation_prompt: bool = True,
+) -> str:
+    """The conversation as text, by the tokenizer's own chat template.
+
+    Args:
+        tokenizer: of the model.
+        messages: checked by `as_messages`.
+        thinking: False puts an empty thinking block in front of the reply.
+        add_generation_prompt: end where the reply begins.
+
+    Raises:
+        ChatError: the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ChatError(
+            "the tokenizer has no chat template, so this is a base model: "
+            "use record or generate with text instead of messages"
+        )
+    return tokenizer.apply_chat_template(
+        list(as_messages(messages)),
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        enable_thinking=thinking,
+    )
+
+
+def render_ids(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = True) -> list[int]:
+    """The conversation as token ids, up to where the reply begins.
+
+    A conversation that ends with the assistant's message is rendered as it stands.
+    """
+    to_reply = messages[-1].get("role") != "assistant" if messages else True
+    text = render(tokenizer, messages, thinking=thinking, add_generation_prompt=to_reply)
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def early_stop_text(tokenizer: Any) -> str:
+    """What is inserted when the thinking budget is used up; embedded models have their own."""
+    sentence = tokenizer.init_kwargs.get("thinking_early_stop") or EARLY_STOP
+    return f"{sentence}\n</think>\n\n"

@@ -1,0 +1,95 @@
+"""A training run from the first step to the card."""
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.checkpoints.writer import save_checkpoint
+from qwen3lab.device.malloc import keep_freed
+from qwen3lab.generation.sampling import Sampling
+from qwen3lab.lab import load
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.text.tokenizer import end_ids, open_tokenizer
+from qwen3lab.tiny.evaluation.card import write_card
+from qwen3lab.tiny.evaluation.evaluate import Evaluation, evaluate
+from qwen3lab.tiny.training.recipes import RECIPES, Recipe
+from qwen3lab.tiny.training.trainer import SHIPPED_DTYPE, Trainer
+from qwen3lab.tiny.training.training_log import LOG
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP, write_tokenizer
+
+
+def train_model(
+    recipe: Recipe, *, minutes: float | None, folder: Path, device: str, progress: bool
+) -> Path:
+    """Train, export, measure; see `qwen3lab.tiny.train`."""
+    keep_freed()
+    write_tokenizer(folder)
+    trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
+    trainer.run(minutes=minutes, progress=progress)
+    model = folder / recipe.name
+    export(trainer.model, model)
+    export_early(trainer, model)
+    shutil.copy(folder / LOG, model)
+    measure(model, write=True, progress=progress)
+    return model
+
+
+def export(model: Qwen3, folder: Path) -> None:
+    """Write a model with its tokenizer in Hugging Face format."""
+    save_checkpoint(model, folder, dtype=SHIPPED_DTYPE)
+    write_tokenizer(folder)
+    write_generation_config(folder)
+
+
+def export_early(trainer: Trainer, folder: Path) -> None:
+    """Write the recipe's early steps into folders below the model's, as far as it came to them."""
+    early = Qwen3(trainer.recipe.config)
+    for step in trainer.recipe.early:
+        if trainer.weights_at(step).exists():
+            early.load_state_dict(load_file(trainer.weights_at(step)))
+            export(early, folder / f"step{step}")
+
+
+def write_generation_config(folder: Path) -> None:
+    """Say to `transformers` what ends a reply, and how Qwen3 samples when it thinks."""
+    tokenizer = open_tokenizer(folder)
+    published = Sampling.published(thinking=True)
+    fields = {
+        "do_sample": True,
+        "eos_token_id": sorted(end_ids(tokenizer)),
+        "pad_token_id": tokenizer.pad_token_id,
+        "temperature": published.temperature,
+        "top_k": published.top_k,
+        "top_p": published.top_p,
+    }
+    text = json.dumps(fields, indent=2)
+    (folder / "generation_config.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def measure(
+    name: str | Path,
+    *,
+    n: int = 100,
+    n_mixed: int = 500,
+    seed: int = 1,
+    write: bool = False,
+    progress: bool = True,
+) -> tuple[Evaluation, Path]:
+    """Measure an embedded model or a folder of one; `write` puts the card into its folder.
+
+    Returns:
+        What was measured, and the model's folder.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    folder = find_folder(name)
+    lab = load(folder, device="cpu")
+    lab.name = folder.name if folder.name in RECIPES else str(name)
+    found = evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress)
+    if write:
+        write_card(folder, found)
+    return found, folder

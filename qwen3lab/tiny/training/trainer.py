@@ -1,0 +1,295 @@
+"""Trains an embedded model from scratch with the package's own forward pass.
+
+A batch is a pure function of seed and step, so a run that was interrupted goes on exactly
+where it stood, and the same seed on the same machine gives the same weights.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from qwen3lab.analysis.balance import balance_loss
+from qwen3lab.hooks.taps import Keep
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.tiny.training.batches import Batch, Packer
+from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
+from qwen3lab.tiny.training.recipes import Recipe
+from qwen3lab.tiny.training.training_log import append_log, read_log, write_log
+from qwen3lab.tiny.world.documents import Writer
+
+SAVE_EVERY = 500
+LOG_EVERY = 50
+SHIPPED_DTYPE = torch.float16
+REMEMBERED = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+
+
+class Trainer:
+    """One training run in a folder: weights, optimiser state and log live there.
+
+    Args:
+        recipe: what to train.
+        tokenizer: opened from the folder.
+        early_stop: the sentence that cuts a thinking.
+        folder: of the run; one that holds an unfinished run of the same recipe is resumed.
+        device: where to train.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe.
+    """
+
+    def __init__(
+        self, recipe: Recipe, tokenizer: Any, early_stop: str, folder: Path, device: str = "cpu"
+    ) -> None:
+        self.recipe, self.folder, self.device = recipe, folder, device
+        writer = Writer(tokenizer, early_stop, diets=recipe.diets, opening=recipe.course)
+        later = recipe.later and Writer(tokenizer, early_stop, diets=recipe.later.diets)
+        self.packer = Packer(writer, recipe, later=later)
+        self.model = Qwen3(recipe.config)
+        self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
+        self.model.to(device).train()
+        self.optimizers = optimizers(self.model, recipe)
+        self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def run(self, *, minutes: float | None = None, progress: bool = True) -> None:
+        """Train to the end, or until the minutes are up; an interrupt saves where it stands.
+
+        With `minutes` the learning rate falls by the clock, so the weights depend on the
+        machine's speed.
+
+        Raises:
+            ValueError: the minutes are not above 0.
+        """
+        _check(minutes)
+        bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not progress, unit="step")
+        try:
+            for report in self.steps(minutes):
+                bar.update()
+                if report:
+                    bar.set_postfix_str(_summary(report))
+        finally:
+            self.save()
+            bar.close()
+
+    def steps(self, minutes: float | None = None) -> Iterator[dict[str, Any] | None]:
+        """Train step by step, as `run` does, without saving at the end; gives the log's lines."""
+        sums: dict[str, list[float]] = {}
+        started, before = time.monotonic(), self.seconds
+        while self.step < self.recipe.steps:
+            self.seconds = before + time.monotonic() - started
+            spent = self.seconds / (minutes * 60) if minutes is not None else 0.0
+            if spent >= 1:
+                return
+            self._one_step(spent, sums)
+            self.step += 1
+            if self.step % SAVE_EVERY == 0 or self._is_kept():
+                self.save()
+            yield self._log(sums) if self.step % LOG_EVERY == 0 else None
+
+    def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
+        if self.recipe.later and self.step == self.recipe.later.begin:
+            self._begin_anew()
+        loss = self._loss(self.packer.batch(self.step), sums)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.recipe, self.step, spent)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _begin_anew(self) -> None:
+        """The weights as they ship, and optimisers that remember nothing."""
+        for parameter in self.model.parameters():
+            parameter.copy_(parameter.to(SHIPPED_DTYPE))
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+
+    def _loss(self, batch: Batch, sums: dict[str, list[float]]) -> Float[Tensor, ""]:
+        """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
+        real = batch.segments >= 0
+        routed = _Routed(real.flatten().to(self.device), self._half_way)
+        ids, weights = batch.token_ids.to(self.device), _next(batch.weights).to(self.device)
+        logits = self.model(ids, segments=batch.segments.to(self.device), tap=routed)
+        losses = _token_losses(logits, _next(ids))
+        self.tokens += int(real.sum())
+        self._note(batch, losses.detach().cpu(), sums)
+        if self.step in range(*self.recipe.half_way_steps):
+            early = self.model.ln_final(routed.kept[self._half_way])
+            early_logits = F.linear(early, self.model.unembedding)
+            losses = losses + self.recipe.half_way * _token_losses(early_logits, _next(ids))
+        loss = (losses * weights).sum() / weights.sum()
+        balances = [balance_loss(logits, experts) for logits, experts in routed.layers()]
+        if balances:
+            balance = torch.stack(balances).mean()
+            _add(sums, "balance", float(balance.detach()), 1.0)
+            loss = loss + self.recipe.balance * balance
+        return loss
+
+    def _note(
+        self, batch: Batch, losses: Float[Tensor, "row pos"], sums: dict[str, list[float]]
+    ) -> None:
+        """Sum the losses of what can be predicted, kind by kind."""
+        counted = _next(batch.weights) == 1
+        kinds, n_kinds = _next(batch.kinds)[counted], len(self.packer.kinds)
+        lost = torch.bincount(kinds, losses[counted], minlength=n_kinds).tolist()
+        n = torch.bincount(kinds, minlength=n_kinds).tolist()
+        for number, kind in enumerate(self.packer.kinds):
+            _add(sums, kind, lost[number], float(n[number]))
+
+    def _log(self, sums: dict[str, list[float]]) -> dict[str, Any]:
+        """Append a line to the log: mean losses in nats per token, and speed."""
+        report = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "tokens": self.tokens,
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
+            "loss": {kind: round(s / max(n, 1), 4) for kind, (s, n) in sorted(sums.items())},
+            "families": _by_family(sums),
+        }
+        sums.clear()
+        append_log(self.folder, report)
+        return report
+
+    def save(self) -> None:
+        """Write weights, optimiser state and step, so that the run can go on."""
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, remembered in self._memories():
+            state |= {f"{key}.{name}": value for key, value in remembered.items()}
+        about = {"recipe": _fields(self.recipe)}
+        about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+        save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
+        (self.folder / "run.part").replace(self.folder / "run.safetensors")
+        if self._is_kept():
+            weights = {n.removeprefix("model."): t for n, t in state.items() if n[:5] == "model"}
+            save_file(weights, self.weights_at(self.step))
+
+    def weights_at(self, step: int) -> Path:
+        """Where the weights of a step are, if they were kept."""
+        return self.folder / f"weights-{step:06d}.safetensors"
+
+    def _is_kept(self) -> bool:
+        return self.step in self.recipe.early or _is_milestone(self.step)
+
+    def _resume(self) -> None:
+        path = self.folder / "run.safetensors"
+        if not path.exists():
+            return
+        about = _about(path)
+        if about["recipe"] != _fields(self.recipe):
+            raise ValueError(
+                f"{self.folder} holds a run of another recipe: choose another folder, "
+                "or remove it to begin anew"
+            )
+        state = load_file(path, device=self.device)
+        weights = {n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")}
+        self.model.load_state_dict(weights)
+        for name, remembered in self._memories():
+            kept = {key: f"{key}.{name}" for key in REMEMBERED}
+            remembered |= {key: state[kept[key]] for key in kept if kept[key] in state}
+        self.step, self.tokens, self.seconds = about["step"], about["tokens"], about["seconds"]
+        self._cut_log()
+
+    def _memories(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What an optimiser remembers of each parameter, by the parameter's name."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    yield names[parameter], optimizer.state[parameter]
+
+    def _cut_log(self) -> None:
+        """Take from the log what came after the state that was saved: it will come again."""
+        if reports := read_log(self.folder):
+            write_log(self.folder, [line for line in reports if line["step"] <= self.step])
+
+
+class _Routed(Keep):
+    """Keeps the routing of real tokens with its gradient, which an ordinary tap lets go."""
+
+    def __init__(self, real: Bool[Tensor, " token"], half_way: str) -> None:
+        super().__init__(())
+        self.real, self.half_way = real, half_way
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        if name.endswith(("hook_router_logits", "hook_expert_indices")):
+            self.kept[name] = value.flatten(0, 1)[self.real]
+        elif name == self.half_way:
+            self.kept[name] = value
+        return value
+
+    def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Router logits and chosen experts, layer by layer."""
+        for name, logits in self.kept.items():
+            if name.endswith("hook_router_logits"):
+                yield logits, self.kept[name.replace("router_logits", "expert_indices")]
+
+
+def _next(values: Shaped[Tensor, "row pos"]) -> Shaped[Tensor, "row pos"]:
+    """What stands one place further on, and 0 at the end: nothing follows there, nothing counts.
+
+    (To cut the logits instead would copy them, and their gradient too.)
+    """
+    return F.pad(values[:, 1:], (0, 1))
+
+
+def _token_losses(
+    logits: Float[Tensor, "row pos vocab"], targets: Int[Tensor, "row pos"]
+) -> Float[Tensor, "row pos"]:
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return flat.view_as(targets)
+
+
+def _add(sums: dict[str, list[float]], kind: str, lost: float, n: float) -> None:
+    found = sums.setdefault(kind, [0.0, 0.0])
+    found[0] += lost
+    found[1] += n
+
+
+def _check(minutes: float | None) -> None:
+    if minutes is not None and not minutes > 0:
+        raise ValueError(
+            f"{minutes:g} minutes are no time to train: expected more than 0, or None for no limit"
+        )
+
+
+def _is_milestone(step: int) -> bool:
+    """Log-spaced steps of which the weights are kept: 125, 250, 500, 1000, ..."""
+    return step >= 125 and (step // 125).bit_count() == 1 and step % 125 == 0
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def _about(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["run"])
+
+
+def _by_family(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Mean loss of each family over all kinds of its documents."""
+    families: dict[str, list[float]] = {}
+    for kind, (lost, n) in sorted(sums.items()):
+        _add(families, kind.split()[0], lost, n)
+    return {family: round(lost / max(n, 1), 4) for family, (lost, n) in families.items()}
+
+
+def _summary(report: dict[str, Any]) -> str:
+    losses = " ".join(f"{family} {loss:.3f}" for family, loss in report["families"].items())
+    return f"{losses}, {report['tokens_per_second']:,} tokens/s"

@@ -1,0 +1,1 @@
+"""The embedded models' world: task families, their problems, texts and vocabulary."""

@@ -1,0 +1,189 @@
+"""Lists to look things up in, sequences to repeat, there and back.
+
+Everything is drawn at random, so there is nothing to know: what is asked stands in the text.
+"""
+
+import random
+
+from qwen3lab.tiny.world.problems import Piece, Problem, Split, split_of
+from qwen3lab.tiny.world.settings import WORLDS, Language
+
+FAMILY = "lists"
+MIN_STEPS, MAX_STEPS = 2, 12
+KINDS = ("look-up", "repeat", "backwards")
+EXERCISES = ("pairs", "turned", "marked")
+"""What only trainings have."""
+
+MARKS: dict[Language, tuple[str, ...]] = {"en": (" ", "=", ":"), "zh": (" ", "=", "：")}
+SYMBOLS = tuple("0123456789abcdehkmnfg")
+
+
+def draw(rng: random.Random, steps: int, split: Split) -> Problem:
+    """A list of so many entries from a split: to look up or to repeat."""
+    if not MIN_STEPS <= steps <= MAX_STEPS:
+        raise ValueError(
+            f"lists of {steps} entries do not exist: expected {MIN_STEPS} to {MAX_STEPS}"
+        )
+    while True:
+        problem = of_kind(rng, rng.choice(KINDS), steps)
+        if split_of(problem.key) == split:
+            return problem
+
+
+def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
+    """A problem of one of the `KINDS` or `EXERCISES`, of any length, that is not held out."""
+    while True:
+        problem = of_kind(rng, kind, steps)
+        if split_of(problem.key) == "train":
+            return problem
+
+
+def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
+    """A problem of one of the `KINDS` or `EXERCISES`, in either language."""
+    language: Language = rng.choice(tuple(WORLDS))
+    if kind == "look-up":
+        return look_up(rng, steps, language)
+    if kind == "marked":
+        return look_up_marked(rng, steps, language)
+    if kind in EXERCISES:
+        return pair_up(rng, steps, language, turned=kind == "turned")
+    return repeat(rng, steps, language, back=kind == "backwards")
+
+
+def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
+    """As in `ball 7, key 3. key?`; the passage goes through the list again in another order."""
+    words = rng.sample(pool(language), steps)
+    values = [str(rng.randrange(10)) for _ in words]
+    blank, comma, stop, mark = _signs(language)
+    entries: list[Piece] = []
+    for place, (word, value) in enumerate(zip(words, values, strict=True)):
+        entries += [Piece(comma, "punctuation")] if place else []
+        entries += [Piece(word, "key"), Piece(f"{blank}{value}", "value")]
+    entries.append(Piece(stop, "punctuation"))
+    again: list[Piece] = []
+    for place, at in enumerate(rng.sample(range(steps), steps)):
+        again += [Piece(comma, "punctuation", True)] if place else []
+        again += [Piece(words[at], "key"), Piece(f"{blank}{values[at]}", "value", True)]
+    wanted = rng.randrange(steps)
+    asked = (*entries, Piece(words[wanted], "key"), Piece(mark, "punctuation"))
+    solved = (Piece(values[wanted], "value"),)
+    return _problem("look-up", language, steps, asked, solved, (*entries, *again))
+
+
+def look_up_marked(rng: random.Random, steps: int, language: Language) -> Problem:
+    """As in `ball 7, ball=3, key:3`: each word has two values, and the mark says which.
+
+    Only the mark tells what will come, so nothing can be looked up before it.
+    """
+    words = rng.sample(pool(language), (steps + 1) // 2)
+    keys = [(word, mark) for word in words for mark in rng.sample(MARKS[language], 2)]
+    values = {key: str(rng.randrange(10)) for key in keys}
+    _, comma, stop, mark = _signs(language)
+    passes: list[list[Piece]] = []
+    for known in (False, True):
+        entries: list[Piece] = []
+        for place, key in enumerate(rng.sample(keys, len(keys))):
+            entries += [Piece(comma, "punctuation", known)] if place else []
+            entries += [Piece("".join(key), "key"), Piece(values[key], "value", known)]
+        passes.append(entries)
+    first, again = passes
+    first.append(Piece(stop, "punctuation"))
+    wanted = rng.choice(keys)
+    asked = (*first, Piece("".join(wanted), "key"), Piece(mark, "punctuation"))
+    solved = (Piece(values[wanted], "value"),)
+    return _problem("marked", language, steps, asked, solved, (*first, *again))
+
+
+def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = False) -> Problem:
+    """As in `tree king moon. Again?`; the passage is the sequence several times over.
+
+    Its words are all different. So after its first word, a repetition follows from the
+    sequence; the first word does not, because nothing says that the sequence is over.
+
+    Args:
+        rng: decides.
+        steps: words in the sequence.
+        language: of the words.
+        back: the sequence comes again from its end, as in `tree king moon. Backwards?`.
+    """
+    words = rng.sample(everything(language), steps)
+    blank, _, stop, mark = _signs(language)
+    said = _spoken(words, blank)
+    asked = (*said, Piece(stop, "punctuation"), Piece(_again(language, back), "question"))
+    asked = (*asked, Piece(mark, "punctuation"))
+    first = [Piece(f"{blank}{word}", "word") for word in words]
+    order = first[::-1] if back else first
+    later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(order)]
+    once_more = not back and rng.random() < 0.5
+    passage = (*first, *later, *(later if once_more else ()))
+    solved = _spoken(words[::-1], blank) if back else said
+    kind = "backwards" if back else "repeat"
+    return _problem(kind, language, steps, asked, solved, passage)
+
+
+def pair_up(rng: random.Random, steps: int, language: Language, *, turned: bool) -> Problem:
+    """Pairs of words, and the same pairs in another order, as in `tree king moon sun moon sun`.
+
+    Nothing but the word itself says where its partner stands: no distance comes again.
+
+    Args:
+        rng: decides.
+        steps: pairs.
+        language: of the words.
+        turned: the pairs come again with their second word first, as in `tree king king tree`.
+    """
+    words = rng.sample(everything(language), 2 * steps)
+    blank, _, stop, mark = _signs(language)
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    again = [pair[::-1] if turned else pair for pair in rng.sample(pairs, steps)]
+    first = [Piece(f"{blank}{word}", "word") for word in words]
+    later = [
+        Piece(f"{blank}{word}", "word", place == 1)
+        for pair in again
+        for place, word in enumerate(pair)
+    ]
+    given, wanted = again[0]
+    asked = (*_spoken(words, blank), Piece(stop, "punctuation"))
+    asked = (*asked, Piece(given, "word"), Piece(mark, "punctuation"))
+    kind = "turned" if turned else "pairs"
+    solved = (Piece(wanted, "word"),)
+    return _problem(kind, language, steps, asked, solved, (*first, *later))
+
+
+def _problem(
+    kind: str,
+    language: Language,
+    steps: int,
+    asked: tuple[Piece, ...],
+    solved: tuple[Piece, ...],
+    passage: tuple[Piece, ...],
+) -> Problem:
+    text = "".join(piece.text for piece in (*asked, *passage))
+    key = f"{FAMILY}:{kind}:{language}:{text}"
+    return Problem(FAMILY, language, steps, key, asked, (), solved, passage)
+
+
+def _spoken(words: list[str], blank: str) -> tuple[Piece, ...]:
+    return tuple(Piece(f"{blank if n else ''}{word}", "word") for n, word in enumerate(words))
+
+
+def pool(language: Language) -> list[str]:
+    """Words that lists are made of; every one is a single token."""
+    world = WORLDS[language]
+    return sorted({*world.words, *world.objects, *world.animals})
+
+
+def everything(language: Language) -> list[str]:
+    """All words and signs of the world: copying is learned for each of them apart."""
+    return sorted({*WORLDS[language].vocabulary, *SYMBOLS})
+
+
+def _signs(language: Language) -> tuple[str, str, str, str]:
+    """Blank, comma, full stop and question mark as each language writes them."""
+    return (" ", ", ", ". ", "?") if language == "en" else ("", "，", "。", "？")
+
+
+def _again(language: Language, back: bool) -> str:
+    if back:
+        return "Backwards" if language == "en" else "倒着"
+    return "Again" if language == "en" else "再说"

@@ -1,0 +1,223 @@
+"""Little stories: two people and their animals, in English and in Chinese, by one grammar.
+
+What an animal eats is a fact of the world, the same in every story and language. The colour
+names the animal, its owner and its place, so what was said early is needed late.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qwen3lab.tiny.world.problems import Piece, Problem, Split, split_of
+from qwen3lab.tiny.world.settings import WORLDS, Language, World
+
+FAMILY = "stories"
+MAX_STEPS = 8
+EVENTS = ("eats", "sleeps", "goes", "is")
+QUESTIONS = ("who", "eats", "where")
+
+
+@dataclass
+class Pet:
+    """An animal of a story, and what has been told of it."""
+
+    owner: str
+    colour: str
+    kind: str
+    food: str
+    bed: str | None = None
+    place: str | None = None
+
+
+@dataclass
+class Story:
+    """A story while it is told.
+
+    Attributes:
+        language: of the text.
+        world: its words.
+        rng: decides what happens.
+        pieces: what has been told.
+    """
+
+    language: Language
+    world: World
+    rng: random.Random
+    pieces: list[Piece] = field(default_factory=list)
+
+    def say(self, *parts: str | Piece) -> None:
+        """Tell a sentence: pieces, and grammar that follows from what stands before."""
+        self.pieces += [
+            Piece(part, "word", known=True) if isinstance(part, str) else part for part in parts
+        ]
+
+
+def draw(rng: random.Random, steps: int, split: Split) -> Problem:
+    """A story of so many events from a split, with a question at its end."""
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"stories of {steps} steps do not exist: expected 1 to {MAX_STEPS}")
+    while True:
+        language: Language = rng.choice(tuple(WORLDS))
+        problem = _told(Story(language, WORLDS[language], rng), steps)
+        if split_of(problem.key) == split:
+            return problem
+
+
+def _told(story: Story, steps: int) -> Problem:
+    pets = _pets(story)
+    for place, pet in enumerate(pets):
+        _begin(story, pet, first=place == 0)
+    for _ in range(steps):
+        _event(story, pets)
+    passage = tuple(story.pieces)
+    question, answer = _question(story, pets)
+    text = "".join(piece.text for piece in (*passage, *question))
+    key = f"{FAMILY}:{story.language}:{text}"
+    return Problem(
+        FAMILY, story.language, steps, key, (*passage, *question), (), (answer,), passage
+    )
+
+
+def _pets(story: Story) -> list[Pet]:
+    """Two people, each with an animal of a colour and a kind of its own."""
+    rng, world = story.rng, story.world
+    owners, colours = rng.sample(world.names, 2), rng.sample(world.colours, 2)
+    kinds = rng.sample(range(len(world.animals)), 2)
+    rows = zip(owners, colours, kinds, strict=True)
+    return [Pet(o, c, world.animals[k], world.foods[k]) for o, c, k in rows]
+
+
+def _begin(story: Story, pet: Pet, *, first: bool) -> None:
+    """Ann has a red cat."""
+    if story.language == "en":
+        blank = "" if first else " "
+        story.say(
+            Piece(f"{blank}{pet.owner}", "name"),
+            Piece(" has a", "verb", known=True),
+            Piece(f" {pet.colour}", "colour"),
+            Piece(f" {pet.kind}", "animal"),
+            Piece(".", "punctuation", known=True),
+        )
+    else:
+        story.say(
+            Piece(pet.owner, "name"),
+            Piece("有一只", "verb", known=True),
+            Piece(pet.colour, "colour"),
+            Piece(pet.kind, "animal"),
+            Piece("。", "punctuation", known=True),
+        )
+
+
+def _event(story: Story, pets: Sequence[Pet]) -> None:
+    pet, event = story.rng.choice(pets), story.rng.choice(EVENTS)
+    if event == "is" and pet.place is None:
+        event = "goes"
+    tell = {"eats": _eats, "sleeps": _sleeps, "goes": _goes, "is": _is}[event]
+    tell(story, pet)
+
+
+def _named(story: Story, pet: Pet) -> list[Piece]:
+    """The colour is a choice; the animal follows from it."""
+    blank = " " if story.language == "en" else ""
+    return [
+        Piece(f"{blank}{pet.colour}", "colour"),
+        Piece(f"{blank}{pet.kind}", "animal", known=True),
+    ]
+
+
+def _end(story: Story) -> Piece:
+    return Piece("." if story.language == "en" else "。", "punctuation", known=True)
+
+
+def _eats(story: Story, pet: Pet) -> None:
+    """Every morning the red cat eats fish: a fact of the world."""
+    if story.language == "en":
+        opening = Piece(" Every morning the", "opening")
+        verb, food = Piece(" eats", "verb", known=True), f" {pet.food}"
+    else:
+        opening = Piece("每天早上", "opening")
+        verb, food = Piece("吃", "verb", known=True), pet.food
+    story.say(opening, *_named(story, pet), verb, Piece(food, "food", known=True), _end(story))
+
+
+def _sleeps(story: Story, pet: Pet) -> None:
+    """At night the red cat sleeps in the barn, and always there."""
+    known = pet.bed is not None
+    pet.bed = pet.bed or story.rng.choice(story.world.places)
+    if story.language == "en":
+        opening = Piece(" At night the", "opening")
+        parts = [
+            Piece(" sleeps", "verb", known=True),
+            Piece(" in the", "word", known=True),
+            Piece(f" {pet.bed}", "place", known=known),
+        ]
+    else:
+        opening = Piece("晚上", "opening")
+        parts = [
+            Piece("睡在", "verb", known=True),
+            Piece(pet.bed, "place", known=known),
+        ]
+    story.say(opening, *_named(story, pet), *parts, _end(story))
+
+
+def _goes(story: Story, pet: Pet) -> None:
+    """Then Ann takes the red cat to the river: the owner is a choice, the animal follows."""
+    pet.place = story.rng.choice(story.world.places)
+    if story.language == "en":
+        parts = [
+            Piece(" Then", "opening"),
+            Piece(f" {pet.owner}", "name"),
+            Piece(" takes the", "verb", known=True),
+            Piece(f" {pet.colour}", "colour", known=True),
+            Piece(f" {pet.kind}", "animal", known=True),
+            Piece(" to the", "word", known=True),
+            Piece(f" {pet.place}", "place"),
+        ]
+    else:
+        parts = [
+            Piece("然后", "opening"),
+            Piece(pet.owner, "name"),
+            Piece("带", "verb", known=True),
+            Piece(pet.colour, "colour", known=True),
+            Piece(pet.kind, "animal", known=True),
+            Piece("去", "word", known=True),
+            Piece(pet.place, "place"),
+        ]
+    story.say(*parts, _end(story))
+
+
+def _is(story: Story, pet: Pet) -> None:
+    """Now the red cat is in the river, where it was taken last."""
+    assert pet.place is not None, "an animal is where it was taken"
+    if story.language == "en":
+        opening, verb = Piece(" Now the", "opening"), Piece(" is in the", "verb", known=True)
+        where = f" {pet.place}"
+    else:
+        opening, verb, where = Piece("现在", "opening"), Piece("在", "verb", known=True), pet.place
+    story.say(opening, *_named(story, pet), verb, Piece(where, "place", known=True), _end(story))
+
+
+def _question(story: Story, pets: Sequence[Pet]) -> tuple[list[Piece], Piece]:
+    """A question about one of the animals, and its answer."""
+    pet = story.rng.choice(pets)
+    kinds = QUESTIONS if pet.place else QUESTIONS[:2]
+    kind = story.rng.choice(kinds)
+    if story.language == "en":
+        named = [Piece(f" {pet.colour}", "colour"), Piece(f" {pet.kind}", "animal", known=True)]
+        asked = {
+            "who": [Piece(" Who has the", "question"), *named],
+            "eats": [Piece(" What does the", "question"), *named, Piece(" eat", "verb", True)],
+            "where": [Piece(" Where is the", "question"), *named],
+        }[kind]
+        mark = "?"
+    else:
+        named = [Piece(pet.colour, "colour"), Piece(pet.kind, "animal", known=True)]
+        asked = {
+            "who": [Piece("谁有", "question"), *named],
+            "eats": [*named, Piece("吃什么", "question")],
+            "where": [*named, Piece("在哪", "question")],
+        }[kind]
+        mark = "？"
+    answers = {"who": (pet.owner, "name"), "eats": (pet.food, "food")}
+    answer, role = answers.get(kind, (pet.place or "", "place"))
+    return [*asked, Piece(mark, "punctuation")], Piece(answer, role)

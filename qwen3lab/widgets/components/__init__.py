@@ -1,0 +1,1 @@
+"""Parts that explorers are built from: canvas, plot, transcript, text, table, worker."""

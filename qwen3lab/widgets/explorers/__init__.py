@@ -1,0 +1,1 @@
+"""The explorers: one state, one panel and pure computations for each."""

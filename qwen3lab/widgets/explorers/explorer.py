@@ -1,0 +1,241 @@
+"""The explorer: ask a question, watch the reply come, and look inside the run."""
+
+import threading
+from collections.abc import Callable, MutableMapping
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
+
+import ipywidgets as w
+from IPython.display import display
+
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.generation.reply import Chat, ChatStep
+from qwen3lab.generation.sampling import Sampling
+from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.widgets.components.error_display import sentence, shows_errors
+from qwen3lab.widgets.components.transcript import Chip
+from qwen3lab.widgets.components.worker import Throttle, Worker
+from qwen3lab.widgets.explorers.chat_compute import chip
+from qwen3lab.widgets.explorers.controls import Controls
+from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
+from qwen3lab.widgets.explorers.questions import questions_for
+from qwen3lab.widgets.explorers.state import ExplorerState
+
+SECONDS_BETWEEN_UPDATES = 0.08
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """What the explorer needs of a lab; `qwen3lab.Lab` has it."""
+
+    name: str
+    tokenizer: Any
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The model's sizes."""
+        ...
+
+    def chat(self, messages: str, **options: Any) -> Chat:
+        """Reply to a question."""
+        ...
+
+
+@runtime_checkable
+class OnScreen(Protocol):
+    """What shows an explorer's state: `ExplorerPanel`, or one of its kind."""
+
+    controls: Controls
+    root: w.VBox
+
+    def close(self) -> None:
+        """Take every widget out of the page and out of memory."""
+        ...
+
+
+class Explorer:
+    """Asks a model in a notebook, and shows its reply, routing, attention and entropy.
+
+    The last expression of a cell shows it, and asks the first question at once. Model runs
+    happen in a thread of their own, so the notebook stays usable and Stop works.
+
+    Args:
+        lab: the model.
+        question: asked first; a question that the model was made for if None.
+        thinking: whether it thinks first.
+        budget: thinking tokens before the early stop; None for no limit.
+        max_new_tokens: longest reply.
+
+    Attributes:
+        state: everything that is shown, to read or to set: `explorer.state.layer = 2`.
+        key: of what is shown. Another explorer of the same, of one kind, takes its place: of a
+            lab with that name and those weights, so that one loaded anew does not pile up.
+    """
+
+    shown: ClassVar[MutableMapping[Any, "Explorer"]] = WeakValueDictionary()
+    State: ClassVar[type[ExplorerState]] = ExplorerState
+
+    def __init__(
+        self,
+        lab: Asked,
+        *,
+        question: str | None = None,
+        thinking: bool = True,
+        budget: int | None = None,
+        max_new_tokens: int = 1024,
+    ) -> None:
+        self.lab, self.max_new_tokens = lab, max_new_tokens
+        self.examples = questions_for(lab.name)
+        layers = lab.config.moe_layers
+        self.state = self.State(
+            question=self.examples[0] if question is None else question,
+            thinking=thinking,
+            budget=budget,
+            layer=lab.config.n_layers // 2,
+            routing_layer=layers[len(layers) // 2] if layers else 0,
+        )
+        self.worker: Worker[Chat] = Worker()
+        self.lock = threading.RLock()  # A run may end at the very moment that Stop is pressed.
+        self.view: OnScreen | None = None
+        self.closed = False
+        self.key: tuple[object, ...] = ("lab", lab.name, getattr(lab, "weights", ""))
+
+    def run(self) -> Chat:
+        """Ask the question in the box and wait for the reply; interrupting keeps what came.
+
+        Raises:
+            ValueError: what the model cannot be asked; the explorer shows it too.
+        """
+        try:
+            self._start()
+        except ValueError as error:
+            self.state.error = sentence(error)
+            raise
+        chat = self.wait()
+        assert chat is not None
+        return chat
+
+    def wait(self) -> Chat | None:
+        """The reply of the run that is going on, or of the last one; None before the first."""
+        return self.worker.wait()
+
+    @shows_errors
+    def start(self) -> None:
+        """Ask the question in the box, in the background; a run that goes on is stopped."""
+        self._start()
+
+    @shows_errors
+    def stop(self) -> None:
+        """Stop the run after its next token; what was written stays."""
+        with self.lock:
+            if self.state.status == "running":
+                self.state.status = "stopping"
+                self.worker.stop()
+
+    def close(self) -> None:
+        """Stop, and take the explorer out of the page."""
+        with self.lock:
+            self.closed = True
+            self.worker.stop()
+        if self.shown.get(self.key) is self:
+            del self.shown[self.key]
+        if self.view is not None:
+            self.view.close()
+            self.view = None
+
+    def _ipython_display_(self) -> None:
+        predecessor = self.shown.get(self.key)
+        if predecessor is self and self.view is not None:
+            self.view.close()
+        elif predecessor is not None:
+            predecessor.close()
+        self.shown[self.key] = self
+        self.closed = False
+        self.view = self._view()
+        self.view.controls.connect(run=self.start, stop=self.stop)
+        display(self.view.root)
+        if self.state.run == 0:
+            self.start()
+
+    def _view(self) -> OnScreen:
+        return ExplorerPanel(self.lab.name, self.lab.config, self.state, self.examples)
+
+    def _check(self) -> None:
+        """Raise what speaks against a run."""
+        if not self.state.question.strip():
+            raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
+
+    def _start(self) -> None:
+        self._check()
+        state = self.state
+        with self.lock:
+            self.worker.stop()
+            state.error = state.undrawn = ""
+            state.token = -1
+            state.run += 1
+            self.closed = False
+            state.asked, state.asked_thinking = state.question, state.thinking
+            state.asked_budget = state.budget
+            state.chips = ()
+            state.status = "running"
+            self.worker.start(self._job())
+
+    def _job(self) -> Callable[[threading.Event], Chat]:
+        run, question, options = self.state.run, self.state.question, self._options()
+
+        def job(cancel: threading.Event) -> Chat:
+            try:
+                chat = self._ask(run, question, options, cancel)
+            except Exception as error:
+                self._finish(run, error=sentence(error))
+                raise
+            self._finish(run, chat)
+            return chat
+
+        return job
+
+    def _options(self) -> dict[str, Any]:
+        state = self.state
+        published = Sampling.published(thinking=state.thinking)
+        sampled = replace(published, temperature=state.temperature)
+        return {
+            "thinking": state.thinking,
+            "budget": state.budget if state.thinking else None,
+            "sampling": Sampling.greedy() if state.greedy else sampled,
+            "seed": state.seed,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def _ask(
+        self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
+    ) -> Chat:
+        chips: list[Chip] = []
+        throttle = Throttle(SECONDS_BETWEEN_UPDATES)
+
+        def on_step(step: ChatStep) -> None:
+            (text,) = token_texts(self.lab.tokenizer, [step.token_id])
+            chips.append(chip(step, text))
+            if throttle.ready():
+                self._stream(run, chips)
+
+        try:
+            return self.lab.chat(question, record=True, on_step=on_step, cancel=cancel, **options)
+        finally:
+            self._stream(run, chips)
+
+    def _stream(self, run: int, chips: list[Chip]) -> None:
+        with self.lock:
+            if run == self.state.run:
+                self.state.chips = tuple(chips)
+
+    def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
+        """Show what a run gave; nothing of it if another has been started since."""
+        with self.lock:
+            if run != self.state.run:
+                return
+            if chat is not None:
+                self.state.chat_run = run
+                self.state.chat = chat
+            self.state.error = error or self.state.error
+            self.state.status = "idle"

@@ -1,0 +1,173 @@
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from qwen3lab.checkpoints import safetensors_reader as module
+from qwen3lab.checkpoints.safetensors_reader import CheckpointReader, TensorsInMemory
+from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.errors import CheckpointError
+
+A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
+
+
+def sharded(folder, weight_map, shards):
+    for file, tensors in shards.items():
+        save_file(tensors, folder / file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_single_file_gives_its_tensors(tmp_path):
+    save_file({"a": A, "b": B}, tmp_path / "model.safetensors")
+    weights = CheckpointReader(tmp_path)
+    assert weights.names() == {"a", "b"}
+    assert weights.shape("a") == (2, 3)
+    assert weights.tensor("a").equal(A)
+
+
+def test_shards_are_read_where_the_index_says(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "two.safetensors"},
+        {"one.safetensors": {"a": A}, "two.safetensors": {"b": B}},
+    )
+    weights = CheckpointReader(tmp_path)
+    assert weights.tensor("a").equal(A)
+    assert weights.tensor("b").equal(B)
+
+
+@pytest.mark.parametrize(
+    "file", ["../one.safetensors", "/etc/one.safetensors", "sub/one.safetensors", "..", "a\\b"]
+)
+def test_an_index_that_leads_elsewhere_is_not_followed(tmp_path, file):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file({"a": A}, tmp_path / "one.safetensors")
+    sharded(folder, {"a": file}, {})
+    with pytest.raises(CheckpointError, match=r"puts a into .* outside of the model's folder"):
+        CheckpointReader(folder)
+
+
+def test_an_index_that_names_a_pickle_is_refused(tmp_path):
+    sharded(tmp_path, {"a": "model.bin"}, {})
+    with pytest.raises(CheckpointError, match=r"puts a into 'model.bin': expected a safetensors"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path):
+    sharded(tmp_path, {"a": "one.safetensors"}, {})
+    with pytest.raises(CheckpointError, match=r"one.safetensors is missing"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_shard_that_lacks_a_tensor_is_named(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "one.safetensors"},
+        {"one.safetensors": {"a": A}},
+    )
+    with pytest.raises(CheckpointError, match=r"puts b into one.safetensors, which lacks it"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path):
+    sharded(tmp_path, {"a": "one.safetensors"}, {"one.safetensors": {"a": A, "b": B}})
+    with pytest.raises(CheckpointError, match=r"one.safetensors holds b, which"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', "{", "[" * 10**5])
+def test_a_damaged_index_is_refused(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is not a valid index"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, -8])
+def test_a_file_that_is_cut_short_is_named(tmp_path, keep):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A, "b": B}, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: keep if keep >= 0 else len(whole) + keep])
+    with pytest.raises(CheckpointError, match=r"model.safetensors is cut short or damaged"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
+def test_a_pickle_is_never_opened(tmp_path, name):
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    with pytest.raises(CheckpointError, match=f"{name}, a pickle file"):
+        CheckpointReader(tmp_path)
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.parametrize("stretch", [8, 2**24])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stored", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_tensors_are_put_in_place_whole_or_by_entry(tmp_path, monkeypatch, stored, kind, stretch):
+    monkeypatch.setattr(module, "STRETCH", stretch)
+    one, many = (torch.randn(shape).to(stored) for shape in ((5, 3), (4, 2, 7)))
+    save_file({"one": one, "other": B, "many": many}, tmp_path / "model.safetensors")
+    weights = CheckpointReader(tmp_path)
+    assert weights.dtype("one") == stored
+    into = torch.full((5, 3), 9.0, dtype=kind), torch.full((2, 7), 9.0, dtype=kind)
+    weights.fill([(into[0], StoredPart("one")), (into[1], StoredPart("many", 2))])
+    assert into[0].equal(one.to(kind)) and into[1].equal(many[2].to(kind))
+
+
+@pytest.mark.parametrize("read", ["fill", "tensor"])
+def test_a_file_that_another_has_replaced_is_noticed(tmp_path, read):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A}, file)
+    weights = CheckpointReader(tmp_path)
+    save_file({"a": A + 1}, tmp_path / "other")
+    (tmp_path / "other").replace(file)
+    with pytest.raises(CheckpointError, match=r"model.safetensors has changed since .* load"):
+        weights.tensor("a") if read == "tensor" else weights.fill([(A.clone(), StoredPart("a"))])
+
+
+def test_a_file_cut_short_while_it_is_read_is_said(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.arange(2.0**20)}, file)
+    weights = CheckpointReader(tmp_path)
+    bring = module.bring
+
+    def cutting(value, out):
+        bring(value, out)
+        os.truncate(file, 2**20)
+
+    monkeypatch.setattr(module, "STRETCH", 2**16)
+    monkeypatch.setattr(module, "bring", cutting)
+    into = torch.empty(2**20, dtype=torch.bfloat16)
+    with pytest.raises(CheckpointError, match=r"cannot be read any more \(it ends too early\)"):
+        weights.fill([(into, StoredPart("a"))])
+
+
+def test_a_file_written_over_while_it_is_read_is_noticed(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": A}, file)
+    weights = CheckpointReader(tmp_path)
+    monkeypatch.setattr(module, "bring", lambda value, out: file.write_bytes(b"0" * 99))
+    with pytest.raises(CheckpointError, match="has changed since"):
+        weights.fill([(torch.empty(2, 3, dtype=torch.bfloat16), StoredPart("a"))])
+
+
+def test_numbers_that_are_not_plain_are_refused(tmp_path):
+    save_file({"a": torch.ones(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"a in .* is stored as I8: expected one of F64, F32"):
+        CheckpointReader(tmp_path).dtype("a")
+
+
+def test_tensors_of_a_model_in_memory_are_copies():
+    held = {"a": A.clone()}
+    taken = TensorsInMemory(held).tensor("a")
+    taken += 1
+    assert held["a"].equal(A)

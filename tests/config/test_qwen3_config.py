@@ -1,0 +1,270 @@
+import json
+
+import pytest
+from transformers import AutoConfig
+
+from qwen3lab.config.qwen3_config import Qwen3Config, Rope
+from qwen3lab.errors import ConfigError
+
+OLD = {
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+    "vocab_size": 151_936,
+    "max_position_embeddings": 40_960,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1_000_000,
+    "rope_scaling": None,
+    "tie_word_embeddings": True,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "max_window_layers": 28,
+}
+OLD_MOE = OLD | {
+    "model_type": "qwen3_moe",
+    "num_hidden_layers": 6,
+    "tie_word_embeddings": False,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 32_768}
+
+
+def without(fields, *names):
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def as_new_generation(fields):
+    new = without(fields, "rope_theta", "rope_scaling", "num_experts")
+    scaling = fields.get("rope_scaling") or {"rope_type": "default"}
+    new["rope_parameters"] = {"rope_theta": fields["rope_theta"], **scaling}
+    if "num_experts" in fields:
+        new["num_local_experts"] = fields["num_experts"]
+    return new
+
+
+def refusal(fields):
+    with pytest.raises(ConfigError) as caught:
+        Qwen3Config.from_dict(fields)
+    return str(caught.value)
+
+
+def test_a_dense_config_is_read_field_by_field():
+    assert Qwen3Config.from_dict(OLD) == Qwen3Config(
+        d_model=1024,
+        n_layers=28,
+        n_heads=16,
+        n_kv_heads=8,
+        d_head=128,
+        d_mlp=3072,
+        d_vocab=151_936,
+        n_ctx=40_960,
+        eps=1e-6,
+        rope=Rope(theta=1e6),
+        tied_embeddings=True,
+    )
+
+
+def test_a_mixture_of_experts_is_read_field_by_field():
+    config = Qwen3Config.from_dict(OLD_MOE)
+    assert (config.n_experts, config.n_experts_per_token, config.d_expert) == (128, 8, 768)
+    assert config.norm_topk_prob and config.is_moe and not config.tied_embeddings
+    assert config.moe_layers == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("fields", [OLD, OLD_MOE, OLD | {"rope_scaling": {"type": "yarn", **YARN}}])
+def test_both_generations_of_a_file_say_the_same(fields):
+    assert Qwen3Config.from_dict(as_new_generation(fields)) == Qwen3Config.from_dict(fields)
+
+
+def test_a_missing_head_size_is_derived():
+    assert Qwen3Config.from_dict(without(OLD, "head_dim")).d_head == 1024 // 16
+    assert Qwen3Config.from_dict(OLD | {"head_dim": None}).d_head == 1024 // 16
+
+
+@pytest.mark.parametrize(
+    ("step", "dense", "expected"),
+    [(1, [], (0, 1, 2, 3, 4, 5)), (1, [0, 3], (1, 2, 4, 5)), (2, [], (1, 3, 5)), (2, [3], (1, 5))],
+)
+def test_layers_with_experts_are_those_of_the_reference(step, dense, expected):
+    fields = OLD_MOE | {"decoder_sparse_step": step, "mlp_only_layers": dense}
+    assert Qwen3Config.from_dict(fields).moe_layers == expected
+
+
+@pytest.mark.parametrize("generation", [dict, as_new_generation])
+def test_weights_are_renormalised_only_if_the_file_says_so_as_in_transformers(generation):
+    silent = generation(without(OLD_MOE, "norm_topk_prob"))
+    assert Qwen3Config.from_dict(silent).norm_topk_prob is False
+    assert AutoConfig.for_model(**silent).norm_topk_prob is False
+    assert Qwen3Config.from_dict(generation(OLD_MOE)).norm_topk_prob is True
+
+
+@pytest.mark.parametrize("kind", ["type", "rope_type"])
+def test_yarn_is_read_in_both_spellings(kind):
+    config = Qwen3Config.from_dict(OLD | {"rope_scaling": {kind: "yarn", **YARN}})
+    assert config.rope == Rope(theta=1e6, factor=4.0, original_n_ctx=32_768)
+    assert config.rope.is_yarn
+    assert config.rope.scale == pytest.approx(1.1386294)  # 0.1 ln 4 + 1
+
+
+def test_yarns_further_settings_are_read():
+    scaling = {"rope_type": "yarn", **YARN, "beta_fast": 16, "beta_slow": 2}
+    rope = Qwen3Config.from_dict(OLD | {"rope_scaling": scaling | {"attention_factor": 1.5}}).rope
+    assert (rope.beta_fast, rope.beta_slow, rope.scale) == (16.0, 2.0, 1.5)
+
+
+def test_yarn_without_an_original_length_stretches_the_one_given():
+    rope = Qwen3Config.from_dict(OLD | {"rope_scaling": {"type": "yarn", "factor": 2.0}}).rope
+    assert rope.original_n_ctx == 40_960
+
+
+def test_yarn_without_a_factor_takes_the_ratio_of_the_lengths():
+    scaling = {"type": "yarn", "original_max_position_embeddings": 10_240}
+    assert Qwen3Config.from_dict(OLD | {"rope_scaling": scaling}).rope.factor == 4.0
+
+
+@pytest.mark.parametrize("fields", [OLD, OLD_MOE, OLD | {"rope_scaling": {"type": "yarn", **YARN}}])
+def test_what_is_written_transformers_reads_and_gives_back(tmp_path, fields):
+    config = Qwen3Config.from_dict(fields)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    theirs = AutoConfig.from_pretrained(tmp_path)
+    assert Qwen3Config.from_dict(theirs.to_dict()) == config
+    theirs.save_pretrained(tmp_path)
+    assert Qwen3Config.from_file(tmp_path) == config
+    assert theirs.rope_parameters["rope_theta"] == 1e6
+    assert theirs.num_key_value_heads == 8
+
+
+def test_mixed_layers_survive_the_round_trip_through_transformers(tmp_path):
+    config = Qwen3Config.from_dict(OLD_MOE | {"decoder_sparse_step": 2})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    theirs = AutoConfig.from_pretrained(tmp_path)
+    assert theirs.mlp_only_layers == [0, 2, 4]
+    assert Qwen3Config.from_dict(theirs.to_dict()).moe_layers == (1, 3, 5)
+
+
+def test_another_architecture_is_refused_by_name():
+    said = refusal(OLD | {"model_type": "llama"})
+    assert said == (
+        "model_type is 'llama': this package runs Qwen3 ('qwen3') and Qwen3-MoE ('qwen3_moe') only"
+    )
+    assert "model_type is None" in refusal(without(OLD, "model_type"))
+
+
+def test_sliding_window_attention_is_refused():
+    assert "sliding-window attention" in refusal(OLD | {"use_sliding_window": True})
+    layers = ["full_attention", "sliding_attention"]
+    assert "sliding-window attention" in refusal(OLD | {"layer_types": layers})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"attention_bias": True}, "attention_bias is true: Qwen3's projections have no biases"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu': Qwen3's MLPs use 'silu'"),
+        ({"hidden_size": "big"}, "hidden_size as 'big': expected a whole number"),
+        ({"hidden_size": 1024.5}, "hidden_size as 1024.5: expected a whole number"),
+        ({"hidden_size": True}, "hidden_size as True: expected a whole number"),
+        ({"num_hidden_layers": 0}, "n_layers is 0: expected a positive number"),
+        ({"num_attention_heads": 0}, "n_heads is 0: expected a positive number"),
+        ({"num_key_value_heads": 5}, "n_heads 16 is not a multiple of n_kv_heads 5"),
+        ({"head_dim": 127}, "d_head 127 is odd: rotary embeddings turn pairs"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps as inf: expected a positive number"),
+        ({"rope_theta": 10**400}, "expected a positive number"),
+        ({"layer_types": 5}, "layer_types as 5: expected a list"),
+        ({"model_type": []}, "model_type is []: this package runs Qwen3"),
+        ({"rope_parameters": 5}, "rope settings as 5: expected an object"),
+        ({"hidden_size": 2**62}, "hidden_size as 4611686018427387904: expected 16777216 at most"),
+        ({"vocab_size": 2**70}, "expected 16777216 at most"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers as 1000000000: expected 4096 at most"),
+        (
+            {"hidden_size": 2**24, "head_dim": 2**24, "num_attention_heads": 2**24},
+            "check the sizes",
+        ),
+        ({"rms_norm_eps": "tiny"}, "rms_norm_eps as 'tiny': expected a positive number"),
+        ({"rope_theta": -1.0}, "rope_theta as -1.0: expected a positive number"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings as 'no': expected true or false"),
+        ({"rope_scaling": "yarn"}, "rope settings as 'yarn': expected an object"),
+        ({"rope_scaling": {"type": "linear"}}, "rope scaling of type 'linear' is unknown"),
+        ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "yarn's factor is 0.5: expected a"),
+        ({"rope_scaling": {"type": "yarn", **YARN, "mscale": 1.0}}, "yarn with mscale is not"),
+    ],
+)
+def test_an_impossible_field_is_named_in_one_sentence(change, sentence):
+    assert sentence in refusal(OLD | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"num_experts_per_tok": 129}, "129 experts per token cannot be chosen from 128"),
+        ({"num_experts_per_tok": 0}, "0 experts per token cannot be chosen from 128"),
+        ({"decoder_sparse_step": 0}, "decoder_sparse_step 0 and mlp_only_layers [] do not say"),
+        ({"mlp_only_layers": 3}, "expected a number of at least 1 and a list of layers"),
+        ({"mlp_only_layers": [[1]]}, "and mlp_only_layers [[1]] do not say"),
+        ({"num_experts": 10**9}, "num_experts as 1000000000: expected 16384 at most"),
+        ({"moe_intermediate_size": -3}, "d_expert is -3: expected a positive number"),
+        ({"norm_topk_prob": 1}, "norm_topk_prob as 1: expected true or false"),
+    ],
+)
+def test_impossible_experts_are_named_in_one_sentence(change, sentence):
+    assert sentence in refusal(OLD_MOE | change)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "intermediate_size",
+        "rope_theta",
+    ],
+)
+def test_a_missing_field_is_named(name):
+    assert refusal(without(OLD, name)) == f"config.json has no {name}: a Qwen3 config needs it"
+
+
+def test_a_missing_number_of_experts_is_named_as_both_generations_do():
+    said = refusal(without(OLD_MOE, "num_experts"))
+    assert said == "config.json has no num_experts or num_local_experts: a Qwen3 config needs it"
+
+
+def test_a_file_that_is_missing_or_no_json_or_no_object_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"config.json does not exist: a model folder needs a"):
+        Qwen3Config.from_file(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text('{"model_type": ')
+    with pytest.raises(ConfigError, match=r"is not valid JSON .*: fetch it again"):
+        Qwen3Config.from_file(tmp_path)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not valid JSON"):
+        Qwen3Config.from_file(file)
+    for text in ('{"a": ' * 10**5, '{"hidden_size": ' + "9" * 10_000 + "}"):
+        file.write_text(text)
+        with pytest.raises(ConfigError):
+            Qwen3Config.from_file(file)
+    file.write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="holds a list: expected a JSON object"):
+        Qwen3Config.from_file(file)
+
+
+def test_bytes_are_counted_by_dtype_and_an_unknown_dtype_is_refused():
+    config = Qwen3Config.from_dict(OLD)
+    assert config.kv_cache_bytes_per_token("bfloat16") == 2 * 28 * 8 * 128 * 2
+    assert config.kv_cache_bytes_per_token("float32") == 2 * 28 * 8 * 128 * 4
+    assert config.weight_bytes("float16") == 2 * 596_049_920
+    with pytest.raises(ConfigError, match="dtype 'int3' is unknown: choose from float32"):
+        config.weight_bytes("int3")

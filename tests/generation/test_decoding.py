@@ -1,0 +1,230 @@
+import threading
+
+import pytest
+import torch
+from transformers import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from qwen3lab.generation.decoding import decode
+from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.model.batching import pad_left
+from qwen3lab.model.transformer import Qwen3
+from tests.reference import small_config
+
+
+class Plain:
+    """A guide that notes tokens, inserts those it was given, and ends after `n`."""
+
+    def __init__(self, n=1000, insert=()):
+        self.n, self.insert, self.seen = n, dict(insert), []
+
+    def next(self, drawn):
+        return self.insert.get(len(self.seen))
+
+    def take(self, token_id):
+        self.seen.append(token_id)
+        return len(self.seen) >= self.n
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = small_config(n_layers=2, moe_layers=(1,))
+    built = Qwen3(config)
+    built.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    return built
+
+
+def run(model, prompts, guides, sampling=None, seed=0, n=12, **options):
+    sampler = Sampler.in_a_row(sampling or Sampling.greedy(), len(prompts), seed)
+    return list(decode(model, prompts, sampler=sampler, guides=guides, max_new_tokens=n, **options))
+
+
+def full_pass(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids]))[0]
+
+
+def test_a_stream_that_has_given_numbers_away_goes_on_where_it_stood():
+    logits = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(1))
+    hot = Sampling(temperature=2.0)
+    whole = Sampler(hot, seeds=[4, 9])
+    drawn = [whole.draw(step) for step in logits]
+    later = Sampler(hot, seeds=[4, 9], skip=[2, 1])
+    assert int(later.draw(logits[2])[0]) == int(drawn[2][0])
+    assert int(Sampler(hot, seeds=[4, 9], skip=[2, 1]).draw(logits[1])[1]) == int(drawn[1][1])
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.7),
+        Sampling(temperature=0.6, top_k=5),
+        Sampling(temperature=1.3, top_p=0.8),
+        Sampling(temperature=1.0, min_p=0.2),
+        Sampling(temperature=0.9, top_k=12, top_p=0.7, min_p=0.05),
+    ],
+)
+@pytest.mark.parametrize("vocab", [40, 3000])
+def test_the_distribution_drawn_from_is_that_of_transformers(sampling, vocab):
+    logits = torch.randn(6, vocab, generator=torch.Generator().manual_seed(1)) * 3
+    expected = by_transformers(sampling, logits)
+    torch.testing.assert_close(sampling.probabilities(logits), expected)
+    chances, token_ids = sampling.candidates(logits)
+    assert torch.equal(chances, chances.sort(dim=-1, descending=True).values)
+    torch.testing.assert_close(expected.gather(-1, token_ids), chances)
+
+
+def test_tokens_as_likely_as_the_last_of_the_most_likely_are_kept_as_well():
+    """In few bits there are many such."""
+    logits = torch.randn(8, 3000, generator=torch.Generator().manual_seed(2)).bfloat16() * 3
+    sampling = Sampling(temperature=0.6, top_k=20)
+    expected = by_transformers(sampling, logits.float())
+    assert int((expected > 0).sum(dim=-1).max()) > 20
+    torch.testing.assert_close(sampling.probabilities(logits), expected)
+
+
+def by_transformers(sampling, logits):
+    warpers = [TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    for warper in warpers:
+        logits = warper(None, logits)
+    return logits.softmax(-1)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    sampler = Sampler.in_a_row(Sampling(temperature=1.0), 4000, 0)
+    drawn = sampler.draw(logits.expand(4000, 4))
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    # Four standard errors of a share are at most 4 * sqrt(0.25 / 4000) = 0.032.
+    torch.testing.assert_close(shares, logits.softmax(-1)[0], atol=0.032, rtol=0)
+
+
+def test_a_filtered_token_is_never_drawn():
+    logits = torch.zeros(500, 10)
+    logits[:, 3] = 0.01
+    drawn = Sampler.in_a_row(Sampling(temperature=1.0, top_k=1), 500, 5).draw(logits)
+    assert set(drawn.tolist()) == {3}
+
+
+def test_a_seed_repeats_and_a_row_draws_the_same_whatever_runs_beside_it(model):
+    hot = Sampling(temperature=1.5)
+    alone = [run(model, [[7, 8, 9]], [Plain()], hot, seed=s) for s in (3, 4)]
+    guides = [Plain(), Plain()]
+    run(model, [[7, 8, 9], [7, 8, 9]], guides, hot, seed=3)
+    assert [int(step.token_ids[0]) for step in alone[0]] == guides[0].seen
+    assert [int(step.token_ids[0]) for step in alone[1]] == guides[1].seen
+    assert guides[0].seen != guides[1].seen
+
+
+def test_greedy_tokens_are_the_most_likely_of_a_full_pass(model):
+    prompt, guide = [1, 2, 3], Plain()
+    run(model, [prompt], [guide])
+    logits = full_pass(model, prompt + guide.seen)
+    assert logits[2:-1].argmax(-1).tolist() == guide.seen
+
+
+def test_logprob_and_entropy_are_those_of_the_unfiltered_distribution(model):
+    prompt, guide = [1, 2, 3], Plain(n=5)
+    steps = run(model, [prompt], [guide], Sampling(temperature=0.5, top_k=3))
+    chances = full_pass(model, prompt + guide.seen)[2:-1].double().softmax(-1)
+    expected = torch.stack(
+        [row[token].log() for row, token in zip(chances, guide.seen, strict=True)]
+    )
+    entropy = -(chances * chances.log()).sum(-1)
+    torch.testing.assert_close(
+        torch.stack([s.logprobs[0] for s in steps]).double(), expected, atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        torch.stack([s.entropy[0] for s in steps]).double(), entropy, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_prompts_of_unequal_length_generate_as_they_do_alone(model):
+    prompts = [[5], [1, 2, 3, 4, 5, 6], [9, 8]]
+    together = [Plain() for _ in prompts]
+    run(model, prompts, together)
+    for prompt, guide in zip(prompts, together, strict=True):
+        alone = Plain()
+        run(model, [prompt], [alone])
+        assert alone.seen == guide.seen
+
+
+def test_inserted_tokens_are_fed_to_the_model_and_marked(model):
+    guide = Plain(n=6, insert={2: 40, 3: 41})
+    steps = run(model, [[1, 2]], [guide])
+    assert guide.seen[2:4] == [40, 41]
+    assert [bool(step.forced[0]) for step in steps] == [False, False, True, True, False, False]
+    logits = full_pass(model, [1, 2, *guide.seen])
+    assert logits[1 + 4].argmax() == guide.seen[4], "the model goes on from what was inserted"
+
+
+def test_a_finished_row_stays_finished_while_others_go_on(model):
+    guides = [Plain(n=2), Plain(n=6)]
+    steps = run(model, [[1], [2]], guides)
+    assert [step.live.tolist() for step in steps] == [[True, True]] * 2 + [[False, True]] * 4
+    alone = Plain(n=6)
+    run(model, [[2]], [alone])
+    assert alone.seen == guides[1].seen
+
+
+def test_a_cancelled_run_ends_after_the_step_in_hand(model):
+    cancel = threading.Event()
+    sampler = Sampler(Sampling.greedy(), seeds=[0])
+    steps = decode(
+        model, [[1]], sampler=sampler, guides=[Plain()], max_new_tokens=50, cancel=cancel
+    )
+    next(steps)
+    cancel.set()
+    assert list(steps) == []
+
+
+def test_the_callers_gradient_mode_is_its_own_between_steps(model):
+    sampler = Sampler(Sampling.greedy(), seeds=[0])
+    for _ in decode(model, [[1]], sampler=sampler, guides=[Plain()], max_new_tokens=3):
+        assert torch.is_grad_enabled()
+
+
+def test_padding_goes_to_the_left():
+    ids, mask = pad_left([[1, 2, 3], [4]])
+    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert mask.tolist() == [[True] * 3, [False, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0: expected 0"),
+        ({"temperature": float("nan")}, "temperature is nan: expected 0"),
+        ({"temperature": float("inf")}, "temperature is inf: expected 0"),
+        ({"top_k": 0}, "top_k is 0: expected 1 or more"),
+        ({"top_p": 0.0}, "top_p is 0.0: expected a share"),
+        ({"min_p": 1.5}, "min_p is 1.5: expected a share from 0 to 1"),
+    ],
+)
+def test_impossible_sampling_is_refused_in_one_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+        Sampling(**fields)
+
+
+def test_published_defaults_differ_by_mode():
+    assert Sampling.published(thinking=True) == Sampling(0.6, 20, 0.95)
+    assert Sampling.published(thinking=False) == Sampling(0.7, 20, 0.8)
+
+
+def test_chance_without_a_seed_leaves_torchs_own_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    two = [Sampler.in_a_row(Sampling(temperature=1.0), 2).draw(torch.zeros(2, 10**6)) for _ in "ab"]
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.equal(*two)

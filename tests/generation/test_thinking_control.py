@@ -1,0 +1,249 @@
+import pytest
+
+from qwen3lab.generation.thinking_control import (
+    Extension,
+    Marks,
+    ReplyGuide,
+    Steering,
+    marks_of,
+    stop_check,
+)
+
+END, THINK, CLOSE, NEWLINE = 90, 91, 92, 10
+SENTENCE = (80, 81, CLOSE, NEWLINE)
+MARKS = Marks(
+    ends=frozenset({END}), think=THINK, end_think=CLOSE, newline=(NEWLINE,), early_stop=SENTENCE
+)
+
+
+def written(guide, drawn, n=40):
+    """What comes out when the model would draw these tokens, one after the other."""
+    drawn, out = list(drawn), []
+    for _ in range(n):
+        # The model draws at every step; where a token is inserted, it draws anew at the next.
+        inserted = guide.next(drawn[0] if drawn else 0)
+        token = drawn.pop(0) if inserted is None else inserted
+        out.append(token)
+        if guide.take(token):
+            break
+    return out
+
+
+def test_a_reply_that_ends_by_itself_is_natural():
+    guide = ReplyGuide(MARKS)
+    written(guide, [THINK, NEWLINE, 1, 2, NEWLINE, CLOSE, NEWLINE, 5, END])
+    assert (guide.stop, guide.n_thinking, guide.answer_ids) == ("natural", 3, [NEWLINE, 5, END])
+
+
+def test_a_budget_counts_thinking_tokens_and_then_inserts_the_sentence():
+    guide = ReplyGuide(MARKS, budget=2)
+    out = written(guide, [THINK, NEWLINE, 1, 2, 5, END])
+    assert out == [THINK, NEWLINE, 1, 2, *SENTENCE, 5, END]
+    assert (guide.stop, guide.n_thinking) == ("budget", 2)
+
+
+def test_a_line_break_counts_where_it_does_not_open_the_block():
+    guide = ReplyGuide(MARKS, budget=2)
+    out = written(guide, [THINK, 1, NEWLINE, 5, END])
+    assert out == [THINK, 1, NEWLINE, *SENTENCE, 5, END]
+
+
+def test_a_budget_of_nothing_opens_the_block_and_closes_it():
+    guide = ReplyGuide(MARKS, budget=0)
+    assert written(guide, [THINK, 5, END]) == [THINK, NEWLINE, *SENTENCE, 5, END]
+    assert guide.n_thinking == 0
+
+
+def test_a_thinking_that_ends_in_time_is_not_cut():
+    guide = ReplyGuide(MARKS, budget=3)
+    out = written(guide, [THINK, NEWLINE, 1, 2, CLOSE, 5, END])
+    assert out == [THINK, NEWLINE, 1, 2, CLOSE, 5, END]
+    assert guide.stop == "natural"
+
+
+def test_the_answer_after_a_cut_has_no_budget():
+    guide = ReplyGuide(MARKS, budget=1)
+    written(guide, [THINK, NEWLINE, 1, *range(20, 40), END])
+    assert guide.answer_ids[1:-1] == list(range(20, 40))
+
+
+def test_a_reply_that_is_cut_off_by_its_length_says_so():
+    guide = ReplyGuide(MARKS)
+    written(guide, [1, 2, 3], n=3)
+    assert (guide.stop, guide.ended) == ("length", False)
+
+
+def test_a_stop_string_ends_the_answer_but_not_the_thinking():
+    guide = ReplyGuide(MARKS, stopped=lambda ids: 7 in ids)
+    out = written(guide, [THINK, 7, CLOSE, 6, 7, 8])
+    assert out == [THINK, 7, CLOSE, 6, 7]
+    assert guide.stop == "string"
+
+
+class Letters:
+    """A tokenizer of which token `n` is the letter of that code."""
+
+    def decode(self, ids, *, skip_special_tokens):
+        return "".join(map(chr, ids))
+
+
+def test_a_stop_string_is_found_where_tokens_meet():
+    stopped = stop_check(Letters(), ["end."])
+    assert stopped is not None
+    text = "a long text before it, and then the end."
+    found = [stopped([ord(char) for char in text[:n]]) for n in range(len(text) + 1)]
+    assert found == [False] * len(text) + [True]
+
+
+def test_stop_strings_must_be_text():
+    with pytest.raises(ValueError, match="not empty"):
+        stop_check(Letters(), [""])
+    assert stop_check(Letters(), []) is None
+
+
+def test_the_marks_of_the_published_tokenizer(published_tokenizer):
+    marks = marks_of(published_tokenizer)
+    assert (marks.think, marks.end_think, marks.newline) == (151667, 151668, (198,))
+    # 271 is the published token of two line breaks, which follow </think> in Qwen's replies.
+    assert marks.early_stop[-2:] == (151668, 271)
+
+
+def test_a_tokenizer_without_thinking_has_no_marks_for_it():
+    class Plain:
+        eos_token_id, init_kwargs = 3, {}
+
+        def get_vocab(self):
+            return {"a": 0}
+
+        def encode(self, text, *, add_special_tokens):
+            return [0]
+
+    marks = marks_of(Plain())
+    assert (marks.think, marks.end_think, marks.ends) == (None, None, frozenset({3}))
+
+
+WAIT = (70, 71)
+
+
+def test_a_close_that_comes_too_early_is_refused_so_many_times():
+    guide = ReplyGuide(MARKS, extension=Extension(times=2), continuation=WAIT)
+    out = written(guide, [THINK, NEWLINE, 1, CLOSE, 5, END])
+    # The model would close at every step; what is inserted counts for nothing.
+    assert out == [THINK, NEWLINE, 1, *WAIT, *WAIT, CLOSE, 5, END]
+    assert (guide.refused, guide.n_thinking, guide.stop) == (2, 1, "natural")
+
+
+def test_a_thinking_that_is_long_enough_may_close():
+    long_enough = ReplyGuide(MARKS, extension=Extension(5, below=3), continuation=WAIT)
+    assert written(long_enough, [THINK, 1, 2, 3, CLOSE, END]) == [THINK, 1, 2, 3, CLOSE, END]
+    short = ReplyGuide(MARKS, extension=Extension(1, below=3), continuation=WAIT)
+    assert written(short, [THINK, 1, CLOSE, END]) == [THINK, 1, *WAIT, CLOSE, END]
+
+
+def test_a_budget_cuts_a_thinking_that_is_made_longer():
+    guide = ReplyGuide(MARKS, budget=2, extension=Extension(9), continuation=WAIT)
+    out = written(guide, [THINK, NEWLINE, 1, 2, 5, END])
+    assert out == [THINK, NEWLINE, 1, 2, *SENTENCE, 5, END]
+    other = ReplyGuide(MARKS, budget=3, extension=Extension(1), continuation=WAIT)
+    out = written(other, [THINK, NEWLINE, 1, CLOSE, 5, END])
+    assert out == [THINK, NEWLINE, 1, *WAIT, CLOSE, 5, END]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"times": 0}, "times is 0"), ({"below": 0}, "below is 0"), ({"text": ""}, "is empty")],
+)
+def test_extensions_that_mean_nothing_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Extension(**wrong)
+
+
+def test_a_person_can_end_the_thinking_between_two_tokens():
+    steering = Steering()
+    guide = ReplyGuide(MARKS, steering=steering)
+    assert written(guide, [THINK, NEWLINE, 1, 2], n=4) == [THINK, NEWLINE, 1, 2]
+    steering.stop_thinking()
+    assert written(guide, [3, 5, END]) == [*SENTENCE, 3, 5, END]
+    assert (guide.stop, guide.n_thinking) == ("asked", 2)
+
+
+def test_a_thinking_that_is_ended_before_its_line_break_gets_one():
+    steering = Steering()
+    steering.stop_thinking()
+    guide = ReplyGuide(MARKS, steering=steering)
+    assert written(guide, [THINK, 5, END]) == [THINK, NEWLINE, *SENTENCE, 5, END]
+
+
+def test_a_person_can_allow_more_thinking_than_the_budget():
+    steering = Steering()
+    guide = ReplyGuide(MARKS, budget=2, steering=steering)
+    written(guide, [THINK, NEWLINE, 1], n=3)
+    steering.think_more(2)
+    assert written(guide, [2, 3, 4, 5, END]) == [2, 3, 4, *SENTENCE, 5, END]
+    assert (guide.stop, guide.n_thinking) == ("budget", 4)
+
+
+def test_a_person_can_have_the_next_close_refused():
+    steering = Steering()
+    guide = ReplyGuide(MARKS, steering=steering, continuation=WAIT)
+    steering.think_more(5)
+    assert written(guide, [THINK, 1, CLOSE, 5, END]) == [THINK, 1, *WAIT, CLOSE, 5, END]
+    assert (guide.refused, guide.n_thinking) == (1, 1)
+
+
+def test_an_answer_has_a_longest_length():
+    guide = ReplyGuide(MARKS, answer_tokens=2)
+    assert written(guide, [THINK, 1, 2, 3, CLOSE, 5, 6, 7, END]) == [THINK, 1, 2, 3, CLOSE, 5, 6]
+    assert (guide.stop, guide.ended) == ("length", True)
+
+
+def test_nothing_is_answered_while_it_thinks():
+    guide = ReplyGuide(MARKS)
+    written(guide, [THINK, 1, 2], n=3)
+    assert guide.answer_ids == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ([1, THINK], True),
+        ([1, THINK, NEWLINE], True),
+        ([1, THINK, NEWLINE, NEWLINE, CLOSE, NEWLINE], False),
+        ([THINK, 5, 1], False),
+        ([], False),
+    ],
+)
+def test_a_prompt_may_open_the_thinking(prompt, opened):
+    """As that of Qwen3-Thinking-2507 does; one that only speaks of thinking does not."""
+    guide = ReplyGuide(MARKS, budget=2, prompt_ids=prompt)
+    assert (guide.opened, guide.part) == (opened, "thinking" if opened else "answer")
+
+
+def test_a_thinking_that_the_prompt_opened_has_a_budget():
+    guide = ReplyGuide(MARKS, budget=2, prompt_ids=[7, THINK, NEWLINE])
+    assert written(guide, [1, 2, 5, END]) == [1, 2, *SENTENCE, 5, END]
+    assert (guide.n_thinking, guide.stop, guide.cut_by_budget) == (2, "budget", True)
+    none = ReplyGuide(MARKS, budget=0, prompt_ids=[7, THINK, NEWLINE])
+    assert written(none, [5, END]) == [*SENTENCE, 5, END]
+    bare = ReplyGuide(MARKS, budget=0, prompt_ids=[7, THINK])
+    assert written(bare, [5, END]) == [NEWLINE, *SENTENCE, 5, END]
+
+
+def test_the_end_of_a_reply_is_no_thought():
+    guide = ReplyGuide(MARKS, budget=2)
+    assert written(guide, [THINK, NEWLINE, 1, END]) == [THINK, NEWLINE, 1, END]
+    assert (guide.n_thinking, guide.stop) == (1, "natural")
+
+
+def test_what_is_inserted_is_noted_and_opens_nothing():
+    guide = ReplyGuide(MARKS, extension=Extension(), continuation=[70])
+    for drawn in [THINK, CLOSE, NEWLINE, 1, CLOSE, 5, END]:
+        inserted = guide.next(drawn)
+        guide.take(drawn if inserted is None else inserted)
+    assert guide.token_ids == [THINK, 70, NEWLINE, 1, CLOSE, 5, END]
+    assert guide.inserted == [False, True, *(5 * [False])]
+    assert guide.n_thinking == 2, "a line break after the continuation is a thought"
+    again = ReplyGuide(MARKS)
+    for token, inserted in zip(guide.token_ids, guide.inserted, strict=True):
+        again.take(token, inserted=inserted)
+    assert again.n_thinking == 2

@@ -1,0 +1,93 @@
+"""Our activations and TransformerLens' on the same weights, wherever both have the name."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from qwen3lab.hooks.points import hook_names
+from qwen3lab.loading import load_model
+from tests.reference import CASES, gap, hf_random, our_activations, tokens
+
+pytestmark = pytest.mark.peer
+
+OURS_ALONE = {"hook_router_logits", "hook_expert_out"}
+
+
+def words(n_words):
+    vocabulary = {f"t{number}": number for number in range(n_words)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t1")),
+        unk_token="t1",
+        pad_token="t0",
+        eos_token="t2",
+        bos_token="t3",
+    )
+
+
+@pytest.fixture(scope="module", params=CASES)
+def both(request, tmp_path_factory):
+    """The same folder run by us and by TransformerLens: our model, our cache, their cache."""
+    bridge = pytest.importorskip("transformer_lens.model_bridge").TransformerBridge
+    folder = tmp_path_factory.mktemp("peer")
+    hf_random(request.param).save_pretrained(folder)
+    words(97).save_pretrained(folder)
+    theirs = bridge.boot_transformers(str(folder))
+    theirs.set_use_attn_result(True)
+    ids = tokens()
+    with torch.no_grad():
+        _, cache = theirs.run_with_cache(ids)
+    model = load_model(folder)
+    return model, our_activations(model, ids), {name: cache[name] for name in cache}
+
+
+def shared(model, theirs):
+    apart = ("hook_expert_indices", "hook_expert_weights", "hook_attn_scores")
+    return [n for n in hook_names(model.config) if n in theirs and not n.endswith(apart)]
+
+
+def test_every_activation_that_both_name_is_the_same_tensor(both):
+    model, ours, theirs = both
+    gaps = {name: gap(ours[name], theirs[name]) for name in shared(model, theirs)}
+    print(f"largest gap: {max(gaps.values()):.2e}")
+    assert {name: size for name, size in gaps.items() if size > 1e-5} == {}
+
+
+def test_only_what_transformerlens_lacks_has_no_counterpart(both):
+    model, _, theirs = both
+    without = {name.rpartition(".")[2] for name in hook_names(model.config) if name not in theirs}
+    assert without <= OURS_ALONE
+
+
+def test_the_chosen_experts_are_the_same_and_in_the_same_order(both):
+    model, ours, theirs = both
+    for layer in model.config.moe_layers:
+        name = f"blocks.{layer}.mlp.hook_expert_indices"
+        assert torch.equal(ours[name].flatten(0, 1), theirs[name])
+
+
+def test_their_expert_weights_are_ours_put_at_the_experts_places(both):
+    model, ours, theirs = both
+    for layer in model.config.moe_layers:
+        name = f"blocks.{layer}.mlp"
+        weights = ours[f"{name}.hook_expert_weights"].flatten(0, 1)
+        experts = ours[f"{name}.hook_expert_indices"].flatten(0, 1)
+        spread = torch.zeros(len(weights), model.config.n_experts).scatter(1, experts, weights)
+        assert gap(spread, theirs[f"{name}.hook_expert_weights"]) < 1e-6
+
+
+def test_their_routers_output_is_our_router_logits(both):
+    model, ours, theirs = both
+    for layer in model.config.moe_layers:
+        logits = ours[f"blocks.{layer}.mlp.hook_router_logits"].flatten(0, 1)
+        assert gap(logits, theirs[f"blocks.{layer}.mlp.gate.hook_out"]) < 1e-5
+
+
+def test_scores_are_the_same_where_a_query_may_look_and_lowest_where_it_may_not(both):
+    model, ours, theirs = both
+    visible = torch.ones(20, 20).tril().bool()
+    for layer in range(model.config.n_layers):
+        name = f"blocks.{layer}.attn.hook_attn_scores"
+        assert gap(ours[name][..., visible], theirs[name][..., visible]) < 1e-5
+        assert (ours[name][..., ~visible] == -torch.inf).all()
+        assert (theirs[name][..., ~visible] <= torch.finfo(torch.float32).min).all()

@@ -1,0 +1,369 @@
+"""The forward pass against transformers' eager one, on the same random weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qwen3lab.hooks.edits import Edits
+from qwen3lab.hooks.points import hook_names
+from qwen3lab.hooks.taps import NOTHING, Chain, Keep
+from qwen3lab.loading import from_transformers
+from qwen3lab.model.transformer import Experts, Qwen3
+from tests.graph_stand_in import Pretended
+from tests.reference import (
+    CASES,
+    gap,
+    hf_activations,
+    hf_random,
+    our_activations,
+    positions,
+    tokens,
+)
+
+MOE_CASES = [name for name in CASES if "experts" in name]
+# 20 tokens, and for YaRN 100, where the context was 64 before it was stretched.
+LENGTHS = [(name, 20) for name in CASES] + [(name, 100) for name in CASES if "yarn" in name]
+
+
+@pytest.fixture(scope="module", params=["dense", "experts, one dense layer"])
+def model(request):
+    return from_transformers(hf_random(request.param))
+
+
+@pytest.mark.parametrize(("name", "length"), LENGTHS)
+def test_every_activation_is_that_of_transformers(name, length):
+    hf = hf_random(name)
+    ids = tokens(length=length)
+    theirs = hf_activations(hf, ids)
+    ours = our_activations(from_transformers(hf), ids)
+    choices = {hook for hook in theirs if hook.endswith("hook_expert_indices")}
+    gaps = {hook: gap(ours[hook], theirs[hook]) for hook in theirs.keys() - choices}
+    print(f"{name}, {length} tokens: largest gap {max(gaps.values()):.1e}")
+    assert {hook: size for hook, size in gaps.items() if size > 1e-5} == {}
+    for hook in choices:
+        assert torch.equal(ours[hook], theirs[hook])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_comparison_leaves_no_layer_out(name):
+    hf = hf_random(name)
+    config = from_transformers(hf).config
+    theirs = hf_activations(hf, tokens())
+    for hook in ("attn.hook_pattern", "hook_resid_post", "hook_attn_out", "hook_mlp_out"):
+        assert all(f"blocks.{layer}.{hook}" in theirs for layer in range(config.n_layers))
+    routed = [layer for layer in range(3) if f"blocks.{layer}.mlp.hook_router_logits" in theirs]
+    assert tuple(routed) == config.moe_layers
+    assert bool(routed) == (name in MOE_CASES)
+
+
+@pytest.mark.parametrize(("name", "length"), LENGTHS)
+def test_the_fused_pass_gives_the_logits_of_transformers(name, length):
+    hf = hf_random(name)
+    ids = tokens(length=length)
+    with torch.no_grad():
+        assert gap(from_transformers(hf)(ids), hf(ids).logits) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense", "experts", "experts, yarn"])
+def test_a_left_padded_batch_is_that_of_transformers(name):
+    hf = hf_random(name)
+    ids, mask = tokens(), torch.ones(2, 20, dtype=torch.bool)
+    mask[1, :7] = False
+    theirs = hf_activations(hf, ids, mask)
+    ours = our_activations(from_transformers(hf), ids, mask)
+    for hook in theirs:
+        if not hook.endswith(("hook_pattern", "hook_expert_indices")):
+            assert gap(ours[hook][mask], theirs[hook][mask]) < 1e-5, hook
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])
+def test_half_precision_is_no_further_from_exact_than_transformers_is(name, dtype):
+    hf = hf_random(name, dtype=dtype)
+    assert hf.model.rotary_emb.inv_freq.dtype == torch.float32  # else the gap would be its own
+    ids = tokens()
+    theirs = hf_activations(hf, ids)
+    # Rounding flips choices between experts that are all but tied: give all the same ones.
+    given = {hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")}
+    ours = with_experts(from_transformers(hf), ids, given)
+    exact = with_experts(from_transformers(hf).float(), ids, given)
+
+    eps = torch.finfo(dtype).eps
+    for hook in theirs.keys() & ours.keys() - given.keys():
+        assert ours[hook].dtype == dtype, hook
+        apart, reference, own = (
+            gap(x.float(), y.float())
+            for x, y in [
+                (ours[hook], theirs[hook]),
+                (theirs[hook], exact[hook]),
+                (ours[hook], exact[hook]),
+            ]
+        )
+        # Some ten roundings in each of three blocks: sqrt(30) of them in standard deviations.
+        assert apart < 6 * eps, hook
+        assert own < 1.5 * reference + eps, hook
+
+
+def with_experts(model, ids, given):
+    edits = Edits({hook: (lambda _, name: given[name]) for hook in given}, model.config)
+    keep = Keep(hook_names(model.config))
+    with torch.no_grad():
+        model(ids, tap=Chain(edits, keep))
+    return keep.kept
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_chooses_other_experts_only_where_they_are_all_but_tied(dtype):
+    hf = hf_random("experts", dtype=dtype)
+    ids = tokens(batch=8)
+    theirs = hf_activations(hf, ids)
+    given = {hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")}
+    ours = with_experts(from_transformers(hf), ids, given)
+    for layer in range(3):
+        logits = theirs[f"blocks.{layer}.mlp.hook_router_logits"].float()
+        chosen = ours[f"blocks.{layer}.mlp.hook_router_logits"].float().topk(3).indices
+        best, got = logits.topk(3).values, logits.gather(-1, chosen).sort(descending=True).values
+        assert (best - got).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
+
+
+def test_a_norm_in_half_precision_rounds_before_the_weight_as_the_reference_does():
+    hf = hf_random("dense", dtype=torch.bfloat16)
+    x = torch.randn(500, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        ours, theirs = from_transformers(hf).ln_final(x), hf.model.norm(x)
+        late = (hf.model.norm.weight.float() * F.rms_norm(x.float(), (48,), eps=1e-6)).bfloat16()
+    # A quotient and a product with an inverse root round apart once in thousands.
+    assert (ours == theirs).float().mean() > 0.999
+    assert (ours == late).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("name", ["experts", "experts, weights not renormalised"])
+def test_in_half_precision_the_router_weighs_bit_for_bit_as_the_reference_does(name):
+    hf = hf_random(name, dtype=torch.bfloat16)
+    x = torch.randn(1, 200, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    names = [f"blocks.0.mlp.hook_{n}" for n in ("router_logits", "expert_weights")]
+    keep = Keep([*names, "blocks.0.mlp.hook_expert_indices"])
+    with torch.no_grad():
+        from_transformers(hf).blocks[0].mlp(x, keep)
+        logits, weights, experts = hf.model.layers[0].mlp.gate(x)
+    assert torch.equal(keep.kept[names[0]][0], logits)
+    assert torch.equal(keep.kept[names[1]][0], weights)
+    assert torch.equal(keep.kept["blocks.0.mlp.hook_expert_indices"][0], experts)
+
+
+def test_the_explicit_attention_path_gives_what_the_fused_one_gives(model):
+    ids = tokens()
+    with torch.no_grad():
+        plain = model(ids)
+        for hook in ("hook_attn_scores", "hook_pattern"):
+            keep = Keep(f"blocks.{layer}.attn.{hook}" for layer in range(3))
+            assert gap(model(ids, tap=keep), plain) < 1e-5
+            assert len(keep.kept) == 3
+
+
+def test_the_heads_results_add_up_to_what_attention_writes(model):
+    kept = our_activations(model, tokens())
+    fused = our_activations(model, tokens(), names=["blocks.1.hook_attn_out"])
+    total = kept["blocks.1.attn.hook_result"].sum(dim=2)
+    assert gap(total, kept["blocks.1.hook_attn_out"]) < 1e-6
+    assert gap(total, fused["blocks.1.hook_attn_out"]) < 1e-5
+
+
+def test_weighted_expert_outputs_add_up_to_what_the_layer_writes():
+    model = from_transformers(hf_random("experts, weights not renormalised"))
+    kept = our_activations(model, tokens())
+    for layer in range(3):
+        name = f"blocks.{layer}.mlp"
+        weights, out = kept[f"{name}.hook_expert_weights"], kept[f"{name}.hook_expert_out"]
+        total = sum(weights[..., k, None] * out[..., k, :] for k in range(3))
+        assert gap(total, kept[f"blocks.{layer}.hook_mlp_out"]) < 1e-6
+
+
+WAYS = ("run_gathered", "run_padded", "run_grouped", "run_one_by_one")
+
+
+@pytest.mark.parametrize("n_tokens", [1, 2, 40])
+@pytest.mark.parametrize("way", WAYS)
+def test_experts_grouped_in_any_way_give_what_a_loop_over_tokens_gives(monkeypatch, way, n_tokens):
+    model = from_transformers(hf_random("experts"))
+    layer = model.blocks[0].mlp
+    if way == "run_grouped" and not hasattr(F, "grouped_mm"):
+        pytest.skip("this torch has no products of groups")
+    monkeypatch.setattr(Experts, "pays_to_gather", lambda self, n_slots: way == "run_gathered")
+    monkeypatch.setattr(Experts, "pays_to_pad", lambda self, load, n_slots: way == "run_padded")
+    if way == "run_one_by_one":
+        monkeypatch.setattr(Experts, "can_group", lambda self, x, n_slots: False)
+    for other in {*WAYS} - {way}:
+        monkeypatch.delattr(Experts, other)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_tokens, 48, generator=generator)
+    chosen = torch.stack([torch.randperm(8, generator=generator)[:3] for _ in range(n_tokens)])
+    with torch.no_grad():
+        expected = torch.stack(
+            [torch.stack([one_expert(layer, x[t], e) for e in chosen[t]]) for t in range(n_tokens)]
+        )
+        assert gap(layer.run(x, chosen), expected) < 1e-5
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
+def test_a_gpu_without_products_of_groups_gathers_what_few_tokens_need(monkeypatch, capability):
+    """Such as an A100: it would be waited for in every layer, and no step could be captured."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp.bfloat16()
+    for name in ("gate_up", "down"):
+        setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Pretended)))
+    layer.router.weight = nn.Parameter(layer.router.weight.detach().as_subclass(Pretended))
+    able = capability[0] in (9, 10) and hasattr(F, "grouped_mm")
+    monkeypatch.setattr("qwen3lab.model.transformer.GATHERED", 6 * layer.gate_up[0].nbytes)
+    with torch.no_grad():
+        assert [layer.pays_to_gather(n) for n in (3, 6, 7, 12)] == [
+            not able,
+            not able,
+            False,
+            False,
+        ]
+        assert [layer.needs_no_load(n) for n in (2, 3)] == [True, able]
+
+
+def test_outputs_added_up_at_once_are_those_held_one_by_one(monkeypatch):
+    """A long prompt: expert by expert in float32, against every output weighted by hand."""
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp
+    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
+    monkeypatch.setattr("qwen3lab.model.transformer.LONG", 4)
+    x = torch.randn(2, 20, 48, generator=torch.Generator().manual_seed(0))
+    kept = Keep([f"{layer.name}.hook_expert_{part}" for part in ("out", "weights")])
+    with torch.no_grad():
+        held = layer(x, kept)
+        weights, out = (kept.kept[f"{layer.name}.hook_expert_{p}"] for p in ("weights", "out"))
+        monkeypatch.delattr(Experts, "run")
+        added = layer(x, NOTHING)
+    assert gap(added, (weights[..., None] * out).sum(dim=2)) < 1e-6
+    assert gap(added, held) < 1e-6
+
+
+def test_a_gradient_or_a_short_prompt_is_never_added_up_in_place(monkeypatch):
+    layer = from_transformers(hf_random("experts")).blocks[0].mlp
+    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
+    chosen = torch.zeros(65 * 8, 1, dtype=torch.long)
+    assert not layer.adds_up(chosen)
+    with torch.no_grad():
+        assert layer.adds_up(chosen) and not layer.adds_up(chosen[: 64 * 8])
+
+
+def one_expert(layer, x, expert):
+    gate, up = layer.gate_up[expert][:24] @ x, layer.gate_up[expert][24:] @ x
+    return layer.down[expert] @ (gate / (1 + torch.exp(-gate)) * up)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense, tied", "experts", "experts, one dense layer"])
+def test_gradients_are_those_of_transformers(name):
+    hf = hf_random(name)
+    ours, ids = from_transformers(hf), tokens()
+    for logits in (ours(ids), hf(ids).logits):
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+    for parameter in hf.parameters():
+        parameter.data = parameter.grad
+    theirs = dict(from_transformers(hf).named_parameters())
+    for path, parameter in ours.named_parameters():
+        expected = theirs[path].detach()
+        assert expected.abs().max() > 0, path
+        assert (parameter.grad - expected).abs().max() < 1e-5 * expected.abs().max(), path
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])
+def test_greedy_generation_is_that_of_transformers_token_for_token(name, padding):
+    hf = hf_random(name)
+    ids, mask = tokens(length=12), torch.ones(2, 12, dtype=torch.bool)
+    mask[0, :padding] = False
+    expected = hf.generate(
+        ids, attention_mask=mask.long(), max_new_tokens=24, min_new_tokens=24, do_sample=False
+    )[:, 12:]
+
+    model = from_transformers(hf)
+    cache, new, step_mask, got = model.new_cache(batch=2, capacity=4), ids, mask, []
+    with torch.no_grad():
+        for _ in range(24):
+            logits = model(new, mask=step_mask, cache=cache, last_only=True)
+            new, step_mask = logits[:, -1].argmax(-1, keepdim=True), None
+            got.append(new)
+    assert torch.equal(torch.cat(got, dim=1), expected)
+    assert positions(mask)[0, -1] == 11 - padding
+
+
+def test_only_the_last_position_is_unembedded_where_that_is_all_that_is_asked_for(model):
+    ids = tokens()
+    with torch.no_grad():
+        assert gap(model(ids, last_only=True), model(ids)[:, -1:]) < 1e-6
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_texts_packed_into_a_row_are_as_if_alone(model, explicit):
+    texts = [tokens(1, n, seed=n) for n in (5, 1, 9)]
+    row = torch.cat(texts, dim=1)
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor([5, 1, 9]))[None]
+    tap = Keep(["blocks.0.attn.hook_pattern"]) if explicit else NOTHING
+    with torch.no_grad():
+        together = model(row, segments=segments, tap=tap)
+        alone = torch.cat([model(text) for text in texts], dim=1)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt])
+def test_a_pass_that_is_broken_off_leaves_nothing_behind(model, trouble):
+    ids = tokens()
+    with torch.no_grad():
+        before = model(ids)
+
+        def fail(value, name):
+            raise trouble
+
+        with pytest.raises(trouble):
+            model(ids, tap=Edits({"blocks.1.hook_resid_mid": fail}, model.config))
+        assert torch.equal(model(ids), before)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_on_the_meta_device_a_pass_has_shapes_and_no_memory():
+    config = from_transformers(hf_random("dense, tied")).config
+    model = Qwen3(config, device="meta")
+    logits = model(tokens().to("meta"))
+    assert logits.shape == (2, 20, 97) and logits.device.type == "meta"
+
+
+def test_drawn_weights_repeat_with_the_generator_and_norms_start_at_one():
+    config = from_transformers(hf_random("experts, tied")).config
+    drawn = []
+    for seed in (3, 3, 4):
+        model = Qwen3(config)
+        model.init_weights(torch.Generator().manual_seed(seed), std=0.1)
+        drawn.append(model)
+    again = dict(drawn[1].named_parameters())
+    for path, parameter in drawn[0].named_parameters():
+        assert torch.equal(parameter, again[path])
+    assert drawn[0].blocks[0].mlp.down.std().item() == pytest.approx(0.1, rel=0.05)
+    assert not torch.equal(drawn[0].embed.weight, drawn[2].embed.weight)
+    assert (drawn[0].blocks[1].attn.q_norm.weight == 1).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_activation_on_a_gpu_is_that_of_transformers(name):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    hf, ids = hf_random(name), tokens()
+    theirs = hf_activations(hf, ids)
+    model = from_transformers(hf).cuda()
+    ours = our_activations(model, ids.cuda())
+    keys = set(theirs) - {hook for hook in theirs if hook.endswith("hook_expert_indices")}
+    gaps = {hook: gap(ours[hook].cpu(), theirs[hook]) for hook in keys}
+    assert {hook: size for hook, size in gaps.items() if size > 1e-4} == {}
+    # With nothing tapped, and beside padding, other kernels run.
+    padded = torch.ones_like(ids, dtype=torch.bool)
+    padded[0, :5] = False
+    with torch.no_grad():
+        assert gap(model(ids.cuda()).cpu(), theirs["hook_unembed"]) < 1e-4
+        there = model(ids.cuda(), mask=padded.cuda()).cpu()
+        assert gap(there[padded], model.cpu()(ids, mask=padded)[padded]) < 1e-4

@@ -1,0 +1,322 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_revisions
+from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.checkpoints.writer import save_checkpoint
+from qwen3lab.config.qwen3_config import Qwen3Config, Rope
+from qwen3lab.device.dtypes import DTYPES
+from qwen3lab.errors import CheckpointError, ConfigError
+from qwen3lab.loading import from_transformers, load_model, open_checkpoint
+from qwen3lab.model.transformer import Qwen3
+from tests.reference import CASES, gap, hf_random, small_config, tokens
+
+
+def logits(model, ids=None):
+    with torch.no_grad():
+        return model(tokens() if ids is None else ids)
+
+
+def hf_logits(hf):
+    with torch.no_grad():
+        return hf(tokens()).logits
+
+
+def older_config(folder):
+    """Rewrite config.json as the April 2025 releases have it."""
+    file = folder / "config.json"
+    fields = json.loads(file.read_text())
+    rope = fields.pop("rope_parameters")
+    fields["rope_theta"] = rope.pop("rope_theta")
+    fields["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    fields["torch_dtype"] = fields.pop("dtype", "float32")
+    if "num_local_experts" in fields:
+        fields["num_experts"] = fields.pop("num_local_experts")
+    file.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("generation", ["as written", "older"])
+def test_a_saved_model_gives_the_logits_of_transformers(saved, tmp_path, name, generation):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in saved[name].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    if generation == "older":
+        older_config(folder)
+    assert gap(logits(load_model(folder)), hf_logits(hf_random(name))) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense, tied", "experts"])
+def test_shards_give_the_same_weights_as_one_file(saved, tmp_path, name):
+    hf_random(name).save_pretrained(tmp_path, max_shard_size="100KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    one, many = load_model(saved[name]), load_model(tmp_path)
+    assert all(torch.equal(many.state_dict()[k], v) for k, v in one.state_dict().items())
+
+
+def test_fused_experts_load_as_well_as_single_ones(saved, tmp_path):
+    hf = hf_random("experts")
+    fused = {name: value.contiguous() for name, value in hf.state_dict().items()}
+    assert any("experts.gate_up_proj" in name for name in fused)
+    save_file(fused, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((saved["experts"] / "config.json").read_bytes())
+    assert any(
+        "experts.0.gate_proj" in n for n in load_file(saved["experts"] / "model.safetensors")
+    )
+    assert gap(logits(load_model(tmp_path)), hf_logits(hf)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense", "dense, tied", "experts"])
+def test_a_model_in_memory_is_copied(name):
+    hf = hf_random(name)
+    ours, expected = from_transformers(hf), hf_logits(hf)
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter.zero_()
+    assert gap(logits(ours), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense, tied", "dense", "experts", "experts, one dense layer"])
+def test_what_we_save_opens_in_transformers(tmp_path, name):
+    ours = from_transformers(hf_random(name))
+    save_checkpoint(ours, tmp_path)
+    hf = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert gap(logits(ours), hf_logits(hf)) < 1e-5
+    again = load_model(tmp_path)
+    assert all(torch.equal(again.state_dict()[k], v) for k, v in ours.state_dict().items())
+
+
+def test_weights_are_saved_in_the_dtype_that_is_asked_for(tmp_path):
+    save_checkpoint(from_transformers(hf_random("dense")), tmp_path, dtype="bfloat16")
+    kinds = {value.dtype for value in load_file(tmp_path / "model.safetensors").values()}
+    assert kinds == {torch.bfloat16}
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_load_in_the_dtype_that_is_asked_for(saved, dtype):
+    kinds = {p.dtype for p in load_model(saved["experts"], dtype=dtype).parameters()}
+    assert kinds == {DTYPES[dtype]}
+
+
+def test_a_half_precision_checkpoint_computes_in_float32_on_a_cpu(tmp_path):
+    save_checkpoint(from_transformers(hf_random("dense")), tmp_path, dtype="float16")
+    assert open_checkpoint(tmp_path).model.dtype == torch.float32
+    assert load_model(tmp_path).dtype == torch.float16
+
+
+def one_expert():
+    model = Qwen3(small_config(n_experts=1, n_experts_per_token=1))
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32"}, {"memory": "1GB"}])
+def test_a_mixture_of_one_expert_comes_back(tmp_path, options):
+    ours = one_expert()
+    save_checkpoint(ours, tmp_path)
+    ids = tokens(vocab=50)
+    assert torch.equal(logits(load_model(tmp_path, **options), ids), logits(ours, ids))
+
+
+def test_nothing_is_saved_beside_shards_that_would_be_read_instead(tmp_path):
+    hf_random("dense").save_pretrained(tmp_path, max_shard_size="100KB")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(
+        CheckpointError, match=r"index.json lists a checkpoint in shards, .* choose"
+    ):
+        save_checkpoint(from_transformers(hf_random("dense")), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_streamed_model_is_not_saved_in_part(saved, tmp_path):
+    with pytest.raises(CheckpointError, match=r"blocks.0.* is not at hand, .* without memory="):
+        save_checkpoint(load_model(saved["dense"], memory="1GB"), tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+# What can be wrong with a checkpoint: the file is rewritten, and the message names the tensor.
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+EXPERT = "model.layers.0.mlp.experts.5.up_proj.weight"
+
+
+def changed(saved, tmp_path, name, change):
+    tensors = load_file(saved[name] / "model.safetensors")
+    change(tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((saved[name] / "config.json").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "tensor"), [("dense", Q), ("experts", EXPERT)])
+def test_a_missing_tensor_is_named(saved, tmp_path, name, tensor):
+    folder = changed(saved, tmp_path, name, lambda tensors: tensors.pop(tensor))
+    with pytest.raises(CheckpointError, match=f"{tensor} is missing from {folder}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("options", [{"memory": "1GB"}, {"quantise": "int8"}])
+def test_a_missing_embedding_is_named_also_where_its_dtype_is_asked_for(saved, tmp_path, options):
+    tensor = "model.embed_tokens.weight"
+    folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.pop(tensor))
+    with pytest.raises(CheckpointError, match=f"{tensor} is missing from {folder}"):
+        load_model(folder, **options)
+
+
+def test_a_surplus_tensor_is_named(saved, tmp_path):
+    extra = {"model.layers.1.self_attn.q_proj.bias": torch.zeros(64)}
+    folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.update(extra))
+    with pytest.raises(CheckpointError, match=r"holds model.layers.1.self_attn.q_proj.bias"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(("name", "tensor"), [("dense", Q), ("experts", EXPERT)])
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(saved, tmp_path, name, tensor):
+    def cut(tensors):
+        tensors[tensor] = tensors[tensor][:-1].contiguous()
+
+    rows, columns = load_file(saved[name] / "model.safetensors")[tensor].shape
+    folder = changed(saved, tmp_path, name, cut)
+    found = rf"{tensor} in .* has shape \({rows - 1}, {columns}\): .* \({rows}, {columns}\)"
+    with pytest.raises(CheckpointError, match=found):
+        load_model(folder)
+
+
+def test_a_tied_checkpoint_may_store_its_unembedding_too(saved, tmp_path):
+    def store(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    folder = changed(saved, tmp_path, "dense, tied", store)
+    assert gap(logits(load_model(folder)), hf_logits(hf_random("dense, tied"))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("said", "method"),
+    [({"quant_method": "fp8"}, "fp8"), ("fp8", "some method"), ({"a": 1}, "some")],
+)
+def test_quantised_weights_are_refused_by_their_method(saved, tmp_path, said, method):
+    folder = changed(saved, tmp_path, "dense", lambda tensors: None)
+    fields = json.loads((folder / "config.json").read_text())
+    fields["quantization_config"] = said
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match=f"quantised with {method}"):
+        load_model(folder)
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ConfigError, match="model_type is 'llama'"):
+        load_model(tmp_path)
+
+
+def test_an_unknown_dtype_is_refused_with_the_known_ones(saved):
+    with pytest.raises(CheckpointError, match="float32, bfloat16, float16"):
+        load_model(saved["dense"], dtype="int7")
+
+
+def test_a_folder_has_no_revisions(saved):
+    with pytest.raises(CheckpointError, match="is a folder here, which has no revision 'step500'"):
+        open_checkpoint(saved["dense"], revision="step500")
+
+
+def test_an_embedded_models_revision_is_its_own_also_beside_a_folder_of_that_name(
+    saved, tmp_path, monkeypatch
+):
+    (tmp_path / "tiny-dense").mkdir()
+    monkeypatch.chdir(tmp_path)
+    revision = embedded_revisions("tiny-dense")[0]
+    assert find_folder("tiny-dense", revision=revision) == EMBEDDED / "tiny-dense" / revision
+    with pytest.raises(CheckpointError, match="tiny-dense has no revision 'main': choose from"):
+        find_folder("tiny-dense", revision="main")
+    assert find_folder("tiny-dense").resolve() == tmp_path / "tiny-dense"
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/where", "a/b/c", "~/nowhere"])
+def test_a_name_that_is_nothing_says_what_it_could_be(name):
+    with pytest.raises(CheckpointError, match="neither a folder nor an embedded model"):
+        open_checkpoint(name)
+
+
+def test_a_hub_id_without_a_network_or_cache_says_what_to_do(tmp_path):
+    # Offline mode is read when huggingface_hub is imported, so the test asks another process.
+    code = "from qwen3lab.checkpoint import find_folder; find_folder('Qwen/Qwen3-0.6B')"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    last = ran.stderr.strip().splitlines()[-1]
+    assert "Qwen/Qwen3-0.6B is not in the local cache" in last
+    assert "give the path of a folder" in last
+
+
+def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
+    # The hub's own layout: models--owner--name/{refs,snapshots}.
+    root = tmp_path / "hub" / "models--Qwen--Tiny"
+    snapshot = root / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(snapshot.name)
+    for file in saved["dense"].iterdir():
+        (snapshot / file.name).write_bytes(file.read_bytes())
+    code = "from qwen3lab.checkpoint import open_checkpoint as o; print(o('Qwen/Tiny').name)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.strip() == "Qwen/Tiny", ran.stderr
+
+
+PEAK = """
+import resource, sys, torch
+from qwen3lab.checkpoint import load_model
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = load_model(sys.argv[1], dtype=sys.argv[2])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+weights = sum(p.numel() * p.element_size() for p in model.parameters())
+print((peak - start) * 1024 / weights)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_loading_takes_about_one_copy_of_the_weights(tmp_path, stored):
+    # 200 MB in float32, so that what the interpreter does beside it is small.
+    config = Qwen3Config(
+        d_model=512,
+        n_layers=8,
+        n_heads=8,
+        n_kv_heads=4,
+        d_head=64,
+        d_mlp=512,
+        d_vocab=4000,
+        rope=Rope(theta=1e4),
+        n_experts=8,
+        n_experts_per_token=2,
+        d_expert=384,
+        moe_layers=tuple(range(8)),
+    )
+    model = Qwen3(config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    save_checkpoint(model, tmp_path, dtype=stored)
+    ran = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path), "float32"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Pages of the mapped file count as well while they are read.
+    in_file = {"float32": 1.0, "bfloat16": 0.5}[stored]
+    assert float(ran.stdout) < 1.1 + in_file

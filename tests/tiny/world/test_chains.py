@@ -1,0 +1,35 @@
+from qwen3lab import tiny
+from qwen3lab.tiny.world.arithmetic import CIRCLED
+
+
+class Other:
+    """A tokenizer of another model."""
+
+    def __len__(self):
+        return 151_669
+
+
+def test_an_embedded_model_is_asked_the_familys_own_problems(tiny_tokenizer):
+    asked = tiny.chains(tiny_tokenizer, n=3, steps=4, seed=5)
+    assert asked == tiny.problems("arithmetic", n=3, steps=4, seed=5)
+    assert tiny.is_embedded(tiny_tokenizer) and not tiny.is_embedded(Other())
+
+
+def test_any_other_model_is_asked_the_same_problems_in_plain_words(tiny_tokenizer):
+    own = tiny.chains(tiny_tokenizer, n=20, steps=(1, 5), seed=2)
+    plain = tiny.chains(Other(), n=20, steps=(1, 5), seed=2)
+    assert len(own) == len(plain) == 40
+    for problem, other in zip(own, plain, strict=True):
+        assert int(other.answer) == CIRCLED.index(problem.answer)
+        assert other.level == problem.level
+        assert other.grade(f"So the digit is {other.answer}.")
+        assert not other.grade(f"So the digit is {(int(other.answer) + 1) % 10}.")
+
+
+def test_the_words_of_one_problem_are_its_chain():
+    (problem,) = tiny.chains(Other(), n=1, steps=2, seed=0)
+    (own,) = tiny.problems("arithmetic", n=1, steps=2, seed=0)
+    start, (sign, operand) = own.key[11], (own.key[12], own.key[13])
+    words = {"+": "add", "-": "subtract", "*": "multiply by"}
+    assert f"Start with {start} " in problem.question
+    assert f"{words[sign]} {operand}, " in problem.question

@@ -1,0 +1,115 @@
+import itertools
+
+import pytest
+from transformers import AutoTokenizer
+
+from qwen3lab import tiny
+from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.text.chat_template import early_stop_text
+from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.tiny.world.arithmetic import CIRCLED
+from qwen3lab.tiny.world.common_words import ENGLISH
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB, write_tokenizer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ann has the key. 3+2*7=?",
+        "你好，世界！ 龘 🙂👩‍👩‍👧 é ñ ß",
+        "\x00\x01\t  \r\n\n \u2028 <b>&amp;</b> \\ \"'`",
+        "1234567890 3.14 -> ** ''",
+        "عربي עברית हिन्दी ไทย",
+    ],
+)
+def test_any_text_comes_back_as_it_was(tiny_tokenizer, text):
+    assert tiny_tokenizer.decode(tiny_tokenizer.encode(text)) == text
+
+
+def test_digits_stand_alone(tiny_tokenizer):
+    ids = tiny_tokenizer.encode("2026 and 17")
+    assert token_texts(tiny_tokenizer, ids) == ["2", "0", "2", "6", " and", " ", "1", "7"]
+
+
+def test_common_words_are_whole(tiny_tokenizer):
+    words = [word for word in ENGLISH.split() if word.isascii()]
+    whole = [len(tiny_tokenizer.encode(f" {word}")) == 1 for word in words]
+    assert sum(whole) / len(whole) > 0.95
+    assert token_texts(tiny_tokenizer, tiny_tokenizer.encode("你好朋友"))[0] == "你"
+
+
+def test_the_special_tokens_are_qwens(tiny_tokenizer):
+    assert (tiny_tokenizer.eos_token, tiny_tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    for mark in ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>"):
+        assert len(tiny_tokenizer.encode(mark)) == 1
+    assert len(tiny_tokenizer) == N_VOCAB
+
+
+CONVERSATIONS = [
+    [{"role": "user", "content": "a"}],
+    [{"role": "system", "content": "s"}, {"role": "user", "content": "a\nb"}],
+    [
+        {"role": "user", "content": "a /no_think"},
+        {"role": "assistant", "content": "<think>\nx\ny\n</think>\n\nb"},
+        {"role": "user", "content": "c /think"},
+    ],
+    [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+    [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning_content": "\nwhy\n"},
+    ],
+    [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>\n\n</think>\n\nb"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "<think>z</think>d"},
+    ],
+]
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_chats_are_rendered_as_by_the_published_template(
+    tiny_tokenizer, published_tokenizer, messages
+):
+    for thinking, prompt in itertools.product((True, False), (True, False)):
+        options = {"tokenize": False, "add_generation_prompt": prompt, "enable_thinking": thinking}
+        ours = tiny_tokenizer.apply_chat_template(messages, **options)
+        assert ours == published_tokenizer.apply_chat_template(messages, **options)
+
+
+def test_the_early_stop_sentence_is_its_own(tiny_tokenizer):
+    assert early_stop_text(tiny_tokenizer) == f"{EARLY_STOP}\n</think>\n\n"
+
+
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tmp_path):
+    write_tokenizer(tmp_path)
+    shipped = AutoTokenizer.from_pretrained(EMBEDDED / "tiny-moe")
+    built = AutoTokenizer.from_pretrained(tmp_path)
+    assert shipped.get_vocab() == built.get_vocab()
+    assert shipped.chat_template == built.chat_template
+
+
+def test_labels_line_up_with_tokens(tiny_tokenizer):
+    for problem in tiny.problems("arithmetic", n=30, steps=4, seed=2):
+        text = (
+            f"<|im_start|>user\n{problem.question}<|im_end|>\n<|im_start|>assistant\n"
+            f"<think>\n{problem.thinking}\n</think>\n\n{problem.answer}<|im_end|>\n"
+        )
+        ids = tiny_tokenizer.encode(text)
+        labels = tiny.label_tokens(problem, text, tiny_tokenizer)
+        assert len(labels) == len(ids)
+        said = list(zip(token_texts(tiny_tokenizer, ids), labels, strict=True))
+        running = [t for t, label in said if label.role == "running value"]
+        assert running == [c for c in problem.thinking if c in CIRCLED]
+        assert len(running) == 4
+        assert [t for t, label in said if label.part == "answer"] == [problem.answer]
+        operands = [t for t, label in said if label.role == "operand" and label.part == "question"]
+        assert [t for t in operands if t.strip()] == [c for c in problem.question if c.isdigit()]
+        assert {label.part for t, label in said if t.startswith("<")} == {"frame"}
+
+
+def test_a_thinking_that_was_left_out_is_passed_over(tiny_tokenizer):
+    problem = tiny.problems("arithmetic", n=1, steps=3)[0]
+    text = f"{problem.question}<|im_end|>"
+    parts = [label.part for label in tiny.label_tokens(problem, text, tiny_tokenizer)]
+    assert set(parts) == {"question", "frame"}

@@ -1,0 +1,106 @@
+"""What a canvas is sent: quantised cells, labels and spans; exact values on demand."""
+
+import pytest
+import torch
+
+from qwen3lab.widgets.components.canvas import Canvas
+from qwen3lab.widgets.components.heatmap import (
+    Axis,
+    Heatmap,
+    Span,
+    block_value,
+    palette_bytes,
+    payload,
+    quantise,
+)
+
+NAN = torch.nan
+MAP = Heatmap(
+    title="A map",
+    values=torch.tensor([[0.0, 0.5], [1.0, NAN]]),
+    rows=Axis("row", "row", ("<b>", "\n")),
+    columns=Axis("column", "column", ("x", ""), (Span("half", 0, 1, "#fff"),)),
+    value_title="weight",
+    nothing="not chosen",
+)
+
+
+def test_values_become_levels_from_1_to_255_and_nothing_is_0() -> None:
+    assert list(quantise(MAP.values, 0.0, 1.0)) == [1, 128, 255, 0]
+
+
+def test_a_level_decodes_to_within_half_a_step() -> None:
+    values = torch.rand(30, 40)
+    levels = torch.frombuffer(bytearray(quantise(values, 0.0, 1.0)), dtype=torch.uint8)
+    decoded = (levels.float().reshape(30, 40) - 1) / 254
+    assert (decoded - values).abs().max() <= 0.5 / 254 + 1e-6
+
+
+def test_values_outside_the_scale_stop_at_its_ends() -> None:
+    assert list(quantise(torch.tensor([[-3.0, 7.0]]), 0.0, 1.0)) == [1, 255]
+
+
+def test_a_scale_without_extent_is_drawn_at_its_low_end() -> None:
+    assert list(quantise(torch.zeros(1, 2), 0.0, 0.0)) == [1, 1]
+
+
+def test_the_palette_runs_from_viridis_violet_to_its_yellow() -> None:
+    palette = palette_bytes("Viridis")
+    assert len(palette) == 3 * 256
+    assert tuple(palette[:3]) == (68, 1, 84)
+    assert tuple(palette[-3:]) == (253, 231, 37)
+
+
+def test_labels_travel_as_visible_text_and_spans_as_they_are() -> None:
+    sent = payload(MAP)
+    assert sent["rows"]["labels"] == ["<b>", "↵"]  # drawn as text by the canvas, never as HTML
+    assert sent["columns"]["labels"] == ["x", ""]
+    assert sent["columns"]["spans"] == [
+        {"name": "half", "start": 0.0, "end": 1.0, "colour": "#fff"}
+    ]
+    assert sent["shape"] == [2, 2]
+
+
+def test_an_exact_value_is_given_as_text_and_an_empty_cell_says_what_it_means() -> None:
+    assert block_value(MAP, 0, 1) == "weight 0.5000"
+    assert block_value(MAP, 1, 1) == "not chosen"
+
+
+def test_a_map_beyond_a_million_cells_is_sent_in_blocks() -> None:
+    values = torch.zeros(2049, 3)
+    values[2048, 2] = 0.25
+    big = Heatmap("big", values, Axis("r", "r", ("",) * 2049), Axis("c", "c", ("",) * 3), "weight")
+    sent = payload(big)
+    assert sent["shape"] == [683, 3]
+    assert sent["rows"]["step"] == 3
+    assert len(sent["rows"]["labels"]) == 683
+    assert block_value(big, 682, 2) == "weight 0.2500 (largest of 3 × 1)"
+    with pytest.raises(ValueError, match="the map has 683 rows and 3 columns"):
+        block_value(big, 683, 0)
+
+
+def test_the_browser_is_answered_with_the_exact_value_of_the_cell_it_asks_for(monkeypatch) -> None:
+    canvas, sent = Canvas(), []
+    monkeypatch.setattr(canvas, "send", sent.append)
+    canvas.show(MAP)
+    canvas.answer({"kind": "value", "row": 1, "column": 0})
+    assert sent == [{"kind": "value", "row": 1, "column": 0, "text": "weight 1.0000"}]
+
+
+def test_a_question_about_a_cell_that_is_gone_or_malformed_is_left_alone(monkeypatch) -> None:
+    canvas, sent = Canvas(), []
+    monkeypatch.setattr(canvas, "send", sent.append)
+    canvas.answer({"kind": "value", "row": 0, "column": 0})
+    canvas.show(MAP)
+    canvas.answer({"kind": "value", "row": 7, "column": 0})
+    canvas.answer({"kind": "value", "row": "x", "column": None})
+    canvas.answer({"kind": "other"})
+    assert sent == []
+
+
+def test_nothing_to_show_is_a_sentence() -> None:
+    canvas = Canvas()
+    canvas.show(MAP)
+    canvas.show_nothing("No experts here.")
+    assert canvas.map == {"empty": "No experts here."}
+    assert canvas.heatmap is None

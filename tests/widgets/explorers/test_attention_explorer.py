@@ -1,0 +1,342 @@
+"""The attention explorer's wiring, without a kernel: widgets are pressed and read."""
+
+import threading
+
+import ipywidgets as w
+import pytest
+import torch
+
+from qwen3lab.analysis.attention.profile import head_profile
+from qwen3lab.analysis.map_windows import looked_at_by, looks_at, window
+from qwen3lab.errors import RecordingError
+from qwen3lab.recording.recording import Recording
+from qwen3lab.widgets import AttentionExplorer
+from qwen3lab.widgets.explorers import attention_explorer, attention_maps
+from qwen3lab.widgets.explorers.attention_compute import frame_on_wall, head_at, pooling_note
+from qwen3lab.widgets.explorers.attention_panel import AttentionPanel
+from tests.analysis.test_windows import recorded
+from tests.fake_lab import FakeLab
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """No explorer is left over from one test to the next."""
+    yield
+    while AttentionExplorer.shown:
+        AttentionExplorer.shown.popitem()[1].close()
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return recorded()
+
+
+def shown(explorer: AttentionExplorer) -> AttentionPanel:
+    view = explorer.view
+    assert isinstance(view, AttentionPanel)
+    return view
+
+
+@pytest.fixture
+def explorer(recording):
+    """One on the screen that shows a recording, its heads measured."""
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    explorer.wait()
+    return explorer
+
+
+def test_a_recording_is_shown_without_asking_anything(explorer, recording):
+    view = shown(explorer)
+    assert view.wall.heatmap.title == "Every head in small"
+    assert view.map.heatmap.title == "Attention of layer 1, head 0"
+    expected = window(recording, 1, 0).values
+    torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
+    assert len(view.text.text["tokens"]) == 40
+    assert explorer.state.status == "idle" and explorer.state.error == ""
+
+
+def test_every_thumbnail_opens_its_own_head(explorer, recording):
+    view = shown(explorer)
+    for layer in (0, 1):
+        for head in range(4):
+            frame = frame_on_wall(recording, layer, head)
+            (row, column), last = frame[:2], frame[2:]
+            assert head_at(recording, row, column) == head_at(recording, *last) == (layer, head)
+            view.wall.selected = [row, column]
+            assert (explorer.state.layer, explorer.state.head) == (layer, head)
+            assert view.map.heatmap.title == f"Attention of layer {layer}, head {head}"
+            assert view.wall.framed == frame
+    rows, columns = view.wall.heatmap.values.shape
+    assert head_at(recording, rows - 1, columns - 1) == (1, 3)
+
+
+def test_a_window_is_zoomed_into_exactly_and_left_again(explorer, recording):
+    view = shown(explorer)
+    view.map.zoomed = [10, 30, 5, 25]
+    expected = window(recording, 1, 0, rows=(10, 30), columns=(5, 25)).values
+    torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
+    assert view.map.map["rows"]["first"] == 10 and view.map.map["columns"]["first"] == 5
+    assert view.text.text["first"] == 10 and len(view.text.text["tokens"]) == 20
+    view.reset.click()
+    assert view.map.heatmap.values.shape == (40, 40) and view.text.text["first"] == 0
+
+
+def test_pointing_at_a_token_shades_those_that_it_looks_at_or_that_look_at_it(explorer, recording):
+    view = shown(explorer)
+    view.text.token = 12
+
+    def shaded(values):
+        return (values * 255).round().to(torch.uint8).numpy().tobytes()
+
+    assert view.text.weights == shaded(looks_at(recording, 1, 0, 12))
+    assert view.text.shaded == 12 and view.map.marked == [12, -1]
+    view.direction.value = "who looks at it"
+    assert view.text.weights == shaded(looked_at_by(recording, 1, 0, 12))
+    view.pickers.head.value = 3
+    assert view.text.weights == shaded(looked_at_by(recording, 1, 3, 12))
+
+
+def test_in_a_window_the_shades_are_those_of_the_tokens_that_are_shown(explorer, recording):
+    view = shown(explorer)
+    view.map.zoomed = [10, 30, 0, 40]
+    view.text.token = 25
+    expected = (looks_at(recording, 1, 0, 25)[10:30] * 255).round().to(torch.uint8)
+    assert view.text.weights == expected.numpy().tobytes()
+
+
+def test_a_row_of_the_table_opens_its_head_and_an_open_head_marks_its_row(explorer, recording):
+    view, scores = shown(explorer), head_profile(recording)
+    listed = view.table.table.df
+    assert list(zip(listed["layer"], listed["head"], strict=True)) == [
+        (layer, head) for layer in (0, 1) for head in range(4)
+    ]
+    assert listed["previous"].tolist() == scores.previous.flatten().tolist()
+    view.table.table.selected_rows = [6]
+    assert (explorer.state.layer, explorer.state.head) == (1, 2)
+    assert "Likely a" in view.about.value
+    view.pickers.head.value = 1
+    assert view.table.table.selected_rows == [5]
+
+
+def held_up(monkeypatch):
+    """Make every block of the measurement of heads wait for a sign."""
+    goes_on, begun = threading.Event(), threading.Event()
+    plain = attention_explorer.head_scores
+
+    def slow(recording, *, on_block, **options):
+        def on_each(done, of):
+            begun.set()
+            goes_on.wait(10)
+            on_block(done, of)
+
+        return plain(recording, block=8, on_block=on_each, **options)
+
+    monkeypatch.setattr(attention_explorer, "head_scores", slow)
+    return begun, goes_on
+
+
+def test_the_measurement_of_heads_can_be_stopped_and_taken_up_again(recording, monkeypatch):
+    begun, goes_on = held_up(monkeypatch)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    view = shown(explorer)
+    assert begun.wait(10)
+    assert view.measure.description == "Stop measuring" and view.done.layout.display == ""
+    view.measure.click()
+    goes_on.set()
+    explorer.wait()
+    assert explorer.state.scores is None and view.table.layout.display == "none"
+    assert view.measure.description == "Measure all heads" and view.done.layout.display == "none"
+    view.measure.click()
+    explorer.wait()
+    assert explorer.state.scores is not None and view.table.layout.display == ""
+    assert view.measure.layout.display == "none" and explorer.state.error == ""
+
+
+def test_a_closed_explorer_measures_no_more(recording, monkeypatch):
+    begun, goes_on = held_up(monkeypatch)
+    explorer = AttentionExplorer(recording)
+    assert begun.wait(10)
+    explorer.close()
+    goes_on.set()
+    explorer.wait()
+    assert explorer.state.scores is None
+
+
+def test_a_map_of_many_weights_is_a_first_look_until_it_is_whole(monkeypatch):
+    monkeypatch.setattr(attention_maps, "AT_ONCE", 1_000_000)
+    monkeypatch.setattr(attention_maps, "GLANCE", 100)
+    recording = recorded(1500)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    view, looks = shown(explorer), []
+    view.map.observe(lambda change: looks.append(change["new"]["shape"]), "map")
+    view.pickers.head.value = 2
+    assert looks[0] == [100, 100]
+    explorer.wait()
+    assert looks == [[100, 100], [750, 750]]
+    expected = window(recording, 1, 2).values
+    torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
+    assert "2 queries and 2 keys" in view.note.value
+    view.map.zoomed = [100, 400, 100, 400]
+    view.map.zoomed = [-1, -1, -1, -1]
+    assert looks[2:] == [[300, 300], [750, 750]], "few weights, and a map that was kept"
+
+
+def test_the_first_look_says_what_it_is():
+    found = window(recorded(1500), 0, 0, max_side=100, sampled=True)
+    assert pooling_note(found) == (
+        "a first look: the largest weight of 15 keys for one query in 15; "
+        "all queries follow in a moment"
+    )
+
+
+def test_only_the_last_map_that_was_asked_for_is_shown(monkeypatch):
+    monkeypatch.setattr(attention_maps, "AT_ONCE", 0)
+    explorer = AttentionExplorer(recorded(600))
+    explorer._ipython_display_()
+    for head in (1, 2, 3):
+        explorer.state.head = head
+    explorer.wait()
+    assert shown(explorer).map.heatmap.title == "Attention of layer 1, head 3"
+    assert pooling_note(window(recorded(600), 1, 3)) == "", "and it is whole"
+    assert shown(explorer).map.heatmap.values.shape == (600, 600)
+
+
+def test_a_long_recording_is_pooled_and_says_so():
+    explorer = AttentionExplorer(recorded(1500))
+    explorer._ipython_display_()
+    explorer.wait()
+    view = shown(explorer)
+    assert view.map.heatmap.values.shape == (750, 750)
+    assert "each cell is the largest weight of 2 queries and 2 keys" in view.note.value
+    view.pooling.value = "mean"
+    assert "each cell is the mean weight" in view.note.value
+    view.map.zoomed = [100, 400, 100, 400]
+    assert view.map.heatmap.values.shape == (300, 300)
+    assert "drag over a part" in view.note.value
+    answers = []
+    view.map.send = lambda content: answers.append(content["text"])
+    view.map.answer({"kind": "value", "row": 200, "column": 10})
+    expected = explorer.state.recording.attention[1, 0][300, 110]
+    assert answers == [f"attention weight {float(expected):.4f}"]
+
+
+def test_a_lab_is_asked_and_its_reply_looked_at():
+    lab = FakeLab()
+    explorer = AttentionExplorer(lab, question="Hi?")
+    explorer._ipython_display_()
+    chat = explorer.wait()
+    view = shown(explorer)
+    assert explorer.state.recording is chat.recording
+    parts = {part for _, part, _ in view.text.text["tokens"]}
+    assert parts == {"", "prompt", "thinking", "answer"}
+    assert view.controls.question.value == "Hi?"
+
+
+def test_what_a_model_wrote_stays_text(recording):
+    hostile = Recording(
+        recording.token_ids,
+        ["<script>alert(1)</script>", "\\ \"'&", *recording.tokens[2:]],
+        recording.config,
+        "<b>name</b>",
+        recording.activations,
+    )
+    explorer = AttentionExplorer(hostile)
+    explorer._ipython_display_()
+    view = shown(explorer)
+    # Shown by the browser as text, never as HTML: it travels as it is.
+    assert view.text.text["tokens"][0][0] == "<script>alert(1)</script>"
+    assert view.map.map["rows"]["labels"][0] == "<script>alert(1)</script>"
+    assert "<b>name</b>" not in view.root.children[0].value
+
+
+def test_what_is_not_there_is_said_in_place(explorer):
+    explorer.state.head = 9
+    assert "head 9 does not exist" in shown(explorer).alert.value
+    explorer.state.head = 2
+    assert shown(explorer).alert.value == ""
+    explorer.start()
+    with pytest.raises(ValueError, match="this explorer shows a recording"):
+        explorer.wait()
+    assert "give it a lab to ask questions" in shown(explorer).alert.value
+
+
+def test_a_recording_without_attention_is_refused(recording):
+    bare = Recording(recording.token_ids, recording.tokens, recording.config, "bare", {})
+    with pytest.raises(RecordingError, match="was not recorded"):
+        AttentionExplorer(bare)
+
+
+def test_a_window_over_the_end_of_a_pooled_map_ends_with_the_text():
+    """1501 tokens in blocks of two: the last block would end at 1502."""
+    recording = recorded(1501)
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    explorer.wait()
+    view = shown(explorer)
+    view.map.zoomed = [1400, 1502, 1400, 1502]
+    assert explorer.state.window == (1400, 1501, 1400, 1501)
+    expected = recording.attention[1, 0][1400:, 1400:]
+    found = view.map.heatmap.values
+    assert found.shape == (101, 101)
+    torch.testing.assert_close(found.nan_to_num(0.0), expected)
+
+
+def test_the_same_window_and_the_same_thumbnail_can_be_picked_again(explorer, recording):
+    view, place = shown(explorer), frame_on_wall(recording, 0, 3)[:2]
+    windows = []
+    explorer.state.observe(lambda change: windows.append(change["new"]), "window")
+    for _ in range(2):
+        view.map.set_state({"zoomed": [10, 30, 5, 25]})
+        assert explorer.state.window == (10, 30, 5, 25) and view.map.zoomed == []
+        view.reset.click()
+        view.wall.set_state({"selected": place})
+        assert (explorer.state.layer, explorer.state.head) == (0, 3)
+        assert view.wall.selected == [-1, -1] and view.wall.framed[:2] == place
+        explorer.state.head = 1
+    assert windows == [(10, 30, 5, 25), (-1, -1, -1, -1)] * 2, "and clearing asks for nothing"
+
+
+def test_a_run_that_ends_after_closing_is_not_measured():
+    lab = FakeLab(pause_at=2)
+    explorer = AttentionExplorer(lab, question="Hi?")
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    explorer.close()
+    lab.go_on.set()
+    assert explorer.wait().stop == "interrupted"
+    assert explorer.measuring.future is None
+
+
+def test_recordings_and_labs_of_one_name_stand_beside_each_other(recording):
+    lab = FakeLab()
+    lab.name = recording.model_name
+    asked = AttentionExplorer(lab, question="Hi?")
+    played = [AttentionExplorer(recording), AttentionExplorer(recorded())]
+    for explorer in (asked, *played):
+        explorer._ipython_display_()
+        explorer.wait()
+    assert all(explorer.view is not None for explorer in (asked, *played))
+    again = AttentionExplorer(recording)
+    again._ipython_display_()
+    assert played[0].view is None and played[1].view is not None and again.view is not None
+
+
+def test_closing_leaves_no_widget_behind(recording):
+    before = {*w.widgets.widget._instances}
+    explorer = AttentionExplorer(recording)
+    explorer._ipython_display_()
+    explorer.wait()
+    assert len({*w.widgets.widget._instances} - before) > 100
+    explorer.close()
+    assert {*w.widgets.widget._instances} == before
+
+
+def test_moving_to_another_head_leaves_the_error_of_a_run(explorer):
+    explorer.start()
+    with pytest.raises(ValueError, match="this explorer shows a recording"):
+        explorer.wait()
+    shown(explorer).pickers.head.value = 3
+    assert "give it a lab to ask questions" in shown(explorer).alert.value

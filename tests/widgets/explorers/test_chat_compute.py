@@ -1,0 +1,118 @@
+"""From a recording to what the panes show."""
+
+import threading
+
+import pytest
+
+from qwen3lab.generation.reply import ChatStep
+from qwen3lab.tiny.training.recipes import MICRO_MOE
+from qwen3lab.widgets.components.transcript import Chip, Transcript
+from qwen3lab.widgets.explorers.chat_compute import (
+    attention_heatmap,
+    chip,
+    progress,
+    routing_heatmap,
+    token_notes,
+    token_spans,
+)
+from qwen3lab.widgets.explorers.questions import GENERAL, TINY, questions_for
+from qwen3lab.widgets.explorers.state import ExplorerState
+from tests.fake_lab import DENSE, MOE, FakeLab, record
+
+TOKENS = list("abcdefgh")
+
+
+def test_spans_leave_out_what_is_empty_or_beyond_the_recording() -> None:
+    spans = {"prompt": (0, 3), "thinking": (3, 3), "answer": (4, 12)}
+    found = token_spans(record(MOE, TOKENS, spans))
+    assert [(span.name, span.start, span.end) for span in found] == [
+        ("prompt", 0, 3),
+        ("answer", 4, 8),
+    ]
+
+
+def test_an_attention_map_is_square_and_blank_where_keys_come_later() -> None:
+    heatmap = attention_heatmap(record(MOE, TOKENS, {}), 2, -1)
+    assert heatmap.square
+    assert heatmap.values.isnan().sum() == 8 * 7 // 2
+    assert heatmap.rows.labels == tuple(TOKENS) == heatmap.columns.labels
+
+
+def test_a_routing_map_has_a_row_per_expert_and_ends_at_its_largest_weight() -> None:
+    recording = record(MOE, TOKENS, {})
+    heatmap = routing_heatmap(recording, 3)
+    assert heatmap.values.shape == (MOE.n_experts, 8)
+    assert heatmap.high == recording.routing.weights[1].max()
+    with pytest.raises(ValueError, match="layer 0 has no experts"):
+        routing_heatmap(recording, 0)
+
+
+def test_tokens_of_a_mark_and_inserted_ones_are_not_counted_while_a_run_goes_on() -> None:
+    chips = (
+        Chip("<think>", "thinking", 0.0, 0.0, False),
+        Chip("\n", "thinking", 0.0, 0.0, False),
+        Chip("7", "thinking", 0.5, -0.1, False),
+        Chip(" Time", "thinking", 0.5, -0.1, True),
+        Chip("</think>", "thinking", 0.0, 0.0, True),
+        Chip("2", "answer", 0.0, 0.0, False),
+    )
+    state = ExplorerState(status="running", chips=chips, asked_budget=4, run=1)
+    shown = progress(state)
+    assert (shown.thinking_tokens, shown.answer_tokens, shown.budget) == (1, 1, 4)
+    assert shown.is_running
+
+
+def test_a_chip_says_how_its_token_came() -> None:
+    step = ChatStep(5, "", "thinking", -0.25, 1.5, False)
+    forced = ChatStep(5, "", "thinking", -0.25, 1.5, True)
+    transcript = Transcript()
+    chips = [chip(step, "<b>"), chip(forced, "\n"), chip(step, "<think>")]
+    transcript.show(1, "Q", chips, progress(ExplorerState()))
+    first, inserted, mark = transcript.reply["chips"]
+    assert first == [
+        "<b>",
+        "<b>",
+        "thinking",
+        "thinking, entropy 1.500 nats, log-probability -0.250 nats",
+        "",
+    ]
+    assert inserted[1:] == ["↵", "thinking", "thinking, inserted by the early stop", "forced"]
+    assert mark[4] == "mark"
+
+
+def test_examples_fit_the_model() -> None:
+    assert questions_for("tiny-moe") == TINY == questions_for("/models/tiny-dense")
+    assert questions_for("Qwen/Qwen3-0.6B") == GENERAL
+
+
+def test_a_micro_model_is_asked_what_it_learns() -> None:
+    asked = questions_for(MICRO_MOE.name)
+    assert not {"swaps", "code"} & {*MICRO_MOE.families}
+    assert asked and {*asked} < {*TINY} and not any("swap" in text for text in asked)
+
+
+def test_a_dense_recording_has_attention_to_show() -> None:
+    assert attention_heatmap(record(DENSE, TOKENS, {}), 0, 0).values.shape == (8, 8)
+
+
+def test_a_picked_token_is_described_by_its_chance_its_head_and_its_experts() -> None:
+    chat = FakeLab().chat("Hi", on_step=lambda step: None, cancel=threading.Event())
+    recording = chat.recording
+    state = ExplorerState(token=9, layer=2, head=1, routing_layer=3)
+    drawn, looks, served = token_notes(chat, state)
+    # The third token of the reply: log-probability -0.5, entropy 0.5.
+    assert drawn == "Token 9 “·three”: probability 0.607, entropy 0.500 nats"
+    best = int(recording.attention[2, 1][9].argmax())
+    assert looks.startswith(f"Head 1 of layer 2 looks at {best} “")
+    experts, weights = recording.routing.experts[1, 9], recording.routing.weights[1, 9]
+    pairs = ", ".join(f"{e} ({w:.2f})" for e, w in zip(experts, weights, strict=True))
+    assert served == f"Experts in layer 3: {pairs}"
+
+
+def test_a_token_of_the_prompt_was_not_drawn_and_no_pick_has_no_notes() -> None:
+    chat = FakeLab(DENSE).chat("Hi", on_step=lambda step: None, cancel=threading.Event())
+    drawn, looks = token_notes(chat, ExplorerState(token=2))
+    assert drawn == "Token 2 “↵” of the prompt"
+    assert "layer 0" in looks
+    assert token_notes(chat, ExplorerState(token=-1)) == []
+    assert token_notes(chat, ExplorerState(token=99)) == []

@@ -1,0 +1,392 @@
+"""The explorer's wiring, without a kernel: handlers are called, widgets are read."""
+
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+import torch
+
+from qwen3lab.widgets import Explorer
+from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
+from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
+
+
+def shown(explorer: Explorer) -> ExplorerPanel:
+    """The explorer's view, built as showing it in a notebook builds it."""
+    explorer._ipython_display_()
+    assert isinstance(explorer.view, ExplorerPanel)
+    return explorer.view
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """No explorer is left over from one test to the next."""
+    yield
+    while Explorer.shown:
+        Explorer.shown.popitem()[1].close()
+
+
+@pytest.fixture
+def explorer() -> Explorer:
+    explorer = Explorer(FakeLab(), question="Hi")
+    explorer.run()
+    return explorer
+
+
+def test_showing_an_explorer_asks_its_first_question() -> None:
+    lab = FakeLab()
+    explorer = Explorer(lab, question="How many?")
+    view = shown(explorer)
+    chat = explorer.wait()
+    assert chat is not None and chat.stop == "natural"
+    assert lab.asked[0][0] == "How many?"
+    assert view.attention.heatmap is not None
+
+
+def test_the_reply_shows_every_token_with_its_part_and_text_as_it_is(explorer: Explorer) -> None:
+    view = shown(explorer)
+    chips = view.transcript.reply["chips"]
+    assert [chip[0] for chip in chips] == [*THOUGHTS, *ANSWER]
+    assert [chip[2] for chip in chips] == ["thinking"] * 4 + ["answer"] * 4
+    assert view.transcript.progress["thinking_tokens"] == 3
+    assert view.transcript.progress["note"] == "Stopped by itself."
+
+
+def test_moving_layer_or_head_draws_that_pattern_without_running_the_model(
+    explorer: Explorer,
+) -> None:
+    view, recording = shown(explorer), explorer.state.chat.recording
+    view.pickers.layer.value = 3
+    view.pickers.head.value = 1
+    assert view.attention.heatmap.title == "Attention of layer 3, head 1"
+    lower = torch.tril(torch.ones(15, 15)).bool()
+    expected = recording.attention[3, 1]
+    torch.testing.assert_close(view.attention.heatmap.values[lower], expected[lower])
+    assert view.attention.heatmap.values[~lower].isnan().all()
+    assert len(explorer.lab.asked) == 1
+
+
+def test_moving_the_routing_layer_draws_the_weights_of_that_layer(explorer: Explorer) -> None:
+    view, routing = shown(explorer), explorer.state.chat.recording.routing
+    assert [option[1] for option in view.pickers.routing_layer.options] == [1, 3]
+    view.pickers.routing_layer.value = 1
+    table = view.routing.heatmap.values
+    assert view.routing.heatmap.title == "Expert routing in layer 1"
+    for token in range(15):
+        for expert, weight in zip(
+            routing.experts[0, token], routing.weights[0, token], strict=True
+        ):
+            assert table[expert, token] == weight
+    assert table.isfinite().sum() == 15 * 2
+
+
+def test_the_entropy_plot_follows_the_run(explorer: Explorer) -> None:
+    view = shown(explorer)
+    surprisal, entropy, _ = view.entropy.shown.data
+    assert list(entropy.x) == list(range(len(PROMPT), len(PROMPT) + 8))
+    assert list(entropy.y) == [0.25 * i for i in range(8)]
+    assert list(surprisal.y) == [0.5] * 8
+
+
+def test_a_dense_model_says_in_one_sentence_that_it_has_no_experts() -> None:
+    explorer = Explorer(FakeLab(DENSE), question="Hi")
+    explorer.run()
+    view = shown(explorer)
+    assert "no experts" in view.routing.map["empty"]
+    assert view.attention.heatmap is not None
+
+
+def test_stop_keeps_what_was_written() -> None:
+    lab = FakeLab(pause_at=2)
+    explorer = Explorer(lab, question="Hi")
+    view = shown(explorer)
+    assert lab.paused.wait(timeout=20)
+    assert not view.controls.stop.disabled
+    view.controls.stop.click()
+    assert explorer.state.status == "stopping"
+    lab.go_on.set()
+    chat = explorer.wait()
+    assert chat.stop == "interrupted"
+    assert [chip[0] for chip in view.transcript.reply["chips"]] == THOUGHTS[:2]
+    assert "Stopped by you" in view.transcript.progress["note"]
+    assert view.attention.heatmap.values.shape == (9, 9)
+    assert view.controls.stop.disabled and not view.controls.run.disabled
+
+
+def test_stop_pressed_as_the_run_ends_changes_nothing(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.stop()
+    assert explorer.state.status == "idle"
+    assert not view.controls.run.disabled
+
+
+def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
+    lab = FakeLab(pause_at=0)
+    explorer = Explorer(lab, question="Hi")
+    view = shown(explorer)
+    assert lab.paused.wait(timeout=20)
+    explorer.stop()
+    lab.go_on.set()
+    assert explorer.wait().token_ids == []
+    assert view.attention.heatmap.values.shape == (7, 7)
+    assert "Stopped by you" in view.transcript.progress["note"]
+    assert explorer.state.error == ""
+
+
+def test_tokens_are_shown_while_the_model_still_writes() -> None:
+    lab = FakeLab(pause_at=3)
+    explorer = Explorer(lab, question="Hi")
+    view = shown(explorer)
+    assert lab.paused.wait(timeout=20)
+    assert view.transcript.reply["chips"][0][0] == THOUGHTS[0]
+    assert view.transcript.progress["is_running"]
+    lab.go_on.set()
+    explorer.wait()
+
+
+def test_an_error_of_the_run_shows_escaped_in_the_explorer_and_run_raises_it() -> None:
+    lab = FakeLab()
+    lab.error = ValueError('the prompt is <script>"too long"</script>')
+    explorer = Explorer(lab, question="Hi")
+    with pytest.raises(ValueError, match="too long"):
+        explorer.run()
+    view = shown(explorer)
+    assert 'role="alert"' in view.alert.value
+    assert "&lt;script&gt;&quot;too long&quot;" in view.alert.value
+    assert explorer.state.status == "idle"
+
+
+def test_a_run_that_fails_leaves_the_plots_of_the_one_before(explorer: Explorer) -> None:
+    view, before = shown(explorer), explorer.state.chat
+    explorer.lab.error = ValueError("no room")
+    view.controls.run.click()
+    with pytest.raises(ValueError, match="no room"):
+        explorer.wait()
+    assert explorer.state.chat is before
+    assert view.attention.heatmap is not None
+    assert view.transcript.progress["note"] == ""
+    view.transcript.selected = 2  # its tokens are gone: there is nothing to pick
+    assert explorer.state.token == -1
+
+
+def test_an_unforeseen_error_is_named_by_its_kind() -> None:
+    lab = FakeLab()
+    lab.error = RuntimeError("out of memory")
+    explorer = Explorer(lab, question="Hi")
+    with pytest.raises(RuntimeError):
+        explorer.run()
+    assert explorer.state.error == "RuntimeError: out of memory"
+
+
+def test_an_empty_question_is_refused_and_the_last_run_stays(explorer: Explorer) -> None:
+    view = shown(explorer)
+    view.controls.question.value = "  "
+    view.controls.run.click()
+    assert "the question is empty" in view.alert.value
+    assert len(explorer.lab.asked) == 1
+    assert len(view.transcript.reply["chips"]) == 8
+
+
+def test_a_layer_that_is_not_there_is_said_and_the_next_pick_clears_it(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.state.layer = 9
+    assert "layer 9 does not exist: the model has layers 0 to 3" in view.alert.value
+    view.pickers.layer.value = 1
+    assert view.alert.value == ""
+    assert view.attention.heatmap.title == "Attention of layer 1, head 0"
+
+
+def test_a_routing_layer_without_experts_is_said(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.state.routing_layer = 0
+    assert "layer 0 has no experts: the layers with experts are 1, 3" in view.alert.value
+
+
+def test_controls_reach_the_model() -> None:
+    lab = FakeLab()
+    explorer = Explorer(lab, question="Hi")
+    view = shown(explorer)
+    explorer.wait()
+    controls = view.controls
+    controls.question.value = "Again"
+    controls.budget.value = 16
+    controls.greedy.value = False
+    controls.temperature.value = 0.9
+    controls.seed.value = 5
+    controls.run.click()
+    explorer.wait()
+    question, options = lab.asked[1]
+    assert question == "Again"
+    assert (options["thinking"], options["budget"], options["seed"]) == (True, 16, 5)
+    assert options["sampling"].temperature == 0.9
+    assert options["record"] is True
+    controls.thinking.value = False
+    controls.greedy.value = True
+    controls.run.click()
+    explorer.wait()
+    assert lab.asked[2][1]["thinking"] is False
+    assert lab.asked[2][1]["budget"] is None
+    assert lab.asked[2][1]["sampling"].temperature == 0
+
+
+def test_the_budget_slider_ends_in_no_limit(explorer: Explorer) -> None:
+    view = shown(explorer)
+    view.controls.budget.value = 8
+    assert explorer.state.budget == 8
+    view.controls.budget.index = len(view.controls.budget.options) - 1
+    assert explorer.state.budget is None
+
+
+def test_a_budget_that_the_slider_does_not_list_is_added_to_it() -> None:
+    explorer = Explorer(FakeLab(), question="Hi", budget=7)
+    view = shown(explorer)
+    assert view.controls.budget.value == 7 == explorer.state.budget
+    explorer.wait()
+    assert explorer.lab.asked[0][1]["budget"] == 7
+
+
+def test_an_example_goes_into_the_question_box(explorer: Explorer) -> None:
+    view = shown(explorer)
+    for _ in range(2):
+        view.controls.question.value = "something else"
+        view.controls.example.value = explorer.examples[1]
+        assert view.controls.question.value == explorer.state.question == explorer.examples[1]
+
+
+def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None:
+    view = shown(explorer)
+    view.transcript.selected = 2
+    token = len(PROMPT) + 2
+    assert token == 9
+    assert explorer.state.token == token
+    assert view.attention.marked == [token, -1]
+    assert view.routing.marked == [-1, token]
+    assert [s.x0 for s in view.entropy.shown.layout.shapes][-1] == token
+    assert "Token 9 “·three”" in view.notes.value
+    view.transcript.selected = 1
+    assert "&lt;b&gt;two&lt;/b&gt;" in view.notes.value
+    view.routing.selected = [4, 3]
+    assert explorer.state.token == 3
+    assert view.transcript.marked == -1  # a token of the prompt
+    view.attention.selected = [8, 1]
+    assert explorer.state.token == 8
+    view.entropy._handle_custom_msg({"kind": "click", "x": 10}, [])
+    assert explorer.state.token == 10
+
+
+def test_showing_an_explorer_again_closes_its_predecessor(explorer: Explorer) -> None:
+    first = shown(explorer)
+    second = shown(explorer)
+    assert first.root.comm is None
+    assert first.attention.comm is None
+    assert second is explorer.view
+    explorer.state.layer = 0
+    assert second.attention.heatmap.title == "Attention of layer 0, head 0"
+    assert first.attention.heatmap.title == "Attention of layer 2, head 0"
+
+
+def test_a_new_explorer_of_the_same_model_closes_the_old_one(explorer: Explorer) -> None:
+    old = shown(explorer)
+    new = Explorer(FakeLab(), question="Hi")
+    shown(new)
+    new.wait()
+    assert explorer.view is None
+    assert old.attention.comm is None
+
+
+def test_a_run_started_over_drops_the_one_before() -> None:
+    lab = FakeLab(pause_at=3)
+    explorer = Explorer(lab, question="first")
+    explorer.start()
+    assert lab.paused.wait(timeout=20)
+    explorer.state.question = "second"
+    explorer.start()
+    chats, lengths = [], []
+    explorer.state.observe(lambda change: chats.append(change["new"]), "chat")
+    explorer.state.observe(lambda change: lengths.append(len(change["new"])), "chips")
+    lab.go_on.set()
+    assert explorer.wait().stop == "natural"
+    assert explorer.state.asked == "second"
+    assert [chat.stop for chat in chats] == ["natural"]
+    # The three tokens of the first run would have come before the first of the second.
+    assert lengths[0] == 1 and lengths[-1] == 8
+
+
+def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(monkeypatch) -> None:
+    lab = FakeLab(pause_at=2)
+    explorer = Explorer(lab, question="Hi")
+    explorer.start()
+    assert lab.paused.wait(timeout=20)
+    future, result = explorer.worker.future, explorer.worker.future.result
+    calls = iter([KeyboardInterrupt()])
+
+    def interrupted_once():
+        for error in calls:
+            threading.Thread(target=lambda: (time.sleep(0.05), lab.go_on.set())).start()
+            raise error
+        return result()
+
+    monkeypatch.setattr(future, "result", interrupted_once)
+    assert explorer.wait().stop == "interrupted"
+
+
+def test_the_same_cell_can_be_picked_again_and_stays_marked(explorer: Explorer) -> None:
+    view, picked = shown(explorer), []
+    explorer.state.observe(lambda change: picked.append(change["new"]), "token")
+    for _ in range(2):
+        view.routing.set_state({"selected": [4, 3]})
+        assert view.routing.selected == [-1, -1] and view.routing.marked == [-1, 3]
+        view.transcript.set_state({"selected": 2})
+        assert view.transcript.selected == -1 and view.transcript.marked == 2
+    assert picked == [3, len(PROMPT) + 2] * 2
+
+
+def test_moving_a_slider_leaves_the_error_of_a_run_and_clears_that_of_a_drawing(
+    explorer: Explorer,
+) -> None:
+    view = shown(explorer)
+    explorer.lab.error = ValueError("no room")
+    with pytest.raises(ValueError, match="no room"):
+        explorer.run()
+    explorer.state.layer = 9
+    assert "no room\nlayer 9 does not exist" in view.alert.value
+    view.pickers.layer.value = 1
+    assert "no room" in view.alert.value and "layer 9" not in view.alert.value
+    view.pickers.routing_layer.value = 1
+    assert "no room" in view.alert.value
+    explorer.lab.error = None
+    explorer.run()
+    assert view.alert.value == ""
+
+
+def test_run_shows_why_a_question_is_refused(explorer: Explorer) -> None:
+    view = shown(explorer)
+    explorer.state.question = " "
+    with pytest.raises(ValueError, match="the question is empty"):
+        explorer.run()
+    assert "the question is empty" in view.alert.value
+
+
+def test_two_loads_of_one_name_with_other_weights_stand_beside_each_other(
+    explorer: Explorer,
+) -> None:
+    view, lab = shown(explorer), FakeLab()
+    lab.weights = "bfloat16, int4"
+    other = Explorer(lab, question="Hi")
+    shown(other)
+    other.wait()
+    assert explorer.view is view and other.view is not None
+
+
+def test_a_closed_explorer_lets_its_lab_go() -> None:
+    lab = FakeLab()
+    explorer, gone = Explorer(lab, question="Hi"), weakref.ref(lab)
+    shown(explorer)
+    explorer.wait()
+    explorer.close()
+    assert not Explorer.shown
+    del explorer, lab
+    gc.collect()
+    assert gone() is None

@@ -1,0 +1,253 @@
+"""The routing explorer's wiring, without a kernel: widgets are pressed and read."""
+
+import threading
+
+import pytest
+import torch
+
+from qwen3lab.interventions import rerouting
+from qwen3lab.lab import Lab
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.widgets import RoutingExplorer
+from qwen3lab.widgets.explorers.routing_panel import RoutingPanel
+from tests.reference import NO_EXPERTS, small_config
+
+
+def small_lab(tokenizer, **changes):
+    fields = {"d_vocab": len(tokenizer), "n_experts_per_token": 2, **changes}
+    model = Qwen3(small_config(**fields))
+    model.init_weights(torch.Generator().manual_seed(0), std=0.3)
+    return Lab(model, tokenizer, "small")
+
+
+@pytest.fixture(scope="module")
+def lab(tiny_tokenizer):
+    return small_lab(tiny_tokenizer)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """No explorer is left over from one test to the next."""
+    yield
+    while RoutingExplorer.shown:
+        RoutingExplorer.shown.popitem()[1].close()
+
+
+@pytest.fixture
+def explorer(lab):
+    """One on the screen, whose first run is over."""
+    corpus = [lab.record([40, 41, 42] * 4), lab.record([43, 44])]
+    explorer = RoutingExplorer(lab, question="3+4=?", max_new_tokens=8, corpus=corpus)
+    explorer._ipython_display_()
+    explorer.wait()
+    return explorer
+
+
+def shown(explorer: RoutingExplorer) -> RoutingPanel:
+    view = explorer.view
+    assert isinstance(view, RoutingPanel)
+    return view
+
+
+def test_showing_it_asks_and_draws_the_routing(explorer):
+    view, recording = shown(explorer), explorer.state.chat.recording
+    assert view.routing.heatmap.title == "Expert routing in layer 2"
+    assert view.load.heatmap.title == "Load of each expert"
+    torch.testing.assert_close(view.load.heatmap.values.sum(dim=1), torch.full((2,), 100.0))
+    assert len(recording) == len(explorer.state.chat.prompt_ids) + 8
+
+
+def test_a_clicked_cell_picks_token_and_expert(explorer):
+    view, routing = shown(explorer), explorer.state.chat.recording.routing
+    token = 5
+    expert = int(routing.experts[1, token, 0])
+    view.routing.selected = [expert, token]
+    table = view.by_layer.heatmap.values
+    for row in range(2):
+        served = {
+            int(e): float(w)
+            for e, w in zip(routing.experts[row, token], routing.weights[row, token], strict=True)
+        }
+        for e in range(8):
+            assert (table[row, e] == served[e]) if e in served else table[row, e].isnan()
+    assert f"Layer 2: experts {expert} (" in view.choice.value
+    assert f"Expert {expert} of layer 2" in view.served.value
+    count = int((routing.experts[1] == expert).sum())
+    assert f"serves {count} of {len(routing.logits[0])} tokens" in view.served.value
+
+
+def test_a_clicked_expert_of_another_layer_moves_the_layer(explorer):
+    view = shown(explorer)
+    view.load.selected = [0, 3]
+    assert (explorer.state.routing_layer, explorer.state.expert) == (1, 3)
+    assert view.routing.heatmap.title == "Expert routing in layer 1"
+    assert view.pickers.routing_layer.value == 1
+    assert view.load.marked == [0, 3]
+
+
+def test_words_of_the_corpus_come_with_the_share_that_is_served(explorer, lab):
+    view = shown(explorer)
+    served = lab.record([40, 41, 42] * 4)
+    expert = int(served.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    text = served.tokens[0].strip()
+    share = (served.routing.experts[1, ::3] == expert).any(dim=-1).float().mean()
+    in_corpus = view.served.value.split("in the corpus")[1]
+    assert f"{text}<small>{float(share):.2f}</small>" in in_corpus
+    assert "title=" not in in_corpus, "a word of a corpus has no one place"
+
+
+def test_switching_an_expert_off_asks_again_and_lays_both_replies_side_by_side(explorer, lab):
+    view, before = shown(explorer), explorer.state.chat
+    expert = int(before.recording.routing.experts[1].flatten().mode().values)
+    view.load.selected = [1, expert]
+    view.switch.click()
+    after = explorer.wait()
+    assert not (after.recording.routing.experts[1] == expert).any()
+    edits = rerouting.off(expert, layers=2)
+    expected = lab.record(after.recording.token_ids.tolist(), edits=edits)
+    assert torch.equal(after.recording.routing.experts, expected.routing.experts)
+    assert explorer.state.whole.token_ids == before.token_ids
+    assert (
+        "every expert on" in view.replies.value
+        and f"without expert {expert} of layer 2" in view.replies.value
+    )
+    assert view.load.heatmap.title == "Load of this run less that of every expert on"
+    assert view.switch.description == "Switch on and ask again"
+    assert f"off: expert {expert} of layer 2" in view.off.value
+
+
+def test_switching_it_on_again_gives_the_first_reply(explorer):
+    view, before = shown(explorer), explorer.state.chat
+    view.load.selected = [1, int(before.recording.routing.experts[1, 0, 0])]
+    view.switch.click()
+    explorer.wait()
+    view.all_on.click()
+    assert explorer.wait().token_ids == before.token_ids
+    assert explorer.state.off == () and explorer.state.whole is None
+
+
+def test_the_other_mode_runs_beside(explorer):
+    view = shown(explorer)
+    view.compare.value = "the other mode"
+    view.controls.run.click()
+    chat = explorer.wait()
+    other = explorer.state.other
+    assert explorer.state.other_name == "answering at once"
+    assert len(other.prompt_ids) > len(chat.prompt_ids)
+    values = view.load.heatmap.values
+    torch.testing.assert_close(values.sum(dim=1), torch.zeros(2), atol=1e-4, rtol=0)
+    assert "Jensen-Shannon" in view.note.value
+    assert view.replies.value.count("<pre>") == 2
+
+
+def test_another_question_runs_beside(explorer):
+    view = shown(explorer)
+    view.compare.value = "another question"
+    view.other_question.value = "<b>who?</b>"
+    view.controls.run.click()
+    explorer.wait()
+    assert explorer.state.other.messages[0]["content"] == "<b>who?</b>"
+    assert "&lt;b&gt;who?&lt;/b&gt;" in view.replies.value
+
+
+def test_it_says_what_an_expert_writes(explorer):
+    view = shown(explorer)
+    expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    view.write.click()
+    explorer.wait()
+    assert "raises" in view.writing.value and "lowers" in view.writing.value
+    assert explorer.state.error == ""
+    view.load.selected = [0, expert]
+    assert view.writing.value == ""
+
+
+def test_errors_stand_in_the_explorer(explorer, lab):
+    view = shown(explorer)
+    view.load.selected = [1, 5]
+    view.switch.click()
+    explorer.wait()
+    view.write.click()
+    explorer.wait()
+    assert "expert 5 of layer 2 serves none of the tokens" in view.alert.value
+    view.compare.value = "another question"
+    view.other_question.value = " "
+    view.controls.run.click()
+    with pytest.raises(ValueError, match="the other question is empty"):
+        explorer.wait()
+    assert "the other question is empty" in view.alert.value
+    assert explorer.state.status == "idle"
+
+
+def test_a_dense_model_is_told_so_in_place(tiny_tokenizer):
+    explorer = RoutingExplorer(small_lab(tiny_tokenizer, **NO_EXPERTS), question="3+4=?")
+    explorer._ipython_display_()
+    assert "small is dense: it has no experts to look at" in shown(explorer).alert.value
+
+
+def test_a_recording_of_the_largest_published_shape_is_drawn_small(tiny_tokenizer):
+    """94 layers of 128 experts: the maps hold one byte a cell, and no more cells than that."""
+    lab = small_lab(
+        tiny_tokenizer,
+        n_layers=94,
+        n_experts=128,
+        n_experts_per_token=8,
+        d_expert=4,
+        moe_layers=tuple(range(94)),
+    )
+    explorer = RoutingExplorer(lab, question="3+4=?", max_new_tokens=4)
+    explorer._ipython_display_()
+    explorer.wait()
+    view = shown(explorer)
+    view.routing.selected = [0, 3]
+    for canvas in (view.by_layer, view.load):
+        assert canvas.heatmap.values.shape == (94, 128)
+        assert len(canvas.map["cells"]) == 94 * 128
+    assert view.load.height <= 600
+
+
+def test_what_an_expert_writes_is_found_in_the_background(explorer, lab):
+    view, held, release = shown(explorer), threading.Event(), threading.Event()
+
+    def hold():
+        with lab.lock:
+            held.set()
+            release.wait(timeout=5)
+
+    expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    threading.Thread(target=hold).start()
+    assert held.wait(timeout=20)
+    view.write.click()
+    assert "read once more" in view.writing.value, "the click came back while the model was busy"
+    release.set()
+    explorer.wait()
+    assert "raises" in view.writing.value
+
+
+def test_what_an_expert_writes_is_dropped_once_another_is_picked(explorer, lab):
+    view, expert = shown(explorer), int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view.load.selected = [1, expert]
+    with lab.lock:
+        view.write.click()
+        view.load.selected = [0, expert]
+    explorer.wait()
+    assert view.writing.value == ""
+
+
+def test_a_run_stopped_in_the_silent_pass_compares_nothing_and_says_so(explorer, lab, monkeypatch):
+    view, plain = shown(explorer), lab.chat
+
+    def chat(*args, **options):
+        if "on_step" not in options:
+            explorer.stop()
+        return plain(*args, **options)
+
+    monkeypatch.setattr(lab, "chat", chat)
+    view.load.selected = [1, 5]
+    view.switch.click()
+    assert explorer.wait().stop == "interrupted"
+    assert explorer.state.whole is None and view.replies.value.count("<pre>") == 1
+    assert "nothing is compared" in view.alert.value
+    assert view.load.heatmap.title == "Load of each expert"

@@ -1,0 +1,275 @@
+"""The thinking explorer's wiring, without a kernel: widgets are pressed and read."""
+
+import threading
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+
+import qwen3lab
+from qwen3lab import Sampling
+from qwen3lab.thinking import answers_at
+from qwen3lab.widgets import ThinkingExplorer
+from qwen3lab.widgets.explorers.thinking_compute import place_of, steps_of
+from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
+
+QUESTION = "7+2*3-1*7+3-2=?"
+
+
+class Paused(qwen3lab.Lab):
+    """A lab that waits before token `pause_at` of a reply, until `go_on` is set.
+
+    Of one that thinks, or that does not, as `pauses_thinking` says.
+    """
+
+    def __init__(self, lab: qwen3lab.Lab) -> None:
+        super().__init__(lab.model, lab.tokenizer, "paused")
+        self.pause_at, self.pauses_thinking = -1, True
+        self.paused, self.go_on = threading.Event(), threading.Event()
+
+    def chat(self, messages, *, on_step=None, **options):
+        seen = []
+
+        def step(told):
+            seen.append(told)
+            if on_step is not None:
+                on_step(told)
+            if len(seen) == self.pause_at and options["thinking"] == self.pauses_thinking:
+                self.paused.set()
+                assert self.go_on.wait(timeout=20), "the test never let the reply go on"
+
+        return super().chat(messages, on_step=step, **options)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """No explorer is left over from one test to the next."""
+    yield
+    while ThinkingExplorer.shown:
+        ThinkingExplorer.shown.popitem()[1].close()
+
+
+def shown(explorer: ThinkingExplorer) -> ThinkingPanel:
+    view = explorer.view
+    assert isinstance(view, ThinkingPanel)
+    return view
+
+
+@pytest.fixture
+def explorer(tiny_lab):
+    """One on the screen, whose first run is over."""
+    explorer = ThinkingExplorer(tiny_lab, question=QUESTION)
+    explorer._ipython_display_()
+    explorer.wait()
+    return explorer
+
+
+@pytest.fixture
+def running(tiny_lab):
+    """One whose first run waits in the middle of its thinking."""
+    lab = Paused(tiny_lab)
+    lab.pause_at = 8
+    explorer = ThinkingExplorer(lab, question=QUESTION)
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    yield explorer
+    lab.go_on.set()
+    explorer.wait()
+
+
+def test_after_a_run_every_step_of_the_thinking_has_its_answer(explorer, tiny_lab):
+    state, chat = explorer.state, explorer.state.chat
+    assert [step.text for step in state.steps] == [step.text for step in steps_of(chat)]
+    points = [0, *(step.kept for step in state.steps)]
+    assert state.answers == answers_at(tiny_lab, chat, points)
+    assert state.marker == chat.thinking_tokens - 1 == points[-1]
+    assert state.answers[points[-1]].text == chat.answer
+    table = shown(explorer).table.value
+    assert table.count("<tr") == len(points) + 1 and "before any thinking" in table
+
+
+def test_the_same_question_without_thinking_stands_beside(explorer, tiny_lab):
+    alone = tiny_lab.chat(QUESTION, thinking=False, sampling=Sampling.greedy())
+    assert explorer.state.at_once.answer == alone.answer
+    replies = shown(explorer).replies.value
+    assert "as asked" in replies and "without thinking" in replies
+    assert f"<b>{alone.answer}</b>" in replies
+
+
+def test_moving_the_marker_shows_what_would_be_answered_there(explorer, tiny_lab):
+    view, chat = shown(explorer), explorer.state.chat
+    view.marker.value = 5
+    explorer.wait()
+    expected = answers_at(tiny_lab, chat, [5])[5].text
+    assert f"After 5 thinking tokens it would answer <b>{expected}</b>" in view.here.value
+    last = place_of(explorer.state.steps, 5)
+    assert view.transcript.marked == last - chat.spans["prompt"][1]
+    kept, _, left = view.here.value.partition("<s>")
+    assert "".join(chat.tokens[2:7]) in kept.replace("&lt;", "<")
+    assert left
+
+
+def test_thinking_stops_at_the_click_and_the_answer_follows(running):
+    view, lab = shown(running), running.lab
+    assert not view.stop_thinking.disabled and view.everywhere.disabled
+    view.stop_thinking.click()
+    lab.go_on.set()
+    chat = running.wait()
+    # `<think>`, the line break and six tokens had come; the click counts from the next.
+    assert (chat.stop, chat.thinking_tokens) == ("asked", 6)
+    assert chat.answer and "stopped the thinking" in view.transcript.progress["note"]
+    assert view.stop_thinking.disabled
+
+
+def test_more_thinking_than_the_budget_can_be_allowed_meanwhile(tiny_lab):
+    lab = Paused(tiny_lab)
+    lab.pause_at = 5
+    explorer = ThinkingExplorer(lab, question=QUESTION, budget=4)
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    shown(explorer).think_more.click()
+    assert explorer.state.asked_budget == 20
+    lab.go_on.set()
+    chat = explorer.wait()
+    assert chat.thinking_tokens == 20 and chat.stop == "budget"
+
+
+def test_afterwards_thinking_more_asks_again_and_refuses_the_end(explorer):
+    before = explorer.state.chat
+    shown(explorer).think_more.click()
+    chat = explorer.wait()
+    assert explorer.state.refused == 1 and explorer.state.run == 2
+    n = before.tokens.index("</think>")
+    assert chat.token_ids[:n] == before.token_ids[:n]
+    assert "Wait" in chat.thinking and "Wait" not in before.thinking
+    explorer.start()
+    assert "Wait" not in explorer.wait().thinking
+
+
+def test_without_thinking_there_is_nothing_to_stop(explorer):
+    view = shown(explorer)
+    explorer.state.thinking = False
+    explorer.start()
+    chat = explorer.wait()
+    assert chat.thinking == "" and explorer.state.at_once is None
+    assert explorer.state.steps == () and view.marker.disabled and view.everywhere.disabled
+    assert "to be stopped anywhere" in view.here.value
+    view.everywhere.disabled = False
+    view.everywhere.click()
+    assert "there is no thinking to look at" in view.alert.value
+
+
+def test_an_error_along_the_way_is_shown_in_place(explorer, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("<b>no more</b> memory")
+
+    monkeypatch.setattr("qwen3lab.widgets.explorers.thinking_explorer.answers_at", broken)
+    explorer.state.answers = {}
+    shown(explorer).marker.value = 7
+    explorer.wait()
+    assert "&lt;b&gt;no more&lt;/b&gt; memory" in shown(explorer).alert.value
+    assert not explorer.state.looking
+
+
+def test_what_a_model_wrote_is_escaped(explorer):
+    view, state = shown(explorer), explorer.state
+    state.answers = {
+        point: replace(answer, text="<script>x</script>") for point, answer in state.answers.items()
+    }
+    for value in (view.here.value, view.table.value):
+        assert "<script>" not in value and "&lt;script&gt;" in value
+
+
+def test_a_run_that_another_has_replaced_says_nothing(running):
+    running.state.thinking = False
+    running.start()
+    running.lab.go_on.set()
+    chat = running.wait()
+    assert chat.thinking == "" and running.state.current is chat
+    assert running.state.error == "" and shown(running).alert.value == ""
+
+
+@pytest.mark.parametrize("end", [ThinkingExplorer.stop, ThinkingExplorer.close])
+def test_a_run_that_is_ended_asks_for_no_answers(running, end):
+    end(running)
+    running.lab.go_on.set()
+    assert running.wait().thinking
+    assert running.state.answers == {} and running.asking.future is None
+
+
+@pytest.fixture
+def asking(explorer, monkeypatch):
+    """One that asks after every step, and waits at the first answer; with the points so far."""
+    begun, explorer.go_on, explorer.points = threading.Event(), threading.Event(), []
+
+    def slow(replies, point):
+        explorer.points.append(point)
+        begun.set()
+        assert explorer.go_on.wait(timeout=20), "the test never let the answer come"
+        return at_once(replies, point)
+
+    convergence = import_module("qwen3lab.thinking.convergence")
+    at_once = convergence._answers
+    monkeypatch.setattr(convergence, "_answers", slow)
+    explorer.state.answers = {}
+    shown(explorer).everywhere.click()
+    assert begun.wait(timeout=20)
+    yield explorer
+    explorer.go_on.set()
+    explorer.wait()
+
+
+def test_stop_ends_the_asking_after_the_answer_in_hand(asking, tiny_lab):
+    view, state = shown(asking), asking.state
+    assert state.looking and not view.controls.stop.disabled
+    view.controls.stop.click()
+    asking.go_on.set()
+    asking.wait()
+    last = state.steps[-1].kept
+    assert len(state.steps) > 1 and asking.points == [last]
+    assert state.answers == answers_at(tiny_lab, state.chat, [last])
+    assert not state.looking and view.controls.stop.disabled and not view.marker.disabled
+
+
+def test_closing_ends_the_asking_after_the_answer_in_hand(asking):
+    asking.close()
+    asking.go_on.set()
+    asking.wait()
+    assert len(asking.points) == 1
+
+
+def test_a_run_that_begins_while_answers_are_asked_for_ends_the_asking(asking):
+    view, steps = shown(asking), asking.state.steps
+    asking.state.thinking = False
+    asking.start()
+    assert not asking.state.looking
+    asking.go_on.set()
+    assert asking.wait().thinking == "" and len(asking.points) == 1
+    asking.state.thinking = True
+    asking.start()
+    asking.wait()
+    assert asking.state.steps == steps and not view.marker.disabled
+
+
+def test_the_reply_without_thinking_can_be_stopped_and_is_then_dropped(tiny_lab):
+    lab = Paused(tiny_lab)
+    lab.pause_at, lab.pauses_thinking = 1, False
+    explorer = ThinkingExplorer(lab, question=QUESTION)
+    explorer._ipython_display_()
+    assert lab.paused.wait(timeout=20)
+    controls = shown(explorer).controls
+    assert explorer.state.status == "running" and not controls.stop.disabled
+    controls.stop.click()
+    lab.go_on.set()
+    chat = explorer.wait()
+    assert chat.stop == "natural" and chat.thinking and explorer.state.current is chat
+    assert explorer.state.at_once is None and explorer.state.answers == {}
+    assert explorer.state.status == "idle" and not controls.run.disabled
+
+
+def test_an_empty_question_leaves_the_thinking_that_is_shown(explorer):
+    before = explorer.state.steps
+    explorer.state.question = " "
+    explorer.start()
+    assert explorer.state.steps == before and explorer.state.answers
+    assert "the question is empty" in shown(explorer).alert.value
