@@ -6,7 +6,6 @@ the modules that took its place.
 
 import sys
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -98,7 +97,7 @@ class _Finder(MetaPathFinder, Loader):
     """Finds modules by the paths that they had before."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Any, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A module that stands in for the old one, or None for any other path."""
         package, _, old = fullname.partition(".")

@@ -20,8 +20,8 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.quantisation.quantised_model import quantised_model
-from qwen3lab.streaming.streamed_model import bytes_of, streamed_model
+from qwen3lab.quantisation.quantised_model import open_quantised
+from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def load_model(
     kind = kind or weights.dtype(OUTER["embed.weight"])
     options: dict[str, Any] = {"device": device, "dtype": kind, "source": str(folder)}
     if quantise is not None:
-        return quantised_model(config, weights, quantise, **options)
+        return open_quantised(config, weights, quantise, **options)
     assert memory is not None
-    return streamed_model(config, weights, memory=bytes_of(memory), **options)
+    return open_streamed(config, weights, memory=bytes_of(memory), **options)
 
 
 def from_transformers(hf_model: Any) -> Qwen3:

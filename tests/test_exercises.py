@@ -17,7 +17,7 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Answer, Attempt, Convergence, Importance, Piece, Sweep
 from qwen3lab.thinking.swept import SweepPlan
-from tests.analysis.test_windows import recorded as long_recording
+from tests.analysis.test_map_windows import recorded as long_recording
 from tests.reference import small_config
 
 

@@ -2,9 +2,9 @@
 
 from qwen3lab.quantisation.quantised_model import (
     Quantisation,
+    open_quantised,
     quantisation_of,
     quantise,
-    quantised_model,
 )
 
-__all__ = ["Quantisation", "quantisation_of", "quantise", "quantised_model"]
+__all__ = ["Quantisation", "open_quantised", "quantisation_of", "quantise"]

@@ -85,7 +85,7 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
 
 
 @torch.no_grad()
-def quantised_model(
+def open_quantised(
     config: Qwen3Config,
     weights: CheckpointReader,
     kind: str,

@@ -1,5 +1,5 @@
 """Models larger than memory: weights that are read from disk during the forward pass."""
 
-from qwen3lab.streaming.streamed_model import bytes_of, least_memory, streamed_model
+from qwen3lab.streaming.streamed_model import bytes_of, least_memory, open_streamed
 
-__all__ = ["bytes_of", "least_memory", "streamed_model"]
+__all__ = ["bytes_of", "least_memory", "open_streamed"]

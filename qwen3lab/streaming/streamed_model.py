@@ -46,7 +46,7 @@ def bytes_of(text: str | int) -> int:
 
 
 @torch.no_grad()
-def streamed_model(
+def open_streamed(
     config: Qwen3Config,
     weights: CheckpointReader,
     *,

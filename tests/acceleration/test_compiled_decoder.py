@@ -19,8 +19,8 @@ from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from tests.fresh_process import in_a_fresh_process, needs_compiler
+from tests.generation.test_decoding import Plain
 from tests.reference import small_config
-from tests.test_generate import Plain
 
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
 SPANS = [(0, 14), (3, 14)]

@@ -20,9 +20,9 @@ from qwen3lab.model.attention_kernels import mix_one
 from qwen3lab.model.positions import Place
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
+from tests.generation.test_decoding import Plain
 from tests.graph_stand_in import Count, Graph, pretend
 from tests.reference import small_config
-from tests.test_generate import Plain
 
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
 N = 20

@@ -52,7 +52,9 @@ def test_both_sides_do_the_same_work(folder):
 @pytest.fixture
 def two_sides(monkeypatch):
     """No peers but transformers, to be quick: each measures memory in fresh processes."""
-    monkeypatch.setattr("qwen3lab.bench.side_by_side.installed", lambda: [Ours.name, Theirs.name])
+    monkeypatch.setattr(
+        "qwen3lab.bench.suites.side_by_side.installed", lambda: [Ours.name, Theirs.name]
+    )
 
 
 @pytest.mark.usefixtures("two_sides")
@@ -88,7 +90,7 @@ def test_a_suite_has_its_own_cases_alone(folder):
 @pytest.mark.peer
 def test_transformerlens_takes_part_where_it_is_installed(tmp_path):
     pytest.importorskip("transformer_lens")
-    from tests.test_peer_transformerlens import words
+    from tests.model.test_peer_transformerlens import words
 
     hf_random("experts").save_pretrained(tmp_path)
     words(97).save_pretrained(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from qwen3lab import figures
 from qwen3lab.analysis.attention.profile import head_profile
 from qwen3lab.analysis.attention.statistics import key_mass
-from tests.analysis.test_windows import recorded
+from tests.analysis.test_map_windows import recorded
 from tests.notebooks.browser import chromium
 
 

@@ -292,7 +292,7 @@ def test_what_stands_around_the_layers_is_made_again_without_them(
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_place(lab, tmp_path, monkeypatch):
-    flushed, honest = [], files._flush
+    flushed, honest = [], atomic_files._flush
 
     def noting(path, flags):
         # Whatever has the name of a file has been flushed before.

@@ -5,7 +5,7 @@ import torch
 from qwen3lab.tiny.training.batches import Packer, packed
 from qwen3lab.tiny.world.documents import Document, Writer
 from qwen3lab.tiny.world.families import FAMILIES
-from tests.tiny.test_trainer import STOP, micro
+from tests.tiny.training.test_trainer import STOP, micro
 
 
 def test_rows_hold_whole_documents_and_say_which_kind_each_token_is_of(tiny_tokenizer):

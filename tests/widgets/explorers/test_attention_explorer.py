@@ -14,7 +14,7 @@ from qwen3lab.widgets import AttentionExplorer
 from qwen3lab.widgets.explorers import attention_explorer, attention_maps
 from qwen3lab.widgets.explorers.attention_compute import frame_on_wall, head_at, pooling_note
 from qwen3lab.widgets.explorers.attention_panel import AttentionPanel
-from tests.analysis.test_windows import recorded
+from tests.analysis.test_map_windows import recorded
 from tests.fake_lab import FakeLab
 
 
@@ -132,7 +132,7 @@ def held_up(monkeypatch):
 
         return plain(recording, block=8, on_block=on_each, **options)
 
-    monkeypatch.setattr(attention_explorer, "head_scores", slow)
+    monkeypatch.setattr(attention_explorer, "head_profile", slow)
     return begun, goes_on
 
 
