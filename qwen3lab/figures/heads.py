@@ -44,7 +44,7 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
     """One score of every head, layer by layer, with each head's likely kind on hover.
 
     Args:
-        scores: from `analysis.attention.head_scores`.
+        scores: from `analysis.attention.head_profile`.
         score: one of its fields, such as "induction".
 
     Raises:

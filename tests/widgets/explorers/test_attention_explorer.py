@@ -122,7 +122,7 @@ def test_a_row_of_the_table_opens_its_head_and_an_open_head_marks_its_row(explor
 def held_up(monkeypatch):
     """Make every block of the measurement of heads wait for a sign."""
     goes_on, begun = threading.Event(), threading.Event()
-    plain = attention_explorer.head_scores
+    plain = attention_explorer.head_profile
 
     def slow(recording, *, on_block, **options):
         def on_each(done, of):
