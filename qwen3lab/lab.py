@@ -31,16 +31,15 @@ from qwen3lab.generation.thinking_control import (
     stop_check,
 )
 from qwen3lab.hooks.edits import AnyEdits, Edits
-from qwen3lab.hooks.points import resolve_hooks
-from qwen3lab.hooks.taps import NOTHING, Chain, Tap
+from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
+from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.loading import from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
-from qwen3lab.recording.recorder import ATTENTION, MAPS, ROUTING, Recorder
+from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
-from qwen3lab.streaming.streamed_model import StreamedBlocks
 from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
 from qwen3lab.text.prompt import Prompt, prompt_ids
 from qwen3lab.text.tokenizer import TextStream, open_tokenizer, token_texts
@@ -127,7 +126,7 @@ class Lab:
         where = f"{self.model.device}, {self.weights}"
         if found := quantisation_of(self.model):
             where += f", weights off by {found.error:.1%}"
-        if isinstance(self.model.blocks, StreamedBlocks):
+        if self.model.blocks.is_streamed:
             where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
         return f"Lab({self.name}: {size}{experts}, {where})"
 
@@ -156,7 +155,7 @@ class Lab:
         """
         if isinstance(self._decoder, CudaGraphDecoder):
             return
-        if isinstance(self.model.blocks, StreamedBlocks) or quantisation_of(self.model):
+        if self.model.blocks.is_streamed or quantisation_of(self.model):
             raise ValueError(
                 f"{self.name} is streamed or quantised, and only whole weights are compiled: load "
                 "it without memory= and quantise="
@@ -394,7 +393,7 @@ class Lab:
         """
         asked = [capture] if isinstance(capture, str) else list(capture)
         edited = edits.edits if edits else ()
-        layers = {name.split(".")[1] for name in edited if name.endswith(MAPS)}
+        layers = {name.split(".")[1] for name in edited if name.endswith(PATTERN_HOOKS)}
         names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *asked]
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
         return Recorder(resolve_hooks(names, self.config), dtype=dtype_of(dtype))
@@ -462,4 +461,4 @@ def _chained(*taps: Tap | None) -> Tap:
     given = [tap for tap in taps if tap]
     if len(given) == 1:
         return given[0]  # Itself: a recorder's passes may be captured or compiled.
-    return Chain(*given) if given else NOTHING
+    return Chain(*given) if given else NO_TAP

@@ -10,10 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.errors import CompileError
-from qwen3lab.hooks.taps import NOTHING, Keep, NoTap, Tap
+from qwen3lab.hooks.taps import NO_TAP, Keep, Tap, collected_names
 from qwen3lab.model.kv_cache import KVCache
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.recording.recorder import Recorder
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -52,17 +51,16 @@ class CompiledDecoder:
         *,
         mask: Bool[Tensor, "batch pos"] | None = None,
         cache: KVCache | None = None,
-        tap: Tap = NOTHING,
+        tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
         """Logits of the next token, as `Qwen3.forward` gives them."""
-        plain = isinstance(tap, NoTap | Recorder)
-        if cache is None or token_ids.shape[1] != 1 or not plain:
+        names = collected_names(tap)
+        if cache is None or token_ids.shape[1] != 1 or names is None:
             return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
         # Outside, so that the compiled pass finds the cache as large as it needs.
         cache.reserve(1)
-        names = frozenset(tap.pieces) if isinstance(tap, Recorder) else frozenset[str]()
-        logits, kept = self._step(self.model, token_ids, mask, cache, names)
+        logits, kept = self._step(self.model, token_ids, mask, cache, frozenset(names))
         for name, value in kept.items():
             tap(name, value)
         return logits

@@ -6,6 +6,7 @@ a GPU takes to run them. A graph asks for all of them at once.
 
 import warnings
 import weakref
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from qwen3lab.acceleration.step_capture import CapturedStep, CudaGraphs, GraphCapture
 from qwen3lab.errors import CaptureError
-from qwen3lab.hooks.taps import NOTHING, NoTap, Tap
+from qwen3lab.hooks.points import PATTERN_HOOKS
+from qwen3lab.hooks.taps import NO_TAP, Tap, collected_names
+from qwen3lab.model.experts import has_fixed_steps
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.positions import inverse_wavelengths
-from qwen3lab.model.transformer import Experts, Qwen3
-from qwen3lab.recording.recorder import Recorder
-from qwen3lab.streaming.streamed_model import StreamedBlocks
+from qwen3lab.model.transformer import Qwen3
 
 PLAIN_STEPS = 16
 """Steps over a cache's memory that run as ever: about as many as a capture takes the time of."""
@@ -35,7 +36,7 @@ KEPT = 2**30
 
 def writer(model: Qwen3) -> "Qwen3 | CudaGraphDecoder":
     """What writes with a model: captured steps on a GPU, unless weights come from the disk."""
-    streamed = isinstance(model.blocks, StreamedBlocks)
+    streamed = model.blocks.is_streamed
     return CudaGraphDecoder(model) if model.device.type == "cuda" and not streamed else model
 
 
@@ -114,7 +115,7 @@ class CudaGraphDecoder:
         *,
         mask: Bool[Tensor, "batch pos"] | None = None,
         cache: KVCache | None = None,
-        tap: Tap = NOTHING,
+        tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
         """Logits of the next token, as `Qwen3.forward` gives them; good until the next call."""
@@ -141,16 +142,18 @@ class CudaGraphDecoder:
         """Whether a pass does the same whatever its tokens are, and wherever they stand."""
         if not self._works or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             return False
-        if not isinstance(tap, NoTap | Recorder):
+        names = collected_names(tap)
+        if names is None or any(name.endswith(PATTERN_HOOKS) for name in names):
             return False
         if self.model.device != self._inverse.device:
             return False
-        if isinstance(tap, Recorder) and tap.has_maps:
-            return False
         if batch not in self._fixed:
-            mlps = [self.model.blocks[layer].mlp for layer in self.model.config.moe_layers]
-            experts = [mlp for mlp in mlps if isinstance(mlp, Experts)]
-            self._fixed[batch] = all(mlp.needs_no_load(batch) for mlp in experts)
+            mlps: list[Any] = [
+                self.model.blocks[layer].mlp for layer in self.model.config.moe_layers
+            ]
+            self._fixed[batch] = all(
+                has_fixed_steps(mlp, batch * mlp.k, mlp.router.weight) for mlp in mlps
+            )
         return self._fixed[batch]
 
     def _step_for(self, cache: KVCache, tap: Tap) -> "CapturedStep | None":
@@ -163,7 +166,7 @@ class CudaGraphDecoder:
         self._n_seen += 1
         if self._refused or self._n_seen <= PLAIN_STEPS:
             return None
-        names = tuple(tap.pieces) if isinstance(tap, Recorder) else ()
+        names = collected_names(tap) or ()
         size = min(window_size(cache.length + 1), cache.capacity)
         if (size, names) not in self._steps:
             if len(self._steps) == MOST:

@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.errors import CaptureError
-from qwen3lab.hooks.taps import Keep, Tap
+from qwen3lab.hooks.taps import Collector, Keep, Tap
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.recording.recorder import Recorder
 
 ROOM = 64
 """Steps whose activations are gathered on the device before they are handed on together."""
@@ -47,7 +46,7 @@ class CapturedStep:
         self.slot = torch.zeros(1, dtype=torch.long, device=model.device)
         self.gathered: list[tuple[list[str], Tensor]] = []
         self.n_gathered = 0
-        self.recorder: Recorder | None = None
+        self.recorder: Collector | None = None
         self._replay: Run | None = None
         self._stands_at: int | None = None
         self._all_real = True
@@ -98,7 +97,7 @@ class CapturedStep:
         self.n_gathered, self.recorder, self._stands_at = 0, None, None
 
     def _gather_for(self, tap: Tap) -> None:
-        recorder = tap if isinstance(tap, Recorder) else None
+        recorder = tap if isinstance(tap, Collector) else None
         if self.recorder is not recorder or self.n_gathered == ROOM:
             self.hand_on()
             self.recorder = recorder

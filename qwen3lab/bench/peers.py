@@ -20,7 +20,7 @@ from qwen3lab.device.dtypes import DTYPES
 from qwen3lab.generation.decoding import Decoder, decode
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.hooks.points import resolve_hooks
-from qwen3lab.hooks.taps import NOTHING, Tap
+from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.loading import load_model
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 
@@ -68,7 +68,7 @@ class Ours:
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
         """The tokens that follow a prompt, greedily."""
-        return self._decode(ids, n, NOTHING)
+        return self._decode(ids, n, NO_TAP)
 
     def decode_recording(self, ids: Tensor, n: int) -> list[int]:
         """The same, with attention and routing of every token."""
@@ -81,7 +81,7 @@ class Ours:
         return list(greedy(self.decoder, ids, n, tap))
 
 
-def greedy(model: Decoder, ids: Tensor, n: int, tap: Tap = NOTHING) -> Iterator[int]:
+def greedy(model: Decoder, ids: Tensor, n: int, tap: Tap = NO_TAP) -> Iterator[int]:
     """So many tokens that follow a prompt, each as it is written."""
     steps = decode(
         model,

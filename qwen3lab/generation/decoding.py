@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.generation.sampling import Sampler
-from qwen3lab.hooks.taps import NOTHING, Tap
+from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.kv_cache import KVCache
 
@@ -38,7 +38,7 @@ class Decoder(Protocol):
         *,
         mask: Bool[Tensor, "batch pos"] | None = None,
         cache: KVCache | None = None,
-        tap: Tap = NOTHING,
+        tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
         """Logits of the next token, as `Qwen3.forward` gives them."""
@@ -88,7 +88,7 @@ def decode(
     sampler: Sampler,
     guides: Sequence[Guide],
     max_new_tokens: int,
-    tap: Tap = NOTHING,
+    tap: Tap = NO_TAP,
     feed_last: bool = False,
     cancel: threading.Event | None = None,
     cache: KVCache | None = None,

@@ -1,15 +1,19 @@
 """Hook points, the tap that reads them, and edits that change what passes through."""
 
+from typing import Any
+
+from qwen3lab._moved import renamed
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import AnyEdits, Edit, Edits, Intervention, Settling
 from qwen3lab.hooks.points import HOOK_POINTS, HookPoint, hook_names, resolve_hooks
-from qwen3lab.hooks.taps import NOTHING, Chain, Keep, NoTap, Tap
+from qwen3lab.hooks.taps import NO_TAP, Chain, Collector, Keep, NoTap, Tap
 
 __all__ = [
     "HOOK_POINTS",
-    "NOTHING",
+    "NO_TAP",
     "AnyEdits",
     "Chain",
+    "Collector",
     "Edit",
     "Edits",
     "HookError",
@@ -22,3 +26,8 @@ __all__ = [
     "hook_names",
     "resolve_hooks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names of before 0.2, with a warning."""
+    return renamed("hooks", name)

@@ -102,6 +102,9 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint("hook_unembed", "batch pos vocab", "the logits"),
 )
 
+PATTERN_HOOKS = ("hook_pattern", "hook_attn_scores")
+"""Endings of the hooks whose last axis is the keys: they are quadratic in the tokens."""
+
 
 def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
     """Every hook name that a model of this shape has, in the order in which it meets them."""

@@ -6,54 +6,58 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.model.positions import Place
+from qwen3lab.model.positions import Positions
 
 
 def mix_fused(
     q: Float[Tensor, "batch head query d_head"],
     k: Float[Tensor, "batch kv_head key d_head"],
     v: Float[Tensor, "batch kv_head key d_head"],
-    place: Place,
+    positions: Positions,
 ) -> Float[Tensor, "batch head query d_head"]:
-    """Values mixed by attention without ever making the pattern."""
+    """Values mixed by attention, without the pattern in memory."""
     grouped = q.shape[1] != k.shape[1]
-    if place.is_plain:
+    if positions.needs_no_mask:
         causal = q.shape[2] > 1
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
     if q.shape[2] == 1:
-        return mix_one(q, k, v, place)
+        return mix_one_query(q, k, v, positions)
     if grouped and q.is_cuda:
-        # There, kernels that take a mask know no groups: else the whole pattern would be made.
+        # CUDA's fused kernels with a mask do not support grouped heads; the fallback would
+        # materialise the pattern.
         k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
         grouped = False
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=place.allowed(), enable_gqa=grouped)
+    mask = positions.attention_mask()
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
-def mix_one(
+def mix_one_query(
     q: Float[Tensor, "batch head 1 d_head"],
     k: Float[Tensor, "batch kv_head key d_head"],
     v: Float[Tensor, "batch kv_head key d_head"],
-    place: Place,
+    positions: Positions,
 ) -> Float[Tensor, "batch head 1 d_head"]:
-    """The same for one query a row and a mask: heads that share keys are queries of one head.
+    """`mix_fused` for one query per row and a mask: a group's heads become queries of one head.
 
-    (Fused kernels that take a mask know no groups; and those of a GPU go through the keys of a
-    head one after another, where products use all of it.)
+    Fused kernels with a mask do not support grouped heads, and on a GPU they walk through the keys
+    of a head in sequence, where matrix products use the whole device.
     """
     batch, kv_head, _, d_head = k.shape
     together = rearrange(q, "batch (kv group) 1 d_head -> batch kv group d_head", kv=kv_head)
-    if can_widen(q):
+    if has_float32_products(q):
         scores = torch.bmm(
             together.flatten(0, 1), k.flatten(0, 1).mT, out_dtype=torch.float32
         ).unflatten(0, (batch, kv_head))
-        pattern = torch.add(place.bias(), scores, alpha=d_head**-0.5).softmax(dim=-1)
+        bias = positions.attention_bias()
+        pattern = torch.add(bias, scores, alpha=d_head**-0.5).softmax(dim=-1)
         z = pattern.to(v.dtype) @ v
     else:
-        z = F.scaled_dot_product_attention(together, k, v, attn_mask=place.allowed())
+        mask = positions.attention_mask()
+        z = F.scaled_dot_product_attention(together, k, v, attn_mask=mask)
     return rearrange(z, "batch kv group d_head -> batch (kv group) 1 d_head")
 
 
-def can_widen(x: Tensor) -> bool:
-    """Whether `bmm` gives products of such tensors in float32, without rounding them."""
-    few_bits = x.dtype in (torch.bfloat16, torch.float16)
-    return x.is_cuda and few_bits and torch.__version__ >= "2.8" and not torch.is_grad_enabled()
+def has_float32_products(x: Tensor) -> bool:
+    """Whether `bmm` returns products of such tensors in float32, not rounded."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return x.is_cuda and half and torch.__version__ >= "2.8" and not torch.is_grad_enabled()

@@ -1,4 +1,4 @@
-"""Where tokens stand: rotary angles, padding, and who may look at whom."""
+"""Positions of the tokens of one pass: rotary angles, padding, and the attention mask."""
 
 import math
 
@@ -10,11 +10,18 @@ from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 
 Rotations = tuple[Float[Tensor, "rows pos 1 d_head"], Float[Tensor, "rows pos 1 d_head"]]
-"""Cosine and sine of the angles; `rows` is 1 where all prompts stand at the same positions."""
+"""Cosine and sine of the angles; `rows` is 1 where all prompts have the same positions."""
 
 
-class Place:
-    """Where the tokens of one pass stand: rotations, padding, and who may look at whom."""
+class Positions:
+    """Positions of the tokens of one pass: rotations, padding and attention mask, for all layers.
+
+    Attributes:
+        mask: True at real tokens.
+        cache: of past positions, if there is one.
+        padded: True if a past or new position may be padding.
+        segments: numbers the texts that are packed into a row.
+    """
 
     def __init__(
         self,
@@ -24,11 +31,12 @@ class Place:
         padded: bool,
         rotations: Rotations,
         segments: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Bool[Tensor, "rows 1 query key"] | None = None,
     ) -> None:
         self.mask, self.cache, self.padded, self.segments = mask, cache, padded, segments
         self.cos, self.sin = rotations
-        self._allowed: Tensor | None = None
-        self._bias: Tensor | None = None
+        self._attention_mask = attention_mask
+        self._attention_bias: Tensor | None = None
 
     @classmethod
     def of(
@@ -38,8 +46,8 @@ class Place:
         cache: KVCache | CacheWindow | None,
         config: Qwen3Config,
         segments: Int[Tensor, "batch pos"] | None = None,
-    ) -> "Place":
-        """Work out positions once for all layers; padding does not count as a position."""
+    ) -> "Positions":
+        """Compute the positions of one pass; padding does not count as a position."""
         assert segments is None or cache is None, "segments are for whole rows"
         real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
         if isinstance(cache, CacheWindow):
@@ -51,60 +59,59 @@ class Place:
         if cache is not None:
             cache.reserve(token_ids.shape[1])
         if padded:
-            whole = real if cache is None else torch.cat([cache.mask, real], dim=1)
-            positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, n_past:]
+            every = real if cache is None else torch.cat([cache.mask, real], dim=1)
+            indices = (every.cumsum(dim=1) - 1).clamp(min=0)[:, n_past:]
         else:
             end = n_past + token_ids.shape[1]
-            positions = torch.arange(n_past, end, device=token_ids.device)[None]
-        turned = rotations(positions, config, _inverse_on(positions.device, config))
+            indices = torch.arange(n_past, end, device=token_ids.device)[None]
+        turned = rotations(indices, config, _inverse_on(indices.device, config))
         return cls(real, cache, padded=padded, rotations=turned, segments=segments)
 
     @classmethod
     def _in_window(
         cls, real: Bool[Tensor, "batch 1"], window: CacheWindow, config: Qwen3Config
-    ) -> "Place":
-        """Where one new token a row stands, worked out on the device alone."""
-        seen, here = window.see(real)
-        positions = (seen.sum(dim=1, keepdim=True) - 1).clamp(min=0)
-        turned = rotations(positions, config, window.inverse)
-        place = cls(real, window, padded=True, rotations=turned)
-        place._allowed = (seen | here)[:, None, None]
-        return place
+    ) -> "Positions":
+        """The position of one new token per row, computed on the device alone."""
+        visible, here = window.see(real)
+        indices = (visible.sum(dim=1, keepdim=True) - 1).clamp(min=0)
+        turned = rotations(indices, config, window.inverse)
+        allowed = (visible | here)[:, None, None]
+        return cls(real, window, padded=True, rotations=turned, attention_mask=allowed)
 
     @property
-    def is_plain(self) -> bool:
-        """True if plain causal attention, or one new token, needs no mask."""
+    def needs_no_mask(self) -> bool:
+        """True if plain causal attention, or one new token, sees exactly what it may."""
         n_past = self.cache.length if isinstance(self.cache, KVCache) else 0
-        whole = not self.padded and self.segments is None
-        return whole and (n_past == 0 or self.mask.shape[1] == 1)
+        plain = not self.padded and self.segments is None
+        return plain and (n_past == 0 or self.mask.shape[1] == 1)
 
-    def allowed(self) -> Bool[Tensor, "rows 1 query key"]:
-        """True where a query may look at a key; a padded query looks at itself."""
-        if self._allowed is None:
+    def attention_mask(self) -> Bool[Tensor, "rows 1 query key"]:
+        """True where a query may attend to a key; a padded query attends to itself."""
+        if self._attention_mask is None:
             n_new, device = self.mask.shape[1], self.mask.device
-            whole = self.mask
+            real = self.mask
             if isinstance(self.cache, KVCache):
-                whole = torch.cat([self.cache.mask, self.mask], dim=1)
-            n_past = whole.shape[1] - n_new
-            query = torch.arange(n_past, whole.shape[1], device=device)[:, None]
-            key = torch.arange(whole.shape[1], device=device)[None]
-            allowed = (key <= query) & whole[:, None] | (key == query)
+                real = torch.cat([self.cache.mask, self.mask], dim=1)
+            n_past = real.shape[1] - n_new
+            query = torch.arange(n_past, real.shape[1], device=device)[:, None]
+            key = torch.arange(real.shape[1], device=device)[None]
+            allowed = (key <= query) & real[:, None] | (key == query)
             if self.segments is not None:
                 allowed &= self.segments[:, :, None] == self.segments[:, None]
-            self._allowed = allowed[:, None]
-        return self._allowed
+            self._attention_mask = allowed[:, None]
+        return self._attention_mask
 
-    def bias(self) -> Float[Tensor, "rows 1 query key"]:
-        """The same to be added to scores: 0 where a query may look, else minus infinity."""
-        if self._bias is None:
+    def attention_bias(self) -> Float[Tensor, "rows 1 query key"]:
+        """The attention mask to be added to scores: 0 where allowed, else minus infinity."""
+        if self._attention_bias is None:
             zero = torch.zeros((), device=self.mask.device)
-            self._bias = zero.where(self.allowed(), -torch.inf)
-        return self._bias
+            self._attention_bias = zero.where(self.attention_mask(), -torch.inf)
+        return self._attention_bias
 
     def rotate(
         self, x: Float[Tensor, "batch pos head d_head"]
     ) -> Float[Tensor, "batch pos head d_head"]:
-        """Turn each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
+        """Rotate each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
         self.cos, self.sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
@@ -112,7 +119,7 @@ class Place:
 
 
 def _inverse_on(device: torch.device, config: Qwen3Config) -> Float[Tensor, " pair"]:
-    # CUDA takes so few numbers along at once, and need not be waited for.
+    # So small a copy to a GPU goes along with the kernel launches, without a synchronisation.
     inverse = inverse_wavelengths(config.rope, config.d_head)
     return inverse.to(device, non_blocking=device.type == "cuda")
 

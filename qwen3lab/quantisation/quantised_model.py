@@ -18,7 +18,8 @@ from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.malloc import give_back
-from qwen3lab.model.transformer import Experts, Product, Qwen3
+from qwen3lab.model.experts import Product
+from qwen3lab.model.transformer import Experts, Qwen3
 from qwen3lab.quantisation.packed_matrices import Pack, Packed, packer
 
 PATIENCE = 2.0
@@ -45,7 +46,7 @@ class QuantisedLinear(nn.Module):
 class QuantisedExperts(Experts):
     """Experts whose matrices are quantised; those alone that tokens were sent to are used."""
 
-    at_hand = False
+    stacked = False
 
     def __init__(self, config: Qwen3Config, layer: int, whole: Experts, pack: Pack) -> None:
         super().__init__(config, layer, device="meta")
@@ -77,10 +78,10 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
     pack = packer(kind)
     for layer in range(model.config.n_layers) if blocks is None else blocks:
         block: Any = model.blocks[layer]
+        if layer in model.config.moe_layers:
+            block.mlp = QuantisedExperts(model.config, layer, block.mlp, pack)
         for name, module in list(block.named_modules()):
-            if isinstance(module, Experts):
-                block.set_submodule(name, QuantisedExperts(model.config, layer, module, pack))
-            elif isinstance(module, nn.Linear) and not name.endswith("router"):
+            if isinstance(module, nn.Linear) and not name.endswith("router"):
                 block.set_submodule(name, QuantisedLinear(pack(module.weight)))
 
 

@@ -17,20 +17,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import RecordingError
-from qwen3lab.hooks.points import hook_names
+from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 from qwen3lab.model.batching import pad_left
-from qwen3lab.model.positions import Place
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
-from qwen3lab.recording.recorder import MAPS, Recorder
+from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.atomic_files import Files, is_leftover, whole_file
-from qwen3lab.streaming.streamed_model import StreamedBlocks
 
 FORMAT = 2
 LOGITS = "hook_unembed"
@@ -111,7 +109,7 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
     """Run what has not been run, or has been lost."""
     ids, mask = pad_left(job.rows, model.device)
     padded = None if bool(mask.all()) else mask
-    place = Place.of(ids, padded, None, model.config, None)
+    place = Positions.of(ids, padded, None, model.config, None)
     done, resid = _resumed(model, files, (len(ids), ids.shape[1], model.config.d_model))
     outer = Recorder([n for n in job.names if not n.startswith("blocks.")], dtype=job.dtype)
     if resid is None or not files.has(EMBED):
@@ -122,7 +120,7 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
         total=model.config.n_layers, initial=done, unit="layer", disable=not progress, delay=2.0
     )
     with bar:
-        for layer, block in enumerate(_since(model, done), done):
+        for layer, block in enumerate(model.blocks.since(done), done):
             name = _file_of(f"blocks.{layer}.")
             tap = Recorder(files.hooks[name], dtype=job.dtype)
             resid = block(resid.to(model.device), place, tap)
@@ -214,12 +212,6 @@ def n_bytes(config: Qwen3Config, job: Job, runs_in: torch.dtype) -> int:
     return total
 
 
-def _since(model: Qwen3, first: int) -> Iterable[nn.Module]:
-    """The model's blocks from one of them on."""
-    blocks = model.blocks
-    return blocks.since(first) if isinstance(blocks, StreamedBlocks) else blocks[first:]
-
-
 def _resumed(model: Qwen3, files: Files, shape: tuple[int, int, int]) -> tuple[int, Tensor | None]:
     """Layers that are done, and the residual stream after them; none if the file of one is not."""
     path, n_layers = files.folder / STREAM, model.config.n_layers
@@ -291,7 +283,7 @@ class OnDisk(Mapping[str, Tensor]):
             raise RecordingError(
                 f"{name} cannot be read from {path} ({error}): record it again"
             ) from error
-        return found[:, self.span, self.span] if name.endswith(MAPS) else found[self.span]
+        return found[:, self.span, self.span] if name.endswith(PATTERN_HOOKS) else found[self.span]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

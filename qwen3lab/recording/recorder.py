@@ -1,7 +1,6 @@
 """The tap that keeps activations while a model runs, pass after pass."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +8,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from qwen3lab.device.host_transfer import HostTransfer
+from qwen3lab.hooks.points import PATTERN_HOOKS
 
-if TYPE_CHECKING:
-    pass
-
-MAPS = ("hook_pattern", "hook_attn_scores")
 ATTENTION = ("blocks.*.attn.hook_rot_q", "blocks.*.attn.hook_rot_k")
 ROUTING = tuple(
     f"blocks.*.mlp.hook_{name}" for name in ("router_logits", "expert_indices", "expert_weights")
@@ -32,10 +28,14 @@ class Recorder:
 
     def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
-        self.has_maps = any(name.endswith(MAPS) for name in self.pieces)
         self.dtype = dtype
         self._offload = HostTransfer()
         self._deliver: Callable[[], None] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Hooks that are kept."""
+        return tuple(self.pieces)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Keep the activation, detached, and return it unchanged."""
@@ -71,7 +71,7 @@ class Recorder:
         """Positions for which every hook has been kept; an interrupted pass does not count."""
         self._have_delivered()
         totals = [
-            sum(piece.shape[2 if name.endswith(MAPS) else 1] for piece in pieces)
+            sum(piece.shape[2 if name.endswith(PATTERN_HOOKS) else 1] for piece in pieces)
             for name, pieces in self.pieces.items()
         ]
         return min(totals, default=0)
@@ -105,7 +105,7 @@ class Recorder:
 
 def _cut(name: str, pieces: list[Tensor], span: slice) -> Tensor:
     """One row's pieces of successive passes as one tensor, its own positions alone."""
-    if not name.endswith(MAPS):
+    if not name.endswith(PATTERN_HOOKS):
         return _alone(_in_a_row(pieces)[span])
     n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]

@@ -1,4 +1,4 @@
-"""What tells the weights of one model from those of another that has its name and its sizes."""
+"""A fingerprint of weights: tells a model from another of the same name and sizes."""
 
 import hashlib
 from math import gcd
@@ -8,36 +8,36 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.streaming.streamed_model import StreamedBlocks
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-GROUP = 64
-"""Neighbours in a row whose bits are added up: few to hash then, and read as fast as can be."""
-SMALL = 2**18
-"""Values up to which all are hashed, since whole heads of small models lie within a group."""
+GROUP_SIZE = 64
+"""Neighbouring values in a row whose bits are summed before they are hashed, for speed."""
+MAX_FULLY_HASHED_VALUES = 2**18
+"""A tensor of at most so many values is hashed value by value: in small models a whole head fits
+into one group."""
 
 
 @torch.no_grad()
 def fingerprint(model: Qwen3) -> str:
-    """A short text that is another one for other weights.
+    """A SHA-256 digest of a model's weights, as hexadecimal text.
 
-    Of weights in memory every bit counts, quantised ones included; they are read once, as in a
-    forward pass. Of those that are streamed the files' names, sizes and times of change count.
+    It depends on every bit of the weights in memory, quantised ones included, and for streamed
+    weights on the files' names, sizes and times of change. Weights are read once.
 
     Raises:
-        CheckpointError: a file of a streamed model is gone.
+        CheckpointError: a file of a streamed model is missing.
     """
     digest = hashlib.sha256()
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(_sums(value).cpu().numpy().tobytes())
-    if isinstance(model.blocks, StreamedBlocks):
-        digest.update("\n".join(model.blocks.shelf.weights.marks()).encode())
+    if model.blocks.is_streamed:
+        digest.update("\n".join(model.blocks.file_marks()).encode())
     return digest.hexdigest()
 
 
 def _sums(value: Shaped[Tensor, "*any column"]) -> Int[Tensor, "*any group"]:
-    """The bits of neighbours, taken for whole numbers and added up; sums wrap around."""
+    """The bits of each group of neighbours as integers, summed; sums wrap around."""
     bits = value.view(INTEGERS[value.itemsize])
-    size = 1 if bits.numel() <= SMALL else gcd(bits.shape[-1], GROUP)
+    size = 1 if bits.numel() <= MAX_FULLY_HASHED_VALUES else gcd(bits.shape[-1], GROUP_SIZE)
     return bits.unflatten(-1, (-1, size)).sum(dim=-1, dtype=bits.dtype)

@@ -8,7 +8,6 @@ a `WeightCache`, which reads the next while this one is used.
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,8 @@ from qwen3lab.checkpoints.tensor_names import EXPERTS, StoredPart, parts_of_expe
 from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CheckpointError
-from qwen3lab.model.transformer import Block, Experts, Product, Qwen3
+from qwen3lab.model.experts import Product
+from qwen3lab.model.transformer import Block, Experts, Qwen3
 from qwen3lab.streaming.weight_cache import DEPTH, Unit, WeightCache
 
 NO_EXPERT = -1
@@ -84,8 +84,7 @@ def open_streamed(
         assign(model, name, copied(weights, parts[name], room))
     units = [_layer_unit(layer, block, parts) for layer, block in enumerate(model.blocks)]
     shelf.reserve(units)
-    # Cast: all that is asked of `blocks` is to go through them, and to give one of them.
-    model.blocks = cast(nn.ModuleList, StreamedBlocks(config, list(model.blocks), units, shelf))
+    model.blocks = StreamedBlocks(config, list(model.blocks), units, shelf)
     return model
 
 
@@ -133,8 +132,10 @@ class StreamedBlocks(nn.Module):
         progress: whether a pass that takes long shows a bar.
     """
 
+    is_streamed = True
+
     def __init__(
-        self, config: Qwen3Config, blocks: list[nn.Module], units: list[Unit], shelf: WeightCache
+        self, config: Qwen3Config, blocks: list[Block], units: list[Unit], shelf: WeightCache
     ) -> None:
         super().__init__()
         self.config, self.units, self.shelf, self.progress = config, units, shelf, True
@@ -148,14 +149,32 @@ class StreamedBlocks(nn.Module):
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the blocks that are kept."""
+        """Bytes of weights that are kept in memory between passes."""
         return self.shelf.kept_bytes
 
-    def __iter__(self) -> Iterator[nn.Module]:
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights that were read so far, in the dtype in which they run."""
+        return self.shelf.bytes_read
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of weights that passes asked for so far, read or kept."""
+        return self.shelf.bytes_used
+
+    def file_marks(self) -> list[str]:
+        """Name, size and time of change of every file, as they are now.
+
+        Raises:
+            CheckpointError: a file is missing.
+        """
+        return self.shelf.weights.marks()
+
+    def __iter__(self) -> Iterator[Block]:
         return self.since(0)
 
-    def since(self, first: int) -> Iterator[nn.Module]:
-        """The blocks from one of them on, in their order."""
+    def since(self, first: int) -> Iterator[Block]:
+        """The blocks from layer `first` on, in order."""
         bar = tqdm(
             self._bare[first:],
             initial=first,
@@ -178,7 +197,7 @@ class StreamedBlocks(nn.Module):
         return block
 
 
-def _lent(block: nn.Module, tensors: dict[str, Tensor]) -> Iterator[nn.Module]:
+def _lent(block: Block, tensors: dict[str, Tensor]) -> Iterator[Block]:
     """A block that has its weights until the next is asked for."""
     for name, value in tensors.items():
         assign(block, name, value)
@@ -192,7 +211,7 @@ def _lent(block: nn.Module, tensors: dict[str, Tensor]) -> Iterator[nn.Module]:
 class StreamedExperts(Experts):
     """Experts that are read one by one: those alone that tokens were sent to."""
 
-    at_hand = False
+    stacked = False
 
     def __init__(
         self, config: Qwen3Config, layer: int, shelf: WeightCache, available: frozenset[str]

@@ -14,7 +14,7 @@ from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.hooks.edits import Edits
 from qwen3lab.hooks.points import resolve_hooks
-from qwen3lab.hooks.taps import NOTHING
+from qwen3lab.hooks.taps import NO_TAP
 from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
@@ -32,7 +32,7 @@ def small_model():
     return built
 
 
-def written(runs, *, tap=NOTHING, n=10):
+def written(runs, *, tap=NO_TAP, n=10):
     guides = [Plain() for _ in PROMPTS]
     sampler = Sampler.in_a_row(Sampling.greedy(), len(PROMPTS), 0)
     options = {"sampler": sampler, "guides": guides, "max_new_tokens": n, "tap": tap}

@@ -14,10 +14,9 @@ from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.hooks.edits import Edits
 from qwen3lab.hooks.points import resolve_hooks
-from qwen3lab.hooks.taps import NOTHING
+from qwen3lab.hooks.taps import NO_TAP
 from qwen3lab.loading import load_model
-from qwen3lab.model.attention_kernels import mix_one
-from qwen3lab.model.positions import Place
+from qwen3lab.model.attention_kernels import mix_one_query
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from tests.generation.test_decoding import Plain
@@ -57,7 +56,7 @@ def graphed(model, few):
     return CudaGraphDecoder(model, capture=Count())
 
 
-def written(runs, *, tap=NOTHING, n=N, prompts=PROMPTS, lasting=(N, N), cache=None):
+def written(runs, *, tap=NO_TAP, n=N, prompts=PROMPTS, lasting=(N, N), cache=None):
     guides = [Plain() for _ in prompts]
     for guide, steps in zip(guides, lasting, strict=False):
         guide.take = lambda token_id, left=[steps]: left.append(left.pop() - 1) or left[0] == 0
@@ -282,7 +281,7 @@ def test_a_model_that_is_moved_is_captured_anew(graphed):
     moved.double()
     assert written(graphed) == written(moved), "a cache in the dtype that it is now"
     moved.to("meta")
-    assert not graphed._is_fixed(1, NOTHING)
+    assert not graphed._is_fixed(1, NO_TAP)
     graphed.new_cache(batch=2, capacity=5 + N)
     assert graphed._memory is None, "nothing stays where it was"
 
@@ -310,9 +309,7 @@ def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):
 
 
 def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypatch):
-    monkeypatch.setattr(
-        "qwen3lab.model.transformer.Experts.needs_no_load", lambda self, n_tokens: False
-    )
+    monkeypatch.setattr(cuda_graph_decoder, "has_fixed_steps", lambda *_: False)
     assert written(graphed) == written(model)
     assert graphed._capture.captured == 0
 
@@ -403,10 +400,10 @@ def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
     k, v = (torch.randn(2, 2, 300, 64, **made).to(dtype)[:, :, :200] for _ in range(2))
     real = torch.rand(2, 200, **made) < 0.7
     turned = torch.zeros(1, 200, 1, 64, device="cuda")
-    place = Place(real, None, padded=True, rotations=(turned, turned))
+    place = Positions(real, None, padded=True, rotations=(turned, turned))
     place._allowed = real[:, None, None]
     with torch.no_grad():
-        mine = mix_one(q, k, v, place).double()
+        mine = mix_one_query(q, k, v, place).double()
     whole = (each.double() for each in (q, k, v))
     exact = F.scaled_dot_product_attention(*whole, attn_mask=real[:, None, None], enable_gqa=True)
     limit = {torch.bfloat16: 4e-3, torch.float16: 5e-4, torch.float32: 1e-5}[dtype]

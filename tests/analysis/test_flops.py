@@ -4,7 +4,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from qwen3lab.analysis.flops import forward_flops, reply_flops
-from qwen3lab.model.transformer import Experts, Qwen3
+from qwen3lab.model import experts
+from qwen3lab.model.transformer import Qwen3
 from tests.reference import NO_EXPERTS, small_config
 
 
@@ -19,7 +20,7 @@ def counted(model, ids, **options):
 @pytest.mark.parametrize("changes", [NO_EXPERTS, {}, {"tied_embeddings": True}])
 def test_a_decoding_step_is_what_torch_counts(changes, monkeypatch):
     # The same products, one expert after another: torch's counter does not know those of groups.
-    monkeypatch.setattr(Experts, "can_group", lambda self, x, n_slots: False)
+    monkeypatch.setattr(experts, "grouping_pays", lambda *_: False)
     config = small_config(**changes)
     model = Qwen3(config)
     model.init_weights(torch.Generator().manual_seed(0))

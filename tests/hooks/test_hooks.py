@@ -5,7 +5,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edits
 from qwen3lab.hooks.points import HOOK_POINTS, hook_names, resolve_hooks
-from qwen3lab.hooks.taps import NOTHING, Chain, Keep, Tap
+from qwen3lab.hooks.taps import NO_TAP, Chain, Keep, Tap
 from qwen3lab.loading import from_transformers
 from qwen3lab.model.transformer import Qwen3
 from tests.reference import CASES, hf_random, tokens
@@ -261,8 +261,8 @@ def test_a_chain_wants_what_any_of_its_taps_wants():
 
 def test_the_tap_that_does_nothing_wants_nothing_and_returns_the_very_tensor():
     x = torch.ones(1)
-    assert NOTHING("hook_embed", x) is x
-    assert not any(NOTHING.wants(name) for name in hook_names(CONFIG))
+    assert NO_TAP("hook_embed", x) is x
+    assert not any(NO_TAP.wants(name) for name in hook_names(CONFIG))
 
 
 def test_what_is_kept_is_detached_and_only_what_was_asked_for(ids):

@@ -8,7 +8,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.hooks.points import hook_names
 from qwen3lab.loading import from_transformers
-from qwen3lab.model.positions import Place, inverse_wavelengths
+from qwen3lab.model.positions import Positions, inverse_wavelengths
 from tests.reference import gap, hf_random, our_activations, tokens
 
 CONFIG = Qwen3Config(
@@ -19,7 +19,7 @@ QUERY_BY_KEY = ("hook_attn_scores", "hook_pattern")
 
 def place(mask=None, *, length=None, config=CONFIG, cache=None):
     ids = torch.ones(1 if mask is None else len(mask), length or mask.shape[1], dtype=torch.long)
-    return Place.of(ids, mask, cache, config)
+    return Positions.of(ids, mask, cache, config)
 
 
 def test_plain_wavelengths_follow_the_formula():
@@ -96,16 +96,16 @@ def test_padding_does_not_count_as_a_position():
 
 
 def test_a_query_sees_real_tokens_up_to_itself_and_a_padded_one_only_itself():
-    allowed = place(torch.tensor([[False, True, True]])).allowed()
+    allowed = place(torch.tensor([[False, True, True]])).attention_mask()
     assert allowed.tolist() == [
         [[[True, False, False], [False, True, False], [False, True, True]]],
     ]
 
 
 def test_only_a_pass_without_padding_and_past_needs_no_mask():
-    assert place(length=4).is_plain
-    assert place(torch.ones(2, 4, dtype=torch.bool)).is_plain
-    assert not place(torch.tensor([[False, True]])).is_plain
+    assert place(length=4).needs_no_mask
+    assert place(torch.ones(2, 4, dtype=torch.bool)).needs_no_mask
+    assert not place(torch.tensor([[False, True]])).needs_no_mask
 
 
 @pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])

@@ -7,9 +7,10 @@ from torch import nn
 
 from qwen3lab.hooks.edits import Edits
 from qwen3lab.hooks.points import hook_names
-from qwen3lab.hooks.taps import NOTHING, Chain, Keep
+from qwen3lab.hooks.taps import NO_TAP, Chain, Keep
 from qwen3lab.loading import from_transformers
-from qwen3lab.model.transformer import Experts, Qwen3
+from qwen3lab.model import experts
+from qwen3lab.model.transformer import Qwen3
 from tests.graph_stand_in import Pretended
 from tests.reference import (
     CASES,
@@ -180,76 +181,82 @@ def test_weighted_expert_outputs_add_up_to_what_the_layer_writes():
         assert gap(total, kept[f"blocks.{layer}.hook_mlp_out"]) < 1e-6
 
 
-WAYS = ("run_gathered", "run_padded", "run_grouped", "run_one_by_one")
+WAYS = ("_gathered", "_padded", "_grouped", "_looped")
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 40])
 @pytest.mark.parametrize("way", WAYS)
-def test_experts_grouped_in_any_way_give_what_a_loop_over_tokens_gives(monkeypatch, way, n_tokens):
+def test_experts_dispatched_in_any_way_give_what_a_loop_over_tokens_gives(
+    monkeypatch, way, n_tokens
+):
     model = from_transformers(hf_random("experts"))
     layer = model.blocks[0].mlp
-    if way == "run_grouped" and not hasattr(F, "grouped_mm"):
-        pytest.skip("this torch has no products of groups")
-    monkeypatch.setattr(Experts, "pays_to_gather", lambda self, n_slots: way == "run_gathered")
-    monkeypatch.setattr(Experts, "pays_to_pad", lambda self, load, n_slots: way == "run_padded")
-    if way == "run_one_by_one":
-        monkeypatch.setattr(Experts, "can_group", lambda self, x, n_slots: False)
+    if way == "_grouped" and not hasattr(F, "grouped_mm"):
+        pytest.skip("this torch has no grouped product")
+    monkeypatch.setattr(experts, "gathering_pays", lambda *_: way == "_gathered")
+    monkeypatch.setattr(experts, "padding_pays", lambda *_: way == "_padded")
+    if way == "_looped":
+        monkeypatch.setattr(experts, "grouping_pays", lambda *_: False)
     for other in {*WAYS} - {way}:
-        monkeypatch.delattr(Experts, other)
+        monkeypatch.delattr(experts, other)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(n_tokens, 48, generator=generator)
+    x = torch.randn(1, n_tokens, 48, generator=generator)
     chosen = torch.stack([torch.randperm(8, generator=generator)[:3] for _ in range(n_tokens)])
     with torch.no_grad():
         expected = torch.stack(
-            [torch.stack([one_expert(layer, x[t], e) for e in chosen[t]]) for t in range(n_tokens)]
+            [
+                torch.stack([one_expert(layer, x[0, t], e) for e in chosen[t]])
+                for t in range(n_tokens)
+            ]
         )
-        assert gap(layer.run(x, chosen), expected) < 1e-5
+        assert gap(experts.dispatch(layer, x, chosen[None])[0], expected) < 1e-5
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
-def test_a_gpu_without_products_of_groups_gathers_what_few_tokens_need(monkeypatch, capability):
-    """Such as an A100: it would be waited for in every layer, and no step could be captured."""
+def test_a_gpu_without_a_grouped_product_gathers_what_few_tokens_need(monkeypatch, capability):
+    """Such as an A100: any other way synchronises in every layer, and no step could be captured."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
+    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
     layer = from_transformers(hf_random("experts")).blocks[0].mlp.bfloat16()
     for name in ("gate_up", "down"):
         setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Pretended)))
-    layer.router.weight = nn.Parameter(layer.router.weight.detach().as_subclass(Pretended))
+    x = layer.router.weight.detach().as_subclass(Pretended)
     able = capability[0] in (9, 10) and hasattr(F, "grouped_mm")
-    monkeypatch.setattr("qwen3lab.model.transformer.GATHERED", 6 * layer.gate_up[0].nbytes)
+    monkeypatch.setattr(experts, "MAX_GATHERED_BYTES", 6 * layer.gate_up[0].nbytes)
     with torch.no_grad():
-        assert [layer.pays_to_gather(n) for n in (3, 6, 7, 12)] == [
+        assert [experts.gathering_pays(layer, n, x) for n in (3, 6, 7, 12)] == [
             not able,
             not able,
             False,
             False,
         ]
-        assert [layer.needs_no_load(n) for n in (2, 3)] == [True, able]
+        assert [experts.has_fixed_steps(layer, n, x) for n in (6, 9)] == [True, able]
 
 
-def test_outputs_added_up_at_once_are_those_held_one_by_one(monkeypatch):
+def test_outputs_summed_directly_are_those_held_one_by_one(monkeypatch):
     """A long prompt: expert by expert in float32, against every output weighted by hand."""
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
-    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
-    monkeypatch.setattr("qwen3lab.model.transformer.LONG", 4)
+    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
+    monkeypatch.setattr(experts, "MAX_BATCHED_TOKENS_PER_EXPERT", 4)
     x = torch.randn(2, 20, 48, generator=torch.Generator().manual_seed(0))
     kept = Keep([f"{layer.name}.hook_expert_{part}" for part in ("out", "weights")])
     with torch.no_grad():
         held = layer(x, kept)
         weights, out = (kept.kept[f"{layer.name}.hook_expert_{p}"] for p in ("weights", "out"))
-        monkeypatch.delattr(Experts, "run")
-        added = layer(x, NOTHING)
+        monkeypatch.delattr(experts, "dispatch")
+        added = layer(x, NO_TAP)
     assert gap(added, (weights[..., None] * out).sum(dim=2)) < 1e-6
     assert gap(added, held) < 1e-6
 
 
-def test_a_gradient_or_a_short_prompt_is_never_added_up_in_place(monkeypatch):
+def test_a_gradient_or_a_short_prompt_is_never_summed_directly(monkeypatch):
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
-    monkeypatch.setattr("qwen3lab.model.transformer.SMALL", 0)
-    chosen = torch.zeros(65 * 8, 1, dtype=torch.long)
-    assert not layer.adds_up(chosen)
+    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
+    chosen = torch.zeros(1, 65 * 8, 1, dtype=torch.long)
+    assert not experts.sums_directly(layer, chosen)
     with torch.no_grad():
-        assert layer.adds_up(chosen) and not layer.adds_up(chosen[: 64 * 8])
+        assert experts.sums_directly(layer, chosen)
+        assert not experts.sums_directly(layer, chosen[:, : 64 * 8])
 
 
 def one_expert(layer, x, expert):
@@ -304,7 +311,7 @@ def test_texts_packed_into_a_row_are_as_if_alone(model, explicit):
     texts = [tokens(1, n, seed=n) for n in (5, 1, 9)]
     row = torch.cat(texts, dim=1)
     segments = torch.repeat_interleave(torch.arange(3), torch.tensor([5, 1, 9]))[None]
-    tap = Keep(["blocks.0.attn.hook_pattern"]) if explicit else NOTHING
+    tap = Keep(["blocks.0.attn.hook_pattern"]) if explicit else NO_TAP
     with torch.no_grad():
         together = model(row, segments=segments, tap=tap)
         alone = torch.cat([model(text) for text in texts], dim=1)

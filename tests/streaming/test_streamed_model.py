@@ -91,7 +91,7 @@ def test_every_activation_is_bit_for_bit_that_of_the_whole_model(folder):
 
 def test_a_long_prompt_is_bit_for_bit_that_of_the_whole_model(folder, monkeypatch):
     """Long enough for outputs to be added up expert by expert."""
-    monkeypatch.setattr("qwen3lab.model.transformer.LONG", 2)
+    monkeypatch.setattr("qwen3lab.model.experts.MAX_BATCHED_TOKENS_PER_EXPERT", 2)
     monkeypatch.delattr("qwen3lab.model.transformer.Experts.run")
     whole, part = load_model(folder), streamed(folder)
     ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
@@ -264,7 +264,7 @@ def test_an_interrupt_within_a_product_that_is_held_holds_no_experts(folder, mon
             raise KeyboardInterrupt
         return weights.chunk(2, dim=-1)[0]
 
-    monkeypatch.setattr("qwen3lab.model.transformer.swiglu", interrupted)
+    monkeypatch.setattr("qwen3lab.model.experts.swiglu", interrupted)
     ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
     with pytest.raises(KeyboardInterrupt) as held:
         forward(model, ids)

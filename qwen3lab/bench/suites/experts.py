@@ -14,7 +14,7 @@ from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import DTYPES
 from qwen3lab.errors import BenchError
-from qwen3lab.hooks.taps import NOTHING
+from qwen3lab.hooks.taps import NO_TAP
 from qwen3lab.model.transformer import Experts
 
 IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")
@@ -40,7 +40,7 @@ def run_experts(plan: BenchPlan, *, progress: bool = True) -> Report:
     chance = torch.Generator(plan.device).manual_seed(0)
     for parameter in ours.parameters():
         parameter.normal_(0, 0.02, generator=chance)
-    sides: dict[str, Callable[[Tensor], Tensor]] = {OURS: lambda x: ours(x, NOTHING)}
+    sides: dict[str, Callable[[Tensor], Tensor]] = {OURS: lambda x: ours(x, NO_TAP)}
     sides |= {name: _theirs(config, ours, name) for name in IMPLEMENTATIONS}
     rows, gap = [], 0.0
     bar = tqdm(total=len(plan.tokens) * (plan.repeats + 1) * len(sides), disable=not progress)

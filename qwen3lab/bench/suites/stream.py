@@ -23,11 +23,11 @@ from qwen3lab.bench.peers import greedy
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, check_memory, shape_of, weights_of
 from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.bench.sparse_checkpoint import write_sparse
+from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import OUTER
 from qwen3lab.errors import BenchError
 from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.streaming.streamed_model import StreamedBlocks
 
 READING = "reading the files"
 WHOLE = "loaded whole"
@@ -187,7 +187,7 @@ def _passing(folder: Path, plan: BenchPlan, memory: str | None, reply: int) -> P
         ids = torch.arange(plan.tokens[0], device=plan.device)[None] % model.config.d_vocab
         start = time.perf_counter()
         logits = model(ids, last_only=True)[0, -1].float().tolist()
-        seconds, n_bytes = time.perf_counter() - start, _read_bytes(model)
+        seconds, n_bytes = time.perf_counter() - start, _read_bytes(model, folder)
         rates, read = _reply(model, ids[:, :PROMPT_TO_DECODE], reply) if reply else ((), 0.0)
         peak = peak_bytes(plan.device)
     extra = None if before is None or peak is None else peak - before
@@ -198,23 +198,19 @@ def _reply(model: Qwen3, ids: Tensor, n: int) -> tuple[tuple[float, ...], float]
     """Tokens per second after the first, and the share of the weights' bytes that were read."""
     written = greedy(model, ids, n + 1)
     next(written)
-    shelf = model.blocks.shelf if isinstance(model.blocks, StreamedBlocks) else None
-    read, used = (shelf.bytes_read, shelf.bytes_used) if shelf else (0, 0)
+    blocks = model.blocks
+    read, used = blocks.bytes_read, blocks.bytes_used
     start = time.perf_counter()
     count = sum(1 for _ in written)
     rate = count / (time.perf_counter() - start)
-    if shelf is None:
-        return (rate,), 0.0
-    return (rate,), (shelf.bytes_read - read) / (shelf.bytes_used - used)
+    share = (blocks.bytes_read - read) / (blocks.bytes_used - used) if blocks.is_streamed else 0.0
+    return (rate,), share
 
 
-def _read_bytes(model: Qwen3) -> int:
-    """Bytes that a streamed model has read of its files for its blocks."""
-    if not isinstance(model.blocks, StreamedBlocks):
-        return 0
-    shelf = model.blocks.shelf
-    stored = shelf.weights.dtype(OUTER["embed.weight"])
-    return shelf.bytes_read * stored.itemsize // shelf.dtype.itemsize
+def _read_bytes(model: Qwen3, folder: Path) -> int:
+    """Bytes that a streamed model has read from its files for its blocks."""
+    stored = CheckpointReader(folder).dtype(OUTER["embed.weight"])
+    return model.blocks.bytes_read * stored.itemsize // model.dtype.itemsize
 
 
 def _reading(folder: Path) -> Pass:
