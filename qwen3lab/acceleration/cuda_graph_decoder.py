@@ -34,8 +34,8 @@ KEPT = 2**30
 """Bytes of a cache's memory, at most, that are kept for the next reply."""
 
 
-def writer(model: Qwen3) -> "Qwen3 | CudaGraphDecoder":
-    """What writes with a model: captured steps on a GPU, unless weights come from the disk."""
+def decoder_for(model: Qwen3) -> "Qwen3 | CudaGraphDecoder":
+    """What runs a model's decoding steps: captured ones on a GPU, unless weights are streamed."""
     streamed = model.blocks.is_streamed
     return CudaGraphDecoder(model) if model.device.type == "cuda" and not streamed else model
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
-from qwen3lab.acceleration.cuda_graph_decoder import writer
+from qwen3lab.acceleration.cuda_graph_decoder import decoder_for
 from qwen3lab.bench.report import OURS
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -41,7 +41,7 @@ class Ours:
         steps: Literal["default", "plain", "compiled"] = "default",
     ) -> None:
         self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
-        self.decoder: Decoder = self.model if steps == "plain" else writer(self.model)
+        self.decoder: Decoder = self.model if steps == "plain" else decoder_for(self.model)
         if steps == "compiled" and self.decoder is self.model:
             self.decoder = CompiledDecoder(self.model)
         routing = ROUTING if self.model.config.is_moe else ()

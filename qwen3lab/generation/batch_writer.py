@@ -1,22 +1,27 @@
-"""The model writes: one or many replies, token by token, told to whoever listens."""
+"""Writing replies: one or many at once, token by token."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from qwen3lab.generation.decoding import Decoder, DecodingStep, decode
+from qwen3lab.generation.options import OnStep
 from qwen3lab.generation.reply import Chat, ChatStep, Generation, split_reply
 from qwen3lab.generation.sampling import Sampler
-from qwen3lab.generation.thinking_control import ReplyGuide
+from qwen3lab.generation.thinking_control import (
+    Extension,
+    ReplyGuide,
+    Steering,
+    marks_of,
+    stop_check,
+)
 from qwen3lab.hooks.taps import Tap
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
 from qwen3lab.text.tokenizer import TextStream, token_texts
-
-OnStep = Callable[[ChatStep], None]
 
 
 @dataclass
@@ -59,6 +64,55 @@ class OpenReply:
             del notes[whole:]
         if interrupted and not self.guide.ended:
             self.guide.stop = "interrupted"
+
+
+def open_generation(tokenizer: Any, ids: list[int], *, stop: Sequence[str]) -> OpenReply:
+    """A reply to plain text: nothing in it counts as thinking."""
+    marks = replace(marks_of(tokenizer), think=None, end_think=None)
+    guide = ReplyGuide(marks, stopped=stop_check(tokenizer, stop))
+    return OpenReply(ids, guide, TextStream(tokenizer))
+
+
+def open_chats(
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    budgets: Sequence[int | None],
+    stop: Sequence[str],
+    extension: Extension | None,
+    steering: Steering | None,
+) -> list[OpenReply]:
+    """Replies to rendered conversations.
+
+    Args:
+        tokenizer: of the model.
+        prompts: token ids of each conversation.
+        budgets: thinking tokens of each reply, at most; None for no limit.
+        stop: strings that end a reply.
+        extension: refuses a `</think>` that comes too early.
+        steering: ends or extends the thinking from another thread.
+    """
+    marks, stopped = marks_of(tokenizer), stop_check(tokenizer, stop)
+    continuation: list[int] = []
+    if extension is not None or steering is not None:
+        text = (extension or Extension()).text
+        continuation = tokenizer.encode(text, add_special_tokens=False)
+    return [
+        OpenReply(
+            ids,
+            ReplyGuide(
+                marks,
+                budget=budget,
+                stopped=stopped,
+                extension=extension,
+                continuation=continuation,
+                steering=steering,
+                prompt_ids=ids,
+            ),
+            TextStream(tokenizer),
+        )
+        for ids, budget in zip(prompts, budgets, strict=True)
+    ]
 
 
 def write(

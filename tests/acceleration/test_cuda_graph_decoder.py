@@ -348,9 +348,9 @@ def test_windows_double(needed, size):
 
 
 def test_a_cpu_and_a_streamed_model_write_with_the_model_itself(model, saved):
-    assert cuda_graph_decoder.writer(model) is model
+    assert cuda_graph_decoder.decoder_for(model) is model
     streamed = load_model(saved["experts"], memory="300MB")
-    assert cuda_graph_decoder.writer(streamed) is streamed
+    assert cuda_graph_decoder.decoder_for(streamed) is streamed
 
 
 @pytest.mark.gpu

@@ -1,0 +1,182 @@
+"""The keyword options of recording and of writing replies: each is declared once, with its default.
+
+`accepts` gives a method its options: they show in its signature and its help, as completion needs
+it, missing ones take their default, and a misspelt one is answered with the nearest option.
+"""
+
+import difflib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast, get_type_hints
+
+from typing_extensions import TypedDict
+
+from qwen3lab.generation.reply import ChatStep
+from qwen3lab.generation.sampling import Sampling
+from qwen3lab.generation.thinking_control import Extension, Steering
+from qwen3lab.hooks.edits import AnyEdits
+
+OnStep = Callable[[ChatStep], None]
+"""Called with every written token."""
+
+HookNames = str | Iterable[str]
+"""Hooks to record: an exact name, a glob, "all", or several of these."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class StoreOptions(TypedDict, total=False):
+    """What is recorded, and from which prompt.
+
+    Attributes:
+        capture: hooks to record besides attention and routing: exact names, globs, or "all".
+        thinking: for chat messages, whether the rendered prompt asks for thinking.
+        dtype: of the kept activations, such as "bfloat16" for half of the memory; None keeps
+            the dtype in which they ran.
+    """
+
+    capture: HookNames
+    thinking: bool | None
+    dtype: str | None
+
+
+class RecordOptions(StoreOptions, total=False):
+    """How a prompt is recorded.
+
+    Attributes:
+        edits: hook names or globs mapped to functions that replace activations; an intervention,
+            such as those of `interventions.rerouting`; or several, which act in order.
+    """
+
+    edits: AnyEdits | None
+
+
+class ReplyOptions(TypedDict, total=False):
+    """How a reply is written.
+
+    Attributes:
+        max_new_tokens: at most; the context length is a limit, too.
+        sampling: how tokens are drawn.
+        seed: makes the draw repeatable.
+        stop: strings that end the reply; they are not part of its text.
+        record: True to record attention and routing of prompt and reply in the same pass, or
+            hook names to record besides these.
+        edits: as in `record`, active during the whole reply.
+        on_step: called after every token.
+        cancel: an event that stops the reply when another thread sets it; written tokens are kept.
+    """
+
+    max_new_tokens: int
+    sampling: Sampling | None
+    seed: int | None
+    stop: Sequence[str]
+    record: bool | HookNames
+    edits: AnyEdits | None
+    on_step: OnStep | None
+    cancel: threading.Event | None
+
+
+class ChatOptions(ReplyOptions, total=False):
+    """How a conversation is replied to.
+
+    Attributes:
+        thinking: False answers at once; True or None thinks first, unless the last soft switch
+            in the conversation is `/no_think`.
+        budget: thinking tokens at most; then the early-stop sentence is inserted.
+        extend: refuses a `</think>` that comes too early, and inserts a continuation.
+        steering: ends or extends the thinking from another thread.
+    """
+
+    thinking: bool | None
+    budget: int | None
+    extend: Extension | None
+    steering: Steering | None
+
+
+STORE_DEFAULTS: StoreOptions = {"capture": (), "thinking": None, "dtype": None}
+RECORD_DEFAULTS: RecordOptions = {**STORE_DEFAULTS, "edits": None}
+REPLY_DEFAULTS: ReplyOptions = {
+    "max_new_tokens": 256,
+    "sampling": None,
+    "seed": None,
+    "stop": (),
+    "record": False,
+    "edits": None,
+    "on_step": None,
+    "cancel": None,
+}
+CHAT_DEFAULTS: ChatOptions = {
+    **REPLY_DEFAULTS,
+    "max_new_tokens": 1024,
+    "thinking": None,
+    "budget": None,
+    "extend": None,
+    "steering": None,
+}
+
+
+def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Method]:
+    """Give a method with `**options: Unpack[...]` these options, in signature, help and call.
+
+    Args:
+        options: a TypedDict, whose docstring says what each option means.
+        defaults: a value for each option.
+
+    Raises:
+        TypeError: when the method is called with an unknown option; names the nearest one.
+    """
+    kinds = get_type_hints(options)
+    assert kinds.keys() == defaults.keys(), "every option has a type and a default"
+
+    def decorate(method: Method) -> Method:
+        @functools.wraps(method)
+        def call(*args: Any, **given: Any) -> Any:
+            for name in given:
+                if name not in defaults and name not in own:
+                    raise TypeError(_unknown(method.__name__, name, [*own, *defaults]))
+            return method(*args, **{**defaults, **given})
+
+        plain = inspect.signature(method)
+        kept = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own = [p.name for p in kept[1:]]
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind
+            )
+            for name, kind in kinds.items()
+        ]
+        shown: Any = call
+        shown.__signature__ = plain.replace(parameters=[*kept, *added])
+        shown.__doc__ = _documented(method.__doc__ or "", options)
+        return cast(Method, call)
+
+    return decorate
+
+
+def _unknown(method: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
+    return f"{method}() has no option {name!r}: {hint}"
+
+
+def _documented(text: str, options: type) -> str:
+    """A method's docstring with its options' meaning in the place of `{options}`."""
+    lines: list[str] = []
+    for kind in reversed(_ancestors(options)):
+        attributes = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+        lines += [f"        {line}" for line in attributes.splitlines()]
+    return text.replace("            {options}", "\n".join(lines))
+
+
+def _ancestors(options: type) -> list[Any]:
+    """A TypedDict and those that it extends; its own `__mro__` does not name them."""
+    found, ahead = [], [options]
+    while ahead:
+        here = ahead.pop(0)
+        found.append(here)
+        ahead += [
+            base for base in getattr(here, "__orig_bases__", ()) if hasattr(base, "__total__")
+        ]
+    return found
