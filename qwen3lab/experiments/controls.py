@@ -38,7 +38,10 @@ class Comparison:
     control_added: Mapping[str, tuple[float, ...]]
 
     def p_value(self, group: str) -> float:
-        """Share of the sets, this one counted, that are missed at least as much."""
+        """Share of the sets, this one included, whose removal adds at least as much.
+
+        The controls are given, not drawn from a distribution: scipy's Monte Carlo test draws.
+        """
         reached = sum(other >= self.added[group] for other in self.control_added[group])
         return (reached + 1) / (len(self.controls) + 1)
 
