@@ -26,7 +26,7 @@ def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
         counts: how often tokens of each label were routed to each expert.
 
     Returns:
-        The sum of p(l, e) log(p(l, e) / (p(l) p(e))); 0 where the choice says nothing.
+        The sum of p(l, e) log(p(l, e) / (p(l) p(e))); 0 if label and expert are independent.
 
     Raises:
         ValueError: nothing was counted.
@@ -47,11 +47,11 @@ def _information(counts: Float[np.ndarray, "*batch label expert"]) -> Values:
 
 @dataclass(frozen=True)
 class Information:
-    """Mutual information of expert and label, beside what chance gives.
+    """Mutual information of expert and label, and its null distribution.
 
     Attributes:
         value: in nats.
-        shuffled: with the documents' labels shuffled, in nats, in ascending order.
+        shuffled: values with shuffled labels of the documents, in nats, in ascending order.
     """
 
     value: float
