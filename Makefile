@@ -19,8 +19,12 @@ TORCH ?= torch==2.13.0 $(if $(HAS_CPU_INDEX),$(CPU_INDEX))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# The tools that check JavaScript, apart from what the package needs.
+JS := .ci/js
+NPM := npm --prefix $(JS) --silent --no-fund --no-audit
+
 .DEFAULT_GOAL := help
-.PHONY: help lab test check format notebooks clean
+.PHONY: help lab test check scripts format notebooks clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +35,7 @@ lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
-check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
+check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebooks without output
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -39,9 +43,20 @@ check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
 	else echo "left out: import-linter, which needs Python 3.11"; fi
 	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
+scripts:  ## lint and types of the widgets' JavaScript; needs Node.js
+	@if test -e $(JS)/package.json && command -v npm >/dev/null; then \
+	$(MAKE) --no-print-directory $(JS)/node_modules/.package-lock.json && $(NPM) run check; \
+	elif test -n "$$QWEN3LAB_REQUIRE_ALL"; then echo "the scripts' checks need npm (Node.js)"; exit 1; \
+	else echo "left out: checks of the widgets' scripts, which need npm (Node.js)"; fi
+
+$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
+	$(NPM) ci
+	@touch $@
+
 format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if test -e $(JS)/node_modules; then $(NPM) run format; fi
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
 

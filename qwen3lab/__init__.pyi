@@ -80,6 +80,9 @@ from .errors import (
 from .errors import (
     RecordingError as RecordingError,
 )
+from .errors import (
+    StorageError as StorageError,
+)
 from .generation.reply import Chat as Chat
 from .generation.sampling import Sampling as Sampling
 from .generation.thinking_control import Extension as Extension

@@ -34,7 +34,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "compiled": ("acceleration.compiled_decoder", "errors"),
     "export": ("recording.xarray_export",),
     "fields": ("config.json_fields", "errors"),
-    "files": ("storage.atomic_files",),
+    "files": ("storage.atomic_files", "storage.tensor_files"),
     "filling": ("checkpoints.tensor_plan",),
     "fingerprint": ("recording.weights_fingerprint",),
     "generate": ("generation.sampling", "generation.decoding", "model.batching"),

@@ -47,3 +47,7 @@ class HookError(Qwen3LabError, ValueError):
 
 class RecordingError(Qwen3LabError, ValueError):
     """Something asked of a recording that it does not hold, or a file that is not a recording."""
+
+
+class StorageError(Qwen3LabError, OSError):
+    """A file that cannot be written; the message names the file and the system's reason."""

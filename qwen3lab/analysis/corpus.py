@@ -18,6 +18,7 @@ from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.recording import Recording
+from qwen3lab.storage.atomic_files import whole_file
 
 if TYPE_CHECKING:
     import pandas
@@ -142,12 +143,15 @@ class RoutingCorpus:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the counts; `RoutingCorpus.open` reads them."""
+        """Write the counts; `RoutingCorpus.open` reads them.
+
+        Raises:
+            CorpusError: the file cannot be written.
+        """
         about = {"format": FORMAT, "groups": self.groups, "config": self.config.to_dict()}
-        temporary = Path(f"{path}.part")
         sums = {name: getattr(self, name).contiguous() for name in SUMS}
-        save_file(sums, temporary, metadata={"routing_corpus": json.dumps(about)})
-        temporary.replace(path)
+        with whole_file(Path(path), error=CorpusError) as part:
+            save_file(sums, part, metadata={"routing_corpus": json.dumps(about)})
 
     @classmethod
     def open(cls, path: str | Path) -> "RoutingCorpus":

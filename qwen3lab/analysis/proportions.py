@@ -1,4 +1,4 @@
-"""Shares with their uncertainty."""
+"""Proportions with confidence intervals."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many, with the 95% Wilson interval of the share."""
+    """Hits out of a total, with the 95% Wilson interval of the proportion."""
 
     hits: int
     total: int
 
     @property
     def value(self) -> float:
-        """The share itself."""
+        """Hits over total."""
         return self.hits / self.total
 
     @property

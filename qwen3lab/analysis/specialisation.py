@@ -3,12 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import rel_entr
+from scipy.stats import bootstrap, permutation_test
 from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.recording.recording import Recording
+
+MAX_BATCH_VALUES = 2**22
+"""Values that resampled documents may take at a time, in an array of doubles: 32 MB."""
+
+Values = np.ndarray | np.floating
 
 
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
@@ -18,7 +26,7 @@ def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
         counts: how often tokens of each label were routed to each expert.
 
     Returns:
-        The sum of p(l, e) log(p(l, e) / (p(l) p(e))); 0 where the choice says nothing.
+        The sum of p(l, e) log(p(l, e) / (p(l) p(e))); 0 if label and expert are independent.
 
     Raises:
         ValueError: nothing was counted.
@@ -27,19 +35,23 @@ def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     """
     if not counts.sum() > 0:
         raise ValueError("nothing was counted: expected tokens of at least one label")
-    joint = counts.double() / counts.sum()
-    independent = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
-    ratio = torch.where(joint > 0, joint / independent, 1.0)
-    return float((joint * ratio.log()).sum())
+    return float(_information(counts.double().numpy()))
+
+
+def _information(counts: Float[np.ndarray, "*batch label expert"]) -> Values:
+    """Mutual information over the last two axes, label and expert."""
+    joint = counts / counts.sum(axis=(-2, -1), keepdims=True)
+    independent = joint.sum(axis=-1, keepdims=True) * joint.sum(axis=-2, keepdims=True)
+    return rel_entr(joint, independent).sum(axis=(-2, -1))
 
 
 @dataclass(frozen=True)
 class Information:
-    """Mutual information of expert and label, beside what chance gives.
+    """Mutual information of expert and label, and its null distribution.
 
     Attributes:
         value: in nats.
-        shuffled: with the documents' labels shuffled, in nats, in ascending order.
+        shuffled: values with shuffled labels of the documents, in nats, in ascending order.
     """
 
     value: float
@@ -60,28 +72,39 @@ def label_information(
 ) -> Information:
     """Mutual information of expert and label over documents, against shuffled labels.
 
-    Whole documents are shuffled, because tokens of a document are not independent.
+    Labels of whole documents are shuffled, because tokens of a document are not independent.
 
     Args:
         counts: tokens of each document that were routed to each expert.
         labels: of the documents, from 0 on.
-        n_shuffles: how many times labels are shuffled.
+        n_shuffles: random orders of the labels; if there are no more orders than that, each is
+            taken once.
         seed: of the shuffles.
 
     Raises:
-        ValueError: nothing was counted.
+        ValueError: nothing was counted, or there are fewer than two documents.
     """
-    generator = torch.Generator().manual_seed(seed)
-    orders = (torch.randperm(len(labels), generator=generator) for _ in range(n_shuffles))
-    shuffled = sorted(mutual_information(_grouped(counts, labels[order])) for order in orders)
-    return Information(mutual_information(_grouped(counts, labels)), tuple(shuffled))
+    if not counts.sum() > 0:
+        raise ValueError("nothing was counted: expected tokens of at least one label")
+    if len(labels) < 2:
+        raise ValueError("labels of one document cannot be shuffled: expected at least two")
+    n_labels, documents = int(labels.max()) + 1, counts.double().numpy()
 
+    def information(shuffled: np.ndarray, axis: int) -> Values:
+        of_label = shuffled[..., None, :] == np.arange(n_labels)[:, None]
+        return _information(of_label.astype(float) @ documents)
 
-def _grouped(
-    counts: Float[Tensor, "document expert"], labels: Int[Tensor, " document"]
-) -> Float[Tensor, "label expert"]:
-    groups = torch.zeros(int(labels.max()) + 1, counts.shape[1], dtype=torch.float64)
-    return groups.index_add(0, labels, counts.double())
+    found = permutation_test(
+        (labels.numpy(),),
+        information,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=n_shuffles,
+        batch=max(1, MAX_BATCH_VALUES // (n_labels * len(labels))),
+        alternative="greater",
+        rng=np.random.default_rng(seed),
+    )
+    return Information(float(found.statistic), tuple(np.sort(found.null_distribution).tolist()))
 
 
 def choice_overlap(
@@ -181,36 +204,57 @@ def share_intervals(
 ) -> Interval:
     """Shares of each label's tokens that each expert serves, with 95% bootstrap intervals.
 
-    Documents are drawn anew within their label, because tokens of a document are not
-    independent. A single document tells nothing of how they differ: its interval is NaN.
+    Documents are resampled within their label, because tokens of a document are not
+    independent. The interval of a label with a single document is NaN.
 
     Args:
         counts: tokens of each document that were routed to each expert.
         tokens: of each document.
         labels: of the documents, from 0 on.
-        n_resamples: how often documents are drawn.
-        seed: of the draws.
+        n_resamples: bootstrap samples for each label.
+        seed: of the samples.
 
     Raises:
         ValueError: a label has no document.
 
     Source: Efron and Tibshirani 1993, chapter 13, the percentile interval.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = []
+    rng, rows = np.random.default_rng(seed), []
     for label in range(int(labels.max()) + 1):
         own = torch.nonzero(labels == label).flatten()
         if not len(own):
             raise ValueError(f"label {label} has no document: expected at least one of each")
-        drawn = torch.randint(len(own), (n_resamples, len(own)), generator=generator)
-        served, size = counts[own].double(), tokens[own].double()
-        again = served[drawn].sum(dim=1) / size[drawn].sum(dim=1, keepdim=True)
-        ends = again.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
-        if len(own) == 1:
-            ends = torch.full_like(ends, torch.nan)
-        rows.append(torch.stack([served.sum(dim=0) / size.sum(), *ends]))
-    value, low, high = torch.stack(rows, dim=1).float()
+        served, size = counts[own].double().numpy().T, tokens[own].double().numpy()
+        rows.append([_share(served, size), *_ends(served, size, n_resamples, rng)])
+    value, low, high = torch.tensor(np.stack(rows, axis=1)).float()
     return Interval(value, low, high)
+
+
+def _share(served: np.ndarray, size: np.ndarray, axis: int = -1) -> Values:
+    return served.sum(axis=axis) / size.sum(axis=axis)
+
+
+def _ends(
+    served: np.ndarray, size: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95% percentile interval of each expert's share.
+
+    All experts share the resampled documents (`paired`).
+    """
+    if len(size) == 1:
+        return np.full(len(served), np.nan), np.full(len(served), np.nan)
+    found = bootstrap(
+        (served, size),
+        _share,
+        axis=-1,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=n_resamples,
+        batch=max(1, MAX_BATCH_VALUES // served.size),
+        rng=rng,
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
 
 
 def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]:

@@ -12,6 +12,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.storage.atomic_files import whole_file, write_text
 
 
 def save_checkpoint(
@@ -21,7 +22,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: not all weights are at hand, as in a streamed or quantised model, or the
-            folder holds a checkpoint in shards.
+            folder holds a checkpoint in shards, or a file cannot be written.
     """
     folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
     _refuse_parts(model)
@@ -32,15 +33,20 @@ def save_checkpoint(
         for name, parameter in model.state_dict().items()
         for published, part in as_published(name, parameter)
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with whole_file(folder / "model.safetensors", error=CheckpointError) as part:
+        save_file(tensors, part, metadata={"format": "pt"})
     write_config(model.config, folder, dtype)
 
 
 def write_config(config: Qwen3Config, folder: Path, dtype: torch.dtype) -> None:
-    """Write the config.json of a checkpoint whose weights have this dtype."""
+    """Write the config.json of a checkpoint whose weights have this dtype.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
     fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")}
     text = json.dumps(fields, indent=2)
-    (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    write_text(folder / "config.json", f"{text}\n", error=CheckpointError)
 
 
 def _refuse_parts(model: Qwen3) -> None:

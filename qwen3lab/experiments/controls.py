@@ -1,4 +1,4 @@
-"""Is a set of experts special, or would any other set of like load be missed as much?"""
+"""The effect of switching off a set of experts, against sets of about the same load."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from qwen3lab.thinking import Problem
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is added to loss or errors when a set of experts is off, beside sets of like load.
+    """Increase of loss or errors without a set of experts, and without each control set.
 
     Attributes:
         experts: the set.
         load: its share of the routed slots.
         base: loss (nats per token) or share of errors of each group, with every expert on.
-        added: what is added to it without the set.
-        controls: sets of as many experts of the same layer.
-        control_loads: their shares.
-        control_added: what is added without each of them, by group.
+        added: increase over `base` without the set.
+        controls: sets of as many other experts of the same layer.
+        control_loads: their shares of the routed slots.
+        control_added: increase without each control set, by group.
     """
 
     experts: tuple[int, ...]
@@ -38,7 +38,10 @@ class Comparison:
     control_added: Mapping[str, tuple[float, ...]]
 
     def p_value(self, group: str) -> float:
-        """Share of the sets, this one counted, that are missed at least as much."""
+        """Share of the sets, this one included, whose removal adds at least as much.
+
+        The controls are given, not drawn from a distribution: scipy's Monte Carlo test draws.
+        """
         reached = sum(other >= self.added[group] for other in self.control_added[group])
         return (reached + 1) / (len(self.controls) + 1)
 
@@ -57,17 +60,17 @@ def compare_with_others(
 ) -> Comparison:
     """Switch off a set of experts, then other sets of the same layer with about the same load.
 
-    Of many random sets of as many other experts, those of the nearest load are taken.
+    The controls are the sets of nearest load among many random ones.
 
     Args:
         lab: a mixture of experts.
-        texts: in groups; they say what the load is, and their loss is measured.
+        texts: in groups; the load and the loss are measured on them.
         experts: the set.
         layer: of the experts.
-        problems: by group; if given, errors on them are counted in place of the loss.
-        thinking: whether the problems are thought about first.
-        n_controls: how many other sets; fewer if there are no more.
-        seed: of their draw.
+        problems: by group; if given, the share of errors on them is measured, not the loss.
+        thinking: let the model think before it answers a problem.
+        n_controls: number of control sets; fewer if there are no more.
+        seed: of the random sets.
         progress: show a progress bar.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Each expert switched off in turn: which group of texts suffers."""
+"""The loss of each group of texts with one expert switched off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class KnockOut:
         layers: of the model; the first axis of `added` and `load`.
         groups: of the texts; the last axis of `added`.
         base: loss of each group with all experts, nats per token.
-        added: what is added to it when one expert is off, nats per token.
-        load: share of the routed slots that each expert has with all of them on.
+        added: increase over `base` when one expert is off, nats per token.
+        load: share of the routed slots that each expert receives when all are on.
     """
 
     layers: tuple[int, ...]
@@ -36,7 +36,7 @@ class KnockOut:
     load: Float[Tensor, "layer expert"]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: layer, expert, load, group, base, added; the greatest loss first."""
+        """A tidy table: layer, expert, load, group, base, added; sorted by falling `added`."""
         import pandas
 
         sizes = (torch.tensor(self.layers), *map(torch.arange, self.added.shape[1:]))
@@ -62,14 +62,14 @@ def knock_out(
     layers: Sequence[int] | None = None,
     progress: bool = True,
 ) -> KnockOut:
-    """Switch off each expert in turn, and read the texts without it.
+    """Measure the loss on the texts with each expert switched off in turn.
 
-    The cost is one reading of the texts for each expert.
+    Runs the model over all texts once per expert.
 
     Args:
         lab: a mixture of experts.
         texts: in groups.
-        layers: whose experts; every layer with experts if None.
+        layers: whose experts are switched off; every layer with experts if None.
         progress: show a progress bar.
 
     Raises:
@@ -78,7 +78,7 @@ def knock_out(
     """
     config = lab.config
     every = tuple(layers) if layers is not None else config.moe_layers
-    # Says what is wrong with model or layers before the work begins.
+    # Raises an error about the model or the layers before the first run.
     rerouting.off(0, layers=every or None).edits(config, (0,))
     base = group_losses(lab, texts)
     groups = tuple(base)

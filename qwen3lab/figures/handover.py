@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from qwen3lab.figures.theme import visible
 from qwen3lab.recording.recording import Recording
+from qwen3lab.storage.atomic_files import whole_file
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -59,13 +60,15 @@ def save(figure: go.Figure, path: str | Path) -> Path:
 
     Raises:
         ValueError: another ending.
+        StorageError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".html":
-        figure.write_html(path, include_plotlyjs=True)
-    elif path.suffix in PICTURES:
-        figure.write_image(path)
-    else:
+    if path.suffix not in (".html", *PICTURES):
         kinds = ", ".join((".html", *PICTURES))
         raise ValueError(f"{path.name} ends in {path.suffix!r}: choose from {kinds}")
+    with whole_file(path) as part:
+        if path.suffix == ".html":
+            figure.write_html(part, include_plotlyjs=True)
+        else:
+            figure.write_image(part, format=path.suffix[1:])
     return path

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import qwen3lab
+from qwen3lab.storage.atomic_files import whole_file
 
 HERE = Path(__file__).parent
 FIRST = "00_start_here.ipynb"
@@ -66,5 +67,6 @@ def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
     target.mkdir(exist_ok=True)
     for notebook in sorted((package / "_notebooks").glob("*.ipynb")):
         if not (target / notebook.name).exists():
-            shutil.copy(notebook, target)
+            with whole_file(target / notebook.name) as part:
+                shutil.copyfile(notebook, part)
     return target

@@ -28,7 +28,8 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.weights_fingerprint import fingerprint
-from qwen3lab.storage.atomic_files import Files, is_leftover, whole_file
+from qwen3lab.storage.atomic_files import is_leftover, whole_file
+from qwen3lab.storage.tensor_files import Files
 
 FORMAT = 2
 LOGITS = "hook_unembed"
@@ -155,7 +156,7 @@ def _begin(model: Qwen3, job: Job) -> str:
         )
     _see_room(model, job)
     if not plan.exists():
-        with whole_file(plan) as part:
+        with whole_file(plan, error=RecordingError) as part:
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(about), encoding="utf-8")
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

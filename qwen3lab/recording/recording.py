@@ -119,7 +119,7 @@ class Recording:
             seen.add(value.untyped_storage().data_ptr())
             tensors[name] = value.clone() if shared else value
         whole = {name: value.contiguous() for name, value in tensors.items()}
-        with whole_file(Path(path)) as part:
+        with whole_file(Path(path), error=RecordingError) as part:
             save_file(whole, part, metadata={"qwen3lab": json.dumps(self._metadata())})
 
     def _metadata(self) -> dict[str, Any]:

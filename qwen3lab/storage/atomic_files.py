@@ -1,85 +1,90 @@
-"""Files that are on the disk wholly or not at all."""
+"""Files that are written completely or not at all.
+
+The content goes into a temporary file in the same folder, is flushed to the disk, and then takes
+the final name in one step. A reader, or a process that resumes after a crash, never sees a part.
+"""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from stat import S_IMODE
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
-from qwen3lab.errors import RecordingError
+from qwen3lab.errors import Qwen3LabError, StorageError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file: beside its place, which it takes once it is safely on the disk.
+def whole_file(path: Path, *, error: type[Qwen3LabError] = StorageError) -> Iterator[Path]:
+    """A temporary path to write to; the file gets its final name when the block ends.
+
+    An existing file keeps its permissions; a new one gets those that the umask allows.
+
+    Args:
+        path: final name of the file.
+        error: class of the exception if writing fails.
 
     Raises:
-        RecordingError: it cannot be written. Nothing of it is left, and what was there stays.
+        Qwen3LabError: of the class `error`, if the file cannot be written. The temporary file is
+            removed, and an existing file stays unchanged.
     """
     part = Path(f"{path}.part")
     try:
         yield part
+        _set_permissions(part, path)
         _flush(part, os.O_RDWR)
         part.replace(path)
-        with suppress(OSError):  # Not every system can do this for a folder.
+        with suppress(OSError):  # Some systems cannot flush a folder.
             _flush(path.parent, os.O_RDONLY)
-    except (SafetensorError, OSError) as error:
-        raise RecordingError(
-            f"{path} cannot be written ({error}): see that its folder is there and the disk has "
+    except (SafetensorError, OSError) as cause:
+        raise error(
+            f"{path} cannot be written ({cause}): see that its folder is there and the disk has "
             "room, and try again"
-        ) from error
+        ) from cause
     finally:
         with suppress(OSError):
             part.unlink()
 
 
+def write_text(path: Path, text: str, *, error: type[Qwen3LabError] = StorageError) -> None:
+    """Write a UTF-8 text file, completely or not at all.
+
+    Args:
+        path: of the file.
+        text: its content, with line ends as they are.
+        error: class of the exception if writing fails.
+
+    Raises:
+        Qwen3LabError: of the class `error`, if the file cannot be written.
+    """
+    with whole_file(path, error=error) as part:
+        part.write_bytes(text.encode())
+
+
 def is_leftover(path: Path) -> bool:
-    """Whether a process that was killed while it wrote may have left it: we, or safetensors."""
+    """True for a temporary file of a killed process, written by `whole_file` or safetensors."""
     return path.match("*.part") or path.match(".tmp*")
 
 
+def _set_permissions(part: Path, path: Path) -> None:
+    """Replace the permissions that safetensors sets, which allow only the owner to read."""
+    if path.exists():
+        part.chmod(S_IMODE(path.stat().st_mode))
+        return
+    # Creating a file applies the umask; reading the umask itself would change it for all threads.
+    probe = Path(f"{part}.part")
+    try:
+        probe.touch()
+        part.chmod(S_IMODE(probe.stat().st_mode))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def _flush(path: Path, flags: int) -> None:
-    """Wait until the disk has it: a crash of the machine may not take it back."""
+    """Block until a file or folder is on the disk, so that it survives a power failure."""
     file = os.open(path, flags)
     try:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Safetensors files that belong together, each of which says so.
-
-    Attributes:
-        folder: that they are in.
-        mark: that each carries.
-        hooks: whose activations each holds, by the file's name; there may be none.
-    """
-
-    folder: Path
-    mark: str
-    hooks: Mapping[str, Sequence[str]]
-
-    def save(self, name: str, tensors: dict[str, Tensor], **about: int) -> None:
-        """Write one of them.
-
-        Raises:
-            RecordingError: it cannot be written.
-        """
-        notes = {note: str(value) for note, value in about.items()}
-        with whole_file(self.folder / name) as part:
-            save_file(tensors, part, metadata={"job": self.mark, "file": name, **notes})
-
-    def has(self, name: str) -> bool:
-        """Whether a file is there, whole, where it belongs, and holds all of its hooks."""
-        try:
-            with safe_open(self.folder / name, framework="pt") as file:
-                marked = file.metadata() == {"job": self.mark, "file": name}
-                return marked and set(file.keys()) == set(self.hooks[name])
-        except (SafetensorError, OSError):
-            return False

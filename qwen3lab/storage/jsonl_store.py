@@ -1,13 +1,15 @@
-"""What a long run has done, kept in a JSON Lines file: its plan first, then result by result."""
+"""A JSON Lines file of a long run: the plan in the first line, then one result per line."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeVar
 
-from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.storage.json_dataclasses import structure, unstructure
+from qwen3lab.storage.line_files import append_lines, drop_partial_line, read_lines
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -15,7 +17,7 @@ KIND = "qwen3lab"
 
 
 class Store(Generic[P, R]):
-    """A file that holds a plan and the results so far; a line that was cut short is passed over.
+    """A file with a plan and the results of a run; an incomplete last line is ignored.
 
     Args:
         path: of the file.
@@ -28,14 +30,15 @@ class Store(Generic[P, R]):
         self.plan_type, self.result_type = plan_type, result_type
 
     def resume(self, plan: P) -> list[R]:
-        """The results in the file, if it is of this plan; begins the file if there is none.
+        """The results in the file, which must have this plan; creates a missing file.
 
         Raises:
-            ValueError: the file is of another plan, or none of this kind.
+            ValueError: the file has another plan, or is of another kind.
+            StorageError: the file cannot be created.
         """
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(_line({"kind": self._kind, **_plain(plan)}), "utf-8")
+            write_text(self.path, f"{_json({'kind': self._kind, **unstructure(plan)})}\n")
             return []
         old = self.plan()
         if old != plan:
@@ -45,13 +48,12 @@ class Store(Generic[P, R]):
                 f"{self.path.name} holds another run, with other {', '.join(changed)}: "
                 "give another path, or remove the file"
             )
-        self._mend()
+        drop_partial_line(self.path)
         return self.results()
 
     def add(self, results: Sequence[R]) -> None:
-        """Put results at the end of the file."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(_line(_plain(result)) for result in results)
+        """Append results to the file."""
+        append_lines(self.path, [_json(unstructure(result)) for result in results])
 
     def plan(self) -> P:
         """The plan in the file.
@@ -62,64 +64,43 @@ class Store(Generic[P, R]):
         with self.path.open(encoding="utf-8") as file:
             first = file.readline()
         try:
-            found = json.loads(first)
-            assert found.pop("kind") == self._kind
-            return _built(self.plan_type, found)
-        except (ValueError, AssertionError, KeyError, TypeError, AttributeError):
+            values = dict(json.loads(first))
+            if values.pop("kind", None) != self._kind:
+                raise ValueError("another kind of file")
+            return structure(self.plan_type, values)
+        except (ValueError, TypeError):
             raise ValueError(
                 f"{self.path.name} does not begin as a file of {self._kind} does: "
                 "expected one that this package wrote"
             ) from None
 
     def results(self) -> list[R]:
-        """The results in the file, but for a last line that was cut short."""
-        lines = self.path.read_text("utf-8").split("\n")
-        # What follows the last line break was cut short.
-        return [_built(self.result_type, json.loads(line)) for line in lines[1:-1]]
+        """The results in the file, without an incomplete last line.
+
+        Raises:
+            ValueError: a line is damaged; the message gives its number.
+        """
+        lines = read_lines(self.path)[1:]
+        return [self._result(number, line) for number, line in enumerate(lines, start=2)]
+
+    def _result(self, number: int, line: str) -> R:
+        try:
+            return structure(self.result_type, json.loads(line))
+        except ValueError as error:
+            raise ValueError(
+                f"line {number} of {self.path.name} is damaged ({error}): remove the line, and "
+                "what it held is run again"
+            ) from error
 
     @property
     def _kind(self) -> str:
         return f"{KIND} {self.result_type.__name__.lower()}s"
 
-    def _mend(self) -> None:
-        """Remove a last line that was cut short, so that the next begins on its own."""
-        text = self.path.read_text("utf-8")
-        if not text.endswith("\n"):
-            self.path.write_text(text[: text.rfind("\n") + 1], "utf-8")
-
 
 def digest(parts: Sequence[Any]) -> str:
-    """A short mark that tells one list of texts from another."""
+    """A short hash that identifies a list of JSON values."""
     return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()[:16]
 
 
-def _line(values: Any) -> str:
-    return json.dumps(values, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as dicts, a model's config as in its `config.json`."""
-    if isinstance(value, Qwen3Config):
-        return value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _built(kind: Any, value: Any) -> Any:
-    """What `_plain` took apart, by the types that the dataclasses declare."""
-    if value is None:
-        return None
-    options = [option for option in get_args(kind) if option is not type(None)]
-    if type(None) in get_args(kind):
-        return _built(options[0], value)
-    if kind is Qwen3Config:
-        return Qwen3Config.from_dict(value)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _built(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
-    if getattr(kind, "__origin__", None) is tuple:
-        return tuple(_built(options[0], item) for item in value)
-    return value
+def _json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False)

@@ -12,6 +12,7 @@ from qwen3lab.device.malloc import keep_freed
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import load
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.storage.atomic_files import whole_file, write_text
 from qwen3lab.text.tokenizer import end_ids, open_tokenizer
 from qwen3lab.tiny.evaluation.card import write_card
 from qwen3lab.tiny.evaluation.evaluate import Evaluation, evaluate
@@ -32,7 +33,8 @@ def train_model(
     model = folder / recipe.name
     export(trainer.model, model)
     export_early(trainer, model)
-    shutil.copy(folder / LOG, model)
+    with whole_file(model / LOG) as part:
+        shutil.copyfile(folder / LOG, part)
     measure(model, write=True, progress=progress)
     return model
 
@@ -66,7 +68,7 @@ def write_generation_config(folder: Path) -> None:
         "top_p": published.top_p,
     }
     text = json.dumps(fields, indent=2)
-    (folder / "generation_config.json").write_text(f"{text}\n", encoding="utf-8")
+    write_text(folder / "generation_config.json", f"{text}\n")
 
 
 def measure(

@@ -54,9 +54,28 @@ def test_a_seed_repeats_the_shuffles():
     assert label_information(counts, labels, seed=1) != label_information(counts, labels)
 
 
+def test_few_documents_are_shuffled_into_every_order_once():
+    # Of the six orders, two give label 0 to the first document: two documents share label 1.
+    counts, labels = torch.tensor([[4.0, 0], [0, 4], [0, 4]]), torch.tensor([0, 1, 1])
+    found = label_information(counts, labels)
+    apart = -(1 / 3 * math.log(1 / 3) + 2 / 3 * math.log(2 / 3))
+    # Label 0 on the second or third document: p(l, e) = 0 and 1/3, 1/3 and 1/3.
+    mixed = 1 / 3 * (math.log(3 / 2) + math.log(3 / 2) + math.log(3 / 4))
+    assert found.value == pytest.approx(apart)
+    assert found.shuffled == pytest.approx([mixed] * 4 + [apart] * 2)
+    assert not found.above_chance
+
+
+def test_labels_of_one_document_are_refused():
+    with pytest.raises(ValueError, match="expected at least two"):
+        label_information(torch.ones(1, 2), torch.tensor([0]))
+
+
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match="nothing was counted"):
         mutual_information(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="nothing was counted"):
+        label_information(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]))
 
 
 def test_shares_count_the_tokens_of_a_label_that_an_expert_serves():

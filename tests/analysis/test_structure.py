@@ -61,6 +61,14 @@ def test_divergence_and_index_are_those_of_the_loads():
     assert found.jaccard == pytest.approx(smaller / larger)
 
 
+def test_few_groups_are_permuted_into_every_order_once():
+    # Of the six ways to deal four groups into two sets of two, two separate the kinds.
+    one, other = torch.tensor([[5.0, 0.0]] * 2), torch.tensor([[0.0, 3.0]] * 2)
+    assert overlap(one, other).p_value == pytest.approx(2 / 6)
+    # One group against three: the observed way is one of four.
+    assert overlap(one[:1], torch.cat([other, other[:1]])).p_value == pytest.approx(1 / 4)
+
+
 def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match="second set of tokens is empty"):
         overlap(torch.ones(2, 4), torch.zeros(2, 4))

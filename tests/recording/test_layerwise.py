@@ -18,7 +18,7 @@ from qwen3lab.quantisation.quantised_model import quantise
 from qwen3lab.recording import layerwise
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage import atomic_files
-from qwen3lab.storage.atomic_files import Files
+from qwen3lab.storage.tensor_files import Files
 from qwen3lab.streaming.streamed_model import StreamedBlocks
 from tests.reference import small_config
 

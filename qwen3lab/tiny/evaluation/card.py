@@ -9,6 +9,7 @@ from typing import Any
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CheckpointError
+from qwen3lab.storage.atomic_files import write_text
 from qwen3lab.tiny.evaluation.evaluate import Evaluation
 from qwen3lab.tiny.evaluation.targets import targets
 from qwen3lab.tiny.training.recipes import RECIPES
@@ -75,8 +76,8 @@ def write_card(folder: Path, evaluation: Evaluation) -> None:
     found = [asdict(target) | {"met": target.met} for target in targets(evaluation)]
     numbers = evaluation.to_dict() | {"targets": found, "training": _training(folder)}
     text = json.dumps(numbers, indent=2)
-    (folder / "card.json").write_text(f"{text}\n", encoding="utf-8")
-    (folder / "README.md").write_text(card_text(evaluation, folder), encoding="utf-8")
+    write_text(folder / "card.json", f"{text}\n")
+    write_text(folder / "README.md", card_text(evaluation, folder))
 
 
 def read_card(name: str | Path) -> Evaluation:

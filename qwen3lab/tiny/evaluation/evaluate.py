@@ -12,6 +12,7 @@ from qwen3lab.analysis.proportions import Share
 from qwen3lab.analysis.specialisation import Information
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
+from qwen3lab.storage.json_dataclasses import structure
 from qwen3lab.thinking import sweep
 from qwen3lab.tiny.evaluation.accuracy import accuracy, held_out
 from qwen3lab.tiny.evaluation.internals import (
@@ -68,25 +69,12 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "Evaluation":
-        """What `to_dict` gave, read back from JSON; other fields are passed over."""
-        fields = {name: numbers[name] for name in cls.__dataclass_fields__}
-        for name in ("thinking", "at_once"):
-            by_family = fields[name].items()
-            fields[name] = {family: _by_number(shares) for family, shares in by_family}
-        fields["questions"] = {name: Share(**share) for name, share in fields["questions"].items()}
-        fields["by_budget"] = _by_number(fields["by_budget"])
-        for name in ("mixed_at_once", "stopped"):
-            fields[name] = Share(**fields[name])
-        fields["information"] = [
-            Information(layer["value"], tuple(layer["shuffled"])) for layer in fields["information"]
-        ]
-        fields["heads"] = [BestHead(**head) for head in fields["heads"]]
-        return cls(**fields)
+        """The evaluation of a dict that `to_dict` returned or JSON gave; ignores other fields.
 
-
-def _by_number(shares: Mapping[Any, Mapping[str, int]]) -> dict[int, Share]:
-    """Shares by number; a file has numbers as text."""
-    return {int(number): Share(**share) for number, share in shares.items()}
+        Raises:
+            ValueError: a field is missing, or has a value of another type.
+        """
+        return structure(cls, numbers, ignore_extra=True)
 
 
 def evaluate(

@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 from qwen3lab.analysis.balance import balance_loss
 from qwen3lab.hooks.taps import Keep
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.tiny.training.batches import Batch, Packer
 from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
 from qwen3lab.tiny.training.recipes import Recipe
-from qwen3lab.tiny.training.training_log import append_log, read_log, write_log
+from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
 from qwen3lab.tiny.world.documents import Writer
 
 SAVE_EVERY = 500
@@ -171,11 +172,12 @@ class Trainer:
             state |= {f"{key}.{name}": value for key, value in remembered.items()}
         about = {"recipe": _fields(self.recipe)}
         about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
-        save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
-        (self.folder / "run.part").replace(self.folder / "run.safetensors")
+        with whole_file(self.folder / "run.safetensors") as part:
+            save_file(state, part, metadata={"run": json.dumps(about)})
         if self._is_kept():
             weights = {n.removeprefix("model."): t for n, t in state.items() if n[:5] == "model"}
-            save_file(weights, self.weights_at(self.step))
+            with whole_file(self.weights_at(self.step)) as part:
+                save_file(weights, part)
 
     def weights_at(self, step: int) -> Path:
         """Where the weights of a step are, if they were kept."""
@@ -213,8 +215,9 @@ class Trainer:
 
     def _cut_log(self) -> None:
         """Take from the log what came after the state that was saved: it will come again."""
-        if reports := read_log(self.folder):
-            write_log(self.folder, [line for line in reports if line["step"] <= self.step])
+        if (self.folder / LOG).exists():
+            reports = [line for line in read_log(self.folder) if line["step"] <= self.step]
+            write_log(self.folder, reports)
 
 
 class _Routed(Keep):

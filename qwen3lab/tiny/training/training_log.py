@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.storage.line_files import append_lines, read_lines
+
 LOG = "training-log.jsonl"
 
 
 def append_log(folder: Path, report: dict[str, Any]) -> None:
     """Write a report below those that are in the folder's log."""
-    with (folder / LOG).open("a", encoding="utf-8") as log:
-        log.write(_line(report))
+    append_lines(folder / LOG, [json.dumps(report)])
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -19,13 +21,9 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     log = folder / LOG
     if not log.exists():
         return []
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in read_lines(log)]
 
 
 def write_log(folder: Path, reports: Sequence[dict[str, Any]]) -> None:
     """Write these reports in place of the folder's log."""
-    (folder / LOG).write_text("".join(map(_line, reports)), encoding="utf-8")
-
-
-def _line(report: dict[str, Any]) -> str:
-    return json.dumps(report) + "\n"
+    write_text(folder / LOG, "".join(f"{json.dumps(report)}\n" for report in reports))

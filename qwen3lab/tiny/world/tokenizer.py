@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
+from qwen3lab.storage.atomic_files import whole_file, write_text
 from qwen3lab.tiny.world.arithmetic import CIRCLED
 from qwen3lab.tiny.world.common_words import CHINESE, ENGLISH
 from qwen3lab.tiny.world.families import FAMILIES
@@ -116,7 +117,8 @@ def _texts() -> list[str]:
 def write_tokenizer(folder: Path) -> None:
     """Write the tokenizer's two files into a model's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    build_tokenizer().save(str(folder / "tokenizer.json"))
+    with whole_file(folder / "tokenizer.json") as part:
+        build_tokenizer().save(str(part))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|im_end|>",
@@ -127,4 +129,4 @@ def write_tokenizer(folder: Path) -> None:
         "thinking_early_stop": EARLY_STOP,
     }
     text = json.dumps(settings, indent=2, ensure_ascii=False)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "tokenizer_config.json", f"{text}\n")

@@ -1,27 +1,38 @@
-// The canvas widget: shows the model's map, and follows pointer and keyboard. After paint.js.
+// Shows the model's map, and handles pointer and keyboard.
 
-function element(tag, className, parent) {
-  const node = document.createElement(tag);
-  node.className = className;
-  parent.appendChild(node);
-  return node;
-}
-
+/**
+ * A row or a column in words: its unit, position and label.
+ * @param {MapAxis} axis
+ * @param {number} i
+ */
 function describeStep(axis, i) {
   if (!axis.unit) return axis.labels[i];
   const name = `${axis.unit} ${positionOf(axis, i)}`;
   return axis.labels[i] ? `${name} “${axis.labels[i]}”` : name;
 }
 
+const WHOLE = [-1, -1, -1, -1];
+/** @type {Record<string, Cell>} */
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const ASK_AFTER_MS = 40;
 
 class MapView {
-  constructor(model, el) {
+  /** @param {WidgetView<CanvasTraits>} view */
+  constructor({ model, el }) {
     this.model = model;
     this.el = el;
-    this.map = null; // what is shown, as heatmap.py packs it
-    this.cell = null; // the cell under the pointer or the keyboard
+    /** @type {MapData | null} */
+    this.map = null;
+    /** @type {HTMLCanvasElement | null} the cells, one pixel each */
+    this.image = null;
+    /** @type {MapBox | null} where the parts of the map are drawn */
+    this.box = null;
+    /** @type {Cell | null} the cell under the pointer or the keyboard */
+    this.cell = null;
+    /** @type {Cell | null} where a drag began */
+    this.dragStart = null;
+    this.hasDragged = false;
+    this.timer = 0;
     el.classList.add("q3");
     this.root = element("div", "q3-map", el);
     this.title = element("div", "q3-map-title", this.root);
@@ -36,53 +47,53 @@ class MapView {
     this.overlay.setAttribute("role", "img");
     this.overlay.tabIndex = 0;
     this.readout.setAttribute("aria-live", "polite");
-    this.listen();
-    this.take();
+    this.listenToPointerAndKeys();
+    this.stopListening = listen(model, {
+      "change:map": () => this.showMap(),
+      "change:height": () => this.draw(),
+      "change:marked": () => this.drawOverlay(),
+      "change:framed": () => this.drawOverlay(),
+      "msg:custom": (answer) => this.onAnswer(answer),
+    });
+    this.resizes = new ResizeObserver(() => this.draw());
+    this.resizes.observe(this.stage);
+    this.themes = new MutationObserver(() => this.draw());
+    this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+    this.showMap();
   }
 
-  listen() {
+  listenToPointerAndKeys() {
     this.overlay.addEventListener("pointermove", (event) => this.onPointer(event));
     this.overlay.addEventListener("pointerleave", () => this.moveTo(null, true));
     this.overlay.addEventListener("click", (event) => this.onClick(event));
     this.overlay.addEventListener("pointerdown", (event) => this.onDown(event));
     this.overlay.addEventListener("pointerup", (event) => this.onUp(event));
     this.overlay.addEventListener("pointercancel", () => this.onCancel());
-    this.overlay.addEventListener("dblclick", () => this.zoom([-1, -1, -1, -1]));
+    this.overlay.addEventListener("dblclick", () => this.zoom(WHOLE));
     this.overlay.addEventListener("keydown", (event) => this.onKey(event));
-    this.watched = [
-      ["change:map", () => this.take()],
-      ["change:height", () => this.draw()],
-      ["change:marked", () => this.drawOverlay()],
-      ["change:framed", () => this.drawOverlay()],
-      ["msg:custom", (answer) => this.onAnswer(answer)],
-    ];
-    for (const [name, handler] of this.watched) this.model.on(name, handler);
-    this.resizes = new ResizeObserver(() => this.draw());
-    this.resizes.observe(this.stage);
-    this.themes = new MutationObserver(() => this.draw());
-    this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   }
 
   close() {
     clearTimeout(this.timer);
     this.resizes.disconnect();
     this.themes.disconnect();
-    for (const [name, handler] of this.watched) this.model.off(name, handler);
+    this.stopListening();
   }
 
-  // Take the model's map, or the sentence that stands in its place.
-  take() {
+  /** Show the model's map, or the sentence in its place. */
+  showMap() {
     const sent = this.model.get("map");
-    this.map = sent.cells ? sent : null;
-    this.message.textContent = this.map ? "" : sent.empty || "";
-    this.root.classList.toggle("q3-is-empty", !this.map);
-    const [rows, columns] = this.map ? this.map.shape : [0, 0];
+    const map = sent.cells ? sent : null;
+    this.map = map;
+    this.message.textContent = sent.cells ? "" : sent.empty || "";
+    this.root.classList.toggle("q3-is-empty", !map);
+    const [rows, columns] = map ? map.shape : [0, 0];
     if (this.cell && (this.cell[0] >= rows || this.cell[1] >= columns)) this.cell = null;
-    if (!this.map) return;
-    this.image = cellImage(this.map);
-    this.title.textContent = this.map.title;
-    this.overlay.setAttribute("aria-label", `${this.map.title}. ${this.keys()}`);
-    this.fillLegend();
+    if (!map) return;
+    this.image = cellImage(map);
+    this.title.textContent = map.title;
+    this.overlay.setAttribute("aria-label", `${map.title}. ${this.keys()}`);
+    this.fillLegend(map);
     this.draw();
     if (this.cell) this.ask();
   }
@@ -92,58 +103,66 @@ class MapView {
     return this.model.get("zooms") ? `${moves}, + zooms in, - shows the whole.` : `${moves}.`;
   }
 
-  fillLegend() {
+  /** @param {MapData} map */
+  fillLegend(map) {
     this.legend.replaceChildren();
-    for (const span of this.map.columns.spans) {
+    for (const span of map.columns.spans) {
       const key = element("span", "q3-key", this.legend);
       key.style.setProperty("--q3-swatch", span.colour);
       key.textContent = span.name;
     }
-    element("span", "q3-key q3-key-nothing", this.legend).textContent = this.map.nothing;
+    element("span", "q3-key q3-key-nothing", this.legend).textContent = map.nothing;
   }
 
   draw() {
+    const { map, image } = this;
     const width = this.stage.clientWidth;
-    if (!this.map || width === 0) return;
+    if (!map || !image || width === 0) return;
     const colours = themeColours(this.el);
-    const measure = this.canvas.getContext("2d");
+    const measure = context2d(this.canvas);
     measure.font = colours.font;
-    this.box = arrange(this.map, measure, width, this.model.get("height"));
-    const context = resize(this.canvas, width, this.box.total, colours.font);
-    paintCells(context, this.map, this.image, this.box, colours);
-    paintSpans(context, this.map, this.box);
-    paintAxes(context, this.map, this.box, colours);
-    paintColourBar(context, this.map, this.box, colours);
+    const box = arrange(map, measure, width, this.model.get("height"));
+    this.box = box;
+    const context = resize(this.canvas, width, box.total, colours.font);
+    paintCells(context, map, image, box, colours);
+    paintSpans(context, map, box);
+    paintAxes(context, map, box, colours);
+    paintColourBar(context, map, box, colours);
     this.drawOverlay();
-    // Whoever waits for the picture (a test, a screen capture) can see what is drawn.
+    // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
-    this.root.dataset.title = this.map.title;
+    this.root.dataset.title = map.title;
   }
 
   drawOverlay() {
-    if (!this.map || !this.box) return;
+    const { map, box, cell } = this;
+    if (!map || !box) return;
     const colours = themeColours(this.el);
-    const width = this.stage.clientWidth;
-    const context = resize(this.overlay, width, this.box.total, colours.font);
+    const context = resize(this.overlay, this.stage.clientWidth, box.total, colours.font);
     context.lineWidth = 1.5;
     context.strokeStyle = colours.accent;
     const [row, column] = this.model.get("marked");
-    const { rows, columns } = this.map;
-    const place = [placeOf(rows, row), placeOf(columns, column)];
-    paintBands(context, this.map, this.box, place);
+    const { rows, columns } = map;
+    paintBands(context, map, box, [placeOf(rows, row), placeOf(columns, column)]);
     const [top, left, bottom, right] = this.model.get("framed");
     if (top >= 0) {
+      /** @type {Cell} */
       const from = [placeOf(rows, top), placeOf(columns, left)];
+      /** @type {Cell} */
       const to = [placeOf(rows, bottom), placeOf(columns, right)];
-      paintFrame(context, this.box, colours, from, to, []);
+      paintFrame(context, box, colours, from, to, []);
     }
-    if (this.cell) paintCursor(context, this.map, this.box, colours, this.cell);
-    if (this.from && this.cell && this.model.get("zooms")) {
-      paintFrame(context, this.box, colours, this.from, this.cell, [5, 4]);
+    if (cell) paintCursor(context, map, box, colours, cell);
+    if (this.dragStart && cell && this.model.get("zooms")) {
+      paintFrame(context, box, colours, this.dragStart, cell, [5, 4]);
     }
   }
 
-  // Move to a cell, or to none; say its value, first roughly and then exactly.
+  /**
+   * Move to a cell, or to none, and show its value: first rounded to its level, then exactly.
+   * @param {Cell | null} cell
+   * @param {boolean} isPointer
+   */
   moveTo(cell, isPointer) {
     if (String(cell) === String(this.cell)) return;
     this.cell = cell;
@@ -152,38 +171,48 @@ class MapView {
     this.ask();
   }
 
+  /** Ask Python for the exact value of the cell. */
   ask() {
     clearTimeout(this.timer);
-    this.say(this.cell ? this.roughly() : "");
+    this.showValue(this.roundedValue());
     if (!this.cell) return;
     const [row, column] = this.cell;
     const question = { kind: "value", row, column };
     this.timer = setTimeout(() => this.model.send(question), ASK_AFTER_MS);
   }
 
-  roughly() {
+  /** The value that the cell's 8-bit level stands for. */
+  roundedValue() {
+    if (!this.cell || !this.map) return "";
     const { cells, shape, low, high, nothing, valueTitle } = this.map;
     const level = bytes(cells)[this.cell[0] * shape[1] + this.cell[1]];
     if (level === 0) return nothing;
     return `${valueTitle} ≈ ${(low + ((level - 1) / 254) * (high - low)).toFixed(2)}`;
   }
 
+  /** @param {{ kind: string, row: number, column: number, text: string }} answer */
   onAnswer(answer) {
     if (!this.cell || answer.kind !== "value") return;
-    if (answer.row === this.cell[0] && answer.column === this.cell[1]) this.say(answer.text);
+    if (answer.row === this.cell[0] && answer.column === this.cell[1]) this.showValue(answer.text);
   }
 
-  say(value) {
+  /** @param {string} value */
+  showValue(value) {
     this.tip.replaceChildren();
     this.readout.textContent = "";
-    if (!this.cell) return;
+    if (!this.cell || !this.map) return;
     const row = describeStep(this.map.rows, this.cell[0]);
     const column = describeStep(this.map.columns, this.cell[1]);
     for (const text of [row, column, value]) element("div", "", this.tip).textContent = text;
     this.readout.textContent = `${row} → ${column}: ${value}`;
   }
 
-  under(event) {
+  /**
+   * The cell under the pointer, or null.
+   * @param {MouseEvent} event
+   * @returns {Cell | null}
+   */
+  cellAt(event) {
     if (!this.map || !this.box) return null;
     const at = this.overlay.getBoundingClientRect();
     const column = Math.floor((event.clientX - at.left - this.box.left) / this.box.cellWidth);
@@ -192,9 +221,10 @@ class MapView {
     return row >= 0 && column >= 0 && row < rows && column < columns ? [row, column] : null;
   }
 
+  /** @param {PointerEvent} event */
   onPointer(event) {
-    this.moveTo(this.under(event), true);
-    if (this.from && this.cell && this.model.get("zooms")) this.drawOverlay();
+    this.moveTo(this.cellAt(event), true);
+    if (this.dragStart && this.cell && this.model.get("zooms")) this.drawOverlay();
     const at = this.overlay.getBoundingClientRect();
     const x = event.clientX - at.left;
     const isRight = x > at.width - this.tip.offsetWidth - 28;
@@ -202,43 +232,56 @@ class MapView {
     this.tip.style.top = `${event.clientY - at.top + 16}px`;
   }
 
+  /** @param {MouseEvent} event */
   onClick(event) {
-    if (this.dragged) return; // it was a zoom
-    this.moveTo(this.under(event), true);
+    if (this.hasDragged) return;
+    this.moveTo(this.cellAt(event), true);
     this.select();
   }
 
-  // A drag from one cell to another is a window to zoom into.
+  /**
+   * Begin a drag; from one cell to another, it selects a window to zoom into.
+   * @param {PointerEvent} event
+   */
   onDown(event) {
-    this.from = this.under(event);
-    this.dragged = false;
-    // A drag may end outside of the map: its end is heard there, too.
-    if (this.from && this.model.get("zooms")) this.overlay.setPointerCapture(event.pointerId);
+    this.dragStart = this.cellAt(event);
+    this.hasDragged = false;
+    // With capture, the end of a drag is reported outside of the map as well.
+    if (this.dragStart && this.model.get("zooms")) this.overlay.setPointerCapture(event.pointerId);
   }
 
   onCancel() {
-    this.from = null;
+    this.dragStart = null;
     this.moveTo(null, true);
   }
 
+  /** @param {PointerEvent} event */
   onUp(event) {
-    const [from, to] = [this.from, this.under(event)];
-    this.from = null;
+    const [from, to] = [this.dragStart, this.cellAt(event)];
+    this.dragStart = null;
     if (!this.model.get("zooms") || !from || !to) return;
-    this.dragged = Math.abs(from[0] - to[0]) > 0 && Math.abs(from[1] - to[1]) > 0;
-    if (!this.dragged) return;
-    const { rows, columns } = this.map;
-    const sorted = (a, b) => [Math.min(a, b), Math.max(a, b) + 1];
-    const [top, bottom] = sorted(from[0], to[0]);
-    const [left, right] = sorted(from[1], to[1]);
+    this.hasDragged = from[0] !== to[0] && from[1] !== to[1];
+    if (!this.hasDragged) return;
+    const sorted = (/** @type {number} */ a, /** @type {number} */ b) =>
+      a < b ? [a, b + 1] : [b, a + 1];
+    this.zoomToCells(sorted(from[0], to[0]), sorted(from[1], to[1]));
+  }
+
+  /**
+   * Zoom to a window of cells.
+   * @param {number[]} rows first and past the end
+   * @param {number[]} columns first and past the end
+   */
+  zoomToCells(rows, columns) {
+    const { map } = this;
+    if (!map) return;
     this.zoom([
-      positionOf(rows, top),
-      positionOf(rows, bottom),
-      positionOf(columns, left),
-      positionOf(columns, right),
+      ...rows.map((row) => positionOf(map.rows, row)),
+      ...columns.map((column) => positionOf(map.columns, column)),
     ]);
   }
 
+  /** @param {number[]} window rows and columns as positions on the full axes */
   zoom(window) {
     if (!this.model.get("zooms")) return;
     this.model.set("zoomed", window);
@@ -247,60 +290,60 @@ class MapView {
   }
 
   select() {
-    if (!this.cell) return;
+    if (!this.cell || !this.map) return;
     const { rows, columns } = this.map;
-    this.model.set("selected", [
-      positionOf(rows, this.cell[0]),
-      positionOf(columns, this.cell[1]),
-    ]);
+    const [row, column] = this.cell;
+    this.model.set("selected", [positionOf(rows, row), positionOf(columns, column)]);
     this.model.save_changes();
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const known = event.key in MOVES || ["Home", "End", "Enter", " ", "+", "-"].includes(event.key);
     if (!this.map || !known) return;
     event.preventDefault();
-    event.stopPropagation(); // or the notebook takes the key
-    if (event.key === "+") this.zoomAt();
-    else if (event.key === "-") this.zoom([-1, -1, -1, -1]);
+    event.stopPropagation(); // Otherwise the notebook handles the key as well.
+    if (event.key === "+") this.zoomAtCell();
+    else if (event.key === "-") this.zoom(WHOLE);
     else if (event.key === "Enter" || event.key === " ") this.select();
-    else this.moveTo(this.target(event), false);
+    else this.moveTo(this.target(event, this.map), false);
   }
 
-  // By keyboard: a quarter of the map around the cell.
-  zoomAt() {
-    if (!this.cell) return;
-    const { rows, columns, shape } = this.map;
-    const around = (at, count) => {
+  /** Zoom by keyboard: half of the rows and columns, around the cell. */
+  zoomAtCell() {
+    if (!this.cell || !this.map) return;
+    const { shape } = this.map;
+    const around = (/** @type {number} */ at, /** @type {number} */ count) => {
       const size = Math.max(2, Math.ceil(count / 2));
       const start = Math.max(0, Math.min(count - size, at - Math.floor(size / 2)));
       return [start, Math.min(count, start + size)];
     };
-    const [top, bottom] = around(this.cell[0], shape[0]);
-    const [left, right] = around(this.cell[1], shape[1]);
-    this.zoom([
-      positionOf(rows, top),
-      positionOf(rows, bottom),
-      positionOf(columns, left),
-      positionOf(columns, right),
-    ]);
+    this.zoomToCells(around(this.cell[0], shape[0]), around(this.cell[1], shape[1]));
   }
 
-  target(event) {
+  /**
+   * The cell that a key moves to.
+   * @param {KeyboardEvent} event
+   * @param {MapData} map
+   * @returns {Cell}
+   */
+  target(event, map) {
     if (!this.cell) return [0, 0];
     const [row, column] = this.cell;
-    const [rows, columns] = this.map.shape;
+    const [rows, columns] = map.shape;
     if (event.key === "Home") return [row, 0];
     if (event.key === "End") return [row, columns - 1];
     const [down, right] = MOVES[event.key];
     const stride = event.shiftKey ? 10 : 1;
-    const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
+    const clamp = (/** @type {number} */ value, /** @type {number} */ count) =>
+      Math.max(0, Math.min(count - 1, value));
     return [clamp(row + stride * down, rows), clamp(column + stride * right, columns)];
   }
 }
 
-function render({ model, el }) {
-  const view = new MapView(model, el);
+/** @param {WidgetView<CanvasTraits>} context */
+function render(context) {
+  const view = new MapView(context);
   return () => view.close();
 }
 

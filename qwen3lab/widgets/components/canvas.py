@@ -1,13 +1,10 @@
 """A heatmap drawn on a canvas: cheap to update, with hover, click and arrow keys."""
 
-from pathlib import Path
-
 import anywidget
 import traitlets
 
 from qwen3lab.widgets.components.heatmap import Heatmap, block_value, payload
-
-HERE = Path(__file__).parent
+from qwen3lab.widgets.components.scripts import script
 
 
 class Canvas(anywidget.AnyWidget):
@@ -23,7 +20,7 @@ class Canvas(anywidget.AnyWidget):
             asked, and again once `on_pick` has told of it.
     """
 
-    _esm = (HERE / "paint.js").read_text("utf-8") + (HERE / "canvas.js").read_text("utf-8")
+    _esm = script("map_layout.js", "paint.js", "canvas.js")
     map = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)
     selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)

@@ -1,133 +1,20 @@
-// Painting a heatmap: from a map, as `heatmap.py` packs it, to pixels. Put before canvas.js.
-// All text is drawn as text, never as HTML.
+// Paints the parts of a map on a canvas, at the places that map_layout.js computed.
 
-const FONT_PX = 11;
-const LABEL_ROOM = FONT_PX + 2;
-const MARGIN = { top: 6, right: 62, title: 26, span: 8 };
-const MAX_LABEL = { row: 84, column: 72 };
-const MAX_CELL = 36;
-const GRID_FROM = 11; // smaller cells are drawn without lines between them
+const MIN_GRID_CELL = 11; // Smaller cells, in pixels, have no grid lines.
 
-function themeColours(el) {
-  const style = getComputedStyle(el);
-  const read = (name) => style.getPropertyValue(name).trim();
-  return {
-    ink: read("--q3-ink"),
-    muted: read("--q3-muted"),
-    face: read("--q3-face"),
-    nothing: read("--q3-nothing"),
-    accent: read("--q3-accent"),
-    font: `${FONT_PX}px ${read("--jp-ui-font-family") || "system-ui, sans-serif"}`,
-  };
-}
-
-function bytes(view) {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}
-
-// The cells as an image of one pixel each; level 0, which holds nothing, is left transparent.
-function cellImage(map) {
-  const [rows, columns] = map.shape;
-  const image = new ImageData(columns, rows);
-  const cells = bytes(map.cells);
-  const palette = bytes(map.palette);
-  for (let i = 0; i < cells.length; i++) {
-    if (cells[i] === 0) continue;
-    const colour = 3 * Math.round(((cells[i] - 1) * 255) / 254);
-    image.data.set(palette.subarray(colour, colour + 3), 4 * i);
-    image.data[4 * i + 3] = 255;
-  }
-  const canvas = document.createElement("canvas");
-  canvas.width = columns;
-  canvas.height = rows;
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-}
-
-// A canvas' size in CSS pixels, with as many pixels behind it as the screen has.
-function resize(canvas, width, height, font) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.font = font;
-  return context;
-}
-
-function shorten(context, text, width) {
-  if (context.measureText(text).width <= width) return text;
-  let short = text;
-  while (short.length > 1 && context.measureText(`${short}…`).width > width) {
-    short = short.slice(0, -1);
-  }
-  return `${short}…`;
-}
-
-// A cell's number in the whole of which the map may be a part, and back.
-function positionOf(axis, i) {
-  return axis.first + i * axis.step;
-}
-
-function placeOf(axis, position) {
-  return position < 0 ? -1 : Math.floor((position - axis.first) / axis.step);
-}
-
-function tickText(axis, i) {
-  return axis.labels[i] || String(positionOf(axis, i));
-}
-
-// Every n-th label, so that neighbours keep `room` pixels apart; n is 1, 2, 5, 10 ...
-function tickStep(cell, room) {
-  for (let scale = 1; ; scale *= 10) {
-    for (const factor of [1, 2, 5]) if (factor * scale * cell >= room) return factor * scale;
-  }
-}
-
-function labelWidth(context, axis, most) {
-  if (axis.ticks.length) return 18;
-  const widths = axis.labels.map((_, i) => context.measureText(tickText(axis, i)).width);
-  // Where labels are left out, numbers take their place: there must be room for the last.
-  widths.push(context.measureText(String(positionOf(axis, axis.labels.length))).width);
-  return Math.ceil(Math.min(most, Math.max(0, ...widths)));
-}
-
-// Large cells take whole pixels, for straight grid lines; small ones fill the room they have.
-function cellSize(room, count) {
-  const ratio = window.devicePixelRatio || 1;
-  const size = Math.min(MAX_CELL, Math.max(1, room) / count);
-  return size * ratio >= 8 ? Math.floor(size * ratio) / ratio : size;
-}
-
-// Where everything goes, in CSS pixels.
-function arrange(map, context, width, height) {
-  const [rows, columns] = map.shape;
-  const strip = (axis) => (axis.spans.length ? MARGIN.span : 0);
-  const rowLabels = labelWidth(context, map.rows, MAX_LABEL.row);
-  const isNumbered = map.columns.ticks.length > 0 || !map.columns.labels.some((label) => label);
-  const columnLabels = isNumbered ? 14 : labelWidth(context, map.columns, MAX_LABEL.column);
-  const left = MARGIN.title + rowLabels + strip(map.rows);
-  const bottom = MARGIN.title + columnLabels + strip(map.columns);
-  let cellWidth = cellSize(width - left - MARGIN.right, columns);
-  let cellHeight = cellSize(height - MARGIN.top - bottom, rows);
-  if (map.square) cellWidth = cellHeight = Math.min(cellWidth, cellHeight);
-  const box = { left, top: MARGIN.top, cellWidth, cellHeight, rowLabels, columnLabels, isNumbered };
-  box.width = cellWidth * columns;
-  box.height = cellHeight * rows;
-  box.rowEdge = left - strip(map.rows) - 4;
-  box.columnEdge = box.top + box.height + strip(map.columns) + 4;
-  box.total = box.top + box.height + bottom;
-  return box;
-}
-
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {CanvasImageSource} image
+ * @param {MapBox} box
+ * @param {ThemeColours} colours
+ */
 function paintCells(context, map, image, box, colours) {
   context.fillStyle = colours.nothing;
   context.fillRect(box.left, box.top, box.width, box.height);
   context.imageSmoothingEnabled = box.cellWidth < 1 || box.cellHeight < 1;
   context.drawImage(image, box.left, box.top, box.width, box.height);
-  if (box.cellWidth < GRID_FROM || box.cellHeight < GRID_FROM) return;
+  if (box.cellWidth < MIN_GRID_CELL || box.cellHeight < MIN_GRID_CELL) return;
   context.fillStyle = colours.face;
   for (let c = 1; c < map.shape[1]; c++) {
     context.fillRect(box.left + c * box.cellWidth - 0.5, box.top, 1, box.height);
@@ -137,6 +24,11 @@ function paintCells(context, map, image, box, colours) {
   }
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ */
 function paintSpans(context, map, box) {
   for (const span of map.rows.spans) {
     context.fillStyle = span.colour;
@@ -150,13 +42,25 @@ function paintSpans(context, map, box) {
   }
 }
 
-// Where most labels are left out, positions say more than the texts that happen to be left.
+// If only every tenth label fits, positions are shown in place of labels.
 const NUMBERS_FROM = 10;
 
+/**
+ * @param {MapAxis} axis
+ * @param {number} i
+ * @param {number} step
+ */
 function sparseText(axis, i, step) {
   return step < NUMBERS_FROM ? tickText(axis, i) : String(positionOf(axis, i));
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {number} i
+ * @param {number} [step]
+ */
 function paintRowLabel(context, map, box, i, step = 1) {
   context.textAlign = "right";
   context.textBaseline = "middle";
@@ -164,6 +68,13 @@ function paintRowLabel(context, map, box, i, step = 1) {
   context.fillText(text, box.rowEdge, box.top + (i + 0.5) * box.cellHeight);
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {number} i
+ * @param {number} [step]
+ */
 function paintColumnLabel(context, map, box, i, step = 1) {
   context.save();
   context.translate(box.left + (i + 0.5) * box.cellWidth, box.columnEdge);
@@ -175,7 +86,14 @@ function paintColumnLabel(context, map, box, i, step = 1) {
   context.restore();
 }
 
-// Text that runs upwards (-1) or downwards (1) along a side.
+/**
+ * Paint text along a side, upwards (-1) or downwards (1).
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} x
+ * @param {number} y
+ * @param {number} turn
+ */
 function paintAlong(context, text, x, y, turn) {
   context.save();
   context.translate(x, y);
@@ -186,9 +104,14 @@ function paintAlong(context, text, x, y, turn) {
   context.restore();
 }
 
-// Ticks at places of their own, as many as there is room for; upright, as numbers are.
+/**
+ * Paint upright tick numbers at their positions, as many as fit.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ */
 function paintTicks(context, map, box) {
-  const every = (ticks, cell) => {
+  const every = (/** @type {MapAxis["ticks"]} */ ticks, /** @type {number} */ cell) => {
     const apart = ticks.length > 1 ? (ticks[1][0] - ticks[0][0]) * cell : cell;
     return Math.max(1, Math.ceil(LABEL_ROOM / Math.max(apart, 0.1)));
   };
@@ -207,6 +130,12 @@ function paintTicks(context, map, box) {
   }
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {ThemeColours} colours
+ */
 function paintAxes(context, map, box, colours) {
   context.fillStyle = colours.ink;
   paintTicks(context, map, box);
@@ -225,6 +154,12 @@ function paintAxes(context, map, box, colours) {
   paintAlong(context, map.rows.title, 4, box.top + box.height / 2, -1);
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {ThemeColours} colours
+ */
 function paintColourBar(context, map, box, colours) {
   const x = box.left + box.width + 14;
   const height = Math.min(box.height, 220);
@@ -236,7 +171,7 @@ function paintColourBar(context, map, box, colours) {
   }
   context.fillStyle = colours.ink;
   context.textAlign = "left";
-  const number = (value) => String(Number(value.toFixed(2)));
+  const number = (/** @type {number} */ value) => String(Number(value.toFixed(2)));
   context.textBaseline = "top";
   context.fillText(number(map.high), x + 14, box.top);
   context.textBaseline = "bottom";
@@ -245,7 +180,13 @@ function paintColourBar(context, map, box, colours) {
   if (height > 120) paintAlong(context, map.valueTitle, x + 16, box.top + height / 2, 1);
 }
 
-// A frame around a whole row and a whole column; -1 for neither.
+/**
+ * Paint a frame around a row and one around a column; -1 for none.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {Cell} cell
+ */
 function paintBands(context, map, box, [row, column]) {
   if (row >= 0 && row < map.shape[0]) {
     context.strokeRect(box.left, box.top + row * box.cellHeight, box.width, box.cellHeight);
@@ -255,7 +196,14 @@ function paintBands(context, map, box, [row, column]) {
   }
 }
 
-// The cell under the pointer or the keyboard, and its labels in bold whatever the label step.
+/**
+ * Paint the selected cell, its row and its column, and its labels in bold.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {MapBox} box
+ * @param {ThemeColours} colours
+ * @param {Cell} cell
+ */
 function paintCursor(context, map, box, colours, [row, column]) {
   context.globalAlpha = 0.55;
   context.strokeStyle = colours.ink;
@@ -279,7 +227,15 @@ function paintCursor(context, map, box, colours, [row, column]) {
   paintColumnLabel(context, map, box, column);
 }
 
-// A frame around cells from one to another, both included.
+/**
+ * Paint a frame around the cells from one to another, both included.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapBox} box
+ * @param {ThemeColours} colours
+ * @param {Cell} from
+ * @param {Cell} to
+ * @param {number[]} dashes
+ */
 function paintFrame(context, box, colours, from, to, dashes) {
   const top = box.top + Math.min(from[0], to[0]) * box.cellHeight;
   const left = box.left + Math.min(from[1], to[1]) * box.cellWidth;

@@ -1,25 +1,41 @@
-// One plotly figure at a time. plotly.js is 5 MB and may block a slow page for seconds, and
-// anywidget no longer updates a widget whose module was not there within two. So this module is
-// small; plotly.js follows in a message, and is run when there is something to draw, once a page.
+// Draws one plotly figure at a time. plotly.js has 5 MB, and anywidget stops updating a widget
+// whose module does not load within two seconds. So this module is small; Python sends plotly.js
+// in a message, and the page runs it once, when the first figure is drawn.
 
 const CONFIG = { displayModeBar: false };
-const LIBRARIES = (globalThis.qwen3labPlotly ??= new Map()); // by version
 
+/**
+ * The entry of one version of plotly.js, shared by all plots of the page.
+ * @param {string} version
+ * @returns {PlotLibrary}
+ */
 function library(version) {
-  if (!LIBRARIES.has(version)) {
-    const entry = { run: null };
-    entry.code = new Promise((resolve) => (entry.arrived = resolve));
-    LIBRARIES.set(version, entry);
-  }
-  return LIBRARIES.get(version);
+  globalThis.qwen3labPlotly ??= new Map();
+  const known = globalThis.qwen3labPlotly.get(version);
+  if (known) return known;
+  /** @type {PlotLibrary["deliver"]} */
+  let deliver = () => {};
+  /** @type {PlotLibrary["code"]} */
+  const code = new Promise((resolve) => {
+    deliver = resolve;
+  });
+  const entry = { code, deliver, loaded: null };
+  globalThis.qwen3labPlotly.set(version, entry);
+  return entry;
 }
 
+/**
+ * Wait for the code of plotly.js, and run it if this is the first plot.
+ * @param {string} version
+ */
 async function plotly(version) {
   const entry = library(version);
   const code = await entry.code;
-  return (entry.run ??= run(code));
+  entry.loaded ??= run(code);
+  return entry.loaded;
 }
 
+/** @param {BlobPart} code */
 async function run(code) {
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   try {
@@ -30,59 +46,70 @@ async function run(code) {
   return globalThis.Plotly;
 }
 
+/** @param {WidgetView<PlotTraits>} view */
 function initialize({ model }) {
-  const { arrived } = library(model.get("version"));
-  const heard = (content, buffers) => content.kind === "library" && arrived(buffers[0]);
-  model.on("msg:custom", heard);
-  if (model.get("is_sent")) model.send({ kind: "library" }); // to a page before this one
-  return () => model.off("msg:custom", heard);
+  const { deliver } = library(model.get("version"));
+  const stop = listen(model, {
+    "msg:custom": (content, buffers) => {
+      if (content.kind === "library") deliver(buffers[0]);
+    },
+  });
+  // A reloaded page has lost the code that Python sent before.
+  if (model.get("is_sent")) model.send({ kind: "library" });
+  return stop;
 }
 
-// What a screen reader says of a figure: its title, or else what its axes show.
+/**
+ * A figure's name for screen readers: its title, or the titles of its axes.
+ * @param {PlotLayout} layout
+ */
 function labelOf({ title, xaxis, yaxis }) {
-  const named = title?.text || [yaxis, xaxis].map((axis) => axis?.title?.text).filter(Boolean).join(", ");
+  const axes = [yaxis, xaxis].map((axis) => axis?.title?.text).filter(Boolean);
+  const named = title?.text || axes.join(", ");
   return named ? `Plot: ${named.replace(/<[^>]*>/g, " ")}` : "Plot";
 }
 
+/** @param {WidgetView<PlotTraits>} view */
 function render({ model, el }) {
-  const root = document.createElement("div");
-  root.className = "q3-figure";
+  const root = /** @type {PlotRoot} */ (element("div", "q3-figure", el));
   root.setAttribute("role", "img");
-  el.appendChild(root);
-  let drawn = null; // what drew it
-  let isHeard = false;
-  let isGone = false;
+  /** @type {Plotly | null} */
+  let drawer = null;
+  let isListening = false;
+  let isClosed = false;
 
   async function draw() {
     const { data, layout } = JSON.parse(model.get("figure"));
-    root.style.minHeight = `${layout.height}px`; // the page keeps still when the plot comes
+    root.style.minHeight = `${layout.height}px`; // Keeps the page in place until the plot is drawn.
     root.setAttribute("aria-label", labelOf(layout));
     try {
-      drawn = await plotly(model.get("version"));
-      if (isGone) return;
-      await drawn.react(root, data, { ...layout, autosize: true }, CONFIG);
-      if (!isHeard) root.on("plotly_click", told);
-      isHeard = true;
+      drawer = await plotly(model.get("version"));
+      if (isClosed) return;
+      await drawer.react(root, data, { ...layout, autosize: true }, CONFIG);
+      if (!isListening) root.on?.("plotly_click", onClick);
+      isListening = true;
     } catch (error) {
-      root.textContent = `This plot could not be drawn: ${error.message}`;
+      const reason = error instanceof Error ? error.message : String(error);
+      root.textContent = `This plot could not be drawn: ${reason}`;
     }
   }
 
-  function told({ points }) {
+  /** @param {{ points: { x: number }[] }} event */
+  function onClick({ points }) {
     if (points.length) model.send({ kind: "click", x: points[0].x });
   }
 
   const resized = new ResizeObserver(() => {
-    if (root.data && root.offsetWidth) drawn.Plots.resize(root);
+    if (root.data && root.offsetWidth) drawer?.Plots.resize(root);
   });
   resized.observe(el);
-  model.on("change:figure", draw);
+  const stop = listen(model, { "change:figure": draw });
   draw();
   return () => {
-    isGone = true;
+    isClosed = true;
     resized.disconnect();
-    model.off("change:figure", draw);
-    if (root.data) drawn.purge(root);
+    stop();
+    if (root.data) drawer?.purge(root);
   };
 }
 

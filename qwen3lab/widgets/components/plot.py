@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import anywidget
 import plotly.graph_objects as go
 import traitlets
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-HERE = Path(__file__).parent
+from qwen3lab.widgets.components.scripts import script
 
 
 class Plot(anywidget.AnyWidget):
@@ -25,7 +24,7 @@ class Plot(anywidget.AnyWidget):
         shown: the figure, as it was given.
     """
 
-    _esm = (HERE / "plot.js").read_text("utf-8")  # A Path's signal would hold every widget.
+    _esm = script("plot.js")
     figure = traitlets.Unicode().tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
     is_sent = traitlets.Bool(False).tag(sync=True)

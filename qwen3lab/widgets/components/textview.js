@@ -1,14 +1,9 @@
-// The text of a recording; the token under the pointer shades others. All text is set as text.
+// Shows the text of a recording; the token under the pointer shades the tokens that it attends to.
+// Text is set as textContent, never as HTML.
 
 const ASK_AFTER_MS = 30;
 
-function element(tag, className, parent) {
-  const node = document.createElement(tag);
-  node.className = className;
-  parent.appendChild(node);
-  return node;
-}
-
+/** @param {WidgetView<TextTraits>} view */
 function render({ model, el }) {
   el.classList.add("q3");
   const root = element("div", "q3-text", el);
@@ -19,6 +14,7 @@ function render({ model, el }) {
   const legend = element("div", "q3-legend", footer);
   const readout = element("div", "q3-readout", footer);
   readout.setAttribute("aria-live", "polite");
+  /** @type {HTMLElement[]} */
   let words = [];
   let timer = 0;
 
@@ -29,7 +25,7 @@ function render({ model, el }) {
       const word = element("span", `q3-word q3-word-${part}`, fragment);
       word.textContent = text;
       word.dataset.token = String(first + index);
-      element(breaks ? "br" : "wbr", "", fragment); // a line may end between tokens
+      element(breaks ? "br" : "wbr", "", fragment); // Lets a line end between two tokens.
       return word;
     });
     root.replaceChildren(fragment);
@@ -38,6 +34,7 @@ function render({ model, el }) {
     drawWeights();
   }
 
+  /** @param {Set<string>} parts */
   function drawLegend(parts) {
     legend.replaceChildren();
     for (const part of ["thinking", "answer"].filter((part) => parts.has(part))) {
@@ -47,8 +44,7 @@ function render({ model, el }) {
 
   function drawWeights() {
     const { first } = model.get("text");
-    const view = model.get("weights");
-    const weights = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const weights = bytes(model.get("weights"));
     const shaded = model.get("shaded") - first;
     words.forEach((word, index) => {
       const weight = weights.length === words.length ? weights[index] / 255 : 0;
@@ -56,11 +52,15 @@ function render({ model, el }) {
       word.classList.toggle("q3-word-here", index === shaded);
     });
     root.dataset.shaded = String(model.get("shaded"));
-    readout.textContent = words[shaded] ? said(shaded, weights) : "";
+    readout.textContent = words[shaded] ? describe(shaded, weights) : "";
   }
 
-  // The strongest few, in words.
-  function said(shaded, weights) {
+  /**
+   * The four largest weights, in words.
+   * @param {number} shaded
+   * @param {Uint8Array} weights
+   */
+  function describe(shaded, weights) {
     const { first } = model.get("text");
     const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 4);
     const named = order
@@ -69,6 +69,7 @@ function render({ model, el }) {
     return `token ${first + shaded} “${words[shaded].textContent}”: ${named.join(", ")}`;
   }
 
+  /** @param {number} token */
   function ask(token) {
     clearTimeout(timer);
     timer = setTimeout(() => {
@@ -77,38 +78,37 @@ function render({ model, el }) {
     }, ASK_AFTER_MS);
   }
 
+  /** @param {number} token */
   function pick(token) {
     model.set("picked", token);
     ask(token);
   }
 
   root.addEventListener("pointerover", (event) => {
-    const word = event.target.closest(".q3-word");
+    const word = closest(event, ".q3-word");
     if (word) ask(Number(word.dataset.token));
   });
   root.addEventListener("pointerleave", () => ask(model.get("picked")));
   root.addEventListener("click", (event) => {
-    const word = event.target.closest(".q3-word");
+    const word = closest(event, ".q3-word");
     if (word) pick(Number(word.dataset.token));
   });
   root.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = arrowStep(event);
     if (!step || !words.length) return;
-    event.preventDefault();
-    event.stopPropagation(); // or the notebook takes the key
     const { first } = model.get("text");
     const last = first + words.length - 1;
     pick(Math.max(first, Math.min(last, Math.max(model.get("token"), first - 1) + step)));
   });
-  model.on("change:text", drawText);
-  model.on("change:weights", drawWeights);
-  model.on("change:shaded", drawWeights);
+  const stop = listen(model, {
+    "change:text": drawText,
+    "change:weights": drawWeights,
+    "change:shaded": drawWeights,
+  });
   drawText();
   return () => {
     clearTimeout(timer);
-    model.off("change:text", drawText);
-    model.off("change:weights", drawWeights);
-    model.off("change:shaded", drawWeights);
+    stop();
   };
 }
 

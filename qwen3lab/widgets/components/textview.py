@@ -1,7 +1,6 @@
 """The text itself: the token under the pointer shades those that it looks at."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import anywidget
 import traitlets
@@ -9,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.figures.theme import visible
+from qwen3lab.widgets.components.scripts import script
 from qwen3lab.widgets.explorers.attention_compute import quantised
-
-HERE = Path(__file__).parent
 
 
 class TextView(anywidget.AnyWidget):
@@ -26,7 +24,7 @@ class TextView(anywidget.AnyWidget):
         shaded: the token whose weights these are.
     """
 
-    _esm = (HERE / "textview.js").read_text("utf-8")  # A Path's signal would hold every widget.
+    _esm = script("textview.js")
     text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)

@@ -1,18 +1,22 @@
-// A conversation, token by token. All text is set as text, never as HTML.
+// Shows a conversation token by token. Text is set as textContent, never as HTML.
 
-function element(tag, className, parent) {
-  const node = document.createElement(tag);
-  node.className = className;
-  parent.appendChild(node);
-  return node;
-}
-
+/**
+ * @param {HTMLElement} root
+ * @param {string} part
+ * @param {string} title
+ */
 function section(root, part, title) {
   const box = element("div", `q3-part q3-${part}`, root);
   element("div", "q3-part-title", box).textContent = title;
-  return element("div", "q3-chips", box);
+  return { box, chips: element("div", "q3-chips", box) };
 }
 
+/** @param {number | undefined} n */
+function countTokens(n) {
+  return n === 1 ? "1 token" : `${n || 0} tokens`;
+}
+
+/** @param {WidgetView<TranscriptTraits>} view */
 function render({ model, el }) {
   el.classList.add("q3", "q3-conversation");
   const root = element("div", "q3-transcript", el);
@@ -34,20 +38,26 @@ function render({ model, el }) {
   scroll.setAttribute("role", "group");
   scroll.setAttribute("aria-label", "Conversation. Left and right arrow keys pick a token.");
 
+  /** @type {number | null} */
   let run = null;
   let drawn = 0;
 
+  /**
+   * @param {ChipData} data
+   * @param {number} index
+   */
   function addChip([text, shown, part, hint, kind], index) {
-    const chip = element("span", "q3-chip", parts[part] || parts.answer);
-    const broken = text.includes("\n");
-    chip.textContent = broken ? shown : text;
+    const { chips } = parts[part] || parts.answer;
+    const chip = element("span", "q3-chip", chips);
+    const hasBreak = text.includes("\n");
+    chip.textContent = hasBreak ? shown : text;
     chip.title = `${shown} — ${hint}`;
     chip.dataset.index = String(index);
     if (kind) chip.classList.add(`q3-${kind}`);
-    if (!broken) return;
+    if (!hasBreak) return;
     chip.classList.add("q3-mark");
-    const said = chip.parentNode.querySelector(".q3-chip:not(.q3-mark)");
-    if (said) element("br", "", chip.parentNode);
+    // Line breaks before the first text of a part would only leave it empty.
+    if (chips.querySelector(".q3-chip:not(.q3-mark)")) element("br", "", chips);
   }
 
   function drawReply() {
@@ -56,31 +66,31 @@ function render({ model, el }) {
     if (reply.run !== run || reply.chips.length < drawn) {
       run = reply.run;
       drawn = 0;
-      for (const chips of Object.values(parts)) chips.replaceChildren();
+      for (const { chips } of Object.values(parts)) chips.replaceChildren();
     }
     question.textContent = reply.question;
     for (; drawn < reply.chips.length; drawn++) addChip(reply.chips[drawn], drawn);
-    for (const chips of Object.values(parts)) {
-      chips.parentNode.hidden = chips.childElementCount === 0;
-    }
+    for (const { box, chips } of Object.values(parts)) box.hidden = chips.childElementCount === 0;
     root.dataset.tokens = String(drawn);
     if (atEnd && model.get("progress").is_running) scroll.scrollTop = scroll.scrollHeight;
     drawMark();
   }
 
   function drawProgress() {
-    const p = model.get("progress");
-    const limited = p.thinks && p.budget !== null && p.budget !== undefined;
-    track.hidden = !limited;
-    const share = limited ? Math.min(1, p.thinking_tokens / Math.max(1, p.budget)) : 0;
+    const { thinks, budget, thinking_tokens, answer_tokens, ...state } = model.get("progress");
+    const limit = thinks ? (budget ?? null) : null;
+    const share = limit === null ? 0 : Math.min(1, (thinking_tokens || 0) / Math.max(1, limit));
+    track.hidden = limit === null;
     bar.style.width = `${100 * share}%`;
     track.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-    const count = (n) => (n === 1 ? "1 token" : `${n || 0} tokens`);
-    const used = limited ? `${p.thinking_tokens || 0} of ${count(p.budget)}` : count(p.thinking_tokens);
-    const thinking = p.thinks ? `thinking ${used}` : "thinking off";
-    line.textContent = `${thinking} · answer ${count(p.answer_tokens)}`;
-    note.textContent = p.note || "";
-    root.classList.toggle("q3-running", Boolean(p.is_running));
+    const used =
+      limit === null
+        ? countTokens(thinking_tokens)
+        : `${thinking_tokens || 0} of ${countTokens(limit)}`;
+    const thinking = thinks ? `thinking ${used}` : "thinking off";
+    line.textContent = `${thinking} · answer ${countTokens(answer_tokens)}`;
+    note.textContent = state.note || "";
+    root.classList.toggle("q3-running", Boolean(state.is_running));
   }
 
   function drawMark() {
@@ -91,7 +101,10 @@ function render({ model, el }) {
     reveal(chip);
   }
 
-  // Scroll the conversation to a chip, and nothing around it: the notebook stays where it is.
+  /**
+   * Scroll the conversation to a chip. `scrollIntoView` would scroll the notebook as well.
+   * @param {Element} chip
+   */
   function reveal(chip) {
     const [inside, around] = [chip.getBoundingClientRect(), scroll.getBoundingClientRect()];
     const above = inside.top - around.top;
@@ -100,6 +113,7 @@ function render({ model, el }) {
     else if (below > 0) scroll.scrollTop += below;
   }
 
+  /** @param {number} index */
   function pick(index) {
     if (index < 0 || index >= drawn) return;
     model.set("selected", index);
@@ -107,26 +121,21 @@ function render({ model, el }) {
   }
 
   scroll.addEventListener("click", (event) => {
-    const chip = event.target.closest(".q3-chip");
+    const chip = closest(event, ".q3-chip");
     if (chip) pick(Number(chip.dataset.index));
   });
   scroll.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    event.stopPropagation(); // or the notebook takes the key
-    pick(model.get("marked") + step);
+    const step = arrowStep(event);
+    if (step) pick(model.get("marked") + step);
   });
-  model.on("change:reply", drawReply);
-  model.on("change:progress", drawProgress);
-  model.on("change:marked", drawMark);
+  const stop = listen(model, {
+    "change:reply": drawReply,
+    "change:progress": drawProgress,
+    "change:marked": drawMark,
+  });
   drawReply();
   drawProgress();
-  return () => {
-    model.off("change:reply", drawReply);
-    model.off("change:progress", drawProgress);
-    model.off("change:marked", drawMark);
-  };
+  return stop;
 }
 
 export default { render };

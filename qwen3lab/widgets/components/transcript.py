@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import anywidget
 import traitlets
 
 from qwen3lab.figures.theme import visible
+from qwen3lab.widgets.components.scripts import script
 
-HERE = Path(__file__).parent
 MARKS = ("<think>", "</think>", "<|im_end|>", "<|endoftext|>")
 
 
@@ -58,7 +57,7 @@ class Transcript(anywidget.AnyWidget):
         marked: the token that is outlined; set from Python.
     """
 
-    _esm = (HERE / "transcript.js").read_text("utf-8")  # A Path's signal would hold every widget.
+    _esm = script("transcript.js")
     reply = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)

@@ -3,6 +3,9 @@
 import html
 from collections.abc import Mapping, Sequence
 
+import pandas
+from pandas.io.formats.style import Styler
+
 from qwen3lab.figures.theme import visible
 from qwen3lab.generation.reply import Chat
 from qwen3lab.thinking import Answer, Piece, pieces
@@ -50,19 +53,25 @@ def marker_html(chat: Chat, steps: Sequence[Piece], marker: int, answer: Answer 
 def steps_html(
     steps: Sequence[Piece], answers: Mapping[int, Answer], marker: int, final: str
 ) -> str:
-    """The answer after each step, one row each; those that are the reply's own are marked."""
-    rows = [_row("before any thinking", 0, answers, marker, final)]
-    rows += [_row(visible(step.text.strip()), step.kept, answers, marker, final) for step in steps]
-    head = "<tr><th>tokens</th><th>thought</th><th>would answer</th></tr>"
-    return f'<table class="q3-steps">{head}{"".join(rows)}</table>'
-
-
-def _row(text: str, kept: int, answers: Mapping[int, Answer], marker: int, final: str) -> str:
-    answer = answers.get(kept)
-    said = "" if answer is None else html.escape(answer.text or "(no answer)")
-    same = answer is not None and answer.text == final
-    here = ' class="q3-here"' if kept == marker else ""
-    return (
-        f"<tr{here}><td>{kept}</td><td>{html.escape(text)}</td>"
-        f"<td>{said}{' ✓' if same else ''}</td></tr>"
+    """A table of the answer after each step; ✓ marks answers equal to the final one."""
+    rows = [("before any thinking", 0)]
+    rows += [(visible(step.text.strip()), step.kept) for step in steps]
+    kept = [tokens for _, tokens in rows]
+    table = pandas.DataFrame(
+        {
+            "tokens": kept,
+            "thought": [text for text, _ in rows],
+            "would answer": [_answer_text(answers.get(tokens), final) for tokens in kept],
+        }
     )
+    here = [["q3-here" if tokens == marker else ""] * table.shape[1] for tokens in kept]
+    styled = Styler(table, uuid="steps", cell_ids=False).hide(axis="index")
+    styled.format(escape="html")
+    styled.set_td_classes(pandas.DataFrame(here, columns=table.columns))
+    return styled.set_table_attributes('class="q3-steps"').to_html()
+
+
+def _answer_text(answer: Answer | None, final: str) -> str:
+    if answer is None:
+        return ""
+    return (answer.text or "(no answer)") + (" ✓" if answer.text == final else "")

@@ -8,9 +8,9 @@ import pytest
 
 import qwen3lab
 from qwen3lab import Sampling
-from qwen3lab.thinking import answers_at
+from qwen3lab.thinking import Answer, Piece, answers_at
 from qwen3lab.widgets import ThinkingExplorer
-from qwen3lab.widgets.explorers.thinking_compute import place_of, steps_of
+from qwen3lab.widgets.explorers.thinking_compute import place_of, steps_html, steps_of
 from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
 
 QUESTION = "7+2*3-1*7+3-2=?"
@@ -273,3 +273,14 @@ def test_an_empty_question_leaves_the_thinking_that_is_shown(explorer):
     explorer.start()
     assert explorer.state.steps == before and explorer.state.answers
     assert "the question is empty" in shown(explorer).alert.value
+
+
+def test_the_table_of_steps_escapes_what_a_model_wrote_and_marks_one_row() -> None:
+    steps = [Piece(3, 5, 2, "<i>one</i>"), Piece(5, 9, 6, "two & three")]
+    first, last = (Answer(text, 0, 1, 2, "natural", False) for text in ("<b>7</b>", "9"))
+    found = steps_html(steps, {0: first, 6: last}, 2, "9")
+    assert "&lt;b&gt;7&lt;/b&gt;" in found and "&lt;i&gt;one&lt;/i&gt;" in found
+    assert "&amp;" in found and "<b>" not in found and "<i>" not in found
+    rows = found.split("<tr>")[2:]
+    assert ["q3-here" in row for row in rows] == [False, True, False]
+    assert ["✓" in row for row in rows] == [False, False, True]

@@ -1,0 +1,58 @@
+"""Dataclasses to JSON values and back.
+
+A nested class that has `to_dict` and `from_dict`, such as a model's config, is stored in that form;
+every other dataclass is stored field by field.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn
+
+T = TypeVar("T")
+
+
+def unstructure(value: Any) -> Any:
+    """A dataclass, or a container of them, as values that `json.dumps` accepts."""
+    return _CONVERTER.unstructure(value)
+
+
+def structure(kind: type[T], fields: Any, *, ignore_extra: bool = False) -> T:
+    """A dataclass from what `json.loads` returned, by the types that its fields declare.
+
+    Args:
+        kind: the dataclass.
+        fields: a mapping of its values by field name; those with a default may be absent.
+        ignore_extra: accept names that are no fields of `kind`.
+
+    Raises:
+        ValueError: a field is missing, unknown, or has a value of another type.
+    """
+    try:
+        return _builder(kind, ignore_extra)(fields, kind)
+    except Exception as error:  # cattrs has no common base class for what hooks raise.
+        raise ValueError(f"this is no {kind.__name__}: {error!r}") from error
+
+
+@functools.cache
+def _builder(kind: type[T], ignore_extra: bool) -> Callable[[Any, type[T]], T]:
+    """Code for the fields of one class, which does not call its own `from_dict`."""
+    return make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=not ignore_extra)
+
+
+def _has_dict_form(kind: Any) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "to_dict") and hasattr(kind, "from_dict")
+
+
+def _converter() -> Converter:
+    converter = Converter(detailed_validation=False, forbid_extra_keys=True)
+    converter.register_unstructure_hook_func(_has_dict_form, lambda value: value.to_dict())
+    converter.register_structure_hook_func(
+        _has_dict_form, lambda fields, kind: kind.from_dict(fields)
+    )
+    return converter
+
+
+_CONVERTER = _converter()

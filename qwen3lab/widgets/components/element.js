@@ -1,0 +1,63 @@
+// Shared by all scripts; scripts.py puts this file before each of them.
+
+/**
+ * Create an element at the end of its parent.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} className may be empty
+ * @param {Node} parent
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+function element(tag, className, parent) {
+  const node = document.createElement(tag);
+  node.className = className;
+  parent.appendChild(node);
+  return node;
+}
+
+/**
+ * The bytes of a binary trait, without a copy.
+ * @param {DataView} view
+ * @returns {Uint8Array}
+ */
+function bytes(view) {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/**
+ * Listen to events of a model.
+ * @template Traits
+ * @param {WidgetModel<Traits>} model
+ * @param {Record<string, (...values: any[]) => void>} handlers by the event's name
+ * @returns {() => void} stops listening
+ */
+function listen(model, handlers) {
+  for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
+  return () => {
+    for (const [event, handler] of Object.entries(handlers)) model.off(event, handler);
+  };
+}
+
+/**
+ * The nearest element around an event's target that matches a selector.
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {HTMLElement | null}
+ */
+function closest(event, selector) {
+  return event.target instanceof Element ? event.target.closest(selector) : null;
+}
+
+/**
+ * -1 for the left arrow key, 1 for the right one, 0 for others. An arrow key is not passed on:
+ * the notebook would handle it as well.
+ * @param {KeyboardEvent} event
+ */
+function arrowStep(event) {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0;
+  if (step) {
+    event.preventDefault();
+    event.stopPropagation();
+  }
+  return step;
+}

@@ -1,0 +1,178 @@
+// Colours, pixels and layout of a map as `heatmap.py` packs it. Used by paint.js and canvas.js.
+
+const FONT_PX = 11;
+const LABEL_ROOM = FONT_PX + 2;
+const MARGIN = { top: 6, right: 62, title: 26, span: 8 };
+const MAX_LABEL = { row: 84, column: 72 };
+const MAX_CELL = 36;
+
+/**
+ * The colours and the font of the page's theme.
+ * @param {Element} el
+ */
+function themeColours(el) {
+  const style = getComputedStyle(el);
+  const read = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+  return {
+    ink: read("--q3-ink"),
+    muted: read("--q3-muted"),
+    face: read("--q3-face"),
+    nothing: read("--q3-nothing"),
+    accent: read("--q3-accent"),
+    font: `${FONT_PX}px ${read("--jp-ui-font-family") || "system-ui, sans-serif"}`,
+  };
+}
+
+/**
+ * The cells as an image of one pixel each; level 0, no value, is transparent.
+ * @param {MapData} map
+ */
+function cellImage(map) {
+  const [rows, columns] = map.shape;
+  const image = new ImageData(columns, rows);
+  const cells = bytes(map.cells);
+  const palette = bytes(map.palette);
+  for (let i = 0; i < cells.length; i++) {
+    if (cells[i] === 0) continue;
+    const colour = 3 * Math.round(((cells[i] - 1) * 255) / 254);
+    image.data.set(palette.subarray(colour, colour + 3), 4 * i);
+    image.data[4 * i + 3] = 255;
+  }
+  const canvas = document.createElement("canvas");
+  canvas.width = columns;
+  canvas.height = rows;
+  context2d(canvas).putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** @param {HTMLCanvasElement} canvas */
+function context2d(canvas) {
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("this browser draws no 2D canvas");
+  return context;
+}
+
+/**
+ * Set a canvas's size in CSS pixels, with as many pixels behind it as the screen has.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {string} font
+ */
+function resize(canvas, width, height, font) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const context = context2d(canvas);
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.font = font;
+  return context;
+}
+
+/**
+ * Text cut to a width, with an ellipsis.
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} width
+ */
+function shorten(context, text, width) {
+  if (context.measureText(text).width <= width) return text;
+  let short = text;
+  while (short.length > 1 && context.measureText(`${short}…`).width > width) {
+    short = short.slice(0, -1);
+  }
+  return `${short}…`;
+}
+
+/**
+ * A cell's position on the full axis, of which the map may show a part or every n-th.
+ * @param {MapAxis} axis
+ * @param {number} i
+ */
+function positionOf(axis, i) {
+  return axis.first + i * axis.step;
+}
+
+/**
+ * The cell of a position on the full axis; -1 for -1.
+ * @param {MapAxis} axis
+ * @param {number} position
+ */
+function placeOf(axis, position) {
+  return position < 0 ? -1 : Math.floor((position - axis.first) / axis.step);
+}
+
+/**
+ * @param {MapAxis} axis
+ * @param {number} i
+ */
+function tickText(axis, i) {
+  return axis.labels[i] || String(positionOf(axis, i));
+}
+
+/**
+ * Cells from one label to the next: the first of 1, 2, 5, 10 ... that keeps labels apart.
+ * @param {number} cell size in pixels
+ * @param {number} room smallest distance of two labels, in pixels
+ */
+function tickStep(cell, room) {
+  for (let scale = 1; ; scale *= 10) {
+    for (const factor of [1, 2, 5]) if (factor * scale * cell >= room) return factor * scale;
+  }
+}
+
+/**
+ * Space for the labels of an axis, in pixels.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapAxis} axis
+ * @param {number} most
+ */
+function labelWidth(context, axis, most) {
+  if (axis.ticks.length) return 18;
+  const widths = axis.labels.map((_, i) => context.measureText(tickText(axis, i)).width);
+  // Positions replace labels where some are left out: leave space for the largest.
+  widths.push(context.measureText(String(positionOf(axis, axis.labels.length))).width);
+  return Math.ceil(Math.min(most, Math.max(0, ...widths)));
+}
+
+/**
+ * Size of a cell: whole pixels for large cells, whose grid lines are then straight.
+ * @param {number} room for all cells, in pixels
+ * @param {number} count of the cells
+ */
+function cellSize(room, count) {
+  const ratio = window.devicePixelRatio || 1;
+  const size = Math.min(MAX_CELL, Math.max(1, room) / count);
+  return size * ratio >= 8 ? Math.floor(size * ratio) / ratio : size;
+}
+
+/**
+ * Compute where each part of the map goes.
+ * @param {MapData} map
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} width
+ * @param {number} height
+ * @returns {MapBox}
+ */
+function arrange(map, context, width, height) {
+  const [rows, columns] = map.shape;
+  const strip = (/** @type {MapAxis} */ axis) => (axis.spans.length ? MARGIN.span : 0);
+  const rowLabels = labelWidth(context, map.rows, MAX_LABEL.row);
+  const isNumbered = map.columns.ticks.length > 0 || !map.columns.labels.some((label) => label);
+  const columnLabels = isNumbered ? 14 : labelWidth(context, map.columns, MAX_LABEL.column);
+  const left = MARGIN.title + rowLabels + strip(map.rows);
+  const bottom = MARGIN.title + columnLabels + strip(map.columns);
+  let cellWidth = cellSize(width - left - MARGIN.right, columns);
+  let cellHeight = cellSize(height - MARGIN.top - bottom, rows);
+  if (map.square) cellWidth = cellHeight = Math.min(cellWidth, cellHeight);
+  const top = MARGIN.top;
+  const [boxWidth, boxHeight] = [cellWidth * columns, cellHeight * rows];
+  const rowEdge = left - strip(map.rows) - 4;
+  const columnEdge = top + boxHeight + strip(map.columns) + 4;
+  return {
+    ...{ left, top, width: boxWidth, height: boxHeight, total: top + boxHeight + bottom },
+    ...{ cellWidth, cellHeight, rowLabels, columnLabels, rowEdge, columnEdge, isNumbered },
+  };
+}

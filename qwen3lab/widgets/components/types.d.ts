@@ -1,0 +1,162 @@
+// Types of what Python and the scripts exchange; read by the type checker only.
+
+/** The browser's side of an anywidget, with the traits that it shares with Python. */
+interface WidgetModel<Traits> {
+  get<Name extends keyof Traits>(name: Name): Traits[Name];
+  set<Name extends keyof Traits>(name: Name, value: Traits[Name]): void;
+  save_changes(): void;
+  send(content: object): void;
+  // biome-ignore lint/suspicious/noExplicitAny: the event's name decides what a handler receives.
+  on(event: string, handler: (...values: any[]) => void): void;
+  // biome-ignore lint/suspicious/noExplicitAny: as above.
+  off(event: string, handler: (...values: any[]) => void): void;
+}
+
+interface WidgetView<Traits> {
+  model: WidgetModel<Traits>;
+  el: HTMLElement;
+}
+
+/** Row and column of a cell of the map as sent, from 0. */
+type Cell = [number, number];
+
+interface AxisSpan {
+  name: string;
+  start: number;
+  end: number;
+  colour: string;
+}
+
+/** One axis of a map; label `i` belongs to position `first + i * step` of the full axis. */
+interface MapAxis {
+  title: string;
+  unit: string;
+  first: number;
+  step: number;
+  labels: string[];
+  ticks: [number, string][];
+  spans: AxisSpan[];
+}
+
+/** A heatmap as `heatmap.py` sends it: one byte per cell, 0 where there is no value. */
+interface MapData {
+  title: string;
+  cells: DataView;
+  shape: Cell;
+  palette: DataView;
+  rows: MapAxis;
+  columns: MapAxis;
+  valueTitle: string;
+  low: number;
+  high: number;
+  nothing: string;
+  square: boolean;
+}
+
+/** A sentence in place of a map. */
+interface EmptyMap {
+  cells?: undefined;
+  empty?: string;
+}
+
+interface CanvasTraits {
+  map: MapData | EmptyMap;
+  height: number;
+  selected: Cell;
+  marked: Cell;
+  framed: number[];
+  zooms: boolean;
+  zoomed: number[];
+}
+
+interface ThemeColours {
+  ink: string;
+  muted: string;
+  face: string;
+  nothing: string;
+  accent: string;
+  font: string;
+}
+
+/** Where the parts of a map are drawn, in CSS pixels. */
+interface MapBox {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+  total: number;
+  cellWidth: number;
+  cellHeight: number;
+  rowLabels: number;
+  columnLabels: number;
+  rowEdge: number;
+  columnEdge: number;
+  isNumbered: boolean;
+}
+
+interface TextTraits {
+  /** Each token: its text, its part of the reply, and whether a line break follows. */
+  text: { first: number; tokens: [string, string, boolean][] };
+  token: number;
+  picked: number;
+  weights: DataView;
+  shaded: number;
+}
+
+/** Text, text with visible whitespace, part, tooltip and kind of a token. */
+type ChipData = [string, string, "thinking" | "answer", string, string];
+
+interface TranscriptTraits {
+  reply: { run: number; question: string; chips: ChipData[] };
+  progress: {
+    thinking_tokens?: number;
+    answer_tokens?: number;
+    budget?: number | null;
+    thinks?: boolean;
+    is_running?: boolean;
+    note?: string;
+  };
+  selected: number;
+  marked: number;
+}
+
+interface PlotTraits {
+  figure: string;
+  version: string;
+  is_sent: boolean;
+}
+
+interface PlotTitle {
+  text?: string;
+}
+
+interface PlotLayout {
+  height: number;
+  title?: PlotTitle;
+  xaxis?: { title?: PlotTitle };
+  yaxis?: { title?: PlotTitle };
+}
+
+/** The functions of plotly.js that plot.js calls. */
+interface Plotly {
+  react(root: HTMLElement, data: object[], layout: object, config: object): Promise<void>;
+  purge(root: HTMLElement): void;
+  Plots: { resize(root: HTMLElement): void };
+}
+
+/** What plotly.js adds to the element that it draws in. */
+interface PlotRoot extends HTMLElement {
+  data?: object[];
+  on?(event: string, handler: (event: { points: { x: number }[] }) => void): void;
+}
+
+/** One version of plotly.js: its code, once it has arrived, and the library, once it has run. */
+interface PlotLibrary {
+  code: Promise<BlobPart>;
+  deliver: (code: BlobPart) => void;
+  loaded: Promise<Plotly> | null;
+}
+
+// `var` is the only form that adds a property to globalThis.
+declare var Plotly: Plotly;
+declare var qwen3labPlotly: Map<string, PlotLibrary> | undefined;
