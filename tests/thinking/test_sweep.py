@@ -28,8 +28,15 @@ def alone(lab, problem, seed, sampling, **options):
     return (chat.answer, chat.thinking_tokens, chat.answer_tokens, chat.stop)
 
 
-@pytest.mark.parametrize("name", ["tiny-moe", "tiny-dense"])
-@pytest.mark.parametrize("sampling", [Sampling.greedy(), None], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    ("name", "sampling"),
+    [
+        pytest.param("tiny-moe", None, id="sampled-tiny-moe"),
+        pytest.param("tiny-dense", Sampling.greedy(), id="greedy-tiny-dense"),
+        pytest.param("tiny-moe", Sampling.greedy(), id="greedy-tiny-moe", marks=pytest.mark.slow),
+        pytest.param("tiny-dense", None, id="sampled-tiny-dense", marks=pytest.mark.slow),
+    ],
+)
 def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems, name, sampling):
     lab, few = labs[name], problems[::2]
     found = sweep(lab, few, BUDGETS, samples=2, seed=11, sampling=sampling, batch=5, progress=False)
