@@ -247,7 +247,7 @@ def test_a_name_that_is_nothing_says_what_it_could_be(name):
 
 def test_a_hub_id_without_a_network_or_cache_says_what_to_do(tmp_path):
     # Offline mode is read when huggingface_hub is imported, so the test asks another process.
-    code = "from qwen3lab.checkpoint import find_folder; find_folder('Qwen/Qwen3-0.6B')"
+    code = "from qwen3lab.checkpoints.folders import find_folder; find_folder('Qwen/Qwen3-0.6B')"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
@@ -268,7 +268,7 @@ def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
     (root / "refs" / "main").write_text(snapshot.name)
     for file in saved["dense"].iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
-    code = "from qwen3lab.checkpoint import open_checkpoint as o; print(o('Qwen/Tiny').name)"
+    code = "from qwen3lab.loading import open_checkpoint as o; print(o('Qwen/Tiny').name)"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
@@ -281,7 +281,7 @@ def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
 
 PEAK = """
 import resource, sys, torch
-from qwen3lab.checkpoint import load_model
+from qwen3lab.loading import load_model
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = load_model(sys.argv[1], dtype=sys.argv[2])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
