@@ -38,12 +38,13 @@ def alone(lab, problem, seed, sampling, **options):
     ],
 )
 def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems, name, sampling):
-    lab, few = labs[name], problems[::2]
-    found = sweep(lab, few, BUDGETS, samples=2, seed=11, sampling=sampling, batch=5, progress=False)
-    assert found.complete and len(found.attempts) == 8
+    lab, few, samples = labs[name], problems[::2], 2 if sampling is None else 1
+    options = {"samples": samples, "seed": 11, "sampling": sampling, "batch": 5}
+    found = sweep(lab, few, BUDGETS, **options, progress=False)
+    assert found.complete and len(found.attempts) == 4 * samples
     for attempt in found.attempts:
         problem = few[attempt.problem]
-        seed = 11 + 2 * attempt.problem + attempt.sample
+        seed = 11 + samples * attempt.problem + attempt.sample
         for budget, answer in zip(BUDGETS, attempt.answers, strict=True):
             assert what(answer) == alone(lab, problem, seed, sampling, budget=budget)
         assert what(attempt.at_once) == alone(lab, problem, seed, sampling, thinking=False)
