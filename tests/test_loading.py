@@ -247,7 +247,7 @@ def test_a_name_that_is_nothing_says_what_it_could_be(name):
 
 def test_a_hub_id_without_a_network_or_cache_says_what_to_do(tmp_path):
     # Offline mode is read when huggingface_hub is imported, so the test asks another process.
-    code = "from qwen3lab.checkpoints.folders import find_folder; find_folder('Qwen/Qwen3-0.6B')"
+    code = "from qwen3lab.checkpoint import find_folder; find_folder('Qwen/Qwen3-0.6B')"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},

@@ -1,3 +1,4 @@
+import functools
 import threading
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 from qwen3lab import tiny
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.tiny.growth import Growth, early_life, saturation
+
+early_life = functools.cache(early_life)  # It takes seconds: tests share the result.
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +75,8 @@ def test_overlap_of_independent_choices_is_k_over_experts():
     assert float(choice_overlap(one, other)) == pytest.approx(0.25, abs=0.008)
 
 
-@pytest.fixture(scope="module")
-def history():
-    """The embedded dense model's early states, and its last."""
-    return early_life("tiny-dense")
-
-
-def test_early_life_shows_the_birth_of_heads_in_the_weights_that_ship(history):
+def test_early_life_shows_the_birth_of_heads_in_the_weights_that_ship():
+    history = early_life("tiny-dense")
     *early, last = [look.step for look in history]
     assert [f"step{step}" for step in early] == tiny.revisions("tiny-dense") and last > early[-1]
     assert [look.tokens for look in history] == sorted(look.tokens for look in history)
@@ -94,9 +92,9 @@ def test_early_life_shows_the_birth_of_heads_in_the_weights_that_ship(history):
     assert all(not look.information and look.experts is None for look in history)
 
 
-def test_a_model_without_experts_has_no_choices_that_stood(history):
+def test_a_model_without_experts_has_no_choices_that_stood():
     with pytest.raises(ValueError, match="chooses none"):
-        saturation(history[-1:])
+        saturation(early_life("tiny-dense")[-1:])
 
 
 def test_a_model_without_early_weights_has_no_early_life():
