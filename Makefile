@@ -1,5 +1,5 @@
 # make lab    make the environment, install, and open JupyterLab on notebooks/
-# make test   make the environment, and run the tests
+# make test   make the environment, and run the tests but the slow ones; all with SLOW=1
 #
 # One variable says where torch comes from. Without an NVIDIA GPU on Linux the default asks
 # PyTorch's CPU index, whose builds are small; elsewhere the default index is right already.
@@ -32,8 +32,13 @@ help:  ## say what there is to make
 lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
 	$(BIN)/qwen3lab lab
 
-test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+# Arguments of calls are checked at run time in the modules that state shapes; with SLOW=1 in all.
+SHAPED = $(shell grep -rl --include='*.py' '^from jaxtyping' qwen3lab \
+	| sed 's|\.py$$||; s|/__init__$$||' | tr '/\n' '.,')
+FAST = -m "not slow" --jaxtyping-packages=$(SHAPED)beartype.beartype
+
+test: $(VENV)/.test  ## run the tests; with SLOW=1 the slow ones, too
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,$(FAST)) $(PYTEST)
 
 check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebooks without output
 	$(BIN)/ruff check .

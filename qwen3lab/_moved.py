@@ -9,7 +9,7 @@ import warnings
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 REMOVED_IN = "0.4"
@@ -70,21 +70,28 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tiny.targets": ("tiny.evaluation.targets",),
     "tiny.tokenizer": ("tiny.world.tokenizer",),
     "tiny.trainer": ("tiny.training.trainer",),
-    "tiny.training": ("tiny.pipeline",),
 }
 """Old paths below `qwen3lab`, and the modules that hold their names now."""
 
 RENAMED = {
     "acceleration.compiled_decoder": {"CompiledModel": "CompiledDecoder"},
     "acceleration.cuda_graph_decoder": {"GraphedModel": "CudaGraphDecoder"},
+    "acceleration.step_capture": {"Capture": "GraphCapture", "Step": "CapturedStep"},
     "analysis.attention": {"HeadScores": "HeadProfile", "head_scores": "head_profile"},
     "analysis.balance": {"importance": "expert_importance"},
     "analysis.map_windows": {"Window": "MapWindow"},
     "bench": {"Plan": "BenchPlan", "Row": "Measurement"},
-    "checkpoints.safetensors_reader": {"Weights": "CheckpointReader"},
+    "checkpoints.safetensors_reader": {
+        "InMemory": "TensorsInMemory",
+        "Source": "TensorSource",
+        "Weights": "CheckpointReader",
+    },
+    "checkpoints.tensor_names": {"Part": "StoredPart"},
     "config.catalog": {"models": "model_table"},
     "device.host_transfer": {"Offload": "HostTransfer"},
-    "generation.decoding": {"Step": "DecodingStep"},
+    "generation.batch_writer": {"Row": "OpenReply"},
+    "generation.decoding": {"Runs": "Decoder", "Step": "DecodingStep"},
+    "generation.thinking_control": {"Part": "ReplyPart"},
     "hooks": {"NOTHING": "NO_TAP"},
     "model.kv_cache": {"Window": "CacheWindow"},
     "model.positions": {"Place": "Positions"},
@@ -149,13 +156,25 @@ def renamed(package: str, name: str) -> Any:
     new = RENAMED.get(package, {}).get(name)
     if new is None:
         raise AttributeError(f"module 'qwen3lab.{package}' has no attribute {name!r}")
-    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{package}.{new}", stacklevel=4)
+    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{package}.{new}")
     return getattr(import_module(f"qwen3lab.{package}"), new)
 
 
-def _warn(old: str, new: str, *, stacklevel: int = 3) -> None:
-    warnings.warn(
+def _warn(old: str, new: str) -> None:
+    """Warn at the line that uses the old name: the first outside the package and `importlib`."""
+    frame = sys._getframe()
+    while frame.f_back and _package(frame) in ("qwen3lab", "importlib"):
+        frame = frame.f_back
+    warnings.warn_explicit(
         f"{old} is now {new}; the old path will be removed in version {REMOVED_IN}",
         DeprecationWarning,
-        stacklevel=stacklevel,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+def _package(frame: FrameType) -> str:
+    """The top-level package whose code a frame runs."""
+    return frame.f_globals.get("__name__", "").partition(".")[0]

@@ -10,13 +10,13 @@ from qwen3lab.tiny.world.tokenizer import write_tokenizer
 from tests.reference import CASES, hf_random
 
 DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
-"""Where the embedded models run that tests share."""
+"""Device of the embedded models that tests share."""
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
 NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers share the cores: so do they, and the kernels that they start.
+    # Each worker, and each Jupyter kernel that it starts, uses its share of the cores.
     share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
     torch.set_num_threads(share)
@@ -24,7 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Where all tests are required, one left out has failed, if software could have run it."""
+    """With QWEN3LAB_REQUIRE_ALL=1, a skipped test fails unless it needs more than software."""
     report = yield
     excused = any(item.get_closest_marker(name) for name in NEEDS_MORE_THAN_SOFTWARE)
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and not excused:
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def published_tokenizer():
-    """The tokenizer published with Qwen3, which is not part of the project."""
+    """The tokenizer published with Qwen3; the project does not contain it."""
     beside = Path(__file__).parents[2] / "shared" / "qwen3-tokenizer"
     folder = Path(os.environ.get("QWEN3LAB_TOKENIZER", beside))
     if not (folder / "tokenizer.json").exists():
@@ -50,7 +50,7 @@ def published_tokenizer():
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
-    """Folders that `save_pretrained` wrote, one for each of the reference's `CASES`."""
+    """Checkpoint folders written by `save_pretrained`, one for each of `reference.CASES`."""
     folders = {}
     for name in CASES:
         folders[name] = tmp_path_factory.mktemp("checkpoint")
@@ -60,7 +60,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tmp_path_factory):
-    """The embedded models' tokenizer, made anew."""
+    """The embedded models' tokenizer, built from the code."""
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder)
     return open_tokenizer(folder)
@@ -68,5 +68,5 @@ def tiny_tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_lab():
-    """The embedded mixture of experts, which thinks."""
+    """The embedded mixture-of-experts model, loaded once for all tests of a worker."""
     return qwen3lab.load("tiny-moe", device=DEVICE, dtype="float32")

@@ -1,6 +1,6 @@
-"""A lab whose replies are written here: the explorer is tested without a model.
+"""A stand-in for `qwen3lab.Lab` with fixed replies, to test explorers without a model.
 
-It keeps the interface of `qwen3lab.Lab`; what it records is random but of a real shape.
+Its recordings hold random values of the right shapes.
 """
 
 import threading
@@ -29,7 +29,7 @@ DENSE = Qwen3Config(**SIZES, d_mlp=64, d_vocab=50)
 
 
 class FakeTokenizer:
-    """Token ids are places in the reply."""
+    """Decodes a token id as the token at that position of the reply."""
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         assert not skip_special_tokens
@@ -37,7 +37,7 @@ class FakeTokenizer:
 
 
 class FakeLab:
-    """Replies with `THOUGHTS` and `ANSWER`; waits before token `pause_at` until `go_on` is set."""
+    """Replies with `THOUGHTS` and `ANSWER`; pauses before token `pause_at` until `go_on` is set."""
 
     def __init__(self, config: Qwen3Config = MOE, *, pause_at: int | None = None) -> None:
         self.name, self.config, self.tokenizer = "fake", config, FakeTokenizer()
@@ -91,7 +91,7 @@ class FakeLab:
 
 
 def record(config: Qwen3Config, tokens: list[str], spans: dict) -> Recording:
-    """A recording of random queries, keys and routing for these tokens."""
+    """A recording of these tokens with random queries, keys and routing."""
     chance, n = torch.Generator().manual_seed(len(tokens)), len(tokens)
     activations = {}
     for layer in range(config.n_layers):

@@ -1,4 +1,4 @@
-"""A process of its own, without what the tests have switched on or taken up."""
+"""A new process, without jaxtyping's checks and without memory that earlier tests allocated."""
 
 import multiprocessing
 import shutil
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def in_a_fresh_process(job: Callable[..., Result], *arguments: object) -> Result:
-    """What a function of a module gives there."""
+    """Runs a module-level function in a new process and returns its result."""
     fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     with fresh as pool:
         return pool.submit(job, *arguments).result()

@@ -1,7 +1,7 @@
-"""A GPU that is a CPU.
+"""CUDA graphs emulated on the CPU.
 
-What it does with a graph is done here: the operations of one run are noted, with the memory that
-they read and write, and done again without any Python of the model.
+Capture logs the operations of one run, with the tensors that they read and write. Replay executes
+the logged operations on the same memory, without running the model's Python code.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -14,21 +14,23 @@ from torch.utils._pytree import tree_leaves
 
 
 class Pretended(Tensor):
-    """A tensor that says that it is on a GPU."""
+    """A CPU tensor that reports a CUDA device."""
 
     is_cuda = True
     device = torch.device("cuda:0")
 
 
 class Notes(TorchDispatchMode):
-    """The operations of a run, which can be done again over the same memory."""
+    """Logs the operations of a run, and executes them again on the same memory."""
 
     def __init__(self):
         super().__init__()
         self.noted, self.before, self.made = [], [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a GPU would be waited for"
+        assert func is not torch.ops.aten._local_scalar_dense.default, (
+            "reading a value on the host would synchronise with the GPU"
+        )
         kwargs = kwargs or {}
         named = {each.name: each for each in func._schema.arguments}
         given = dict(zip(named, args, strict=False)) | kwargs
@@ -41,14 +43,14 @@ class Notes(TorchDispatchMode):
         return out
 
     def undo(self):
-        """Leave memory as if nothing had been done, as a capture does; no result means a thing."""
+        """Restores what the run wrote, as capture executes nothing; results become NaN or 0."""
         for each, value in reversed(self.before):
             each.copy_(value)
         for each in self.made:
             each.fill_(torch.nan if each.is_floating_point() else 0)
 
     def again(self):
-        """Do it all again."""
+        """Executes the logged operations and writes the results to the original tensors."""
         for func, args, kwargs, out in self.noted:
             for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
                 if old.data_ptr() != new.data_ptr():
@@ -60,7 +62,7 @@ def place_of(value):
 
 
 class Count:
-    """Captures as a graph does, and counts captures and replays."""
+    """Captures as a CUDA graph does, and counts captures and replays."""
 
     def __init__(self):
         self.captured = self.replayed = 0
@@ -81,7 +83,7 @@ class Count:
 
 
 class Graph:
-    """A graph of a GPU that is a CPU; what it gives may be off by a factor."""
+    """Stand-in for `torch.cuda.CUDAGraph`; `factor` scales replayed results, to emulate errors."""
 
     replayed, factor, captured = 0, 1.0, WeakSet()
 
@@ -99,7 +101,7 @@ class Graph:
     @contextmanager
     def capture(cls, graph, *, stream, capture_error_mode, pool=None):
         assert capture_error_mode == "thread_local" and stream != torch.cuda.current_stream()
-        # Memory is there for as long as one of its graphs is.
+        # A memory pool lives as long as one of its graphs.
         assert pool is None or any(other.memory is pool for other in cls.captured)
         graph.memory = pool or object()
         with Notes() as graph.notes:
@@ -109,14 +111,14 @@ class Graph:
 
 
 class Stream:
-    """A stream that has always done what it was asked for."""
+    """Stand-in for a CUDA stream whose work is always complete."""
 
     def wait_stream(self, other):
         assert other is not self
 
 
 def pretend(monkeypatch):
-    """Let `torch.cuda` capture on the CPU, by `Graph`."""
+    """Patches `torch.cuda` so that it captures on the CPU with `Graph`."""
     here = Stream()
     pretence = {
         "device": lambda device: nullcontext(),

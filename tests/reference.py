@@ -1,4 +1,4 @@
-"""Random Qwen3 models of `transformers`, and what happens inside of them, under our hook names."""
+"""Random Qwen3 models of `transformers`, and their activations under our hook names."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ NO_EXPERTS = {"n_experts": 0, "n_experts_per_token": 0, "d_expert": 0, "moe_laye
 
 
 def small_config(**changes: Any) -> Qwen3Config:
-    """The shape of a small model of our own, a dense layer below two with experts."""
+    """A small config: one dense layer, then two layers with experts."""
     return Qwen3Config(**(OURS | changes))
 
 
@@ -71,7 +71,7 @@ CASES = {
 
 
 def hf_random(name, *, dtype=torch.float32, attention="eager"):
-    """A model of `transformers` with random weights; norms are random too, so that they show."""
+    """A `transformers` model of random weights; norms' weights are random, too, not 1."""
     kind, fields = CASES[name]
     config = AutoConfig.for_model(kind, **fields)
     config._experts_implementation = "eager"
@@ -91,9 +91,10 @@ def tokens(batch=2, length=20, *, seed=2, vocab=97):
 
 @torch.no_grad()
 def hf_activations(hf, ids, mask=None):
-    """Activations of a pass of `transformers`, by our hook names.
+    """Activations of a forward pass of `transformers`, by our hook names.
 
-    A norm's output is given as `...ln1` and so on: it is our `hook_normalized` times the weight.
+    A norm's output has the name of the norm, such as `blocks.0.ln1`. It equals our
+    `hook_normalized` times the norm's weight.
     """
     kept, handles = {}, []
 
@@ -162,7 +163,7 @@ def _whole(output):
 
 @torch.no_grad()
 def our_activations(model, ids, mask=None, names=None):
-    """Activations of our pass: all, plus the norms' outputs under the names used above."""
+    """Activations of our forward pass, and norms' outputs as `hf_activations` names them."""
     from qwen3lab.hooks.points import hook_names
     from qwen3lab.hooks.taps import Keep
 
@@ -178,6 +179,6 @@ def our_activations(model, ids, mask=None, names=None):
 
 
 def gap(ours, theirs):
-    """The largest difference, relative to the largest value where that is above 1."""
+    """The largest difference, divided by the largest reference value if that exceeds 1."""
     assert ours.shape == theirs.shape, f"{ours.shape} is not {theirs.shape}"
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))

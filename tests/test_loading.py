@@ -268,7 +268,7 @@ def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
     (root / "refs" / "main").write_text(snapshot.name)
     for file in saved["dense"].iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
-    code = "from qwen3lab.checkpoint import open_checkpoint as o; print(o('Qwen/Tiny').name)"
+    code = "from qwen3lab.loading import open_checkpoint as o; print(o('Qwen/Tiny').name)"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""},
@@ -281,7 +281,7 @@ def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
 
 PEAK = """
 import resource, sys, torch
-from qwen3lab.checkpoint import load_model
+from qwen3lab.loading import load_model
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = load_model(sys.argv[1], dtype=sys.argv[2])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -60,9 +60,9 @@ def test_what_is_linked_is_there(link):
     assert (ROOT / link).exists()
 
 
-def made(folder, *options):
-    """What `make lab` would do with an environment in this folder."""
-    line = ["make", "--dry-run", "lab", f"VENV={folder}", *options]
+def made(folder, *options, target="lab"):
+    """What `make lab` or another target would do with an environment in this folder."""
+    line = ["make", "--dry-run", target, f"VENV={folder}", *options]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -80,3 +80,18 @@ def test_another_torch_is_installed_when_it_is_asked_for_and_stays(tmp_path, mon
 def test_make_says_what_there_is_to_make():
     ran = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "lab           open JupyterLab on the notebooks\n" in ran.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_quick_tests_check_calls_in_the_modules_that_state_shapes_and_slow_ones_in_all(tmp_path):
+    quick, slow = made(tmp_path, target="test"), made(tmp_path, "SLOW=1", target="test")
+    *modules, checker = re.search(r"--jaxtyping-packages=(\S+)", quick)[1].split(",")
+    files = {path.relative_to(ROOT) for path in (ROOT / "qwen3lab").rglob("*.py")}
+    stated = [path for path in files if "from jaxtyping" in (ROOT / path).read_text("utf-8")]
+    assert checker == "beartype.beartype"
+    names = (".".join(path.with_suffix("").parts) for path in stated)
+    assert sorted(modules) == sorted(name.removesuffix(".__init__") for name in names)
+    assert '-m "not slow"' in quick
+    assert "not slow" not in slow and "--jaxtyping-packages" not in slow
+    everything = re.search(r"--jaxtyping-packages=(\S+)", (ROOT / "pyproject.toml").read_text())
+    assert everything[1].startswith("qwen3lab,beartype.beartype")

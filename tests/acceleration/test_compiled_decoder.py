@@ -52,6 +52,7 @@ def written_and_recorded():
     return *found, len(n_compiled)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
     plain, compiled, n_compiled = in_a_fresh_process(written_and_recorded)

@@ -51,13 +51,22 @@ def test_both_sides_do_the_same_work(folder):
 
 @pytest.fixture
 def two_sides(monkeypatch):
-    """No peers but transformers, to be quick: each measures memory in fresh processes."""
-    monkeypatch.setattr(
-        "qwen3lab.bench.suites.side_by_side.installed", lambda: [Ours.name, Theirs.name]
-    )
+    """No peers but transformers, to be quick, and memory as if it had been measured.
+
+    Memory is measured in fresh processes, each of which imports torch: other tests do so.
+    """
+    for suite in ("side_by_side", "overhead"):
+        module = f"qwen3lab.bench.suites.{suite}"
+        monkeypatch.setattr(f"{module}.installed", lambda: [Ours.name, Theirs.name])
+        monkeypatch.setattr(f"{module}.extra_bytes", seeming_bytes)
 
 
-@pytest.mark.usefixtures("two_sides")
+def seeming_bytes(who, case, folder, *, tokens, device, dtype, threads):
+    """A different number of MiB for each case of each side."""
+    factor = {"qwen3lab": 1, "transformers": 8}[who]
+    return factor * {"forward": 1, "record": 2, "record_all": 4}[case] * 2**20
+
+
 def test_none_always_follows_the_same_one():
     order = []
     jobs = {name: partial(order.append, name) for name in "abc"}
@@ -66,14 +75,19 @@ def test_none_always_follows_the_same_one():
     assert {name: len(found) for name, found in seconds.items()} == {"a": 3, "b": 3, "c": 3}
 
 
+@pytest.mark.usefixtures("two_sides")
 def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
     before = torch.get_num_threads()
     report = bench.run(quick(folder, threads=1), progress=False)
     assert torch.get_num_threads() == before
     assert [row.unit for row in report.rows] == ["ms"] * 2 + ["tokens/s"] * 2 + ["MiB"] * 2
     for row in report.rows[:4]:
-        assert {"qwen3lab", "transformers"} <= set(row.measured) and row.ratio > 0
+        assert set(row.measured) == {"qwen3lab", "transformers"} and row.ratio > 0
         assert all(len(runs) == 2 for runs in row.measured.values())
+    assert [row.measured for row in report.rows[4:]] == [
+        {"qwen3lab": (1.0,), "transformers": (8.0,)},
+        {"qwen3lab": (2.0,), "transformers": (16.0,)},
+    ]
     assert 0 <= report.gap < 1e-5
     assert json.loads(json.dumps(report.to_dict()))["rows"][0]["case"] == "forward"
     assert report.machine["allocator"]
@@ -87,15 +101,20 @@ def test_a_suite_has_its_own_cases_alone(folder):
     assert [row.unit for row in rows] == ["ms", "MiB"]
 
 
+@pytest.mark.slow
 @pytest.mark.peer
-def test_transformerlens_takes_part_where_it_is_installed(tmp_path):
+def test_peers_take_part_where_they_are_installed(tmp_path):
     pytest.importorskip("transformer_lens")
+    pytest.importorskip("nnsight")
     from tests.model.test_peer_transformerlens import words
 
     hf_random("experts").save_pretrained(tmp_path)
     words(97).save_pretrained(tmp_path)
     rows = bench.run(quick(tmp_path), ["forward", "record"], progress=False).rows
-    assert all("TransformerLens" in row.measured for row in rows)
+    assert [row.unit for row in rows] == ["ms", "ms", "MiB", "MiB"]
+    for row in rows:
+        assert {"qwen3lab", "transformers", "TransformerLens", "nnsight"} <= set(row.measured)
+        assert row.unit == "ms" or len(row.measured["qwen3lab"]) == 1
 
 
 @pytest.mark.peer
@@ -129,11 +148,8 @@ def test_llms_from_scratch_does_the_same_work(tmp_path, name):
 
 @pytest.mark.usefixtures("two_sides")
 def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
-    folder, monkeypatch
+    folder,
 ):
-    monkeypatch.setattr(
-        "qwen3lab.bench.suites.overhead.installed", lambda: [Ours.name, Theirs.name]
-    )
     report = bench.run_overhead(quick(folder), progress=False)
     own, others, own_reply, others_reply, memory = report.rows
     for row, unit in ((own, "ms"), (own_reply, "tokens/s")):
@@ -145,12 +161,14 @@ def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
     # logits, and 3 choices with weights, whose indices take 8 bytes; in 3 layers.
     per_token = 4 * (6 * 16 + 48 + 8 + 3) + 8 * 3
     assert memory.measured["what is kept"][0] * 2**20 == 3 * 24 * per_token
+    assert memory.measured["qwen3lab"] == (4.0 - 1.0,)
 
 
 def compiled_report(plan):
     return bench.run_compiled(plan, progress=False)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_compiled_steps_are_timed_beside_plain_ones(tmp_path):
     hf_random("dense, tied").save_pretrained(tmp_path)
@@ -214,6 +232,7 @@ def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
         bench.run_experts(BenchPlan(), progress=False)
 
 
+@pytest.mark.slow
 def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder):
     plan = replace(quick(folder), repeats=1, decode=3)
     least = least_memory(load_model(folder).config, torch.float32)
@@ -227,6 +246,7 @@ def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder
     assert "For the reply, 100% of the weights" in report.notes[-1]  # There is room for none.
 
 
+@pytest.mark.slow
 def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
     shrink(monkeypatch, d_vocab=50)
     plan = BenchPlan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)

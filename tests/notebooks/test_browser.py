@@ -13,7 +13,7 @@ from tests.notebooks.browser import Book, opened
 from tests.notebooks.conftest import START
 from tests.notebooks.jupyter_server import Server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

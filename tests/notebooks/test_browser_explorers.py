@@ -10,7 +10,7 @@ from tests.notebooks.books import write_book
 from tests.notebooks.browser import opened
 from tests.notebooks.jupyter_server import Server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LOAD = "import qwen3lab\nlab = qwen3lab.load('tiny-moe')"
 
 

@@ -15,6 +15,13 @@ from tests.notebooks.books import NOTEBOOKS, execute, mime_types, open_book, pai
 BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
 PLOT = "application/vnd.plotly.v1+json"
+QUICK = ("00_start_here", "01_attention")
+"""Notebooks that run within seconds."""
+
+EXECUTED = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.slow])
+    for path in BOOKS
+]
 
 
 def name(path: Path) -> str:
@@ -27,7 +34,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
     return execute(open_book(path))
 
 
-@pytest.mark.parametrize("path", BOOKS, ids=name)
+@pytest.mark.parametrize("path", EXECUTED)
 def test_a_notebook_runs_on_the_embedded_model_without_a_warning(path: Path) -> None:
     kinds = mime_types(executed(path))
     assert "stderr" not in kinds and "error" not in kinds
@@ -43,6 +50,7 @@ def test_the_first_notebook_draws_its_five_figures_and_the_explorer() -> None:
     assert "explorer" in third.source and third.outputs
 
 
+@pytest.mark.slow
 def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) -> None:
     book = execute(open_book(START, model=str(dense_folder)))
     kinds = mime_types(book)
@@ -51,6 +59,7 @@ def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) 
     assert "There is no routing to show" in nbformat.writes(book)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_trains_looks_at_its_model_more_than_once() -> None:
     book = executed(NOTEBOOKS / "04_how_it_grows.ipynb")
     assert nbformat.writes(book).count("step ") > 3

@@ -48,7 +48,7 @@ def test_what_is_answered_without_a_part_is_what_the_rest_alone_gives(tiny_lab, 
 def test_resampled_parts_are_those_of_continuations_with_the_same_seeds(tiny_lab, chat):
     hot = Sampling(temperature=2.5)
     found = importance(
-        tiny_lab, chat, every=9, how="resample", samples=8, sampling=hot, seed=3, progress=False
+        tiny_lab, chat, every=9, how="resample", samples=4, sampling=hot, seed=3, progress=False
     )
     ids = [*chat.prompt_ids, *chat.token_ids]
     longest = 2 * len(chat.token_ids)
@@ -57,7 +57,7 @@ def test_resampled_parts_are_those_of_continuations_with_the_same_seeds(tiny_lab
             tiny_lab.generate(
                 ids[: part.start], sampling=hot, seed=3 + sample, max_new_tokens=longest
             ).text
-            for sample in range(8)
+            for sample in range(4)
         ]
         begins = [text.startswith(part.text) for text in texts]
         assert differed == begins.count(False)

@@ -28,15 +28,23 @@ def alone(lab, problem, seed, sampling, **options):
     return (chat.answer, chat.thinking_tokens, chat.answer_tokens, chat.stop)
 
 
-@pytest.mark.parametrize("name", ["tiny-moe", "tiny-dense"])
-@pytest.mark.parametrize("sampling", [Sampling.greedy(), None], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    ("name", "sampling"),
+    [
+        pytest.param("tiny-moe", None, id="sampled-tiny-moe"),
+        pytest.param("tiny-dense", Sampling.greedy(), id="greedy-tiny-dense"),
+        pytest.param("tiny-moe", Sampling.greedy(), id="greedy-tiny-moe", marks=pytest.mark.slow),
+        pytest.param("tiny-dense", None, id="sampled-tiny-dense", marks=pytest.mark.slow),
+    ],
+)
 def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems, name, sampling):
-    lab, few = labs[name], problems[::2]
-    found = sweep(lab, few, BUDGETS, samples=2, seed=11, sampling=sampling, batch=5, progress=False)
-    assert found.complete and len(found.attempts) == 8
+    lab, few, samples = labs[name], problems[::2], 2 if sampling is None else 1
+    options = {"samples": samples, "seed": 11, "sampling": sampling, "batch": 5}
+    found = sweep(lab, few, BUDGETS, **options, progress=False)
+    assert found.complete and len(found.attempts) == 4 * samples
     for attempt in found.attempts:
         problem = few[attempt.problem]
-        seed = 11 + 2 * attempt.problem + attempt.sample
+        seed = 11 + samples * attempt.problem + attempt.sample
         for budget, answer in zip(BUDGETS, attempt.answers, strict=True):
             assert what(answer) == alone(lab, problem, seed, sampling, budget=budget)
         assert what(attempt.at_once) == alone(lab, problem, seed, sampling, thinking=False)

@@ -1,3 +1,4 @@
+import functools
 import threading
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 from qwen3lab import tiny
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.tiny.growth import Growth, early_life, saturation
+
+early_life = functools.cache(early_life)  # It takes seconds: tests share the result.
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from qwen3lab.tiny.evaluation.targets import targets
 from qwen3lab.tiny.pipeline import measure
 from qwen3lab.tiny.world.families import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lab():
