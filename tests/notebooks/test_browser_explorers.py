@@ -93,7 +93,7 @@ def test_the_thinking_explorer_is_stopped_during_thinking_and_shows_early_answer
         expect(page.locator(".q3-chip.q3-forced").first).to_be_visible()
         expect(page.locator(".q3-answer .q3-chip").first).to_be_visible()
         early_answers = book.card("Early answers")
-        expect(early_answers.locator(".q3-steps")).to_contain_text("no thinking", timeout=60_000)
+        expect(early_answers.locator(".q3-steps")).to_contain_text("no tokens kept", timeout=60_000)
         expect(book.card("Replies")).to_contain_text("without thinking", timeout=60_000)
         answer = early_answers.locator(".q3-said")
         before = answer.inner_text()

@@ -18,8 +18,8 @@ COLUMNS = {
     "induction": "induction",
     "duplicate": "duplicate",
     "first": "first token",
-    "itself": "same token",
-    "special": "special tokens",
+    "itself": "itself",
+    "special": "special token",
     "entropy": "entropy (nats)",
     "distance": "distance (tokens)",
 }

@@ -26,8 +26,7 @@ class Plot(anywidget.AnyWidget):
         shown: the figure, as a plotly object.
     """
 
-    # With a Path, anywidget would keep every widget alive.
-    _esm = (HERE / "plot.js").read_text("utf-8")
+    _esm = (HERE / "plot.js").read_text("utf-8")  # A Path's signal would hold every widget.
     figure = traitlets.Unicode().tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
     is_sent = traitlets.Bool(False).tag(sync=True)

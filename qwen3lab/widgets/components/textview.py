@@ -26,8 +26,7 @@ class TextView(anywidget.AnyWidget):
         shaded: number of the token that `weights` belong to; -1 for none.
     """
 
-    # With a Path, anywidget would keep every widget alive.
-    _esm = (HERE / "textview.js").read_text("utf-8")
+    _esm = (HERE / "textview.js").read_text("utf-8")  # A Path's signal would hold every widget.
     text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)

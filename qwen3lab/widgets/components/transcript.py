@@ -70,8 +70,7 @@ class Transcript(anywidget.AnyWidget):
         marked: index of the outlined token; -1 for none; set from Python.
     """
 
-    # With a Path, anywidget would keep every widget alive.
-    _esm = (HERE / "transcript.js").read_text("utf-8")
+    _esm = (HERE / "transcript.js").read_text("utf-8")  # A Path's signal would hold every widget.
     reply = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)

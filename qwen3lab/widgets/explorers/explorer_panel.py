@@ -133,7 +133,9 @@ class ExplorerPanel(ReplyPanel):
         layer = [self.pickers.routing_layer] if self.config.is_moe else []
         hint = "click a token to mark it in every plot"
         conversation = card("Conversation", hint, self.transcript, grows=True)
-        uncertainty_card = card("Uncertainty", "of each generated token", self.entropy)
+        uncertainty_card = card(
+            "Uncertainty", "entropy and surprisal of each generated token", self.entropy
+        )
         attention = card(
             "Attention",
             "each row: the attention weights of one query token",

@@ -47,11 +47,11 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
     """
     layers, n_experts = one.routing.layers, one.config.n_experts
     values = 100 * _loads(one)
-    title, value = "Load of each expert", "share of router choices (%)"
+    title, value = "Load of each expert", "load (%)"
     low, high, palette = 0.0, float(values.max()), SEQUENTIAL
     if other is not None:
         values = values - 100 * _loads(other)
-        title, value = f"Load: this run minus {name}", "difference (percentage points)"
+        title, value = f"Load: this run minus {name}", "difference (points)"
         high = max(float(values.abs().max()), 1e-6)
         low, palette = -high, DIVERGING
     return Heatmap(

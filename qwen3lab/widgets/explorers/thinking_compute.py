@@ -54,7 +54,7 @@ def steps_html(
     steps: Sequence[Piece], answers: Mapping[int, Answer], marker: int, final: str
 ) -> str:
     """A table of the answer after each step; ✓ marks answers equal to the final one."""
-    rows = [_row("no thinking", 0, answers, marker, final)]
+    rows = [_row("no tokens kept", 0, answers, marker, final)]
     rows += [_row(visible(step.text.strip()), step.kept, answers, marker, final) for step in steps]
     head = "<tr><th>tokens</th><th>thinking step</th><th>answer</th></tr>"
     return f'<table class="q3-steps">{head}{"".join(rows)}</table>'

@@ -85,7 +85,7 @@ def test_after_a_run_every_step_of_the_thinking_has_an_answer(explorer, tiny_lab
     assert state.marker == chat.thinking_tokens - 1 == points[-1]
     assert state.answers[points[-1]].text == chat.answer
     table = shown(explorer).table.value
-    assert table.count("<tr") == len(points) + 1 and "no thinking" in table
+    assert table.count("<tr") == len(points) + 1 and "no tokens kept" in table
 
 
 def test_the_reply_without_thinking_is_shown_too(explorer, tiny_lab):
