@@ -10,7 +10,7 @@ import traitlets
 from qwen3lab.figures.theme import visible
 
 HERE = Path(__file__).parent
-MARKERS = ("<think>", "</think>", "<|im_end|>", "<|endoftext|>")
+MARKS = ("<think>", "</think>", "<|im_end|>", "<|endoftext|>")
 """Tokens that structure a reply and are not part of its text."""
 
 
@@ -35,7 +35,7 @@ class Chip:
     @property
     def is_mark(self) -> bool:
         """True for white space and for tokens that only structure the reply."""
-        return self.text.strip() in ("", *MARKERS)
+        return self.text.strip() in ("", *MARKS)
 
 
 @dataclass(frozen=True)

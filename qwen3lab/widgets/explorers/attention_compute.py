@@ -35,9 +35,9 @@ def wall_heatmap(recording: Recording) -> Heatmap:
 
 def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
     """An axis of thumbnails: each cell has the label of its head or layer; ticks are centred."""
-    labels = tuple(f"{name} {numbers[index // side]}" for index in range(size))
+    labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
     middle = (side - GAP) // 2
-    ticks = tuple((index * side + middle, str(number)) for index, number in enumerate(numbers))
+    ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
     return Axis(name, "", labels, ticks=ticks)
 
 
