@@ -16,32 +16,32 @@
 # %% [markdown]
 # # Start here: from a question to plots
 #
-# A small Qwen3 mixture of experts ships with this package. Here you ask it a question, watch it
-# think, and look inside that very run.
+# This package contains a small Qwen3 model, a mixture of experts. In this notebook you ask it a
+# question, watch it think, and look at what happens inside the model.
 #
 # **After this notebook you can**
 #
-# - tell a model's thinking from its answer, and say what a thinking budget does;
-# - read an attention map: which token looks where, in one layer and head;
-# - read a routing map: which experts serve which token;
-# - get each of these from Python, for any Qwen3 model.
+# - separate a model's thinking from its answer, and explain what a thinking budget does;
+# - read an attention map: to which earlier tokens each token attends, in one layer and head;
+# - read a routing map: to which experts each token is routed;
+# - get all of these from Python, for any Qwen3 model.
 #
-# **What `tiny-moe` knows.** A small world, on which it was trained from scratch: running arithmetic
-# on last digits (`7+2*3-1=?`, from left to right; what it works out, it writes in circles), who
-# holds what after people swap things, little stories and programs, and lists to look things up in,
-# in English and Chinese. It knows nothing else: other questions get nonsense. Its architecture is
-# Qwen3's own, only small, and what you see in it was learned.
+# **What `tiny-moe` knows.** It was trained from scratch on five kinds of short texts, in English
+# and Chinese: arithmetic from left to right that keeps only the last digit (`7+2*3-1=?`; it writes
+# its results as circled digits), who holds which object after people swap, little stories,
+# programs, and lists to look things up in. It knows nothing else, so its answers to other questions
+# make no sense. It has the architecture of the large Qwen3 models at a small size, and everything
+# that you see in it was learned.
 
 # %%
 import qwen3lab
-from qwen3lab import figures
+from qwen3lab import figures, tiny
 from qwen3lab.analysis.routing import layer_loads, layer_weights
 from qwen3lab.analysis.uncertainty import uncertainty
-from qwen3lab.tiny.evaluation.card import read_card
 from qwen3lab.widgets import Explorer
 
 # %% [markdown]
-# The next cell is the only one to change for another model: a name from the hub such as
+# To use another model, change only the next cell: give a name from the Hugging Face hub, such as
 # `"Qwen/Qwen3-0.6B"`, or a folder on your disk.
 
 # %%
@@ -50,15 +50,16 @@ lab
 
 # %% [markdown]
 # ## The explorer
-# It asks its first question by itself. Then try:
+# The explorer asks its first question when you run the cell. Then try this:
 #
-# 1. Move **layer** and **head**: the map is redrawn from the recording, the model does not run.
-# 2. Click a token in the conversation: it is marked in every plot, and described in words.
-# 3. Lower the **thinking budget** and press **Run**: a sentence that ends the thinking is inserted
+# 1. Move the sliders **layer** and **head**. The map is redrawn from the recording; the model does
+#    not run again.
+# 2. Click a token in the conversation. It is marked in every plot, and its values are listed.
+# 3. Lower the **thinking budget** and press **Run**. A sentence that ends the thinking is inserted
 #    (the underlined tokens). Is the answer still right?
-# 4. Switch **think first** off and ask again.
-# 5. Pick another of the **examples**: who holds what, in English or in Chinese. Where is the
-#    model unsure?
+# 4. Switch **think first** off and run again.
+# 5. Choose another question under **Examples**, such as the swaps in English or Chinese. At which
+#    tokens is the model uncertain?
 
 # %%
 explorer = Explorer(lab)
@@ -66,9 +67,9 @@ explorer
 
 # %% [markdown]
 # ## The same from Python
-# `wait()` gives the explorer's last run, once it has ended. (Interrupting the kernel stops a long
-# one and keeps what was written.) The cells below plot that run, so ask something else above and
-# run them again.
+# `wait()` waits for the explorer's run and returns it. (Interrupt the kernel to stop a long run;
+# the tokens generated so far are kept.) The cells below plot that run. Ask another question above
+# and run them again to see how the plots change.
 
 # %%
 chat = explorer.wait()
@@ -76,8 +77,8 @@ print(chat.thinking)
 print("answer:", chat.answer, "| stop:", chat.stop, "| thinking tokens:", chat.thinking_tokens)
 
 # %% [markdown]
-# **Attention.** Each row is a token that looks (the query), each column a token that is looked at
-# (the key). A row's weights sum to 1, and no token sees a later one.
+# **Attention.** Each row is a query: the token that attends. Each column is a key: the token that
+# it attends to. The weights of a row sum to 1, and a token cannot attend to later tokens.
 
 # %%
 rec = chat.recording
@@ -85,31 +86,33 @@ layer, head = explorer.state.layer, explorer.state.head
 figures.attention_map(rec.attention[layer, head], rec.tokens, layer=layer, head=head)
 
 # %% [markdown]
-# **Routing.** In each layer a router picks a few experts for each token and weighs what they
-# write. A grey cell is an expert that was not chosen. A dense model has no experts, and the figure
-# says so.
+# **Routing.** In each layer, a router chooses a few experts for each token, and gives each chosen
+# expert a weight. The layer adds up their outputs with these weights. A grey cell means that the
+# expert was not chosen. A dense model has no experts, and the figure says so.
 
 # %%
 layer = explorer.state.routing_layer
 figures.routing_map(layer_weights(rec, layer), rec.tokens, layer=layer)
 
 # %% [markdown]
-# **Load.** Summed over the tokens of this run: which experts work most in each layer?
+# **Load.** How many tokens of this run are routed to each expert? Which expert of each layer has
+# the highest load?
 
 # %%
 figures.expert_load(layer_loads(rec), layers=rec.routing.layers)
 
 # %% [markdown]
-# **Uncertainty.** Entropy says how open the next token was; surprisal, how unexpected the one that
-# came. Both in nats: 0 is certain. Where does this model hesitate?
+# **Uncertainty.** Entropy measures how uncertain the model is about the next token, before it is
+# chosen. Surprisal measures how unlikely the chosen token was. Both are in nats, and 0 means
+# certain. Where is this model uncertain?
 
 # %%
 figures.uncertainty(uncertainty(chat))
 
 # %% [markdown]
-# ## What a budget buys
-# The same question with less and less thinking. When the budget is used up, a sentence that ends
-# the thinking is inserted, and the model must answer with what it has.
+# ## The effect of a thinking budget
+# The same question with different budgets. When the budget is used up, a sentence that ends the
+# thinking is inserted, and the model has to answer from the thinking so far.
 
 # %%
 question = explorer.state.asked
@@ -119,19 +122,20 @@ for budget in (0, 1, 4, 7, 10, 13, 16):
     print(f"budget {budget:2}: {short.answer!r} ({short.stop})")
 
 # %% [markdown]
-# One question is an anecdote. Over 500 problems of 1 to 12 steps, which `tiny-moe` had never seen,
-# more thinking buys more right answers; the numbers are from the card that ships with it.
+# One question shows little. The next figure has the accuracy of `tiny-moe` on 500 problems of 1 to
+# 12 steps that were not in its training data: with more thinking, more answers are right. The
+# numbers come from the model card in this package.
 
 # %%
-card = read_card("tiny-moe")
+card = tiny.read_card("tiny-moe")
 figures.budget_curve(card.by_budget, at_once=card.mixed_at_once)
 
 # %% [markdown]
 # ## Where to go next
-# - `lab.record("any text")` records a prompt without generating; `rec["blocks.0.hook_resid_post"]`
-#   and every other hook point are there when you name them with `capture=`.
-# - `rec.save("run.safetensors")` keeps a run; `qwen3lab.Recording.load` brings it back.
-# - `rec.routing.to_pandas()` is a table of every choice that every router made.
-# - The notebook `04_how_it_grows` trains a micro model in three minutes, and shows heads and
-#   experts as they form.
-# - `qwen3lab.models()` lists the published family, and what each model needs.
+# - `lab.record("any text")` records a prompt without generating tokens. Name more hook points with
+#   `capture=` to record them, too, and read them as `rec["blocks.0.hook_resid_post"]`.
+# - `rec.save("run.safetensors")` saves a recording; `qwen3lab.Recording.load` reads it again.
+# - `rec.routing.to_pandas()` is a table of all router choices.
+# - The notebook `04_how_it_grows` trains a micro model in three minutes, and shows how heads and
+#   experts form.
+# - `qwen3lab.models()` lists the published Qwen3 models and the memory that each one needs.

@@ -14,17 +14,18 @@
 # ---
 
 # %% [markdown]
-# # Where it looks: attention
+# # Attention
 #
-# Every head of every layer decides, token by token, which earlier tokens to read from. Here you go
-# from one head's map to the heads that copy, to the token that draws everybody's attention, and to
-# how an answer reads the thinking before it.
+# For each token, every attention head of every layer chooses the earlier tokens that it reads from.
+# In this notebook you read the attention map of a head, find the heads that copy, find the token
+# that receives the most attention, and see how the answer attends to the thinking.
 #
 # **After this notebook you can**
 #
-# - read a head's map, and zoom into any part of a long one, exactly;
-# - find previous-token, duplicate-token and induction heads by their scores, and how sure that is;
-# - find an attention sink, and see which heads the answer reads the thinking with.
+# - read the attention map of a head, and zoom into any part of it for exact weights;
+# - find previous-token, duplicate-token and induction heads by their scores, and judge how certain
+#   these scores are;
+# - find an attention sink, and find the heads that read the thinking when the answer is written.
 
 # %%
 import qwen3lab
@@ -33,7 +34,7 @@ from qwen3lab.analysis import attention, circuits, sentences, thinking_text, val
 from qwen3lab.widgets import AttentionExplorer
 
 # %% [markdown]
-# The next cell is the only one to change for another model: a name from the hub such as
+# To use another model, change only the next cell: give a name from the Hugging Face hub, such as
 # `"Qwen/Qwen3-0.6B"`, or a folder on your disk.
 
 # %%
@@ -41,12 +42,13 @@ lab = qwen3lab.load("tiny-moe")
 lab
 
 # %% [markdown]
-# ## The wall, the map and the text
-# 1. **Click a thumbnail**: its head opens as a map. Each row is a token that looks.
-# 2. **Drag over a part of the map** to zoom into it; a double click shows all of it again.
-# 3. **Point at a token of the text**: what it looks at is shaded. Turn it round with **shade**.
-# 4. The **table** has all heads with their scores and their likely kind: sort it, search it, and
-#    click a row to open its head.
+# ## All heads, one map, and the text
+# 1. **Click a thumbnail** to open the attention map of that head. Each row is one query token.
+# 2. **Drag over a part of the map** to zoom in. A double click shows the whole map again.
+# 3. **Point at a token of the text**: the tokens that it attends to are shaded. With the menu
+#    **shade** you can shade the tokens that attend to it instead.
+# 4. The **table** lists all heads with their scores and their likely kind. You can sort it and
+#    search it; click a row to open that head.
 
 # %%
 question = "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. "
@@ -56,9 +58,10 @@ explorer
 
 # %% [markdown]
 # ## Heads that copy
-# A sequence that comes twice shows them: in its second half, a **duplicate-token head** looks at
-# the same token in the first half, an **induction head** at the one after it. What came after will
-# come again: that is how a model continues a text that it has never seen.
+# A repeated sequence shows them. In the second half, a **duplicate-token head** attends to the same
+# token in the first half, and an **induction head** attends to the token after it. That token is
+# the next token in the second half, too. In this way a model can continue a repetition that was not
+# in its training data.
 
 # %%
 words = " tree king moon sun city road night star door table house water"
@@ -73,14 +76,15 @@ figures.head_map(scores, "induction")
 
 # %% [markdown]
 # ## Exercise 1
-# Which head is an induction head? Give its layer and head, as in `(3, 1)`. (On this text a score of
-# 0.5 is nearly all there is: the first half has nothing to copy from.)
+# Which head is an induction head? Give its layer and head, as in `(3, 1)`. (On this text the
+# highest possible score is about 0.5, because the first half has nothing to copy from.)
 
 # %%
 exercises.best_head(scores, "induction", answer=None, least=0.25)
 
 # %% [markdown]
-# Its map, on the same text: two bright lines below the diagonal?
+# This is the map of the head with the highest induction score, on the same text. Do you see two
+# bright lines below the diagonal?
 
 # %%
 best = table.sort_values("induction", ascending=False).iloc[0]
@@ -88,9 +92,11 @@ layer, head = int(best.layer), int(best["head"])
 figures.attention_map(twice.attention[layer, head], twice.tokens, layer=layer, head=head)
 
 # %% [markdown]
-# **From the weights alone**, on the direct path from a token's embedding to the logits: does what
-# the head writes speak for the token that it looks at (1) or against it (-1)? (A late head need
-# not read the embedding itself: it may read what the layers before have written there.)
+# **The copying score** needs only the model's weights. It follows the direct path from a token's
+# embedding through the OV circuit of the head to the logits. A score of 1 means that the head
+# raises the logit of the token that it attends to; -1 means that the head lowers it. (The score
+# says less about heads in late layers: they can read what earlier layers have written, not only the
+# embedding.)
 
 # %%
 copying = circuits.copying_scores(lab)
@@ -98,9 +104,10 @@ print(f"copying score of layer {layer}, head {head}: {float(copying[layer, head]
 circuits.ov_pairs(lab, layer, head, n=6).to_pandas()
 
 # %% [markdown]
-# ## What draws attention
-# A head that has nothing to do has to look somewhere. Where many of them look at one token, that
-# token is an **attention sink**.
+# ## Attention sinks
+# The weights of a row always sum to 1, so a head has to attend to some token even if it finds
+# nothing to read. A token that receives much attention from many heads for this reason is an
+# **attention sink**.
 
 # %%
 chat = lab.chat(
@@ -115,15 +122,16 @@ figures.sink_profile(mass, rec.tokens, layers=rec.attention.layers)
 
 # %% [markdown]
 # ## Exercise 2
-# Which token draws most, mean over all heads and layers? Give its number.
+# Which token receives the most attention, averaged over all heads and layers? Give its number.
 
 # %%
 exercises.sink_token(mass.mean(dim=(0, 1)).tolist(), answer=None)
 
 # %% [markdown]
-# Attention is not yet what is moved: weighed by the length of what a head writes, a sink often
-# carries little. And a head's temperature says how sharply it can choose: scores are the cosine of
-# query and key over it.
+# Attention weights do not show how much a head writes. **Value-weighted attention** multiplies each
+# weight by the length of the vector that the head moves from that token; by this measure a sink
+# often contributes little. The **temperature** of a head tells how sharply it can choose: its
+# scores are the cosine of query and key divided by the temperature.
 
 # %%
 weighed = next(iter(value_weighted.moved_blocks(lab, rec, layer)))[1][head]
@@ -134,8 +142,8 @@ temperature = circuits.norm_part(rec).temperature
 print(f"temperatures from {float(temperature.min()):.2f} to {float(temperature.max()):.2f}")
 
 # %% [markdown]
-# ## How the answer reads the thinking
-# A row for every head: where it looks from the positions that write the answer.
+# ## How the answer attends to the thinking
+# One row per head: how it distributes its attention from the positions that generate the answer.
 
 # %%
 parts = thinking.pieces(chat)
@@ -144,8 +152,8 @@ figures.answer_looks(looks)
 
 # %% [markdown]
 # ## Exercise 3
-# Which head reads the last step of the thinking most? The scores below are its share of attention
-# on that step; give its layer and head.
+# Which head attends most to the last step of the thinking? The numbers below are the share of each
+# head's attention on that step. Give the layer and head.
 
 # %%
 last = looks.mass[:, :, len(parts)]
@@ -159,8 +167,9 @@ print(
 exercises.reads_most(last, answer=None)
 
 # %% [markdown]
-# **Receiver heads** narrow later attention to a few sentences: the kurtosis of what each sentence
-# receives from those at least so many behind it (a short thinking needs a small distance).
+# **Receiver heads** concentrate the attention of later sentences on a few sentences. Their score is
+# the kurtosis of the attention that each sentence receives from later sentences. `apart` is the
+# smallest distance that counts, in sentences; a short thinking needs a small one.
 
 # %%
 between = sentences.sentence_attention(rec, thinking.pieces(chat, 2))
@@ -171,8 +180,8 @@ print(f"kurtosis {float(receivers.max()):.1f}")
 
 # %% [markdown]
 # ## Where to go next
-# - `attention.rollout(rec, [-1])` follows attention through all layers;
-#   `attention.likeness(rec)` compares the heads that share a key/value head.
+# - `attention.rollout(rec, [-1])` combines the attention of all layers;
+#   `attention.likeness(rec)` compares the query heads that share a key/value head.
 # - `AttentionExplorer(rec)` opens any recording, also one of many thousand tokens.
 # - `figures.save(figure, "map.html")` writes a page that opens without a network;
-#   `figures.to_circuitsvis` and `figures.to_bertviz` hand over to those packages.
+#   `figures.to_circuitsvis` and `figures.to_bertviz` convert attention for those packages.

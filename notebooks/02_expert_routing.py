@@ -14,16 +14,17 @@
 # ---
 
 # %% [markdown]
-# # What the experts do
+# # Expert routing
 #
-# In a mixture of experts each token is sent to a few experts, chosen anew in every layer. Here you
-# go from one token's choice to what experts specialise in, and then you intervene.
+# In a mixture of experts, a router in every layer chooses a few experts for each token. In this
+# notebook you start with the routing of one token, then measure what experts specialise in, and
+# then change the routing and measure the effect.
 #
 # **After this notebook you can**
 #
-# - say, for one token, which experts serve it, how sure the router was, and what they write;
-# - measure what experts specialise in, and tell it from chance;
-# - switch experts off, force them on, and say who suffers.
+# - find the experts of a token, how certain the router was, and what the experts write;
+# - measure what experts specialise in, and compare it with chance;
+# - switch experts off or force them on, and measure which texts become harder for the model.
 
 # %%
 import torch
@@ -39,8 +40,8 @@ from qwen3lab.interventions import rerouting
 from qwen3lab.widgets import RoutingExplorer
 
 # %% [markdown]
-# The next cell is the only one to change for another model: `"Qwen/Qwen3-30B-A3B"`, or a folder on
-# your disk.
+# To use another model, change only the next cell: give a name such as `"Qwen/Qwen3-30B-A3B"`, or a
+# folder on your disk.
 
 # %%
 lab = qwen3lab.load("tiny-moe")
@@ -49,8 +50,9 @@ lab
 
 # %% [markdown]
 # ## One token
-# A question, answered with thinking. The strip is the text itself, coloured by the expert with the
-# greatest weight. Do digits, operators and marks have experts of their own?
+# The model answers a question with thinking. The strip shows the text; each token has the colour of
+# its expert with the largest weight. Are digits, operators and special tokens routed to different
+# experts?
 
 # %%
 greedy = qwen3lab.Sampling.greedy()
@@ -60,8 +62,9 @@ layer = layers[row]
 figures.token_strip(rec.tokens, rec.routing.experts[row, :, 0], layer=layer)
 
 # %% [markdown]
-# The router's **entropy** says how open the choice was, the **margin** how near the first expert
-# was that is left out: at 0 it could have gone either way.
+# The **router entropy** measures how uncertain the router is. The **margin** is the difference
+# between the logit of the last chosen expert and the logit of the best expert that was not chosen.
+# With a margin near 0, a small change would have changed the choice.
 
 # %%
 logits = rec.routing.logits[row]
@@ -73,8 +76,8 @@ for token in near.argsort()[:5].tolist():
 
 # %% [markdown]
 # ## Exercise 1
-# Which expert serves most tokens of this run in this layer? Read it off the map (or count), put its
-# number in place of `None`, and run the cell.
+# To which expert of this layer are most tokens of this run routed? Read it from the map or compute
+# it. Then put its number in place of `None` and run the cell.
 
 # %%
 figures.routing_map(routing.layer_weights(rec, layer), rec.tokens, layer=layer)
@@ -84,8 +87,9 @@ exercises.busiest_expert(rec, layer, answer=None)
 
 # %% [markdown]
 # ## The explorer
-# Click a token, then an expert: whom it serves, what it writes. **Switch off and ask again** runs
-# the question without it, and lays both replies side by side.
+# Click a token, then one of its experts. You see the tokens that are routed to this expert.
+# **Direct logit effect** shows the next tokens that the expert makes more or less likely. **Switch
+# off and ask again** asks the question without the expert, and shows both replies side by side.
 
 # %%
 held_out = tiny.texts(lab.tokenizer, n=12)
@@ -95,8 +99,8 @@ explorer
 
 # %% [markdown]
 # ## A corpus
-# Sixty texts of five families, each token with its truth. Only counts are kept, so a million tokens
-# would fit as well.
+# The corpus has sixty texts of five families, and each token has labels. `RoutingCorpus` keeps only
+# counts, so a corpus of a million tokens needs no more memory.
 
 # %%
 families = RoutingCorpus(lab.config)
@@ -105,8 +109,9 @@ for text, recording in zip(held_out, recordings, strict=True):
 figures.expert_load(families.load(), layers=layers)
 
 # %% [markdown]
-# **Whom does an expert serve?** The expert of this layer that is most uneven, with intervals over
-# documents. An expert without a speciality would serve each family alike.
+# **What does an expert specialise in?** The figure shows the expert of this layer whose share
+# differs most between the families, with confidence intervals over documents. An expert without a
+# specialisation would have the same share of every family.
 
 # %%
 names = families.groups
@@ -119,8 +124,8 @@ bars = specialisation.share_intervals(counts, tokens, labels)
 figures.specialisation(bars, names, expert=expert, k=k, layer=layer)
 
 # %% [markdown]
-# **Is it more than chance?** How much the choice of expert says about the family, in nats, beside
-# the most that shuffled labels gave.
+# **Is it more than chance?** The mutual information between the chosen expert and the family, in
+# nats, and the largest value that shuffled labels gave.
 
 # %%
 for at in range(len(layers)):
@@ -132,8 +137,8 @@ for at in range(len(layers)):
 
 # %% [markdown]
 # ## Exercise 2
-# Which expert goes most with arithmetic in this layer? `npmi` is 1 where the two only come
-# together, and 0 where they have nothing to do with each other.
+# Which expert of this layer is most associated with arithmetic? `npmi` is the normalised pointwise
+# mutual information: 1 if expert and family only occur together, 0 if they are independent.
 
 # %%
 table = families.to_pandas()
@@ -143,8 +148,9 @@ table[(table.layer == layer) & (table.group == "arithmetic")].sort_values("share
 exercises.specialist(families, "arithmetic", layer, answer=None)
 
 # %% [markdown]
-# ## Thinking against answering
-# The same experts? Red cells serve thinking more, blue ones the answer.
+# ## Thinking and answer
+# Are they routed to the same experts? Red cells have more load in the thinking, blue cells in the
+# answer.
 
 # %%
 parts = RoutingCorpus(lab.config)
@@ -155,9 +161,10 @@ figures.load_difference(
 )
 
 # %% [markdown]
-# ## Together, and one after another
-# Experts that serve the same tokens stand side by side; then, where the tokens of an expert go in
-# the next layer.
+# ## Co-activation and transitions
+# The first figure shows which experts of this layer are chosen together; experts that share tokens
+# are next to each other. The second shows to which experts of the next layer the tokens of each
+# expert are routed.
 
 # %%
 chosen = torch.cat([recording.routing.experts for recording in recordings], dim=1)
@@ -170,8 +177,9 @@ flow = transitions(chosen[row], chosen[after], n_experts)
 figures.transitions(flow, layers=(layer, layers[after]))
 
 # %% [markdown]
-# ## What it writes
-# The expert's output through the unembedding: which next tokens it speaks for, on the direct path.
+# ## What an expert writes
+# The mean output of the expert, multiplied by the unembedding: the next tokens that it makes more
+# or less likely on the direct path to the logits.
 
 # %%
 favourite = int(rec.routing.experts[row].flatten().mode().values)
@@ -179,8 +187,9 @@ expert_output.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
 
 # %% [markdown]
 # ## Intervene
-# `rerouting` changes the choice itself, in `record`, `generate` and `chat`; `+` composes. Without
-# the expert that this question used most:
+# `rerouting` changes the router's choice in `record`, `generate` and `chat`; `+` combines several
+# changes. The next cell asks the question again: unchanged, without the expert that it used most,
+# with one expert per token, and with random experts.
 
 # %%
 question, options = chat.messages[0]["content"], {"sampling": greedy, "max_new_tokens": 256}
@@ -193,9 +202,10 @@ for name, edits in {
     print(f"{name:20} {lab.chat(question, edits=edits, **options).answer[:40]!r}")
 
 # %% [markdown]
-# **Knock out each expert** of the first layer, and read the corpus again: which family suffers?
-# Loss counts the tokens that follow from what stands before them. (In `tiny-moe` the first layer's
-# experts are the ones that are missed; higher up the others stand in. Try another layer.)
+# **Knock out each expert** of the first layer, and compute the loss on the corpus again. On which
+# family does the loss increase? The loss counts only the tokens that the preceding text determines.
+# (In `tiny-moe`, the experts of the first layer matter most; in higher layers, the other experts
+# can replace a missing one. Try another layer.)
 
 # %%
 texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
@@ -203,7 +213,8 @@ missed = knockout.knock_out(lab, texts, layers=layers[:1])
 figures.knock_out(missed)
 
 # %% [markdown]
-# **Is this expert special**, or would any set of like load be missed as much?
+# **Is this expert special?** Compare it with other experts of similar load: does the loss increase
+# as much without them?
 
 # %%
 table = missed.to_pandas()
@@ -214,8 +225,9 @@ print(f"expert {expert}: {beside.added[group]:.2f} nats more on {group}; others:
 print(f"p = {beside.p_value(group):.2f}")
 
 # %% [markdown]
-# **And the answers?** Loss is an average; what counts is what is answered. The share of problems
-# answered wrong, as the model is and without that expert (of a published model, ask about less):
+# **Does it change the answers?** The loss is an average over tokens. The next cell measures the
+# share of wrong answers, with all experts and without that one. (For a published model, use fewer
+# problems.)
 
 # %%
 asked = {"sums": tiny.chains(lab.tokenizer, n=20, steps=(2, 8))}
@@ -224,8 +236,8 @@ for name, edits in {"as it is": None, "without": rerouting.off(expert, layers=la
 
 # %% [markdown]
 # ## Exercise 3
-# Find an intervention that hurts lists at least twice as much as any other family. The figure
-# above helps; so do other layers, and several experts at once, as in
+# Find an intervention that increases the loss on lists at least twice as much as on any other
+# family. The figure above helps. You can also try other layers, or several experts at once, as in
 # `rerouting.off([3, 5], layers=2)`.
 
 # %%
@@ -233,6 +245,6 @@ exercises.hurts_most(lab, texts, "lists", answer=None)
 
 # %% [markdown]
 # ## Where to go next
-# - `RoutingCorpus.save` and `merge` put counts of many runs together.
+# - `RoutingCorpus.save` and `merge` combine the counts of many runs.
 # - `expert_output.extreme_experts` finds experts with extreme activations.
-# - `rerouting.borrowed(other_recording)` gives a text another text's routing.
+# - `rerouting.borrowed(other_recording)` runs a text with the routing of another text.

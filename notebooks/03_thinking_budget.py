@@ -14,16 +14,17 @@
 # ---
 
 # %% [markdown]
-# # What a thinking budget buys
+# # The thinking budget
 #
-# Qwen3 answers at once, or thinks first, as long as you let it. Here you watch it think, stop it,
-# measure what more thinking buys, and look inside a thinking: when did it know?
+# Qwen3 can answer directly or think first, and you can limit the thinking. In this notebook you
+# watch the model think, stop it, measure how accuracy depends on the thinking budget, and find the
+# point of the thinking where the model knows the answer.
 #
 # **After this notebook you can**
 #
-# - stop a thinking anywhere, and say what would have been answered there;
-# - measure accuracy against the thinking budget, with its uncertainty and its cost;
-# - tell which parts of a thinking the answer hangs on, and where the answer looks.
+# - stop the thinking at any point, and see the answer that the model gives there;
+# - measure accuracy against the thinking budget, with confidence intervals and cost;
+# - find the parts of the thinking that the answer depends on, and the parts that it attends to.
 
 # %%
 import qwen3lab
@@ -33,7 +34,7 @@ from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.widgets import ThinkingExplorer
 
 # %% [markdown]
-# The next cell is the only one to change for another model: a name from the hub such as
+# To use another model, change only the next cell: give a name from the Hugging Face hub, such as
 # `"Qwen/Qwen3-0.6B"`, or a folder on your disk.
 
 # %%
@@ -43,22 +44,23 @@ lab
 
 # %% [markdown]
 # ## Watch it think
-# 1. Press **Run**, and at once **Stop thinking now**: the sentence that ends the thinking is
-#    inserted (underlined), and the answer follows. (The small model is quick: try a long question.)
-# 2. **Drag the marker** along the thinking. What would it have answered there? A tick marks the
-#    answer that it gave in the end.
-# 3. Beside it stands the answer without any thinking. Is it the same?
+# 1. Press **Run**, and quickly **Stop thinking now**. The sentence that ends the thinking is
+#    inserted (underlined), and the answer follows. (The small model is fast: try a long question.)
+# 2. **Drag the slider** under **Early answers** to cut the thinking. Which answer does the model
+#    give there? A tick marks answers that are equal to the final answer.
+# 3. **Replies** also shows the answer without thinking. Is it the same?
 
 # %%
 explorer = ThinkingExplorer(lab)
 explorer
 
 # %% [markdown]
-# ## One thinking answers for every budget
-# The problems are chains of arithmetic of which only the last digit counts, from left to right.
-# `sweep` thinks once about each, to the largest budget. For every smaller one the memory of the
-# thinking is rewound to that point, the early-stop sentence is put there, and only the answer is
-# written anew. The answers are, token for token, those of a run for each budget.
+# ## One thinking for all budgets
+# The problems are chains of arithmetic, calculated from left to right, and only the last digit of
+# each result is kept. `sweep` generates the thinking of each problem once, with the largest budget.
+# For each smaller budget it cuts the KV cache at that point, inserts the early-stop sentence, and
+# generates only the answer. The answers are the same, token for token, as in separate runs for each
+# budget.
 
 # %%
 steps = (2, 4, 6, 8, 10, 12)
@@ -69,15 +71,15 @@ sweep = thinking.sweep(lab, problems, allowed, sampling=sampling)
 sweep.to_pandas().head()
 
 # %% [markdown]
-# Accuracy against the budget, with 95% intervals; the open circle is the answer without thinking.
-# Where does more thinking begin to pay?
+# Accuracy against the budget, with 95% confidence intervals. The open circle is the accuracy
+# without thinking. From which budget does more thinking help?
 
 # %%
 figures.accuracy_curves([budgets.curve(sweep)])
 
 # %% [markdown]
-# The same by the length of the problem, against the tokens that were really spent: short chains
-# are solved with little, and then the model stops by itself.
+# The same for chains of 2, 6 and 12 steps, against the number of tokens actually used. Short chains
+# need few tokens, and the model then ends its thinking before the budget is used up.
 
 # %%
 by_level = [budgets.curve(sweep, level=level) for level in ("2", "6", "12")]
@@ -87,8 +89,8 @@ figures.accuracy_curves(by_level, against="tokens")
 figures.thinking_lengths(budgets.natural_lengths(sweep))
 
 # %% [markdown]
-# **What does a right answer cost?** Operations count reading the question and writing the reply,
-# as a run of its own would.
+# **What does a right answer cost?** The operations include the prefill of the question and the
+# generation of the reply, as in a separate run for each budget.
 
 # %%
 for point in budgets.curve(sweep).points:
@@ -98,16 +100,16 @@ for point in budgets.curve(sweep).points:
 
 # %% [markdown]
 # ## Exercise 1
-# Which of the budgets is the least with which at least nine in ten of the chains of 6 steps are
-# right? Put it in place of `None`, and run the cell.
+# What is the smallest budget with which at least 90% of the chains of 6 steps are right? Put it in
+# place of `None` and run the cell.
 
 # %%
 exercises.budget_needed(sweep, level="6", answer=None)
 
 # %% [markdown]
-# ## When did it know?
-# One problem, and its answer at each point of the thinking. The line marks where the answer changes
-# no more: what comes after is thinking that it did not need, if the answer is all you want.
+# ## When does the model know the answer?
+# One problem, and the answer at each point of its thinking. The line marks the point after which
+# the answer does not change any more. The thinking after this point is not needed for the answer.
 
 # %%
 (problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)
@@ -122,16 +124,18 @@ figures.convergence(along)
 
 # %% [markdown]
 # ## Exercise 2
-# After how many thinking tokens has the answer settled? Hover over the bars to read the thoughts.
+# After how many thinking tokens does the answer stay the same? Point at the bars to read the
+# thinking.
 
 # %%
 exercises.settles(along, answer=None)
 
 # %% [markdown]
 # ## Which parts matter?
-# Take one part away, keep all the rest as it was written, and see whether the answer changes. (The
-# other way, `how="resample"`, lets the model write on from there: the counterfactual importance of
-# "thought anchors". It costs more, and `importance_cost` says beforehand how much.)
+# Remove one part of the thinking, keep the rest unchanged, and see whether the answer changes. (The
+# other method, `how="resample"`, lets the model continue from that point with new text. This is the
+# counterfactual importance from the paper on "thought anchors". It costs more; `importance_cost`
+# estimates the cost in advance.)
 
 # %%
 print(thinking.importance_cost(chat, every=every, samples=20))
@@ -140,16 +144,16 @@ figures.importance(parts)
 
 # %% [markdown]
 # ## Exercise 3
-# Without which part does the answer change most? Give its number. Where in the thinking does it
-# stand, and why there?
+# Which part changes the answer most when it is removed? Give its number. Where in the thinking is
+# it, and can you explain why?
 
 # %%
 exercises.crucial_part(parts, answer=None)
 
 # %% [markdown]
 # ## Inside the thinking
-# Where the model hesitates: entropy of every token, and the fifth with the most, the "forking
-# tokens".
+# The entropy shows where the model is uncertain. The "forking tokens" are the 20% of the tokens
+# with the highest entropy.
 
 # %%
 forks = thinking_text.forking_tokens(chat)
@@ -157,15 +161,15 @@ print([f"{place} {chat.recording.tokens[place]!r}" for place in forks][:20])
 figures.uncertainty(uncertainty(chat))
 
 # %% [markdown]
-# **Where the answer looks**: a row for every head, a column for every part. Is the part that
-# mattered the one that is looked at?
+# **Attention of the answer**: one row per head, one column per part of the thinking. Does the
+# answer attend to the part that changed it most?
 
 # %%
 figures.answer_looks(thinking_text.answer_looks(chat.recording, thinking.pieces(chat, every)))
 
 # %% [markdown]
-# **Which experts serve** the thinking, and which the answer? (Of a dense model there is nothing to
-# show here.)
+# **Expert load** in the thinking and in the answer. (A dense model has no experts, so the cell
+# shows nothing.)
 
 # %%
 if lab.config.is_moe:
@@ -175,10 +179,10 @@ if lab.config.is_moe:
 
 # %% [markdown]
 # ## Where to go next
-# - Several models on one figure: `figures.accuracy_curves([...], against="flops")` and
-#   `figures.accuracy_by_size([...])` take a curve for each.
-# - Your own problems: `thinking.read_problems("gsm8k.jsonl")`; GSM8K's and MATH's layouts open as
-#   they are.
-# - A long sweep: `path="sweep.jsonl"` keeps what is done, and goes on after an interrupt.
-# - The budget from below: `lab.chat(..., extend=qwen3lab.Extension(times=2))` refuses the first
-#   two `</think>` and says "Wait". (The small models have never seen that word there.)
+# - Several models in one figure: `figures.accuracy_curves([...], against="flops")` and
+#   `figures.accuracy_by_size([...])` take one curve per model.
+# - Your own problems: `thinking.read_problems("gsm8k.jsonl")` reads files in the formats of GSM8K
+#   and MATH.
+# - A long sweep: `path="sweep.jsonl"` saves finished problems, and continues after an interrupt.
+# - More thinking: `lab.chat(..., extend=qwen3lab.Extension(times=2))` replaces the first two
+#   `</think>` by "Wait". (The small models were not trained on that word there.)

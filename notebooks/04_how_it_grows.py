@@ -14,26 +14,27 @@
 # ---
 
 # %% [markdown]
-# # How it grows: train a micro model and watch its inside form
+# # How heads and experts form during training
 #
-# A language model begins as noise. Here one grows in three minutes, on this machine: a mixture of
-# experts with Qwen3's architecture, small enough to train while you look. Every few steps it is
-# looked at from four sides, always on the same held-out texts. Then you see the childhood of
-# `tiny-dense`, which took longer, from weights that were kept on the way.
+# A language model starts with random weights. Here you train one in three minutes on this machine:
+# a mixture of experts with the Qwen3 architecture, small enough to watch while it learns. Every few
+# steps, a snapshot measures four things on the same held-out texts. After that you look at
+# snapshots of the training of `tiny-dense`, which took longer.
 #
 # **After this notebook you can**
 #
-# - tell from curves when a model learned to copy, and which heads do it, in which order;
-# - say what it means that experts specialise, and compare it with chance;
-# - read router saturation: how early a router settles what it will choose in the end;
-# - put a question to a model whose whole life you have seen.
+# - see from the curves when a model learned to copy, which heads do it, and in which order they
+#   form;
+# - explain what it means that experts specialise, and compare it with chance;
+# - read router saturation: how early in training a router makes its final choices;
+# - ask questions to a model whose whole training you have seen.
 #
-# **What the micro model learns.** Three of the five kinds of text that `tiny-moe` knows: running
-# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. For its first 450
-# steps, one minute or two on two cores, it meets hardly anything but short sequences that come back
-# from their end (`tree king moon moon king tree`). Two heads in a row answer these, and they form
-# soonest from them. Then stories, sums and other lists take their place; until then the model only
-# gets stranger to them.
+# **What the micro model learns.** Three of the five kinds of texts that `tiny-moe` knows:
+# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. The first 450 steps,
+# one or two minutes on two cores, are almost only short sequences followed by their reverse
+# (`tree king moon moon king tree`). Two heads in consecutive layers are enough to predict these,
+# and such heads form fastest on such texts. Then stories, arithmetic and other lists follow; before
+# that, the loss on them increases.
 
 # %%
 import qwen3lab
@@ -43,20 +44,21 @@ from qwen3lab.widgets import Nursery
 
 # %% [markdown]
 # ## The nursery
-# Training starts when the next cell runs, in the background: you can read on meanwhile.
+# Training starts in the background when you run the next cell, so you can read on. The plots show:
 #
-# 1. **What is left to learn**: cross-entropy above what the texts' own randomness makes
-#    unavoidable, one line for each kind of text. Which kind falls first? Where is a cliff?
-# 2. **The best head of each kind**, on sequences of twelve words that come twice: a score of 1 is
-#    a head that does nothing else. A previous-token head looks at the token before; a
-#    duplicate-token head looks at the last occurrence of the current token; an induction head at
-#    what came after that. The first two together say what stood *before* the last occurrence, which
-#    is what comes next where a sequence comes back. How?
-# 3. **What an expert says of the family**: mutual information between the expert that was chosen
-#    and the kind of text. The grey lines are the most that shuffled labels gave.
-# 4. **Choices of the last look that stood**: the share of its experts that were chosen already.
+# 1. **Excess loss**: the cross-entropy above the minimum that the randomness of the texts allows,
+#    one line per kind of text. Which kind falls first? Where does it fall suddenly?
+# 2. **Best head of each kind**: the best score, on sequences of twelve words that occur twice. A
+#    score of 1 means that the head only does this. A previous-token head attends to the token
+#    before. A duplicate-token head attends to the last occurrence of the current token. An
+#    induction head attends to the token after that occurrence. Together, the first two find the
+#    token *before* the last occurrence, which is the next token in a reversed sequence. How?
+# 3. **Mutual information** between the chosen expert and the kind of text (the family). The grey
+#    lines are the largest values that shuffled labels gave.
+# 4. **Router saturation**: the share of the expert choices of the last snapshot that were already
+#    made at each earlier snapshot.
 #
-# **Stop** pauses, **Train** goes on. Nothing is lost.
+# **Stop** pauses the training, and **Train** continues it.
 
 # %%
 nursery = Nursery(Growth(minutes=3))
@@ -64,16 +66,16 @@ nursery
 
 # %% [markdown]
 # ## The same from Python
-# `wait()` returns the history when the training has ended. (Interrupt the kernel to stop early:
-# what has been seen stays.)
+# `wait()` waits for the end of the training and returns all snapshots. (Interrupt the kernel to
+# stop early; the snapshots so far are kept.)
 
 # %%
 history = nursery.wait()
 figures.growth(history)
 
 # %% [markdown]
-# **The cliff.** At which step did each kind of head first look mostly where its kind looks? (Of an
-# induction head there is no trace in three minutes. It comes below.)
+# **When does each kind of head form?** At which step does its best score exceed 0.5 for the first
+# time? (No induction head forms in three minutes; you find one below.)
 
 # %%
 for kind in history[-1].heads:
@@ -81,16 +83,17 @@ for kind in history[-1].heads:
     print(f"{kind:16} above 0.5", f"from step {born[0]}" if born else "never")
 
 # %% [markdown]
-# **Which heads are they?** Scores of all heads of the last look, layer by layer. (Once other lists
-# come, duplicate-token heads weaken: what do those lists ask for?)
+# **Which heads are they?** The scores of all heads in the last snapshot, layer by layer. (The
+# scores of duplicate-token heads fall when training includes other lists. What do those lists
+# require?)
 
 # %%
 for kind, of_heads in history[-1].heads.items():
     print(f"{kind:16}", [[round(score, 2) for score in layer] for layer in of_heads.tolist()])
 
 # %% [markdown]
-# **Router saturation.** One row for each look, one column for each layer. Two of eight experts
-# chosen at random would agree in a quarter of the cases.
+# **Router saturation.** One row per snapshot, one column per layer. For two of eight experts chosen
+# at random, the expected value is a quarter.
 
 # %%
 stood = saturation(history)
@@ -98,9 +101,9 @@ for look, share in list(zip(history, stood.tolist(), strict=True))[:: max(1, len
     print(f"step {look.step:5}", [round(value, 2) for value in share])
 
 # %% [markdown]
-# ## Ask what has grown
-# `growth.lab` is the model as it is now: everything that works on `tiny-moe` works on it. Here is
-# its best duplicate-token head.
+# ## Use the trained model
+# `growth.lab` is the current model, and everything that works with `tiny-moe` works with it. This
+# is its best duplicate-token head.
 
 # %%
 lab = nursery.growth.lab
@@ -109,9 +112,10 @@ layer, head = divmod(int(history[-1].heads["duplicate token"].argmax()), lab.con
 figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
 
 # %% [markdown]
-# ## The childhood of a model that ships
-# `tiny-dense` was trained like this, for longer and on all five kinds of text. Its weights were
-# kept on the way, and some of them ship: `load("tiny-dense", revision="step500")` opens a child.
+# ## Early training of `tiny-dense`
+# `tiny-dense` was trained in the same way, for longer and on all five kinds of text. The package
+# contains its weights at some steps of the training: `load("tiny-dense", revision="step500")` loads
+# the weights after 500 steps.
 
 # %%
 tiny.revisions("tiny-dense")
@@ -121,8 +125,8 @@ childhood = early_life("tiny-dense")
 figures.growth(childhood, log_steps=True)
 
 # %% [markdown]
-# **The birth of an induction head.** It reads what a previous-token head has written, so that head
-# must be there first, and in a layer below. Which layer does each kind live in?
+# **How an induction head forms.** It reads the output of a previous-token head. That head must form
+# first, in an earlier layer. In which layer is each kind?
 
 # %%
 for look in childhood:
@@ -130,7 +134,7 @@ for look in childhood:
     print(f"step {look.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
 
 # %% [markdown]
-# The same head, as a child and as an adult, on a sequence that comes twice.
+# The same head after 500 steps and after the whole training, on a sequence that occurs twice.
 
 # %%
 child = qwen3lab.load("tiny-dense", revision="step500")
@@ -145,8 +149,9 @@ figures.attention_map(recording.attention[layer, head], recording.tokens, layer=
 
 # %% [markdown]
 # ## Where to go next
-# - `Growth(minutes=10)` grows it longer; another `seed` grows another individual. Do the same
-#   heads form in the same layers?
-# - Ask a child: `qwen3lab.load("tiny-dense", revision="step2000").chat("7+2*3=?")`.
-# - `qwen3lab train tiny-dense` trains that model again, in about three quarters of an hour on
-#   two cores; its card lists what it can do, measured.
+# - `Growth(minutes=10)` trains longer, and another `seed` starts from other random weights. Do the
+#   same heads form in the same layers?
+# - Ask a model at an early step:
+#   `qwen3lab.load("tiny-dense", revision="step2000").chat("7+2*3=?")`.
+# - `qwen3lab train tiny-dense` trains that model again, in about 45 minutes on two cores. Its model
+#   card lists its measured abilities.

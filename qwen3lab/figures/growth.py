@@ -69,8 +69,8 @@ def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure
 def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     heads = [{kind: float(s.max()) for kind, s in look.heads.items()} for look in history]
     learned = [
-        Panel("What is left to learn", "nats per token", [look.surplus for look in history]),
-        Panel("The best head of each kind", "score", heads, top=1.05),
+        Panel("Excess loss", "nats per token", [look.surplus for look in history]),
+        Panel("Best head of each kind", "score", heads, top=1.05),
     ]
     if not history[-1].information:
         return learned
@@ -81,8 +81,8 @@ def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     stood = [{f"layer {n}": float(v) for n, v in enumerate(row)} for row in saturation(history)]
     return [
         *learned,
-        Panel("What an expert says of the family", "nats", said, chance),
-        Panel("Choices of the last look that stood", "share", stood, top=1.05),
+        Panel("Mutual information: expert, family", "nats", said, chance),
+        Panel("Router saturation", "share", stood, top=1.05),
     ]
 
 

@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwen3lab.checkpoints.embedded import embedded_revisions as revisions
 from qwen3lab.tiny.world.chains import chains, is_embedded
 from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
+
+if TYPE_CHECKING:
+    from qwen3lab.tiny.evaluation.evaluate import Evaluation
 
 __all__ = [
     "FAMILIES",
@@ -20,10 +24,25 @@ __all__ = [
     "is_embedded",
     "label_tokens",
     "problems",
+    "read_card",
     "revisions",
     "split_of",
     "texts",
 ]
+
+
+def read_card(name: str | Path) -> "Evaluation":
+    """Read the measurements in a model's card.
+
+    Args:
+        name: an embedded model, or a folder with a `card.json`.
+
+    Raises:
+        CheckpointError: the model does not exist, or it has no card.
+    """
+    from qwen3lab.tiny.evaluation import card  # A late import: it loads transformers.
+
+    return card.read_card(name)
 
 
 def train(

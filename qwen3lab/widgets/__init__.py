@@ -1,4 +1,4 @@
-"""Widgets: shells over analyses and figures, for a notebook. No mathematics."""
+"""Notebook widgets that connect analyses and figures to controls. They compute nothing."""
 
 from qwen3lab.widgets.explorers.attention_explorer import AttentionExplorer
 from qwen3lab.widgets.explorers.explorer import Explorer

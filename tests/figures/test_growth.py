@@ -53,8 +53,8 @@ def test_a_model_without_experts_has_two_panels() -> None:
     dense = [replace(look, information=[], experts=None) for look in HISTORY]
     figure = figures.growth(dense, log_steps=True)
     assert [note.text for note in figure.layout.annotations] == [
-        "<b>What is left to learn</b>",
-        "<b>The best head of each kind</b>",
+        "<b>Excess loss</b>",
+        "<b>Best head of each kind</b>",
     ]
     assert figure.layout.xaxis.type == "log" and figure.layout.xaxis.tickvals == (0, 5)
 

@@ -1,4 +1,4 @@
-"""The notebooks of this repository: found, pointed at another model, executed."""
+"""Opens, changes and executes the notebooks of this repository."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LOAD = 'qwen3lab.load("tiny-moe")'
 TRAINING = ("Growth(minutes=3)", "Growth(minutes=0.25, every=5)")
-"""What a notebook trains, and what it trains under test."""
+"""The training in a notebook, and the shorter training that tests run."""
 
 
 def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
-    """A notebook; with `model`, its one cell that loads a model loads that one."""
+    """Read a notebook; with `model`, replace the model that its loading cell loads."""
     book = nbformat.read(path, as_version=4)
     if model is not None:
         loads = [cell for cell in book.cells if LOAD in cell.source]
@@ -24,7 +24,7 @@ def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
 
 
 def execute(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Run all cells in a kernel of their own, trainings cut short; raises where a cell does."""
+    """Run all cells in a new kernel, with shorter trainings; raises the error of a cell."""
     for cell in book.cells:
         cell.source = cell.source.replace(*TRAINING)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -40,12 +40,12 @@ def execute(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def paired_script(path: Path) -> str:
-    """The notebook as jupytext writes its percent script."""
+    """The percent script that jupytext writes for a notebook."""
     return jupytext.writes(nbformat.read(path, as_version=4), fmt="py:percent")
 
 
 def mime_types(book: nbformat.NotebookNode) -> list[str]:
-    """Every kind of output in the notebook, in order; streams by their name."""
+    """MIME types of all outputs, in order; name of the stream for streams."""
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     found = []
     for output in outputs:
@@ -54,9 +54,9 @@ def mime_types(book: nbformat.NotebookNode) -> list[str]:
 
 
 def write_book(path: Path, *cells: str) -> None:
-    """Write a notebook of these code cells."""
+    """Write a notebook with these code cells."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    made = nbformat.v4.new_notebook(
+    book = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel
     )
-    nbformat.write(made, path)
+    nbformat.write(book, path)

@@ -1,4 +1,4 @@
-"""A headless Chromium that shows JupyterLab, and what can be asked of it."""
+"""A headless Chromium that shows JupyterLab."""
 
 import contextlib
 import shutil
@@ -30,7 +30,7 @@ CONNECTED = """() => {
 
 
 def chromium() -> str:
-    """The system's browser; without one the test is left out."""
+    """Path of the system's browser; skips the test if there is none."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
@@ -43,40 +43,40 @@ class Book:
 
     Attributes:
         page: the browser's page.
-        left: addresses of requests that were not to the server.
-        problems: errors that the page itself ran into.
+        external_requests: addresses of requests to other servers.
+        page_errors: uncaught JavaScript errors.
     """
 
     page: Page
-    left: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    external_requests: list[str] = field(default_factory=list)
+    page_errors: list[str] = field(default_factory=list)
 
     def command(self, name: str) -> None:
-        """Run one of JupyterLab's commands to its end."""
+        """Run a JupyterLab command and wait for its end."""
         self.page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
 
     def card(self, title: str) -> Locator:
-        """The explorer's card of this heading."""
+        """The explorer's card with this heading."""
         heading = self.page.locator(".q3-heading", has_text=title)
         return self.page.locator(".q3-explorer .q3-card", has=heading)
 
     def drawn(self, title: str) -> str:
-        """The title of the map that a card has on its canvas now."""
+        """Title of the map on a card's canvas."""
         return self.card(title).locator(".q3-map").get_attribute("data-title") or ""
 
     def picture(self, title: str) -> str:
-        """A card's canvas as an image, to tell one from another."""
+        """Image of a card's canvas, for comparison."""
         canvas = self.card(title).locator("canvas").first
         return canvas.evaluate("canvas => canvas.toDataURL()")
 
     def wait_for_title(self, card: str, title: str) -> None:
-        """Wait until a card's canvas shows the map of this title."""
+        """Wait until a card's canvas shows a map with this title."""
         self.card(card).locator(f'.q3-map[data-title="{title}"]').wait_for()
 
 
 @contextlib.contextmanager
 def browser(profile: Path, *, width: int = 1600, height: int = 1800) -> Iterator[BrowserContext]:
-    """The system's Chromium, headless, with a profile of its own."""
+    """The system's Chromium, headless, with a new profile."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile),
@@ -94,11 +94,13 @@ def browser(profile: Path, *, width: int = 1600, height: int = 1800) -> Iterator
 
 @contextlib.contextmanager
 def opened(context: BrowserContext, server: Server, notebook: str) -> Iterator[Book]:
-    """A notebook of the server in a tab of its own, with its kernel connected."""
+    """A notebook of the server in a new tab, with a connected kernel."""
     book = Book(context.new_page())
     inside = (server.url, "data:", "blob:")
-    book.page.on("request", lambda r: r.url.startswith(inside) or book.left.append(r.url))
-    book.page.on("pageerror", lambda error: book.problems.append(str(error)))
+    book.page.on(
+        "request", lambda r: r.url.startswith(inside) or book.external_requests.append(r.url)
+    )
+    book.page.on("pageerror", lambda error: book.page_errors.append(str(error)))
     book.page.goto(server.page(notebook))
     book.page.wait_for_function(CONNECTED)
     yield book

@@ -1,4 +1,4 @@
-"""What the tests of notebooks share: other models than the embedded ones, a server, a browser."""
+"""Fixtures of the notebook tests: models on disk, a JupyterLab server, a browser."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ START = "00_start_here.ipynb"
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures go: a folder of your choice in QWEN3LAB_SCREENSHOTS, or a temporary one."""
+    """Folder for screenshots: QWEN3LAB_SCREENSHOTS if set, or a temporary folder."""
     named = os.environ.get("QWEN3LAB_SCREENSHOTS")
     folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the notebook to run, so that the original stays stripped."""
+    """Folder with a copy of the notebook, so that the original keeps no outputs."""
     folder = tmp_path_factory.mktemp("notebooks")
     shutil.copy(NOTEBOOKS / START, folder)
     return folder
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """JupyterLab on that folder."""
+    """A JupyterLab server for that folder."""
     chromium()
     with jupyter_server(folder, tmp_path_factory.mktemp("jupyter")) as server:
         yield server
@@ -45,14 +45,14 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def tabs(tmp_path_factory: pytest.TempPathFactory):
-    """The browser; closed before notebooks run without one, for the two do not share a thread."""
+    """The browser; closed after each module: Playwright and nbclient cannot share a thread."""
     with browser(tmp_path_factory.mktemp("chromium")) as tabs:
         yield tabs
 
 
 @pytest.fixture(scope="session")
 def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dense Qwen3 of random weights, on disk."""
+    """Folder of a dense Qwen3 checkpoint with random weights."""
     folder = tmp_path_factory.mktemp("models") / "random-dense"
     config = small_config(d_vocab=N_VOCAB, n_ctx=2048, tied_embeddings=True, **NO_EXPERTS)
     model = Qwen3(config)
@@ -64,7 +64,7 @@ def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow Qwen3 of random weights with 94 layers of 128 experts, as 235B-A22B has them."""
+    """Folder of a narrow random Qwen3 with 94 layers of 128 experts, as in 235B-A22B."""
     folder = tmp_path_factory.mktemp("models") / "random-deep"
     config = small_config(
         d_vocab=N_VOCAB,

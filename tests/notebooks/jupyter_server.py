@@ -1,4 +1,4 @@
-"""A JupyterLab of its own for one test: own home, own settings, the package's defaults."""
+"""A JupyterLab server for tests, with its own home folder and the package's settings."""
 
 import contextlib
 import secrets
@@ -15,21 +15,21 @@ from qwen3lab.jupyter.launch import command, environment
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running JupyterLab is, and what it has written."""
+    """Address, token and log file of a running JupyterLab."""
 
     url: str
     token: str
     log: Path
 
     def page(self, notebook: str) -> str:
-        """The address of a notebook of the served folder, in a workspace of its own."""
+        """Address of a notebook of the served folder, in a separate workspace."""
         name = Path(notebook).stem
         return f"{self.url}/lab/workspaces/{name}/tree/{notebook}?token={self.token}"
 
 
 @contextlib.contextmanager
 def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
-    """Serve the notebooks of a folder until the block ends."""
+    """Serve a folder until the `with` block ends."""
     port, token, log = _free_port(), secrets.token_hex(8), home / "jupyter.log"
     home.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
@@ -49,7 +49,7 @@ def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
 
 
 def _command(folder: Path, port: int, token: str, home: Path) -> list[str]:
-    """What `qwen3lab lab` runs, kept apart from the person's own JupyterLab."""
+    """Command of `qwen3lab lab`, with folders separate from the user's JupyterLab."""
     return [
         *command(folder, browser=False, port=port),
         "--ip=127.0.0.1",

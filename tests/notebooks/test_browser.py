@@ -1,4 +1,4 @@
-"""The first notebook in a real browser: run, look, move controls, stop. Offline throughout."""
+"""The first notebook in a real browser, offline: run cells, move controls, stop a run."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def book(tabs: BrowserContext, server: Server):
     with opened(tabs, server, START) as book:
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
-        expect(book.page.locator(".q3-note")).to_contain_text("Stopped by itself", timeout=60_000)
+        expect(book.page.locator(".q3-note")).to_contain_text("Finished", timeout=60_000)
         book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
         yield book
 
@@ -67,7 +67,7 @@ def test_moving_the_routing_layer_redraws_the_routing_map(book: Book) -> None:
     assert book.picture("Expert routing") != before
 
 
-def test_hovering_shows_the_tokens_and_the_exact_weight(book: Book, screenshots: Path) -> None:
+def test_hovering_shows_both_tokens_and_the_exact_weight(book: Book, screenshots: Path) -> None:
     overlay = book.card("Attention").locator(".q3-overlay")
     overlay.scroll_into_view_if_needed()
     box = overlay.bounding_box()
@@ -79,13 +79,15 @@ def test_hovering_shows_the_tokens_and_the_exact_weight(book: Book, screenshots:
     book.page.locator(".q3-explorer").screenshot(path=screenshots / "hover.png")
 
 
-def test_arrow_keys_move_the_cell_and_enter_picks_its_token_everywhere(book: Book) -> None:
+def test_arrow_keys_move_the_cell_and_enter_picks_its_token_in_all_panes(book: Book) -> None:
     overlay = book.card("Expert routing").locator(".q3-overlay")
     overlay.focus()
     for key in ("ArrowRight", "ArrowDown", "End", "ArrowLeft", "Enter"):
         overlay.press(key)
     readout = book.card("Expert routing").locator(".q3-readout")
-    expect(readout).to_have_text(re.compile(r"expert 1 → token \d+ “.+”: (weight|not chosen)"))
+    expect(readout).to_have_text(
+        re.compile(r"expert 1 → token \d+ “.+”: (router weight|not chosen)")
+    )
     expect(book.page.locator(".q3-chip.q3-picked")).to_have_count(1)
     expect(book.page.locator(".q3-notes")).to_contain_text(
         re.compile(r"Token \d+ “.+”: probability")
@@ -99,7 +101,7 @@ def test_clicking_the_entropy_plot_picks_the_token_and_keeps_the_zoom(book: Book
     before = book.page.evaluate(marked)
     drawn.click(position={"x": 30, "y": 40})
     book.page.wait_for_function(f"({marked})() !== {before}")
-    first, whole = book.page.evaluate(marked), plot.evaluate(x_range)
+    first, full_range = book.page.evaluate(marked), plot.evaluate(x_range)
     drawn.hover(position={"x": 100, "y": 60})
     box = drawn.bounding_box()
     assert box is not None
@@ -107,15 +109,15 @@ def test_clicking_the_entropy_plot_picks_the_token_and_keeps_the_zoom(book: Book
     book.page.mouse.move(box["x"] + 300, box["y"] + 60, steps=4)
     book.page.mouse.up()
     zoomed = plot.evaluate(x_range)
-    assert whole[0] < zoomed[0] < zoomed[1] < whole[1]
-    for x in (200, 220):  # plotly does not hear the first click after a drag
-        book.page.wait_for_timeout(500)  # and takes a quick one for the second of a double click
+    assert full_range[0] < zoomed[0] < zoomed[1] < full_range[1]
+    for x in (200, 220):  # plotly ignores the first click after a drag
+        book.page.wait_for_timeout(500)  # and treats two quick clicks as a double click
         drawn.click(position={"x": x, "y": 40})
     book.page.wait_for_function(f"({marked})() !== {first}")
     assert plot.evaluate(x_range) == zoomed
 
 
-def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(
+def test_an_empty_question_shows_an_error_and_a_question_with_markup_is_text(
     book: Book, screenshots: Path
 ) -> None:
     question = book.page.locator(".q3-explorer input[type=text]").first
@@ -127,21 +129,21 @@ def test_a_new_question_runs_with_a_budget_and_its_error_shows_in_place(
     question.press("Enter")
     expect(alert).to_have_count(0)
     expect(book.page.locator(".q3-question")).to_have_text("3 + 4 <script>alert(1)</script> = ?")
-    # To what it was not made for, it may answer at length.
+    # The model is not trained on such questions: the reply can be long.
     expect(book.page.locator(".q3-transcript.q3-running")).to_have_count(0, timeout=60_000)
     book.page.locator(".q3-explorer").screenshot(path=screenshots / "markup.png")
 
 
-def test_nothing_left_the_machine_and_no_cell_complained(book: Book, folder: Path) -> None:
+def test_no_request_left_the_machine_and_no_cell_wrote_to_stderr(book: Book, folder: Path) -> None:
     book.command("docmanager:save")
     kinds = mime_types(nbformat.read(folder / START, as_version=4))
     assert kinds.count("application/vnd.plotly.v1+json") == 5
     assert "stderr" not in kinds and "error" not in kinds
-    assert book.left == []
-    assert book.problems == []
+    assert book.external_requests == []
+    assert book.page_errors == []
 
 
-def test_the_packages_settings_reached_jupyterlab(book: Book) -> None:
+def test_jupyterlab_uses_the_settings_of_the_package(book: Book) -> None:
     settings = book.page.evaluate(
         """async () => {
           const manager = window.jupyterapp.serviceManager.settings;
@@ -152,10 +154,10 @@ def test_the_packages_settings_reached_jupyterlab(book: Book) -> None:
     assert json.loads(settings)["default"] == "disabled"
 
 
-def test_a_run_is_stopped_while_it_streams_and_keeps_what_was_written(
+def test_stop_during_streaming_keeps_the_tokens_generated_so_far(
     tabs: BrowserContext, server: Server, folder: Path, dense_folder: Path, screenshots: Path
 ) -> None:
-    """With random weights, so that the reply goes on and on, at the pace of a large model."""
+    """Random weights give a long reply; the delay gives the speed of a large model."""
     load = f"import time, qwen3lab\nlab = qwen3lab.load({str(dense_folder)!r})"
     load += "\nlab.model.register_forward_pre_hook(lambda *_: time.sleep(0.02))"
     show = "from qwen3lab.widgets import Explorer\nExplorer(lab, max_new_tokens=1900)"
@@ -167,17 +169,17 @@ def test_a_run_is_stopped_while_it_streams_and_keeps_what_was_written(
         )
         book.page.get_by_role("button", name="Stop").click()
         expect(book.page.locator(".q3-note")).to_contain_text("Stopped by you")
-        written = int(book.page.locator(".q3-transcript").get_attribute("data-tokens") or 0)
-        assert 20 < written < 1900
+        n_tokens = int(book.page.locator(".q3-transcript").get_attribute("data-tokens") or 0)
+        assert 20 < n_tokens < 1900
         book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
         expect(book.card("Expert routing").locator(".q3-empty")).to_contain_text("no experts")
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "stopped.png")
-        assert book.left == [] and book.problems == []
+        assert book.external_requests == [] and book.page_errors == []
 
 
-def test_a_page_that_is_loaded_again_draws_again(book: Book) -> None:
+def test_a_reloaded_page_draws_the_explorer_again(book: Book) -> None:
     book.command("docmanager:save")
     book.page.reload()
     book.page.locator(".q3-figure .scatterlayer path").first.wait_for(state="attached")
     book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
-    assert book.problems == []
+    assert book.page_errors == []

@@ -1,4 +1,4 @@
-"""The routing and the thinking explorer in a real browser, clicked and typed at. Offline."""
+"""Routing, thinking and attention explorers in a real browser, offline, by mouse and keyboard."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LOAD = "import qwen3lab\nlab = qwen3lab.load('tiny-moe')"
 
 
-def test_the_routing_explorer_goes_from_a_token_to_an_expert_to_its_switch(
+def test_the_routing_explorer_picks_a_token_and_an_expert_and_switches_it_off(
     tabs: BrowserContext, server: Server, folder: Path, screenshots: Path
 ) -> None:
     show = "from qwen3lab.widgets import RoutingExplorer\nRoutingExplorer(lab, question='7+2*3=?')"
@@ -23,27 +23,27 @@ def test_the_routing_explorer_goes_from_a_token_to_an_expert_to_its_switch(
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
         book.card("Expert routing").locator(".q3-map[data-drawn]").wait_for()
-        # With the mouse a token of the reply, with the keyboard one of its experts.
+        # Pick a token with the mouse, and one of its experts with the keyboard.
         book.page.locator(".q3-answer .q3-chip").first.click()
-        token = book.card("This token in every layer")
+        token = book.card("Selected token")
         token.locator(".q3-map[data-drawn]").wait_for()
         expect(token.locator(".q3-notes")).to_contain_text("router entropy")
         overlay = book.card("Expert routing").locator(".q3-overlay")
         overlay.focus()
         for key in ("ArrowRight", "ArrowDown", "Enter"):
             overlay.press(key)
-        expert = book.card("This expert")
-        expect(expert).to_contain_text(re.compile(r"Expert \d+ of layer \d+ serves \d+ of \d+"))
-        expert.get_by_role("button", name="What does it write?").click()
+        expert = book.card("Selected expert")
+        expect(expert).to_contain_text(re.compile(r"Expert \d+ of layer \d+: \d+ of \d+ tokens"))
+        expert.get_by_role("button", name="Direct logit effect").click()
         expect(expert).to_contain_text("raises")
         expert.get_by_role("button", name="Switch off and ask again").click()
         replies = book.card("Replies")
-        expect(replies).to_contain_text("every expert on")
+        expect(replies).to_contain_text("all experts on")
         expect(replies).to_contain_text(re.compile(r"without expert \d+ of layer \d+"))
-        book.wait_for_title("Load", "Load of this run less that of every expert on")
+        book.wait_for_title("Load", "Load: this run minus all experts on")
         expect(expert.get_by_role("button", name="Switch on and ask again")).to_be_enabled()
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "routing.png")
-        assert book.left == [] and book.problems == []
+        assert book.external_requests == [] and book.page_errors == []
 
 
 def test_the_routing_explorer_shows_94_layers_of_128_experts(
@@ -57,24 +57,24 @@ def test_the_routing_explorer_shows_94_layers_of_128_experts(
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
         book.card("Load").locator(".q3-map[data-drawn]").wait_for(timeout=60_000)
-        # Another layer's last expert, by keyboard.
+        # Pick the last expert of another layer with the keyboard.
         overlay = book.card("Load").locator(".q3-overlay")
         overlay.focus()
         for key in ("ArrowDown", "End", "Enter"):
             overlay.press(key)
         readout = book.card("Load").locator(".q3-readout")
         expect(readout).to_have_text(re.compile(r"layer \d+ → expert 127: "))
-        expect(book.card("This expert")).to_contain_text(re.compile(r"Expert 127 of layer \d+"))
+        expect(book.card("Selected expert")).to_contain_text(re.compile(r"Expert 127 of layer \d+"))
         book.page.locator(".q3-chip").first.click()
-        book.card("This token in every layer").locator(".q3-map[data-drawn]").wait_for()
+        book.card("Selected token").locator(".q3-map[data-drawn]").wait_for()
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "deep.png")
-        assert book.left == [] and book.problems == []
+        assert book.external_requests == [] and book.page_errors == []
 
 
-def test_the_thinking_explorer_is_stopped_while_it_thinks_and_looked_at_afterwards(
+def test_the_thinking_explorer_is_stopped_during_thinking_and_shows_early_answers(
     tabs: BrowserContext, server: Server, folder: Path, screenshots: Path
 ) -> None:
-    """At the pace of a large model, so that there is something to stop."""
+    """The delay gives the speed of a large model, so that the click comes during thinking."""
     slow = LOAD + "\nimport time\nlab.model.register_forward_pre_hook("
     slow += "lambda *_: time.sleep(0.1 if running else 0))\nrunning = [1]"
     show = "from qwen3lab.widgets import ThinkingExplorer\n"
@@ -92,21 +92,21 @@ def test_the_thinking_explorer_is_stopped_while_it_thinks_and_looked_at_afterwar
         expect(page.locator(".q3-note")).to_contain_text("You stopped the thinking")
         expect(page.locator(".q3-chip.q3-forced").first).to_be_visible()
         expect(page.locator(".q3-answer .q3-chip").first).to_be_visible()
-        along = book.card("If it had stopped here")
-        expect(along.locator(".q3-steps")).to_contain_text("before any thinking", timeout=60_000)
-        expect(book.card("Side by side")).to_contain_text("without thinking", timeout=60_000)
-        kept = along.locator(".q3-said")
-        before = kept.inner_text()
-        handle = along.locator(".noUi-handle")
+        early_answers = book.card("Early answers")
+        expect(early_answers.locator(".q3-steps")).to_contain_text("no tokens kept", timeout=60_000)
+        expect(book.card("Replies")).to_contain_text("without thinking", timeout=60_000)
+        answer = early_answers.locator(".q3-said")
+        before = answer.inner_text()
+        handle = early_answers.locator(".noUi-handle")
         handle.focus()
         handle.press("ArrowLeft")
-        expect(kept).not_to_have_text(before)
-        expect(kept).to_contain_text(re.compile(r"After \d+ thinking tokens it would answer ."))
+        expect(answer).not_to_have_text(before)
+        expect(answer).to_contain_text(re.compile(r"Answer after \d+ thinking tokens: ."))
         page.locator(".q3-explorer").screenshot(path=screenshots / "thinking.png")
-        assert book.left == [] and book.problems == []
+        assert book.external_requests == [] and book.page_errors == []
 
 
-def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
+def test_the_attention_explorer_answers_to_hover_click_and_drag(
     tabs: BrowserContext, server: Server, folder: Path, screenshots: Path
 ) -> None:
     show = "from qwen3lab.widgets import AttentionExplorer\n"
@@ -117,13 +117,13 @@ def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
         page = book.page
-        book.card("Map").locator(".q3-map[data-drawn]").wait_for()
-        # A thumbnail, with the mouse: the first head of the first layer.
-        wall = book.card("Every head").locator(".q3-overlay")
+        book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
+        # Click the thumbnail of the first head of the first layer.
+        wall = book.card("All heads").locator(".q3-overlay")
         wall.scroll_into_view_if_needed()
         wall.click(position={"x": 60, "y": 20})
-        book.wait_for_title("Map", "Attention of layer 0, head 0")
-        # A token of the text, by pointing at it.
+        book.wait_for_title("Attention map", "Attention of layer 0, head 0")
+        # Point at a token of the text.
         words = page.locator(".q3-word")
         words.nth(9).hover()
         expect(page.locator(".q3-text[data-shaded='9']")).to_be_attached()
@@ -132,8 +132,8 @@ def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
             "all => all.map(word => Number(word.style.getPropertyValue('--q3-weight')))"
         )
         assert max(shades[:10]) > 0 and max(shades[10:]) == 0
-        # A part of the map, dragged out, and back again.
-        overlay = book.card("Map").locator(".q3-overlay")
+        # Drag over a part of the map, then show the whole map again.
+        overlay = book.card("Attention map").locator(".q3-overlay")
         overlay.scroll_into_view_if_needed()
         box = overlay.bounding_box()
         assert box is not None
@@ -141,12 +141,12 @@ def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
         page.mouse.down()
         page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
         page.mouse.up()
-        book.wait_for_title("Map", "Attention of layer 0, head 0, a part")
+        book.wait_for_title("Attention map", "Attention of layer 0, head 0 (part)")
         page.locator(".q3-explorer").screenshot(path=screenshots / "attention_part.png")
         page.get_by_role("button", name="Whole map").click()
-        book.wait_for_title("Map", "Attention of layer 0, head 0")
-        # The table of heads: sorted by a score, its first row opened.
-        table = book.card("Every head").locator(".q3-table")
+        book.wait_for_title("Attention map", "Attention of layer 0, head 0")
+        # Sort the table of heads by a score, and open its first row.
+        table = book.card("All heads").locator(".q3-table")
         column = table.locator(".dt-scroll-head th", has_text="induction")
         for order in ("ascending", "descending"):
             column.get_by_role("button").click()
@@ -156,7 +156,7 @@ def test_the_attention_explorer_is_hovered_clicked_and_zoomed(
         row = table.locator("tbody tr").first
         layer, head = row.locator("td").all_inner_texts()[:2]
         row.click()
-        book.wait_for_title("Map", f"Attention of layer {layer}, head {head}")
-        expect(book.card("Map")).to_contain_text("Likely a")
+        book.wait_for_title("Attention map", f"Attention of layer {layer}, head {head}")
+        expect(book.card("Attention map")).to_contain_text("Likely kind")
         page.locator(".q3-explorer").screenshot(path=screenshots / "attention.png")
-        assert book.left == [] and book.problems == []
+        assert book.external_requests == [] and book.page_errors == []

@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, on the embedded model and on another, and read well."""
+"""Notebooks run from top to bottom, on the embedded model and on another, and keep the format."""
 
 import functools
 from pathlib import Path
@@ -30,7 +30,7 @@ def name(path: Path) -> str:
 
 @functools.cache
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook after a run on the embedded model; run once for all tests."""
+    """The notebook after a run on the embedded model; cached for all tests."""
     return execute(open_book(path))
 
 
@@ -60,7 +60,7 @@ def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) 
 
 
 @pytest.mark.slow
-def test_a_notebook_that_trains_looks_at_its_model_more_than_once() -> None:
+def test_a_notebook_that_trains_takes_several_snapshots() -> None:
     book = executed(NOTEBOOKS / "04_how_it_grows.ipynb")
     assert nbformat.writes(book).count("step ") > 3
     assert "application/vnd.jupyter.widget-view+json" in mime_types(book)
@@ -75,14 +75,14 @@ def test_cells_are_short_and_define_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=name)
-def test_a_notebook_opens_with_what_can_be_learned(path: Path) -> None:
+def test_a_notebook_starts_with_its_learning_goals(path: Path) -> None:
     first = open_book(path).cells[0]
     assert first.cell_type == "markdown"
     assert "After this notebook you can" in first.source
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=name)
-def test_outputs_are_stripped_and_the_script_beside_it_is_the_same_notebook(path: Path) -> None:
+def test_outputs_are_stripped_and_the_paired_script_is_the_same_notebook(path: Path) -> None:
     book = open_book(path)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)

@@ -9,7 +9,8 @@ from qwen3lab import Sampling, tiny
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models
 from qwen3lab.errors import CheckpointError
-from qwen3lab.tiny.evaluation.card import card_text, read_card
+from qwen3lab.tiny import read_card
+from qwen3lab.tiny.evaluation.card import card_text
 from qwen3lab.tiny.evaluation.evaluate import Evaluation
 from qwen3lab.tiny.evaluation.targets import targets
 from qwen3lab.tiny.training.recipes import RECIPES

@@ -1,4 +1,4 @@
-"""What a browser has to load for a widget: anywidget gives each module two seconds."""
+"""Size of the JavaScript modules: anywidget waits only two seconds for a module."""
 
 import ast
 from pathlib import Path
@@ -16,11 +16,11 @@ PACKAGE = Path(widgets.__file__).parent
 
 
 @pytest.mark.parametrize("kind", [Canvas, Plot, TextView, Transcript])
-def test_a_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
+def test_a_javascript_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
     assert 100 < len(str(kind._esm)) < 40_000
 
 
-def test_no_widget_brings_plotly_as_its_module() -> None:
+def test_no_widget_is_a_plotly_figure_widget() -> None:
     names = {
         node.attr
         for file in PACKAGE.rglob("*.py")

@@ -1,4 +1,4 @@
-"""The widgets' scripts in a real browser, each with a stand-in for the model that Python has."""
+"""The JavaScript of each widget in a real browser, with a fake of the Python model."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -52,7 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def render(page: Page, kind: type, **traits: Any) -> None:
-    """Show a widget of this kind with these traits, and the defaults of the others."""
+    """Render a widget with these traits; the other traits have their defaults."""
     defaults = {name: trait.default() for name, trait in kind.class_traits(sync=True).items()}
     plain = {name: value for name, value in defaults.items() if isinstance(value, int | list)}
     plain |= {"weights": []} if kind is TextView else {}
@@ -61,14 +61,14 @@ def render(page: Page, kind: type, **traits: Any) -> None:
 
 
 def sent(rows: int, columns: int) -> Mapping[str, Any]:
-    """A map as it travels, but for its bytes, which go as numbers."""
+    """The message of a map, with its bytes as lists of numbers."""
     sides = [Axis(name, name, ("",) * n) for name, n in (("row", rows), ("column", columns))]
-    found = payload(Heatmap("This less that", torch.rand(rows, columns), *sides, "weight"))
+    found = payload(Heatmap("This minus that", torch.rand(rows, columns), *sides, "weight"))
     return {name: list(v) if isinstance(v, bytes) else v for name, v in found.items()}
 
 
-def test_a_frame_is_drawn_around_its_cells_where_several_share_a_pixel(page: Page) -> None:
-    # 2,000 rows are sent in twos: 1,800 and 1,801 are the 900th of 1,000.
+def test_a_frame_is_drawn_around_its_cells_in_a_pooled_map(page: Page) -> None:
+    # 2,000 rows are pooled in pairs: rows 1,800 and 1,801 are pooled row 900.
     framed = [1800, 0, 1801, 3]
     render(page, Canvas, map=sent(2000, 4), framed=framed, marked=[1800, -1])
     band, frame = [stroke["box"] for stroke in page.evaluate("strokes")[-2:]]
@@ -76,16 +76,16 @@ def test_a_frame_is_drawn_around_its_cells_where_several_share_a_pixel(page: Pag
     assert frame[1] == pytest.approx(6 + 900 * frame[3])
 
 
-def test_the_title_of_a_map_and_its_keys_are_said(page: Page) -> None:
+def test_a_map_shows_its_title_and_has_a_label_with_its_keys(page: Page) -> None:
     render(page, Canvas, map=sent(4, 4), zooms=True)
-    expect(page.get_by_text("This less that")).to_be_visible()
+    expect(page.get_by_text("This minus that")).to_be_visible()
     label = page.locator(".q3-overlay").get_attribute("aria-label") or ""
-    assert all(key in label for key in ("This less that", "Enter", "+ zooms", "- shows"))
+    assert all(key in label for key in ("This minus that", "Enter", "+ zooms", "- shows"))
     render(page, Canvas, map=sent(4, 4))
     assert "zooms" not in (page.locator(".q3-overlay").get_attribute("aria-label") or "")
 
 
-def test_a_drag_that_ends_outside_of_the_map_leaves_no_frame_behind(page: Page) -> None:
+def test_a_drag_that_ends_outside_the_map_removes_its_frame(page: Page) -> None:
     render(page, Canvas, map=sent(8, 8), zooms=True)
     box = page.locator(".q3-overlay").bounding_box()
     assert box is not None
@@ -102,7 +102,7 @@ def test_a_drag_that_ends_outside_of_the_map_leaves_no_frame_behind(page: Page) 
     assert found and not any(stroke["dashed"] for stroke in found)
 
 
-def test_a_picked_token_scrolls_the_conversation_and_not_the_page(page: Page) -> None:
+def test_a_picked_token_scrolls_the_conversation_but_not_the_page(page: Page) -> None:
     chips = [[f"word{n} ", f"word{n} ", "answer", "", ""] for n in range(600)]
     reply = {"run": 1, "question": "?", "chips": chips}
     render(page, Transcript, reply=reply, progress={})
@@ -118,7 +118,7 @@ def test_a_picked_token_scrolls_the_conversation_and_not_the_page(page: Page) ->
         assert page.evaluate("window.scrollY") == 500
 
 
-def test_a_pick_stays_shown_when_python_forgets_it_and_can_be_made_again(page: Page) -> None:
+def test_a_pick_stays_outlined_after_its_reset_and_can_be_repeated(page: Page) -> None:
     reply = {"run": 1, "question": "?", "chips": [[t, t, "answer", "", ""] for t in "abc"]}
     render(page, Transcript, reply=reply, progress={})
     page.locator(".q3-scroll").press("ArrowRight")
@@ -130,7 +130,7 @@ def test_a_pick_stays_shown_when_python_forgets_it_and_can_be_made_again(page: P
     assert page.evaluate("model.get('selected')") == 0
 
 
-def test_text_in_colour_can_be_read_and_what_was_cut_is_struck_through(page: Page) -> None:
+def test_coloured_text_has_enough_contrast_and_cut_text_is_struck_through(page: Page) -> None:
     render(page, Transcript, reply={"run": 1, "question": "", "chips": []}, progress={})
     page.evaluate("document.body.innerHTML += '<pre class=\"q3 q3-cut\"><s>late</s></pre>'")
     colour = "part => getComputedStyle(part).color.match(/[0-9.]+/g).map(Number)"
@@ -142,13 +142,13 @@ def test_text_in_colour_can_be_read_and_what_was_cut_is_struck_through(page: Pag
     expect(cut).to_have_css("text-decoration-line", "line-through")
 
 
-def test_the_colours_under_the_text_are_explained(page: Page) -> None:
+def test_the_text_has_a_legend_of_its_colours(page: Page) -> None:
     text = {"first": 0, "tokens": [["a", "prompt", False], ["b", "thinking", False]]}
     render(page, TextView, text=text)
     expect(page.locator(".q3-key")).to_have_text(["thinking"])
 
 
-def test_a_plot_is_a_picture_with_a_name(page: Page) -> None:
+def test_a_plot_is_an_image_with_an_accessible_name(page: Page) -> None:
     figure = (
         '{"data": [], "layout": {"height": 99, "yaxis": {"title": {"text": "entropy (nats)"}}}}'
     )

@@ -1,1 +1,1 @@
-"""Parts that explorers are built from: canvas, plot, transcript, text, table, worker."""
+"""Building blocks of the explorers: canvas, plot, transcript, text, table, worker."""

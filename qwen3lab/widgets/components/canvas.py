@@ -1,4 +1,4 @@
-"""A heatmap drawn on a canvas: cheap to update, with hover, click and arrow keys."""
+"""A heatmap on an HTML canvas: cheap to update, with hover, click and arrow keys."""
 
 import anywidget
 import traitlets
@@ -11,13 +11,17 @@ class Canvas(anywidget.AnyWidget):
     """Shows one `Heatmap` at a time; `show` replaces it.
 
     Attributes:
-        selected: row and column of the chosen cell, set by a click or by Enter; -1 where none, and
-            again once `on_pick` has told of it.
-        marked: row and column lines drawn across the map, -1 where none; set from Python.
-        framed: first row and column, last row and column of a frame; -1 for none; from Python.
-        zooms: a window may be dragged out, or made with + and - on the keyboard.
-        zoomed: its first and past-the-end row, then column; -1 for the whole; empty for nothing
-            asked, and again once `on_pick` has told of it.
+        map: the heatmap as the browser receives it, from `payload`.
+        height: height of the canvas, in pixels.
+        selected: row and column of the cell that was clicked, or picked with Enter; -1 for none.
+            `on_pick` resets it to -1 after each pick.
+        marked: row and column that a line marks, -1 for no line; set from Python.
+        framed: first row, first column, last row and last column of a frame, -1 for no frame; set
+            from Python.
+        zooms: True if the user can select a window, by dragging or with the keys + and -.
+        zoomed: the window that the user selected: first row, end row, first column, end column
+            (ends exclusive); -1 four times for the whole map; empty without a request.
+            `on_pick` resets it to empty after each request.
     """
 
     _esm = script("map_layout.js", "paint.js", "canvas.js")
@@ -35,17 +39,17 @@ class Canvas(anywidget.AnyWidget):
         self.on_msg(lambda _, content, buffers: self.answer(content))
 
     def show(self, heatmap: Heatmap) -> None:
-        """Draw this map in place of the one before."""
+        """Replace the map."""
         self.heatmap = heatmap
         self.map = payload(heatmap)
 
     def show_nothing(self, message: str) -> None:
-        """Draw one sentence in place of a map."""
+        """Replace the map by one sentence."""
         self.heatmap = None
         self.map = {"empty": message}
 
     def answer(self, content: dict[str, object]) -> None:
-        """Send the exact value of the cell that the browser asks for."""
+        """Send the exact value of a cell to the browser, which requested it."""
         if self.heatmap is None or content.get("kind") != "value":
             return
         row, column = content.get("row"), content.get("column")
@@ -54,5 +58,5 @@ class Canvas(anywidget.AnyWidget):
         try:
             text = block_value(self.heatmap, row, column)
         except ValueError:
-            return  # The map has been replaced by a smaller one since the question was asked.
+            return  # A smaller map has replaced the one that the request was about.
         self.send({"kind": "value", "row": row, "column": column, "text": text})

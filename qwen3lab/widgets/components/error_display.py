@@ -1,4 +1,4 @@
-"""Errors of callbacks, brought to the person's eyes: Jupyter would put them into a log."""
+"""Shows errors of widget callbacks in the explorer: Jupyter writes them only to a log."""
 
 import functools
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def sentence(error: BaseException) -> str:
-    """What to show of an error: its message, with its kind where that is no plain bad input."""
+    """The error message; with the error's type unless it is a `ValueError` (bad input)."""
     message = str(error) or "no further message"
     if isinstance(error, ValueError):
         return message
     return f"{type(error).__name__}: {message}"
 
 
-def _into(trait: str, method: Callable[[Any], None]) -> Callable[[Any], None]:
+def _catching(trait: str, method: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(method)
     def guarded(self: Any) -> None:
         try:
@@ -25,13 +25,13 @@ def _into(trait: str, method: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def shows_errors(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make a method write its error into `self.state.error` in place of raising it."""
-    return _into("error", method)
+    """Decorate a method: write its error to `self.state.error` instead of raising it."""
+    return _catching("error", method)
 
 
-def says_undrawn(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make a method that draws write its error into `self.state.undrawn`, likewise.
+def shows_drawing_errors(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Decorate a drawing method: write its error to `self.state.drawing_error`.
 
-    The next pick clears that one, and leaves alone what is said of the run.
+    The next pick clears `drawing_error` and leaves `error`, which is about the run.
     """
-    return _into("undrawn", method)
+    return _catching("drawing_error", method)

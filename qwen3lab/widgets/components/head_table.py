@@ -1,4 +1,4 @@
-"""All heads with their scores in a table that sorts and searches; a row picks its head."""
+"""A sortable, searchable table of all heads and their scores; clicking a row picks a head."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +12,18 @@ from qwen3lab.analysis.attention.profile import HeadProfile
 COLUMNS = {
     "layer": "layer",
     "head": "head",
-    "kind": "likely",
+    "kind": "likely kind",
     "above_uniform": "above uniform",
     "previous": "previous",
     "induction": "induction",
     "duplicate": "duplicate",
     "first": "first token",
     "itself": "itself",
-    "special": "special",
-    "entropy": "entropy, nats",
-    "distance": "distance, tokens",
+    "special": "special token",
+    "entropy": "entropy (nats)",
+    "distance": "distance (tokens)",
 }
-"""What of the scores is shown, and what it is called."""
+"""Columns of the table: field of the head profile, and column title."""
 
 OPTIONS: dict[str, Any] = {
     "select": "single",
@@ -37,19 +37,19 @@ OPTIONS: dict[str, Any] = {
     "scrollX": True,
     "allow_html": False,
 }
-"""What DataTables is told, anew with every table."""
+"""DataTables options; every update of the table has to repeat them."""
 
 
 class HeadTable(w.VBox):
     """A table of heads.
 
     Args:
-        pick: called with layer and head of the row that was clicked.
+        pick: called with the layer and head of a clicked row.
     """
 
     def __init__(self, pick: Callable[[tuple[int, int]], None]) -> None:
         self._pick = pick
-        self._places: list[tuple[int, int]] = []
+        self._heads: list[tuple[int, int]] = []
         self.table = ITable(pandas.DataFrame(columns=list(COLUMNS.values())), **OPTIONS)
         self.table.observe(lambda change: self._picked(change["new"]), "selected_rows")
         super().__init__([self.table])
@@ -57,21 +57,21 @@ class HeadTable(w.VBox):
         self.show(None)
 
     def show(self, scores: HeadProfile | None) -> None:
-        """Show these heads; nothing where they have not been measured."""
+        """Show these scores; hide the table if there are none."""
         self.layout.display = "none" if scores is None else ""
         if scores is None:
             return
-        found = scores.to_pandas()
-        self._places = list(zip(found["layer"], found["head"], strict=True))
-        named = found.rename(columns=COLUMNS)[list(COLUMNS.values())]
+        profile = scores.to_pandas()
+        self._heads = list(zip(profile["layer"], profile["head"], strict=True))
+        table = profile.rename(columns=COLUMNS)[list(COLUMNS.values())]
         with pandas.option_context("display.float_format", "{:.2f}".format):
-            self.table.update(named, selected_rows=[], **OPTIONS)
+            self.table.update(table, selected_rows=[], **OPTIONS)
 
     def mark(self, layer: int, head: int) -> None:
-        """Mark a head's row."""
-        if (layer, head) in self._places:
-            self.table.selected_rows = [self._places.index((layer, head))]
+        """Select the row of a head."""
+        if (layer, head) in self._heads:
+            self.table.selected_rows = [self._heads.index((layer, head))]
 
     def _picked(self, rows: list[int]) -> None:
         if rows:
-            self._pick(self._places[rows[0]])
+            self._pick(self._heads[rows[0]])

@@ -1,4 +1,4 @@
-"""What a map on a canvas shows, as plain data; and its values packed into bytes."""
+"""A heatmap as plain data, and its encoding for the browser: one byte per cell."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -13,12 +13,19 @@ from qwen3lab.analysis.pooling import max_pool, steps
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 
 LEVELS = 255
-"""Steps of a quantised value; 0 is kept for a cell that holds nothing."""
+"""Largest byte of a quantised value; 0 is reserved for cells without a value."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A named stretch of an axis, drawn as a coloured strip: thinking, answer ..."""
+    """A named range of an axis, drawn as a coloured strip: prompt, thinking, answer.
+
+    Attributes:
+        name: shown in the legend.
+        start: first row or column.
+        end: row or column after the last one.
+        colour: as CSS.
+    """
 
     name: str
     start: int
@@ -28,16 +35,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of a map: what its steps are called, and the text of each.
+    """The rows or the columns of a map.
 
     Attributes:
-        title: of the axis.
-        unit: what one step is called; where it is empty, its label says all.
-        labels: the text of every step, or nothing.
-        spans: coloured stretches, in steps.
-        first: the number of the first step, where the map is a part of a larger one.
-        step: steps that each value stands for, where the map has been pooled already.
-        ticks: places that alone have a tick, and its text; none for ticks at even distances.
+        title: title of the axis.
+        unit: name of one row or column, such as "token"; empty if the label is enough.
+        labels: one text per row or column; an empty text for none.
+        spans: coloured ranges.
+        first: number of the first row or column, if the map is a window of a larger one.
+        step: rows or columns that one value stands for, if the values are already pooled.
+        ticks: positions and texts of the only ticks; without them, ticks are evenly spaced.
     """
 
     title: str
@@ -51,20 +58,20 @@ class Axis:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A map of values; NaN marks a cell that holds nothing.
+    """A matrix of values with its axes and colours; NaN marks a cell without a value.
 
     Attributes:
-        title: said to screen readers, and shown above the map.
-        values: one per cell, exact.
+        title: shown above the map, and read by screen readers.
+        values: one exact value per cell.
         rows: the vertical axis, from the top.
         columns: the horizontal axis.
-        value_title: what a value is, with its unit.
+        value_title: name of the values, with their unit.
         low: value at the low end of the colour bar.
-        high: value at the high end.
-        nothing: what a cell without a value means.
-        square: cells as high as they are wide.
-        palette: one of plotly's scales.
-        pooled: what a value is of the cells that it stands for, where it stands for several.
+        high: value at the high end of the colour bar.
+        nothing: meaning of a cell without a value.
+        square: True for square cells.
+        palette: name of a plotly colour scale.
+        pooled: how values were pooled, "largest" or "mean", if one value stands for several.
     """
 
     title: str
@@ -81,20 +88,20 @@ class Heatmap:
 
 
 def quantise(values: Float[Tensor, "row column"], low: float, high: float) -> bytes:
-    """One byte per cell, row by row: 0 for NaN, else 1 (at most `low`) to 255 (at least `high`)."""
+    """One byte per cell, row by row: 0 for NaN, 1 for `low` or less, 255 for `high` or more."""
     scale = (LEVELS - 1) / (high - low) if high > low else 0.0
     levels = 1 + ((values.double() - low) * scale).clamp(0, LEVELS - 1).round()
     return levels.nan_to_num(nan=0.0).to(torch.uint8).numpy().tobytes()
 
 
 def palette_bytes(name: str) -> bytes:
-    """256 colours, three bytes each, along one of plotly's sequential scales."""
+    """256 RGB colours of a plotly colour scale, three bytes each."""
     colours = sample_colorscale(get_colorscale(name), np.linspace(0, 1, 256).tolist())
-    return bytes(round(part) for colour in colours for part in unlabel_rgb(colour))
+    return bytes(round(channel) for colour in colours for channel in unlabel_rgb(colour))
 
 
 def payload(heatmap: Heatmap) -> dict[str, object]:
-    """The map as it travels to the browser: at most about a million cells, one byte each."""
+    """The message to the browser: the map, pooled to about a million cells at most."""
     pooled = max_pool(heatmap.values)
     rows, columns = pooled.values.shape
     return {
@@ -113,7 +120,7 @@ def payload(heatmap: Heatmap) -> dict[str, object]:
 
 
 def block_value(heatmap: Heatmap, row: int, column: int) -> str:
-    """The exact value behind a cell of the map as shown, as text.
+    """The exact value of a cell of the pooled map, as text.
 
     Raises:
         ValueError: the cell is outside the map.

@@ -1,4 +1,4 @@
-"""How an explorer's parts stand on the page: cards, two columns where there is room."""
+"""Page layout of the explorers: headings, cards, two columns if the page is wide enough."""
 
 import html
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ STYLE = (Path(__file__).parent / "style.css").read_text("utf-8")
 
 
 def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:
-    """A title: which model, and how large."""
+    """The title, with the model's name and sizes."""
     parts = [html.escape(name), f"{config.n_layers} layers", f"{config.n_heads} heads"]
     if config.is_moe:
         parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
@@ -30,42 +30,50 @@ def card(
     pickers: Sequence[w.Widget] = (),
     grows: bool = False,
 ) -> w.VBox:
-    """A framed part with a title, a hint, and the controls that pick what it shows."""
-    words = f'<span class="q3-heading">{title}</span> <span class="q3-hint">{hint}</span>'
+    """A frame with a title, a hint, pickers and a body.
+
+    Args:
+        title: heading of the card.
+        hint: one line that says what the card shows or how to use it.
+        body: widgets of the card, from the top.
+        pickers: controls that choose what the card shows, to the right of the title.
+        grows: True if the card fills the free height of its column.
+    """
+    text = f'<span class="q3-heading">{title}</span> <span class="q3-hint">{hint}</span>'
     wrap = w.Layout(flex_flow="row wrap", align_items="center", justify_content="space-between")
-    head = w.Box([w.HTML(words), w.Box(list(pickers))], layout=wrap)
+    head = w.Box([w.HTML(text), w.Box(list(pickers))], layout=wrap)
     layout = w.Layout(flex="1 1 auto" if grows else "0 0 auto")
     return w.VBox([head, *body], layout=layout).add_class("q3-card")
 
 
 def columns(left: Sequence[w.Widget], right: w.Widget) -> w.GridBox:
-    """Two columns of equal width; one above the other where there is no room for both."""
+    """Two columns of equal width; stacked if the page is narrow."""
     stack = w.VBox(list(left), layout=w.Layout(grid_gap=GAP))
     template = "repeat(auto-fit, minmax(min(440px, 100%), 1fr))"
     return w.GridBox([stack, right], layout=w.Layout(grid_template_columns=template, grid_gap=GAP))
 
 
 def page(*rows: w.Widget) -> w.VBox:
-    """All of it, from the top, with the style that it is shown in."""
+    """The whole explorer: rows from the top, with the style sheet."""
     style = w.HTML(f"<style>{STYLE}</style>", layout=w.Layout(display="none"))
     return w.VBox([style, *rows]).add_class("q3-explorer")
 
 
 class Alert(w.HTML):
-    """A box for one error sentence, shown as text; hidden while there is none."""
+    """A box that shows one error message as plain text; hidden without a message."""
 
     def __init__(self) -> None:
         super().__init__(layout=w.Layout(display="none"))
 
     def say(self, message: str) -> None:
-        """Show the sentence, or hide the box if it is empty."""
-        shown = html.escape(message)
-        self.value = f'<div class="q3-alert" role="alert">{shown}</div>' if message else ""
+        """Show the message, or hide the box if it is empty."""
+        escaped = html.escape(message)
+        self.value = f'<div class="q3-alert" role="alert">{escaped}</div>' if message else ""
         self.layout.display = "" if message else "none"
 
 
 def close_tree(widget: w.Widget) -> None:
-    """Close a widget and everything in it, with its layout and its style."""
+    """Close a widget, its children, and their layout and style widgets."""
     for child in getattr(widget, "children", ()):
         close_tree(child)
     for name in ("layout", "style"):
@@ -75,9 +83,9 @@ def close_tree(widget: w.Widget) -> None:
     widget.close()
 
 
-def close_held(*owners: object) -> None:
-    """Close the widgets that are attributes of these, on the page or not."""
+def close_widgets_of(*owners: object) -> None:
+    """Close all widgets that are attributes of these objects, displayed or not."""
     for owner in owners:
-        for part in vars(owner).values():
-            if isinstance(part, w.Widget):
-                close_tree(part)
+        for value in vars(owner).values():
+            if isinstance(value, w.Widget):
+                close_tree(value)

@@ -1,4 +1,4 @@
-"""What a person picks on the page, told to Python once for every time that it is picked."""
+"""Picks on the page (clicks, keys) as Python calls: one call for each pick."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +7,18 @@ import ipywidgets as w
 
 
 def on_pick(widget: w.Widget, trait: str, handler: Callable[[Any], None]) -> None:
-    """Call with each value that the page gives a trait; it is then at its default again.
+    """Call `handler` with each value that the page sets, then reset the trait to its default.
 
-    A page sends changes only: without this, picking the same once more would send nothing.
+    The page sends changes only: without the reset, picking the same item again sends nothing.
     """
-    nothing = getattr(type(widget), trait).default()
+    default = getattr(type(widget), trait).default()
 
-    def told(change: Any) -> None:
-        if change["new"] == nothing:
+    def on_change(change: Any) -> None:
+        if change["new"] == default:
             return
         try:
             handler(change["new"])
         finally:
-            setattr(widget, trait, nothing)
+            setattr(widget, trait, default)
 
-    widget.observe(told, trait)
+    widget.observe(on_change, trait)

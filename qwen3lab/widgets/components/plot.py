@@ -1,4 +1,4 @@
-"""A plotly figure that is drawn anew as its data change, on slow machines too."""
+"""A plotly figure that Python can replace, also on slow machines."""
 
 import functools
 from collections.abc import Callable
@@ -14,14 +14,15 @@ from qwen3lab.widgets.components.scripts import script
 class Plot(anywidget.AnyWidget):
     """Shows one figure at a time; `show` replaces it.
 
-    In place of plotly's FigureWidget, each of which brings 5 MB of code that must be there within
-    anywidget's two seconds: where they are not, as on a busy laptop, it shows no later figure.
+    It replaces plotly's FigureWidget. Each FigureWidget loads 5 MB of code, and anywidget waits
+    only two seconds for a module: on a busy laptop, a FigureWidget ignores all later updates.
+    Here the page loads plotly.js once, from a message.
 
     Attributes:
         figure: the figure, as JSON.
-        version: of plotly.js.
-        is_sent: whether the code of plotly.js has been sent; a page that is loaded again asks.
-        shown: the figure, as it was given.
+        version: version of plotly.js.
+        is_sent: True once plotly.js has been sent; a reloaded page then requests it again.
+        shown: the figure, as a plotly object.
     """
 
     _esm = script("plot.js")
@@ -30,36 +31,36 @@ class Plot(anywidget.AnyWidget):
     is_sent = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, figure: go.Figure) -> None:
-        super().__init__(figure=_written(figure, ""), version=get_plotlyjs_version())
+        super().__init__(figure=_figure_json(figure, ""), version=get_plotlyjs_version())
         self.shown = figure
         self.on_msg(lambda _, content, buffers: self.answer(content))
         self._send_library()
         self.is_sent = True
 
     def answer(self, content: dict[str, object]) -> None:
-        """Send plotly.js to a page that asks for it."""
+        """Send plotly.js to a page that requests it."""
         if content.get("kind") == "library":
             self._send_library()
 
     def show(self, figure: go.Figure, *, kind: str = "") -> None:
-        """Draw this figure in place of the one before.
+        """Replace the figure.
 
         Args:
-            figure: with a height of its own; its width is that of the page.
-            kind: while it stays the same, and is not empty, so does a zoom made on the page.
+            figure: a figure with a height; its width follows the page.
+            kind: the user's zoom is kept as long as this name stays the same and is not empty.
         """
         self.shown = figure
-        self.figure = _written(figure, kind)
+        self.figure = _figure_json(figure, kind)
 
     def on_click(self, handler: Callable[[float], None]) -> None:
-        """Call with the horizontal position of a point that is clicked."""
+        """Call `handler` with the x coordinate of each clicked point."""
 
-        def told(_: object, content: dict[str, object], __: object) -> None:
+        def on_message(_: object, content: dict[str, object], __: object) -> None:
             x = content.get("x")
             if content.get("kind") == "click" and isinstance(x, int | float):
                 handler(x)
 
-        self.on_msg(told)
+        self.on_msg(on_message)
 
     def _send_library(self) -> None:
         self.send({"kind": "library"}, [_library()])
@@ -70,5 +71,5 @@ def _library() -> bytes:
     return get_plotlyjs().encode()
 
 
-def _written(figure: go.Figure, kind: str) -> str:
+def _figure_json(figure: go.Figure, kind: str) -> str:
     return str(go.Figure(figure).update_layout(uirevision=kind).to_json())

@@ -1,27 +1,27 @@
-"""The text itself: the token under the pointer shades those that it looks at."""
+"""The text of a recording: pointing at a token shades the text by its attention weights."""
 
 from collections.abc import Callable, Sequence
 
 import anywidget
+import torch
 import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.figures.theme import visible
 from qwen3lab.widgets.components.scripts import script
-from qwen3lab.widgets.explorers.attention_compute import quantised
 
 
 class TextView(anywidget.AnyWidget):
-    """Shows tokens in their order; hovering, or the arrow keys, asks for a token's weights.
+    """Shows tokens in order; the pointer or the arrow keys request the weights of a token.
 
     Attributes:
-        text: `first`, the number of the first token, and `tokens`, each as it is shown and the
-            part that it belongs to.
-        token: the token under the pointer or the keyboard, by its number; -1 for none.
-        picked: the token that was clicked; stays shaded.
-        weights: one byte for each token that is shown, for `shaded`.
-        shaded: the token whose weights these are.
+        text: `first` is the number of the first token; `tokens` has for each token its visible
+            text, its part of the conversation, and whether it contains a line break.
+        token: number of the token under the pointer or the keyboard cursor; -1 for none.
+        picked: number of the clicked token, which stays selected; -1 for none.
+        weights: attention weights of token `shaded`, one byte for each token shown.
+        shaded: number of the token that `weights` belong to; -1 for none.
     """
 
     _esm = script("textview.js")
@@ -32,18 +32,34 @@ class TextView(anywidget.AnyWidget):
     shaded = traitlets.Int(-1).tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
-        """Show these tokens, the first of them with this number."""
+        """Show these tokens.
+
+        Args:
+            tokens: their texts.
+            parts: the part of each token: prompt, thinking, answer, or empty.
+            first: number of the first token.
+        """
         shown = [[visible(t), part, "\n" in t] for t, part in zip(tokens, parts, strict=True)]
         with self.hold_sync():
             self.weights, self.shaded = b"", -1
             self.text = {"first": first, "tokens": shown}
 
     def shade(self, token: int, values: Float[Tensor, " token"]) -> None:
-        """Shade the tokens that are shown by these weights, which are those of a token."""
+        """Shade the tokens shown by the attention weights of one token.
+
+        Args:
+            token: number of the token that the weights belong to.
+            values: one weight from 0 to 1 for each token shown.
+        """
         with self.hold_sync():
             self.shaded = token
-            self.weights = quantised(values)
+            self.weights = _weight_bytes(values)
 
     def on_token(self, handler: Callable[[int], None]) -> None:
-        """Call with the token that is pointed at, or picked."""
+        """Call `handler` with the number of the token under the pointer, or picked."""
         self.observe(lambda change: handler(change["new"]), "token")
+
+
+def _weight_bytes(values: Float[Tensor, " token"]) -> bytes:
+    """Attention weights from 0 to 1 as bytes from 0 to 255."""
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy().tobytes()

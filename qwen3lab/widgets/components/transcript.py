@@ -1,4 +1,4 @@
-"""A conversation as it is written: one chip per token, thinking told apart from the answer."""
+"""A conversation during generation: one chip per token, thinking and answer separated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,19 @@ from qwen3lab.figures.theme import visible
 from qwen3lab.widgets.components.scripts import script
 
 MARKS = ("<think>", "</think>", "<|im_end|>", "<|endoftext|>")
+"""Tokens that structure a reply and are not part of its text."""
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One generated token as it is shown.
+    """One generated token.
 
     Attributes:
         text: the token's text.
         part: "thinking" or "answer".
-        entropy: of the distribution it was drawn from, in nats.
-        logprob: its log-probability, in nats.
-        forced: put there by an early stop, not drawn.
+        entropy: entropy of the next-token distribution, in nats.
+        logprob: log-probability of the token, in nats.
+        forced: True if an early stop inserted the token, False if the model generated it.
     """
 
     text: str
@@ -32,13 +33,22 @@ class Chip:
 
     @property
     def is_mark(self) -> bool:
-        """True for a token that structures the reply and says nothing."""
+        """True for white space and for tokens that only structure the reply."""
         return self.text.strip() in ("", *MARKS)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: shown in the bar and the line under the conversation."""
+    """Progress of a run, for the bar and the status line below the conversation.
+
+    Attributes:
+        thinking_tokens: thinking tokens generated so far.
+        answer_tokens: answer tokens generated so far.
+        budget: thinking tokens allowed; None for no limit.
+        thinks: True if the model thinks before it answers.
+        is_running: True until the run has ended.
+        note: why the run ended, or what it is doing.
+    """
 
     thinking_tokens: int = 0
     answer_tokens: int = 0
@@ -49,12 +59,14 @@ class Progress:
 
 
 class Transcript(anywidget.AnyWidget):
-    """Shows one question and the tokens of its reply; chips are added, never drawn again.
+    """Shows one question and the tokens of its reply; new tokens are appended.
 
     Attributes:
-        selected: the reply's token that was clicked, counted from its first; -1 for none,
-            and again once `on_pick` has told of it.
-        marked: the token that is outlined; set from Python.
+        reply: number of the run, the question, and the tokens of the reply.
+        progress: the fields of `Progress`.
+        selected: index of the clicked token in the reply; -1 for none. `on_pick` resets it to -1
+            after each pick.
+        marked: index of the outlined token; -1 for none; set from Python.
     """
 
     _esm = script("transcript.js")
@@ -64,7 +76,14 @@ class Transcript(anywidget.AnyWidget):
     marked = traitlets.Int(-1).tag(sync=True)
 
     def show(self, run: int, question: str, chips: Sequence[Chip], progress: Progress) -> None:
-        """Show the reply so far; `run` tells one reply from the next."""
+        """Show the reply so far.
+
+        Args:
+            run: number of the run; a new number starts a new reply.
+            question: the question, as text.
+            chips: all tokens generated so far.
+            progress: progress of the run.
+        """
         with self.hold_sync():
             self.reply = {
                 "run": run,

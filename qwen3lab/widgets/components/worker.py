@@ -1,4 +1,4 @@
-"""One thread for long work, so that the kernel stays free to hear the Stop button."""
+"""One background thread for long work, so that the kernel can still handle the Stop button."""
 
 import threading
 import time
@@ -10,7 +10,10 @@ Result = TypeVar("Result")
 
 
 class Worker(Generic[Result]):
-    """Runs one job at a time in its own thread; a job is handed the event that cancels it."""
+    """Runs one job at a time in a background thread.
+
+    Each job receives a `threading.Event` that is set when the job has to end.
+    """
 
     def __init__(self) -> None:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab")
@@ -18,19 +21,19 @@ class Worker(Generic[Result]):
         self.future: Future[Result] | None = None
 
     def start(self, job: Callable[[threading.Event], Result]) -> None:
-        """Run the job; the one before it is cancelled first, and ends first."""
+        """Cancel the running job, and run this one after it has ended."""
         self.cancel.set()
         self.cancel = cancel = threading.Event()
         self.future = self.executor.submit(job, cancel)
 
     def stop(self) -> None:
-        """Ask the job to end; what it has made so far is its result."""
+        """Cancel the job: it ends early and returns its partial result."""
         self.cancel.set()
 
     def wait(self) -> Result | None:
-        """The job's result, once it has ended; None if there was no job.
+        """Wait for the job and return its result; None without a job.
 
-        An interrupt of the kernel stops the job and returns what it has made.
+        A kernel interrupt cancels the job and returns its partial result.
         """
         if self.future is None:
             return None
@@ -41,8 +44,8 @@ class Worker(Generic[Result]):
             return self.future.result()
 
 
-def ends_with(cancel: threading.Event) -> Callable[..., None]:
-    """To be called from time to time by long work: raises `CancelledError` once it shall end."""
+def raises_if_cancelled(cancel: threading.Event) -> Callable[..., None]:
+    """A function that raises `CancelledError` after `cancel` is set; long work calls it often."""
 
     def check(*_: object) -> None:
         if cancel.is_set():
@@ -52,7 +55,7 @@ def ends_with(cancel: threading.Event) -> Callable[..., None]:
 
 
 class Throttle:
-    """Says yes at most once per `interval` seconds."""
+    """Limits updates to one per `interval` seconds."""
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval = interval
@@ -60,7 +63,7 @@ class Throttle:
         self.last = -float("inf")
 
     def ready(self) -> bool:
-        """True if the interval has passed since it was last True."""
+        """True if at least `interval` seconds have passed since it last returned True."""
         now = self.clock()
         if now - self.last < self.interval:
             return False

@@ -1,10 +1,9 @@
-"""From a recording to what the attention explorer's panes show. Pure: nothing here draws."""
+"""Data of the attention explorer's panes, computed from a recording. Draws nothing."""
 
 import html
 from collections.abc import Sequence
 from math import ceil
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,28 +13,28 @@ from qwen3lab.figures.heads import GAP, SCORES, wall_of
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.attention_state import DIRECTIONS
-from qwen3lab.widgets.explorers.chat_compute import token_spans
+from qwen3lab.widgets.explorers.chat_compute import MASKED, token_spans
 
-MOST_WORDS = 2_000
-"""Tokens of the text that are shown at once."""
+MAX_TOKENS_SHOWN = 2_000
+"""Largest number of tokens in the text pane."""
 
 
 def wall_heatmap(recording: Recording) -> Heatmap:
-    """Thumbnails of all heads; a cell belongs to the head that `head_at` names."""
+    """Thumbnails of all heads in one map; `head_at` gives the head of a cell."""
     layers, heads = recording.attention.layers, range(recording.config.n_heads)
     values, side = wall_of(recording, layers), _side(recording)
     return Heatmap(
-        title="Every head in small",
+        title="Attention of all heads",
         values=values,
         rows=_wall_axis("layer", layers, values.shape[0], side),
         columns=_wall_axis("head", heads, values.shape[1], side),
         value_title="largest weight",
-        nothing="later than the query",
+        nothing=MASKED,
     )
 
 
 def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
-    """An axis of thumbnails: every cell is named by its head or layer, ticked in the middle."""
+    """An axis of thumbnails: each cell has the label of its head or layer; ticks are centred."""
     labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
     middle = (side - GAP) // 2
     ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
@@ -43,60 +42,69 @@ def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
 
 
 def head_at(recording: Recording, row: int, column: int) -> tuple[int, int]:
-    """The layer and head of a cell of the wall."""
+    """The layer and head of a cell of `wall_heatmap`."""
     side = _side(recording)
     return recording.attention.layers[row // side], column // side
 
 
 def frame_on_wall(recording: Recording, layer: int, head: int) -> list[int]:
-    """First row and column, last row and column of a head's thumbnail."""
+    """First row, first column, last row and last column of a head's thumbnail."""
     side = _side(recording)
     top, left = recording.attention.layers.index(layer) * side, head * side
     return [top, left, top + side - GAP - 1, left + side - GAP - 1]
 
 
 def _side(recording: Recording) -> int:
-    """Cells from one thumbnail to the next."""
+    """Number of cells from one thumbnail to the next."""
     n = len(recording)
     return ceil(n / ceil(n / THUMB)) + GAP
 
 
-def map_heatmap(recording: Recording, layer: int, head: int, found: MapWindow) -> Heatmap:
-    """A window of one head's map, exact where there is room for every cell."""
-    whole = (0, len(recording))
-    part = "" if found.rows == found.columns == whole else ", a part"
+def map_heatmap(recording: Recording, layer: int, head: int, window: MapWindow) -> Heatmap:
+    """A window of one head's attention map; exact unless the window had to be pooled."""
+    all_tokens = (0, len(recording))
+    part = "" if window.rows == window.columns == all_tokens else " (part)"
     return Heatmap(
         title=f"Attention of layer {layer}, head {head}{part}",
-        values=found.values,
-        rows=_axis("query (looking)", "query", recording, found.rows, found.row_step),
-        columns=_axis("key (looked at)", "key", recording, found.columns, found.column_step),
+        values=window.values,
+        rows=_axis("query token", "query", recording, window.rows, window.row_step),
+        columns=_axis("key token", "key", recording, window.columns, window.column_step),
         value_title="attention weight",
-        nothing="later than the query",
-        square=found.rows == found.columns,
-        pooled="largest" if found.how == "max" else "mean",
+        nothing=MASKED,
+        square=window.rows == window.columns,
+        pooled="largest" if window.how == "max" else "mean",
     )
 
 
-def pooling_note(found: MapWindow) -> str:
-    """What a cell of the map stands for; nothing where it is a single weight."""
-    if found.is_exact:
+def pooling_note(window: MapWindow) -> str:
+    """How the cells of a map were pooled, as one sentence; empty if each is a single weight."""
+    if window.is_exact:
         return ""
-    which = "largest" if found.how == "max" else "mean"
-    if found.sampled:
+    which = "largest" if window.how == "max" else "mean"
+    if window.sampled:
         return (
-            f"a first look: the {which} weight of {found.column_step} keys for one query "
-            f"in {found.row_step}; all queries follow in a moment"
+            f"preview: one query in {window.row_step}, {which} weight of "
+            f"{window.column_step} keys; the full map follows"
         )
     return (
-        f"each cell is the {which} weight of {found.row_step} queries and "
-        f"{found.column_step} keys; drag over a part to see it exactly"
+        f"each cell: {which} weight of {window.row_step} queries × "
+        f"{window.column_step} keys; drag to zoom in for exact weights"
     )
 
 
 def text_weights(
     recording: Recording, layer: int, head: int, token: int, direction: str, shown: tuple[int, int]
 ) -> Float[Tensor, " token"]:
-    """How strongly each of the tokens that are shown is shaded for one of the text."""
+    """Attention weights that shade the text for one token.
+
+    Args:
+        recording: a recording with attention.
+        layer: the model's layer number.
+        head: number of the query head.
+        token: number of the token.
+        direction: one of `DIRECTIONS`.
+        shown: first and end token of the text shown.
+    """
     first, end = shown
     if direction == DIRECTIONS[0]:
         return looks_at(recording, layer, head, token)[first:end]
@@ -104,23 +112,23 @@ def text_weights(
 
 
 def text_span(recording: Recording, rows: tuple[int, int] | None) -> tuple[int, int]:
-    """The tokens of the text that are shown: those of the window, up to `MOST_WORDS`."""
+    """First and end token of the text shown: the window's rows, up to `MAX_TOKENS_SHOWN`."""
     first, end = rows or (0, len(recording))
-    return first, min(end, first + MOST_WORDS)
+    return first, min(end, first + MAX_TOKENS_SHOWN)
 
 
 def head_note(scores: HeadProfile, layer: int, head: int) -> str:
-    """What one head does, in a sentence, as HTML."""
+    """The likely kind of one head and its scores, as HTML."""
     row = scores.layers.index(layer)
     kind, above = scores.kinds()[row][head]
-    said = ", ".join(
+    values = ", ".join(
         f"{title} {float(getattr(scores, name)[row, head]):.2f}"
         for name, title in SCORES.items()
         if name in ("first", "previous", "duplicate", "induction", "entropy")
     )
     return (
-        f'<div class="q3-said"><b>Likely a {html.escape(kind)} head</b> '
-        f"({above:.0%} above uniform attention, on this text): {said}</div>"
+        f'<div class="q3-said"><b>Likely kind: {html.escape(kind)}</b> '
+        f"({above:.0%} above uniform attention on this text). Scores: {values}</div>"
     )
 
 
@@ -134,8 +142,3 @@ def _axis(title: str, unit: str, recording: Recording, span: tuple[int, int], st
         if s.start < end and s.end > first
     ]
     return Axis(title, unit, tuple(recording.tokens[first:end:step]), tuple(spans), first, step)
-
-
-def quantised(values: Float[Tensor, " token"]) -> bytes:
-    """Weights as bytes: 0 for none, 255 for all of a row's attention."""
-    return (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""The attention explorer: from a wall of heads to one map, one token, one window."""
+"""The attention explorer: all heads as thumbnails, one head's map, and the text."""
 
 import threading
 from collections.abc import MutableMapping
@@ -10,76 +10,81 @@ from qwen3lab.analysis.attention.profile import HeadProfile, head_profile
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
-from qwen3lab.widgets.components.worker import Throttle, Worker, ends_with
+from qwen3lab.widgets.components.worker import Throttle, Worker, raises_if_cancelled
 from qwen3lab.widgets.explorers.attention_panel import AttentionPanel
 from qwen3lab.widgets.explorers.attention_state import WHOLE, AttentionState
-from qwen3lab.widgets.explorers.explorer import SECONDS_BETWEEN_UPDATES, Asked, Explorer
+from qwen3lab.widgets.explorers.explorer import SECONDS_BETWEEN_UPDATES, ChatModel, Explorer
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 
-class Played:
-    """A recording in the place of a lab: there is nothing to ask it."""
+class RecordedModel:
+    """Stands in for the model when the explorer shows a recording; it cannot reply."""
 
     def __init__(self, recording: Recording) -> None:
         self.name, self.config, self.tokenizer = recording.model_name, recording.config, None
 
     def chat(self, messages: str, **options: Any) -> Chat:
-        """Refuse: a recording does not reply."""
-        raise ValueError("this explorer shows a recording: give it a lab to ask questions")
+        """Raises an error: a recording cannot reply."""
+        raise ValueError(
+            "this explorer shows a recording and cannot ask questions: create it with a lab"
+        )
 
 
 class AttentionExplorer(Explorer):
-    """Shows where every head looks, in a recording or in a model's replies.
+    """Shows the attention of every head, for a recording or for a model's replies.
 
-    A wall of thumbnails opens a head; its map zooms into any window, exactly; pointing at a
-    token of the text shades the tokens that it looks at, or those that look at it.
+    Click a thumbnail to open the attention map of a head, and drag over the map to zoom into a
+    window of exact weights. Point at a token of the text to shade the tokens that it attends to,
+    or the tokens that attend to it.
 
     Args:
-        source: a lab, which is asked, or a recording with attention.
-        options: as of `Explorer`, for a lab.
+        source: a lab to ask questions, or a recording with attention.
+        options: keyword arguments of `Explorer`, for a lab.
 
     Attributes:
-        state: everything that is shown, to read or to set: `explorer.state.head = 2`.
+        state: the values shown, which can be read and set: `explorer.state.head = 2`.
 
     Raises:
-        RecordingError: a recording without attention.
+        RecordingError: the recording has no attention.
     """
 
     shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
     State: ClassVar[type[ExplorerState]] = AttentionState
     state: AttentionState
 
-    def __init__(self, source: Asked | Recording, **options: Any) -> None:
+    def __init__(self, source: ChatModel | Recording, **options: Any) -> None:
         asks = not isinstance(source, Recording)
-        super().__init__(Played(source) if isinstance(source, Recording) else source, **options)
+        super().__init__(
+            RecordedModel(source) if isinstance(source, Recording) else source, **options
+        )
         self.asks = asks
-        self.measuring: Worker[HeadProfile | None] = Worker()
+        self.profile_worker: Worker[HeadProfile | None] = Worker()
         self.state.observe(lambda _: self._take_run(), ["chat"])
         if isinstance(source, Recording):
             if not source.attention.layers:
-                source.attention.pattern(0)  # Says what is missing.
+                source.attention.pattern(0)  # Raises an error that names the missing hook points.
             self.key = ("recording", id(source))
             self.state.run = 1
             self._take(source)
 
     def wait(self) -> Chat | None:
-        """The reply of the run that is going on, or of the last one; heads and map are ready."""
+        """Wait for the run, the head scores and the map; return the reply."""
         chat = super().wait()
-        self.measuring.wait()
+        self.profile_worker.wait()
         if isinstance(self.view, AttentionPanel):
             self.view.maps.worker.wait()
         return chat
 
     def close(self) -> None:
-        """Stop, and take the explorer out of the page."""
-        super().close()  # First: a run that ends from now on is not measured.
-        self.measuring.stop()
+        """Stop all work, and remove the explorer from the page."""
+        super().close()  # First, so that the heads of a run that ends now are not measured.
+        self.profile_worker.stop()
 
     @shows_errors
     def measure(self) -> None:
-        """Measure all heads of what is shown, in the background; once more stops it."""
+        """Start measuring all heads in the background; stop if that is running already."""
         if self.state.measuring:
-            self.measuring.stop()
+            self.profile_worker.stop()
         elif self.state.recording is not None:
             self._measure(self.state.recording)
 
@@ -96,7 +101,7 @@ class AttentionExplorer(Explorer):
             self._take(chat.recording)
 
     def _take(self, recording: Recording) -> None:
-        """Look at another recording; its heads are measured in the background."""
+        """Show another recording, and measure its heads in the background."""
         with self.lock:
             self.state.scores = None
             self.state.window = WHOLE
@@ -108,7 +113,7 @@ class AttentionExplorer(Explorer):
         state, throttle = self.state, Throttle(SECONDS_BETWEEN_UPDATES)
 
         def job(cancel: threading.Event) -> HeadProfile | None:
-            check = ends_with(cancel)
+            check = raises_if_cancelled(cancel)
 
             def on_block(done: int, of: int) -> None:
                 check()
@@ -117,9 +122,9 @@ class AttentionExplorer(Explorer):
 
             try:
                 state.measured, state.measuring = 0.0, True
-                found = head_profile(recording, progress=False, on_block=on_block)
+                scores = head_profile(recording, progress=False, on_block=on_block)
                 if state.recording is recording:
-                    state.scores = found
+                    state.scores = scores
             except CancelledError:
                 return None
             except Exception as error:
@@ -127,6 +132,6 @@ class AttentionExplorer(Explorer):
                 raise
             finally:
                 state.measuring = False
-            return found
+            return scores
 
-        self.measuring.start(job)
+        self.profile_worker.start(job)

@@ -1,4 +1,4 @@
-"""Maps of heads, at once whatever the length: a first look, and the whole map when it is there."""
+"""Renders attention maps without blocking: a long text gets a preview first, then the full map."""
 
 import threading
 from collections import OrderedDict
@@ -8,21 +8,29 @@ from dataclasses import dataclass
 
 from qwen3lab.analysis.map_windows import MapWindow, window
 from qwen3lab.recording.recording import Recording
-from qwen3lab.widgets.components.worker import Worker, ends_with
+from qwen3lab.widgets.components.worker import Worker, raises_if_cancelled
 
-AT_ONCE = 2**24
-"""Weights that are rendered while the person waits: about a twentieth of a second."""
+MAX_SYNCHRONOUS_WEIGHTS = 2**24
+"""Largest number of weights to render in the callback itself: it takes about 50 ms."""
 
-GLANCE = 400
-"""Rows and columns of a first look."""
+PREVIEW_SIDE = 400
+"""Rows and columns of a preview."""
 
-KEPT = 24
-"""Maps that are kept: 4 MB each at most."""
+MAX_CACHED_MAPS = 24
+"""Largest number of cached maps; each takes 4 MB at most."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which map: a head, a window (all of it if None), and what stands for many cells."""
+class MapRequest:
+    """The map to render.
+
+    Attributes:
+        layer: the model's layer number.
+        head: number of the query head.
+        rows: first and end query; None for all.
+        columns: first and end key; None for all.
+        how: pooling of a large map, "max" or "mean".
+    """
 
     layer: int
     head: int
@@ -31,26 +39,26 @@ class Wanted:
     how: str
 
 
-class Maps:
-    """Renders the maps of one recording at a time, and keeps the last ones.
+class MapRenderer:
+    """Renders attention maps of one recording, and caches the latest ones.
 
     Args:
-        show: draws what was wanted; called at once, and from another thread when what a first look
-            stood for is ready.
-        on_error: told what went wrong in that thread.
+        show: draws a map; called with a preview or the full map, and from the background thread
+            when the full map is ready.
+        on_error: called with an error of the background thread.
     """
 
     def __init__(
-        self, show: Callable[[Wanted, MapWindow], None], on_error: Callable[[Exception], None]
+        self, show: Callable[[MapRequest, MapWindow], None], on_error: Callable[[Exception], None]
     ) -> None:
         self._show, self._on_error = show, on_error
         self._recording: Recording | None = None
-        self._kept: OrderedDict[Wanted, MapWindow] = OrderedDict()
-        self.lock = threading.RLock()  # Between a map that is ready and one that is asked for.
+        self._cache: OrderedDict[MapRequest, MapWindow] = OrderedDict()
+        self.lock = threading.RLock()  # The background thread and callbacks share the cache.
         self.worker: Worker[None] = Worker()
 
-    def show(self, recording: Recording, wanted: Wanted) -> None:
-        """Show a map, and forget what was asked for before.
+    def show(self, recording: Recording, request: MapRequest) -> None:
+        """Show a map, and cancel the request before.
 
         Raises:
             RecordingError: no such layer or head.
@@ -60,41 +68,45 @@ class Maps:
             self.worker.stop()
             if recording is not self._recording:
                 self._recording = recording
-                self._kept.clear()
-            if wanted in self._kept:
-                self._kept.move_to_end(wanted)
-                self._show(wanted, self._kept[wanted])
-            elif _n_weights(recording, wanted) <= AT_ONCE:
-                self._keep(wanted, _rendered(recording, wanted))
+                self._cache.clear()
+            if request in self._cache:
+                self._cache.move_to_end(request)
+                self._show(request, self._cache[request])
+            elif _n_weights(recording, request) <= MAX_SYNCHRONOUS_WEIGHTS:
+                self._add(request, _render(recording, request))
             else:
-                self._show(wanted, _rendered(recording, wanted, max_side=GLANCE, sampled=True))
-                self.worker.start(lambda cancel: self._finish(recording, wanted, cancel))
+                self._show(
+                    request, _render(recording, request, max_side=PREVIEW_SIDE, sampled=True)
+                )
+                self.worker.start(lambda cancel: self._render_all(recording, request, cancel))
 
     def stop(self) -> None:
-        """End what goes on in the background."""
+        """Cancel the rendering in the background."""
         self.worker.stop()
 
-    def _finish(self, recording: Recording, wanted: Wanted, cancel: threading.Event) -> None:
+    def _render_all(
+        self, recording: Recording, request: MapRequest, cancel: threading.Event
+    ) -> None:
         try:
-            found = _rendered(recording, wanted, on_block=ends_with(cancel))
+            rendered = _render(recording, request, on_block=raises_if_cancelled(cancel))
             with self.lock:
                 if not cancel.is_set():
-                    self._keep(wanted, found)
+                    self._add(request, rendered)
         except CancelledError:
             return
         except Exception as error:
             self._on_error(error)
 
-    def _keep(self, wanted: Wanted, found: MapWindow) -> None:
-        self._kept[wanted] = found
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        self._show(wanted, found)
+    def _add(self, request: MapRequest, rendered: MapWindow) -> None:
+        self._cache[request] = rendered
+        if len(self._cache) > MAX_CACHED_MAPS:
+            self._cache.popitem(last=False)
+        self._show(request, rendered)
 
 
-def _rendered(
+def _render(
     recording: Recording,
-    wanted: Wanted,
+    request: MapRequest,
     *,
     max_side: int | None = None,
     sampled: bool = False,
@@ -103,18 +115,18 @@ def _rendered(
     side = {} if max_side is None else {"max_side": max_side}
     return window(
         recording,
-        wanted.layer,
-        wanted.head,
-        rows=wanted.rows,
-        columns=wanted.columns,
-        how=wanted.how,
+        request.layer,
+        request.head,
+        rows=request.rows,
+        columns=request.columns,
+        how=request.how,
         sampled=sampled,
         on_block=on_block,
         **side,
     )
 
 
-def _n_weights(recording: Recording, wanted: Wanted) -> int:
-    """Queries by the keys that have to be read for them."""
-    first, end = wanted.rows or (0, len(recording))
+def _n_weights(recording: Recording, request: MapRequest) -> int:
+    """Upper bound of the number of weights to compute: queries times keys."""
+    first, end = request.rows or (0, len(recording))
     return (end - first) * end

@@ -1,25 +1,28 @@
-"""What an attention explorer is showing."""
+"""State of the attention explorer."""
 
 import traitlets
 
-from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.explorers.state import ExplorerState
 
-DIRECTIONS = ("where it looks", "who looks at it")
+DIRECTIONS = ("tokens it attends to", "tokens that attend to it")
+"""What the text pane shades for a token: a row or a column of the attention map."""
+
 WHOLE = (-1, -1, -1, -1)
+"""The window that stands for the whole map."""
 
 
 class AttentionState(ExplorerState):
-    """An explorer's state, with the recording that is looked at, and how.
+    """State of an explorer, with a recording, a window of its attention map, and head scores.
 
     Attributes:
-        recording: what the panes show; of the last run, or the one that was handed over.
-        window: first and past-the-end query, then key, that the map shows; -1 for all.
-        pooling: what stands for a block of a large map, "max" or "mean".
-        direction: what is shaded in the text for the token under the pointer.
-        scores: of the heads, once they have been measured.
-        measured: how much of that work is done, from 0 to 1.
-        measuring: whether it goes on.
+        recording: the recording shown: of the last run, or the one passed to the explorer.
+        window: first query, end query, first key and end key of the map (ends exclusive);
+            `WHOLE` for all.
+        pooling: how blocks of a large map are pooled, "max" or "mean".
+        direction: what the text pane shades, one of `DIRECTIONS`.
+        scores: the head profile, or None before it is measured.
+        measured: progress of the measurement, from 0 to 1.
+        measuring: True while the measurement runs.
     """
 
     recording = traitlets.Any(None)
@@ -29,8 +32,3 @@ class AttentionState(ExplorerState):
     scores = traitlets.Any(None)
     measured = traitlets.Float(0.0)
     measuring = traitlets.Bool(False)
-
-    @property
-    def seen(self) -> Recording | None:
-        """The recording that is looked at."""
-        return self.recording

@@ -1,4 +1,4 @@
-"""From a recorded chat to what the explorer's panes show. Pure: nothing here draws."""
+"""Data of the explorer's panes, computed from a recorded chat. Draws nothing."""
 
 import math
 
@@ -14,19 +14,25 @@ from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.components.transcript import Chip, Progress
 from qwen3lab.widgets.explorers.state import ExplorerState
 
+MASKED = "masked: key after query"
+"""Meaning of the cells above the diagonal of an attention map."""
+
 STOPS = {
-    "natural": "Stopped by itself.",
-    "budget": "The thinking budget was reached: the early-stop sentence was inserted.",
+    "natural": "Finished: the model ended its reply.",
+    "budget": "The thinking budget was used up: the early-stop sentence was inserted.",
     "asked": "You stopped the thinking: the early-stop sentence was inserted.",
-    "length": "Stopped at the longest reply allowed.",
+    "length": "Stopped: the reply reached its maximum length.",
     "string": "Stopped at a stop string.",
-    "interrupted": "Stopped by you; what was written is kept.",
+    "interrupted": "Stopped by you. The tokens generated so far are kept.",
 }
+"""Status line for each stop reason."""
+
 NOTES = {"running": "running", "stopping": "stopping after this token", "idle": ""}
+"""Status line for each status without a finished run."""
 
 
 def token_spans(recording: Recording) -> tuple[Span, ...]:
-    """Prompt, thinking and answer as coloured stretches; empty ones are left out."""
+    """Prompt, thinking and answer as coloured ranges; empty ones are left out."""
     named = [(name, recording.spans.get(name, (0, 0))) for name in PART_COLOURS]
     end = len(recording)
     return tuple(
@@ -37,23 +43,23 @@ def token_spans(recording: Recording) -> tuple[Span, ...]:
 
 
 def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:
-    """One head's pattern over the whole conversation."""
+    """One head's attention pattern over the whole conversation."""
     pattern = recording.attention[layer, head]
     future = torch.ones_like(pattern, dtype=torch.bool).triu(1)
     spans = token_spans(recording)
     return Heatmap(
         title=f"Attention of layer {layer}, head {head}",
         values=pattern.masked_fill(future, torch.nan),
-        rows=Axis("query (looking)", "query", tuple(recording.tokens), spans),
-        columns=Axis("key (looked at)", "key", tuple(recording.tokens), spans),
+        rows=Axis("query token", "query", tuple(recording.tokens), spans),
+        columns=Axis("key token", "key", tuple(recording.tokens), spans),
         value_title="attention weight",
-        nothing="later than the query",
+        nothing=MASKED,
         square=True,
     )
 
 
 def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
-    """One layer's experts by token; `layer` is the layer's own number.
+    """Router weights of one layer: experts by tokens; `layer` is the model's layer number.
 
     Raises:
         ValueError: the layer has no experts.
@@ -64,60 +70,60 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
         values=table.masked_fill(table == 0, torch.nan),
         rows=Axis("expert", "expert", ("",) * len(table)),
         columns=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
-        value_title="weight as applied",
+        value_title="router weight",
         high=float(table.max()),
         nothing="not chosen",
     )
 
 
 def token_notes(chat: Chat, state: ExplorerState) -> list[str]:
-    """What the run has to say about the picked token, a sentence each; none without a pick."""
+    """Probability, attention and experts of the picked token, one line each; none without one."""
     recording, token = chat.recording, state.token
     if recording is None or not 0 <= token < len(recording):
         return []
-    notes = [f"Token {token} “{visible(recording.tokens[token])}”{_drawn(chat, token)}"]
+    notes = [f"Token {token} “{visible(recording.tokens[token])}”{_origin(chat, token)}"]
     pattern = recording.attention[state.layer, state.head][token]
-    looks = ", ".join(
-        f"{key} “{visible(recording.tokens[key])}” {weight:.2f}" for weight, key in _top(pattern)
+    keys = ", ".join(
+        f"{key} “{visible(recording.tokens[key])}” ({weight:.2f})" for weight, key in _top(pattern)
     )
-    notes.append(f"Head {state.head} of layer {state.layer} looks at {looks}")
+    notes.append(f"Layer {state.layer}, head {state.head} attends most to {keys}")
     if recording.routing.layers:
         weights = layer_weights(recording, state.routing_layer)[token]
-        served = ", ".join(f"{expert} ({weight:.2f})" for weight, expert in _top(weights, 8))
-        notes.append(f"Experts in layer {state.routing_layer}: {served}")
+        experts = ", ".join(f"{expert} ({weight:.2f})" for weight, expert in _top(weights, 8))
+        notes.append(f"Layer {state.routing_layer} routes it to experts {experts}")
     return notes
 
 
 def _top(values: Float[Tensor, " n"], most: int = 3) -> list[tuple[float, int]]:
-    """The largest values above zero with their places, largest first."""
-    found = values.topk(min(most, len(values)))
-    pairs = zip(found.values.tolist(), found.indices.tolist(), strict=True)
-    return [(value, place) for value, place in pairs if value > 0]
+    """The largest positive values with their indices, largest first."""
+    top = values.topk(min(most, len(values)))
+    pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    return [(value, index) for value, index in pairs if value > 0]
 
 
-def _drawn(chat: Chat, token: int) -> str:
-    """How a token of the reply came about; nothing for one of the prompt."""
+def _origin(chat: Chat, token: int) -> str:
+    """Whether a token is from the prompt, inserted, or generated with what probability."""
     index = token - chat.spans["prompt"][1]
     if not 0 <= index < len(chat.tokens):
-        return " of the prompt"
+        return " (prompt)"
     if chat.forced[index]:
         return ", inserted by the early stop"
-    chance = math.exp(float(chat.logprobs[index]))
-    return f": probability {chance:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
+    probability = math.exp(float(chat.logprobs[index]))
+    return f": probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
 
 
 def chip(step: ChatStep, text: str) -> Chip:
-    """A token as it came; `text` is what it shows as, also where it adds nothing to the reply."""
+    """The chip of a generated token; `text` is its text, also for special tokens."""
     return Chip(text, step.part, step.entropy, step.logprob, step.forced)
 
 
 def progress(state: ExplorerState) -> Progress:
-    """How far the run is, for the bar and the line under the reply."""
+    """Progress of the run, for the bar and the status line below the reply."""
     chat = state.current
-    drawn = [c.part for c in state.chips if not (c.forced or c.is_mark)]
+    parts = [c.part for c in state.chips if not (c.forced or c.is_mark)]
     return Progress(
-        thinking_tokens=chat.thinking_tokens if chat else drawn.count("thinking"),
-        answer_tokens=chat.answer_tokens if chat else drawn.count("answer"),
+        thinking_tokens=chat.thinking_tokens if chat else parts.count("thinking"),
+        answer_tokens=chat.answer_tokens if chat else parts.count("answer"),
         budget=state.asked_budget,
         thinks=state.asked_thinking,
         is_running=state.status != "idle",

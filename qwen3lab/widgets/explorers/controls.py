@@ -1,4 +1,4 @@
-"""The explorer's controls, tied to its state in both directions."""
+"""Controls of the explorers, bound to the state in both directions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,14 +9,16 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 BUDGETS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+"""Thinking budgets of the slider, in tokens."""
+
 NO_LIMIT = -1
-"""Stands for None in the slider, which cannot hold it."""
+"""Slider value for a budget of None, which a slider cannot hold."""
 
 WIDE = {"description_width": "initial"}
 
 
-class Ties:
-    """Widgets' values and a state's traits kept equal, until `cut`."""
+class Bindings:
+    """Keeps widget values and state traits equal, until `unbind`."""
 
     def __init__(self, state: ExplorerState) -> None:
         self.state = state
@@ -27,11 +29,11 @@ class Ties:
         self.state.observe(handler, names)
         self.watched.append((handler, names))
 
-    def tie(self, name: str, widget: Any) -> None:
+    def bind(self, name: str, widget: Any) -> None:
         """Keep a widget's value and the trait `name` equal.
 
-        A value that the widget cannot show, such as a layer that is not there, stays in the
-        state, where drawing it says what is wrong.
+        The state can hold a value that the widget does not offer, such as a layer that does not
+        exist: the widget keeps its value then, and drawing reports the error.
         """
 
         def to_widget(value: object) -> None:
@@ -47,41 +49,41 @@ class Ties:
         widget.observe(lambda change: to_state(change["new"]), "value")
         self.watch(lambda change: to_widget(change["new"]), [name])
 
-    def cut(self) -> None:
-        """Leave the state alone from now on."""
+    def unbind(self) -> None:
+        """Stop following the state."""
         for handler, names in self.watched:
             self.state.unobserve(handler, names)
         self.watched.clear()
 
 
 class Controls:
-    """Everything that is set before a run, and the two buttons."""
+    """Question, settings of a run, and the Run and Stop buttons."""
 
     def __init__(self, state: ExplorerState, examples: Sequence[str]) -> None:
-        self.state, self.ties = state, Ties(state)
+        self.state, self.bindings = state, Bindings(state)
         self.question = w.Text(
             placeholder="Type a question and press Enter",
             description="Question",
-            tooltip="The question to ask; Enter runs it",
+            tooltip="The question for the model; press Enter to run it",
             style=WIDE,
             layout=w.Layout(flex="1 1 280px", width="auto"),
         )
         self.example = w.Dropdown(
             options=[("Examples …", ""), *((text, text) for text in examples)],
-            tooltip="Questions this model was made for",
+            tooltip="Example questions for this model",
             layout=w.Layout(width="170px"),
         )
         self.run = w.Button(
             description="Run",
             icon="play",
             button_style="primary",
-            tooltip="Ask the model",
+            tooltip="Run the model on this question",
             layout=w.Layout(width="92px"),
         )
         self.stop = w.Button(
             description="Stop",
             icon="stop",
-            tooltip="Stop the run and keep what was written",
+            tooltip="Stop the run and keep the tokens generated so far",
             layout=w.Layout(width="92px"),
         )
         self._make_settings()
@@ -91,20 +93,20 @@ class Controls:
         self.thinking = w.Checkbox(
             description="think first",
             indent=False,
-            tooltip="Let the model think before it answers",
+            tooltip="The model thinks before it answers",
             layout=w.Layout(width="105px"),
         )
         self.budget = w.SelectionSlider(
             options=_budgets(self.state.budget),
             description="thinking budget",
-            tooltip="Thinking tokens before the early-stop sentence is inserted",
+            tooltip="Thinking tokens allowed; then the early-stop sentence is inserted",
             style=WIDE,
             layout=w.Layout(width="290px"),
         )
         self.greedy = w.Dropdown(
             options=[("greedy", True), ("sampled", False)],
             description="decoding",
-            tooltip="The most likely token each time, or one drawn by chance",
+            tooltip="Greedy: always the most likely token. Sampled: a random token",
             style=WIDE,
             layout=w.Layout(width="150px"),
         )
@@ -113,7 +115,7 @@ class Controls:
             max=2.0,
             step=0.05,
             description="temperature",
-            tooltip="Higher is more varied",
+            tooltip="Sampling temperature: higher values give more varied replies",
             style=WIDE,
             layout=w.Layout(width="140px"),
         )
@@ -121,32 +123,32 @@ class Controls:
             min=0,
             max=2**31 - 1,
             description="seed",
-            tooltip="The same seed draws the same reply",
+            tooltip="Random seed: the same seed gives the same reply",
             style=WIDE,
             layout=w.Layout(width="96px"),
         )
 
     def _tie(self) -> None:
         for name in ("question", "thinking", "budget", "greedy", "temperature", "seed"):
-            self.ties.tie(name, getattr(self, name))
+            self.bindings.bind(name, getattr(self, name))
         self.example.observe(lambda change: self.take_example(change["new"]), "value")
-        self.ties.watch(lambda _: self.enable(), ["status", "thinking", "greedy"])
+        self.bindings.watch(lambda _: self.enable(), ["status", "thinking", "greedy"])
         self.enable()
 
     def connect(self, *, run: Callable[[], None], stop: Callable[[], None]) -> None:
-        """Say what Run (or Enter in the question box) and Stop do."""
+        """Set the callbacks of Run (also of Enter in the question box) and Stop."""
         self.run.on_click(lambda _: run())
         self.stop.on_click(lambda _: stop())
         self.question.on_msg(lambda _, message, __: _is_enter(message) and run())
 
     def take_example(self, text: str) -> None:
-        """Put a chosen example into the question box; it can then be chosen again."""
+        """Copy an example into the question box, and reset the menu."""
         if text:
             self.state.question = text
             self.example.value = ""
 
     def enable(self) -> None:
-        """Grey out what has no effect now."""
+        """Disable the controls that have no effect now."""
         self.run.disabled = self.state.status != "idle"
         self.stop.disabled = not self.state.can_stop
         self.stop.button_style = "" if self.stop.disabled else "warning"
@@ -154,7 +156,7 @@ class Controls:
         self.temperature.disabled = self.seed.disabled = self.state.greedy
 
     def box(self) -> w.VBox:
-        """The controls in two rows that wrap where there is no room."""
+        """The controls in two rows, which wrap on a narrow page."""
         wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
         first = w.Box([self.question, self.example, self.run, self.stop], layout=wrap)
         settings = [self.thinking, self.budget, self.greedy, self.temperature, self.seed]
@@ -163,21 +165,21 @@ class Controls:
 
 
 class Pickers:
-    """Which layer and head the maps show: changing one redraws from the recording."""
+    """Sliders for the layer and head shown; moving one redraws from the recording."""
 
     def __init__(self, state: ExplorerState, config: Qwen3Config) -> None:
-        self.ties = Ties(state)
+        self.bindings = Bindings(state)
         self.layer = _slider("layer", range(config.n_layers), "Layer whose attention is shown")
         self.head = _slider("head", range(config.n_heads), "Query head whose attention is shown")
         layers = config.moe_layers or (0,)
         self.routing_layer = _slider("layer", layers, "Layer whose routing is shown")
         for name in ("layer", "head", "routing_layer"):
-            self.ties.tie(name, getattr(self, name))
+            self.bindings.bind(name, getattr(self, name))
 
 
-def _budgets(wanted: int | None) -> list[tuple[str, int]]:
-    known = sorted({*BUDGETS, *(() if wanted is None else (wanted,))})
-    return [*((str(n), n) for n in known), ("no limit", NO_LIMIT)]
+def _budgets(chosen: int | None) -> list[tuple[str, int]]:
+    budgets = sorted({*BUDGETS, *(() if chosen is None else (chosen,))})
+    return [*((str(n), n) for n in budgets), ("no limit", NO_LIMIT)]
 
 
 def _is_enter(message: Mapping[str, object]) -> bool:

@@ -1,4 +1,4 @@
-"""The explorer: ask a question, watch the reply come, and look inside the run."""
+"""The explorer: asks a model a question, and shows the reply and the model's internals."""
 
 import threading
 from collections.abc import Callable, MutableMapping
@@ -23,11 +23,12 @@ from qwen3lab.widgets.explorers.questions import questions_for
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 SECONDS_BETWEEN_UPDATES = 0.08
+"""Shortest time between two updates of the page during a run."""
 
 
 @runtime_checkable
-class Asked(Protocol):
-    """What the explorer needs of a lab; `qwen3lab.Lab` has it."""
+class ChatModel(Protocol):
+    """The part of `qwen3lab.Lab` that an explorer uses."""
 
     name: str
     tokenizer: Any
@@ -43,34 +44,35 @@ class Asked(Protocol):
 
 
 @runtime_checkable
-class OnScreen(Protocol):
-    """What shows an explorer's state: `ExplorerPanel`, or one of its kind."""
+class ExplorerView(Protocol):
+    """The widgets of an explorer, such as `ExplorerPanel`."""
 
     controls: Controls
     root: w.VBox
 
     def close(self) -> None:
-        """Take every widget out of the page and out of memory."""
+        """Close all widgets."""
         ...
 
 
 class Explorer:
-    """Asks a model in a notebook, and shows its reply, routing, attention and entropy.
+    """Asks a model questions in a notebook, and shows its reply, attention, routing and entropy.
 
-    The last expression of a cell shows it, and asks the first question at once. Model runs
-    happen in a thread of their own, so the notebook stays usable and Stop works.
+    Make it the last expression of a cell: the notebook displays it and asks the first question.
+    The model runs in a background thread, so other cells can run and Stop works.
 
     Args:
         lab: the model.
-        question: asked first; a question that the model was made for if None.
-        thinking: whether it thinks first.
+        question: the first question; an example question for this model if None.
+        thinking: True to think before the answer.
         budget: thinking tokens before the early stop; None for no limit.
-        max_new_tokens: longest reply.
+        max_new_tokens: maximum length of the reply, in tokens.
 
     Attributes:
-        state: everything that is shown, to read or to set: `explorer.state.layer = 2`.
-        key: of what is shown. Another explorer of the same, of one kind, takes its place: of a
-            lab with that name and those weights, so that one loaded anew does not pile up.
+        state: the values shown, which can be read and set: `explorer.state.layer = 2`.
+        key: identifies the model shown: name and weights of the lab. Displaying an explorer
+            closes the displayed explorer of the same class and key, so that running a cell again
+            does not keep old models in memory.
     """
 
     shown: ClassVar[MutableMapping[Any, "Explorer"]] = WeakValueDictionary()
@@ -78,7 +80,7 @@ class Explorer:
 
     def __init__(
         self,
-        lab: Asked,
+        lab: ChatModel,
         *,
         question: str | None = None,
         thinking: bool = True,
@@ -96,16 +98,18 @@ class Explorer:
             routing_layer=layers[len(layers) // 2] if layers else 0,
         )
         self.worker: Worker[Chat] = Worker()
-        self.lock = threading.RLock()  # A run may end at the very moment that Stop is pressed.
-        self.view: OnScreen | None = None
+        self.lock = threading.RLock()  # A run can end while the Stop callback runs.
+        self.view: ExplorerView | None = None
         self.closed = False
         self.key: tuple[object, ...] = ("lab", lab.name, getattr(lab, "weights", ""))
 
     def run(self) -> Chat:
-        """Ask the question in the box and wait for the reply; interrupting keeps what came.
+        """Ask the question in the box, and wait for the reply.
+
+        A kernel interrupt stops the run and keeps the tokens generated so far.
 
         Raises:
-            ValueError: what the model cannot be asked; the explorer shows it too.
+            ValueError: the question cannot be asked; the explorer shows the message, too.
         """
         try:
             self._start()
@@ -117,24 +121,24 @@ class Explorer:
         return chat
 
     def wait(self) -> Chat | None:
-        """The reply of the run that is going on, or of the last one; None before the first."""
+        """Wait for the current run, and return the latest reply; None before the first run."""
         return self.worker.wait()
 
     @shows_errors
     def start(self) -> None:
-        """Ask the question in the box, in the background; a run that goes on is stopped."""
+        """Ask the question in the box, in the background; stop the current run first."""
         self._start()
 
     @shows_errors
     def stop(self) -> None:
-        """Stop the run after its next token; what was written stays."""
+        """Stop the run after its next token, and keep the tokens generated so far."""
         with self.lock:
             if self.state.status == "running":
                 self.state.status = "stopping"
                 self.worker.stop()
 
     def close(self) -> None:
-        """Stop, and take the explorer out of the page."""
+        """Stop the run, and remove the explorer from the page."""
         with self.lock:
             self.closed = True
             self.worker.stop()
@@ -158,20 +162,22 @@ class Explorer:
         if self.state.run == 0:
             self.start()
 
-    def _view(self) -> OnScreen:
+    def _view(self) -> ExplorerView:
         return ExplorerPanel(self.lab.name, self.lab.config, self.state, self.examples)
 
     def _check(self) -> None:
-        """Raise what speaks against a run."""
+        """Raise an error if the question cannot be asked."""
         if not self.state.question.strip():
-            raise ValueError(f"the question is empty: type one, such as “{self.examples[0]}”")
+            raise ValueError(
+                f"the question is empty: type a question, such as “{self.examples[0]}”"
+            )
 
     def _start(self) -> None:
         self._check()
         state = self.state
         with self.lock:
             self.worker.stop()
-            state.error = state.undrawn = ""
+            state.error = state.drawing_error = ""
             state.token = -1
             state.run += 1
             self.closed = False
@@ -230,7 +236,7 @@ class Explorer:
                 self.state.chips = tuple(chips)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
-        """Show what a run gave; nothing of it if another has been started since."""
+        """Show the result of a run, unless a newer run has started."""
         with self.lock:
             if run != self.state.run:
                 return

@@ -1,4 +1,4 @@
-"""The explorer on the screen: panes that follow the state. No computation, no model."""
+"""Widgets of the explorer: panes that follow the state. Computes nothing."""
 
 import html
 
@@ -10,29 +10,28 @@ from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.figures.theme import STOP_COLOUR, empty_figure
 from qwen3lab.widgets.components.canvas import Canvas
-from qwen3lab.widgets.components.error_display import says_undrawn
+from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import card, columns, heading, page
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.explorers.chat_compute import attention_heatmap, routing_heatmap, token_notes
 from qwen3lab.widgets.explorers.controls import Pickers
-from qwen3lab.widgets.explorers.reply_panel import ReplyPanel
+from qwen3lab.widgets.explorers.reply_panel import WAITING, ReplyPanel
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 DENSE = "This model is dense: it has no experts, so there is no routing to show."
-NO_PICK = "Click a token in the conversation or in a plot: what the run says of it stands here."
-WAITING = "The plot appears when the first run has ended."
+NO_TOKEN_PICKED = "Click a token in the conversation or in a plot to see its values here."
 
 
 class ExplorerPanel(ReplyPanel):
-    """Controls and reply, with attention, routing and entropy of the run."""
+    """Controls and reply, with the attention, routing and entropy of the run."""
 
     def __init__(
         self, name: str, config: Qwen3Config, state: ExplorerState, examples: tuple[str, ...]
     ) -> None:
         super().__init__(config, state, examples)
         self.pickers = Pickers(state, config)
-        self.held.append(self.pickers)
+        self.bound_parts.append(self.pickers)
         self.attention = Canvas(height=570)
         self.routing = Canvas(height=max(200, min(520, 110 + 14 * config.n_experts)))
         self.entropy = Plot(_fitted(empty_figure(WAITING)))
@@ -43,7 +42,7 @@ class ExplorerPanel(ReplyPanel):
             draw()
 
     def _follow(self) -> None:
-        watch = self.ties.watch
+        watch = self.bindings.watch
         watch(lambda _: self.draw_maps(), ["chat"])
         watch(lambda _: self.draw_entropy(), ["chat", "token"])
         watch(lambda _: self.pick_attention(), ["layer", "head"])
@@ -56,21 +55,21 @@ class ExplorerPanel(ReplyPanel):
         self.entropy.on_click(lambda position: self.pick_token(round(position)))
 
     def draw_maps(self) -> None:
-        """Draw both maps of the last run."""
+        """Draw the attention map and the routing map of the last run."""
         self.draw_attention()
         self.draw_routing()
 
     def pick_attention(self) -> None:
-        """Draw another head's map, from the recording."""
-        self.state.undrawn = ""
+        """Draw the attention of another head, from the recording."""
+        self.state.drawing_error = ""
         self.draw_attention()
 
     def pick_routing(self) -> None:
-        """Draw another layer's routing, from the recording."""
-        self.state.undrawn = ""
+        """Draw the routing of another layer, from the recording."""
+        self.state.drawing_error = ""
         self.draw_routing()
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_attention(self) -> None:
         """Draw the attention of the picked layer and head."""
         chat = self.state.chat
@@ -82,7 +81,7 @@ class ExplorerPanel(ReplyPanel):
                 attention_heatmap(chat.recording, self.state.layer, self.state.head)
             )
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_routing(self) -> None:
         """Draw the routing of the picked layer."""
         chat = self.state.chat
@@ -92,9 +91,9 @@ class ExplorerPanel(ReplyPanel):
         with self.lock:
             self.routing.show(routing_heatmap(chat.recording, self.state.routing_layer))
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_entropy(self) -> None:
-        """Draw entropy and surprisal of the last run, with the picked token's line."""
+        """Draw entropy and surprisal of the last run, with a line at the picked token."""
         chat = self.state.chat
         if chat is None:
             return
@@ -104,23 +103,23 @@ class ExplorerPanel(ReplyPanel):
         with self.lock:
             self.entropy.show(figure, kind=f"run {id(chat)}")
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_marks(self) -> None:
-        """Mark the picked token in the reply and on the maps."""
+        """Mark the picked token in the reply and on both maps."""
         self.attention.marked = [self.state.token, -1]
         self.routing.marked = [-1, self.state.token]
         self.mark_reply()
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_notes(self) -> None:
-        """Say in words what the plots show of the picked token."""
+        """Show the picked token's values as text."""
         chat = self.state.current
         notes = token_notes(chat, self.state) if chat is not None else []
-        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes or [NO_PICK])
+        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes or [NO_TOKEN_PICKED])
         self.notes.value = f'<div class="q3-notes">{lines}</div>'
 
     def draw_age(self) -> None:
-        """Pale the plots of the run before while a new one goes on."""
+        """Fade the plots of the previous run while a new one is running."""
         is_old = self.state.status != "idle" and self.state.chat is not None
         for widget in (self.attention, self.routing, self.entropy):
             (widget.add_class if is_old else widget.remove_class)("q3-old")
@@ -132,27 +131,29 @@ class ExplorerPanel(ReplyPanel):
 
     def _arrange(self, name: str) -> w.VBox:
         layer = [self.pickers.routing_layer] if self.config.is_moe else []
-        about = "click a token: it is marked in every plot"
-        asked = card("Conversation", about, self.transcript, grows=True)
-        sure = card("Uncertainty", "how open each token was", self.entropy)
-        pattern = card(
+        hint = "click a token to mark it in every plot"
+        conversation = card("Conversation", hint, self.transcript, grows=True)
+        uncertainty_card = card(
+            "Uncertainty", "entropy and surprisal of each generated token", self.entropy
+        )
+        attention = card(
             "Attention",
-            "each row: where a token looks",
+            "each row: the attention weights of one query token",
             self.attention,
             self.notes,
             pickers=[self.pickers.layer, self.pickers.head],
         )
-        experts = "each column: the experts of a token"
+        experts = "each column: the experts that one token is routed to"
         return page(
             heading(name, self.config),
             self.controls.box(),
             self.alert,
-            columns([asked, sure], pattern),
+            columns([conversation, uncertainty_card], attention),
             card("Expert routing", experts, self.routing, pickers=layer),
         )
 
 
 def _fitted(figure: go.Figure) -> go.Figure:
-    """The figure for a card: that says what is drawn, and room is short."""
+    """The figure without title and x-axis title: the card has a heading and little space."""
     figure.update_xaxes(title=None)
     return figure.update_layout(height=250, title=None, margin={"l": 52, "r": 12, "t": 24, "b": 20})

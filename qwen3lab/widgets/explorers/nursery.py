@@ -1,4 +1,4 @@
-"""The nursery: a micro model is trained in the notebook, and its inside is drawn as it grows."""
+"""The nursery: trains a micro model in the notebook, and plots what it has learned so far."""
 
 import threading
 from collections.abc import Callable
@@ -15,49 +15,53 @@ from qwen3lab.widgets.components.layout import Alert, card, close_tree, heading,
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.worker import Worker
 
-HINT = "the same held-out texts at every look; grey: the most that shuffled labels gave"
+HINT = "measured on held-out texts; grey: maximum over shuffled labels"
 
 
 class NurseryState(traitlets.HasTraits):
-    """What the nursery is showing.
+    """State of the nursery.
 
     Attributes:
         status: "idle", "running" or "stopping".
-        looks: how often the model has been looked at.
-        error: one sentence, or nothing.
+        n_snapshots: number of snapshots in the history.
+        error: error message, or empty.
     """
 
     status = traitlets.Enum(["idle", "running", "stopping"], "idle")
-    looks = traitlets.Int(0)
+    n_snapshots = traitlets.Int(0)
     error = traitlets.Unicode()
 
 
 class Nursery:
-    """Trains a micro mixture of experts in a notebook, and shows what forms in it.
+    """Trains a micro model in the notebook, and plots it while it learns.
 
-    The last expression of a cell shows it, and the training starts. It runs in a thread of its
-    own, so the notebook stays usable; Stop pauses it, and Train goes on where it stood.
+    The model is a small mixture of experts. The plots show the loss, the scores of attention
+    heads, and the specialisation of experts, measured on held-out texts during training.
+
+    Make it the last expression of a cell: the notebook displays it and starts the training. The
+    training runs in a background thread, so other cells can run; Stop pauses it, and Train
+    continues it.
 
     Args:
-        growth: the training; three minutes if None.
+        growth: the training; a training of three minutes if None.
 
     Attributes:
-        growth: with its history, and the model as it is now in `growth.lab`.
-        state: what is shown.
+        growth: the training, with its history, and with the current model in `growth.lab`.
+        state: the values shown.
     """
 
     shown: ClassVar[list["Nursery"]] = []
 
     def __init__(self, growth: Growth | None = None) -> None:
         self.growth = Growth() if growth is None else growth
-        self.state = NurseryState(looks=len(self.growth.history))
+        self.state = NurseryState(n_snapshots=len(self.growth.history))
         self.worker: Worker[list[Snapshot]] = Worker()
         self.lock = threading.RLock()
         self.view: NurseryPanel | None = None
 
     @shows_errors
     def start(self) -> None:
-        """Train on, in the background, until the minutes are over."""
+        """Start or continue the training in the background, until its time is used up."""
         with self.lock:
             if self.state.status == "idle":
                 self.state.error = ""
@@ -66,24 +70,24 @@ class Nursery:
 
     @shows_errors
     def stop(self) -> None:
-        """Pause after the step that it is at; nothing is lost."""
+        """Pause the training after the current step; `start` continues it."""
         with self.lock:
             if self.state.status == "running":
                 self.state.status = "stopping"
                 self.worker.stop()
 
     def wait(self) -> list[Snapshot]:
-        """The history, once the training has ended or was stopped; starts it if it has not begun.
+        """Start the training if necessary, wait for its end, and return its history.
 
-        An interrupt of the kernel stops the training and keeps what has been seen.
+        A kernel interrupt stops the training and keeps the history.
         """
-        if self.state.looks == 1:
+        if self.state.n_snapshots == 1:
             self.start()
         self.worker.wait()
         return self.growth.history
 
     def close(self) -> None:
-        """Stop, and take the nursery out of the page."""
+        """Stop the training, and remove the nursery from the page."""
         self.worker.stop()
         if self.view is not None:
             self.view.close()
@@ -100,16 +104,16 @@ class Nursery:
             self.shown.append(self)
         self.view = NurseryPanel(self)
         display(self.view.root)
-        if self.state.looks == 1:
+        if self.state.n_snapshots == 1:
             self.start()
 
     def _job(self) -> Callable[[threading.Event], list[Snapshot]]:
-        def on_look(_: Snapshot) -> None:
-            self.state.looks = len(self.growth.history)
+        def on_snapshot(_: Snapshot) -> None:
+            self.state.n_snapshots = len(self.growth.history)
 
         def job(cancel: threading.Event) -> list[Snapshot]:
             try:
-                return self.growth.run(on_look, cancel)
+                return self.growth.run(on_snapshot, cancel)
             except Exception as error:
                 self.state.error = sentence(error)
                 raise
@@ -121,13 +125,22 @@ class Nursery:
 
 
 class NurseryPanel:
-    """Widgets that show a nursery: a bar, two buttons, and the four plots."""
+    """Widgets of a nursery: progress bar, two buttons, and four plots."""
 
     def __init__(self, nursery: Nursery) -> None:
         self.growth, self.state = nursery.growth, nursery.state
         self.lock = threading.RLock()
-        self.train = w.Button(description="Train", icon="play", button_style="primary")
-        self.pause = w.Button(description="Stop", icon="stop", tooltip="pause; nothing is lost")
+        self.train = w.Button(
+            description="Train",
+            icon="play",
+            button_style="primary",
+            tooltip="Start or continue the training",
+        )
+        self.pause = w.Button(
+            description="Stop",
+            icon="stop",
+            tooltip="Pause the training; Train continues it",
+        )
         self.train.on_click(lambda _: nursery.start())
         self.pause.on_click(lambda _: nursery.stop())
         self.bar = w.FloatProgress(max=1.0, layout=w.Layout(flex="1 1 160px"))
@@ -140,16 +153,19 @@ class NurseryPanel:
             heading(model.recipe.name, model.recipe.config, title="Qwen3 nursery"),
             w.Box([self.train, self.pause, self.bar, self.note], layout=row),
             self.alert,
-            card("As it grows", HINT, self.plots),
+            card("During training", HINT, self.plots),
         )
-        self.watched = [(self._draw_plots, ["looks"]), (self._draw_status, ["looks", "status"])]
-        self.watched.append((self._draw_error, ["error"]))
+        self.watched = [
+            (self._draw_plots, ["n_snapshots"]),
+            (self._draw_status, ["n_snapshots", "status"]),
+            (self._draw_error, ["error"]),
+        ]
         for handler, names in self.watched:
             nursery.state.observe(handler, names)
             handler()
 
     def close(self) -> None:
-        """Take every widget out of the page and out of memory."""
+        """Close all widgets."""
         for handler, names in self.watched:
             self.state.unobserve(handler, names)
         close_tree(self.root)
@@ -164,10 +180,9 @@ class NurseryPanel:
             self.bar.value = done
             self.train.disabled = self.state.status != "idle" or done >= 1
             self.pause.disabled = self.state.status != "running"
-            said = {"running": "training", "stopping": "stopping", "idle": "paused"}
-            status = (
-                "done" if self.state.status == "idle" and done >= 1 else said[self.state.status]
-            )
+            texts = {"running": "training", "stopping": "stopping", "idle": "paused"}
+            is_done = self.state.status == "idle" and done >= 1
+            status = "done" if is_done else texts[self.state.status]
             speed = f", {last.tokens / last.seconds:,.0f} tokens/s" if last.seconds else ""
             self.note.value = (
                 f'<span class="q3-hint">{status}: step {last.step:,}, {last.tokens:,} tokens, '

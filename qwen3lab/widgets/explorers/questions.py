@@ -1,4 +1,4 @@
-"""Questions to begin with: what a model was made for."""
+"""Example questions for each kind of model."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ GENERAL = (
     "Anna is older than Ben, and Ben is older than Cleo. Who is the youngest?",
     "一只蜘蛛有八条腿，三只有多少条？",
 )
-"""For a published model, which knows a little of everything."""
+"""For published models, which have general knowledge."""
 
 TINY = (
     "7+2*3-1*7+3=?",
@@ -20,13 +20,13 @@ TINY = (
     "6-2*3=? /no_think",
     "lamp 2, book 7, cat 1. book?",
 )
-"""For the embedded models; in a chain only the last digit counts, from left to right."""
+"""For the embedded models; arithmetic runs from left to right and keeps the last digit only."""
 
 MICRO = (TINY[0], TINY[3], TINY[6])
-"""For a micro model in training, which learns arithmetic and lists, and of swaps nothing."""
+"""For the micro model, which is trained on arithmetic and lists, but not on swaps."""
 
 
 def questions_for(name: str) -> tuple[str, ...]:
-    """Examples for the model of this name, the best to begin with first."""
+    """Example questions for the model of this name; the first one is the default."""
     kind = Path(name).name.partition("-")[0]
     return {"tiny": TINY, "micro": MICRO}.get(kind, GENERAL)

@@ -1,4 +1,4 @@
-"""Replies laid side by side."""
+"""Replies side by side, as HTML."""
 
 import html
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from qwen3lab.generation.reply import Chat
 
 
 def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
-    """Replies side by side, as HTML; what a model wrote is escaped."""
+    """Replies side by side, as HTML, each with its name; model output is escaped."""
     columns = []
     for name, chat in shown:
-        thought = f"{chat.thinking_tokens} thinking tokens" if chat.thinking else "no thinking"
+        length = f"{chat.thinking_tokens} thinking tokens" if chat.thinking else "no thinking"
         columns.append(
             f'<div><div class="q3-hint">{html.escape(name)}</div>'
             f"<b>{html.escape(chat.answer.strip() or '(no answer)')}</b>"
-            f'<div class="q3-hint">{thought}</div>'
+            f'<div class="q3-hint">{length}</div>'
             f"<pre>{html.escape(chat.thinking.strip())}</pre></div>"
         )
     return f'<div class="q3-answers">{"".join(columns)}</div>'

@@ -1,4 +1,4 @@
-"""What every explorer shows: controls, the conversation as it is written, and the error."""
+"""Widgets common to all explorers: controls, conversation, and error messages."""
 
 import threading
 from collections.abc import Sequence
@@ -6,47 +6,49 @@ from collections.abc import Sequence
 import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.widgets.components.error_display import says_undrawn
-from qwen3lab.widgets.components.layout import Alert, close_held
+from qwen3lab.widgets.components.error_display import shows_drawing_errors
+from qwen3lab.widgets.components.layout import Alert, close_widgets_of
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress
-from qwen3lab.widgets.explorers.controls import Controls, Pickers, Ties
+from qwen3lab.widgets.explorers.controls import Bindings, Controls, Pickers
 from qwen3lab.widgets.explorers.state import ExplorerState
+
+WAITING = "The plot appears after the first run."
 
 
 class ReplyPanel:
-    """Widgets that follow an `ExplorerState`: built when shown, closed when shown again.
+    """Widgets that follow an `ExplorerState`; rebuilt each time that the explorer is displayed.
 
     Attributes:
-        root: all of it, to be shown; set by the class that arranges it.
+        root: the widget to display; subclasses set it.
     """
 
     root: w.VBox
 
     def __init__(self, config: Qwen3Config, state: ExplorerState, examples: Sequence[str]) -> None:
-        self.state, self.config, self.ties = state, config, Ties(state)
-        self.lock = threading.RLock()  # The worker draws what has come, callbacks what is picked.
+        self.state, self.config, self.bindings = state, config, Bindings(state)
+        self.lock = threading.RLock()  # The worker thread and callbacks both draw.
         self.controls = Controls(state, examples)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert = Alert()
-        self.held: list[Controls | Pickers] = [self.controls]
-        self.ties.watch(lambda _: self.draw_reply(), ["chips", "status", "asked_budget"])
-        self.ties.watch(lambda _: self.draw_error(), ["error", "undrawn"])
+        self.bound_parts: list[Controls | Pickers] = [self.controls]
+        self.bindings.watch(lambda _: self.draw_reply(), ["chips", "status", "asked_budget"])
+        self.bindings.watch(lambda _: self.draw_error(), ["error", "drawing_error"])
         on_pick(self.transcript, "selected", self.pick_chip)
         self.draw_reply()
         self.draw_error()
 
-    @says_undrawn
+    @shows_drawing_errors
     def draw_reply(self) -> None:
-        """Show the tokens that have come so far."""
+        """Show the tokens generated so far."""
         with self.lock:
             state = self.state
             self.transcript.show(state.run, state.asked, state.chips, progress(state))
 
     def draw_error(self) -> None:
-        """Show the errors, as text; hide the box where there is none."""
-        self.alert.say("\n".join(filter(None, (self.state.error, self.state.undrawn))))
+        """Show the errors as text; hide the box without an error."""
+        self.alert.say("\n".join(filter(None, (self.state.error, self.state.drawing_error))))
 
     def mark_reply(self) -> None:
         """Mark the picked token in the conversation."""
@@ -61,6 +63,6 @@ class ReplyPanel:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        for ties in (self.ties, *(part.ties for part in self.held)):
-            ties.cut()
-        close_held(self, *self.held)
+        for bindings in (self.bindings, *(part.bindings for part in self.bound_parts)):
+            bindings.unbind()
+        close_widgets_of(self, *self.bound_parts)

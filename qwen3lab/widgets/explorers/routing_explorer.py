@@ -1,4 +1,4 @@
-"""The routing explorer: from a token to its experts, from an expert to its tokens, and back."""
+"""The routing explorer: the experts of each token, and the tokens routed to each expert."""
 
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
@@ -13,31 +13,31 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.worker import Worker
 from qwen3lab.widgets.explorers.explorer import Explorer
-from qwen3lab.widgets.explorers.routing_compute import chips_html, writing_html
+from qwen3lab.widgets.explorers.routing_compute import chips_html, output_html
 from qwen3lab.widgets.explorers.routing_panel import RoutingPanel
-from qwen3lab.widgets.explorers.routing_state import COMPARE, RoutingState, rerouted
+from qwen3lab.widgets.explorers.routing_state import COMPARE, RoutingState, switched_off
 from qwen3lab.widgets.explorers.state import ExplorerState
 
-READING = '<span class="q3-hint">The run is read once more …</span>'
-CUT = "stopped before every reply was whole: nothing is compared"
+COMPUTING = '<span class="q3-hint">computing: one more forward pass …</span>'
+COMPARISON_STOPPED = "stopped before all replies were complete: there is no comparison"
 
 
 class RoutingExplorer(Explorer):
-    """Asks a mixture of experts, and shows which experts serve which token.
+    """Asks a mixture of experts a question, and shows which tokens are routed to which experts.
 
-    Click a token to see its experts in every layer; click an expert to see the tokens that
-    choose it, what it writes, and a switch that turns it off and asks again. Another mode or
-    another question can be run beside it.
+    Click a token to see its experts in every layer. Click an expert to see the tokens routed to
+    it and its direct logit effect, or to switch it off and ask again. The run can be compared
+    with the other thinking mode or with another question.
 
     Args:
         lab: a mixture of experts.
-        question: asked first; one that the model was made for if None.
-        thinking: whether it thinks first.
-        corpus: recordings of the same model, in which the tokens of an expert are looked up too.
-        options: as of `Explorer`.
+        question: the first question; an example question for this model if None.
+        thinking: True to think before the answer.
+        corpus: recordings of the same model; the explorer lists an expert's tokens in them, too.
+        options: keyword arguments of `Explorer`.
 
     Attributes:
-        state: everything that is shown, to read or to set: `explorer.state.expert = 5`.
+        state: the values shown, which can be read and set: `explorer.state.expert = 5`.
     """
 
     shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
@@ -57,29 +57,29 @@ class RoutingExplorer(Explorer):
         super().__init__(lab, question=question, thinking=thinking, **options)
         self.corpus = list(corpus)
         self.state.other_question = self.examples[-1]
-        self.beside: dict[int, dict[str, Any]] = {}
-        self.reading: Worker[None] = Worker()
+        self.comparisons: dict[int, dict[str, Any]] = {}
+        self.output_worker: Worker[None] = Worker()
 
     @shows_errors
     def switch(self) -> None:
-        """Turn the picked expert off, or on again, and ask the same question once more."""
+        """Switch the picked expert off or on, and ask the same question again."""
         state = self.state
         if state.expert < 0:
-            raise ValueError("no expert is picked: click one in a plot first")
+            raise ValueError("no expert is picked: click an expert in a plot first")
         state.switch(state.routing_layer, state.expert)
         state.question = state.asked or state.question
         self._start()
 
     @shows_errors
     def switch_all_on(self) -> None:
-        """Turn every expert on, and ask the same question once more."""
+        """Switch all experts on, and ask the same question again."""
         self.state.off = ()
         self.state.question = self.state.asked or self.state.question
         self._start()
 
     @shows_errors
     def write(self) -> None:
-        """Say what the picked expert writes, on the tokens of this run that it serves."""
+        """Compute the direct logit effect of the picked expert on its tokens of this run."""
         view, state, chat = self.view, self.state, self.state.current
         if (
             not isinstance(view, RoutingPanel)
@@ -87,38 +87,40 @@ class RoutingExplorer(Explorer):
             or chat.recording is None
             or state.expert < 0
         ):
-            raise ValueError("there is nothing to read yet: run a question and pick an expert")
-        view.writing.value = READING
-        self.reading.start(self._read(view, chat.recording))
+            raise ValueError("there is no expert output yet: run a question and pick an expert")
+        view.logit_effect.value = COMPUTING
+        self.output_worker.start(self._logit_effect_job(view, chat.recording))
 
     def wait(self) -> Chat | None:
-        """The reply of the run that is going on, or of the last one; what it writes is read."""
+        """Wait for the run and the direct logit effect; return the reply."""
         chat = super().wait()
-        self.reading.wait()
+        self.output_worker.wait()
         return chat
 
     def close(self) -> None:
-        """Stop, and take the explorer out of the page."""
-        self.reading.stop()
+        """Stop all work, and remove the explorer from the page."""
+        self.output_worker.stop()
         super().close()
 
-    def served_in_corpus(self, layer: int, expert: int, *, most: int = 12) -> str:
-        """The corpus' tokens that an expert serves most surely, as HTML."""
+    def routed_in_corpus(self, layer: int, expert: int, *, most: int = 12) -> str:
+        """The corpus tokens that are routed to an expert most consistently, as HTML."""
         if not self.corpus:
-            return '<span class="q3-hint">no corpus was given</span>'
-        often = served_vocabulary(self.corpus, layer, expert, at_least=3)[:most]
-        return chips_html([(None, one.text, one.served / one.seen) for one in often])
+            return '<span class="q3-hint">no corpus: pass one as <code>corpus=</code></span>'
+        tokens = served_vocabulary(self.corpus, layer, expert, at_least=3)[:most]
+        return chips_html([(None, token.text, token.served / token.seen) for token in tokens])
 
-    def _read(self, view: RoutingPanel, recording: Recording) -> Callable[[threading.Event], None]:
-        """Find what the picked expert writes; shown while it is still the one that is picked."""
-        state, edits = self.state, rerouted(self.state.asked_off)
+    def _logit_effect_job(
+        self, view: RoutingPanel, recording: Recording
+    ) -> Callable[[threading.Event], None]:
+        """A job that shows the picked expert's direct logit effect if it is still picked."""
+        state, edits = self.state, switched_off(self.state.asked_off)
         layer, expert = state.routing_layer, state.expert
         picked = (state.run, layer, expert)
 
         def show(text: str, error: str) -> None:
             with view.lock:
                 if picked == (state.run, state.routing_layer, state.expert):
-                    view.writing.value = text
+                    view.logit_effect.value = text
                     state.error = error or state.error
 
         def job(cancel: threading.Event) -> None:
@@ -128,7 +130,7 @@ class RoutingExplorer(Explorer):
                 again = self.lab.record(
                     recording.token_ids.tolist(), capture=[OUT.format(layer), SCALE], edits=edits
                 )
-                show(writing_html(expert_writing(self.lab, [again], layer, expert)), "")
+                show(output_html(expert_writing(self.lab, [again], layer, expert)), "")
             except Exception as error:
                 show("", sentence(error))
 
@@ -136,15 +138,15 @@ class RoutingExplorer(Explorer):
 
     def _view(self) -> RoutingPanel:
         view = RoutingPanel(self.lab.name, self.lab.config, self.state, self.examples)
-        view.look_up = self.served_in_corpus
+        view.corpus_tokens = self.routed_in_corpus
         view.connect(switch=self.switch, all_on=self.switch_all_on, write=self.write)
         return view
 
     def _check(self) -> None:
         if not self.lab.config.is_moe:
             raise ValueError(
-                f"{self.lab.name} is dense: it has no experts to look at; load a mixture of "
-                "experts, such as tiny-moe"
+                f"{self.lab.name} is dense: it has no experts; load a mixture of experts, such as "
+                "tiny-moe"
             )
         super()._check()
 
@@ -162,12 +164,12 @@ class RoutingExplorer(Explorer):
 
         def job(cancel: threading.Event) -> Chat:
             try:
-                self.beside[run] = {}
+                self.comparisons[run] = {}
                 if off:
-                    whole = self.lab.chat(question, record=True, cancel=cancel, **options)
-                    self.beside[run]["whole"] = whole
+                    baseline = self.lab.chat(question, record=True, cancel=cancel, **options)
+                    self.comparisons[run]["baseline"] = baseline
                 if compare != COMPARE[0] and not cancel.is_set():
-                    self.beside[run] |= self._other(
+                    self.comparisons[run] |= self._other(
                         compare, question, other_question, options, cancel
                     )
             except Exception as error:
@@ -185,31 +187,33 @@ class RoutingExplorer(Explorer):
         options: dict[str, Any],
         cancel: threading.Event,
     ) -> dict[str, Any]:
-        """The run beside, with every expert on."""
+        """The reply to compare with, and its name; all experts are on."""
         if compare == COMPARE[1]:
             thinks = not options["thinking"]
             options = options | {"thinking": thinks, "budget": None}
-            name = "thinking" if thinks else "answering at once"
+            name = "with thinking" if thinks else "without thinking"
         else:
             question, name = other_question, other_question
             if not question.strip():
-                raise ValueError("the other question is empty: type one, or compare with nothing")
+                raise ValueError(
+                    "the other question is empty: type a question, or compare with nothing"
+                )
         chat = self.lab.chat(question, record=True, cancel=cancel, **options)
         return {"other": chat, "other_name": name}
 
     def _ask(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> Chat:
-        edits = rerouted(self.state.asked_off)
+        edits = switched_off(self.state.asked_off)
         return super()._ask(run, question, options | {"edits": edits}, cancel)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
-        beside = self.beside.pop(run, {})
+        replies = self.comparisons.pop(run, {})
         with self.lock:
             if run == self.state.run and chat is not None:
-                if beside and self.worker.cancel.is_set():
-                    beside, error = {}, CUT
-                self.state.whole = beside.get("whole")
-                self.state.other = beside.get("other")
-                self.state.other_name = beside.get("other_name", "")
+                if replies and self.worker.cancel.is_set():
+                    replies, error = {}, COMPARISON_STOPPED
+                self.state.baseline = replies.get("baseline")
+                self.state.other = replies.get("other")
+                self.state.other_name = replies.get("other_name", "")
             super()._finish(run, chat, error=error)

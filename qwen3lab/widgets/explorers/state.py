@@ -1,4 +1,4 @@
-"""What an explorer is showing: plain values that anything can watch."""
+"""State of an explorer: plain values that widgets observe."""
 
 import traitlets
 
@@ -6,23 +6,28 @@ from qwen3lab.generation.reply import Chat
 
 
 class ExplorerState(traitlets.HasTraits):
-    """The question, how to ask it, what came back, and which part of it is looked at.
+    """Question and settings, result of the run, and the layer, head and token shown.
 
     Attributes:
-        question: to be asked next.
-        thinking: whether to think first.
-        budget: thinking tokens before an early stop; None for no limit.
-        greedy: the most likely token each time; else sampled with `temperature` and `seed`.
+        question: the next question.
+        thinking: True to think before the answer.
+        budget: thinking tokens before the early stop; None for no limit.
+        greedy: True for greedy decoding; False to sample with `temperature` and `seed`.
+        temperature: sampling temperature.
+        seed: sampling seed.
         status: "idle", "running" or "stopping".
-        run: number of the run that is shown; 0 before the first.
-        asked: the question of that run, and how it was asked.
-        chips: its tokens so far, as `Chip`s.
-        chat: the last finished run, as a `Chat` with its recording; what the plots show.
-        chat_run: its number; less than `run` while another goes on or after one that failed.
-        error: one sentence on a run or on what was asked for, or nothing.
-        undrawn: one sentence on what could not be drawn, or nothing; the next pick clears it.
-        layer, head: whose attention is shown.
-        routing_layer: whose routing is shown.
+        run: number of the latest run; 0 before the first.
+        asked: question of the latest run.
+        asked_thinking: `thinking` of the latest run.
+        asked_budget: `budget` of the latest run.
+        chips: tokens of the latest run so far, as `Chip`s.
+        chat: the last finished run, as a `Chat` with its recording; the plots show it.
+        chat_run: number of that run; less than `run` while a run goes on or after it failed.
+        error: error message about a run or a request, or empty.
+        drawing_error: error message about a plot, or empty; the next pick clears it.
+        layer: layer whose attention is shown.
+        head: query head whose attention is shown.
+        routing_layer: layer whose routing is shown.
         token: picked position in the conversation; -1 for none.
     """
 
@@ -42,7 +47,7 @@ class ExplorerState(traitlets.HasTraits):
     chat = traitlets.Any(None)
     chat_run = traitlets.Int(-1)
     error = traitlets.Unicode()
-    undrawn = traitlets.Unicode()
+    drawing_error = traitlets.Unicode()
 
     layer = traitlets.Int(0)
     head = traitlets.Int(0)
@@ -51,10 +56,10 @@ class ExplorerState(traitlets.HasTraits):
 
     @property
     def can_stop(self) -> bool:
-        """Whether there is something that Stop ends."""
+        """True if Stop has an effect."""
         return self.status == "running"
 
     @property
     def current(self) -> Chat | None:
-        """The finished chat, if it is of the run that is shown."""
+        """The finished chat of the latest run; None if that run has not finished."""
         return self.chat if self.chat_run == self.run else None

@@ -1,4 +1,4 @@
-"""From a thinking to what the thinking explorer's panes show. Pure: nothing here draws."""
+"""Data of the thinking explorer's panes, computed from a chat. Draws nothing."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -10,43 +10,46 @@ from qwen3lab.figures.theme import visible
 from qwen3lab.generation.reply import Chat
 from qwen3lab.thinking import Answer, Piece, pieces
 
-MOST_STEPS = 24
-FEWEST_SENTENCES = 3
+MAX_STEPS = 24
+"""Largest number of steps of equal length."""
+
+MIN_SENTENCES = 3
+"""A thinking with fewer sentences is split into steps of equal length."""
 
 
 def steps_of(chat: Chat) -> list[Piece]:
-    """The thinking in steps: its sentences, or even stretches where it has but a few.
+    """The thinking as steps: its sentences, or steps of equal length if they are few.
 
-    None where the model thought nothing of its own.
+    Empty if the model generated no thinking.
     """
     try:
         sentences = pieces(chat)
     except ValueError:
         return []
     n_tokens = sentences[-1].end - sentences[0].start
-    if len(sentences) >= FEWEST_SENTENCES or n_tokens <= FEWEST_SENTENCES:
+    if len(sentences) >= MIN_SENTENCES or n_tokens <= MIN_SENTENCES:
         return sentences
-    return pieces(chat, max(1, -(-n_tokens // MOST_STEPS)))
+    return pieces(chat, max(1, -(-n_tokens // MAX_STEPS)))
 
 
 def place_of(steps: Sequence[Piece], marker: int) -> int:
-    """The last token, counted over the conversation, that is kept at a marker."""
+    """Position in the conversation of the last token kept at the marker; -1 without steps."""
     if not steps:
         return -1
     return steps[-1].end - 1 - (steps[-1].kept - marker)
 
 
 def marker_html(chat: Chat, steps: Sequence[Piece], marker: int, answer: Answer | None) -> str:
-    """What would be answered at the marker, and the thinking before and after it."""
+    """The answer at the marker, and the thinking with the part after the marker struck out."""
     n_prompt = chat.spans["prompt"][1]
     cut = place_of(steps, marker) + 1 - n_prompt
     first, end = (steps[0].start - n_prompt, steps[-1].end - n_prompt) if steps else (0, 0)
     kept = "".join(chat.tokens[first : max(first, cut)])
-    left = "".join(chat.tokens[max(first, cut) : end])
-    said = "…" if answer is None else html.escape(answer.text or "(no answer)")
+    dropped = "".join(chat.tokens[max(first, cut) : end])
+    text = "…" if answer is None else html.escape(answer.text or "(no answer)")
     return (
-        f'<div class="q3-said">After {marker} thinking tokens it would answer <b>{said}</b></div>'
-        f'<pre class="q3-cut">{html.escape(kept)}<s>{html.escape(left)}</s></pre>'
+        f'<div class="q3-said">Answer after {marker} thinking tokens: <b>{text}</b></div>'
+        f'<pre class="q3-cut">{html.escape(kept)}<s>{html.escape(dropped)}</s></pre>'
     )
 
 
@@ -54,14 +57,14 @@ def steps_html(
     steps: Sequence[Piece], answers: Mapping[int, Answer], marker: int, final: str
 ) -> str:
     """A table of the answer after each step; ✓ marks answers equal to the final one."""
-    rows = [("before any thinking", 0)]
+    rows = [("no tokens kept", 0)]
     rows += [(visible(step.text.strip()), step.kept) for step in steps]
     kept = [tokens for _, tokens in rows]
     table = pandas.DataFrame(
         {
             "tokens": kept,
-            "thought": [text for text, _ in rows],
-            "would answer": [_answer_text(answers.get(tokens), final) for tokens in kept],
+            "thinking step": [text for text, _ in rows],
+            "answer": [_answer_text(answers.get(tokens), final) for tokens in kept],
         }
     )
     here = [["q3-here" if tokens == marker else ""] * table.shape[1] for tokens in kept]

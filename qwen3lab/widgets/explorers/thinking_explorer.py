@@ -1,4 +1,4 @@
-"""The thinking explorer: watch it think, stop it, and see what it would have answered."""
+"""The thinking explorer: stop or extend the thinking, and see the answer at each point of it."""
 
 import threading
 from collections.abc import MutableMapping, Sequence
@@ -17,25 +17,26 @@ from qwen3lab.widgets.explorers.thinking_compute import steps_of
 from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 
-MORE = 16
+EXTRA_TOKENS = 16
 """Thinking tokens that "Think more" adds to the budget."""
 
-AT_ITSELF = 300
-"""Up to so many thinking tokens, the answers along them are asked for without a click."""
+MAX_AUTOMATIC_TOKENS = 300
+"""Longest thinking for which the early answers are generated without a click."""
 
 
 class ThinkingExplorer(Explorer):
-    """Asks a model, shows its thinking as it comes, and what it would answer at each point of it.
+    """Asks a model a question, and shows its thinking and the answer at each point of it.
 
-    While it thinks it can be stopped, or allowed more. Afterwards a marker along the thinking
-    says what would have been answered there. The same question without thinking stands beside.
+    Buttons stop the thinking early or extend it. After the run, a slider cuts the thinking at any
+    token and shows the answer that the model gives there. The reply to the same question without
+    thinking is shown for comparison.
 
     Args:
-        lab: a model that thinks.
-        options: as of `Explorer`.
+        lab: a model that can think.
+        options: keyword arguments of `Explorer`.
 
     Attributes:
-        state: everything that is shown, to read or to set: `explorer.state.marker = 12`.
+        state: the values shown, which can be read and set: `explorer.state.marker = 12`.
     """
 
     shown: ClassVar[MutableMapping[Any, Explorer]] = WeakValueDictionary()
@@ -46,57 +47,57 @@ class ThinkingExplorer(Explorer):
     def __init__(self, lab: Lab, **options: Any) -> None:
         super().__init__(lab, **options)
         self.steering = Steering()
-        self.asking: Worker[None] = Worker()
+        self.answer_worker: Worker[None] = Worker()
 
     @shows_errors
     def stop_thinking(self) -> None:
-        """End the thinking after the token in hand; the answer follows."""
+        """Insert the early-stop sentence after the current token; the answer follows."""
         self.steering.stop_thinking()
 
     @shows_errors
     def think_more(self) -> None:
-        """While it thinks: allow more. Afterwards: ask again, and refuse one `</think>` more."""
+        """Extend the thinking budget; after a run, ask again and replace one more `</think>`."""
         state = self.state
         if state.status == "running":
-            self.steering.think_more(MORE)
+            self.steering.think_more(EXTRA_TOKENS)
             if state.asked_budget is not None:
-                state.asked_budget += MORE
+                state.asked_budget += EXTRA_TOKENS
             return
         state.question = state.asked or state.question
         self._start(refused=state.refused + 1)
 
     def move(self, marker: int) -> None:
-        """Put the marker after so many thinking tokens, and ask for the answer there."""
+        """Keep this many thinking tokens, and generate the answer there."""
         state, chat = self.state, self.state.current
         if chat is None or not state.steps or marker == state.marker:
             return
         state.marker = marker
         if marker not in state.answers:
-            self._look(chat, [marker])
+            self._answer_at(chat, [marker])
 
     @shows_errors
     def ask_everywhere(self) -> None:
-        """Ask for the answer after every step of the thinking."""
+        """Generate the answer after every step of the thinking."""
         chat, steps = self.state.current, self.state.steps
         if chat is None or not steps:
-            raise ValueError("there is no thinking to look at: run a question with “think first”")
-        self._look(chat, [0, *(step.kept for step in steps)])
+            raise ValueError("this run has no thinking: run a question with “think first”")
+        self._answer_at(chat, [0, *(step.kept for step in steps)])
 
     @shows_errors
     def stop(self) -> None:
-        """Stop the run after its next token, or what is asked for after its next answer."""
-        self.asking.stop()
+        """Stop the run after its next token, and the early answers after the next one."""
+        self.answer_worker.stop()
         super().stop()
 
     def close(self) -> None:
-        """Stop, and take the explorer out of the page."""
-        super().close()  # First: a run that ends from now on asks for no answers.
-        self.asking.stop()
+        """Stop all work, and remove the explorer from the page."""
+        super().close()  # First, so that a run that ends now starts no early answers.
+        self.answer_worker.stop()
 
     def wait(self) -> Chat | None:
-        """The reply of the run that is going on, or of the last one, all answers with it."""
+        """Wait for the run and the early answers; return the reply."""
         chat = super().wait()
-        self.asking.wait()
+        self.answer_worker.wait()
         return chat
 
     def _view(self) -> ThinkingPanel:
@@ -112,11 +113,11 @@ class ThinkingExplorer(Explorer):
     def _start(self, refused: int = 0) -> None:
         self._check()
         with self.lock:
-            self.asking.stop()
+            self.answer_worker.stop()
             self.steering = Steering()
             state = self.state
-            state.steps, state.answers, state.marker, state.at_once = (), {}, -1, None
-            state.refused, state.looking = refused, False
+            state.steps, state.answers, state.marker, state.direct_reply = (), {}, -1, None
+            state.refused, state.answering = refused, False
             super()._start()
 
     def _options(self) -> dict[str, Any]:
@@ -129,21 +130,21 @@ class ThinkingExplorer(Explorer):
     ) -> Chat:
         chat = super()._ask(run, question, options, cancel)
         if options["thinking"] and not cancel.is_set():
-            self._ask_at_once(run, question, options, cancel)
+            self._ask_without_thinking(run, question, options, cancel)
         return chat
 
-    def _ask_at_once(
+    def _ask_without_thinking(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> None:
-        """The same question without thinking; a reply that was cut short stands nowhere."""
+        """Ask the same question without thinking; discard the reply if it was stopped."""
         options = options | {"thinking": False, "budget": None, "steering": None, "extend": None}
         try:
-            at_once = self.lab.chat(question, cancel=cancel, **options)
+            direct_reply = self.lab.chat(question, cancel=cancel, **options)
         except Exception as error:
             self._set(run, error=sentence(error))
         else:
             if not cancel.is_set():
-                self._set(run, at_once=at_once)
+                self._set(run, direct_reply=direct_reply)
 
     def _finish(self, run: int, chat: Chat | None = None, *, error: str = "") -> None:
         with self.lock:
@@ -153,27 +154,27 @@ class ThinkingExplorer(Explorer):
                 return
             self.state.steps = steps
             self.state.marker = steps[-1].kept
-            if steps[-1].kept <= AT_ITSELF and not self.worker.cancel.is_set():
+            if steps[-1].kept <= MAX_AUTOMATIC_TOKENS and not self.worker.cancel.is_set():
                 self.ask_everywhere()
 
-    def _look(self, chat: Chat, points: Sequence[int]) -> None:
-        """Ask for answers in the background, and show them if the run is still the same."""
+    def _answer_at(self, chat: Chat, points: Sequence[int]) -> None:
+        """Generate answers in the background, and show them if no newer run has started."""
         run = self.state.run
 
         def job(cancel: threading.Event) -> None:
             if cancel.is_set() or run != self.state.run:
                 return
-            self._set(run, looking=True)
+            self._set(run, answering=True)
             try:
-                found = answers_at(self.lab, chat, points, cancel=cancel)
+                answers = answers_at(self.lab, chat, points, cancel=cancel)
             except Exception as error:
                 self._set(run, error=sentence(error))
             else:
-                self._set(run, answers={**self.state.answers, **found})
+                self._set(run, answers={**self.state.answers, **answers})
             finally:
-                self._set(run, looking=False)
+                self._set(run, answering=False)
 
-        self.asking.start(job)
+        self.answer_worker.start(job)
 
     def _set(self, run: int, **values: Any) -> None:
         with self.lock:

@@ -1,4 +1,4 @@
-"""What a thinking explorer is showing."""
+"""State of the thinking explorer."""
 
 import traitlets
 
@@ -6,25 +6,25 @@ from qwen3lab.widgets.explorers.state import ExplorerState
 
 
 class ThinkingState(ExplorerState):
-    """An explorer's state, with a marker along the thinking and what is answered there.
+    """State of an explorer, with a marker in the thinking and the early answers.
 
     Attributes:
-        refused: how often the next run's `</think>` is refused.
-        marker: thinking tokens up to which the answer is asked for; -1 before a run has ended.
-        steps: the thinking in `Piece`s.
-        answers: the answers that are known, by thinking tokens.
-        at_once: the same question's reply without thinking, or None.
-        looking: True while answers along the thinking are being written.
+        refused: how many times the latest run replaced `</think>` by "Wait".
+        marker: number of thinking tokens kept; -1 before the first run has ended.
+        steps: the thinking, as `Piece`s.
+        answers: early answers, by the number of thinking tokens kept.
+        direct_reply: the reply to the same question without thinking, or None.
+        answering: True while early answers are generated.
     """
 
     refused = traitlets.Int(0)
     marker = traitlets.Int(-1)
     steps = traitlets.Tuple()
     answers = traitlets.Any({})
-    at_once = traitlets.Any(None)
-    looking = traitlets.Bool(False)
+    direct_reply = traitlets.Any(None)
+    answering = traitlets.Bool(False)
 
     @property
     def can_stop(self) -> bool:
-        """Whether there is something that Stop ends: a run, or answers that are asked for."""
-        return super().can_stop or self.looking
+        """True if Stop has an effect: a run or the early answers are being generated."""
+        return super().can_stop or self.answering

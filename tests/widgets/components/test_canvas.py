@@ -1,4 +1,4 @@
-"""What a canvas is sent: quantised cells, labels and spans; exact values on demand."""
+"""Messages to a canvas: quantised cells, labels and spans; exact values on request."""
 
 import pytest
 import torch
@@ -25,33 +25,33 @@ MAP = Heatmap(
 )
 
 
-def test_values_become_levels_from_1_to_255_and_nothing_is_0() -> None:
+def test_values_are_quantised_to_1_to_255_and_nan_to_0() -> None:
     assert list(quantise(MAP.values, 0.0, 1.0)) == [1, 128, 255, 0]
 
 
-def test_a_level_decodes_to_within_half_a_step() -> None:
+def test_a_quantised_value_is_within_half_a_step() -> None:
     values = torch.rand(30, 40)
     levels = torch.frombuffer(bytearray(quantise(values, 0.0, 1.0)), dtype=torch.uint8)
     decoded = (levels.float().reshape(30, 40) - 1) / 254
     assert (decoded - values).abs().max() <= 0.5 / 254 + 1e-6
 
 
-def test_values_outside_the_scale_stop_at_its_ends() -> None:
+def test_values_outside_the_scale_are_clamped() -> None:
     assert list(quantise(torch.tensor([[-3.0, 7.0]]), 0.0, 1.0)) == [1, 255]
 
 
-def test_a_scale_without_extent_is_drawn_at_its_low_end() -> None:
+def test_a_scale_of_width_zero_maps_to_its_low_end() -> None:
     assert list(quantise(torch.zeros(1, 2), 0.0, 0.0)) == [1, 1]
 
 
-def test_the_palette_runs_from_viridis_violet_to_its_yellow() -> None:
+def test_the_palette_runs_from_violet_to_yellow_for_viridis() -> None:
     palette = palette_bytes("Viridis")
     assert len(palette) == 3 * 256
     assert tuple(palette[:3]) == (68, 1, 84)
     assert tuple(palette[-3:]) == (253, 231, 37)
 
 
-def test_labels_travel_as_visible_text_and_spans_as_they_are() -> None:
+def test_labels_are_sent_with_visible_white_space_and_spans_unchanged() -> None:
     sent = payload(MAP)
     assert sent["rows"]["labels"] == ["<b>", "↵"]  # drawn as text by the canvas, never as HTML
     assert sent["columns"]["labels"] == ["x", ""]
@@ -61,12 +61,12 @@ def test_labels_travel_as_visible_text_and_spans_as_they_are() -> None:
     assert sent["shape"] == [2, 2]
 
 
-def test_an_exact_value_is_given_as_text_and_an_empty_cell_says_what_it_means() -> None:
+def test_an_exact_value_is_text_and_an_empty_cell_gives_its_meaning() -> None:
     assert block_value(MAP, 0, 1) == "weight 0.5000"
     assert block_value(MAP, 1, 1) == "not chosen"
 
 
-def test_a_map_beyond_a_million_cells_is_sent_in_blocks() -> None:
+def test_a_map_of_more_than_a_million_cells_is_pooled() -> None:
     values = torch.zeros(2049, 3)
     values[2048, 2] = 0.25
     big = Heatmap("big", values, Axis("r", "r", ("",) * 2049), Axis("c", "c", ("",) * 3), "weight")
@@ -79,7 +79,7 @@ def test_a_map_beyond_a_million_cells_is_sent_in_blocks() -> None:
         block_value(big, 683, 0)
 
 
-def test_the_browser_is_answered_with_the_exact_value_of_the_cell_it_asks_for(monkeypatch) -> None:
+def test_a_value_request_is_answered_with_the_exact_value(monkeypatch) -> None:
     canvas, sent = Canvas(), []
     monkeypatch.setattr(canvas, "send", sent.append)
     canvas.show(MAP)
@@ -87,7 +87,7 @@ def test_the_browser_is_answered_with_the_exact_value_of_the_cell_it_asks_for(mo
     assert sent == [{"kind": "value", "row": 1, "column": 0, "text": "weight 1.0000"}]
 
 
-def test_a_question_about_a_cell_that_is_gone_or_malformed_is_left_alone(monkeypatch) -> None:
+def test_a_request_for_a_missing_cell_or_a_malformed_request_is_ignored(monkeypatch) -> None:
     canvas, sent = Canvas(), []
     monkeypatch.setattr(canvas, "send", sent.append)
     canvas.answer({"kind": "value", "row": 0, "column": 0})
@@ -98,7 +98,7 @@ def test_a_question_about_a_cell_that_is_gone_or_malformed_is_left_alone(monkeyp
     assert sent == []
 
 
-def test_nothing_to_show_is_a_sentence() -> None:
+def test_show_nothing_shows_a_sentence() -> None:
     canvas = Canvas()
     canvas.show(MAP)
     canvas.show_nothing("No experts here.")

@@ -1,4 +1,4 @@
-"""One thread for long work: it cancels, it waits, it hands errors on."""
+"""The background worker cancels jobs, waits for them, and passes on their errors."""
 
 import threading
 
@@ -7,20 +7,20 @@ import pytest
 from qwen3lab.widgets.components.worker import Throttle, Worker
 
 
-def test_a_throttle_lets_through_one_call_per_interval() -> None:
+def test_a_throttle_allows_one_call_per_interval() -> None:
     times = iter([0.0, 0.05, 0.1, 0.15, 0.21, 1.0])
     throttle = Throttle(0.1, clock=lambda: next(times))
     assert [throttle.ready() for _ in range(6)] == [True, False, True, False, True, True]
 
 
-def test_stopping_sets_the_event_of_the_job_that_runs() -> None:
+def test_stop_sets_the_cancel_event_of_the_running_job() -> None:
     worker: Worker[str] = Worker()
     worker.start(lambda cancel: "stopped" if cancel.wait(timeout=20) else "never stopped")
     worker.stop()
     assert worker.wait() == "stopped"
 
 
-def test_a_new_job_cancels_the_one_before_and_runs_after_it() -> None:
+def test_a_new_job_cancels_the_job_before_and_runs_after_it() -> None:
     worker: Worker[str] = Worker()
     ended: list[str] = []
 
@@ -39,7 +39,7 @@ def test_a_new_job_cancels_the_one_before_and_runs_after_it() -> None:
     assert ended == ["first", "second"]
 
 
-def test_an_error_of_the_job_reaches_whoever_waits() -> None:
+def test_wait_raises_the_error_of_the_job() -> None:
     worker: Worker[str] = Worker()
 
     def fails(cancel: threading.Event) -> str:
@@ -50,5 +50,5 @@ def test_an_error_of_the_job_reaches_whoever_waits() -> None:
         worker.wait()
 
 
-def test_waiting_without_a_job_gives_nothing() -> None:
+def test_wait_without_a_job_returns_none() -> None:
     assert Worker().wait() is None

@@ -1,4 +1,4 @@
-"""The attention explorer's wiring, without a kernel: widgets are pressed and read."""
+"""The attention explorer without a kernel: tests set widget values and read them."""
 
 import threading
 
@@ -19,8 +19,8 @@ from tests.fake_lab import FakeLab
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    """No explorer is left over from one test to the next."""
+def close_explorers():
+    """Close all explorers after each test."""
     yield
     while AttentionExplorer.shown:
         AttentionExplorer.shown.popitem()[1].close()
@@ -39,16 +39,16 @@ def shown(explorer: AttentionExplorer) -> AttentionPanel:
 
 @pytest.fixture
 def explorer(recording):
-    """One on the screen that shows a recording, its heads measured."""
+    """A disof_recordings explorer of a recording, with measured heads."""
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
     return explorer
 
 
-def test_a_recording_is_shown_without_asking_anything(explorer, recording):
+def test_a_recording_is_shown_without_a_run(explorer, recording):
     view = shown(explorer)
-    assert view.wall.heatmap.title == "Every head in small"
+    assert view.wall.heatmap.title == "Attention of all heads"
     assert view.map.heatmap.title == "Attention of layer 1, head 0"
     expected = window(recording, 1, 0).values
     torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
@@ -56,7 +56,7 @@ def test_a_recording_is_shown_without_asking_anything(explorer, recording):
     assert explorer.state.status == "idle" and explorer.state.error == ""
 
 
-def test_every_thumbnail_opens_its_own_head(explorer, recording):
+def test_clicking_a_thumbnail_opens_its_head(explorer, recording):
     view = shown(explorer)
     for layer in (0, 1):
         for head in range(4):
@@ -71,7 +71,7 @@ def test_every_thumbnail_opens_its_own_head(explorer, recording):
     assert head_at(recording, rows - 1, columns - 1) == (1, 3)
 
 
-def test_a_window_is_zoomed_into_exactly_and_left_again(explorer, recording):
+def test_a_zoomed_window_has_exact_weights_and_can_be_reset(explorer, recording):
     view = shown(explorer)
     view.map.zoomed = [10, 30, 5, 25]
     expected = window(recording, 1, 0, rows=(10, 30), columns=(5, 25)).values
@@ -82,7 +82,7 @@ def test_a_window_is_zoomed_into_exactly_and_left_again(explorer, recording):
     assert view.map.heatmap.values.shape == (40, 40) and view.text.text["first"] == 0
 
 
-def test_pointing_at_a_token_shades_those_that_it_looks_at_or_that_look_at_it(explorer, recording):
+def test_pointing_at_a_token_shades_a_row_or_a_column_of_the_map(explorer, recording):
     view = shown(explorer)
     view.text.token = 12
 
@@ -91,13 +91,13 @@ def test_pointing_at_a_token_shades_those_that_it_looks_at_or_that_look_at_it(ex
 
     assert view.text.weights == shaded(looks_at(recording, 1, 0, 12))
     assert view.text.shaded == 12 and view.map.marked == [12, -1]
-    view.direction.value = "who looks at it"
+    view.direction.value = "tokens that attend to it"
     assert view.text.weights == shaded(looked_at_by(recording, 1, 0, 12))
     view.pickers.head.value = 3
     assert view.text.weights == shaded(looked_at_by(recording, 1, 3, 12))
 
 
-def test_in_a_window_the_shades_are_those_of_the_tokens_that_are_shown(explorer, recording):
+def test_a_zoomed_text_is_shaded_by_the_weights_of_its_own_tokens(explorer, recording):
     view = shown(explorer)
     view.map.zoomed = [10, 30, 0, 40]
     view.text.token = 25
@@ -105,7 +105,7 @@ def test_in_a_window_the_shades_are_those_of_the_tokens_that_are_shown(explorer,
     assert view.text.weights == expected.numpy().tobytes()
 
 
-def test_a_row_of_the_table_opens_its_head_and_an_open_head_marks_its_row(explorer, recording):
+def test_a_table_row_opens_its_head_and_picking_a_head_selects_its_row(explorer, recording):
     view, scores = shown(explorer), head_profile(recording)
     listed = view.table.table.df
     assert list(zip(listed["layer"], listed["head"], strict=True)) == [
@@ -114,37 +114,37 @@ def test_a_row_of_the_table_opens_its_head_and_an_open_head_marks_its_row(explor
     assert listed["previous"].tolist() == scores.previous.flatten().tolist()
     view.table.table.selected_rows = [6]
     assert (explorer.state.layer, explorer.state.head) == (1, 2)
-    assert "Likely a" in view.about.value
+    assert "Likely kind: " in view.about.value
     view.pickers.head.value = 1
     assert view.table.table.selected_rows == [5]
 
 
-def held_up(monkeypatch):
-    """Make every block of the measurement of heads wait for a sign."""
-    goes_on, begun = threading.Event(), threading.Event()
+def pause_measurement(monkeypatch):
+    """Make every block of the head measurement wait for an event; return it, too."""
+    resume, begun = threading.Event(), threading.Event()
     plain = attention_explorer.head_profile
 
     def slow(recording, *, on_block, **options):
         def on_each(done, of):
             begun.set()
-            goes_on.wait(10)
+            resume.wait(10)
             on_block(done, of)
 
         return plain(recording, block=8, on_block=on_each, **options)
 
     monkeypatch.setattr(attention_explorer, "head_profile", slow)
-    return begun, goes_on
+    return begun, resume
 
 
-def test_the_measurement_of_heads_can_be_stopped_and_taken_up_again(recording, monkeypatch):
-    begun, goes_on = held_up(monkeypatch)
+def test_the_head_measurement_can_be_stopped_and_started_again(recording, monkeypatch):
+    begun, resume = pause_measurement(monkeypatch)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     view = shown(explorer)
     assert begun.wait(10)
     assert view.measure.description == "Stop measuring" and view.done.layout.display == ""
     view.measure.click()
-    goes_on.set()
+    resume.set()
     explorer.wait()
     assert explorer.state.scores is None and view.table.layout.display == "none"
     assert view.measure.description == "Measure all heads" and view.done.layout.display == "none"
@@ -154,65 +154,66 @@ def test_the_measurement_of_heads_can_be_stopped_and_taken_up_again(recording, m
     assert view.measure.layout.display == "none" and explorer.state.error == ""
 
 
-def test_a_closed_explorer_measures_no_more(recording, monkeypatch):
-    begun, goes_on = held_up(monkeypatch)
+def test_closing_the_explorer_stops_the_measurement(recording, monkeypatch):
+    begun, resume = pause_measurement(monkeypatch)
     explorer = AttentionExplorer(recording)
     assert begun.wait(10)
     explorer.close()
-    goes_on.set()
+    resume.set()
     explorer.wait()
     assert explorer.state.scores is None
 
 
-def test_a_map_of_many_weights_is_a_first_look_until_it_is_whole(monkeypatch):
-    monkeypatch.setattr(attention_maps, "AT_ONCE", 1_000_000)
-    monkeypatch.setattr(attention_maps, "GLANCE", 100)
+def test_a_large_map_shows_a_preview_until_it_is_rendered(monkeypatch):
+    monkeypatch.setattr(attention_maps, "MAX_SYNCHRONOUS_WEIGHTS", 1_000_000)
+    monkeypatch.setattr(attention_maps, "PREVIEW_SIDE", 100)
     recording = recorded(1500)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
-    view, looks = shown(explorer), []
-    view.map.observe(lambda change: looks.append(change["new"]["shape"]), "map")
+    view, shapes = shown(explorer), []
+    view.map.observe(lambda change: shapes.append(change["new"]["shape"]), "map")
     view.pickers.head.value = 2
-    assert looks[0] == [100, 100]
+    assert shapes[0] == [100, 100]
     explorer.wait()
-    assert looks == [[100, 100], [750, 750]]
+    assert shapes == [[100, 100], [750, 750]]
     expected = window(recording, 1, 2).values
     torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
-    assert "2 queries and 2 keys" in view.note.value
+    assert "2 queries × 2 keys" in view.note.value
     view.map.zoomed = [100, 400, 100, 400]
     view.map.zoomed = [-1, -1, -1, -1]
-    assert looks[2:] == [[300, 300], [750, 750]], "few weights, and a map that was kept"
-
-
-def test_the_first_look_says_what_it_is():
-    found = window(recorded(1500), 0, 0, max_side=100, sampled=True)
-    assert pooling_note(found) == (
-        "a first look: the largest weight of 15 keys for one query in 15; "
-        "all queries follow in a moment"
+    assert shapes[2:] == [[300, 300], [750, 750]], (
+        "a small window needs no preview, and the full map is cached"
     )
 
 
-def test_only_the_last_map_that_was_asked_for_is_shown(monkeypatch):
-    monkeypatch.setattr(attention_maps, "AT_ONCE", 0)
+def test_a_preview_says_so():
+    found = window(recorded(1500), 0, 0, max_side=100, sampled=True)
+    assert pooling_note(found) == (
+        "preview: one query in 15, largest weight of 15 keys; the full map follows"
+    )
+
+
+def test_only_the_latest_requested_map_is_shown(monkeypatch):
+    monkeypatch.setattr(attention_maps, "MAX_SYNCHRONOUS_WEIGHTS", 0)
     explorer = AttentionExplorer(recorded(600))
     explorer._ipython_display_()
     for head in (1, 2, 3):
         explorer.state.head = head
     explorer.wait()
     assert shown(explorer).map.heatmap.title == "Attention of layer 1, head 3"
-    assert pooling_note(window(recorded(600), 1, 3)) == "", "and it is whole"
+    assert pooling_note(window(recorded(600), 1, 3)) == "", "it is the full map"
     assert shown(explorer).map.heatmap.values.shape == (600, 600)
 
 
-def test_a_long_recording_is_pooled_and_says_so():
+def test_the_map_of_a_long_recording_is_pooled_and_says_so():
     explorer = AttentionExplorer(recorded(1500))
     explorer._ipython_display_()
     explorer.wait()
     view = shown(explorer)
     assert view.map.heatmap.values.shape == (750, 750)
-    assert "each cell is the largest weight of 2 queries and 2 keys" in view.note.value
+    assert "each cell: largest weight of 2 queries × 2 keys" in view.note.value
     view.pooling.value = "mean"
-    assert "each cell is the mean weight" in view.note.value
+    assert "each cell: mean weight" in view.note.value
     view.map.zoomed = [100, 400, 100, 400]
     assert view.map.heatmap.values.shape == (300, 300)
     assert "drag over a part" in view.note.value
@@ -223,7 +224,7 @@ def test_a_long_recording_is_pooled_and_says_so():
     assert answers == [f"attention weight {float(expected):.4f}"]
 
 
-def test_a_lab_is_asked_and_its_reply_looked_at():
+def test_the_explorer_of_a_lab_shows_the_reply():
     lab = FakeLab()
     explorer = AttentionExplorer(lab, question="Hi?")
     explorer._ipython_display_()
@@ -235,7 +236,7 @@ def test_a_lab_is_asked_and_its_reply_looked_at():
     assert view.controls.question.value == "Hi?"
 
 
-def test_what_a_model_wrote_stays_text(recording):
+def test_token_texts_are_never_html(recording):
     hostile = Recording(
         recording.token_ids,
         ["<script>alert(1)</script>", "\\ \"'&", *recording.tokens[2:]],
@@ -246,13 +247,13 @@ def test_what_a_model_wrote_stays_text(recording):
     explorer = AttentionExplorer(hostile)
     explorer._ipython_display_()
     view = shown(explorer)
-    # Shown by the browser as text, never as HTML: it travels as it is.
+    # The browser inserts these as text, so they are sent unescaped.
     assert view.text.text["tokens"][0][0] == "<script>alert(1)</script>"
     assert view.map.map["rows"]["labels"][0] == "<script>alert(1)</script>"
     assert "<b>name</b>" not in view.root.children[0].value
 
 
-def test_what_is_not_there_is_said_in_place(explorer):
+def test_a_missing_head_and_a_missing_model_show_an_error(explorer):
     explorer.state.head = 9
     assert "head 9 does not exist" in shown(explorer).alert.value
     explorer.state.head = 2
@@ -260,17 +261,17 @@ def test_what_is_not_there_is_said_in_place(explorer):
     explorer.start()
     with pytest.raises(ValueError, match="this explorer shows a recording"):
         explorer.wait()
-    assert "give it a lab to ask questions" in shown(explorer).alert.value
+    assert "create it with a lab" in shown(explorer).alert.value
 
 
-def test_a_recording_without_attention_is_refused(recording):
+def test_a_recording_without_attention_raises_an_error(recording):
     bare = Recording(recording.token_ids, recording.tokens, recording.config, "bare", {})
     with pytest.raises(RecordingError, match="was not recorded"):
         AttentionExplorer(bare)
 
 
-def test_a_window_over_the_end_of_a_pooled_map_ends_with_the_text():
-    """1501 tokens in blocks of two: the last block would end at 1502."""
+def test_a_window_past_the_end_of_a_pooled_map_is_clipped():
+    """1501 tokens in blocks of two: the last block ends at 1502."""
     recording = recorded(1501)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
@@ -296,10 +297,10 @@ def test_the_same_window_and_the_same_thumbnail_can_be_picked_again(explorer, re
         assert (explorer.state.layer, explorer.state.head) == (0, 3)
         assert view.wall.selected == [-1, -1] and view.wall.framed[:2] == place
         explorer.state.head = 1
-    assert windows == [(10, 30, 5, 25), (-1, -1, -1, -1)] * 2, "and clearing asks for nothing"
+    assert windows == [(10, 30, 5, 25), (-1, -1, -1, -1)] * 2, "resetting the trait is not a pick"
 
 
-def test_a_run_that_ends_after_closing_is_not_measured():
+def test_no_heads_are_measured_if_the_explorer_closes_during_a_run():
     lab = FakeLab(pause_at=2)
     explorer = AttentionExplorer(lab, question="Hi?")
     explorer._ipython_display_()
@@ -307,24 +308,28 @@ def test_a_run_that_ends_after_closing_is_not_measured():
     explorer.close()
     lab.go_on.set()
     assert explorer.wait().stop == "interrupted"
-    assert explorer.measuring.future is None
+    assert explorer.profile_worker.future is None
 
 
-def test_recordings_and_labs_of_one_name_stand_beside_each_other(recording):
+def test_recordings_and_labs_with_the_same_name_stay_disof_recordings_together(recording):
     lab = FakeLab()
     lab.name = recording.model_name
-    asked = AttentionExplorer(lab, question="Hi?")
-    played = [AttentionExplorer(recording), AttentionExplorer(recorded())]
-    for explorer in (asked, *played):
+    of_lab = AttentionExplorer(lab, question="Hi?")
+    of_recordings = [AttentionExplorer(recording), AttentionExplorer(recorded())]
+    for explorer in (of_lab, *of_recordings):
         explorer._ipython_display_()
         explorer.wait()
-    assert all(explorer.view is not None for explorer in (asked, *played))
+    assert all(explorer.view is not None for explorer in (of_lab, *of_recordings))
     again = AttentionExplorer(recording)
     again._ipython_display_()
-    assert played[0].view is None and played[1].view is not None and again.view is not None
+    assert (
+        of_recordings[0].view is None
+        and of_recordings[1].view is not None
+        and again.view is not None
+    )
 
 
-def test_closing_leaves_no_widget_behind(recording):
+def test_closing_closes_every_widget(recording):
     before = {*w.widgets.widget._instances}
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
@@ -334,9 +339,9 @@ def test_closing_leaves_no_widget_behind(recording):
     assert {*w.widgets.widget._instances} == before
 
 
-def test_moving_to_another_head_leaves_the_error_of_a_run(explorer):
+def test_picking_another_head_keeps_the_error_of_the_run(explorer):
     explorer.start()
     with pytest.raises(ValueError, match="this explorer shows a recording"):
         explorer.wait()
     shown(explorer).pickers.head.value = 3
-    assert "give it a lab to ask questions" in shown(explorer).alert.value
+    assert "create it with a lab" in shown(explorer).alert.value

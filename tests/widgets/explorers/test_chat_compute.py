@@ -1,4 +1,4 @@
-"""From a recording to what the panes show."""
+"""Data of the explorer's panes, computed from a recording."""
 
 import threading
 
@@ -22,7 +22,7 @@ from tests.fake_lab import DENSE, MOE, FakeLab, record
 TOKENS = list("abcdefgh")
 
 
-def test_spans_leave_out_what_is_empty_or_beyond_the_recording() -> None:
+def test_spans_are_clipped_to_the_recording_and_empty_ones_left_out() -> None:
     spans = {"prompt": (0, 3), "thinking": (3, 3), "answer": (4, 12)}
     found = token_spans(record(MOE, TOKENS, spans))
     assert [(span.name, span.start, span.end) for span in found] == [
@@ -31,14 +31,14 @@ def test_spans_leave_out_what_is_empty_or_beyond_the_recording() -> None:
     ]
 
 
-def test_an_attention_map_is_square_and_blank_where_keys_come_later() -> None:
+def test_an_attention_map_is_square_and_has_no_values_above_the_diagonal() -> None:
     heatmap = attention_heatmap(record(MOE, TOKENS, {}), 2, -1)
     assert heatmap.square
     assert heatmap.values.isnan().sum() == 8 * 7 // 2
     assert heatmap.rows.labels == tuple(TOKENS) == heatmap.columns.labels
 
 
-def test_a_routing_map_has_a_row_per_expert_and_ends_at_its_largest_weight() -> None:
+def test_a_routing_map_has_a_row_per_expert_and_its_scale_ends_at_the_largest_weight() -> None:
     recording = record(MOE, TOKENS, {})
     heatmap = routing_heatmap(recording, 3)
     assert heatmap.values.shape == (MOE.n_experts, 8)
@@ -47,7 +47,7 @@ def test_a_routing_map_has_a_row_per_expert_and_ends_at_its_largest_weight() -> 
         routing_heatmap(recording, 0)
 
 
-def test_tokens_of_a_mark_and_inserted_ones_are_not_counted_while_a_run_goes_on() -> None:
+def test_marker_tokens_and_inserted_tokens_are_not_counted_during_a_run() -> None:
     chips = (
         Chip("<think>", "thinking", 0.0, 0.0, False),
         Chip("\n", "thinking", 0.0, 0.0, False),
@@ -62,7 +62,7 @@ def test_tokens_of_a_mark_and_inserted_ones_are_not_counted_while_a_run_goes_on(
     assert shown.is_running
 
 
-def test_a_chip_says_how_its_token_came() -> None:
+def test_a_chip_says_how_its_token_was_generated() -> None:
     step = ChatStep(5, "", "thinking", -0.25, 1.5, False)
     forced = ChatStep(5, "", "thinking", -0.25, 1.5, True)
     transcript = Transcript()
@@ -85,34 +85,35 @@ def test_examples_fit_the_model() -> None:
     assert questions_for("Qwen/Qwen3-0.6B") == GENERAL
 
 
-def test_a_micro_model_is_asked_what_it_learns() -> None:
-    asked = questions_for(MICRO_MOE.name)
+def test_examples_for_a_micro_model_are_about_its_training_data() -> None:
+    questions = questions_for(MICRO_MOE.name)
     assert not {"swaps", "code"} & {*MICRO_MOE.families}
-    assert asked and {*asked} < {*TINY} and not any("swap" in text for text in asked)
+    assert questions and {*questions} < {*TINY}
+    assert not any("swap" in text for text in questions)
 
 
 def test_a_dense_recording_has_attention_to_show() -> None:
     assert attention_heatmap(record(DENSE, TOKENS, {}), 0, 0).values.shape == (8, 8)
 
 
-def test_a_picked_token_is_described_by_its_chance_its_head_and_its_experts() -> None:
+def test_a_picked_token_is_described_by_its_probability_its_attention_and_its_experts() -> None:
     chat = FakeLab().chat("Hi", on_step=lambda step: None, cancel=threading.Event())
     recording = chat.recording
     state = ExplorerState(token=9, layer=2, head=1, routing_layer=3)
-    drawn, looks, served = token_notes(chat, state)
+    origin, attention, routing = token_notes(chat, state)
     # The third token of the reply: log-probability -0.5, entropy 0.5.
-    assert drawn == "Token 9 “·three”: probability 0.607, entropy 0.500 nats"
+    assert origin == "Token 9 “·three”: probability 0.607, entropy 0.500 nats"
     best = int(recording.attention[2, 1][9].argmax())
-    assert looks.startswith(f"Head 1 of layer 2 looks at {best} “")
+    assert attention.startswith(f"Layer 2, head 1 attends most to {best} “")
     experts, weights = recording.routing.experts[1, 9], recording.routing.weights[1, 9]
     pairs = ", ".join(f"{e} ({w:.2f})" for e, w in zip(experts, weights, strict=True))
-    assert served == f"Experts in layer 3: {pairs}"
+    assert routing == f"Layer 3 routes it to experts {pairs}"
 
 
-def test_a_token_of_the_prompt_was_not_drawn_and_no_pick_has_no_notes() -> None:
+def test_a_prompt_token_has_no_probability_and_no_pick_has_no_notes() -> None:
     chat = FakeLab(DENSE).chat("Hi", on_step=lambda step: None, cancel=threading.Event())
-    drawn, looks = token_notes(chat, ExplorerState(token=2))
-    assert drawn == "Token 2 “↵” of the prompt"
-    assert "layer 0" in looks
+    origin, attention = token_notes(chat, ExplorerState(token=2))
+    assert origin == "Token 2 “↵” (prompt)"
+    assert "Layer 0" in attention
     assert token_notes(chat, ExplorerState(token=-1)) == []
     assert token_notes(chat, ExplorerState(token=99)) == []

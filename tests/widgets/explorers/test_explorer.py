@@ -1,4 +1,4 @@
-"""The explorer's wiring, without a kernel: handlers are called, widgets are read."""
+"""The explorer without a kernel: tests call handlers and read widget values."""
 
 import gc
 import threading
@@ -14,15 +14,15 @@ from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
 
 
 def shown(explorer: Explorer) -> ExplorerPanel:
-    """The explorer's view, built as showing it in a notebook builds it."""
+    """The explorer's widgets, built as if a notebook displayed it."""
     explorer._ipython_display_()
     assert isinstance(explorer.view, ExplorerPanel)
     return explorer.view
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    """No explorer is left over from one test to the next."""
+def close_explorers():
+    """Close all explorers after each test."""
     yield
     while Explorer.shown:
         Explorer.shown.popitem()[1].close()
@@ -35,7 +35,7 @@ def explorer() -> Explorer:
     return explorer
 
 
-def test_showing_an_explorer_asks_its_first_question() -> None:
+def test_displaying_an_explorer_asks_its_first_question() -> None:
     lab = FakeLab()
     explorer = Explorer(lab, question="How many?")
     view = shown(explorer)
@@ -45,16 +45,16 @@ def test_showing_an_explorer_asks_its_first_question() -> None:
     assert view.attention.heatmap is not None
 
 
-def test_the_reply_shows_every_token_with_its_part_and_text_as_it_is(explorer: Explorer) -> None:
+def test_the_reply_shows_the_text_and_the_part_of_every_token(explorer: Explorer) -> None:
     view = shown(explorer)
     chips = view.transcript.reply["chips"]
     assert [chip[0] for chip in chips] == [*THOUGHTS, *ANSWER]
     assert [chip[2] for chip in chips] == ["thinking"] * 4 + ["answer"] * 4
     assert view.transcript.progress["thinking_tokens"] == 3
-    assert view.transcript.progress["note"] == "Stopped by itself."
+    assert view.transcript.progress["note"] == "Finished: the model ended its reply."
 
 
-def test_moving_layer_or_head_draws_that_pattern_without_running_the_model(
+def test_picking_layer_or_head_draws_its_attention_without_running_the_model(
     explorer: Explorer,
 ) -> None:
     view, recording = shown(explorer), explorer.state.chat.recording
@@ -68,7 +68,7 @@ def test_moving_layer_or_head_draws_that_pattern_without_running_the_model(
     assert len(explorer.lab.asked) == 1
 
 
-def test_moving_the_routing_layer_draws_the_weights_of_that_layer(explorer: Explorer) -> None:
+def test_picking_a_routing_layer_draws_its_router_weights(explorer: Explorer) -> None:
     view, routing = shown(explorer), explorer.state.chat.recording.routing
     assert [option[1] for option in view.pickers.routing_layer.options] == [1, 3]
     view.pickers.routing_layer.value = 1
@@ -82,7 +82,7 @@ def test_moving_the_routing_layer_draws_the_weights_of_that_layer(explorer: Expl
     assert table.isfinite().sum() == 15 * 2
 
 
-def test_the_entropy_plot_follows_the_run(explorer: Explorer) -> None:
+def test_the_entropy_plot_shows_the_run(explorer: Explorer) -> None:
     view = shown(explorer)
     surprisal, entropy, _ = view.entropy.shown.data
     assert list(entropy.x) == list(range(len(PROMPT), len(PROMPT) + 8))
@@ -90,7 +90,7 @@ def test_the_entropy_plot_follows_the_run(explorer: Explorer) -> None:
     assert list(surprisal.y) == [0.5] * 8
 
 
-def test_a_dense_model_says_in_one_sentence_that_it_has_no_experts() -> None:
+def test_the_routing_pane_of_a_dense_model_says_that_it_has_no_experts() -> None:
     explorer = Explorer(FakeLab(DENSE), question="Hi")
     explorer.run()
     view = shown(explorer)
@@ -98,7 +98,7 @@ def test_a_dense_model_says_in_one_sentence_that_it_has_no_experts() -> None:
     assert view.attention.heatmap is not None
 
 
-def test_stop_keeps_what_was_written() -> None:
+def test_stop_keeps_the_tokens_generated_so_far() -> None:
     lab = FakeLab(pause_at=2)
     explorer = Explorer(lab, question="Hi")
     view = shown(explorer)
@@ -115,7 +115,7 @@ def test_stop_keeps_what_was_written() -> None:
     assert view.controls.stop.disabled and not view.controls.run.disabled
 
 
-def test_stop_pressed_as_the_run_ends_changes_nothing(explorer: Explorer) -> None:
+def test_stop_after_the_end_of_a_run_changes_nothing(explorer: Explorer) -> None:
     view = shown(explorer)
     explorer.stop()
     assert explorer.state.status == "idle"
@@ -135,7 +135,7 @@ def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
     assert explorer.state.error == ""
 
 
-def test_tokens_are_shown_while_the_model_still_writes() -> None:
+def test_tokens_are_shown_during_generation() -> None:
     lab = FakeLab(pause_at=3)
     explorer = Explorer(lab, question="Hi")
     view = shown(explorer)
@@ -146,7 +146,7 @@ def test_tokens_are_shown_while_the_model_still_writes() -> None:
     explorer.wait()
 
 
-def test_an_error_of_the_run_shows_escaped_in_the_explorer_and_run_raises_it() -> None:
+def test_an_error_of_the_run_is_shown_escaped_and_raised_by_run() -> None:
     lab = FakeLab()
     lab.error = ValueError('the prompt is <script>"too long"</script>')
     explorer = Explorer(lab, question="Hi")
@@ -158,7 +158,7 @@ def test_an_error_of_the_run_shows_escaped_in_the_explorer_and_run_raises_it() -
     assert explorer.state.status == "idle"
 
 
-def test_a_run_that_fails_leaves_the_plots_of_the_one_before(explorer: Explorer) -> None:
+def test_a_failed_run_keeps_the_plots_of_the_run_before(explorer: Explorer) -> None:
     view, before = shown(explorer), explorer.state.chat
     explorer.lab.error = ValueError("no room")
     view.controls.run.click()
@@ -167,11 +167,11 @@ def test_a_run_that_fails_leaves_the_plots_of_the_one_before(explorer: Explorer)
     assert explorer.state.chat is before
     assert view.attention.heatmap is not None
     assert view.transcript.progress["note"] == ""
-    view.transcript.selected = 2  # its tokens are gone: there is nothing to pick
+    view.transcript.selected = 2  # the failed run has no token to pick
     assert explorer.state.token == -1
 
 
-def test_an_unforeseen_error_is_named_by_its_kind() -> None:
+def test_an_unexpected_error_is_shown_with_its_type() -> None:
     lab = FakeLab()
     lab.error = RuntimeError("out of memory")
     explorer = Explorer(lab, question="Hi")
@@ -180,7 +180,7 @@ def test_an_unforeseen_error_is_named_by_its_kind() -> None:
     assert explorer.state.error == "RuntimeError: out of memory"
 
 
-def test_an_empty_question_is_refused_and_the_last_run_stays(explorer: Explorer) -> None:
+def test_an_empty_question_is_refused_and_the_last_run_stays_shown(explorer: Explorer) -> None:
     view = shown(explorer)
     view.controls.question.value = "  "
     view.controls.run.click()
@@ -189,7 +189,7 @@ def test_an_empty_question_is_refused_and_the_last_run_stays(explorer: Explorer)
     assert len(view.transcript.reply["chips"]) == 8
 
 
-def test_a_layer_that_is_not_there_is_said_and_the_next_pick_clears_it(explorer: Explorer) -> None:
+def test_a_layer_that_does_not_exist_shows_an_error_until_the_next_pick(explorer: Explorer) -> None:
     view = shown(explorer)
     explorer.state.layer = 9
     assert "layer 9 does not exist: the model has layers 0 to 3" in view.alert.value
@@ -198,13 +198,13 @@ def test_a_layer_that_is_not_there_is_said_and_the_next_pick_clears_it(explorer:
     assert view.attention.heatmap.title == "Attention of layer 1, head 0"
 
 
-def test_a_routing_layer_without_experts_is_said(explorer: Explorer) -> None:
+def test_a_routing_layer_without_experts_shows_an_error(explorer: Explorer) -> None:
     view = shown(explorer)
     explorer.state.routing_layer = 0
     assert "layer 0 has no experts: the layers with experts are 1, 3" in view.alert.value
 
 
-def test_controls_reach_the_model() -> None:
+def test_the_settings_are_passed_to_the_model() -> None:
     lab = FakeLab()
     explorer = Explorer(lab, question="Hi")
     view = shown(explorer)
@@ -231,7 +231,7 @@ def test_controls_reach_the_model() -> None:
     assert lab.asked[2][1]["sampling"].temperature == 0
 
 
-def test_the_budget_slider_ends_in_no_limit(explorer: Explorer) -> None:
+def test_the_last_value_of_the_budget_slider_is_no_limit(explorer: Explorer) -> None:
     view = shown(explorer)
     view.controls.budget.value = 8
     assert explorer.state.budget == 8
@@ -239,7 +239,7 @@ def test_the_budget_slider_ends_in_no_limit(explorer: Explorer) -> None:
     assert explorer.state.budget is None
 
 
-def test_a_budget_that_the_slider_does_not_list_is_added_to_it() -> None:
+def test_a_budget_that_is_not_on_the_slider_is_added_to_it() -> None:
     explorer = Explorer(FakeLab(), question="Hi", budget=7)
     view = shown(explorer)
     assert view.controls.budget.value == 7 == explorer.state.budget
@@ -247,7 +247,7 @@ def test_a_budget_that_the_slider_does_not_list_is_added_to_it() -> None:
     assert explorer.lab.asked[0][1]["budget"] == 7
 
 
-def test_an_example_goes_into_the_question_box(explorer: Explorer) -> None:
+def test_an_example_is_copied_into_the_question_box(explorer: Explorer) -> None:
     view = shown(explorer)
     for _ in range(2):
         view.controls.question.value = "something else"
@@ -255,7 +255,7 @@ def test_an_example_goes_into_the_question_box(explorer: Explorer) -> None:
         assert view.controls.question.value == explorer.state.question == explorer.examples[1]
 
 
-def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None:
+def test_picking_a_token_in_one_pane_marks_it_in_all_panes(explorer: Explorer) -> None:
     view = shown(explorer)
     view.transcript.selected = 2
     token = len(PROMPT) + 2
@@ -276,7 +276,7 @@ def test_picking_a_token_in_one_pane_marks_it_in_all(explorer: Explorer) -> None
     assert explorer.state.token == 10
 
 
-def test_showing_an_explorer_again_closes_its_predecessor(explorer: Explorer) -> None:
+def test_displaying_an_explorer_again_closes_its_old_widgets(explorer: Explorer) -> None:
     first = shown(explorer)
     second = shown(explorer)
     assert first.root.comm is None
@@ -296,7 +296,7 @@ def test_a_new_explorer_of_the_same_model_closes_the_old_one(explorer: Explorer)
     assert old.attention.comm is None
 
 
-def test_a_run_started_over_drops_the_one_before() -> None:
+def test_a_new_run_discards_the_run_before() -> None:
     lab = FakeLab(pause_at=3)
     explorer = Explorer(lab, question="first")
     explorer.start()
@@ -310,11 +310,11 @@ def test_a_run_started_over_drops_the_one_before() -> None:
     assert explorer.wait().stop == "natural"
     assert explorer.state.asked == "second"
     assert [chat.stop for chat in chats] == ["natural"]
-    # The three tokens of the first run would have come before the first of the second.
+    # Three tokens of the first run would have made this 3 or more.
     assert lengths[0] == 1 and lengths[-1] == 8
 
 
-def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(monkeypatch) -> None:
+def test_an_interrupt_while_waiting_stops_the_run_and_keeps_its_tokens(monkeypatch) -> None:
     lab = FakeLab(pause_at=2)
     explorer = Explorer(lab, question="Hi")
     explorer.start()
@@ -343,7 +343,7 @@ def test_the_same_cell_can_be_picked_again_and_stays_marked(explorer: Explorer) 
     assert picked == [3, len(PROMPT) + 2] * 2
 
 
-def test_moving_a_slider_leaves_the_error_of_a_run_and_clears_that_of_a_drawing(
+def test_moving_a_slider_keeps_the_error_of_the_run_and_clears_the_error_of_a_plot(
     explorer: Explorer,
 ) -> None:
     view = shown(explorer)
@@ -361,7 +361,7 @@ def test_moving_a_slider_leaves_the_error_of_a_run_and_clears_that_of_a_drawing(
     assert view.alert.value == ""
 
 
-def test_run_shows_why_a_question_is_refused(explorer: Explorer) -> None:
+def test_run_raises_and_shows_why_a_question_is_refused(explorer: Explorer) -> None:
     view = shown(explorer)
     explorer.state.question = " "
     with pytest.raises(ValueError, match="the question is empty"):
@@ -369,7 +369,7 @@ def test_run_shows_why_a_question_is_refused(explorer: Explorer) -> None:
     assert "the question is empty" in view.alert.value
 
 
-def test_two_loads_of_one_name_with_other_weights_stand_beside_each_other(
+def test_labs_with_the_same_name_and_different_weights_stay_displayed_together(
     explorer: Explorer,
 ) -> None:
     view, lab = shown(explorer), FakeLab()
@@ -380,7 +380,7 @@ def test_two_loads_of_one_name_with_other_weights_stand_beside_each_other(
     assert explorer.view is view and other.view is not None
 
 
-def test_a_closed_explorer_lets_its_lab_go() -> None:
+def test_a_closed_explorer_keeps_no_reference_to_its_lab() -> None:
     lab = FakeLab()
     explorer, gone = Explorer(lab, question="Hi"), weakref.ref(lab)
     shown(explorer)

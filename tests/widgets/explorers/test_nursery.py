@@ -1,4 +1,4 @@
-"""The nursery's wiring, without a kernel: buttons are pressed, widgets are read."""
+"""The nursery without a kernel: tests press buttons and read widget values."""
 
 import pytest
 
@@ -10,25 +10,25 @@ from qwen3lab.widgets.components.layout import STYLE
 
 @pytest.fixture
 def nursery():
-    """A nursery on the screen, of a model that was looked at once and has not begun to train."""
+    """A nursery whose model has one snapshot and no training step yet."""
     nursery = Nursery(Growth(minutes=5, every=1))
     yield nursery
     nursery.close()
     Nursery.shown.clear()
 
 
-def stops_at(nursery: Nursery, looks: int) -> None:
-    """Press Stop at the look of this number."""
+def stop_after(nursery: Nursery, n_snapshots: int) -> None:
+    """Stop the training after this many snapshots."""
 
     def handler(change) -> None:
-        if change["new"] >= looks:
+        if change["new"] >= n_snapshots:
             nursery.stop()
 
-    nursery.state.observe(handler, ["looks"])
+    nursery.state.observe(handler, ["n_snapshots"])
 
 
-def test_showing_it_trains_and_draws_every_look(nursery: Nursery) -> None:
-    stops_at(nursery, 3)
+def test_displaying_it_trains_the_model_and_plots_every_snapshot(nursery: Nursery) -> None:
+    stop_after(nursery, 3)
     nursery._ipython_display_()
     history = nursery.wait()
     assert len(history) >= 3
@@ -39,8 +39,8 @@ def test_showing_it_trains_and_draws_every_look(nursery: Nursery) -> None:
     assert "paused" in view.note.value and f"step {history[-1].step}" in view.note.value
 
 
-def test_a_page_brings_its_style(nursery: Nursery) -> None:
-    stops_at(nursery, 2)
+def test_the_page_contains_its_style_sheet(nursery: Nursery) -> None:
+    stop_after(nursery, 2)
     nursery._ipython_display_()
     nursery.wait()
     assert nursery.view is not None
@@ -48,8 +48,8 @@ def test_a_page_brings_its_style(nursery: Nursery) -> None:
     assert ".q3-card" in STYLE and style.value == f"<style>{STYLE}</style>"
 
 
-def test_train_goes_on_where_stop_left_it(nursery: Nursery) -> None:
-    stops_at(nursery, 2)
+def test_train_continues_where_stop_paused(nursery: Nursery) -> None:
+    stop_after(nursery, 2)
     nursery._ipython_display_()
     before = nursery.wait()[-1].step
     view = nursery.view
@@ -59,7 +59,7 @@ def test_train_goes_on_where_stop_left_it(nursery: Nursery) -> None:
     assert nursery.wait()[-1].step > before
 
 
-def test_an_error_shows_where_the_person_is_looking(
+def test_an_error_of_the_training_is_shown_escaped(
     nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
@@ -75,8 +75,8 @@ def test_an_error_shows_where_the_person_is_looking(
     assert nursery.state.status == "idle"
 
 
-def test_showing_another_closes_the_one_before(nursery: Nursery) -> None:
-    stops_at(nursery, 2)
+def test_displaying_another_nursery_closes_the_first(nursery: Nursery) -> None:
+    stop_after(nursery, 2)
     nursery._ipython_display_()
     nursery.wait()
     other = Nursery(nursery.growth)

@@ -1,4 +1,4 @@
-"""The routing explorer's wiring, without a kernel: widgets are pressed and read."""
+"""The routing explorer without a kernel: tests set widget values and read them."""
 
 import threading
 
@@ -26,8 +26,8 @@ def lab(tiny_tokenizer):
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    """No explorer is left over from one test to the next."""
+def close_explorers():
+    """Close all explorers after each test."""
     yield
     while RoutingExplorer.shown:
         RoutingExplorer.shown.popitem()[1].close()
@@ -35,7 +35,7 @@ def closed():
 
 @pytest.fixture
 def explorer(lab):
-    """One on the screen, whose first run is over."""
+    """A displayed explorer whose first run has ended."""
     corpus = [lab.record([40, 41, 42] * 4), lab.record([43, 44])]
     explorer = RoutingExplorer(lab, question="3+4=?", max_new_tokens=8, corpus=corpus)
     explorer._ipython_display_()
@@ -49,7 +49,7 @@ def shown(explorer: RoutingExplorer) -> RoutingPanel:
     return view
 
 
-def test_showing_it_asks_and_draws_the_routing(explorer):
+def test_displaying_it_asks_a_question_and_draws_the_routing(explorer):
     view, recording = shown(explorer), explorer.state.chat.recording
     assert view.routing.heatmap.title == "Expert routing in layer 2"
     assert view.load.heatmap.title == "Load of each expert"
@@ -57,26 +57,26 @@ def test_showing_it_asks_and_draws_the_routing(explorer):
     assert len(recording) == len(explorer.state.chat.prompt_ids) + 8
 
 
-def test_a_clicked_cell_picks_token_and_expert(explorer):
+def test_a_clicked_cell_picks_its_token_and_its_expert(explorer):
     view, routing = shown(explorer), explorer.state.chat.recording.routing
     token = 5
     expert = int(routing.experts[1, token, 0])
     view.routing.selected = [expert, token]
     table = view.by_layer.heatmap.values
     for row in range(2):
-        served = {
+        weights = {
             int(e): float(w)
             for e, w in zip(routing.experts[row, token], routing.weights[row, token], strict=True)
         }
         for e in range(8):
-            assert (table[row, e] == served[e]) if e in served else table[row, e].isnan()
+            assert (table[row, e] == weights[e]) if e in weights else table[row, e].isnan()
     assert f"Layer 2: experts {expert} (" in view.choice.value
-    assert f"Expert {expert} of layer 2" in view.served.value
+    assert f"Expert {expert} of layer 2" in view.routed.value
     count = int((routing.experts[1] == expert).sum())
-    assert f"serves {count} of {len(routing.logits[0])} tokens" in view.served.value
+    assert f"{count} of {len(routing.logits[0])} tokens are routed to it" in view.routed.value
 
 
-def test_a_clicked_expert_of_another_layer_moves_the_layer(explorer):
+def test_clicking_an_expert_of_another_layer_picks_the_layer(explorer):
     view = shown(explorer)
     view.load.selected = [0, 3]
     assert (explorer.state.routing_layer, explorer.state.expert) == (1, 3)
@@ -85,19 +85,19 @@ def test_a_clicked_expert_of_another_layer_moves_the_layer(explorer):
     assert view.load.marked == [0, 3]
 
 
-def test_words_of_the_corpus_come_with_the_share_that_is_served(explorer, lab):
+def test_corpus_tokens_have_the_share_of_occurrences_routed_to_the_expert(explorer, lab):
     view = shown(explorer)
-    served = lab.record([40, 41, 42] * 4)
-    expert = int(served.routing.experts[1, 0, 0])
+    recording = lab.record([40, 41, 42] * 4)
+    expert = int(recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
-    text = served.tokens[0].strip()
-    share = (served.routing.experts[1, ::3] == expert).any(dim=-1).float().mean()
-    in_corpus = view.served.value.split("in the corpus")[1]
+    text = recording.tokens[0].strip()
+    share = (recording.routing.experts[1, ::3] == expert).any(dim=-1).float().mean()
+    in_corpus = view.routed.value.split("in the corpus")[1]
     assert f"{text}<small>{float(share):.2f}</small>" in in_corpus
-    assert "title=" not in in_corpus, "a word of a corpus has no one place"
+    assert "title=" not in in_corpus, "a corpus token has no single position"
 
 
-def test_switching_an_expert_off_asks_again_and_lays_both_replies_side_by_side(explorer, lab):
+def test_switching_an_expert_off_asks_again_and_shows_both_replies(explorer, lab):
     view, before = shown(explorer), explorer.state.chat
     expert = int(before.recording.routing.experts[1].flatten().mode().values)
     view.load.selected = [1, expert]
@@ -107,33 +107,33 @@ def test_switching_an_expert_off_asks_again_and_lays_both_replies_side_by_side(e
     edits = rerouting.off(expert, layers=2)
     expected = lab.record(after.recording.token_ids.tolist(), edits=edits)
     assert torch.equal(after.recording.routing.experts, expected.routing.experts)
-    assert explorer.state.whole.token_ids == before.token_ids
+    assert explorer.state.baseline.token_ids == before.token_ids
     assert (
-        "every expert on" in view.replies.value
+        "all experts on" in view.replies.value
         and f"without expert {expert} of layer 2" in view.replies.value
     )
-    assert view.load.heatmap.title == "Load of this run less that of every expert on"
+    assert view.load.heatmap.title == "Load: this run minus all experts on"
     assert view.switch.description == "Switch on and ask again"
     assert f"off: expert {expert} of layer 2" in view.off.value
 
 
-def test_switching_it_on_again_gives_the_first_reply(explorer):
+def test_switching_all_experts_on_gives_the_first_reply_again(explorer):
     view, before = shown(explorer), explorer.state.chat
     view.load.selected = [1, int(before.recording.routing.experts[1, 0, 0])]
     view.switch.click()
     explorer.wait()
     view.all_on.click()
     assert explorer.wait().token_ids == before.token_ids
-    assert explorer.state.off == () and explorer.state.whole is None
+    assert explorer.state.off == () and explorer.state.baseline is None
 
 
-def test_the_other_mode_runs_beside(explorer):
+def test_the_run_is_compared_with_the_other_thinking_mode(explorer):
     view = shown(explorer)
-    view.compare.value = "the other mode"
+    view.compare.value = "the other thinking mode"
     view.controls.run.click()
     chat = explorer.wait()
     other = explorer.state.other
-    assert explorer.state.other_name == "answering at once"
+    assert explorer.state.other_name == "without thinking"
     assert len(other.prompt_ids) > len(chat.prompt_ids)
     values = view.load.heatmap.values
     torch.testing.assert_close(values.sum(dim=1), torch.zeros(2), atol=1e-4, rtol=0)
@@ -141,7 +141,7 @@ def test_the_other_mode_runs_beside(explorer):
     assert view.replies.value.count("<pre>") == 2
 
 
-def test_another_question_runs_beside(explorer):
+def test_the_run_is_compared_with_another_question(explorer):
     view = shown(explorer)
     view.compare.value = "another question"
     view.other_question.value = "<b>who?</b>"
@@ -151,19 +151,19 @@ def test_another_question_runs_beside(explorer):
     assert "&lt;b&gt;who?&lt;/b&gt;" in view.replies.value
 
 
-def test_it_says_what_an_expert_writes(explorer):
+def test_the_direct_logit_effect_of_an_expert_is_shown(explorer):
     view = shown(explorer)
     expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
     view.write.click()
     explorer.wait()
-    assert "raises" in view.writing.value and "lowers" in view.writing.value
+    assert "raises" in view.logit_effect.value and "lowers" in view.logit_effect.value
     assert explorer.state.error == ""
     view.load.selected = [0, expert]
-    assert view.writing.value == ""
+    assert view.logit_effect.value == ""
 
 
-def test_errors_stand_in_the_explorer(explorer, lab):
+def test_errors_are_shown_in_the_explorer(explorer, lab):
     view = shown(explorer)
     view.load.selected = [1, 5]
     view.switch.click()
@@ -180,14 +180,14 @@ def test_errors_stand_in_the_explorer(explorer, lab):
     assert explorer.state.status == "idle"
 
 
-def test_a_dense_model_is_told_so_in_place(tiny_tokenizer):
+def test_a_dense_model_shows_an_error(tiny_tokenizer):
     explorer = RoutingExplorer(small_lab(tiny_tokenizer, **NO_EXPERTS), question="3+4=?")
     explorer._ipython_display_()
-    assert "small is dense: it has no experts to look at" in shown(explorer).alert.value
+    assert "small is dense: it has no experts" in shown(explorer).alert.value
 
 
-def test_a_recording_of_the_largest_published_shape_is_drawn_small(tiny_tokenizer):
-    """94 layers of 128 experts: the maps hold one byte a cell, and no more cells than that."""
+def test_the_maps_of_the_largest_published_shape_fit_the_page(tiny_tokenizer):
+    """94 layers of 128 experts: the maps hold one byte per layer and expert."""
     lab = small_lab(
         tiny_tokenizer,
         n_layers=94,
@@ -207,7 +207,7 @@ def test_a_recording_of_the_largest_published_shape_is_drawn_small(tiny_tokenize
     assert view.load.height <= 600
 
 
-def test_what_an_expert_writes_is_found_in_the_background(explorer, lab):
+def test_the_direct_logit_effect_is_computed_in_the_background(explorer, lab):
     view, held, release = shown(explorer), threading.Event(), threading.Event()
 
     def hold():
@@ -220,23 +220,25 @@ def test_what_an_expert_writes_is_found_in_the_background(explorer, lab):
     threading.Thread(target=hold).start()
     assert held.wait(timeout=20)
     view.write.click()
-    assert "read once more" in view.writing.value, "the click came back while the model was busy"
+    assert "one more forward pass" in view.logit_effect.value, (
+        "the callback returns while the model is busy"
+    )
     release.set()
     explorer.wait()
-    assert "raises" in view.writing.value
+    assert "raises" in view.logit_effect.value
 
 
-def test_what_an_expert_writes_is_dropped_once_another_is_picked(explorer, lab):
+def test_the_direct_logit_effect_is_discarded_after_another_pick(explorer, lab):
     view, expert = shown(explorer), int(explorer.state.chat.recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
     with lab.lock:
         view.write.click()
         view.load.selected = [0, expert]
     explorer.wait()
-    assert view.writing.value == ""
+    assert view.logit_effect.value == ""
 
 
-def test_a_run_stopped_in_the_silent_pass_compares_nothing_and_says_so(explorer, lab, monkeypatch):
+def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, lab, monkeypatch):
     view, plain = shown(explorer), lab.chat
 
     def chat(*args, **options):
@@ -248,6 +250,6 @@ def test_a_run_stopped_in_the_silent_pass_compares_nothing_and_says_so(explorer,
     view.load.selected = [1, 5]
     view.switch.click()
     assert explorer.wait().stop == "interrupted"
-    assert explorer.state.whole is None and view.replies.value.count("<pre>") == 1
-    assert "nothing is compared" in view.alert.value
+    assert explorer.state.baseline is None and view.replies.value.count("<pre>") == 1
+    assert "there is no comparison" in view.alert.value
     assert view.load.heatmap.title == "Load of each expert"

@@ -1,4 +1,4 @@
-"""The thinking explorer's wiring, without a kernel: widgets are pressed and read."""
+"""The thinking explorer without a kernel: tests set widget values and read them."""
 
 import threading
 from dataclasses import replace
@@ -17,9 +17,9 @@ QUESTION = "7+2*3-1*7+3-2=?"
 
 
 class Paused(qwen3lab.Lab):
-    """A lab that waits before token `pause_at` of a reply, until `go_on` is set.
+    """A lab that pauses at token `pause_at` of a reply until `go_on` is set.
 
-    Of one that thinks, or that does not, as `pauses_thinking` says.
+    It pauses only replies whose thinking mode is `pauses_thinking`.
     """
 
     def __init__(self, lab: qwen3lab.Lab) -> None:
@@ -28,22 +28,22 @@ class Paused(qwen3lab.Lab):
         self.paused, self.go_on = threading.Event(), threading.Event()
 
     def chat(self, messages, *, on_step=None, **options):
-        seen = []
+        steps = []
 
-        def step(told):
-            seen.append(told)
+        def handler(step):
+            steps.append(step)
             if on_step is not None:
-                on_step(told)
-            if len(seen) == self.pause_at and options["thinking"] == self.pauses_thinking:
+                on_step(step)
+            if len(steps) == self.pause_at and options["thinking"] == self.pauses_thinking:
                 self.paused.set()
                 assert self.go_on.wait(timeout=20), "the test never let the reply go on"
 
-        return super().chat(messages, on_step=step, **options)
+        return super().chat(messages, on_step=handler, **options)
 
 
 @pytest.fixture(autouse=True)
-def closed():
-    """No explorer is left over from one test to the next."""
+def close_explorers():
+    """Close all explorers after each test."""
     yield
     while ThinkingExplorer.shown:
         ThinkingExplorer.shown.popitem()[1].close()
@@ -57,7 +57,7 @@ def shown(explorer: ThinkingExplorer) -> ThinkingPanel:
 
 @pytest.fixture
 def explorer(tiny_lab):
-    """One on the screen, whose first run is over."""
+    """A displayed explorer whose first run has ended."""
     explorer = ThinkingExplorer(tiny_lab, question=QUESTION)
     explorer._ipython_display_()
     explorer.wait()
@@ -66,7 +66,7 @@ def explorer(tiny_lab):
 
 @pytest.fixture
 def running(tiny_lab):
-    """One whose first run waits in the middle of its thinking."""
+    """A displayed explorer whose first run is paused during the thinking."""
     lab = Paused(tiny_lab)
     lab.pause_at = 8
     explorer = ThinkingExplorer(lab, question=QUESTION)
@@ -77,7 +77,7 @@ def running(tiny_lab):
     explorer.wait()
 
 
-def test_after_a_run_every_step_of_the_thinking_has_its_answer(explorer, tiny_lab):
+def test_after_a_run_every_step_of_the_thinking_has_an_answer(explorer, tiny_lab):
     state, chat = explorer.state, explorer.state.chat
     assert [step.text for step in state.steps] == [step.text for step in steps_of(chat)]
     points = [0, *(step.kept for step in state.steps)]
@@ -85,43 +85,43 @@ def test_after_a_run_every_step_of_the_thinking_has_its_answer(explorer, tiny_la
     assert state.marker == chat.thinking_tokens - 1 == points[-1]
     assert state.answers[points[-1]].text == chat.answer
     table = shown(explorer).table.value
-    assert table.count("<tr") == len(points) + 1 and "before any thinking" in table
+    assert table.count("<tr") == len(points) + 1 and "no tokens kept" in table
 
 
-def test_the_same_question_without_thinking_stands_beside(explorer, tiny_lab):
+def test_the_reply_without_thinking_is_shown_too(explorer, tiny_lab):
     alone = tiny_lab.chat(QUESTION, thinking=False, sampling=Sampling.greedy())
-    assert explorer.state.at_once.answer == alone.answer
+    assert explorer.state.direct_reply.answer == alone.answer
     replies = shown(explorer).replies.value
-    assert "as asked" in replies and "without thinking" in replies
+    assert "this run" in replies and "without thinking" in replies
     assert f"<b>{alone.answer}</b>" in replies
 
 
-def test_moving_the_marker_shows_what_would_be_answered_there(explorer, tiny_lab):
+def test_moving_the_marker_shows_the_answer_there(explorer, tiny_lab):
     view, chat = shown(explorer), explorer.state.chat
     view.marker.value = 5
     explorer.wait()
     expected = answers_at(tiny_lab, chat, [5])[5].text
-    assert f"After 5 thinking tokens it would answer <b>{expected}</b>" in view.here.value
+    assert f"Answer after 5 thinking tokens: <b>{expected}</b>" in view.answer_here.value
     last = place_of(explorer.state.steps, 5)
     assert view.transcript.marked == last - chat.spans["prompt"][1]
-    kept, _, left = view.here.value.partition("<s>")
+    kept, _, dropped = view.answer_here.value.partition("<s>")
     assert "".join(chat.tokens[2:7]) in kept.replace("&lt;", "<")
-    assert left
+    assert dropped
 
 
-def test_thinking_stops_at_the_click_and_the_answer_follows(running):
+def test_stop_thinking_inserts_the_early_stop_and_the_answer_follows(running):
     view, lab = shown(running), running.lab
     assert not view.stop_thinking.disabled and view.everywhere.disabled
     view.stop_thinking.click()
     lab.go_on.set()
     chat = running.wait()
-    # `<think>`, the line break and six tokens had come; the click counts from the next.
+    # `<think>`, the line break and six thinking tokens precede the click.
     assert (chat.stop, chat.thinking_tokens) == ("asked", 6)
     assert chat.answer and "stopped the thinking" in view.transcript.progress["note"]
     assert view.stop_thinking.disabled
 
 
-def test_more_thinking_than_the_budget_can_be_allowed_meanwhile(tiny_lab):
+def test_think_more_extends_the_budget_of_the_current_run(tiny_lab):
     lab = Paused(tiny_lab)
     lab.pause_at = 5
     explorer = ThinkingExplorer(lab, question=QUESTION, budget=4)
@@ -134,7 +134,7 @@ def test_more_thinking_than_the_budget_can_be_allowed_meanwhile(tiny_lab):
     assert chat.thinking_tokens == 20 and chat.stop == "budget"
 
 
-def test_afterwards_thinking_more_asks_again_and_refuses_the_end(explorer):
+def test_think_more_after_a_run_asks_again_and_replaces_the_end_of_thinking(explorer):
     before = explorer.state.chat
     shown(explorer).think_more.click()
     chat = explorer.wait()
@@ -146,20 +146,20 @@ def test_afterwards_thinking_more_asks_again_and_refuses_the_end(explorer):
     assert "Wait" not in explorer.wait().thinking
 
 
-def test_without_thinking_there_is_nothing_to_stop(explorer):
+def test_without_thinking_there_are_no_early_answers(explorer):
     view = shown(explorer)
     explorer.state.thinking = False
     explorer.start()
     chat = explorer.wait()
-    assert chat.thinking == "" and explorer.state.at_once is None
+    assert chat.thinking == "" and explorer.state.direct_reply is None
     assert explorer.state.steps == () and view.marker.disabled and view.everywhere.disabled
-    assert "to be stopped anywhere" in view.here.value
+    assert "Run a question with" in view.answer_here.value
     view.everywhere.disabled = False
     view.everywhere.click()
-    assert "there is no thinking to look at" in view.alert.value
+    assert "this run has no thinking" in view.alert.value
 
 
-def test_an_error_along_the_way_is_shown_in_place(explorer, monkeypatch):
+def test_an_error_of_the_early_answers_is_shown_escaped(explorer, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("<b>no more</b> memory")
 
@@ -168,19 +168,19 @@ def test_an_error_along_the_way_is_shown_in_place(explorer, monkeypatch):
     shown(explorer).marker.value = 7
     explorer.wait()
     assert "&lt;b&gt;no more&lt;/b&gt; memory" in shown(explorer).alert.value
-    assert not explorer.state.looking
+    assert not explorer.state.answering
 
 
-def test_what_a_model_wrote_is_escaped(explorer):
+def test_answers_are_escaped(explorer):
     view, state = shown(explorer), explorer.state
     state.answers = {
         point: replace(answer, text="<script>x</script>") for point, answer in state.answers.items()
     }
-    for value in (view.here.value, view.table.value):
+    for value in (view.answer_here.value, view.table.value):
         assert "<script>" not in value and "&lt;script&gt;" in value
 
 
-def test_a_run_that_another_has_replaced_says_nothing(running):
+def test_a_replaced_run_shows_nothing(running):
     running.state.thinking = False
     running.start()
     running.lab.go_on.set()
@@ -190,26 +190,26 @@ def test_a_run_that_another_has_replaced_says_nothing(running):
 
 
 @pytest.mark.parametrize("end", [ThinkingExplorer.stop, ThinkingExplorer.close])
-def test_a_run_that_is_ended_asks_for_no_answers(running, end):
+def test_a_stopped_run_generates_no_early_answers(running, end):
     end(running)
     running.lab.go_on.set()
     assert running.wait().thinking
-    assert running.state.answers == {} and running.asking.future is None
+    assert running.state.answers == {} and running.answer_worker.future is None
 
 
 @pytest.fixture
-def asking(explorer, monkeypatch):
-    """One that asks after every step, and waits at the first answer; with the points so far."""
+def probing(explorer, monkeypatch):
+    """An explorer paused at its first early answer; `points` lists the answers started."""
     begun, explorer.go_on, explorer.points = threading.Event(), threading.Event(), []
 
     def slow(replies, point):
         explorer.points.append(point)
         begun.set()
         assert explorer.go_on.wait(timeout=20), "the test never let the answer come"
-        return at_once(replies, point)
+        return original(replies, point)
 
     convergence = import_module("qwen3lab.thinking.convergence")
-    at_once = convergence._answers
+    original = convergence._answers
     monkeypatch.setattr(convergence, "_answers", slow)
     explorer.state.answers = {}
     shown(explorer).everywhere.click()
@@ -219,39 +219,39 @@ def asking(explorer, monkeypatch):
     explorer.wait()
 
 
-def test_stop_ends_the_asking_after_the_answer_in_hand(asking, tiny_lab):
-    view, state = shown(asking), asking.state
-    assert state.looking and not view.controls.stop.disabled
+def test_stop_ends_the_early_answers_after_the_current_one(probing, tiny_lab):
+    view, state = shown(probing), probing.state
+    assert state.answering and not view.controls.stop.disabled
     view.controls.stop.click()
-    asking.go_on.set()
-    asking.wait()
+    probing.go_on.set()
+    probing.wait()
     last = state.steps[-1].kept
-    assert len(state.steps) > 1 and asking.points == [last]
+    assert len(state.steps) > 1 and probing.points == [last]
     assert state.answers == answers_at(tiny_lab, state.chat, [last])
-    assert not state.looking and view.controls.stop.disabled and not view.marker.disabled
+    assert not state.answering and view.controls.stop.disabled and not view.marker.disabled
 
 
-def test_closing_ends_the_asking_after_the_answer_in_hand(asking):
-    asking.close()
-    asking.go_on.set()
-    asking.wait()
-    assert len(asking.points) == 1
+def test_closing_ends_the_early_answers_after_the_current_one(probing):
+    probing.close()
+    probing.go_on.set()
+    probing.wait()
+    assert len(probing.points) == 1
 
 
-def test_a_run_that_begins_while_answers_are_asked_for_ends_the_asking(asking):
-    view, steps = shown(asking), asking.state.steps
-    asking.state.thinking = False
-    asking.start()
-    assert not asking.state.looking
-    asking.go_on.set()
-    assert asking.wait().thinking == "" and len(asking.points) == 1
-    asking.state.thinking = True
-    asking.start()
-    asking.wait()
-    assert asking.state.steps == steps and not view.marker.disabled
+def test_a_new_run_ends_the_early_answers_of_the_run_before(probing):
+    view, steps = shown(probing), probing.state.steps
+    probing.state.thinking = False
+    probing.start()
+    assert not probing.state.answering
+    probing.go_on.set()
+    assert probing.wait().thinking == "" and len(probing.points) == 1
+    probing.state.thinking = True
+    probing.start()
+    probing.wait()
+    assert probing.state.steps == steps and not view.marker.disabled
 
 
-def test_the_reply_without_thinking_can_be_stopped_and_is_then_dropped(tiny_lab):
+def test_the_reply_without_thinking_can_be_stopped_and_is_then_discarded(tiny_lab):
     lab = Paused(tiny_lab)
     lab.pause_at, lab.pauses_thinking = 1, False
     explorer = ThinkingExplorer(lab, question=QUESTION)
@@ -263,11 +263,11 @@ def test_the_reply_without_thinking_can_be_stopped_and_is_then_dropped(tiny_lab)
     lab.go_on.set()
     chat = explorer.wait()
     assert chat.stop == "natural" and chat.thinking and explorer.state.current is chat
-    assert explorer.state.at_once is None and explorer.state.answers == {}
+    assert explorer.state.direct_reply is None and explorer.state.answers == {}
     assert explorer.state.status == "idle" and not controls.run.disabled
 
 
-def test_an_empty_question_leaves_the_thinking_that_is_shown(explorer):
+def test_an_empty_question_keeps_the_thinking_shown(explorer):
     before = explorer.state.steps
     explorer.state.question = " "
     explorer.start()
