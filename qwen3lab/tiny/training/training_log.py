@@ -1,4 +1,4 @@
-"""The log of a training: a line of JSON for each report."""
+"""The training log: a file with one JSON report per line."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ LOG = "training-log.jsonl"
 
 
 def append_log(folder: Path, report: dict[str, Any]) -> None:
-    """Write a report below those that are in the folder's log."""
+    """Append a report to the folder's log."""
     with (folder / LOG).open("a", encoding="utf-8") as log:
         log.write(_line(report))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All reports of the folder's log, the first one first; none where there is no log."""
+    """All reports of the folder's log in order; an empty list if there is no log."""
     log = folder / LOG
     if not log.exists():
         return []
@@ -23,7 +23,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_log(folder: Path, reports: Sequence[dict[str, Any]]) -> None:
-    """Write these reports in place of the folder's log."""
+    """Replace the folder's log by these reports."""
     (folder / LOG).write_text("".join(map(_line, reports)), encoding="utf-8")
 
 
