@@ -40,12 +40,14 @@ def chains(
         ValueError: the family has no problems with this number of steps.
     """
     lengths = [steps] if isinstance(steps, int) else list(steps)
-    drawn = [
+    in_notation = [
         problem
         for length in lengths
         for problem in problems(arithmetic.FAMILY, n=n, steps=length, seed=seed)
     ]
-    return drawn if is_embedded(tokenizer) else [_spelled_out(problem.key) for problem in drawn]
+    if is_embedded(tokenizer):
+        return in_notation
+    return [_spelled_out(problem.key) for problem in in_notation]
 
 
 def _spelled_out(key: str) -> Exercise:

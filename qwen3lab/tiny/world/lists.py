@@ -56,16 +56,16 @@ def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
     """A look-up such as `ball 7, key 3. key?`; the passage repeats the list in another order."""
     words = rng.sample(pool(language), steps)
     values = [str(rng.randrange(10)) for _ in words]
-    blank, comma, stop, mark = _signs(language)
+    space, comma, stop, mark = _signs(language)
     entries: list[Piece] = []
     for place, (word, value) in enumerate(zip(words, values, strict=True)):
         entries += [Piece(comma, "punctuation")] if place else []
-        entries += [Piece(word, "key"), Piece(f"{blank}{value}", "value")]
+        entries += [Piece(word, "key"), Piece(f"{space}{value}", "value")]
     entries.append(Piece(stop, "punctuation"))
     again: list[Piece] = []
     for place, at in enumerate(rng.sample(range(steps), steps)):
         again += [Piece(comma, "punctuation", True)] if place else []
-        again += [Piece(words[at], "key"), Piece(f"{blank}{values[at]}", "value", True)]
+        again += [Piece(words[at], "key"), Piece(f"{space}{values[at]}", "value", True)]
     wanted = rng.randrange(steps)
     asked = (*entries, Piece(words[wanted], "key"), Piece(mark, "punctuation"))
     solved = (Piece(values[wanted], "value"),)
@@ -109,17 +109,17 @@ def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = F
         back: repeat in reverse order, as in `tree king moon. Backwards?`.
     """
     words = rng.sample(everything(language), steps)
-    blank, _, stop, mark = _signs(language)
-    sequence = _sequence(words, blank)
+    space, _, stop, mark = _signs(language)
+    sequence = _sequence(words, space)
     request = Piece(_repeat_request(language, back), "question")
     asked = (*sequence, Piece(stop, "punctuation"), request)
     asked = (*asked, Piece(mark, "punctuation"))
-    first = [Piece(f"{blank}{word}", "word") for word in words]
+    first = [Piece(f"{space}{word}", "word") for word in words]
     order = first[::-1] if back else first
     later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(order)]
     once_more = not back and rng.random() < 0.5
     passage = (*first, *later, *(later if once_more else ()))
-    solved = _sequence(words[::-1], blank) if back else sequence
+    solved = _sequence(words[::-1], space) if back else sequence
     kind = "backwards" if back else "repeat"
     return _problem(kind, language, steps, asked, solved, passage)
 
@@ -137,17 +137,17 @@ def pair_up(rng: random.Random, steps: int, language: Language, *, turned: bool)
         turned: repeat each pair with its second word first, as in `tree king king tree`.
     """
     words = rng.sample(everything(language), 2 * steps)
-    blank, _, stop, mark = _signs(language)
+    space, _, stop, mark = _signs(language)
     pairs = list(zip(words[::2], words[1::2], strict=True))
     again = [pair[::-1] if turned else pair for pair in rng.sample(pairs, steps)]
-    first = [Piece(f"{blank}{word}", "word") for word in words]
+    first = [Piece(f"{space}{word}", "word") for word in words]
     later = [
-        Piece(f"{blank}{word}", "word", place == 1)
+        Piece(f"{space}{word}", "word", place == 1)
         for pair in again
         for place, word in enumerate(pair)
     ]
     given, wanted = again[0]
-    asked = (*_sequence(words, blank), Piece(stop, "punctuation"))
+    asked = (*_sequence(words, space), Piece(stop, "punctuation"))
     asked = (*asked, Piece(given, "word"), Piece(mark, "punctuation"))
     kind = "turned" if turned else "pairs"
     solved = (Piece(wanted, "word"),)
@@ -167,8 +167,8 @@ def _problem(
     return Problem(FAMILY, language, steps, key, asked, (), solved, passage)
 
 
-def _sequence(words: list[str], blank: str) -> tuple[Piece, ...]:
-    return tuple(Piece(f"{blank if n else ''}{word}", "word") for n, word in enumerate(words))
+def _sequence(words: list[str], space: str) -> tuple[Piece, ...]:
+    return tuple(Piece(f"{space if n else ''}{word}", "word") for n, word in enumerate(words))
 
 
 def pool(language: Language) -> list[str]:

@@ -90,9 +90,9 @@ def _pets(story: Story) -> list[Pet]:
 def _introduce(story: Story, pet: Pet, *, first: bool) -> None:
     """Append a sentence such as `Ann has a red cat.`"""
     if story.language == "en":
-        blank = "" if first else " "
+        space = "" if first else " "
         story.say(
-            Piece(f"{blank}{pet.owner}", "name"),
+            Piece(f"{space}{pet.owner}", "name"),
             Piece(" has a", "verb", known=True),
             Piece(f" {pet.colour}", "colour"),
             Piece(f" {pet.kind}", "animal"),
@@ -118,10 +118,10 @@ def _add_event(story: Story, pets: Sequence[Pet]) -> None:
 
 def _animal_phrase(story: Story, pet: Pet) -> list[Piece]:
     """The words for an animal: a random colour, and the kind that the colour determines."""
-    blank = " " if story.language == "en" else ""
+    space = " " if story.language == "en" else ""
     return [
-        Piece(f"{blank}{pet.colour}", "colour"),
-        Piece(f"{blank}{pet.kind}", "animal", known=True),
+        Piece(f"{space}{pet.colour}", "colour"),
+        Piece(f"{space}{pet.kind}", "animal", known=True),
     ]
 
 
