@@ -19,7 +19,7 @@ from qwen3lab.generation.thinking_control import marks_of
 from qwen3lab.lab import Lab, load
 from qwen3lab.model.batching import pad_left
 from qwen3lab.thinking import Problem, sweep
-from qwen3lab.thinking.rewind import OPENING
+from qwen3lab.thinking.rewind import OPENING_TOKENS
 from qwen3lab.tiny import chains
 
 N_BUDGETS = 16
@@ -125,7 +125,7 @@ def _sweep_answers(
     full_replies = sum(attempt.answers[-1].reply_tokens for attempt in swept.attempts)
     # After rewinding to a smaller budget, only the answer is generated.
     after_rewinding = [
-        answer.reply_tokens - answer.thinking_tokens - n_early_stop - OPENING
+        answer.reply_tokens - answer.thinking_tokens - n_early_stop - OPENING_TOKENS
         for attempt in swept.attempts
         for answer in attempt.answers[:-1]
         if answer.stop == "budget"
@@ -145,7 +145,7 @@ def peers_way(lab: Lab, model: Any, problems: Sequence[Problem], budgets: Sequen
     prompts = [lab.token_ids(message, thinking=True) for message in messages]
     answers, written = [], 0
     for budget in budgets:
-        first = _generate(model, prompts, max(OPENING + budget, 1), ends)
+        first = _generate(model, prompts, max(OPENING_TOKENS + budget, 1), ends)
         replies = [_with_early_stop(ids, budget, marks) for ids in first]
         inputs = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
         second = _generate(model, inputs, MAX_ANSWER_TOKENS, ends)
@@ -157,10 +157,10 @@ def peers_way(lab: Lab, model: Any, problems: Sequence[Problem], budgets: Sequen
 
 def _with_early_stop(ids: list[int], budget: int, marks: Any) -> list[int]:
     """The reply up to the end of its thinking; with the early-stop sentence if it did not end."""
-    if marks.end_think in ids[: OPENING + budget]:
+    if marks.end_think in ids[: OPENING_TOKENS + budget]:
         # Drop the start of an answer: the second run generates the answers of all rows.
         return ids[: ids.index(marks.end_think) + 1]
-    return ids[: OPENING + budget] + list(marks.early_stop)
+    return ids[: OPENING_TOKENS + budget] + list(marks.early_stop)
 
 
 def _generate(
