@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def small_plan(folder, **options):
+def quick(folder, **options):
     return BenchPlan(model=str(folder), tokens=(24,), decode=5, repeats=2, **options)
 
 
@@ -68,7 +68,7 @@ def test_every_second_round_runs_in_reverse_order():
 
 def test_a_report_has_every_case_and_the_thread_count_is_restored(folder):
     before = torch.get_num_threads()
-    report = bench.run(small_plan(folder, threads=1), progress=False)
+    report = bench.run(quick(folder, threads=1), progress=False)
     assert torch.get_num_threads() == before
     assert [row.unit for row in report.rows] == ["ms"] * 2 + ["tokens/s"] * 2 + ["MiB"] * 2
     for row in report.rows[:4]:
@@ -81,9 +81,9 @@ def test_a_report_has_every_case_and_the_thread_count_is_restored(folder):
 
 @pytest.mark.usefixtures("two_sides")
 def test_a_suite_has_only_its_own_cases(folder):
-    rows = bench.run(small_plan(folder), ["decode"], progress=False).rows
+    rows = bench.run(quick(folder), ["decode"], progress=False).rows
     assert [row.case for row in rows] == ["decode", "decode, recording attention and routing"]
-    rows = bench.run(small_plan(folder), ["record"], progress=False).rows
+    rows = bench.run(quick(folder), ["record"], progress=False).rows
     assert [row.unit for row in rows] == ["ms", "MiB"]
 
 
@@ -94,7 +94,7 @@ def test_transformerlens_is_measured_if_it_is_installed(tmp_path):
 
     hf_random("experts").save_pretrained(tmp_path)
     words(97).save_pretrained(tmp_path)
-    rows = bench.run(small_plan(tmp_path), ["forward", "record"], progress=False).rows
+    rows = bench.run(quick(tmp_path), ["forward", "record"], progress=False).rows
     assert all("TransformerLens" in row.measured for row in rows)
 
 
@@ -134,7 +134,7 @@ def test_recording_is_compared_with_plain_runs_and_its_memory_with_the_recorded_
     monkeypatch.setattr(
         "qwen3lab.bench.suites.overhead.installed", lambda: [Ours.name, Theirs.name]
     )
-    report = bench.run_overhead(small_plan(folder), progress=False)
+    report = bench.run_overhead(quick(folder), progress=False)
     own, others, own_reply, others_reply, memory = report.rows
     for row, unit in ((own, "ms"), (own_reply, "tokens/s")):
         assert list(row.measured) == ["qwen3lab", "qwen3lab, plain"] and row.unit == unit
@@ -155,7 +155,7 @@ def compiled_report(plan):
 def test_compiled_steps_are_compared_with_plain_steps(tmp_path):
     hf_random("dense, tied").save_pretrained(tmp_path)
     # In a new process, because torch cannot compile functions with the tests' shape checks.
-    rows = in_a_fresh_process(compiled_report, small_plan(tmp_path)).rows
+    rows = in_a_fresh_process(compiled_report, quick(tmp_path)).rows
     assert [row.unit for row in rows] == ["s", "tokens/s"] * 2
     for row in rows[1::2]:
         assert list(row.measured) == ["qwen3lab", "qwen3lab, plain", "transformers"]
@@ -165,7 +165,7 @@ def test_models_with_different_logits_are_not_timed(folder, monkeypatch):
     original = Theirs.forward
     monkeypatch.setattr(Theirs, "forward", lambda self, ids: original(self, ids) + 0.5)
     with pytest.raises(BenchError, match="the logits of the libraries differ by"):
-        bench.run(small_plan(folder), progress=False)
+        bench.run(quick(folder), progress=False)
 
 
 def row(unit, **measured):
@@ -200,7 +200,7 @@ def test_the_figure_has_a_bar_for_each_row_with_a_ratio():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_experts_are_compared_with_all_implementations_of_transformers(dtype, monkeypatch):
-    shrink_catalog(monkeypatch)
+    shrink(monkeypatch)
     plan = BenchPlan(shape="qwen3-30b-a3b", layers=1, tokens=(1, 40), repeats=1, dtype=dtype)
     report = bench.run_experts(plan, progress=False)
     assert [set(row.measured) for row in report.rows] == [
@@ -215,7 +215,7 @@ def test_experts_are_compared_with_all_implementations_of_transformers(dtype, mo
 
 
 def test_a_streamed_model_is_compared_with_the_loaded_one_and_with_reading_the_files(folder):
-    plan = replace(small_plan(folder), repeats=1, decode=3)
+    plan = replace(quick(folder), repeats=1, decode=3)
     least = least_memory(load_model(folder).config, torch.float32)
     report = bench.run_stream(plan, memory=f"{least}B", progress=False)
     time, rate, reply, memory = report.rows
@@ -229,7 +229,7 @@ def test_a_streamed_model_is_compared_with_the_loaded_one_and_with_reading_the_f
 
 
 def test_published_shapes_run_from_sparse_files(monkeypatch):
-    shrink_catalog(monkeypatch, d_vocab=50)
+    shrink(monkeypatch, d_vocab=50)
     plan = BenchPlan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
     reports = list(bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB"))
     assert [[row.unit for row in report.rows] for report in reports] == [["s", "MiB"]] * 2
@@ -258,13 +258,13 @@ def test_invalid_stream_arguments_are_an_error_before_any_suite_runs(folder, mon
         ({"memory": "8GB", "sparse": True}, "leave out --sparse or --model"),
     ]:
         with pytest.raises(ValueError, match=message):
-            next(bench.run_suites(small_plan(folder), ["forward", "stream"], **options))
+            next(bench.run_suites(quick(folder), ["forward", "stream"], **options))
         with pytest.raises(ValueError, match=message):
-            bench.run_stream(small_plan(folder), **options)
+            bench.run_stream(quick(folder), **options)
 
 
 def test_the_memory_that_the_error_asks_for_suffices(folder):
-    plan = small_plan(folder)
+    plan = quick(folder)
     with pytest.raises(BenchError) as error:
         check_memory([plan], "1MB")
     needed = re.search(r"needs ([\d.]+) GB", str(error.value))
@@ -280,7 +280,7 @@ def test_the_death_of_a_measuring_process_is_a_bench_error():
         in_fresh_process(kill_process, signal.SIGTERM)
 
 
-def shrink_catalog(monkeypatch, **changes):
+def shrink(monkeypatch, **changes):
     """Give the published shapes a small width and vocabulary; their experts stay."""
     small = {
         name: replace(config, **({"d_vocab": 50, "d_model": 64} | changes))
@@ -402,7 +402,7 @@ CASES_PER_KIND = ("forward", "decode", "weights")
 
 def test_the_fidelity_of_random_weights_is_not_measured(monkeypatch):
     pytest.importorskip("torchao")
-    shrink_catalog(monkeypatch)
+    shrink(monkeypatch)
     plan = BenchPlan(tokens=(8,), decode=2, repeats=1, layers=1, dtype="bfloat16")
     report = bench.run_quantised(plan, progress=False)
     assert "not measured for random weights" in str(report) and "KL" not in str(report)

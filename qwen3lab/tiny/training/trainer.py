@@ -103,7 +103,7 @@ class Trainer:
                 return
             self._one_step(spent, sums)
             self.step += 1
-            if self.step % SAVE_EVERY_STEPS == 0 or self._keeps_weights():
+            if self.step % SAVE_EVERY_STEPS == 0 or self._is_kept():
                 self.save()
             yield self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
 
@@ -182,7 +182,7 @@ class Trainer:
         about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         save_file(state, self.folder / "run.part", metadata={"run": json.dumps(about)})
         (self.folder / "run.part").replace(self.folder / "run.safetensors")
-        if self._keeps_weights():
+        if self._is_kept():
             weights = {n.removeprefix("model."): t for n, t in state.items() if n[:5] == "model"}
             save_file(weights, self.weights_at(self.step))
 
@@ -190,7 +190,7 @@ class Trainer:
         """Path of the weights of a step; the file exists if the run kept that step."""
         return self.folder / f"weights-{step:06d}.safetensors"
 
-    def _keeps_weights(self) -> bool:
+    def _is_kept(self) -> bool:
         return self.step in self.recipe.early or _is_milestone(self.step)
 
     def _resume(self) -> None:
@@ -210,7 +210,7 @@ class Trainer:
             names = {key: f"{key}.{name}" for key in OPTIMISER_STATE_KEYS}
             buffers |= {key: state[names[key]] for key in names if names[key] in state}
         self.step, self.tokens, self.seconds = about["step"], about["tokens"], about["seconds"]
-        self._truncate_log()
+        self._cut_log()
 
     def _optimiser_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The name of each parameter, with the state that its optimiser keeps for it."""
@@ -220,7 +220,7 @@ class Trainer:
                 for parameter in group["params"]:
                     yield names[parameter], optimizer.state[parameter]
 
-    def _truncate_log(self) -> None:
+    def _cut_log(self) -> None:
         """Remove the log reports after the saved step: the resumed run writes them again."""
         if reports := read_log(self.folder):
             write_log(self.folder, [line for line in reports if line["step"] <= self.step])
