@@ -1,4 +1,10 @@
-"""Speed and memory side by side with the peers that are installed, on the same weights."""
+"""Benchmarks of speed and memory against the peer libraries that are installed.
+
+All libraries load the same weights. A `BenchPlan` says what to measure; `run` and the other `run_*`
+functions each measure one suite and return a `Report` of `Measurement`s; `run_suites` and
+`run_shapes` yield several reports. `SUITES` names the suites that `run` measures, `SHAPES` the
+published model shapes. Only the names in `__all__` are public.
+"""
 
 from typing import Any
 
@@ -37,5 +43,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names of before 0.2, with a warning."""
+    """The objects under their names from before version 0.2, with a deprecation warning."""
     return renamed("bench", name)

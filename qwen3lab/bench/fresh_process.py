@@ -1,4 +1,4 @@
-"""A process of its own for a measurement, so that nothing else is in its memory."""
+"""Runs a measurement in a new process, whose memory contains nothing else."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -12,17 +12,21 @@ Result = TypeVar("Result")
 
 
 def in_fresh_process(job: Callable[..., Result], *arguments: object) -> Result:
-    """What a function of a module returns in a new process, which ends with it.
+    """The return value of a function that runs in a new process.
+
+    Args:
+        job: a function at the top level of a module.
+        arguments: its arguments; they are pickled.
 
     Raises:
         BenchError: the process died.
     """
-    fresh = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     try:
-        with fresh as pool:
-            return pool.submit(job, *arguments).result()
+        with executor:
+            return executor.submit(job, *arguments).result()
     except BrokenProcessPool as error:
         raise BenchError(
-            "a process that measured died, most likely because memory ran out: choose a smaller "
-            "model, fewer layers or tokens, or a dtype of fewer bytes"
+            "a measuring process died, probably because memory ran out: choose a smaller model, "
+            "fewer layers or tokens, or a smaller dtype"
         ) from error

@@ -1,4 +1,4 @@
-"""Peak memory of one case in a process of its own, so that nothing else is in the way."""
+"""Peak memory of one case, measured in a separate process."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,76 +9,78 @@ from qwen3lab.bench.fresh_process import in_fresh_process
 from qwen3lab.bench.peers import CONTESTANTS
 from qwen3lab.device.malloc import map_large
 
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS_FILE, RESET_FILE = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+"""Written to clear_refs, it resets VmHWM to the current memory; see `man 5 proc`."""
 
 
 def extra_bytes(
     who: str, case: str, folder: Path, *, tokens: int, device: str, dtype: str, threads: int
 ) -> int | None:
-    """Most bytes above the loaded weights while a case ran.
+    """Peak memory of a case above the memory with loaded weights.
 
     Args:
-        who: a contestant's name.
-        case: its method, "forward" or "record".
-        folder: with the weights.
+        who: name of a library in `peers.CONTESTANTS`.
+        case: its method, such as "forward" or "record".
+        folder: folder of the weights.
         tokens: length of the prompt.
         device: such as "cpu" or "cuda".
-        dtype: of the weights.
-        threads: of the CPU.
+        dtype: dtype of the weights.
+        threads: number of CPU threads.
 
     Returns:
-        Bytes of the GPU where it ran on one, else of the process; None where the system
-        cannot tell (it must be Linux).
+        Bytes: of GPU memory if the device is a GPU, else of the process. None if the system does
+        not report a process' peak memory (Linux does).
 
     Raises:
         BenchError: the process died.
     """
-    return in_fresh_process(_measured, who, case, folder, tokens, device, dtype, threads)
+    return in_fresh_process(_extra_bytes, who, case, folder, tokens, device, dtype, threads)
 
 
 @torch.no_grad()
-def _measured(
+def _extra_bytes(
     who: str, case: str, folder: Path, tokens: int, device: str, dtype: str, threads: int
 ) -> int | None:
     torch.set_num_threads(threads)
-    # Else what glibc happens not to give back would be counted, for ours and for the others.
+    # Without this, freed memory that glibc does not return to the system would count.
     map_large()
     contestant = CONTESTANTS[who](folder, device, dtype)
     ids = torch.arange(tokens, device=device)[None] % contestant.d_vocab
-    # Touch every page: weights that are mapped from a file are not in memory before.
+    # Touch every page: weights that are mapped from a file are not in memory until they are read.
     for parameter in contestant.model.parameters():
         parameter.sum()
     getattr(contestant, case)(ids[:, :1])
     before = start_counting(device)
-    kept = getattr(contestant, case)(ids)
+    result = getattr(contestant, case)(ids)
     after = peak_bytes(device)
-    del kept
+    del result  # It counts as a part of the peak.
     return None if before is None or after is None else after - before
 
 
 def start_counting(device: str) -> int | None:
-    """Bytes in use now; the peak is counted from here on."""
+    """Reset the peak; return the bytes in use now, or None if the system does not report them."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     with suppress(OSError):
-        RESET.write_text("5")
-        return _status("VmRSS")
+        RESET_FILE.write_text(RESET_PEAK)
+        return _status_bytes("VmRSS")
     return None
 
 
 def peak_bytes(device: str) -> int | None:
-    """Most bytes in use since `start_counting`; None where the system cannot tell."""
+    """Peak memory since `start_counting`, in bytes; None if the system does not report it."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
-    return _status("VmHWM")
+    return _status_bytes("VmHWM")
 
 
-def _status(field: str) -> int | None:
-    """A line of the process' status, in bytes."""
+def _status_bytes(field: str) -> int | None:
+    """A field of /proc/self/status, in bytes."""
     with suppress(OSError):
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS_FILE.read_text().splitlines()
         return next((int(s.split()[1]) * 1024 for s in lines if s.startswith(field)), None)
     return None

@@ -1,4 +1,9 @@
-"""The libraries, each doing the same things to the same weights."""
+"""The compared libraries behind one interface.
+
+Each class loads the weights of a folder and has a method for each of its `cases`: "forward",
+"record" (forward pass with attention and routing), "decode" and "decode_recording". qwen3lab and
+`transformers` are always there; the other libraries take part if they are installed.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
@@ -26,7 +31,7 @@ from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 
 
 class Ours:
-    """This package: what `lab.record` and `lab.chat` do, tokenizer aside."""
+    """qwen3lab: the computations of `lab.record` and `lab.chat`, without the tokenizer."""
 
     name = OURS
     cases = ("forward", "record", "decode", "decode_recording")
@@ -54,16 +59,16 @@ class Ours:
         return self.model(ids)
 
     def record(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of a prompt, and its attention and routing, brought to the CPU."""
+        """Logits of a prompt, and its attention and routing, copied to the CPU."""
         return self._record(ids, self.hooks)
 
     def record_all(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same with the residual stream."""
+        """As `record`, with the residual stream."""
         return self._record(ids, [*self.hooks, *self.stream])
 
     def _record(self, ids: Tensor, hooks: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
         recorder = Recorder(hooks)
-        # Logits are held until all is done, as a plain pass does: to free them takes time.
+        # Keep the logits until the end, as `forward` does: freeing them takes time.
         return self.model(ids, tap=recorder), recorder.cut([(0, ids.shape[1])])[0]
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
@@ -71,7 +76,7 @@ class Ours:
         return self._decode(ids, n, NO_TAP)
 
     def decode_recording(self, ids: Tensor, n: int) -> list[int]:
-        """The same, with attention and routing of every token."""
+        """As `decode`, with attention and routing of every token."""
         recorder = Recorder(self.hooks)
         tokens = self._decode(ids, n, recorder)
         recorder.cut([(0, recorder.n_complete)])
@@ -82,20 +87,20 @@ class Ours:
 
 
 def greedy(model: Decoder, ids: Tensor, n: int, tap: Tap = NO_TAP) -> Iterator[int]:
-    """So many tokens that follow a prompt, each as it is written."""
+    """Yields `n` greedily decoded tokens after a prompt, with no end token."""
     steps = decode(
         model,
         ids.tolist(),
         sampler=Sampler(Sampling.greedy(), seeds=[0]),
-        guides=[_NeverDone()],
+        guides=[_NoStop()],
         max_new_tokens=n,
         tap=tap,
     )
     return (int(step.token_ids[0]) for step in steps)
 
 
-class _NeverDone:
-    """A guide that lets the model write on."""
+class _NoStop:
+    """A guide that never stops the reply."""
 
     def next(self, drawn: int) -> int | None:
         return None
@@ -105,7 +110,7 @@ class _NeverDone:
 
 
 class Theirs:
-    """`transformers`: its fused attention, and its eager one where patterns are asked for."""
+    """`transformers`: SDPA attention, and eager attention for recording patterns."""
 
     name = "transformers"
     cases = ("forward", "record", "decode", "decode_recording")
@@ -115,13 +120,13 @@ class Theirs:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # Any: what AutoModel returns is typed more loosely than what it is.
-        opened: Any = AutoModelForCausalLM.from_pretrained(
+        # Any: the annotated return type of AutoModel lacks the attributes of the model.
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=DTYPES[dtype], local_files_only=True, trust_remote_code=False
         )
-        self.model = opened.to(device).eval()
+        self.model = model.to(device).eval()
         self.d_vocab = self.model.config.vocab_size
-        self.routed = self.model.config.model_type == "qwen3_moe"
+        self.is_moe = self.model.config.model_type == "qwen3_moe"
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of a prompt."""
@@ -129,9 +134,9 @@ class Theirs:
         return self.model(ids, use_cache=False).logits
 
     def record(self, ids: Tensor) -> object:
-        """A prompt with its attention and routing."""
+        """The output for a prompt, with attention patterns and router logits."""
         self.model.set_attn_implementation("eager")
-        routing = {"output_router_logits": True} if self.routed else {}
+        routing = {"output_router_logits": True} if self.is_moe else {}
         return self.model(ids, use_cache=False, output_attentions=True, **routing)
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
@@ -140,7 +145,7 @@ class Theirs:
         return self._generate(ids, n)
 
     def decode_recording(self, ids: Tensor, n: int) -> list[int]:
-        """The same, with attention of every token; `generate` gives no routing."""
+        """As `decode`, with the attention of every token; `generate` cannot return routing."""
         self.model.set_attn_implementation("eager")
         return self._generate(ids, n, output_attentions=True)
 
@@ -159,30 +164,29 @@ class Theirs:
 
 
 class Lens:
-    """TransformerLens, where it is installed: its bridge around the model of `transformers`."""
+    """TransformerLens: its bridge around the model of `transformers`; optional."""
 
     name = "TransformerLens"
     cases = ("forward", "record")
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        # Any: an optional package, whose types need not be there to be checked.
+        # Any: an optional package, so its types are not available to the type checker.
         bridge: Any = import_module("transformer_lens.model_bridge").TransformerBridge
-        opened = bridge.boot_transformers(str(folder), device=device, dtype=DTYPES[dtype])
-        self.model = opened
-        self.d_vocab = opened.cfg.d_vocab
-        self.wanted = ("hook_pattern", "hook_expert_indices", "hook_expert_weights")
+        self.model = bridge.boot_transformers(str(folder), device=device, dtype=DTYPES[dtype])
+        self.d_vocab = self.model.cfg.d_vocab
+        self.hooks = ("hook_pattern", "hook_expert_indices", "hook_expert_weights")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of a prompt."""
         return self.model(ids, return_type="logits")
 
     def record(self, ids: Tensor) -> object:
-        """A prompt with its attention patterns and the experts' weights."""
-        return self.model.run_with_cache(ids, names_filter=lambda name: name.endswith(self.wanted))
+        """Logits of a prompt, its attention patterns, and the experts with their weights."""
+        return self.model.run_with_cache(ids, names_filter=lambda name: name.endswith(self.hooks))
 
 
 class Sight:
-    """nnsight, where it is installed: its envoys around the model of `transformers`."""
+    """nnsight: its envoys around the model of `transformers`; optional."""
 
     name = "nnsight"
     cases = ("forward", "record")
@@ -198,26 +202,26 @@ class Sight:
         """Logits of a prompt."""
         self.model.set_attn_implementation("sdpa")
         envoy = self.envoy
-        kept = []
+        saved = []
         with envoy.trace(ids, use_cache=False):
-            kept.append(envoy.lm_head.output.save())
-        return kept[0]
+            saved.append(envoy.lm_head.output.save())
+        return saved[0]
 
     def record(self, ids: Tensor) -> object:
-        """A prompt with its attention patterns and the routers' outputs."""
+        """Attention patterns and router outputs of a prompt, and its logits last."""
         self.model.set_attn_implementation("eager")
-        envoy, routed, kept = self.envoy, self.theirs.routed, []
+        envoy, is_moe, saved = self.envoy, self.theirs.is_moe, []
         with envoy.trace(ids, use_cache=False):
             for layer in envoy.model.layers:
-                kept.append(layer.self_attn.output[1].save())
-                if routed:
-                    kept.append(layer.mlp.gate.output.save())
-            kept.append(envoy.lm_head.output.save())
-        return kept
+                saved.append(layer.self_attn.output[1].save())
+                if is_moe:
+                    saved.append(layer.mlp.gate.output.save())
+            saved.append(envoy.lm_head.output.save())
+        return saved
 
 
 class Scratch:
-    """llms-from-scratch, where it is installed: its Qwen3 with a key/value cache."""
+    """llms-from-scratch: its Qwen3 with a KV cache; optional."""
 
     name = "llms-from-scratch"
     cases = ("forward", "decode")
@@ -227,10 +231,10 @@ class Scratch:
         package: Any = import_module("llms_from_scratch.kv_cache.qwen3")
         generating: Any = import_module("llms_from_scratch.kv_cache.generate")
         config, weights = Qwen3Config.from_file(folder), CheckpointReader(folder)
-        fields = _as_they_say(config, DTYPES[dtype])
+        fields = _scratch_config(config, DTYPES[dtype])
         self.model = package.Qwen3Model(fields)
         published = {name: weights.tensor(name).to(DTYPES[dtype]) for name in weights.names()}
-        with redirect_stdout(StringIO()):  # It prints that weights are tied.
+        with redirect_stdout(StringIO()):  # The loader prints a line if weights are tied.
             package.load_weights_into_qwen(self.model, fields, published)
         self.model.to(device).eval()
         self.d_vocab, self.generate = config.d_vocab, generating.generate_text_simple
@@ -245,8 +249,8 @@ class Scratch:
         return self.generate(self.model, ids, n)[0, ids.shape[1] :].tolist()
 
 
-def _as_they_say(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
-    """Our sizes under the names of llms-from-scratch."""
+def _scratch_config(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
+    """The config as llms-from-scratch expects it."""
     fields = {
         "vocab_size": config.d_vocab,
         "context_length": config.n_ctx,
@@ -278,9 +282,9 @@ PACKAGES = {
     Sight.name: "nnsight",
     Scratch.name: "llms_from_scratch",
 }
-"""Those that may be missing."""
+"""Python packages of the optional libraries."""
 
 
 def installed() -> list[str]:
-    """Names of the contestants that can take part."""
+    """Names of the libraries that are installed."""
     return [name for name in CONTESTANTS if find_spec(PACKAGES.get(name, "transformers"))]

@@ -1,4 +1,4 @@
-"""What a benchmark measures, and the weights that it measures on."""
+"""The settings of a benchmark, the weights that it uses, and the check of its memory."""
 
 import math
 import shutil
@@ -20,26 +20,26 @@ from qwen3lab.errors import BenchError
 from qwen3lab.streaming.streamed_model import bytes_of, least_memory
 
 PROMPT_TO_DECODE = 16
-"""Tokens before decoding is timed: few, so that it is decoding that is timed."""
+"""Length of the prompt before timed decoding: short, so that prefill takes little of the time."""
 
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure.
+    """The settings of a benchmark.
 
     Attributes:
         model: an embedded model, a folder or a hub id; None for random weights of a shape.
-        shape: of random weights: a model of the catalog, such as "qwen3-0.6b".
-        layers: keep so many of the shape's layers; None for all.
+        shape: shape of the random weights: a model of the catalog, such as "qwen3-0.6b".
+        layers: number of layers of the shape to keep; None for all.
         tokens: lengths of the prompts.
-        decode: tokens to generate.
-        repeats: timed runs of each case.
-        threads: of the CPU; None for torch's choice.
+        decode: number of tokens to generate.
+        repeats: number of timed runs of each case.
+        threads: number of CPU threads; None for torch's default.
         device: such as "cpu" or "cuda".
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        BenchError: a value that cannot be measured.
+        BenchError: a value is invalid, or the device is not available.
     """
 
     model: str | None = None
@@ -62,21 +62,21 @@ class BenchPlan:
             raise BenchError(f"tokens is {self.tokens}: expected lengths such as 512,1024")
         if self.dtype not in DTYPES:
             raise BenchError(f"dtype {self.dtype!r} is unknown: choose from {', '.join(DTYPES)}")
-        if _kind(self.device) == "cuda" and not torch.cuda.is_available():
+        if _device_type(self.device) == "cuda" and not torch.cuda.is_available():
             raise BenchError("there is no CUDA device here: use --device cpu")
 
     @property
     def title(self) -> str:
-        """What is measured, in words."""
+        """The model, or the shape with its number of layers, for titles."""
         if self.model is not None:
             return self.model
-        kept = {None: "all layers", 1: "1 layer"}.get(self.layers, f"{self.layers} layers")
-        return f"random weights of {self.shape}, {kept}"
+        layers = {None: "all layers", 1: "1 layer"}.get(self.layers, f"{self.layers} layers")
+        return f"random weights of {self.shape}, {layers}"
 
 
 @contextmanager
 def weights_of(plan: BenchPlan) -> Iterator[Path]:
-    """A folder with the weights that both libraries open."""
+    """The folder with the weights; random weights are in a temporary folder."""
     if plan.model is not None:
         yield find_folder(plan.model)
         return
@@ -86,15 +86,15 @@ def weights_of(plan: BenchPlan) -> Iterator[Path]:
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise BenchError(
-                f"{plan.title} take {needed / 1e9:.0f} GB in {plan.dtype}, and {folder} has room "
-                f"for {free / 1e9:.0f} GB: keep fewer layers, or set TMPDIR to a larger disk"
+                f"{plan.title} need {needed / 1e9:.0f} GB in {plan.dtype}, but {folder} has "
+                f"{free / 1e9:.0f} GB free: keep fewer layers, or set TMPDIR to a larger disk"
             )
         write_random(config, Path(folder), device=plan.device, dtype=DTYPES[plan.dtype])
         yield Path(folder)
 
 
 def shape_of(plan: BenchPlan) -> Qwen3Config:
-    """The sizes of the plan's random weights.
+    """The configuration of the plan's shape, with the plan's number of layers.
 
     Raises:
         BenchError: the catalog has no such shape.
@@ -105,37 +105,37 @@ def shape_of(plan: BenchPlan) -> Qwen3Config:
         raise BenchError(f"shape {plan.shape!r} is unknown: choose from {', '.join(known)}")
     if plan.layers is None or plan.layers >= config.n_layers:
         return config
-    experts = tuple(layer for layer in config.moe_layers if layer < plan.layers)
-    return replace(config, n_layers=plan.layers, moe_layers=experts)
+    moe_layers = tuple(layer for layer in config.moe_layers if layer < plan.layers)
+    return replace(config, n_layers=plan.layers, moe_layers=moe_layers)
 
 
 def check_memory(plans: Sequence[BenchPlan], memory: str) -> None:
-    """See that every one of the plans' models can be streamed, before any work is done.
+    """Check that the models of all plans can be streamed within this memory.
 
     Args:
-        plans: of models or shapes.
-        memory: for the weights of each, such as "8GB".
+        plans: plans of models or shapes.
+        memory: memory for the weights of each, such as "8GB".
 
     Raises:
-        BenchError: it is too little for one of them; the message has what is enough for all.
-        CheckpointError: it is no size.
+        BenchError: it is too small for one of them; the message says how much suffices for all.
+        CheckpointError: `memory` is not a size.
     """
-    given = bytes_of(memory)
-    least, most = max(((_least(plan), plan) for plan in plans), key=itemgetter(0))
-    if given < least:
+    available = bytes_of(memory)
+    needed, largest = max(((_least_memory(plan), plan) for plan in plans), key=itemgetter(0))
+    if available < needed:
         raise BenchError(
-            f"memory is {memory}, and to stream {most.title} in {most.dtype} takes "
-            f"{math.ceil(least / 1e7) / 100:.2f} GB: give it more, or a dtype of fewer bytes"
+            f"memory is {memory}, but streaming {largest.title} in {largest.dtype} needs "
+            f"{math.ceil(needed / 1e7) / 100:.2f} GB: give more memory, or use a smaller dtype"
         )
 
 
-def _least(plan: BenchPlan) -> int:
+def _least_memory(plan: BenchPlan) -> int:
     model = plan.model
     config = shape_of(plan) if model is None else Qwen3Config.from_file(find_folder(model))
     return least_memory(config, DTYPES[plan.dtype])
 
 
-def _kind(device: str) -> str:
+def _device_type(device: str) -> str:
     try:
         return torch.device(device).type
     except RuntimeError as error:
@@ -147,4 +147,4 @@ def _short(name: str) -> str:
 
 
 SHAPES = tuple(map(_short, PUBLISHED))
-"""The published models' sizes, by name."""
+"""Names of the published shapes."""

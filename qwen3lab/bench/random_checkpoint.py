@@ -1,4 +1,4 @@
-"""Checkpoints of random weights, written tensor by tensor: they may be larger than memory."""
+"""Checkpoints of random weights, written tensor by tensor, so they may be larger than memory."""
 
 from pathlib import Path
 
@@ -11,33 +11,35 @@ from qwen3lab.checkpoints.tensor_names import as_published
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.model.transformer import Qwen3
 
-STD = 0.02
+WEIGHT_STD = 0.02
 
 
 def write_random(
     config: Qwen3Config, folder: Path, *, device: torch.device | str, dtype: torch.dtype
 ) -> None:
-    """Write a checkpoint of random matrices, the same every time, and norms of 1.
+    """Write a checkpoint with normally distributed matrices and norm weights of 1.
+
+    The seed is fixed: the same config, device and dtype give the same weights.
 
     Args:
-        config: its sizes.
-        folder: where to, which exists.
-        device: where they are drawn.
-        dtype: of the weights.
+        config: configuration of the model.
+        folder: folder of the checkpoint, which must exist.
+        device: device of the random generator.
+        dtype: dtype of the weights.
     """
-    chance = torch.Generator(device).manual_seed(0)
-    where, total = {}, 0
-    for number, (name, bare) in enumerate(Qwen3(config, device="meta").named_parameters()):
-        value = torch.ones(bare.shape, device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(0)
+    weight_map, total = {}, 0
+    for number, (name, meta) in enumerate(Qwen3(config, device="meta").named_parameters()):
+        value = torch.ones(meta.shape, device=device, dtype=dtype)
         if value.ndim > 1:
-            value.normal_(0.0, STD, generator=chance)
+            value.normal_(0.0, WEIGHT_STD, generator=generator)
         file, parts = f"model-{number:05}.safetensors", _parts(name, value)
         save_file(parts, folder / file, metadata={"format": "pt"})
-        where |= dict.fromkeys(parts, file)
+        weight_map |= dict.fromkeys(parts, file)
         total += value.nbytes
-    describe(config, folder, dtype=dtype, where=where, n_bytes=total)
+    describe(config, folder, dtype=dtype, where=weight_map, n_bytes=total)
 
 
 def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
-    """What a parameter is in published files."""
+    """The tensors of a parameter in a published checkpoint, by published name."""
     return {part: piece.contiguous() for part, piece in as_published(name, value.cpu())}

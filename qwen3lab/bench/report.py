@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table to read and as numbers to keep."""
+"""The results of a benchmark: as a text table, as a dict for JSON, as a figure."""
 
 import statistics
 from collections.abc import Mapping
@@ -13,31 +13,33 @@ from rich.table import Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MEMORY = (
-    "Memory is the peak above the weights, in a process of its own, in which large tensors are "
-    "given back as soon as they are freed."
+MEMORY_NOTE = (
+    "Memory: peak above the weights, measured in a separate process that returns freed large "
+    "tensors to the system at once."
 )
-RATIO = (
-    "Medians (least to most). Ratio: how many times as fast, or as small, qwen3lab is as the best "
-    "of the others."
+RATIO_NOTE = (
+    "Values: median (minimum to maximum). Ratio: qwen3lab's speed divided by that of the fastest "
+    "other column; for times and memory, the smallest other column divided by qwen3lab. Above 1, "
+    "qwen3lab is better."
 )
 
 OURS = "qwen3lab"
 PLAIN = "qwen3lab, plain"
-"""Ours again, where another of our ways is what is measured."""
+"""The baseline in suites that measure an option of qwen3lab: qwen3lab without that option."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One case, measured on every side.
+    """The measurements of one case on all sides; a side is one of the compared implementations.
 
     Attributes:
-        case: what was done.
-        tokens: of the prompt, or generated where the unit is tokens/s; answers, where those are
-            what was asked for.
+        case: the measured operation.
+        tokens: length of the prompt; for "tokens/s" the number of generated tokens; in reports
+            with other `sizes`, that size.
         unit: "ms", "s", "tokens/s", "MB/s", "tokens" or "MiB".
-        measured: by side, "qwen3lab" first, every measurement in the order of the runs; run `i`
-            of one side was next to run `i` of the others. A side that was left out is not here.
+        measured: the values of each side, "qwen3lab" first, in the order of the runs. Runs with
+            the same index were measured one after another. Sides that were not measured are
+            missing or have no values.
     """
 
     case: str
@@ -47,38 +49,38 @@ class Measurement:
 
     @property
     def best_peer(self) -> str | None:
-        """The side that did best beside ours, by medians; None if there was none."""
+        """The side other than qwen3lab with the best median; None if there is none."""
         peers = [side for side, values in self.measured.items() if values and side != OURS]
-        return max(peers, key=self._merit, default=None)
+        return max(peers, key=self._score, default=None)
 
     @property
     def ratio(self) -> float | None:
-        """How many times as good ours is as the best of the others; None if unmeasured."""
+        """qwen3lab's advantage over the best peer, above 1 if better; None if not measured."""
         peer = self.best_peer
         if peer is None or not self.measured.get(OURS):
             return None
-        return self._merit(OURS) / self._merit(peer) if self._merit(peer) else None
+        return self._score(OURS) / self._score(peer) if self._score(peer) else None
 
-    def _merit(self, side: str) -> float:
-        """Higher is better."""
-        middle = statistics.median(self.measured[side])
+    def _score(self, side: str) -> float:
+        """The median of a rate, or the inverse of another median: higher is better."""
+        median = statistics.median(self.measured[side])
         if self.unit.endswith("/s"):
-            return middle
-        return 1 / middle if middle else float("inf")
+            return median
+        return 1 / median if median else float("inf")
 
 
 @dataclass(frozen=True)
 class Report:
-    """A benchmark's plan, machine, agreement and rows.
+    """The result of one suite.
 
     Attributes:
-        title: what was measured.
+        title: the measured operation and model.
         machine: device, threads, dtype and versions.
-        agreement: a sentence that says in how far all sides computed the same.
-        gap: the number in that sentence.
-        rows: the cases.
-        sizes: what the rows' `tokens` count.
-        notes: what else to know.
+        agreement: a sentence on how well the results of all sides agree.
+        gap: the difference in that sentence.
+        rows: the measurements.
+        sizes: the quantity that the rows' `tokens` count.
+        notes: further sentences on how to read the table.
     """
 
     title: str
@@ -91,17 +93,17 @@ class Report:
 
     @property
     def sides(self) -> list[str]:
-        """All that were measured, ours first."""
+        """Names of all measured sides, "qwen3lab" first."""
         return list(dict.fromkeys(side for row in self.rows for side in row.measured))
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers for JSON."""
+        """The report as a dict for JSON."""
         rows = [asdict(row) | {"ratio": row.ratio, "best_peer": row.best_peer} for row in self.rows]
-        about = {"title": self.title, "machine": self.machine, "agreement": self.agreement}
-        return about | {"gap": self.gap, "notes": list(self.notes), "rows": rows}
+        header = {"title": self.title, "machine": self.machine, "agreement": self.agreement}
+        return header | {"gap": self.gap, "notes": list(self.notes), "rows": rows}
 
     def figure(self) -> "go.Figure":
-        """The ratios as a figure; plotly is needed for it, which the `lab` extra brings."""
+        """A bar chart of the ratios; needs plotly, which the `lab` extra installs."""
         from qwen3lab.figures.ratios import ratios
 
         rows = [row for row in self.rows if row.ratio is not None]
@@ -127,17 +129,18 @@ class Report:
         text = StringIO()
         Console(file=text, width=240, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
-        about = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join([f"{self.title}: {about}", self.agreement, *lines, RATIO, *self.notes])
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        header = [f"{self.title}: {machine}", self.agreement]
+        return "\n".join([*header, *lines, RATIO_NOTE, *self.notes])
 
 
 def _cell(values: tuple[float, ...], unit: str) -> str:
     if not values:
         return "not measured"
-    middle = f"{_short(statistics.median(values))} {unit}"
+    median = f"{_short(statistics.median(values))} {unit}"
     if len(values) == 1:
-        return middle
-    return f"{middle} ({_short(min(values))} to {_short(max(values))})"
+        return median
+    return f"{median} ({_short(min(values))} to {_short(max(values))})"
 
 
 def _short(value: float) -> str:

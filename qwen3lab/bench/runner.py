@@ -1,4 +1,4 @@
-"""Reports one after another: each can be shown before the next is measured."""
+"""Runs several suites or shapes and yields each report as soon as it is measured."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,20 +23,26 @@ def run_suites(
     sparse: bool = False,
     progress: bool = True,
 ) -> Iterator[Report]:
-    """Measure some suites; those that time the same models share a report.
+    """Measure the suites; all suites of `SUITES` share one report.
 
     Args:
-        plan: what to measure.
-        suites: of `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised", "stream".
-        memory: for weights, in the suite "stream"; checked before anything is measured.
-        sparse: have "stream" read files of zeros.
+        plan: the model and settings.
+        suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
+            "stream".
+        memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
+            runs.
+        sparse: let "stream" read sparse files of zeros.
         progress: show a bar.
+
+    Raises:
+        BenchError: a suite cannot be measured with this plan.
+        CheckpointError: the plan's model cannot be opened, or `memory` is not a size.
     """
     if "stream" in suites:
         check_stream(plan, memory=memory, sparse=sparse)
-    together = [name for name in suites if name in SUITES]
-    if together:
-        yield run(plan, together, progress=progress)
+    in_one_report = [name for name in suites if name in SUITES]
+    if in_one_report:
+        yield run(plan, in_one_report, progress=progress)
     others = {
         "overhead": run_overhead,
         "compiled": run_compiled,
@@ -54,14 +60,18 @@ def run_suites(
 def run_shapes(
     plan: BenchPlan, shapes: Sequence[str] = SHAPES, *, memory: str = "8GB"
 ) -> Iterator[Report]:
-    """Run published shapes, all of which the memory has to be enough for before the first runs.
+    """Run published shapes; checks before the first run that the memory suffices for all.
 
     Args:
-        plan: what to measure of each.
-        shapes: models of the catalog.
-        memory: for the weights of each.
+        plan: the settings; each shape replaces its `shape`.
+        shapes: names of models in the catalog.
+        memory: memory for the weights of each shape, such as "8GB".
+
+    Raises:
+        BenchError: the memory is too small for one of the shapes.
+        CheckpointError: `memory` is not a size.
     """
     plans = [replace(plan, shape=name) for name in shapes]
     check_memory(plans, memory)
-    for one in plans:
-        yield run_shape(one, memory=memory)
+    for shape_plan in plans:
+        yield run_shape(shape_plan, memory=memory)

@@ -1,4 +1,4 @@
-"""Checkpoints of the real shapes that take no room on the disk: all zeros, never written."""
+"""Checkpoints of published shapes as sparse files: all weights are zero and use no disk space."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,37 +14,37 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.model.transformer import Qwen3
 
 SHARD_BYTES = 4 * 10**9
-"""About as many as a shard of a published checkpoint has."""
+"""Maximum size of a shard, about that of published checkpoints."""
 
 
 def write_sparse(config: Qwen3Config, folder: Path) -> int:
-    """Write a checkpoint in bfloat16 whose tensors are holes in their files.
+    """Write a bfloat16 checkpoint whose tensors are holes in sparse files.
 
     Args:
-        config: its sizes.
-        folder: where to.
+        config: configuration of the model.
+        folder: folder of the checkpoint; created if missing.
 
     Returns:
-        Bytes that the files seem to have.
+        Total apparent size of the tensors, in bytes.
 
     Source: the safetensors format, github.com/huggingface/safetensors, README.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, tuple[int, ...]]] = [{}]
-    room = SHARD_BYTES
+    free = SHARD_BYTES
     for name, shape in _tensors(config):
         n_bytes = 2 * prod(shape)
-        if shards[-1] and n_bytes > room:
+        if shards[-1] and n_bytes > free:
             shards.append({})
-            room = SHARD_BYTES
+            free = SHARD_BYTES
         shards[-1][name] = shape
-        room -= n_bytes
-    where, total = {}, 0
+        free -= n_bytes
+    weight_map, total = {}, 0
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        total += _write(folder / file, shard)
-        where |= dict.fromkeys(shard, file)
-    describe(config, folder, dtype=torch.bfloat16, where=where, n_bytes=total)
+        total += _write_shard(folder / file, shard)
+        weight_map |= dict.fromkeys(shard, file)
+    describe(config, folder, dtype=torch.bfloat16, where=weight_map, n_bytes=total)
     return total
 
 
@@ -56,14 +56,14 @@ def describe(
     where: Mapping[str, str],
     n_bytes: int,
 ) -> None:
-    """Write what lies beside a checkpoint's shards: config.json and the index.
+    """Write the files of a checkpoint besides its shards: config.json and the index.
 
     Args:
-        config: its sizes.
-        folder: where to, which exists.
-        dtype: of its weights.
-        where: the file of each tensor, by published name.
-        n_bytes: of all tensors.
+        config: configuration of the model.
+        folder: folder of the checkpoint, which must exist.
+        dtype: dtype of the weights.
+        where: the file name of each tensor, by published tensor name.
+        n_bytes: total size of all tensors.
     """
     write_config(config, folder, dtype)
     index = {"metadata": {"total_size": n_bytes}, "weight_map": dict(where)}
@@ -80,8 +80,8 @@ def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from ((part.name, shape) for part in parts)
 
 
-def _write(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
-    """A header, and a hole for what it names."""
+def _write_shard(path: Path, tensors: dict[str, tuple[int, ...]]) -> int:
+    """Write the header of a shard and a hole for its tensors; return the size of the hole."""
     header, offset = {}, 0
     for name, shape in tensors.items():
         end = offset + 2 * prod(shape)

@@ -1,4 +1,8 @@
-"""Thinking and what it buys: budgets, what would be answered when, and which parts matter."""
+"""Experiments on thinking: budget sweeps, answers along a thinking text, importance of its parts.
+
+`sweep` answers problems within several thinking budgets, `convergence` asks for the answer at each
+point of a finished thinking text, `importance` measures how each part changes the answer.
+"""
 
 from qwen3lab.thinking.convergence import Convergence, answers_at, convergence
 from qwen3lab.thinking.graders import GRADERS, Grader

@@ -1,4 +1,4 @@
-"""What would it answer now? The answer at each point of a finished thinking."""
+"""Early answers: the answer of the model at each point of a finished thinking text."""
 
 import threading
 from collections import Counter
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Convergence:
-    """The answers along one thinking.
+    """The answers at the points of one thinking text.
 
     Attributes:
-        points: thinking tokens after which it was asked; 0 first, all of them last.
-        thoughts: what was thought from the point before to each; empty for the first.
-        answers: one list per point, with as many answers as were drawn; each as it was read.
-        right: whether each is right, likewise; None if no problem was given.
-        chats_answer: what the finished reply answered, as it was read.
-        thinking_tokens: of the whole thinking.
+        points: number of thinking tokens before each point; the first is 0, the last is all.
+        thoughts: the piece of thinking between the previous point and each point; None for the
+            first.
+        answers: the sampled answers at each point, normalised by `read`.
+        right: for each of them, True if it is right; None without a problem.
+        chats_answer: the answer of the finished reply, normalised by `read`.
+        thinking_tokens: number of tokens of the thinking text.
     """
 
     points: tuple[int, ...]
@@ -41,56 +42,59 @@ class Convergence:
 
     @property
     def favourites(self) -> tuple[str, ...]:
-        """The most frequent answer at each point; of equals, the one that came first."""
-        return tuple(Counter(drawn).most_common(1)[0][0] for drawn in self.answers)
+        """The most frequent answer at each point; in a tie, the one that was sampled first."""
+        return tuple(Counter(samples).most_common(1)[0][0] for samples in self.answers)
 
     def shares(self) -> list[Mapping[str, float]]:
         """The distribution over answers at each point."""
         return [
-            {answer: count / len(drawn) for answer, count in Counter(drawn).most_common()}
-            for drawn in self.answers
+            {answer: count / len(samples) for answer, count in Counter(samples).most_common()}
+            for samples in self.answers
         ]
 
     @property
     def accuracy(self) -> tuple[float, ...] | None:
-        """The share of right answers at each point; None if no problem was given."""
+        """The share of right answers at each point; None without a problem."""
         if self.right is None:
             return None
-        return tuple(sum(drawn) / len(drawn) for drawn in self.right)
+        return tuple(sum(samples) / len(samples) for samples in self.right)
 
     @property
     def first_right(self) -> int | None:
         """Thinking tokens at the first point where at least half of the answers are right.
 
-        None if there is none, or no problem was given.
+        None if there is no such point, or without a problem.
         """
-        reached = zip(self.points, self.accuracy or (), strict=False)
-        return next((point for point, share in reached if share >= 0.5), None)
+        shares = zip(self.points, self.accuracy or (), strict=False)
+        return next((point for point, share in shares if share >= 0.5), None)
 
     @property
     def settled(self) -> int:
-        """Thinking tokens at the first point from which on the favourite answer stays."""
+        """Thinking tokens at the first point after which the favourite does not change."""
         favourites = self.favourites
-        place = len(favourites) - 1
-        while place > 0 and favourites[place - 1] == favourites[-1]:
-            place -= 1
-        return self.points[place]
+        index = len(favourites) - 1
+        while index > 0 and favourites[index - 1] == favourites[-1]:
+            index -= 1
+        return self.points[index]
 
     @property
     def after(self) -> int:
-        """Thinking tokens that came after the answer had settled."""
+        """Number of thinking tokens after the favourite has settled."""
         return self.thinking_tokens - self.settled
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: thinking_tokens, thought, answer, share, right; a row per answer."""
+        """A table with one row per point and answer.
+
+        Columns: thinking_tokens, thought, answer, share, right.
+        """
         import pandas
 
         rows = []
-        for place, (point, shares) in enumerate(zip(self.points, self.shares(), strict=True)):
-            thought = self.thoughts[place]
+        for index, (point, shares) in enumerate(zip(self.points, self.shares(), strict=True)):
+            thought = self.thoughts[index]
             for answer, share in shares.items():
-                drawn = self.answers[place].index(answer)
-                right = None if self.right is None else self.right[place][drawn]
+                sample = self.answers[index].index(answer)
+                right = None if self.right is None else self.right[index][sample]
                 rows.append((point, thought.text if thought else "", answer, share, right))
         columns = ["thinking_tokens", "thought", "answer", "share", "right"]
         return pandas.DataFrame(rows, columns=columns)
@@ -109,43 +113,44 @@ def convergence(
     answer_tokens: int = 256,
     progress: bool = True,
 ) -> Convergence:
-    """Ask for the answer at each point of a thinking, by the early-stop sentence.
+    """Sample answers at each point of a thinking text, by inserting the early-stop sentence.
 
     Source: "forced answers" of Thought Anchors (arXiv 2506.19143), section 3; the sentence is
     that of Qwen3's technical report (arXiv 2505.09388, section 4.3).
 
     Args:
-        lab: the model that replied.
-        chat: a finished reply that thinks.
-        every: after so many tokens, or after each "sentence".
-        problem: says which answers are right.
-        read: brings an answer into one spelling, such as `GRADERS["last number"].read`; if
-            None, as the problem does, or without blanks at its ends.
-        samples: answers drawn at each point.
-        sampling: how; the most likely one if None and there is one sample, else as published.
-        seed: of the draw; sample `s` has the seed `seed + s`.
-        answer_tokens: longest answer.
+        lab: the model that generated the reply.
+        chat: a finished reply with thinking.
+        every: distance between two points: a number of tokens, or a "sentence".
+        problem: grades the answers.
+        read: extracts and normalises an answer, such as `GRADERS["last number"].read`; None for
+            the problem's own `read`, or for `str.strip` without a problem.
+        samples: number of answers at each point.
+        sampling: how tokens are sampled; None for greedy decoding with one sample, and for
+            Qwen3's published settings with several.
+        seed: sample `s` has the seed `seed + s`.
+        answer_tokens: maximum number of tokens of an answer.
         progress: show a progress bar.
 
     Raises:
-        ValueError: the reply has no thinking, or there is nothing to draw.
+        ValueError: the reply has no thinking, or `samples` is below 1.
     """
     if read is None:
         read = str.strip if problem is None else problem.read
-    cut = pieces(chat, every)
-    points = [0, *(piece.kept for piece in cut)]
-    replies = _given(lab, chat, samples, sampling, seed, answer_tokens)
-    # The furthest first: the cache is rewound from point to point.
-    furthest_first = tqdm(points[::-1], unit="point", disable=not progress)
-    found = {point: _answers(replies, point) for point in furthest_first}
-    answers = [found[point] for point in points]
+    thoughts = pieces(chat, every)
+    points = [0, *(piece.kept for piece in thoughts)]
+    replies = _forced_replies(lab, chat, samples, sampling, seed, answer_tokens)
+    # The last point first, because the KV cache can only be rewound to an earlier point.
+    last_first = tqdm(points[::-1], unit="point", disable=not progress)
+    by_point = {point: _answers(replies, point) for point in last_first}
+    answers = [by_point[point] for point in points]
     return Convergence(
         points=tuple(points),
-        thoughts=(None, *cut),
-        answers=tuple(tuple(read(answer.text) for answer in drawn) for drawn in answers),
+        thoughts=(None, *thoughts),
+        answers=tuple(tuple(read(answer.text) for answer in sampled) for sampled in answers),
         right=None
         if problem is None
-        else tuple(tuple(problem.grade(answer.text) for answer in drawn) for drawn in answers),
+        else tuple(tuple(problem.grade(answer.text) for answer in sampled) for sampled in answers),
         chats_answer=read(chat.answer),
         thinking_tokens=points[-1],
     )
@@ -159,33 +164,39 @@ def answers_at(
     answer_tokens: int = 256,
     cancel: threading.Event | None = None,
 ) -> dict[int, Answer]:
-    """What would be answered after so many thinking tokens, by the most likely tokens.
+    """The greedily decoded answer after each given number of thinking tokens.
 
     Args:
-        lab: the model that replied.
-        chat: a reply that thinks.
+        lab: the model that generated the reply.
+        chat: a reply with thinking.
         points: numbers of thinking tokens.
-        answer_tokens: longest answer.
-        cancel: set it from another thread to stop; the answers that are known by then are given.
+        answer_tokens: maximum number of tokens of an answer.
+        cancel: event that stops the computation when another thread sets it.
+
+    Returns:
+        The answers by point; after a cancellation, those that were finished.
 
     Raises:
-        ValueError: the reply has no thinking, or fewer tokens of it.
+        ValueError: the reply has no thinking, or a point is beyond its thinking tokens.
     """
     last = pieces(chat)[-1].kept
     for point in points:
         if not 0 <= point <= last:
-            raise ValueError(f"the thinking has {last} tokens: {point} of them cannot be kept")
-    replies = _given(lab, chat, 1, None, 0, answer_tokens)
-    found = {}
-    # The furthest first: the cache is rewound from point to point.
+            raise ValueError(
+                f"point {point} does not exist: the thinking has {last} tokens, so expected 0 to "
+                f"{last}"
+            )
+    replies = _forced_replies(lab, chat, 1, None, 0, answer_tokens)
+    answers = {}
+    # The last point first, because the KV cache can only be rewound to an earlier point.
     for point in sorted(set(points), reverse=True):
         if cancel is not None and cancel.is_set():
             break
-        found[point] = _answers(replies, point)[0]
-    return found
+        answers[point] = _answers(replies, point)[0]
+    return answers
 
 
-def _given(
+def _forced_replies(
     lab: Lab,
     chat: Chat,
     samples: int,
@@ -193,14 +204,14 @@ def _given(
     seed: int,
     answer_tokens: int,
 ) -> Replies:
-    """The reply as it was written, once for each sample."""
+    """The finished reply, loaded into the KV cache once per sample."""
     if samples < 1:
         raise ValueError(f"samples is {samples}: expected 1 or more")
-    by_chance = Sampling.published(thinking=True)
+    published = Sampling.published(thinking=True)
     replies = Replies(
         lab,
         [chat.prompt_ids] * samples,
-        sampling=sampling or (by_chance if samples > 1 else Sampling.greedy()),
+        sampling=sampling or (published if samples > 1 else Sampling.greedy()),
         seeds=range(seed, seed + samples),
         answer_tokens=answer_tokens,
     )
@@ -209,7 +220,7 @@ def _given(
 
 
 def _answers(replies: Replies, point: int) -> list[Answer]:
-    """The answers after so many thinking tokens, of which there are as many."""
-    found = [answer for answer in replies.answer(point) if answer is not None]
-    assert found, f"the thinking ends before its token {point}"
-    return found
+    """The answers after `point` thinking tokens, one per sample."""
+    answers = [answer for answer in replies.answer(point) if answer is not None]
+    assert answers, f"the thinking has fewer than {point} tokens"
+    return answers

@@ -1,4 +1,4 @@
-"""What a reply answers, and whether that is right."""
+"""Graders: extract the answer from a reply, and compare it with the right answer."""
 
 import re
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-NUMBER = re.compile(r"(?<![\w.])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
-BOXES = ("\\boxed", "\\fbox")
+NUMBER_PATTERN = re.compile(r"(?<![\w.])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+BOX_COMMANDS = ("\\boxed", "\\fbox")
 
 
 @dataclass(frozen=True)
 class Grader:
-    """A way to read an answer out of a reply, and to compare it with the right one.
+    """A pair of functions that extract and compare answers.
 
     Attributes:
-        name: of the grader.
-        read: the answer that a reply gives, in one spelling; empty if it gives none.
-        same: whether what was read is the right answer, read likewise.
+        name: name of the grader.
+        read: returns the normalised answer in a reply; empty if there is none.
+        same: True if an answer equals the right answer, both normalised by `read`.
     """
 
     name: str
@@ -25,50 +25,50 @@ class Grader:
     same: Callable[[str, str], bool]
 
     def grade(self, reply: str, answer: str) -> bool:
-        """True if a reply gives this answer."""
-        found = self.read(reply)
-        return bool(found) and self.same(found, self.read(answer) or answer.strip())
+        """True if the answer in a reply equals `answer`."""
+        given = self.read(reply)
+        return bool(given) and self.same(given, self.read(answer) or answer.strip())
 
 
 def last_number(text: str) -> str:
-    """The last number of a text, without separators of thousands: `$1,250.0` is `1250`."""
-    found = NUMBER.findall(text)
-    return _plain_number(found[-1]) if found else ""
+    """The last number of a text, normalised: `$1,250.0` gives `1250`; empty if there is none."""
+    numbers = NUMBER_PATTERN.findall(text)
+    return _normalise_number(numbers[-1]) if numbers else ""
 
 
-def _plain_number(text: str) -> str:
+def _normalise_number(text: str) -> str:
     try:
         value = Decimal(text.replace(",", "").replace("$", "").replace("−", "-"))
     except InvalidOperation:
         return text
-    whole = value.to_integral_value()
-    return str(int(whole)) if value == whole else str(value.normalize())
+    integer = value.to_integral_value()
+    return str(int(integer)) if value == integer else str(value.normalize())
 
 
 def boxed(text: str) -> str:
-    """What stands in the last box of a text, as in `\\boxed{\\frac{1}{2}}`, without blanks."""
-    start = max(text.rfind(box) for box in BOXES)
-    opened = text.find("{", start) if start >= 0 else -1
-    if opened < 0:
+    """The content of the last `\\boxed{...}` or `\\fbox{...}` of a text, without whitespace."""
+    start = max(text.rfind(box) for box in BOX_COMMANDS)
+    brace = text.find("{", start) if start >= 0 else -1
+    if brace < 0:
         return ""
     depth = 0
-    for place in range(opened, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for index in range(brace, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
         if depth == 0:
-            return "".join(text[opened + 1 : place].split())
+            return "".join(text[brace + 1 : index].split())
     return ""
 
 
-def _written(text: str) -> str:
-    """What stands in the last box; without a box, the text."""
+def _boxed_or_text(text: str) -> str:
+    """The content of the last box; without a box, the text."""
     return boxed(text) or text.strip()
 
 
 def equivalent(found: str, answer: str) -> bool:
-    """True if two expressions are mathematically the same, by the library `math-verify`.
+    """True if the library `math-verify` finds two expressions mathematically equal.
 
     Raises:
-        ImportError: the library is not installed; the message says how to get it.
+        ImportError: the library is not installed; the message says how to install it.
     """
     try:
         from math_verify import parse, verify
@@ -77,7 +77,7 @@ def equivalent(found: str, answer: str) -> bool:
             "comparing expressions needs the library math-verify: pip install 'qwen3lab[math]', "
             "or choose the grader “boxed”"
         ) from error
-    # Its own time limits use signals, which only a main thread may.
+    # No time limits: math-verify implements them by signals, which work only in the main thread.
     reading: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": False}
     comparing: dict[str, Any] = {"timeout_seconds": None, "raise_on_error": False}
     right, given = (parse(f"${side}$", **reading) for side in (answer, found))
@@ -88,7 +88,7 @@ def _equal(found: str, answer: str) -> bool:
     return found == answer
 
 
-def _equal_but_for_blanks(found: str, answer: str) -> bool:
+def _equal_without_whitespace(found: str, answer: str) -> bool:
     return found == "".join(answer.split())
 
 
@@ -97,18 +97,19 @@ GRADERS = {
     for grader in (
         Grader("exact", str.strip, _equal),
         Grader("last number", last_number, _equal),
-        Grader("boxed", boxed, _equal_but_for_blanks),
-        Grader("equivalent", _written, equivalent),
+        Grader("boxed", boxed, _equal_without_whitespace),
+        Grader("equivalent", _boxed_or_text, equivalent),
     )
 }
-"""By name: the whole answer; its last number; what stands in its box; the same mathematically."""
+"""Graders by name. They compare the complete answer, its last number, the content of its last box,
+or its mathematical value."""
 
 
 def grader_of(name: str) -> Grader:
-    """The grader of this name.
+    """The grader with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no grader has this name.
     """
     if name not in GRADERS:
         raise ValueError(f"there is no grader {name!r}: choose from {', '.join(GRADERS)}")

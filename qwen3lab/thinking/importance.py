@@ -1,4 +1,4 @@
-"""Which parts of a thinking matter: take one away, and see what the answer becomes."""
+"""The importance of each part of a thinking text: how the answers change without it."""
 
 import itertools
 import math
@@ -23,21 +23,21 @@ from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
 if TYPE_CHECKING:
     import pandas
 
-HOW = ("leave out", "resample")
+METHODS = ("leave out", "resample")
 Shares = Mapping[str, float]
 SMOOTHING = 0.5
-"""Added to each answer's count, so that an answer that never came has a chance, too."""
+"""Added to the count of each answer, so that no probability is 0 and the divergence is finite."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to measure importance.
+    """The cost of measuring importance.
 
     Attributes:
-        parts: of the thinking.
-        continuations: replies to be written.
-        most_tokens: tokens written at most.
-        read_tokens: tokens read before.
+        parts: number of parts of the thinking text.
+        continuations: number of continuations to generate.
+        most_tokens: maximum number of generated tokens.
+        read_tokens: number of prompt tokens to process.
     """
 
     parts: int
@@ -48,25 +48,27 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"{self.parts} parts, {self.continuations:,} continuations of at most "
-            f"{self.most_tokens // max(self.continuations, 1):,} tokens: reads "
-            f"{self.read_tokens:,} and writes up to {self.most_tokens:,} tokens"
+            f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
+            f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
         )
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much the answer hangs on each part of a thinking.
+    """The effect of each part of a thinking text on the distribution over answers.
 
     Attributes:
         how: "leave out" or "resample".
-        parts: of the thinking.
-        kept: distribution over answers with each part.
-        without: distribution over answers without it.
-        divergence: Kullback-Leibler divergence of the second from the first, nats, with
-            `SMOOTHING` added to the counts; missing (nan) where nothing differed.
-        distance: total variation between the two: 0 the same, 1 no answer in common.
-        differed: continuations that began differently; all of them when a part is left out.
-        samples: continuations of each kind.
+        parts: the parts of the thinking text.
+        kept: for each part, the distribution over answers with it.
+        without: for each part, the distribution over answers without it.
+        divergence: Kullback-Leibler divergence D(without || kept) in nats, with `SMOOTHING` added
+            to the counts; nan if `without` is empty.
+        distance: total variation distance of the two, from 0 (equal) to 1 (disjoint); nan if
+            `without` is empty.
+        differed: number of continuations in `without`: with "leave out" all, with "resample"
+            those that begin with another part.
+        samples: number of continuations per prefix.
     """
 
     how: str
@@ -79,7 +81,7 @@ class Importance:
     samples: int
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table, a row per part.
+        """A table with one row per part.
 
         Columns: part, text, divergence, distance, differed, favourite, favourite_without.
         """
@@ -106,11 +108,11 @@ def importance_cost(
     samples: int = 20,
     max_new_tokens: int | None = None,
 ) -> Cost:
-    """What `importance` is going to take with the same arguments; nothing runs."""
+    """The cost of `importance` with the same arguments, computed without running the model."""
     parts = pieces(chat, every)
     n = (len(parts) + 1) * samples
     read = sum(len(prefix) for prefix in _prefixes(chat, parts, how))
-    return Cost(len(parts), n, n * _longest(chat, how, max_new_tokens), read)
+    return Cost(len(parts), n, n * _max_new_tokens(chat, how, max_new_tokens), read)
 
 
 def importance(
@@ -126,59 +128,60 @@ def importance(
     max_new_tokens: int | None = None,
     progress: bool = True,
 ) -> Importance:
-    """Measure how the distribution over answers changes without each part of a thinking.
+    """Measure how the distribution over answers changes without each part of a thinking text.
 
-    "leave out" takes the part away, keeps all the rest as it was written, and draws answers.
-    "resample" lets the model write on from before the part, and compares the continuations
-    that begin with another part to those that were given this one: the counterfactual
-    importance of Thought Anchors (arXiv 2506.19143, section 3), but that "another" means
-    another text, blanks aside, where the paper asks a sentence embedding.
+    "leave out" removes the part, keeps the rest of the thinking text, and samples answers.
+    "resample" samples continuations from before the part. It compares the continuations that begin
+    with another part with continuations after this part. This is the counterfactual importance of
+    Thought Anchors (arXiv 2506.19143, section 3), with one difference: two parts differ if their
+    texts without whitespace differ, while the paper compares sentence embeddings.
 
     Args:
-        lab: the model that replied.
-        chat: a finished reply that thinks.
-        every: what a part is: so many tokens, or a "sentence".
-        how: "leave out" or "resample"; `importance_cost` says what each takes.
-        read: brings an answer into one spelling, such as `GRADERS["last number"].read`.
-        samples: continuations from each point.
-        sampling: how they are drawn; as published for thinking if None.
-        seed: of the draw.
-        max_new_tokens: longest continuation; if None, 256 for an answer, and twice what the
-            reply took where the model thinks on.
+        lab: the model that generated the reply.
+        chat: a finished reply with thinking.
+        every: size of a part: a number of tokens, or a "sentence".
+        how: "leave out" or "resample"; `importance_cost` computes the cost of each.
+        read: extracts and normalises an answer, such as `GRADERS["last number"].read`.
+        samples: number of continuations per prefix.
+        sampling: how tokens are sampled; None for Qwen3's published settings for thinking.
+        seed: of the sampling.
+        max_new_tokens: maximum length of a continuation; None for 256 with "leave out", and for
+            twice the length of the reply with "resample".
         progress: show a progress bar.
 
     Returns:
         The importance of each part.
 
     Raises:
-        ValueError: the reply has no thinking, or there is nothing to draw.
+        ValueError: the reply has no thinking, `how` is unknown, or `samples` is below 1.
     """
-    if how not in HOW:
+    if how not in METHODS:
         raise ValueError(f"how is {how!r}: expected “leave out” or “resample”")
     if samples < 1:
         raise ValueError(f"samples is {samples}: expected 1 or more")
     parts = pieces(chat, every)
     prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]
-    writer = _Writer(
+    sampler = _ContinuationSampler(
         lab,
         sampling or Sampling.published(thinking=True),
         samples,
         seed,
-        _longest(chat, how, max_new_tokens),
+        _max_new_tokens(chat, how, max_new_tokens),
     )
-    drawn = [writer.draw(prefix) for prefix in tqdm(prefixes, unit="part", disable=not progress)]
-    read_all = [[read(text) for text in replies.answers] for replies in drawn]
+    bar = tqdm(prefixes, unit="part", disable=not progress)
+    continuations = [sampler.sample(prefix) for prefix in bar]
+    answers = [[read(text) for text in samples.answers] for samples in continuations]
     if how == "leave out":
-        kept, without = [read_all[0]] * len(parts), read_all[1:]
+        kept, without = [answers[0]] * len(parts), answers[1:]
     else:
-        kept = read_all[1:]
+        kept = answers[1:]
         without = [
             [
                 answer
-                for answer, thought in zip(answers, replies.thoughts, strict=True)
-                if writer.begins_otherwise(thought, chat_ids[part.start : part.end], every)
+                for answer, thought in zip(sampled, samples.thoughts, strict=True)
+                if sampler.begins_otherwise(thought, chat_ids[part.start : part.end], every)
             ]
-            for answers, replies, part in zip(read_all, drawn, parts, strict=False)
+            for sampled, samples, part in zip(answers, continuations, parts, strict=False)
         ]
     return Importance(
         how=how,
@@ -195,21 +198,22 @@ def importance(
 def divergence(p: Sequence[str], q: Sequence[str]) -> float:
     """Kullback-Leibler divergence D(p || q) of two samples of answers, in nats.
 
-    Over the answers of both, with `SMOOTHING` added to each count; nan if one is empty.
+    `SMOOTHING` is added to the count of each answer that occurs in `p` or `q`; nan if one of the
+    samples is empty.
     """
     if not p or not q:
         return math.nan
     answers = sorted({*p, *q})
-    counts = [[list(side).count(answer) + SMOOTHING for answer in answers] for side in (p, q)]
+    counts = [[list(sample).count(answer) + SMOOTHING for answer in answers] for sample in (p, q)]
     return float(entropy(counts[0], counts[1]))
 
 
 def distance(p: Sequence[str], q: Sequence[str]) -> float:
-    """Total variation between two samples of answers; nan if one is empty."""
+    """Total variation distance of two samples of answers, from 0 to 1; nan if one is empty."""
     if not p or not q:
         return math.nan
-    of_p, of_q = _shares(p), _shares(q)
-    return sum(abs(of_p.get(a, 0.0) - of_q.get(a, 0.0)) for a in {*p, *q}) / 2
+    shares_p, shares_q = _shares(p), _shares(q)
+    return sum(abs(shares_p.get(a, 0.0) - shares_q.get(a, 0.0)) for a in {*p, *q}) / 2
 
 
 def _shares(answers: Sequence[str]) -> Shares:
@@ -220,37 +224,37 @@ def _favourite(shares: Shares) -> str:
     return next(iter(shares), "")
 
 
-def _longest(chat: Chat, how: str, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
+def _max_new_tokens(chat: Chat, how: str, given: int | None) -> int:
+    if given is not None:
+        return given
     return 256 if how == "leave out" else 2 * len(chat.token_ids)
 
 
 def _prefixes(chat: Chat, parts: Sequence[Piece], how: str) -> list[list[int]]:
-    """What stands before each continuation.
+    """The token ids before each continuation.
 
-    Where parts are left out: first the whole thinking, then each without one. Where they are
-    resampled: what stands before each, then the whole.
+    With "leave out": the complete thinking text, then the text without each part. With
+    "resample": the text before each part, then the complete text.
     """
     ids = [*chat.prompt_ids, *chat.token_ids]
     end = parts[-1].end
     if how == "resample":
         return [*(ids[: part.start] for part in parts), ids[:end]]
     close = ids[end : chat.spans["answer"][0]]
-    whole = [ids[:end] + close]
-    return whole + [ids[: part.start] + ids[part.end : end] + close for part in parts]
+    complete = [ids[:end] + close]
+    return complete + [ids[: part.start] + ids[part.end : end] + close for part in parts]
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """Continuations: the tokens of what each thought on, and what it answered."""
+class _Continuations:
+    """Sampled continuations: the token ids of the further thinking, and the answer of each."""
 
     thoughts: list[list[int]]
     answers: list[str]
 
 
-class _Writer:
-    """Draws continuations of a text, all of one text at once."""
+class _ContinuationSampler:
+    """Samples continuations of a prefix, all in one batch."""
 
     def __init__(
         self, lab: Lab, sampling: Sampling, samples: int, seed: int, max_new_tokens: int
@@ -259,52 +263,54 @@ class _Writer:
         self.max_new_tokens = max_new_tokens
         self.marks = marks_of(lab.tokenizer)
 
-    def draw(self, prefix: Sequence[int]) -> _Drawn:
-        """Continue a text that has been written up to somewhere in its reply."""
+    def sample(self, prefix: Sequence[int]) -> _Continuations:
+        """Sample continuations of a prompt with the first part of a reply."""
         guides = [ReplyGuide(self.marks) for _ in range(self.samples)]
-        begun = list(prefix)
+        ids = list(prefix)
         start = (
-            len(begun) - 1 - begun[::-1].index(self.marks.think)
-            if (self.marks.think in begun)
-            else len(begun)
+            len(ids) - 1 - ids[::-1].index(self.marks.think)
+            if self.marks.think in ids
+            else len(ids)
         )
         for guide in guides:
-            for token in begun[start:]:
+            for token in ids[start:]:
                 guide.take(token)
-        ids, _ = pad_left([begun[:-1]], self.lab.model.device)
-        cache = self.lab.model.new_cache(capacity=len(begun))
+        padded, _ = pad_left([ids[:-1]], self.lab.model.device)
+        cache = self.lab.model.new_cache(capacity=len(ids))
         with self.lab.lock:
             with torch.no_grad():
-                self.lab.model(ids, cache=cache, last_only=True)
+                self.lab.model(padded, cache=cache, last_only=True)
             steps = decode(
                 self.lab.decoder,
-                [begun[-1:]] * self.samples,
+                [ids[-1:]] * self.samples,
                 sampler=Sampler(self.sampling, seeds=range(self.seed, self.seed + self.samples)),
                 guides=guides,
-                max_new_tokens=min(self.max_new_tokens, self.lab.config.n_ctx - len(begun)),
+                max_new_tokens=min(self.max_new_tokens, self.lab.config.n_ctx - len(ids)),
                 cache=cache.select([0] * self.samples),
             )
             for _ in steps:
                 pass
-        return _Drawn(
-            [self._thought(guide.token_ids[len(begun) - start :]) for guide in guides],
+        return _Continuations(
+            [self._thinking_ids(guide.token_ids[len(ids) - start :]) for guide in guides],
             [self._text(guide.answer_ids) for guide in guides],
         )
 
     def begins_otherwise(self, thought: Sequence[int], part: Sequence[int], every: Every) -> bool:
-        """Whether a thinking begins with another sentence than a part, or other such tokens."""
-        cut = every if isinstance(every, str) else len(part)
-        ends = piece_ends(token_texts(self.lab.tokenizer, thought), cut)
-        return self._bare(thought[: ends[0]]) != self._bare(part)
+        """True if the first piece of a thinking text differs from a part.
 
-    def _bare(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens without its blanks."""
+        The first piece is a sentence, or as many tokens as the part has. Whitespace is ignored.
+        """
+        size = every if isinstance(every, str) else len(part)
+        ends = piece_ends(token_texts(self.lab.tokenizer, thought), size)
+        return self._without_whitespace(thought[: ends[0]]) != self._without_whitespace(part)
+
+    def _without_whitespace(self, token_ids: Sequence[int]) -> str:
         return "".join(self._text(token_ids).split())
 
-    def _thought(self, token_ids: Sequence[int]) -> list[int]:
-        """What stands before the thinking's end, or the reply's."""
-        over = {self.marks.end_think, *self.marks.ends}
-        return list(itertools.takewhile(lambda token: token not in over, token_ids))
+    def _thinking_ids(self, token_ids: Sequence[int]) -> list[int]:
+        """The token ids before `</think>` or an end token."""
+        ends = {self.marks.end_think, *self.marks.ends}
+        return list(itertools.takewhile(lambda token: token not in ends, token_ids))
 
     def _text(self, token_ids: Sequence[int]) -> str:
         kept = [token for token in token_ids if token not in self.marks.ends]

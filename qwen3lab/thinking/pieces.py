@@ -1,26 +1,26 @@
-"""A thinking in pieces: sentences, or so many tokens each."""
+"""Splits a thinking text into pieces: sentences, or a fixed number of tokens each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3lab.generation.reply import Chat
 
-ENDS = (".", "!", "?", "。", "！", "？", "\n")
-"""What ends a sentence, where a blank, a line break or nothing follows."""
+SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
+"""Characters that end a sentence if whitespace or nothing follows."""
 
 Every = int | str
-"""How a thinking is cut: after so many tokens, or "sentence"."""
+"""Size of a piece: a number of tokens, or "sentence"."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a thinking.
+    """A piece of a thinking text.
 
     Attributes:
-        start: first token, counted over the whole conversation, as in its recording.
-        end: past its last token.
-        kept: thinking tokens up to its end, as a budget counts them.
-        text: of its tokens.
+        start: position of its first token in the conversation, as in a recording.
+        end: position after its last token.
+        kept: number of thinking tokens up to its end, as a thinking budget counts them.
+        text: text of its tokens.
     """
 
     start: int
@@ -30,76 +30,80 @@ class Piece:
 
 
 def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
-    """A finished reply's thinking, cut into sentences or stretches of so many tokens.
+    """The thinking text of a finished reply, split into sentences or pieces of `every` tokens.
 
-    A sentence ends after a token that ends in a full stop, a question or exclamation mark
-    (English or Chinese) where the next token begins with a blank, and after a line break.
-    What has no such mark is one sentence. Blank tokens at its end belong to a piece.
+    A sentence ends after a line break, after a Chinese full stop, question or exclamation mark,
+    and after an English one that whitespace follows. Text without such a mark is one sentence.
+    Whitespace tokens after a piece belong to the piece. The early-stop sentence does not count as
+    thinking.
+
+    Args:
+        chat: a finished reply with thinking.
+        every: number of tokens of a piece, or "sentence".
 
     Raises:
-        ValueError: the reply has no thinking, or `every` is neither of the two.
+        ValueError: the reply has no thinking, or `every` is invalid.
     """
     if isinstance(every, str) and every != "sentence":
         raise ValueError(f"every is {every!r}: expected a number of tokens, or “sentence”")
     if isinstance(every, int) and every < 1:
         raise ValueError(f"every is {every}: expected 1 token or more, or “sentence”")
     (first, last), n_prompt = chat.spans["thinking"], chat.spans["prompt"][1]
-    # The early-stop sentence is no thought of the model's.
+    # Exclude the early-stop sentence, which the model did not generate.
     while last > first and bool(chat.forced[last - 1 - n_prompt]):
         last -= 1
     if first >= last:
         raise ValueError("the reply has no thinking: ask with thinking=True")
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
     counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
-    offset = _counted_before(chat, first)
-    found, start = [], 0
+    offset = _thinking_tokens_before(chat, first)
+    split, start = [], 0
     for end in piece_ends(tokens, every):
         text = "".join(tokens[start:end])
-        found.append(Piece(first + start, first + end, offset + counted[end - 1], text))
+        split.append(Piece(first + start, first + end, offset + counted[end - 1], text))
         start = end
-    return found
+    return split
 
 
 def piece_ends(tokens: Sequence[str], every: Every) -> list[int]:
-    """Past which of some tokens each piece ends; the last is past all of them."""
-    return _sentence_ends(tokens) if isinstance(every, str) else _even_ends(len(tokens), every)
+    """The index after the last token of each piece; the last one is the number of tokens."""
+    if isinstance(every, str):
+        return _sentence_ends(tokens)
+    return [*range(every, len(tokens), every), len(tokens)]
 
 
-def _counted_before(chat: Chat, first: int) -> int:
-    """Thinking tokens, as a budget counts them, that stand before the first one that is not blank.
+def _thinking_tokens_before(chat: Chat, first: int) -> int:
+    """The number of whitespace tokens before the thinking text that a thinking budget counts.
 
-    The line break that opens the block does not count. (Where the prompt opens it, that holds it.)
+    The line break after `<think>` does not count. If the prompt ends with `<think>`, that line
+    break is a part of the prompt.
     """
-    written = chat.tokens[: first - chat.spans["prompt"][1]]
-    opened = max((place for place, token in enumerate(written) if token == "<think>"), default=-1)
-    blanks = written[opened + 1 :]
-    return len(blanks) - (opened >= 0 and blanks[:1] == ["\n"])
-
-
-def _even_ends(n: int, every: int) -> list[int]:
-    return [*range(every, n, every), n]
+    before = chat.tokens[: first - chat.spans["prompt"][1]]
+    think = max((index for index, token in enumerate(before) if token == "<think>"), default=-1)
+    whitespace = before[think + 1 :]
+    return len(whitespace) - (think >= 0 and whitespace[:1] == ["\n"])
 
 
 def _sentence_ends(tokens: Sequence[str]) -> list[int]:
     ends = []
-    for place, token in enumerate(tokens):
-        after = tokens[place + 1] if place + 1 < len(tokens) else ""
+    for index, token in enumerate(tokens):
+        after = tokens[index + 1] if index + 1 < len(tokens) else ""
         if _ends_sentence(token, after):
-            ends.append(place + 1)
-    return _with_blanks(tokens, ends)
+            ends.append(index + 1)
+    return _include_whitespace(tokens, ends)
 
 
 def _ends_sentence(token: str, after: str) -> bool:
     bare = token.rstrip(" ")
-    if not bare.endswith(ENDS):
+    if not bare.endswith(SENTENCE_ENDS):
         return False
     if "\n" in token or bare[-1] in "。！？":
         return True
     return token != bare or not after or after[0].isspace()
 
 
-def _with_blanks(tokens: Sequence[str], ends: Sequence[int]) -> list[int]:
-    """Ends moved on over blank tokens; each once, and the last token's among them."""
+def _include_whitespace(tokens: Sequence[str], ends: Sequence[int]) -> list[int]:
+    """The ends, moved past whitespace tokens, without duplicates, and with the end of the text."""
     moved = []
     for end in ends:
         while end < len(tokens) and not tokens[end].strip():

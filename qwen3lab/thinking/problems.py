@@ -1,4 +1,4 @@
-"""Problems to think about: questions whose answers are known, made here or read from a file."""
+"""Problems: questions with known answers, and the reader of JSON Lines files with problems."""
 
 import json
 import warnings
@@ -12,11 +12,11 @@ from qwen3lab.thinking.graders import Grader, boxed, grader_of
 
 @runtime_checkable
 class Problem(Protocol):
-    """What is asked, and what is right; `tiny.problems` gives such, and so does a file."""
+    """A question with its right answer, as `tiny.problems` and `read_problems` return it."""
 
     @property
     def question(self) -> str:
-        """As it is asked."""
+        """The text of the question."""
         ...
 
     @property
@@ -26,15 +26,15 @@ class Problem(Protocol):
 
     @property
     def level(self) -> str:
-        """How difficult it is, in the words of its source; empty if that says nothing."""
+        """The difficulty, as its source names it; empty if unknown."""
         ...
 
     def read(self, reply: str) -> str:
-        """The answer that a reply gives, in one spelling, so that answers can be counted."""
+        """The answer in a reply, normalised so that equal answers can be counted."""
         ...
 
     def grade(self, reply: str) -> bool:
-        """True if a reply gives the right answer."""
+        """True if the answer in a reply is right."""
         ...
 
 
@@ -43,10 +43,10 @@ class Exercise:
     """A question with its answer.
 
     Attributes:
-        question: as it is asked.
+        question: the text of the question.
         answer: the right answer.
-        level: how difficult it is; empty if unknown.
-        grader: the name of what reads and compares answers; see `graders.GRADERS`.
+        level: the difficulty; empty if unknown.
+        grader: name of the grader in `graders.GRADERS`.
     """
 
     question: str
@@ -55,56 +55,57 @@ class Exercise:
     grader: str = "exact"
 
     def read(self, reply: str) -> str:
-        """The answer that a reply gives, in one spelling."""
+        """The answer in a reply, normalised by the grader."""
         return self.how.read(reply)
 
     def grade(self, reply: str) -> bool:
-        """True if a reply gives the right answer."""
+        """True if the answer in a reply is right."""
         return self.how.grade(reply, self.answer)
 
     @property
     def how(self) -> Grader:
-        """The grader itself."""
+        """The grader with the name `grader`."""
         return grader_of(self.grader)
 
 
 def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exercise]:
-    """Problems from a JSON Lines file: one object per line, with a question and an answer.
+    """Read problems from a JSON Lines file: one object per line, with a question and an answer.
 
-    Three layouts open as they are: `question` and `answer`; GSM8K's, whose `answer` ends in
-    `#### 18`; and MATH's, with `problem`, a `solution` that holds a box, or an `answer`, and a
-    `level`. A line that is not one of these is named in a warning, and the others are kept.
+    Three formats are supported: `question` and `answer`; GSM8K, whose `answer` ends with
+    `#### 18`; and MATH, with `problem`, `level`, and either `answer` or a `solution` with a
+    `\\boxed` answer. Other lines are skipped with a warning.
 
     Args:
-        path: of the file.
-        grader: how answers are read and compared, by its name in `graders.GRADERS`; if None,
-            "last number" for GSM8K, "boxed" for MATH, "exact" otherwise.
+        path: path of the file.
+        grader: name of the grader in `graders.GRADERS`; None for "last number" with GSM8K, "boxed"
+            with MATH, and "exact" otherwise.
 
     Raises:
-        ValueError: an unknown grader, or a file without a single problem.
-        OSError: there is no such file.
+        ValueError: the grader is unknown, or the file contains no problem.
+        OSError: the file cannot be read.
     """
     if grader is not None:
         grader_of(grader)
     path = Path(path)
-    found: list[Exercise] = []
-    wrong: list[str] = []
+    problems: list[Exercise] = []
+    errors: list[str] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            found.append(_read(line, grader))
+            problems.append(_parse_line(line, grader))
         except ValueError as error:
-            wrong.append(f"line {number} of {path.name} {error}")
-    if not found:
-        reason = f": {wrong[0]}" if wrong else ": it is empty"
-        raise ValueError(f"{path.name} holds no problem{reason}")
-    for sentence in wrong:
-        warnings.warn(f"{sentence}; it is left out", stacklevel=2)
-    return found
+            errors.append(f"line {number} of {path.name} {error}")
+    if not problems:
+        reason = f": {errors[0]}" if errors else ": it is empty"
+        raise ValueError(f"{path.name} contains no problem{reason}")
+    for sentence in errors:
+        warnings.warn(f"{sentence}; the line is skipped", stacklevel=2)
+    return problems
 
 
-def _read(line: str, grader: str | None) -> Exercise:
+def _parse_line(line: str, grader: str | None) -> Exercise:
+    """The problem in one line; the message of a ValueError continues "line 3 of file ..."."""
     try:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
@@ -114,16 +115,16 @@ def _read(line: str, grader: str | None) -> Exercise:
     question = _text(fields, "question", "problem")
     if not question:
         raise ValueError("has no question: expected text under 'question' or 'problem'")
-    answer, own = _answer(fields)
+    answer, default_grader = _answer(fields)
     if not answer:
         raise ValueError(
-            "has no answer: expected text under 'answer', or a 'solution' that holds a box"
+            "has no answer: expected text under 'answer', or a 'solution' with a \\boxed answer"
         )
-    return Exercise(question, answer, _text(fields, "level", "steps"), grader or own)
+    return Exercise(question, answer, _text(fields, "level", "steps"), grader or default_grader)
 
 
 def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The answer, and the grader that its layout asks for."""
+    """The answer, and the default grader of the format."""
     answer = _text(fields, "answer")
     if "####" in answer:
         return answer.rpartition("####")[2].strip(), "last number"
@@ -133,7 +134,7 @@ def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _text(fields: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that there is, as text; numbers are text, too."""
+    """The first of these fields that is a string or a number, as text; empty if there is none."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Replies that are thought once, and answered from any point of the thinking.
+"""Replies that think once and answer from several points of their thinking text.
 
-They stand side by side in one key/value cache. To answer from an earlier point the cache is
-rewound to it, the early-stop sentence is put there, and only the answer is written anew.
+The replies are a batch with one KV cache. To answer from an earlier point, `Replies` rewinds the
+cache to that point, inserts the early-stop sentence, and generates only the answer.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
 
-OPENING = 2
-"""`<think>`, and the line break after it."""
+OPENING_TOKENS = 2
+"""Number of tokens at the start of a thinking block: `<think>` and a line break."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered after so much thinking.
+    """An answer after a number of thinking tokens.
 
     Attributes:
-        text: the answer, stripped; empty if the thinking never ended.
-        thinking_tokens: tokens that the model had spent on thinking.
-        answer_tokens: tokens of the answer.
-        reply_tokens: all tokens of the reply: marks, what was inserted, and its end as well.
-        stop: as in `Generation`.
+        text: the answer without surrounding whitespace; empty if the thinking did not end.
+        thinking_tokens: number of thinking tokens before the answer.
+        answer_tokens: number of tokens of the answer.
+        reply_tokens: number of all tokens of the reply, including `<think>`, `</think>`, inserted
+            tokens and the end token.
+        stop: why the reply ended, as in `Generation`.
         cut: True if the budget ended the thinking.
     """
 
@@ -44,36 +45,41 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A reply that is cut: the guide that is about to insert, and the tokens kept before."""
+    """The cut of a reply by a budget.
+
+    Attributes:
+        guide: a guide that has followed the reply up to the cut.
+        kept: number of reply tokens before the cut.
+    """
 
     guide: ReplyGuide
     kept: int
 
     def inserted(self) -> list[int]:
-        """Let the guide insert what it is about to."""
-        new = list(self.guide.inserts)
-        for token in new:
+        """Pass the tokens of the early-stop sentence to the guide, and return them."""
+        tokens = list(self.guide.inserts)
+        for token in tokens:
             self.guide.next(token)
             self.guide.take(token)
-        return new
+        return tokens
 
 
 class Replies:
-    """Replies to several prompts, thought once.
+    """A batch of replies that think once and answer within several budgets.
 
-    Row `i` writes what `lab.chat` writes with the same sampling and the seed `seeds[i]`,
-    whatever budget it is answered within, because what is drawn at a step depends on the seed
-    and the step's number alone.
+    Within every budget, row `i` generates the same reply as `lab.chat` with the same sampling and
+    the seed `seeds[i]`, because the random number of a step depends only on the seed and on the
+    index of the step.
 
     Args:
         lab: the model.
-        prompts: token ids, up to where each reply begins.
-        sampling: how tokens are drawn.
-        seeds: one per prompt.
-        answer_tokens: longest answer.
+        prompts: token ids of the prompts.
+        sampling: how tokens are sampled.
+        seeds: one seed per prompt.
+        answer_tokens: maximum number of tokens of an answer.
 
     Attributes:
-        guides: of the rows, with all that was written when they thought.
+        guides: the guides of the rows, with the tokens of the longest replies.
     """
 
     def __init__(
@@ -94,14 +100,20 @@ class Replies:
         self.guides: list[ReplyGuide] = []
 
     def think(self, budget: int) -> list[Answer]:
-        """Think and answer within a budget; the longest one comes first."""
+        """Generate thinking and answers within a budget, which must be the largest one."""
         self.guides = [self._guide(prompt, budget) for prompt in self.prompts]
-        most = OPENING + budget + len(self.marks.early_stop) + self.answer_tokens + 1
-        self._write(self.prompts, self.guides, skip=(), most=most)
+        n_fixed = OPENING_TOKENS + len(self.marks.early_stop) + 1
+        max_new_tokens = budget + self.answer_tokens + n_fixed
+        self._generate(self.prompts, self.guides, skip=(), max_new_tokens=max_new_tokens)
         return [self._read(guide) for guide in self.guides]
 
     def take(self, token_ids: Sequence[int], inserted: Sequence[bool]) -> None:
-        """Take a reply as written: every row has the same prompt and thinks the same."""
+        """Load a finished reply into all rows, which must have the same prompt.
+
+        Args:
+            token_ids: token ids of the reply.
+            inserted: for each token, True if it was inserted and not generated.
+        """
         ids, _ = pad_left([[*self.prompts[0], *token_ids]], self.lab.model.device)
         cache = self.lab.model.new_cache(capacity=ids.shape[1])
         with self.lab.lock, torch.no_grad():
@@ -113,9 +125,9 @@ class Replies:
         self.guides = [guide] * len(self.prompts)
 
     def answer(self, budget: int) -> list[Answer | None]:
-        """Answer within a smaller budget than any before; None where the thinking ended sooner.
+        """The answers within a budget that is smaller than all earlier ones.
 
-        Such a row's answer is the one that it gave when it thought.
+        None for rows whose thinking ended within the budget: their answer is that of `think`.
         """
         cuts = [
             self._cut(self._guide(prompt, budget), guide)
@@ -124,12 +136,12 @@ class Replies:
         kept = [cut.kept for cut in cuts if cut is not None]
         if not kept:
             return [None] * len(cuts)
-        # A row that is not cut is kept whole: its own turn comes with a smaller budget.
+        # Rows that this budget does not cut keep their tokens: a smaller budget may cut them.
         ends = torch.tensor([self.width + (cut.kept if cut else max(kept)) for cut in cuts])
         with self.lab.lock:
             self.cache.forget(ends)
         inserted = [cut.inserted() if cut else [] for cut in cuts]
-        self._write(
+        self._generate(
             inserted,
             [
                 cut.guide if cut else self._guide(prompt, budget)
@@ -138,7 +150,7 @@ class Replies:
             skip=[
                 cut.kept + len(new) if cut else 0 for cut, new in zip(cuts, inserted, strict=True)
             ],
-            most=self.answer_tokens + 1,
+            max_new_tokens=self.answer_tokens + 1,
         )
         return [self._read(cut.guide) if cut else None for cut in cuts]
 
@@ -149,7 +161,7 @@ class Replies:
 
     @staticmethod
     def _cut(guide: ReplyGuide, written: ReplyGuide) -> "_Cut | None":
-        """Where a guide with a budget cuts what was written; None if that ends before."""
+        """The cut of a finished reply by the guide's budget; None if the reply ends before it."""
         if guide.inserts:
             return _Cut(guide, 0)
         pairs = zip(written.token_ids, written.inserted, strict=True)
@@ -160,20 +172,20 @@ class Replies:
                 return _Cut(guide, kept)
         return None
 
-    def _write(
+    def _generate(
         self,
         prompts: Sequence[Sequence[int]],
         guides: Sequence[ReplyGuide],
         *,
         skip: Sequence[int],
-        most: int,
+        max_new_tokens: int,
     ) -> None:
         steps = decode(
             self.lab.decoder,
             prompts,
             sampler=Sampler(self.sampling, seeds=self.seeds, skip=skip),
             guides=guides,
-            max_new_tokens=most,
+            max_new_tokens=max_new_tokens,
             cache=self.cache,
         )
         with self.lab.lock:

@@ -1,4 +1,4 @@
-"""What a sweep over budgets was asked for, and what it found."""
+"""The plan and the results of a sweep over thinking budgets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     import pandas
 
 SampleKey = tuple[int, int]
-"""A problem and a sample of it, by number."""
+"""The indices of a problem and of a sample."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All that decides what a sweep gives.
+    """All settings that determine the results of a sweep.
 
     Attributes:
-        model: its name.
-        weights: their dtype, and how they are quantised if they are.
-        config: its sizes.
-        problems: a digest of the questions, answers, levels and graders.
-        n_problems: how many.
-        budgets: thinking tokens allowed, least first.
-        samples: thinkings of each problem.
-        seed: of the draw; sample `s` of problem `p` has the seed `seed + p * samples + s`.
-        sampling: how tokens are drawn; None for the published way of each mode.
-        answer_tokens: longest answer.
-        at_once: answered without thinking, too.
+        model: name of the model.
+        weights: dtype of the weights, and their quantisation if any.
+        config: configuration of the model.
+        problems: hash of the questions, answers, levels and graders.
+        n_problems: number of problems.
+        budgets: thinking budgets in tokens, ascending.
+        samples: number of sampled replies per problem.
+        seed: sample `s` of problem `p` has the seed `seed + p * samples + s`.
+        sampling: how tokens are sampled; None for Qwen3's published settings of each mode.
+        answer_tokens: maximum number of tokens of an answer.
+        at_once: also answer without thinking.
     """
 
     model: str
@@ -49,29 +49,29 @@ class SweepPlan:
 
     @property
     def rows(self) -> list[SampleKey]:
-        """Every sample of every problem."""
+        """All pairs of problem and sample."""
         return [(p, s) for p in range(self.n_problems) for s in range(self.samples)]
 
     def seed_of(self, row: SampleKey) -> int:
-        """The seed with which `lab.chat` gives the same replies."""
+        """The seed of a sample; `lab.chat` gives the same reply with this seed."""
         return self.seed + row[0] * self.samples + row[1]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One problem, thought about once, and answered within every budget.
+    """One sample of a problem: one thinking text, with an answer for each budget.
 
     Attributes:
-        problem: its number.
-        sample: the thinking's number.
-        level: the problem's difficulty.
-        prompt_tokens: of the question as it was asked, to be thought about.
-        thinking: what was thought within the largest budget.
-        answers: one per budget.
-        right: whether each is right.
+        problem: index of the problem.
+        sample: index of the sample.
+        level: difficulty of the problem.
+        prompt_tokens: length of the prompt with thinking.
+        thinking: the thinking text within the largest budget.
+        answers: the answer for each budget.
+        right: for each answer, True if it is right.
         at_once: the answer without thinking, or None.
-        right_at_once: whether that is right, or None.
-        prompt_tokens_at_once: of the question as it was asked without thinking; 0 if it was not.
+        right_at_once: True if that answer is right; None if there is none.
+        prompt_tokens_at_once: length of the prompt without thinking; 0 if not asked.
     """
 
     problem: int
@@ -86,23 +86,24 @@ class Attempt:
     prompt_tokens_at_once: int = 0
 
     def prompt_tokens_for(self, budget: int | None) -> int:
-        """Of the question as it was asked within a budget, or without thinking if that is None."""
+        """Length of the prompt for a budget; None for the prompt without thinking."""
         return self.prompt_tokens_at_once if budget is None else self.prompt_tokens
 
     @property
     def natural_tokens(self) -> int | None:
-        """Thinking tokens until it ended by itself; None if the largest budget cut it."""
+        """Number of thinking tokens; None if the largest budget ended the thinking."""
         last = self.answers[-1]
         return None if last.cut else last.thinking_tokens
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was answered within each budget.
+    """The results of a sweep.
 
     Attributes:
-        plan: what was asked for.
-        attempts: in the order of problems and samples; fewer than planned after an interrupt.
+        plan: the settings.
+        attempts: the results, ordered by problem and sample; fewer than planned after an
+            interrupt.
     """
 
     plan: SweepPlan
@@ -115,16 +116,16 @@ class Sweep:
 
     @property
     def budgets(self) -> tuple[int, ...]:
-        """Thinking tokens allowed, least first."""
+        """The thinking budgets in tokens, ascending."""
         return self.plan.budgets
 
     @property
     def complete(self) -> bool:
-        """True if everything that was planned has been run."""
+        """True if all planned attempts have been run."""
         return len(self.attempts) == len(self.plan.rows)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table, a row per answer; `budget` is missing where there was no thinking.
+        """A table with one row per answer; `budget` is missing for answers without thinking.
 
         Columns: problem, sample, level, budget, answer, right, thinking_tokens, answer_tokens,
         prompt_tokens, stop.
@@ -147,10 +148,10 @@ class Sweep:
 
     @classmethod
     def load(cls, path: str | Path) -> "Sweep":
-        """A sweep from its file, whole or not.
+        """Read a sweep from its file; the sweep may be incomplete.
 
         Raises:
-            ValueError: the file is none of a sweep.
+            ValueError: the file was not written by a sweep.
         """
         store = Store(path, SweepPlan, Attempt)
         plan = store.plan()
@@ -173,5 +174,5 @@ def _cells(attempt: Attempt, budget: int | None, answer: Answer, right: bool) ->
 
 
 def in_order(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
-    """Attempts by problem and sample."""
+    """The attempts, ordered by problem and sample."""
     return tuple(sorted(attempts, key=lambda attempt: (attempt.problem, attempt.sample)))

@@ -1,4 +1,4 @@
-"""The models that ship with the package: their world, their tokenizer, their training."""
+"""The embedded models: their task families, tokenizer, training and evaluation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -56,21 +56,21 @@ def train(
 ) -> Path:
     """Train an embedded model from scratch, measure it, and write it in Hugging Face format.
 
-    An interrupted run goes on when it is started again with the same arguments.
+    The same call resumes an interrupted run.
 
     Args:
         name: "tiny-moe" or "tiny-dense".
-        seed: of weights and documents; that of the model that ships if None.
-        minutes: stop after so long; the learning rate falls accordingly.
+        seed: of the initial weights and the documents; None for the seed of the model that ships.
+        minutes: time limit; the learning rate decays to its minimum within this time.
         out: folder of the run; `runs/<name>-seed<seed>` if None.
-        device: where to train.
+        device: device of the training.
         progress: show progress bars.
 
     Returns:
-        The folder of the finished model, in the run's folder.
+        The folder of the finished model, inside the folder of the run.
 
     Raises:
-        ValueError: an unknown name, or a folder that holds another run.
+        ValueError: the name is unknown, or the folder contains another run.
     """
     from qwen3lab.tiny.pipeline import train_model
     from qwen3lab.tiny.training.recipes import RECIPES

@@ -1,6 +1,7 @@
-"""How a model came to be: what it learned, which heads formed, who serves what.
+"""Measurements during training: losses, heads and expert specialisation over the steps.
 
-Of a micro model that grows while one watches, or of an embedded model's early states.
+`Growth` trains a micro model and measures it every few steps; `early_life` measures the early
+revisions of an embedded model.
 """
 
 import copy
@@ -35,27 +36,27 @@ from qwen3lab.tiny.training.training_log import read_log
 from qwen3lab.tiny.world import lists
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
 
-N_TEXTS = 8
-"""Held-out texts of each family that are looked at, the same ones every time."""
+TEXTS_PER_FAMILY = 8
+"""Number of held-out texts of each family in a snapshot; the texts are the same in all."""
 
-PERIOD = lists.MAX_STEPS
-"""Words in the sequences that show what heads do. Longer ones than it has met by then are copied
-some hundred steps later."""
+WORDS_PER_SEQUENCE = lists.MAX_STEPS
+"""Number of words in the sequences that head scores are measured on. Sequences longer than those
+of the training data are copied only some hundred steps later."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a model was like at one moment of its training.
+    """The measurements of a model at one step of its training.
 
     Attributes:
-        step: of the optimiser; 0 is before the first.
-        seconds: of training.
-        tokens: trained on.
-        surplus: cross-entropy above the generator's own, nats per predictable token, by family.
-        heads: score of every head, by kind, on sequences of words that come twice.
-        information: what the choice of experts says about a text's family, by layer; nothing
-            where there are no experts.
-        experts: the experts chosen for each token of the texts that are looked at.
+        step: number of optimiser steps so far.
+        seconds: training time so far.
+        tokens: training tokens so far.
+        surplus: cross-entropy above the generator's entropy, nats per predictable token, by
+            family.
+        heads: score of every head, by kind of head.
+        information: mutual information of expert and family, by layer; empty without experts.
+        experts: the experts selected for each token of the held-out texts; None without experts.
     """
 
     step: int
@@ -68,22 +69,25 @@ class Snapshot:
 
 
 class Growth:
-    """A micro mixture of experts in training, looked at every few steps.
+    """The training of a micro mixture-of-experts model, with a snapshot every few steps.
 
     Args:
-        minutes: how long it trains in all; the learning rate falls by the clock.
-        every: steps between two looks.
-        seed: of weights and documents.
+        minutes: total training time; the learning rate decays with the elapsed time.
+        every: steps between two snapshots.
+        seed: of the initial weights and the documents.
 
     Attributes:
-        history: a snapshot for each look, the first before any training.
+        history: the snapshots; the first is from before the training.
+
+    Raises:
+        ValueError: `minutes` is not above 0, or `every` is below 1.
     """
 
     def __init__(self, *, minutes: float | int = 3, every: int = 25, seed: int = 0) -> None:
         if minutes <= 0 or every < 1:
             raise ValueError(
-                f"{minutes} minutes with a look every {every} steps is no training: expected "
-                "more than 0 minutes, and 1 step or more between looks"
+                f"cannot train for {minutes} minutes with a snapshot every {every} steps: expected "
+                "more than 0 minutes, and 1 step or more between snapshots"
             )
         self.minutes, self.every, self.seed = float(minutes), every, seed
         self.folder = Path(tempfile.mkdtemp(prefix="qwen3lab-"))
@@ -91,16 +95,16 @@ class Growth:
         recipe = replace(MICRO_MOE, seed=seed)
         self.tokenizer = open_tokenizer(find_folder("tiny-moe"))
         self.trainer = Trainer(recipe, self.tokenizer, EARLY_STOP, self.folder)
-        self.history = [self._look()]
+        self.history = [self._measure()]
 
     @property
     def lab(self) -> Lab:
-        """What the model is now, to be asked and recorded; training goes on with its own copy."""
+        """A lab with a copy of the current model; further training does not change the copy."""
         return Lab(copy.deepcopy(self.trainer.model), self.tokenizer, self.trainer.recipe.name)
 
     @property
     def share_done(self) -> float:
-        """How much of the training is over, from 0 to 1."""
+        """The fraction of the training time that has passed, from 0 to 1."""
         return min(1.0, self.trainer.seconds / (60 * self.minutes))
 
     def run(
@@ -108,33 +112,33 @@ class Growth:
         on_look: Callable[[Snapshot], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> list[Snapshot]:
-        """Train to the end of the minutes; a run that was stopped goes on where it stood.
+        """Train until the time limit; another call resumes a stopped run.
 
         Args:
-            on_look: is called with every new snapshot.
-            cancel: stops the run after the step it is at, when it is set.
+            on_look: called with each new snapshot.
+            cancel: event that stops the run after the current step.
 
         Returns:
-            The history so far. An interrupt of the kernel stops the run and loses nothing.
+            The history so far. A keyboard interrupt stops the run after a last snapshot.
         """
         try:
             for _ in self.trainer.steps(self.minutes):
                 if cancel is not None and cancel.is_set():
                     break
                 if self.trainer.step % self.every == 0:
-                    self._remember(on_look)
+                    self._add_snapshot(on_look)
         except KeyboardInterrupt:
             pass
         if self.history[-1].step != self.trainer.step:
-            self._remember(on_look)
+            self._add_snapshot(on_look)
         return self.history
 
-    def _remember(self, on_look: Callable[[Snapshot], None] | None) -> None:
-        self.history.append(self._look())
+    def _add_snapshot(self, on_look: Callable[[Snapshot], None] | None) -> None:
+        self.history.append(self._measure())
         if on_look is not None:
             on_look(self.history[-1])
 
-    def _look(self) -> Snapshot:
+    def _measure(self) -> Snapshot:
         trainer = self.trainer
         return look_at(
             Lab(trainer.model, self.tokenizer, trainer.recipe.name),
@@ -142,7 +146,7 @@ class Growth:
             step=trainer.step,
             seconds=trainer.seconds,
             tokens=trainer.tokens,
-            period=PERIOD,
+            period=WORDS_PER_SEQUENCE,
         )
 
 
@@ -153,19 +157,19 @@ def look_at(
     step: int,
     seconds: float = 0.0,
     tokens: int = 0,
-    period: int = internals.PERIOD,
+    period: int = internals.WORDS_PER_SEQUENCE,
 ) -> Snapshot:
-    """What a model is like, on the same held-out texts every time.
+    """The snapshot of a model, measured on the same held-out texts every time.
 
     Args:
         lab: with the model.
-        families: what it learns from.
-        step: of the optimiser, to be noted.
-        seconds: of training, to be noted.
-        tokens: trained on, to be noted.
-        period: words in the sequences that show what heads do.
+        families: the task families of its training data.
+        step: number of optimiser steps so far; copied into the snapshot.
+        seconds: training time so far; copied into the snapshot.
+        tokens: training tokens so far; copied into the snapshot.
+        period: number of words in the sequences that head scores are measured on.
     """
-    texts = read(lab, n=N_TEXTS, seed=1, families=families)
+    texts = read(lab, n=TEXTS_PER_FAMILY, seed=1, families=families)
     information, experts = [], None
     if lab.config.n_experts:
         information = family_information(texts, routed(texts, lab.config.n_experts))
@@ -175,19 +179,21 @@ def look_at(
 
 
 def early_life(name: str = "tiny-dense") -> list[Snapshot]:
-    """An embedded model at the early steps whose weights ship, and as it became in the end.
+    """Snapshots of an embedded model's early revisions and of its final weights.
 
     Args:
-        name: of an embedded model that has `embedded_revisions`.
+        name: of an embedded model with early revisions.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the model has no early revisions.
     """
     revisions = embedded_revisions(name)
     if not revisions:
-        raise ValueError(f"no early weights of {name} ship: expected a model that has some")
+        raise ValueError(
+            f"{name} has no early revisions: choose one that has some, such as tiny-dense"
+        )
     log = {line["step"]: line for line in read_log(find_folder(name))}
-    states = {int(revision.removeprefix("step")): revision for revision in revisions}
+    by_step = {int(revision.removeprefix("step")): revision for revision in revisions}
     return [
         look_at(
             load(name, revision=revision, device="cpu"),
@@ -196,19 +202,26 @@ def early_life(name: str = "tiny-dense") -> list[Snapshot]:
             seconds=log[step]["seconds"],
             tokens=log[step]["tokens"],
         )
-        for step, revision in {**states, max(log): None}.items()
+        for step, revision in {**by_step, max(log): None}.items()
     ]
 
 
 def saturation(history: Sequence[Snapshot]) -> Float[Tensor, "look layer"]:
-    """How much of the last look's choice of experts stood already at each look, by layer.
+    """Router saturation: the overlap of each snapshot's expert choices with the last ones.
 
-    Source: OLMoE (arXiv 2409.02060), equation 5, router saturation.
+    Args:
+        history: the snapshots of a mixture of experts.
+
+    Returns:
+        The fraction, from 0 to 1, of the last snapshot's selected experts that the earlier
+        snapshot selects for the same tokens.
 
     Raises:
         ValueError: the model has no experts.
+
+    Source: OLMoE (arXiv 2409.02060), equation 5.
     """
-    chosen = [look.experts for look in history if look.experts is not None]
-    if len(chosen) < len(history):
-        raise ValueError("a model without experts chooses none: expected a mixture of experts")
-    return torch.stack([choice_overlap(experts, chosen[-1]) for experts in chosen])
+    selected = [look.experts for look in history if look.experts is not None]
+    if len(selected) < len(history):
+        raise ValueError("the model has no experts: router saturation needs a mixture of experts")
+    return torch.stack([choice_overlap(experts, selected[-1]) for experts in selected])

@@ -1,4 +1,4 @@
-"""A training run from the first step to the card."""
+"""The training pipeline of an embedded model: train, export, evaluate, write the card."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ from qwen3lab.tiny.world.tokenizer import EARLY_STOP, write_tokenizer
 def train_model(
     recipe: Recipe, *, minutes: float | None, folder: Path, device: str, progress: bool
 ) -> Path:
-    """Train, export, measure; see `qwen3lab.tiny.train`."""
+    """Train, export and evaluate a model; the implementation of `qwen3lab.tiny.train`."""
     keep_freed()
     write_tokenizer(folder)
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
@@ -40,14 +40,14 @@ def train_model(
 
 
 def export(model: Qwen3, folder: Path) -> None:
-    """Write a model with its tokenizer in Hugging Face format."""
+    """Write a model and its tokenizer in Hugging Face format."""
     save_checkpoint(model, folder, dtype=SHIPPED_DTYPE)
     write_tokenizer(folder)
     write_generation_config(folder)
 
 
 def export_early(trainer: Trainer, folder: Path) -> None:
-    """Write the recipe's early steps into folders below the model's, as far as it came to them."""
+    """Write the weights of the recipe's early steps, if reached, into subfolders `step<n>`."""
     early = Qwen3(trainer.recipe.config)
     for step in trainer.recipe.early:
         if trainer.weights_at(step).exists():
@@ -56,7 +56,7 @@ def export_early(trainer: Trainer, folder: Path) -> None:
 
 
 def write_generation_config(folder: Path) -> None:
-    """Say to `transformers` what ends a reply, and how Qwen3 samples when it thinks."""
+    """Write generation_config.json: the end tokens and Qwen3's sampling settings for thinking."""
     tokenizer = open_tokenizer(folder)
     published = Sampling.published(thinking=True)
     fields = {
@@ -80,10 +80,18 @@ def measure(
     write: bool = False,
     progress: bool = True,
 ) -> tuple[Evaluation, Path]:
-    """Measure an embedded model or a folder of one; `write` puts the card into its folder.
+    """Evaluate an embedded model.
+
+    Args:
+        name: of the model, or its folder.
+        n: number of problems for each family and number of steps, and of texts of each family.
+        n_mixed: number of problems of mixed length for the curve over budgets.
+        seed: of the problems.
+        write: write the card into the model's folder.
+        progress: show a bar.
 
     Returns:
-        What was measured, and the model's folder.
+        The evaluation, and the model's folder.
 
     Raises:
         CheckpointError: there is no such model.
@@ -91,7 +99,7 @@ def measure(
     folder = find_folder(name)
     lab = load(folder, device="cpu")
     lab.name = folder.name if folder.name in RECIPES else str(name)
-    found = evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress)
+    evaluation = evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress)
     if write:
-        write_card(folder, found)
-    return found, folder
+        write_card(folder, evaluation)
+    return evaluation, folder

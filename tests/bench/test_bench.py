@@ -36,7 +36,7 @@ def quick(folder, **options):
     return BenchPlan(model=str(folder), tokens=(24,), decode=5, repeats=2, **options)
 
 
-def test_both_sides_do_the_same_work(folder):
+def test_qwen3lab_and_transformers_compute_the_same(folder):
     ours, theirs = (side(folder, "cpu", "float32") for side in (Ours, Theirs))
     ids = tokens(batch=1, length=12)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def seeming_bytes(who, case, folder, *, tokens, device, dtype, threads):
     return factor * {"forward": 1, "record": 2, "record_all": 4}[case] * 2**20
 
 
-def test_none_always_follows_the_same_one():
+def test_every_second_round_runs_in_reverse_order():
     order = []
     jobs = {name: partial(order.append, name) for name in "abc"}
     seconds = in_turns(jobs, 3, lambda: None)
@@ -76,7 +76,7 @@ def test_none_always_follows_the_same_one():
 
 
 @pytest.mark.usefixtures("two_sides")
-def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
+def test_a_report_has_every_case_and_the_thread_count_is_restored(folder):
     before = torch.get_num_threads()
     report = bench.run(quick(folder, threads=1), progress=False)
     assert torch.get_num_threads() == before
@@ -94,7 +94,7 @@ def test_a_benchmark_has_every_case_and_restores_the_threads(folder):
 
 
 @pytest.mark.usefixtures("two_sides")
-def test_a_suite_has_its_own_cases_alone(folder):
+def test_a_suite_has_only_its_own_cases(folder):
     rows = bench.run(quick(folder), ["decode"], progress=False).rows
     assert [row.case for row in rows] == ["decode", "decode, recording attention and routing"]
     rows = bench.run(quick(folder), ["record"], progress=False).rows
@@ -103,7 +103,7 @@ def test_a_suite_has_its_own_cases_alone(folder):
 
 @pytest.mark.slow
 @pytest.mark.peer
-def test_peers_take_part_where_they_are_installed(tmp_path):
+def test_peers_are_measured_if_they_are_installed(tmp_path):
     pytest.importorskip("transformer_lens")
     pytest.importorskip("nnsight")
     from tests.model.test_peer_transformerlens import words
@@ -119,7 +119,7 @@ def test_peers_take_part_where_they_are_installed(tmp_path):
 
 @pytest.mark.peer
 @pytest.mark.parametrize("name", ["experts", "dense, tied"])
-def test_nnsight_records_what_transformers_gives(tmp_path, name):
+def test_nnsight_records_the_attention_of_transformers(tmp_path, name):
     pytest.importorskip("nnsight")
     hf_random(name).save_pretrained(tmp_path)
     sight, theirs = (side(tmp_path, "cpu", "float32") for side in (Sight, Theirs))
@@ -136,7 +136,7 @@ def test_nnsight_records_what_transformers_gives(tmp_path, name):
 
 @pytest.mark.scratch
 @pytest.mark.parametrize("name", ["experts", "dense, tied"])
-def test_llms_from_scratch_does_the_same_work(tmp_path, name):
+def test_llms_from_scratch_and_transformers_compute_the_same(tmp_path, name):
     pytest.importorskip("llms_from_scratch")
     hf_random(name).save_pretrained(tmp_path)
     scratch, theirs = (side(tmp_path, "cpu", "float32") for side in (Scratch, Theirs))
@@ -147,7 +147,7 @@ def test_llms_from_scratch_does_the_same_work(tmp_path, name):
 
 
 @pytest.mark.usefixtures("two_sides")
-def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
+def test_recording_is_compared_with_plain_runs_and_its_memory_with_the_recorded_bytes(
     folder,
 ):
     report = bench.run_overhead(quick(folder), progress=False)
@@ -157,10 +157,10 @@ def test_recording_is_compared_with_plain_runs_and_weighed_beside_what_it_keeps(
     for row in (others, others_reply):
         assert list(row.measured) == ["qwen3lab", "transformers"]
     assert own.measured["qwen3lab"] == others.measured["qwen3lab"]
-    # Queries of 4 heads, keys of 2, of 16 values each; a stream of 48 values; of 8 experts their
-    # logits, and 3 choices with weights, whose indices take 8 bytes; in 3 layers.
+    # In each of 3 layers, float32: queries of 4 heads and keys of 2 heads with 16 values each,
+    # a residual stream of 48 values, 8 router logits, 3 expert weights; and 3 indices in int64.
     per_token = 4 * (6 * 16 + 48 + 8 + 3) + 8 * 3
-    assert memory.measured["what is kept"][0] * 2**20 == 3 * 24 * per_token
+    assert memory.measured["recorded tensors"][0] * 2**20 == 3 * 24 * per_token
     assert memory.measured["qwen3lab"] == (4.0 - 1.0,)
 
 
@@ -170,19 +170,19 @@ def compiled_report(plan):
 
 @pytest.mark.slow
 @needs_compiler
-def test_compiled_steps_are_timed_beside_plain_ones(tmp_path):
+def test_compiled_steps_are_compared_with_plain_steps(tmp_path):
     hf_random("dense, tied").save_pretrained(tmp_path)
-    # torch cannot compile what tests have wrapped in checks of shapes.
+    # In a new process, because torch cannot compile functions with the tests' shape checks.
     rows = in_a_fresh_process(compiled_report, quick(tmp_path)).rows
     assert [row.unit for row in rows] == ["s", "tokens/s"] * 2
     for row in rows[1::2]:
         assert list(row.measured) == ["qwen3lab", "qwen3lab, plain", "transformers"]
 
 
-def test_models_that_disagree_are_not_timed(folder, monkeypatch):
-    honest = Theirs.forward
-    monkeypatch.setattr(Theirs, "forward", lambda self, ids: honest(self, ids) + 0.5)
-    with pytest.raises(BenchError, match="they disagree by"):
+def test_models_with_different_logits_are_not_timed(folder, monkeypatch):
+    original = Theirs.forward
+    monkeypatch.setattr(Theirs, "forward", lambda self, ids: original(self, ids) + 0.5)
+    with pytest.raises(BenchError, match="the logits of the libraries differ by"):
         bench.run(quick(folder), progress=False)
 
 
@@ -190,7 +190,7 @@ def row(unit, **measured):
     return Measurement("case", 8, unit, {"qwen3lab": (), **measured})
 
 
-def test_a_ratio_says_how_many_times_as_good_ours_is_as_the_best_other():
+def test_the_ratio_compares_medians_with_the_best_peer():
     assert row("ms", qwen3lab=(30.0, 10.0, 20.0), other=(5.0, 10.0, 90.0)).ratio == 0.5
     assert row("tokens/s", qwen3lab=(30.0,), other=(10.0,)).ratio == 3
     assert row("MiB", qwen3lab=(2.0,), other=(8.0,)).ratio == pytest.approx(4)
@@ -199,7 +199,7 @@ def test_a_ratio_says_how_many_times_as_good_ours_is_as_the_best_other():
     assert several.best_peer == "fast" and several.ratio == pytest.approx(1.5)
 
 
-def test_a_report_shows_medians_with_their_range():
+def test_a_report_shows_medians_and_ranges():
     timed = row("ms", qwen3lab=(10.0, 12.0, 30.0), transformers=(20.0, 24.0, 1234.0))
     text = str(Report("some model", {"device": "cpu"}, "All agree.", 1e-6, [timed]))
     assert "12 ms (10 to 30)" in text
@@ -208,7 +208,7 @@ def test_a_report_shows_medians_with_their_range():
     assert "not measured" in str(Report("m", {}, "", 0.0, [row("MiB", transformers=())]))
 
 
-def test_the_figure_has_a_bar_for_every_ratio():
+def test_the_figure_has_a_bar_for_each_row_with_a_ratio():
     rows = [row("ms", qwen3lab=(2.0,), other=(3.0,)), row("ms", qwen3lab=(1.0,))]
     figure = Report("m", {}, "", 0.0, rows).figure()
     (bars,) = figure.data
@@ -217,7 +217,7 @@ def test_the_figure_has_a_bar_for_every_ratio():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
+def test_experts_are_compared_with_all_implementations_of_transformers(dtype, monkeypatch):
     shrink(monkeypatch)
     plan = BenchPlan(shape="qwen3-30b-a3b", layers=1, tokens=(1, 40), repeats=1, dtype=dtype)
     report = bench.run_experts(plan, progress=False)
@@ -225,7 +225,7 @@ def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
         {"qwen3lab", "eager", "batched_mm", "grouped_mm"}
     ] * 2
     assert all(row.ratio > 0 for row in report.rows)
-    monkeypatch.setattr("qwen3lab.bench.suites.experts.MOST_GATHERED", 8 * 3 * 64 * 768 * 4)
+    monkeypatch.setattr("qwen3lab.bench.suites.experts.MAX_GATHERED_BYTES", 8 * 3 * 64 * 768 * 4)
     report = bench.run_experts(plan, progress=False)
     assert ["batched_mm" in row.measured for row in report.rows] == [True, False]
     with pytest.raises(BenchError, match=r"qwen3-0\.6b has no experts: choose a shape such as"):
@@ -233,21 +233,22 @@ def test_experts_are_timed_beside_all_implementations(dtype, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_streamed_model_is_compared_with_the_whole_one_and_with_reading(folder):
+def test_a_streamed_model_is_compared_with_the_loaded_one_and_with_reading_the_files(folder):
     plan = replace(quick(folder), repeats=1, decode=3)
     least = least_memory(load_model(folder).config, torch.float32)
     report = bench.run_stream(plan, memory=f"{least}B", progress=False)
     time, rate, reply, memory = report.rows
-    assert set(time.measured) == {"qwen3lab", "loaded whole"}
+    assert set(time.measured) == {"qwen3lab", "loaded in memory"}
     assert set(rate.measured) == {"qwen3lab", "reading the files"} and rate.unit == "MB/s"
-    assert set(reply.measured) == {"qwen3lab", "loaded whole"} and reply.unit == "tokens/s"
+    assert set(reply.measured) == {"qwen3lab", "loaded in memory"} and reply.unit == "tokens/s"
     assert all(len(runs) == 1 for row in report.rows for runs in row.measured.values())
     assert report.gap < 1e-5 and memory.unit == "MiB"
-    assert "For the reply, 100% of the weights" in report.notes[-1]  # There is room for none.
+    # The least memory has no room to cache any block.
+    assert "For the reply, 100% of the block weights" in report.notes[-1]
 
 
 @pytest.mark.slow
-def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
+def test_published_shapes_run_from_sparse_files(monkeypatch):
     shrink(monkeypatch, d_vocab=50)
     plan = BenchPlan(layers=2, tokens=(5,), dtype="bfloat16", threads=1)
     reports = list(bench.run_shapes(plan, ["qwen3-0.6b", "qwen3-30b-a3b"], memory="1GB"))
@@ -258,21 +259,22 @@ def test_published_shapes_are_counted_and_run_from_files_of_zeros(monkeypatch):
         bench.run_shape(replace(plan, model="tiny-moe"))
 
 
-def test_no_shape_is_run_where_the_memory_is_too_little_for_one_of_them(monkeypatch):
-    monkeypatch.setattr("qwen3lab.bench.suites.shapes.alone", None)  # It would be called.
-    # Of 5120 x 151936 embeddings and as many in the unembedding, 6.22 GB in float32 alone.
-    with pytest.raises(BenchError, match=r"8GB, and to stream .* qwen3-32b, all layers in float32"):
+def test_no_shape_runs_if_the_memory_is_too_small_for_one_of_them(monkeypatch):
+    monkeypatch.setattr("qwen3lab.bench.suites.shapes.alone", None)  # Calling it would fail.
+    # Embeddings and unembedding of 5120 x 151936 float32 values alone are 6.22 GB.
+    message = r"8GB, but streaming .* qwen3-32b, all layers in float32"
+    with pytest.raises(BenchError, match=message):
         next(bench.run_shapes(BenchPlan(layers=None), memory="8GB"))
     with pytest.raises(CheckpointError, match="memory is 'lots': expected a size such as"):
         next(bench.run_shapes(BenchPlan(layers=None), memory="lots"))
 
 
-def test_a_suite_that_cannot_begin_is_refused_before_any_other_works(folder, monkeypatch):
+def test_invalid_stream_arguments_are_an_error_before_any_suite_runs(folder, monkeypatch):
     monkeypatch.setattr("qwen3lab.bench.runner.run", None)
     monkeypatch.setattr("qwen3lab.bench.suites.stream.weights_of", None)
     for options, message in [
         ({"memory": "8"}, "memory is '8': expected a size"),
-        ({"memory": "8MB"}, "memory is 8MB, and to stream"),
+        ({"memory": "8MB"}, "memory is 8MB, but streaming"),
         ({"memory": "8GB", "sparse": True}, "leave out --sparse or --model"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -281,25 +283,25 @@ def test_a_suite_that_cannot_begin_is_refused_before_any_other_works(folder, mon
             bench.run_stream(quick(folder), **options)
 
 
-def test_what_is_said_to_be_enough_memory_is_enough(folder):
+def test_the_memory_that_the_error_asks_for_suffices(folder):
     plan = quick(folder)
-    with pytest.raises(BenchError) as refused:
+    with pytest.raises(BenchError) as error:
         check_memory([plan], "1MB")
-    enough = re.search(r"takes ([\d.]+) GB", str(refused.value))
-    check_memory([plan], f"{enough[1]}GB")
+    needed = re.search(r"needs ([\d.]+) GB", str(error.value))
+    check_memory([plan], f"{needed[1]}GB")
 
 
-def dying(signal_number):
+def kill_process(signal_number):
     os.kill(os.getpid(), signal_number)
 
 
-def test_a_measuring_process_that_dies_is_one_sentence():
-    with pytest.raises(BenchError, match="died, most likely because memory ran out"):
-        in_fresh_process(dying, signal.SIGTERM)
+def test_the_death_of_a_measuring_process_is_a_bench_error():
+    with pytest.raises(BenchError, match="died, probably because memory ran out"):
+        in_fresh_process(kill_process, signal.SIGTERM)
 
 
 def shrink(monkeypatch, **changes):
-    """The published shapes, narrow and with a small vocabulary, but their own experts."""
+    """Give the published shapes a small width and vocabulary; their experts stay."""
     small = {
         name: replace(config, **({"d_vocab": 50, "d_model": 64} | changes))
         for name, config in plan_module.PUBLISHED.items()
@@ -307,20 +309,20 @@ def shrink(monkeypatch, **changes):
     monkeypatch.setattr(plan_module, "PUBLISHED", small)
 
 
-def test_memory_of_recording_counts_the_patterns_that_a_peer_keeps(folder):
+def test_memory_of_recording_includes_the_patterns_that_transformers_returns(folder):
     options = {"tokens": 500, "device": "cpu", "dtype": "float32", "threads": 1}
     peer = extra_bytes("transformers", "record", folder, **options)
     if peer is None:
-        pytest.skip("this system does not tell a process' peak memory")
-    # Three layers of four heads of 500 x 500 float32 patterns; ours keeps queries and keys.
+        pytest.skip("this system does not report a process' peak memory")
+    # Patterns of 500 x 500 float32 values, 4 heads, 3 layers; qwen3lab records queries and keys.
     patterns = 3 * 4 * 500 * 500 * 4
     assert peer > patterns
     assert extra_bytes("qwen3lab", "record", folder, **options) < patterns
 
 
 @pytest.mark.parametrize("shape", ["qwen3-0.6b", "Qwen/Qwen3-30B-A3B"])
-def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
-    # The published vocabulary alone is 600 MB: shrink it, keep the rest.
+def test_random_weights_have_the_shape_of_the_plan(shape, monkeypatch):
+    # The embeddings of the published vocabulary alone are 600 MB, so make it smaller.
     small = {
         name: replace(config, d_vocab=50, n_experts=min(config.n_experts, 8))
         for name, config in plan_module.PUBLISHED.items()
@@ -333,15 +335,15 @@ def test_random_weights_have_the_shape_that_is_asked_for(shape, monkeypatch):
     assert model.config.d_model == (2048 if "30B" in shape else 1024)
 
 
-def test_random_weights_are_never_all_in_memory(monkeypatch, tmp_path):
-    made = []
+def test_random_weights_are_written_one_parameter_at_a_time(monkeypatch, tmp_path):
+    written = []
     monkeypatch.setattr(
-        random_checkpoint, "save_file", lambda parts, file, **_: made.append((parts, file))
+        random_checkpoint, "save_file", lambda parts, file, **_: written.append((parts, file))
     )
-    monkeypatch.setattr(random_checkpoint, "describe", lambda *_, **given: made.append(given))
+    monkeypatch.setattr(random_checkpoint, "describe", lambda *_, **index: written.append(index))
     config = replace(plan_module.PUBLISHED["Qwen/Qwen3-0.6B"], d_vocab=50, n_layers=2)
     random_checkpoint.write_random(config, tmp_path, device="cpu", dtype=torch.bfloat16)
-    *files, index = made
+    *files, index = written
     assert all(len(parts) == 1 for parts, _ in files)
     assert index["n_bytes"] == 2 * config.n_params
     values = {name: value for parts, _ in files for name, value in parts.items()}
@@ -360,17 +362,17 @@ def test_random_weights_are_never_all_in_memory(monkeypatch, tmp_path):
         ({"device": "foo"}, "device 'foo' is unknown: use one such as cpu or cuda"),
     ],
 )
-def test_plans_that_cannot_be_measured_are_refused(options, message):
+def test_an_invalid_plan_is_an_error(options, message):
     with pytest.raises(BenchError, match=message):
         BenchPlan(**options)
 
 
-def test_an_unknown_shape_is_refused_with_the_known_ones():
+def test_the_error_for_an_unknown_shape_lists_the_known_shapes():
     with pytest.raises(BenchError, match=r"'gpt-2' is unknown: choose from qwen3-0.6b"):
         bench.run(BenchPlan(shape="gpt-2"), progress=False)
 
 
-def test_answers_within_budgets_are_the_peers_and_cost_fewer_tokens():
+def test_a_sweep_gives_the_answers_of_transformers_with_fewer_tokens():
     report = bench.run_budgets(
         BenchPlan(model="tiny-moe", repeats=1, threads=1), n=1, progress=False
     )
@@ -383,7 +385,7 @@ def test_answers_within_budgets_are_the_peers_and_cost_fewer_tokens():
     assert "answers" in str(report).splitlines()[2] and "Memory" not in str(report)
 
 
-def test_answers_that_differ_are_not_timed(monkeypatch):
+def test_different_answers_are_an_error(monkeypatch):
     from qwen3lab.bench.suites import budgets
 
     monkeypatch.setattr(budgets, "_answer", lambda *_: "something else")
@@ -391,34 +393,36 @@ def test_answers_that_differ_are_not_timed(monkeypatch):
         bench.run_budgets(BenchPlan(model="tiny-moe", repeats=1), n=1, progress=False)
 
 
-def test_random_weights_have_no_budgets():
-    with pytest.raises(BenchError, match="random weights do not think: name a model"):
+def test_the_sweep_needs_a_model():
+    with pytest.raises(BenchError, match="random weights cannot solve problems: choose a model"):
         bench.run_budgets(BenchPlan(), progress=False)
 
 
-def test_quantised_weights_are_timed_weighed_and_compared():
+def test_quantised_weights_are_measured_and_compared_with_unquantised_ones():
     pytest.importorskip("torchao")
     plan = BenchPlan(model="tiny-dense", tokens=(24,), decode=4, repeats=1, dtype="bfloat16")
     report = bench.run_quantised(plan, progress=False)
-    cases = [f"{case}, {kind}" for kind in ("whole", "int8", "int4") for case in CASES_OF_A_KIND]
+    kinds = ("unquantised", "int8", "int4")
+    cases = [f"{case}, {kind}" for kind in kinds for case in CASES_PER_KIND]
     assert [row.case for row in report.rows] == cases
     weights = {r.case: r.measured["qwen3lab"][0] for r in report.rows if r.unit == "MiB"}
     config = load_model(find_folder("tiny-dense")).config
     matrices = 6 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256)
     rows = 6 * (2 * 128 + 2 * 64 + 2 * 256 + 128)
     others = config.n_params - matrices
-    assert weights["weights, whole"] == 2 * config.n_params / 2**20
+    assert weights["weights, unquantised"] == 2 * config.n_params / 2**20
     assert weights["weights, int8"] == (2 * others + matrices + 2 * rows) / 2**20
     assert weights["weights, int4"] == (2 * others + matrices / 2 + 4 * matrices / 32) / 2**20
-    assert "int8 beside bfloat16: Over" in str(report) and "int4 beside bfloat16" in str(report)
+    assert "int8 compared with bfloat16: Over" in str(report)
+    assert "int4 compared with bfloat16: Over" in str(report)
 
 
-CASES_OF_A_KIND = ("forward", "decode", "weights")
+CASES_PER_KIND = ("forward", "decode", "weights")
 
 
-def test_random_weights_are_not_said_to_be_changed(monkeypatch):
+def test_the_fidelity_of_random_weights_is_not_measured(monkeypatch):
     pytest.importorskip("torchao")
     shrink(monkeypatch)
     plan = BenchPlan(tokens=(8,), decode=2, repeats=1, layers=1, dtype="bfloat16")
     report = bench.run_quantised(plan, progress=False)
-    assert "says nothing" in str(report) and "KL" not in str(report)
+    assert "not measured for random weights" in str(report) and "KL" not in str(report)

@@ -18,7 +18,7 @@ def chat(tiny_lab, problem):
     return tiny_lab.chat(problem.question, sampling=GREEDY)
 
 
-def test_each_point_answers_as_a_budget_of_so_many_tokens_would(tiny_lab, chat, problem):
+def test_the_answer_at_a_point_is_that_of_a_chat_with_this_budget(tiny_lab, chat, problem):
     found = convergence(tiny_lab, chat, every=2, problem=problem, progress=False)
     assert found.points[0] == 0 and found.points[-1] == found.thinking_tokens
     for point, (answer,) in zip(found.points, found.answers, strict=True):
@@ -30,32 +30,32 @@ def test_each_point_answers_as_a_budget_of_so_many_tokens_would(tiny_lab, chat, 
     assert found.right == expected
 
 
-def test_shares_are_counted_over_the_samples_of_each_point(tiny_lab, chat, problem):
+def test_shares_are_computed_over_the_samples_of_each_point(tiny_lab, chat, problem):
     hot = Sampling(temperature=1.5)
     found = convergence(tiny_lab, chat, every=9, samples=5, sampling=hot, seed=20, progress=False)
     replayed = len(chat.prompt_ids)
-    assert all(len(drawn) == 5 for drawn in found.answers)
+    assert all(len(sampled) == 5 for sampled in found.answers)
     shares = found.shares()
-    for drawn, share in zip(found.answers, shares, strict=True):
+    for sampled, share in zip(found.answers, shares, strict=True):
         assert sum(share.values()) == pytest.approx(1)
-        assert share[drawn[0]] == drawn.count(drawn[0]) / 5
+        assert share[sampled[0]] == sampled.count(sampled[0]) / 5
     assert replayed == chat.spans["prompt"][1]
 
 
-def test_one_point_alone_is_the_same_as_among_others(tiny_lab, chat):
+def test_answers_at_one_point_equal_those_of_a_convergence(tiny_lab, chat):
     found = convergence(tiny_lab, chat, every=4, progress=False)
     for point, (answer,) in zip(found.points, found.answers, strict=True):
         assert answers_at(tiny_lab, chat, [point])[point].text == answer
 
 
-def test_a_reply_that_was_cut_is_looked_at_up_to_the_cut(tiny_lab, problem):
+def test_a_cut_reply_has_points_up_to_the_cut(tiny_lab, problem):
     cut = tiny_lab.chat(problem.question, budget=9, sampling=GREEDY)
     found = convergence(tiny_lab, cut, every=3, progress=False)
     assert found.points == (0, 3, 6, 9)
     assert found.answers[-1] == (cut.answer,)
 
 
-def test_sentences_are_the_points_of_a_thinking_in_lines(tiny_lab):
+def test_the_points_of_a_thinking_in_lines_are_the_ends_of_its_lines(tiny_lab):
     (problem,) = tiny.problems("swaps", n=1, steps=4, seed=2)
     chat = tiny_lab.chat(problem.question, sampling=GREEDY)
     found = convergence(tiny_lab, chat, progress=False)
@@ -63,7 +63,7 @@ def test_sentences_are_the_points_of_a_thinking_in_lines(tiny_lab):
     assert [p.text.strip() for p in found.thoughts if p] == chat.thinking.split("\n")
 
 
-def made(favourites, right=None):
+def convergence_of(favourites, right=None):
     """A convergence of one answer at each of the points 0, 10, 20 and so on."""
     points = tuple(range(0, 10 * len(favourites), 10))
     return Convergence(
@@ -80,18 +80,18 @@ def made(favourites, right=None):
     ("favourites", "settled", "after"),
     [("aabb", 20, 10), ("bbbb", 0, 30), ("babab", 40, 0), ("abbb", 10, 20)],
 )
-def test_an_answer_settles_where_it_changes_no_more(favourites, settled, after):
-    found = made(favourites)
+def test_an_answer_settles_at_its_last_change(favourites, settled, after):
+    found = convergence_of(favourites)
     assert (found.settled, found.after) == (settled, after)
 
 
 @pytest.mark.parametrize(("favourites", "first"), [("xaxa", 10), ("xxxx", None), ("axxx", 0)])
-def test_the_first_point_at_which_it_is_right(favourites, first):
-    assert made(favourites, right="a").first_right == first
+def test_first_right_is_the_first_point_with_a_right_answer(favourites, first):
+    assert convergence_of(favourites, right="a").first_right == first
 
 
-def test_without_a_problem_nothing_is_right_or_wrong():
-    assert made("ab").first_right is None and made("ab").accuracy is None
+def test_without_a_problem_there_is_no_accuracy():
+    assert convergence_of("ab").first_right is None and convergence_of("ab").accuracy is None
 
 
 def test_the_favourite_is_the_most_frequent_answer():
@@ -103,18 +103,19 @@ def test_the_favourite_is_the_most_frequent_answer():
     assert list(table.answer) == ["b", "a"] and list(table.right) == [True, False]
 
 
-def test_bad_requests_are_refused(tiny_lab, chat):
+def test_invalid_arguments_are_errors(tiny_lab, chat):
     with pytest.raises(ValueError, match="samples is 0"):
         convergence(tiny_lab, chat, samples=0, progress=False)
     last = pieces(chat)[-1].kept
-    with pytest.raises(ValueError, match=f"the thinking has {last} tokens: {last + 1} of them"):
+    message = f"point {last + 1} does not exist: the thinking has {last} tokens"
+    with pytest.raises(ValueError, match=message):
         answers_at(tiny_lab, chat, [0, last + 1])
-    quick = tiny_lab.chat("2+3=?", thinking=False, sampling=GREEDY)
+    direct = tiny_lab.chat("2+3=?", thinking=False, sampling=GREEDY)
     with pytest.raises(ValueError, match="the reply has no thinking"):
-        convergence(tiny_lab, quick, progress=False)
+        convergence(tiny_lab, direct, progress=False)
 
 
-def test_answers_along_a_thinking_can_be_stopped(tiny_lab, chat):
+def test_answers_at_stops_when_it_is_cancelled(tiny_lab, chat):
     cancel = threading.Event()
     cancel.set()
     assert answers_at(tiny_lab, chat, [0, 2], cancel=cancel) == {}

@@ -7,7 +7,7 @@ from qwen3lab import tiny
 from qwen3lab.thinking import Exercise, Problem, read_problems
 
 
-def written(tmp_path, *lines):
+def write_file(tmp_path, *lines):
     path = tmp_path / "set.jsonl"
     path.write_text(
         "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), "utf-8"
@@ -15,8 +15,8 @@ def written(tmp_path, *lines):
     return path
 
 
-def test_a_plain_file_of_questions_and_answers(tmp_path):
-    path = written(
+def test_a_file_of_questions_and_answers_is_read(tmp_path):
+    path = write_file(
         tmp_path, {"question": "2+2=?", "answer": 4}, "", {"question": "b", "answer": "x"}
     )
     first, second = read_problems(path)
@@ -25,32 +25,32 @@ def test_a_plain_file_of_questions_and_answers(tmp_path):
     assert second.answer == "x"
 
 
-def test_the_layout_of_gsm8k(tmp_path):
+def test_the_format_of_gsm8k_is_read(tmp_path):
     line = {"question": "How many eggs?", "answer": "16 - 3 = <<16-3=13>>13\n#### 1,013"}
-    (problem,) = read_problems(written(tmp_path, line))
+    (problem,) = read_problems(write_file(tmp_path, line))
     assert (problem.answer, problem.grader) == ("1,013", "last number")
     assert problem.grade("So she has $1013 left.") and not problem.grade("13")
 
 
-def test_the_layouts_of_math(tmp_path):
+def test_both_formats_of_math_are_read(tmp_path):
     old = {"problem": "p", "level": "Level 3", "solution": r"so \boxed{\frac{1}{2}}.", "type": "a"}
     new = {"problem": "q", "level": 5, "solution": "...", "answer": r"\sqrt{2}", "unique_id": "u"}
-    first, second = read_problems(written(tmp_path, old, new))
+    first, second = read_problems(write_file(tmp_path, old, new))
     assert (first.answer, first.level, first.grader) == (r"\frac{1}{2}", "Level 3", "boxed")
     assert (second.answer, second.level) == (r"\sqrt{2}", "5")
     assert second.grade(r"Thus \boxed{\sqrt{2}}.") and not second.grade(r"\sqrt{2}")
 
 
-def test_another_grader_can_be_asked_for(tmp_path):
-    path = written(tmp_path, {"question": "a", "answer": "7"})
+def test_the_grader_argument_replaces_the_default_grader(tmp_path):
+    path = write_file(tmp_path, {"question": "a", "answer": "7"})
     (problem,) = read_problems(path, grader="last number")
     assert problem.grade("the answer is 7.")
     with pytest.raises(ValueError, match="there is no grader 'best'"):
         read_problems(path, grader="best")
 
 
-def test_bad_lines_are_named_and_the_others_kept(tmp_path):
-    path = written(
+def test_invalid_lines_are_skipped_with_a_warning(tmp_path):
+    path = write_file(
         tmp_path,
         {"question": "a", "answer": "1"},
         "{not json",
@@ -63,23 +63,25 @@ def test_bad_lines_are_named_and_the_others_kept(tmp_path):
     with pytest.warns(UserWarning) as caught:
         found = read_problems(path)
     assert [problem.question for problem in found] == ["a", "d"]
-    said = [str(warning.message) for warning in caught]
-    assert [sentence.split(" of ")[0] for sentence in said] == [f"line {n}" for n in range(2, 7)]
-    assert "is not JSON" in said[0] and "is not an object" in said[1]
-    assert "has no question" in said[2]
-    assert all("has no answer" in sentence for sentence in said[3:])
+    messages = [str(warning.message) for warning in caught]
+    assert [sentence.split(" of ")[0] for sentence in messages] == [
+        f"line {n}" for n in range(2, 7)
+    ]
+    assert "is not JSON" in messages[0] and "is not an object" in messages[1]
+    assert "has no question" in messages[2]
+    assert all("has no answer" in sentence for sentence in messages[3:])
 
 
-def test_a_file_without_a_problem_is_refused_with_the_reason(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no problem: line 1 of set.jsonl has no answer"):
-        read_problems(written(tmp_path, {"question": "a"}))
-    with pytest.raises(ValueError, match="holds no problem: it is empty"):
-        read_problems(written(tmp_path))
+def test_the_error_for_a_file_without_problems_gives_the_reason(tmp_path):
+    with pytest.raises(ValueError, match=r"contains no problem: line 1 of set.jsonl has no answer"):
+        read_problems(write_file(tmp_path, {"question": "a"}))
+    with pytest.raises(ValueError, match="contains no problem: it is empty"):
+        read_problems(write_file(tmp_path))
     with pytest.raises(FileNotFoundError):
         read_problems(tmp_path / "nowhere.jsonl")
 
 
-def test_the_problems_of_the_embedded_world_are_problems():
+def test_tiny_problems_satisfy_the_problem_protocol():
     (problem,) = tiny.problems("swaps", n=1, steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -17,13 +17,13 @@ def problems():
     return [*chains, *tiny.problems("swaps", n=2, steps=2, seed=3)]
 
 
-def what(answer):
-    """What an answer is made of, to compare with a chat."""
+def fields(answer):
+    """The fields of an answer that `fields_of_chat` returns for a chat."""
     return (answer.text, answer.thinking_tokens, answer.answer_tokens, answer.stop)
 
 
-def alone(lab, problem, seed, sampling, **options):
-    """The same by a run of its own."""
+def fields_of_chat(lab, problem, seed, sampling, **options):
+    """The fields of the reply of a separate chat."""
     chat = lab.chat(problem.question, seed=seed, sampling=sampling, max_new_tokens=300, **options)
     return (chat.answer, chat.thinking_tokens, chat.answer_tokens, chat.stop)
 
@@ -37,22 +37,24 @@ def alone(lab, problem, seed, sampling, **options):
         pytest.param("tiny-dense", None, id="sampled-tiny-dense", marks=pytest.mark.slow),
     ],
 )
-def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems, name, sampling):
-    lab, few, samples = labs[name], problems[::2], 2 if sampling is None else 1
+def test_a_sweep_gives_the_answers_of_one_chat_per_budget(labs, problems, name, sampling):
+    lab, selected, samples = labs[name], problems[::2], 2 if sampling is None else 1
     options = {"samples": samples, "seed": 11, "sampling": sampling, "batch": 5}
-    found = sweep(lab, few, BUDGETS, **options, progress=False)
+    found = sweep(lab, selected, BUDGETS, **options, progress=False)
     assert found.complete and len(found.attempts) == 4 * samples
     for attempt in found.attempts:
-        problem = few[attempt.problem]
+        problem = selected[attempt.problem]
         seed = 11 + samples * attempt.problem + attempt.sample
         for budget, answer in zip(BUDGETS, attempt.answers, strict=True):
-            assert what(answer) == alone(lab, problem, seed, sampling, budget=budget)
-        assert what(attempt.at_once) == alone(lab, problem, seed, sampling, thinking=False)
+            assert fields(answer) == fields_of_chat(lab, problem, seed, sampling, budget=budget)
+        assert fields(attempt.at_once) == fields_of_chat(
+            lab, problem, seed, sampling, thinking=False
+        )
         assert attempt.right == tuple(problem.grade(a.text) for a in attempt.answers)
         assert attempt.right_at_once == problem.grade(attempt.at_once.text)
 
 
-def test_samples_of_one_problem_differ_where_chance_decides(tiny_lab, problems):
+def test_samples_of_one_problem_differ_at_high_temperature(tiny_lab, problems):
     found = sweep(
         tiny_lab,
         problems[-1:],
@@ -64,16 +66,16 @@ def test_samples_of_one_problem_differ_where_chance_decides(tiny_lab, problems):
     assert len({attempt.thinking for attempt in found.attempts}) > 1
 
 
-def test_the_answer_has_a_longest_length(tiny_lab, problems):
+def test_answer_tokens_limits_the_length_of_the_answer(tiny_lab, problems):
     greedy = Sampling.greedy()
     (attempt,) = sweep(
         tiny_lab, problems[-1:], [0, 60], answer_tokens=1, sampling=greedy, progress=False
     ).attempts
-    # After a thinking that ends by itself, the model writes a blank line first.
+    # After thinking that no budget ended, the first token of the answer is a blank line.
     assert [(a.answer_tokens, a.stop) for a in attempt.answers] == [(1, "length"), (0, "length")]
 
 
-def test_the_table_has_a_row_for_every_answer(tiny_lab, problems):
+def test_the_table_has_one_row_per_answer(tiny_lab, problems):
     found = sweep(tiny_lab, problems, BUDGETS, sampling=Sampling.greedy(), progress=False)
     table = found.to_pandas()
     assert len(table) == len(problems) * (len(BUDGETS) + 1)
@@ -85,7 +87,7 @@ def test_the_table_has_a_row_for_every_answer(tiny_lab, problems):
     assert all(tokens is None or tokens <= 40 for tokens in natural)
 
 
-def test_a_sweep_goes_on_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
     path = tmp_path / "runs" / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "batch": 3, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems, BUDGETS, **options | {"path": None})
@@ -105,7 +107,7 @@ def test_a_sweep_goes_on_from_its_file(tiny_lab, problems, tmp_path, monkeypatch
     assert "2 not run" in repr(part)
     assert Sweep.load(path) == part
 
-    # As if the machine had stopped in the middle of a line.
+    # An incomplete last line, as after a crash during writing.
     path.write_text(path.read_text("utf-8") + '{"problem": 3, "sam', "utf-8")
     assert Sweep.load(path) == part
     rest = sweep(tiny_lab, problems, BUDGETS, **options)
@@ -115,7 +117,7 @@ def test_a_sweep_goes_on_from_its_file(tiny_lab, problems, tmp_path, monkeypatch
     assert len(calls) == 4
 
 
-def test_a_file_of_another_sweep_is_refused(tiny_lab, problems, tmp_path):
+def test_the_file_of_another_sweep_is_an_error(tiny_lab, problems, tmp_path):
     path = tmp_path / "sweep.jsonl"
     sweep(tiny_lab, problems[:1], [2], path=path, progress=False)
     before = path.read_bytes()
@@ -135,17 +137,17 @@ def test_a_file_of_another_sweep_is_refused(tiny_lab, problems, tmp_path):
     [
         ([], "there is no budget"),
         ([-1, 2], "a budget is -1: expected 0 thinking tokens or more"),
-        ([4, 2], r"the budgets are \(4, 2\): expected rising numbers"),
-        ([4, 4], "expected rising numbers, each once"),
+        ([4, 2], r"the budgets are \(4, 2\): expected ascending numbers"),
+        ([4, 4], "expected ascending numbers, each once"),
         ([2, 10_000], "a budget of 10000 thinking tokens does not fit"),
     ],
 )
-def test_budgets_that_mean_nothing_are_refused(tiny_lab, problems, budgets, message):
+def test_invalid_budgets_are_errors(tiny_lab, problems, budgets, message):
     with pytest.raises(ValueError, match=message):
         sweep(tiny_lab, problems, budgets, progress=False)
 
 
-def test_nothing_to_ask_is_refused(tiny_lab, problems):
+def test_missing_problems_answers_and_samples_are_errors(tiny_lab, problems):
     with pytest.raises(ValueError, match="there is no problem"):
         sweep(tiny_lab, [], [1], progress=False)
     with pytest.raises(ValueError, match="problem 1 has no answer"):
@@ -154,7 +156,7 @@ def test_nothing_to_ask_is_refused(tiny_lab, problems):
         sweep(tiny_lab, problems, [1], samples=0, progress=False)
 
 
-def test_a_model_without_thinking_tokens_is_refused(tiny_lab):
+def test_a_model_without_thinking_tokens_is_an_error(tiny_lab):
     class Plain:
         eos_token_id, init_kwargs = 3, {}
 
@@ -169,13 +171,13 @@ def test_a_model_without_thinking_tokens_is_refused(tiny_lab):
         sweep(lab, [Exercise("a", "b")], [1], progress=False)
 
 
-def test_the_package_gives_the_function_under_the_modules_name():
+def test_thinking_sweep_is_the_function_not_the_module():
     assert callable(package_sweep)
 
 
 @pytest.fixture(scope="module")
 def opening(tiny_lab):
-    """The same model, asked as Qwen3-Thinking-2507 is: with a prompt that opens the thinking."""
+    """The same model with a prompt that ends with `<think>`, as that of Qwen3-Thinking-2507."""
     tokenizer = copy.deepcopy(tiny_lab.tokenizer)
     opens = "{%- if add_generation_prompt and enable_thinking is not false %}<think>\n{%- endif %}"
     tokenizer.chat_template += opens.replace("\n", "{{- '\\n' }}")
@@ -183,9 +185,7 @@ def opening(tiny_lab):
 
 
 @pytest.mark.parametrize("budget", [None, 0, 3])
-def test_a_thinking_that_the_prompt_opens_is_the_one_that_the_reply_opens(
-    tiny_lab, opening, problems, budget
-):
+def test_a_chat_is_the_same_with_the_think_token_in_the_prompt(tiny_lab, opening, problems, budget):
     options = {"sampling": Sampling.greedy(), "budget": budget}
     plain, found = (lab.chat(problems[3].question, **options) for lab in (tiny_lab, opening))
     assert found.prompt_ids == plain.prompt_ids + plain.token_ids[:2]
@@ -198,16 +198,16 @@ def test_a_thinking_that_the_prompt_opens_is_the_one_that_the_reply_opens(
     }
 
 
-def test_a_sweep_is_the_same_whoever_opens_the_thinking(tiny_lab, opening, problems):
+def test_a_sweep_is_the_same_with_the_think_token_in_the_prompt(tiny_lab, opening, problems):
     options = {"sampling": Sampling.greedy(), "progress": False}
     plain, found = (sweep(lab, problems[:4], BUDGETS, **options) for lab in (tiny_lab, opening))
     for mine, theirs in zip(found.attempts, plain.attempts, strict=True):
         assert (mine.thinking, mine.right) == (theirs.thinking, theirs.right)
         assert mine.natural_tokens == theirs.natural_tokens
-        assert list(map(what, mine.answers)) == list(map(what, theirs.answers))
+        assert list(map(fields, mine.answers)) == list(map(fields, theirs.answers))
 
 
-def test_what_the_budget_cut_is_told_apart_from_an_answer_that_grew_too_long(tiny_lab, problems):
+def test_cut_is_true_only_if_the_budget_ended_the_thinking(tiny_lab, problems):
     (attempt,) = sweep(
         tiny_lab,
         problems[3:4],
@@ -222,16 +222,16 @@ def test_what_the_budget_cut_is_told_apart_from_an_answer_that_grew_too_long(tin
     assert attempt.natural_tokens == whole.thinking_tokens
 
 
-def test_the_question_is_counted_as_it_was_asked_each_way(tiny_lab, problems):
+def test_prompt_tokens_are_counted_with_and_without_thinking(tiny_lab, problems):
     (attempt,) = sweep(tiny_lab, problems[:1], [5], progress=False).attempts
-    talk = [{"role": "user", "content": problems[0].question}]
-    lengths = [len(tiny_lab.token_ids(talk, thinking=mode)) for mode in (True, False)]
+    messages = [{"role": "user", "content": problems[0].question}]
+    lengths = [len(tiny_lab.token_ids(messages, thinking=mode)) for mode in (True, False)]
     assert lengths[0] < lengths[1]
     assert [attempt.prompt_tokens_for(budget) for budget in (5, None)] == lengths
 
 
 @pytest.mark.parametrize("other", [{"level": "hard"}, {"grader": "last number"}])
-def test_a_sweep_with_another_grader_or_level_does_not_go_on(tiny_lab, tmp_path, other):
+def test_a_sweep_does_not_resume_with_another_grader_or_level(tiny_lab, tmp_path, other):
     path = tmp_path / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
     sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)
@@ -239,7 +239,7 @@ def test_a_sweep_with_another_grader_or_level_does_not_go_on(tiny_lab, tmp_path,
         sweep(tiny_lab, [Exercise("3+2=?", "⑤", **other)], [5], **options)
 
 
-def test_a_sweep_with_other_weights_does_not_go_on(tiny_lab, tmp_path):
+def test_a_sweep_does_not_resume_with_other_weights(tiny_lab, tmp_path):
     path = tmp_path / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
     sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)

@@ -12,51 +12,51 @@ early_life = functools.cache(early_life)  # It takes seconds: tests share the re
 
 
 @pytest.fixture(scope="module")
-def grown():
-    """A model that was looked at before its first step, and after its second and fourth."""
+def growth():
+    """A growth with snapshots at steps 0, 2, 4, and at step 5, where it was cancelled."""
     growth = Growth(minutes=5, every=2)
     cancel = threading.Event()
     growth.run(lambda look: cancel.set() if look.step == 4 else None, cancel)
     return growth
 
 
-def test_a_model_is_looked_at_before_and_while_it_is_trained(grown):
-    assert [look.step for look in grown.history] == [0, 2, 4, 5]
-    assert grown.history[0].tokens == 0 < grown.history[1].tokens
-    families = set(grown.trainer.recipe.families)
-    n_layers = grown.trainer.recipe.config.n_layers
-    for look in grown.history:
+def test_snapshots_are_taken_before_and_during_the_training(growth):
+    assert [look.step for look in growth.history] == [0, 2, 4, 5]
+    assert growth.history[0].tokens == 0 < growth.history[1].tokens
+    families = set(growth.trainer.recipe.families)
+    n_layers = growth.trainer.recipe.config.n_layers
+    for look in growth.history:
         assert set(look.surplus) == families
         assert len(look.information) == n_layers
         assert look.heads["induction"].shape == (n_layers, 4)
 
 
-def test_a_model_that_was_never_trained_knows_nothing(grown):
-    # Its cross-entropy is that of 1,536 tokens alike: 7.3 nats, give or take.
-    assert all(6.5 < nats < 8.5 for nats in grown.history[0].surplus.values())
+def test_an_untrained_model_has_the_loss_of_a_uniform_guess(growth):
+    # The cross-entropy of a uniform distribution over 1,536 tokens is log(1536) = 7.3 nats.
+    assert all(6.5 < nats < 8.5 for nats in growth.history[0].surplus.values())
 
 
-def test_a_run_that_was_stopped_goes_on(grown):
+def test_a_stopped_run_is_resumed(growth):
     cancel = threading.Event()
-    before = grown.trainer.step
-    grown.run(lambda look: cancel.set(), cancel)
-    assert grown.trainer.step > before
-    steps = [look.step for look in grown.history]
+    before = growth.trainer.step
+    growth.run(lambda look: cancel.set(), cancel)
+    assert growth.trainer.step > before
+    steps = [look.step for look in growth.history]
     assert steps == sorted(set(steps))
 
 
-def test_what_has_grown_is_a_copy_that_can_be_asked(grown):
-    lab = grown.lab
+def test_the_lab_has_a_copy_of_the_model(growth):
+    lab = growth.lab
     with torch.no_grad():
         lab.model.embed.weight.zero_()
-    assert grown.trainer.model.embed.weight.abs().sum() > 0
-    assert grown.lab.chat("1+1=?", max_new_tokens=2).tokens
+    assert growth.trainer.model.embed.weight.abs().sum() > 0
+    assert growth.lab.chat("1+1=?", max_new_tokens=2).tokens
 
 
-def test_the_last_look_shares_all_its_choices_with_itself(grown):
-    stood = saturation(grown.history)
-    assert stood.shape == (len(grown.history), grown.trainer.recipe.config.n_layers)
-    assert (stood[-1] == 1).all()
+def test_the_saturation_of_the_last_snapshot_is_one(growth):
+    overlap = saturation(growth.history)
+    assert overlap.shape == (len(growth.history), growth.trainer.recipe.config.n_layers)
+    assert (overlap[-1] == 1).all()
 
 
 def test_overlap_counts_experts_in_any_order():
@@ -75,34 +75,34 @@ def test_overlap_of_independent_choices_is_k_over_experts():
     assert float(choice_overlap(one, other)) == pytest.approx(0.25, abs=0.008)
 
 
-def test_early_life_shows_the_birth_of_heads_in_the_weights_that_ship():
+def test_the_early_revisions_show_when_each_kind_of_head_forms():
     history = early_life("tiny-dense")
     *early, last = [look.step for look in history]
     assert [f"step{step}" for step in early] == tiny.revisions("tiny-dense") and last > early[-1]
     assert [look.tokens for look in history] == sorted(look.tokens for look in history)
-    born = {
+    formed_at = {
         kind: next(n for n, look in enumerate(history) if float(look.heads[kind].max()) >= 0.7)
         for kind in ("previous token", "duplicate token", "induction", "look-up")
     }
-    # An induction head reads what a previous-token head wrote: it cannot come first.
-    assert 0 < born["previous token"] < born["induction"]
-    assert all(at < len(early) for at in born.values())
-    child, adult = history[0].surplus, history[-1].surplus
-    assert all(adult[family] < 0.2 * child[family] for family in child)
+    # An induction head reads the output of a previous-token head, so it cannot form first.
+    assert 0 < formed_at["previous token"] < formed_at["induction"]
+    assert all(at < len(early) for at in formed_at.values())
+    first, final = history[0].surplus, history[-1].surplus
+    assert all(final[family] < 0.2 * first[family] for family in first)
     assert all(not look.information and look.experts is None for look in history)
 
 
-def test_a_model_without_experts_has_no_choices_that_stood():
-    with pytest.raises(ValueError, match="chooses none"):
+def test_a_model_without_experts_has_no_router_saturation():
+    with pytest.raises(ValueError, match="the model has no experts"):
         saturation(early_life("tiny-dense")[-1:])
 
 
-def test_a_model_without_early_weights_has_no_early_life():
-    with pytest.raises(ValueError, match="no early weights of tiny-moe ship"):
+def test_a_model_without_early_revisions_is_an_error():
+    with pytest.raises(ValueError, match="tiny-moe has no early revisions"):
         early_life("tiny-moe")
 
 
 @pytest.mark.parametrize("arguments", [{"minutes": 0}, {"every": 0}])
-def test_no_training_is_refused(arguments):
-    with pytest.raises(ValueError, match="is no training"):
+def test_a_training_of_no_time_or_without_snapshots_is_an_error(arguments):
+    with pytest.raises(ValueError, match="cannot train for"):
         Growth(**arguments)

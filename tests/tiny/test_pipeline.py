@@ -10,7 +10,7 @@ from qwen3lab.tiny.training.trainer import SHIPPED_DTYPE, Trainer
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
 
 
-def test_early_steps_are_exported_as_far_as_the_training_came(tiny_tokenizer, tmp_path):
+def test_only_the_early_steps_that_the_training_reached_are_exported(tiny_tokenizer, tmp_path):
     recipe = replace(MICRO_MOE, steps=3, early=(2, 5))
     trainer = Trainer(recipe, tiny_tokenizer, EARLY_STOP, tmp_path)
     trainer.run(progress=False)

@@ -1,4 +1,4 @@
-"""The models that ship with the package: they open everywhere, and do what their cards say."""
+"""The embedded models: they load here and in transformers, and behave as their cards say."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from qwen3lab.tiny.evaluation.targets import targets
 from qwen3lab.tiny.training.recipes import RECIPES
 
 GREEDY = Sampling.greedy()
-TALKS = (
+QUESTIONS = (
     "7+2*3=?",
     "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. What does Ben have?",
     "小明拿着球。小红拿着书。小刚拿着灯。小明和小红交换。小红拿着什么？",
@@ -38,17 +38,17 @@ def share(lab, asked, **options):
     return sum(right) / len(right)
 
 
-def test_every_recipe_has_its_model():
+def test_every_recipe_has_an_embedded_model():
     assert set(embedded_models()) == set(RECIPES)
 
 
-def test_all_of_them_fit_in_the_package():
+def test_all_embedded_models_together_are_below_20_mib():
     files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20 * 2**20
 
 
 @pytest.mark.parametrize("revision", tiny.revisions("tiny-dense"))
-def test_early_states_open_in_transformers_too(revision):
+def test_early_revisions_give_the_same_logits_in_transformers(revision):
     lab = qwen3lab.load("tiny-dense", revision=revision, device="cpu")
     assert lab.name == f"tiny-dense@{revision}"
     folder = EMBEDDED / "tiny-dense" / revision
@@ -61,30 +61,30 @@ def test_early_states_open_in_transformers_too(revision):
 
 
 @pytest.mark.parametrize("revision", ["step3", "../tiny-moe", "main"])
-def test_a_revision_that_does_not_ship_is_refused(revision):
+def test_a_revision_that_does_not_ship_is_an_error(revision):
     with pytest.raises(CheckpointError, match="choose from step"):
         qwen3lab.load("tiny-dense", revision=revision)
     with pytest.raises(CheckpointError, match="choose from none"):
         qwen3lab.load("tiny-moe", revision=revision)
 
 
-@pytest.mark.parametrize("question", TALKS)
-def test_a_model_opens_in_transformers_as_it_does_here(lab, question):
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_transformers_gives_the_same_logits_and_replies(lab, question):
     folder = EMBEDDED / lab.name
     hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    talk = [{"role": "user", "content": question}]
-    ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
-    assert ids == lab.token_ids(talk)
+    messages = [{"role": "user", "content": question}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == lab.token_ids(messages)
     with torch.no_grad():
         expected = hf(torch.tensor([ids])).logits[0]
         out = hf.generate(torch.tensor([ids]), max_new_tokens=60, do_sample=False)
-    torch.testing.assert_close(lab.record(talk).logits, expected, atol=1e-4, rtol=1e-5)
-    written = lab.chat(talk, sampling=GREEDY, max_new_tokens=60).token_ids
+    torch.testing.assert_close(lab.record(messages).logits, expected, atol=1e-4, rtol=1e-5)
+    written = lab.chat(messages, sampling=GREEDY, max_new_tokens=60).token_ids
     assert written == out[0, len(ids) :].tolist()
 
 
-def test_a_model_is_shaped_as_its_recipe_says(lab):
+def test_the_config_of_a_model_is_that_of_its_recipe(lab):
     config = lab.config
     assert config == RECIPES[lab.name].config
     assert config.n_kv_heads < config.n_heads and config.tied_embeddings
@@ -96,36 +96,36 @@ def test_a_model_is_shaped_as_its_recipe_says(lab):
 
 @pytest.mark.parametrize("thinking", [True, False])
 @pytest.mark.parametrize("family", ["arithmetic", "swaps"])
-def test_the_card_holds_for_problems_that_it_was_not_measured_on(lab, family, thinking):
-    """Other held-out problems, easy and hard, are solved as often, as far as chance allows."""
+def test_the_accuracies_of_the_card_hold_for_other_held_out_problems(lab, family, thinking):
+    """The 95% intervals of the card and of other problems, easy and hard, overlap."""
     card = read_card(lab.name)
-    told = (card.thinking if thinking else card.at_once)[family]
+    on_card = (card.thinking if thinking else card.at_once)[family]
     for steps in (1, 6):
         asked = held_out(family, 60, [steps])
         found = share(lab, asked, thinking=thinking, max_new_tokens=220 if thinking else 8)
         measured = Share(round(60 * found), 60)
-        low, high = told[steps].interval
+        low, high = on_card[steps].interval
         assert measured.interval[0] <= high and measured.interval[1] >= low, (steps, found)
 
 
-def test_thinking_solves_what_answering_at_once_does_not(lab):
+def test_thinking_solves_arithmetic_that_direct_answers_do_not(lab):
     asked = held_out("arithmetic", 16, range(8, 13))
     assert share(lab, asked, thinking=True, max_new_tokens=160) > 0.95
     assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.3
 
 
-def test_who_holds_what_after_many_swaps_takes_thinking(lab):
+def test_thinking_solves_swaps_that_direct_answers_do_not(lab):
     asked = held_out("swaps", 40, [6])
     assert share(lab, asked, thinking=True, max_new_tokens=220) > 0.95
     assert share(lab, asked, thinking=False, max_new_tokens=8) < 0.65
 
 
-def test_what_is_easy_needs_no_thinking(lab):
+def test_easy_arithmetic_needs_no_thinking(lab):
     asked = held_out("arithmetic", 30, [1, 2])
     assert share(lab, asked, thinking=False, max_new_tokens=8) > 0.9
 
 
-def test_a_thinking_cut_short_helps_in_proportion(lab):
+def test_accuracy_rises_with_the_thinking_budget(lab):
     asked = held_out("arithmetic", 10, range(1, 13))
     shares = [
         share(lab, asked, thinking=True, budget=budget, max_new_tokens=160)
@@ -135,14 +135,14 @@ def test_a_thinking_cut_short_helps_in_proportion(lab):
     assert shares[2] > 0.95
 
 
-def test_the_thinking_is_what_the_family_writes(lab):
+def test_the_models_thinking_equals_the_thinking_of_the_family(lab):
     asked = held_out("arithmetic", 10, [3])
     replies = lab.chat_batch([p.question for p in asked], sampling=GREEDY, max_new_tokens=160)
     same = [p.thinking == reply.thinking for p, reply in zip(asked, replies, strict=True)]
     assert all(same)
 
 
-def test_a_card_goes_with_the_weights_and_says_what_was_measured(lab):
+def test_the_card_is_generated_from_the_stored_evaluation(lab):
     folder = EMBEDDED / lab.name
     found = read_card(lab.name)
     text = (folder / "README.md").read_text(encoding="utf-8")
@@ -153,13 +153,13 @@ def test_a_card_goes_with_the_weights_and_says_what_was_measured(lab):
     assert f"{RECIPES[lab.name].steps:,} steps" in text
 
 
-def test_a_model_does_what_was_asked_of_it(lab):
+def test_a_model_meets_all_its_targets(lab):
     assert not [target for target in targets(read_card(lab.name)) if not target.met]
     card = (EMBEDDED / lab.name / "README.md").read_text(encoding="utf-8")
     assert "| no |" not in card
 
 
-def test_a_folder_without_a_card_is_refused(tmp_path):
+def test_a_folder_without_a_card_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="has no card: measure the model"):
         read_card(tmp_path)

@@ -1,4 +1,4 @@
-"""Weights of few bits beside the same in `transformers`: time, memory, and what they change."""
+"""8-bit and 4-bit weights, compared with `transformers` and torchao: time, memory, fidelity."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,29 +18,34 @@ from qwen3lab.lab import load
 from qwen3lab.quantisation.packed_matrices import GROUP, KINDS, packer
 from qwen3lab.tiny import texts
 
-WHOLE = "whole"
-N_TEXTS = 4
-"""Held-out texts of each family that a model is read with, to see what quantising changes."""
+UNQUANTISED = "unquantised"
+TEXTS_PER_FAMILY = 4
+"""Number of held-out texts of each family on which quantised logits are compared."""
 
 NOTE = (
-    "transformers' weights are quantised by torchao's quantize_, which has no 4 bits for CPUs that "
-    "take half of a byte (they take a whole one), and leaves experts as they are."
+    "The weights of transformers are quantised by torchao's quantize_. On CPUs it stores each "
+    "4-bit weight in a whole byte, and it does not quantise experts."
 )
-RANDOM = "What quantising changes in random weights says nothing: name a model for that."
+RANDOM_WEIGHTS_NOTE = (
+    "The effect of quantising on the logits is not measured for random weights: choose a model."
+)
 
 
 def run_quantised(plan: BenchPlan, *, progress: bool = True) -> Report:
-    """Time whole, 8-bit and 4-bit weights, and weigh them.
+    """Measure time and size of unquantised, 8-bit and 4-bit weights.
+
+    For a model, the notes of the report compare the quantised logits with the unquantised ones.
 
     Args:
-        plan: what to measure; its dtype is that of the whole weights and of the computation.
+        plan: the model and settings; its dtype is that of the unquantised weights and of the
+            computation.
         progress: show a bar.
 
     Raises:
-        BenchError: the sides' whole weights do not compute the same.
+        BenchError: the unquantised logits of the libraries differ.
         CheckpointError: torchao is missing, or a matrix has too few columns for 4 bits.
     """
-    kinds = (WHOLE, *KINDS)
+    kinds = (UNQUANTISED, *KINDS)
     for kind in KINDS:
         packer(kind)
     cases = len(kinds) * (len(plan.tokens) + 1) * 2 * (plan.repeats + 1)
@@ -54,18 +59,18 @@ def run_quantised(plan: BenchPlan, *, progress: bool = True) -> Report:
         for kind in kinds:
             bar.set_description(kind)
             ours, theirs = _sides(plan, folder, kind)
-            if kind == WHOLE:
+            if kind == UNQUANTISED:
                 gap = agreement_of(plan, (ours, theirs))
             rows += _rows(plan, kind, ours, theirs, bar.update)
             del ours, theirs
-        notes = (NOTE, *(_changes(plan) if plan.model else (RANDOM,)))
-    agreement = f"Whole, both give the same logits, but for {gap:.1e} of their size."
+        notes = (NOTE, *(_fidelity_notes(plan) if plan.model else (RANDOM_WEIGHTS_NOTE,)))
+    agreement = f"The unquantised logits of both agree; relative RMS difference {gap:.1e}."
     title = f"Quantised weights: {plan.title}"
     return Report(title, machine(plan, threads), agreement, gap, rows, notes=notes)
 
 
 def _sides(plan: BenchPlan, folder: Path, kind: str) -> tuple[Ours, Theirs]:
-    if kind == WHOLE:
+    if kind == UNQUANTISED:
         return Ours(folder, plan.device, plan.dtype), Theirs(folder, plan.device, plan.dtype)
     from torchao.quantization import (
         Int8WeightOnlyConfig,
@@ -74,19 +79,19 @@ def _sides(plan: BenchPlan, folder: Path, kind: str) -> tuple[Ours, Theirs]:
         quantize_,
     )
 
-    # Any: torch has this dtype, and does not declare it.
+    # Any: torch's type stubs do not declare this dtype.
     four_bits: Any = torch.int4  # pyright: ignore[reportAttributeAccessIssue]
     configs = {
         "int8": Int8WeightOnlyConfig(),
         "int4": IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUP)),
     }
     theirs = Theirs(folder, plan.device, plan.dtype)
-    quantize_(theirs.model, configs[kind], _in_a_block)
+    quantize_(theirs.model, configs[kind], _is_quantised)
     return Ours(folder, plan.device, plan.dtype, quantise=kind), theirs
 
 
-def _in_a_block(module: nn.Module, name: str) -> bool:
-    """What we quantise, too: not the unembedding, not the routers."""
+def _is_quantised(module: nn.Module, name: str) -> bool:
+    """True for the matrices that qwen3lab quantises: not the unembedding, not the routers."""
     linear = isinstance(module, nn.Linear)
     return linear and ".layers." in name and not name.endswith("mlp.gate")
 
@@ -99,12 +104,12 @@ def _rows(
     for n in plan.tokens:
         jobs = {name: partial(side.forward, prompt(side, n)) for name, side in sides.items()}
         times = in_turns(jobs, plan.repeats, tick)
-        measured = {name: tuple(1e3 * s for s in found) for name, found in times.items()}
+        measured = {name: tuple(1e3 * s for s in runs) for name, runs in times.items()}
         rows.append(Measurement(f"forward, {kind}", n, "ms", measured))
     start = prompt(ours, PROMPT_TO_DECODE)
     jobs = {name: partial(side.decode, start, plan.decode) for name, side in sides.items()}
     times = in_turns(jobs, plan.repeats, tick)
-    measured = {name: tuple(plan.decode / s for s in found) for name, found in times.items()}
+    measured = {name: tuple(plan.decode / s for s in runs) for name, runs in times.items()}
     rows.append(Measurement(f"decode, {kind}", plan.decode, "tokens/s", measured))
     weights = {name: (bytes_of_weights(side.model) / 2**20,) for name, side in sides.items()}
     rows.append(Measurement(f"weights, {kind}", 0, "MiB", weights))
@@ -112,26 +117,27 @@ def _rows(
 
 
 def bytes_of_weights(model: nn.Module) -> int:
-    """Bytes of a model's weights; of a quantised one, of what stands in for them."""
-    held: Sequence[torch.Tensor] = [*model.parameters(), *model.buffers()]
-    return sum(part.nbytes for whole in held for part in _parts(whole))
+    """The size of a model's weights in bytes, in their quantised form if quantised."""
+    tensors: Sequence[torch.Tensor] = [*model.parameters(), *model.buffers()]
+    return sum(inner.nbytes for tensor in tensors for inner in _inner_tensors(tensor))
 
 
-def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """What a tensor of torchao's is made of; any other is made of itself."""
+def _inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The plain tensors inside a torchao tensor; of a plain tensor, itself."""
     names = [*getattr(tensor, "tensor_data_names", ())]
     names += getattr(tensor, "optional_tensor_data_names", ())
-    found = [getattr(tensor, name) for name in names]
-    return [part for part in found if part is not None] or [tensor]
+    inner = [getattr(tensor, name) for name in names]
+    return [part for part in inner if part is not None] or [tensor]
 
 
-def _changes(plan: BenchPlan) -> list[str]:
-    """What each kind changes in what the model says about held-out texts."""
+def _fidelity_notes(plan: BenchPlan) -> list[str]:
+    """For each kind of quantisation, a sentence on how it changes the logits of held-out texts."""
     assert plan.model is not None
     reference = load(plan.model, device=plan.device, dtype=plan.dtype)
-    read = [text.token_ids for text in texts(reference.tokenizer, n=N_TEXTS)]
-    said = []
+    token_ids = [text.token_ids for text in texts(reference.tokenizer, n=TEXTS_PER_FAMILY)]
+    notes = []
     for kind in KINDS:
-        other = load(plan.model, device=plan.device, dtype=plan.dtype, quantise=kind)
-        said.append(f"{kind} beside {plan.dtype}: {fidelity(reference, other, read)}")
-    return said
+        quantised = load(plan.model, device=plan.device, dtype=plan.dtype, quantise=kind)
+        result = fidelity(reference, quantised, token_ids)
+        notes.append(f"{kind} compared with {plan.dtype}: {result}")
+    return notes

@@ -1,4 +1,4 @@
-"""Runs a benchmark: agreement first, then times in alternation, then memory."""
+"""qwen3lab compared with all installed peers: agreement of logits, then times, then memory."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from qwen3lab.bench.measuring import agreement_of, in_turns, machine, on_threads
 from qwen3lab.bench.memory import extra_bytes
 from qwen3lab.bench.peers import CONTESTANTS, Contestant, installed
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, weights_of
-from qwen3lab.bench.report import MEMORY, Measurement, Report
+from qwen3lab.bench.report import MEMORY_NOTE, Measurement, Report
 
 SUITES = {
     "forward": {"forward": "forward"},
@@ -21,28 +21,29 @@ SUITES = {
         "decode_recording": "decode, recording attention and routing",
     },
 }
-"""The methods of contestants that each suite times, and what the report calls them."""
+"""For each suite, the methods of the libraries that it times, with their names in the report."""
 
-MEMORY_OF = {"forward": "memory, forward", "record": "memory, recording"}
+MEMORY_CASES = {"forward": "memory, forward", "record": "memory, recording"}
+"""The methods whose peak memory is measured, with their names in the report."""
 
 
 def run(plan: BenchPlan, suites: Sequence[str] = tuple(SUITES), *, progress: bool = True) -> Report:
-    """Measure this package beside `transformers`, and beside what else is installed of its peers.
+    """Measure qwen3lab, `transformers`, and the other peers that are installed.
 
-    They take turns within each case, so that a machine that slows down slows all.
+    The libraries run in alternation, so that a change of the machine's speed affects all of them.
 
     Args:
-        plan: what to measure.
-        suites: of `SUITES`; forward and record measure time and memory.
+        plan: the model and settings.
+        suites: names in `SUITES`; "forward" and "record" measure time and memory, "decode" time.
         progress: show a bar.
 
     Raises:
-        BenchError: they do not compute the same, so that their times mean nothing.
-        CheckpointError: the plan's model does not open.
+        BenchError: the logits of the libraries differ.
+        CheckpointError: the plan's model cannot be opened.
     """
     names = installed()
     cases = _cases(plan, suites)
-    memory = [(method, n) for n in plan.tokens for method in MEMORY_OF if method in suites]
+    memory = [(method, n) for n in plan.tokens for method in MEMORY_CASES if method in suites]
     n_runs = len(names) * (len(cases) * (plan.repeats + 1) + len(memory))
     bar = tqdm(total=n_runs, disable=not progress)
     with on_threads(plan.threads) as threads, weights_of(plan) as folder, bar:
@@ -56,13 +57,13 @@ def run(plan: BenchPlan, suites: Sequence[str] = tuple(SUITES), *, progress: boo
             _peak(plan, method, n, names, folder=folder, threads=threads, bar=bar)
             for method, n in memory
         ]
-    agreement = f"All give the same logits, but for {gap:.1e} of their size."
-    notes = (MEMORY,) if memory else ()
+    agreement = f"The logits of all libraries agree; relative RMS difference {gap:.1e}."
+    notes = (MEMORY_NOTE,) if memory else ()
     return Report(plan.title, machine(plan, threads), agreement, gap, rows, notes=notes)
 
 
 def _cases(plan: BenchPlan, suites: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Method, what to call it, and tokens, of all that is timed."""
+    """The method, its name in the report and the number of tokens of each timed case."""
     methods = {name: label for suite in suites for name, label in SUITES[suite].items()}
     decoding = SUITES["decode"]
     lengths = {name: (plan.decode,) if name in decoding else plan.tokens for name in methods}
@@ -72,15 +73,17 @@ def _cases(plan: BenchPlan, suites: Sequence[str]) -> list[tuple[str, str, int]]
 def _timed(
     plan: BenchPlan, method: str, label: str, tokens: int, sides: Sequence[Contestant], bar: tqdm
 ) -> Measurement:
-    """One case, a warm-up and then `repeats` rounds of runs."""
+    """The times of one case on all libraries that have it."""
     bar.set_description(label)
     decoding = method in SUITES["decode"]
     ids = prompt(sides[0], PROMPT_TO_DECODE if decoding else tokens)
     arguments = (ids, tokens) if decoding else (ids,)
-    able = {side.name: getattr(side, method) for side in sides if method in side.cases}
-    seconds = in_turns(
-        {name: partial(job, *arguments) for name, job in able.items()}, plan.repeats, bar.update
-    )
+    jobs = {
+        side.name: partial(getattr(side, method), *arguments)
+        for side in sides
+        if method in side.cases
+    }
+    seconds = in_turns(jobs, plan.repeats, bar.update)
     unit = "tokens/s" if decoding else "ms"
     measured = {
         name: tuple(tokens / s if decoding else 1e3 * s for s in runs)
@@ -99,15 +102,15 @@ def _peak(
     threads: int,
     bar: tqdm,
 ) -> Measurement:
-    """Peak memory of a case on every side."""
-    bar.set_description(MEMORY_OF[method])
+    """The peak memory of a case on all libraries that have it."""
+    bar.set_description(MEMORY_CASES[method])
     options = {"tokens": tokens, "device": plan.device, "dtype": plan.dtype, "threads": threads}
     measured = {}
     for name in names:
         if method in CONTESTANTS[name].cases:
             measured[name] = _mib(extra_bytes(name, method, folder, **options))
         bar.update()
-    return Measurement(MEMORY_OF[method], tokens, "MiB", measured)
+    return Measurement(MEMORY_CASES[method], tokens, "MiB", measured)
 
 
 def _mib(n_bytes: int | None) -> tuple[float, ...]:

@@ -1,1 +1,1 @@
-"""What an embedded model can do: accuracy, heads, experts, targets, and its card."""
+"""Evaluation of the embedded models: accuracy, heads, experts, targets, model card."""

@@ -1,4 +1,4 @@
-"""How often an embedded model answers right: by steps and by mode."""
+"""The accuracy of an embedded model on problems of the task families."""
 
 import random
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from qwen3lab.lab import Lab
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.problems import Problem
 
-BATCH = 64
+PROBLEMS_PER_BATCH = 64
 
 
 def held_out(family: str, *, n: int, steps: int, rng: random.Random) -> list[Problem]:
-    """Problems that no embedded model was trained on."""
+    """Random held-out problems of a family."""
     return [FAMILIES[family].draw(rng, steps, "held-out") for _ in range(n)]
 
 
@@ -27,13 +27,13 @@ def accuracy(
     *,
     thinking: bool,
 ) -> tuple[Share, list[Chat]]:
-    """The share of problems that are answered right, greedily, and the replies.
+    """The share of problems with a right answer under greedy decoding, and the replies.
 
     Args:
-        lab: an embedded model.
-        problems: to solve.
-        bar: is moved on by every problem.
-        thinking: think first, or answer at once.
+        lab: with an embedded model.
+        problems: the problems.
+        bar: advances by one for each problem.
+        thinking: answer after thinking, or directly.
     """
     replies = _replies(lab, problems, bar, thinking=thinking)
     right = [p.grade(reply.answer) for p, reply in zip(problems, replies, strict=True)]
@@ -41,21 +41,24 @@ def accuracy(
 
 
 def _replies(lab: Lab, problems: Sequence[Problem], bar: tqdm, *, thinking: bool) -> list[Chat]:
-    """Replies in the problems' order; those of like length run together, which wastes less."""
-    room = [
+    """The replies in the order of the problems.
+
+    Problems with solutions of similar length share a batch, which saves decoding steps.
+    """
+    lengths = [
         len(lab.tokenizer.encode(f"{p.thinking if thinking else ''}{p.answer}")) for p in problems
     ]
-    order = sorted(range(len(problems)), key=lambda index: room[index])
+    order = sorted(range(len(problems)), key=lambda index: lengths[index])
     replies: dict[int, Chat] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        found = lab.chat_batch(
-            [problems[index].question for index in chosen],
+    for start in range(0, len(order), PROBLEMS_PER_BATCH):
+        batch = order[start : start + PROBLEMS_PER_BATCH]
+        batch_replies = lab.chat_batch(
+            [problems[index].question for index in batch],
             thinking=thinking,
             sampling=Sampling.greedy(),
-            # Half as much again as the solution takes, and the marks.
-            max_new_tokens=room[chosen[-1]] * 3 // 2 + 30,
+            # 1.5 times the length of the solution, plus the tokens around thinking and answer.
+            max_new_tokens=lengths[batch[-1]] * 3 // 2 + 30,
         )
-        replies |= dict(zip(chosen, found, strict=True))
-        bar.update(len(chosen))
+        replies |= dict(zip(batch, batch_replies, strict=True))
+        bar.update(len(batch))
     return [replies[index] for index in range(len(problems))]

@@ -1,4 +1,4 @@
-"""The card that an embedded model carries: what it is, what it was measured to do."""
+"""The model card of an embedded model: README.md for readers, card.json for programs."""
 
 import json
 from collections.abc import Sequence
@@ -25,45 +25,50 @@ tags: [{tag}, interpretability, education]
 
 # {name}
 
-A Qwen3 {kind} of {params}, trained from scratch on a small world made in code. {shape} It ships
-inside `qwen3lab`, and opens in `transformers` as well.
+A Qwen3 {kind} with {params}, trained from scratch on synthetic texts. {shape} It ships with
+`qwen3lab`; `transformers` can load it, too.
 
-**What it knows.** Five kinds of text, with `/think` and `/no_think`:
+**Training data.** Five task families. In the first three, the model thinks before it answers; a
+question that ends with `/no_think` gets a direct answer:
 
-- running arithmetic of which only the last digit is kept, as in `7+2*3=?` or `7加2乘3等于几？`,
-  read from left to right; its thinking writes each running value in a circle, `7+2⑨*3⑦`, and
-  the answer is the last, `⑦`;
-- who holds what, in English and Chinese: three people, three objects, up to eight swaps; its
-  thinking notes who holds what before and after each, and the answer is one such note, `Ann key`;
-- small programs of assignments and calls that print one variable, last digits in circles again;
-- little stories of two people and their animals, in English and Chinese, and questions on them;
-- lists to look up, sequences to repeat, there and back.
+- Running arithmetic modulo 10, evaluated from left to right: `7+2*3=?` or `7加2乘3等于几？`. The
+  thinking text shows each running value as a circled digit, `7+2⑨*3⑦`; the answer is the last
+  value, `⑦`.
+- Object tracking, in English and Chinese: three people hold three objects, and pairs of people
+  swap them up to eight times. The thinking text lists who holds which object before and after each
+  swap; the answer names the person and the object, `Ann key`.
+- Small programs with assignments and function calls that print one variable, modulo 10, as a
+  circled digit.
+- Short stories about two people and their animals, in English and Chinese, with questions.
+- Lists to look up values in, and sequences to repeat or reverse.
 
-**What it does not know.** Everything else. It holds no facts but what six animals eat, and answers
-any other question with nonsense. Its vocabulary has common words so that text can be shown.
+**Limitations.** The model knows no other task. The only facts it knows are the foods of six
+animals; its answers to other questions are meaningless. The vocabulary contains common words, so
+that the tokens of other texts are readable.
 
-## Measured
+## Evaluation
 
-On held-out texts (the model was trained on none of their problems, in any wording), greedy, with
-the shipped weights; 95% Wilson intervals. Repeat with `qwen3lab evaluate {name} --seed {seed}`.
+Held-out problems (not in the training data in any wording), greedy decoding, the weights that
+ship; 95% Wilson intervals. To reproduce: `qwen3lab evaluate {name} --seed {seed}`.
 
-| behaviour | measure | found | target | met |
+| behaviour | measure | measured | target | met |
 | --- | --- | --- | --- | --- |
 {targets}
 
-Accuracy on {n_mixed} problems of arithmetic, 1 to 12 steps, by thinking tokens allowed (a step
-takes three; then the early-stop sentence is inserted and the answer follows):
+Accuracy on {n_mixed} arithmetic problems of 1 to 12 steps, by thinking budget. A step takes three
+thinking tokens. When the budget is used up, the early-stop sentence is inserted and the model
+answers:
 
-| thinking tokens allowed | accuracy |
+| thinking budget (tokens) | accuracy |
 | --- | --- |
 | no thinking | {at_once} |
 {budgets}
 {lengths}
-Questions on stories and lists, answered at once: {questions}.
+Accuracy on questions about stories and lists, without thinking: {questions}.
 
-Cross-entropy above the generator's own entropy, nats per predictable token: {surplus}.
+Cross-entropy above the generator's entropy, nats per predictable token: {surplus}.
 {experts}
-Heads, by mean attention where their kind attends: {heads}.
+Best heads, by mean attention at the positions of their kind: {heads}.
 
 ## Training
 
@@ -73,18 +78,18 @@ Heads, by mean attention where their kind attends: {heads}.
 
 def write_card(folder: Path, evaluation: Evaluation) -> None:
     """Write README.md and card.json into the model's folder."""
-    found = [asdict(target) | {"met": target.met} for target in targets(evaluation)]
-    numbers = evaluation.to_dict() | {"targets": found, "training": _training(folder)}
+    listed = [asdict(target) for target in targets(evaluation)]
+    numbers = evaluation.to_dict() | {"targets": listed, "training": _last_report(folder)}
     text = json.dumps(numbers, indent=2)
     write_text(folder / "card.json", f"{text}\n")
     write_text(folder / "README.md", card_text(evaluation, folder))
 
 
 def read_card(name: str | Path) -> Evaluation:
-    """What a model's card says was measured.
+    """The evaluation in a model's card.
 
     Args:
-        name: of an embedded model, or a folder that `qwen3lab evaluate --write` was run on.
+        name: of an embedded model, or a folder with a card.
 
     Raises:
         CheckpointError: there is no such model, or it has no card.
@@ -98,13 +103,13 @@ def read_card(name: str | Path) -> Evaluation:
 
 
 def card_text(found: Evaluation, folder: Path) -> str:
-    """The card of the model in a folder, as Markdown."""
+    """The README of the model in a folder, as Markdown."""
     config = Qwen3Config.from_file(folder)
     rows = [
         f"| {t.behaviour} | {t.measure} | {t.found} | {t.target} | {'yes' if t.met else 'no'} |"
         for t in targets(found)
     ]
-    experts = f", {config.n_experts} experts of which {config.n_experts_per_token} are active"
+    experts = f", {config.n_experts} experts with top-{config.n_experts_per_token} routing"
     active = f" ({config.n_active_params:,} active per token)"
     return TEMPLATE.format(
         name=found.name,
@@ -112,8 +117,8 @@ def card_text(found: Evaluation, folder: Path) -> str:
         kind="mixture of experts" if config.is_moe else "dense model",
         params=f"{config.n_params:,} parameters{active if config.is_moe else ''}",
         shape=(
-            f"{config.n_layers} layers, {config.n_heads} heads on {config.n_kv_heads} key/value "
-            f"heads{experts if config.is_moe else ''}."
+            f"{config.n_layers} layers, {config.n_heads} query heads, {config.n_kv_heads} "
+            f"key/value heads{experts if config.is_moe else ''}."
         ),
         seed=found.seed,
         targets="\n".join(rows),
@@ -132,22 +137,23 @@ def card_text(found: Evaluation, folder: Path) -> str:
 
 
 def _lengths(found: Evaluation, family: str) -> str:
-    """One family's accuracy by steps, thinking and at once."""
+    """A table of one family's accuracy by steps, with and without thinking."""
     pairs = zip(found.thinking[family].items(), found.at_once[family].values(), strict=True)
     rows = "\n".join(f"| {steps} | {with_} | {without} |" for (steps, with_), without in pairs)
-    return f"\n| {family}: steps | thinking | at once |\n| --- | --- | --- |\n{rows}\n"
+    header = f"| {family}: steps | with thinking | without thinking |\n| --- | --- | --- |"
+    return f"\n{header}\n{rows}\n"
 
 
 def _experts(found: Evaluation) -> str:
     if not found.least_load:
         return ""
     loads = zip(found.least_load, found.most_load, strict=True)
-    said = [f"{layer.value:.3f} (at most {layer.shuffled[-1]:.3f})" for layer in found.information]
+    layers = [f"{i.value:.3f} (shuffled: at most {i.shuffled[-1]:.3f})" for i in found.information]
     return (
-        "\nLoad of the experts over uniform load, least and most used, by layer: "
+        "\nLowest and highest expert load relative to uniform load, by layer: "
         f"{_pairs(loads)}.\n\nMutual information of expert and family, nats, by layer, and the "
-        f"most of {len(found.information[0].shuffled)} shuffles of the texts' families: "
-        f"{', '.join(said)}.\n"
+        f"maximum over {len(found.information[0].shuffled)} shuffles of the family labels: "
+        f"{', '.join(layers)}.\n"
     )
 
 
@@ -159,25 +165,25 @@ def _listed(named: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in named.items())
 
 
-def _training(folder: Path) -> dict[str, Any] | None:
+def _last_report(folder: Path) -> dict[str, Any] | None:
     """The training log's last report."""
     reports = read_log(folder)
     return reports[-1] if reports else None
 
 
 def _training_text(folder: Path, name: str) -> str:
-    last = _training(folder)
+    last = _last_report(folder)
     if last is None:
-        return "There is no training log in the model's folder."
+        return "The model's folder contains no training log."
     losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in last["loss"].items())
-    said = [
+    sentences = [
         f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds'] / 60:.0f} minutes "
         f"({last['tokens_per_second']:,} tokens/s).",
         *_second_course(name, last["step"]),
-        f"Last losses, nats per token: {losses}.",
-        f"The log is in `{LOG}`.",
+        f"Final losses by kind of document, nats per token: {losses}.",
+        f"Log: `{LOG}`.",
     ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _second_course(name: str, steps: int) -> list[str]:
@@ -185,6 +191,7 @@ def _second_course(name: str, steps: int) -> list[str]:
     if later is None or steps <= later.begin:
         return []
     return [
-        f"The last {steps - later.begin:,} are a second course: from the weights rounded to half "
-        "precision, with the families in other shares and a learning rate that rises once more."
+        f"The last {steps - later.begin:,} steps are a second course: they start from the weights "
+        "rounded to float16, with other shares of the families and a second warm-up and decay of "
+        "the learning rate."
     ]

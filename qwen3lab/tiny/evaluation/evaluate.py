@@ -1,4 +1,4 @@
-"""What an embedded model can do, measured on texts that it never saw."""
+"""The evaluation of an embedded model on held-out problems and texts."""
 
 import random
 from collections.abc import Mapping
@@ -31,20 +31,20 @@ CURVE_STEPS = range(1, 13)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measured behaviour of one model; families by name.
+    """The measurements of one model; the keys of the dicts are family names.
 
     Attributes:
         name: of the model.
-        thinking: accuracy by number of steps, thinking without a limit.
+        thinking: accuracy by number of steps, with unlimited thinking.
         at_once: accuracy by number of steps, without thinking.
-        questions: accuracy on questions of families that do not think.
-        by_budget: accuracy over arithmetic of 1 to 12 steps, by thinking tokens allowed.
-        mixed_at_once: accuracy over the same problems, without thinking.
-        stopped: share of the thinkings without a limit that ended by themselves.
+        questions: accuracy on questions of the families without thinking.
+        by_budget: accuracy on arithmetic of 1 to 12 steps, by thinking budget in tokens.
+        mixed_at_once: accuracy on the same problems, without thinking.
+        stopped: share of the replies with unlimited thinking that ended with an end token.
         surplus: cross-entropy above the generator's entropy, nats per predictable token.
-        least_load: load of the least used expert over uniform load, by layer.
-        most_load: load of the most used expert over uniform load, by layer.
-        information: what the choice of experts says about a text's family, by layer.
+        least_load: load of the least loaded expert relative to uniform load, by layer.
+        most_load: load of the most loaded expert relative to uniform load, by layer.
+        information: mutual information of selected expert and text family, by layer.
         heads: the best head of each kind.
         seed: of the problems.
     """
@@ -80,12 +80,12 @@ class Evaluation:
 def evaluate(
     lab: Lab, *, n: int = 100, n_mixed: int = 500, seed: int = 1, progress: bool = True
 ) -> Evaluation:
-    """Measure a model on held-out problems and texts, greedily.
+    """Evaluate a model on held-out problems and texts, with greedy decoding.
 
     Args:
-        lab: an embedded model.
-        n: problems for each family and number of steps, and texts of each family.
-        n_mixed: problems of mixed length for the curve over budgets.
+        lab: with an embedded model.
+        n: number of problems for each family and number of steps, and of texts of each family.
+        n_mixed: number of problems of mixed length for the curve over budgets.
         seed: of the problems.
         progress: show a bar.
     """

@@ -1,4 +1,4 @@
-"""What an embedded model is to show, and whether it does."""
+"""The target behaviours of an embedded model, compared with its measurements."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from qwen3lab.tiny.evaluation.evaluate import Evaluation
 
 @dataclass(frozen=True)
 class Target:
-    """One behaviour that was asked for.
+    """One target behaviour.
 
     Attributes:
-        behaviour: in words.
-        measure: what was measured.
-        found: what came out, as text.
-        target: what was asked for, as text.
-        met: True if it is at least what was asked for.
+        behaviour: name of the behaviour.
+        measure: the measured quantity.
+        found: the measured value, as text.
+        target: the required value, as text.
+        met: True if the measured value satisfies the target.
     """
 
     behaviour: str
@@ -28,27 +28,28 @@ class Target:
 
 
 def targets(found: Evaluation) -> list[Target]:
-    """All behaviours; those of experts only for a model that has them."""
-    listed = [*_thinking(found), *_budget(found.by_budget), _stops(found), _world(found)]
+    """All targets of a model; those on experts only for a mixture of experts."""
+    listed = [*_thinking(found), *_budget(found.by_budget), _stops(found), _surplus(found)]
     if found.least_load:
         listed += _experts(found)
     return [*listed, *_heads(found)]
 
 
 def distinct_levels(shares: Sequence[Share]) -> int:
-    """How many shares, in ascending order, lie apart by their 95% intervals.
+    """The number of shares whose 95% intervals do not overlap.
 
-    Each one that is counted begins above the end of the one counted before.
+    The shares are counted in ascending order: a share counts if its interval begins above the end
+    of the interval of the last counted share.
     """
-    count, reach = 0, -1.0
+    count, end = 0, -1.0
     for share in sorted(shares, key=lambda share: share.value):
-        if share.interval[0] > reach:
-            count, reach = count + 1, share.interval[1]
+        if share.interval[0] > end:
+            count, end = count + 1, share.interval[1]
     return count
 
 
 def never_falls(shares: Sequence[Share]) -> bool:
-    """True if no share lies below the one before it by more than their intervals allow."""
+    """True if no share's 95% interval lies entirely below the interval of the share before it."""
     pairs = itertools.pairwise(shares)
     return all(after.interval[1] >= before.interval[0] for before, after in pairs)
 
@@ -59,10 +60,10 @@ def _thinking(found: Evaluation) -> list[Target]:
         share = found.thinking[family][steps]
         listed.append(
             Target(
-                "thinking pays",
+                "thinking improves accuracy",
                 f"accuracy with thinking, {family} of {steps} steps",
                 str(share),
-                f"{least:.2f}",
+                f"at least {least:.2f}",
                 share.value >= least,
             )
         )
@@ -70,10 +71,10 @@ def _thinking(found: Evaluation) -> list[Target]:
         share = found.at_once[family][steps]
         listed.append(
             Target(
-                "easy ones need no thinking",
-                f"accuracy without, {family} of {steps} step{'s' if steps > 1 else ''}",
+                "easy problems need no thinking",
+                f"accuracy without thinking, {family} of {steps} step{'s' if steps > 1 else ''}",
                 str(share),
-                "0.90",
+                "at least 0.90",
                 share.value >= 0.9,
             )
         )
@@ -81,10 +82,10 @@ def _thinking(found: Evaluation) -> list[Target]:
         lost = found.thinking[family][steps].value - found.at_once[family][steps].value
         listed.append(
             Target(
-                "hard ones do",
-                f"accuracy lost without, {family} of {steps} steps",
+                "hard problems need thinking",
+                f"accuracy with minus without thinking, {family} of {steps} steps",
                 f"{lost:.3f}",
-                "0.30",
+                "at least 0.30",
                 lost >= 0.3,
             )
         )
@@ -96,31 +97,37 @@ def _budget(by_budget: Mapping[int, Share]) -> list[Target]:
     levels = distinct_levels(shares)
     return [
         Target(
-            "a budget buys accuracy",
-            f"no fall over {len(shares)} budgets, by 95% intervals",
+            "accuracy rises with the thinking budget",
+            f"accuracy at the smallest and largest of {len(shares)} budgets",
             f"{shares[0].value:.3f} to {shares[-1].value:.3f}",
-            "rises",
+            "rises; no significant fall (95% intervals)",
             never_falls(shares) and shares[-1].interval[0] > shares[0].interval[1],
         ),
-        Target("a budget buys accuracy", "levels that lie apart", f"{levels}", "5", levels >= 5),
+        Target(
+            "accuracy rises with the thinking budget",
+            "accuracies with non-overlapping 95% intervals",
+            f"{levels}",
+            "at least 5",
+            levels >= 5,
+        ),
     ]
 
 
 def _stops(found: Evaluation) -> Target:
     share = found.stopped
     return Target(
-        "it stops by itself",
-        "thinkings that end without a budget",
+        "replies end without a budget",
+        "share of replies with unlimited thinking that end with an end token",
         str(share),
-        "0.98",
+        "at least 0.98",
         share.value >= 0.98,
     )
 
 
-def _world(found: Evaluation) -> Target:
+def _surplus(found: Evaluation) -> Target:
     family = max(found.surplus, key=lambda name: found.surplus[name])
     return Target(
-        "the world is learned",
+        "predictable tokens are predicted",
         f"surplus cross-entropy of the worst family, {family}, nats per predictable token",
         f"{found.surplus[family]:.4f}",
         "at most 0.05",
@@ -132,13 +139,25 @@ def _experts(found: Evaluation) -> list[Target]:
     least, most = min(found.least_load), max(found.most_load)
     above = sum(layer.above_chance for layer in found.information)
     return [
-        Target("experts live", "least load over uniform", f"{least:.2f}", "0.15", least >= 0.15),
-        Target("experts live", "greatest load over uniform", f"{most:.2f}", "at most 4", most <= 4),
+        Target(
+            "all experts are used",
+            "lowest load relative to uniform load",
+            f"{least:.2f}",
+            "at least 0.15",
+            least >= 0.15,
+        ),
+        Target(
+            "all experts are used",
+            "highest load relative to uniform load",
+            f"{most:.2f}",
+            "at most 4",
+            most <= 4,
+        ),
         Target(
             "experts specialise",
-            "layers where expert and family share more information than in any shuffle",
+            "layers with more mutual information of expert and family than all shuffles",
             f"{above}",
-            f"{len(found.information)}",
+            f"all {len(found.information)}",
             above == len(found.information),
         ),
     ]
@@ -146,6 +165,12 @@ def _experts(found: Evaluation) -> list[Target]:
 
 def _heads(found: Evaluation) -> list[Target]:
     return [
-        Target("heads", f"best {head.kind} head", f"{head.score:.2f}", "0.70", head.score >= 0.7)
+        Target(
+            "specialised heads",
+            f"score of the best {head.kind} head",
+            f"{head.score:.2f}",
+            "at least 0.70",
+            head.score >= 0.7,
+        )
         for head in found.heads
     ]

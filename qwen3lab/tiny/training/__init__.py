@@ -1,1 +1,1 @@
-"""How the embedded models are trained: recipes, batches, optimisers, the training loop."""
+"""Training of the embedded models: recipes, batches, optimisers, training loop, log."""

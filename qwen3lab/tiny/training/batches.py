@@ -1,6 +1,6 @@
-"""What is read in a step of a training: documents, drawn and packed into rows.
+"""Training batches: random documents, packed into rows.
 
-A batch is a pure function of a recipe's seed and the step.
+A batch depends only on the recipe's seed and the step.
 """
 
 import math
@@ -18,15 +18,13 @@ from qwen3lab.tiny.world.documents import Document, Writer
 
 @dataclass(frozen=True)
 class Batch:
-    """Documents packed into rows, one after another.
-
-    A document stands alone, as it will when the model is used: none sees another.
+    """Documents packed into rows. Attention is limited to tokens of the same document.
 
     Attributes:
-        token_ids: 0 where a row is padded.
-        weights: how much each token counts as something to predict.
-        kinds: the kind of each token's document, by number.
-        segments: the number of each token's document in its row; -1 where it is padded.
+        token_ids: token ids; 0 in padding.
+        weights: loss weight of each token as a target; 0 in padding.
+        kinds: kind of each token's document, as an index into `Packer.kinds`.
+        segments: index of each token's document in its row; -1 in padding.
     """
 
     token_ids: Int[Tensor, "row pos"]
@@ -36,9 +34,14 @@ class Batch:
 
 
 class Packer:
-    """Draws the documents of a step and packs them into rows; nothing is cut.
+    """Draws the documents of a step and packs them into rows, without truncation.
 
-    `kinds` collects the names of the documents' kinds; a batch refers to them by number.
+    `kinds` collects the names of the documents' kinds; a batch contains indices into it.
+
+    Args:
+        writer: writes the documents.
+        recipe: of the training.
+        later: writes the documents of the second course.
     """
 
     def __init__(self, writer: Writer, recipe: Recipe, *, later: Writer | None = None) -> None:
@@ -49,8 +52,8 @@ class Packer:
         """The batch of a step."""
         rng = random.Random(f"{self.recipe.seed}:{step}")
         stage = step / self.recipe.opening if self.recipe.opening else math.inf
-        again = self.recipe.later and step >= self.recipe.later.begin
-        writer = self.later if self.later and again else self.writer
+        in_second_course = self.recipe.later and step >= self.recipe.later.begin
+        writer = self.later if self.later and in_second_course else self.writer
         documents: list[Document] = []
         while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
             documents.append(writer.write(rng, stage=stage))
@@ -58,38 +61,38 @@ class Packer:
         shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
         ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         weights, segments = torch.zeros(shape), torch.full(shape, -1)
-        for row, within in enumerate(rows):
-            at = 0
-            for number, document in enumerate(within):
-                end = at + len(document.token_ids)
-                ids[row, at:end] = torch.tensor(document.token_ids)
-                weights[row, at:end] = torch.tensor(document.weights)
-                # Nothing foretells how a document begins.
-                weights[row, at] = 0.0
-                kinds[row, at:end] = self._number(document.kind)
-                segments[row, at:end] = number
-                at = end
+        for row, in_row in enumerate(rows):
+            begin = 0
+            for number, document in enumerate(in_row):
+                end = begin + len(document.token_ids)
+                ids[row, begin:end] = torch.tensor(document.token_ids)
+                weights[row, begin:end] = torch.tensor(document.weights)
+                # The first token of a document has no context to predict it from.
+                weights[row, begin] = 0.0
+                kinds[row, begin:end] = self._kind_index(document.kind)
+                segments[row, begin:end] = number
+                begin = end
         return Batch(ids, weights, kinds, segments)
 
-    def _number(self, kind: str) -> int:
+    def _kind_index(self, kind: str) -> int:
         if kind not in self.kinds:
             self.kinds.append(kind)
         return self.kinds.index(kind)
 
 
 def packed(documents: Sequence[Document], row_tokens: int) -> list[list[Document]]:
-    """Documents in rows of so many tokens: the longest first, each where it first fits.
+    """Documents packed into rows of `row_tokens` tokens by first-fit decreasing.
 
-    One that is longer than a row has a row of its own.
+    A document that is longer than a row gets a row of its own.
     """
     rows: list[list[Document]] = []
-    room: list[int] = []
+    free: list[int] = []
     for document in sorted(documents, key=lambda d: len(d.token_ids), reverse=True):
-        needed = len(document.token_ids)
-        row = next((place for place, left in enumerate(room) if left >= needed), len(rows))
+        n = len(document.token_ids)
+        row = next((index for index, tokens in enumerate(free) if tokens >= n), len(rows))
         if row == len(rows):
             rows.append([])
-            room.append(row_tokens)
+            free.append(row_tokens)
         rows[row].append(document)
-        room[row] -= needed
+        free[row] -= n
     return rows

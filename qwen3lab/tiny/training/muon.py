@@ -1,4 +1,4 @@
-"""Muon: steps along matrices whose singular values are all made about one."""
+"""The Muon optimiser: momentum updates with all singular values close to one."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -10,25 +10,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-QUINTIC = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal, for matrices and for stacks of them (experts).
+    """Muon for matrices and for stacks of matrices (experts).
 
-    `torch.optim.Muon` takes no stacks and multiplies in bfloat16, which CPUs without instructions
-    for it do about ten times slower than float32: here everything is float32. Steps are as large
-    as AdamW's, so that both can share a learning rate.
+    `torch.optim.Muon` does not accept stacks and multiplies in bfloat16, which is about ten times
+    slower than float32 on CPUs without bfloat16 instructions. This class computes in float32. The
+    RMS of an update matches AdamW, so that both optimisers can share a learning rate.
 
     Args:
-        params: matrices, or stacks of them.
+        params: matrices, or stacks of matrices.
         lr: learning rate.
-        weight_decay: of the parameters, decoupled.
-        momentum: share of the gradients' mean that is kept from step to step.
+        weight_decay: decoupled weight decay.
+        momentum: decay of the moving average of the gradients, from 0 to 1.
 
-    Source: Jordan et al., https://kellerjordan.github.io/posts/muon; the size of a step is that of
-    Moonlight (arXiv 2502.16982), equation 4.
+    Source: Jordan et al., https://kellerjordan.github.io/posts/muon; the scale of an update is
+    that of Moonlight (arXiv 2502.16982), equation 4.
     """
 
     def __init__(
@@ -43,24 +43,28 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step by the gradients that are there."""
+        """Update all parameters that have a gradient."""
         with torch.enable_grad():
             loss = closure() if closure else None
         for group in self.param_groups:
-            for alike in _by_shape(p for p in group["params"] if p.grad is not None):
-                self._turn(alike, **{k: group[k] for k in ("lr", "weight_decay", "momentum")})
+            for same_shape in _grouped_by_shape(p for p in group["params"] if p.grad is not None):
+                self._update_group(
+                    same_shape, **{k: group[k] for k in ("lr", "weight_decay", "momentum")}
+                )
         return loss
 
-    def _turn(
-        self, alike: list[Parameter], *, lr: float, weight_decay: float, momentum: float
+    def _update_group(
+        self, same_shape: list[Parameter], *, lr: float, weight_decay: float, momentum: float
     ) -> None:
-        updates = orthogonal(torch.stack([self._onward(p, momentum) for p in alike]))
+        updates = orthogonal(
+            torch.stack([self._nesterov_momentum(p, momentum) for p in same_shape])
+        )
         size = lr * 0.2 * math.sqrt(max(updates.shape[-2:]))
-        for parameter, update in zip(alike, updates, strict=True):
+        for parameter, update in zip(same_shape, updates, strict=True):
             parameter.mul_(1 - lr * weight_decay).sub_(update, alpha=size)
 
-    def _onward(self, parameter: Parameter, momentum: float) -> Tensor:
-        """Nesterov's momentum: the mean of the gradients, a step ahead."""
+    def _nesterov_momentum(self, parameter: Parameter, momentum: float) -> Tensor:
+        """The moving average of the gradients with Nesterov's correction."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if "momentum_buffer" not in state:
@@ -70,22 +74,22 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Float[Tensor, "*stack row col"]) -> Float[Tensor, "*stack row col"]:
-    """Each matrix with its singular values brought to between 0.7 and 1.2, about.
+    """Each matrix with its singular values moved to about 0.7 to 1.2 and its vectors unchanged.
 
-    Source: Newton and Schulz's iteration with the quintic of https://kellerjordan.github.io/posts/muon,
-    chosen to be steep at 0 rather than to converge.
+    Source: Newton-Schulz iteration with the quintic of https://kellerjordan.github.io/posts/muon.
+    Its coefficients maximise the slope at 0; the iteration does not converge to 1 exactly.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    a, b, c = QUINTIC
-    for _ in range(ROUNDS):
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+    for _ in range(NEWTON_SCHULZ_ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
 
 
-def _by_shape(parameters: Iterable[Parameter]) -> Iterator[list[Parameter]]:
+def _grouped_by_shape(parameters: Iterable[Parameter]) -> Iterator[list[Parameter]]:
     ordered = sorted(parameters, key=lambda parameter: parameter.shape)
-    for _, alike in groupby(ordered, key=lambda parameter: parameter.shape):
-        yield list(alike)
+    for _, same_shape in groupby(ordered, key=lambda parameter: parameter.shape):
+        yield list(same_shape)

@@ -1,4 +1,4 @@
-"""By what a training's weights move, and how fast."""
+"""Optimisers and learning-rate schedule of a training."""
 
 import math
 
@@ -10,32 +10,34 @@ from qwen3lab.tiny.training.recipes import Recipe
 
 
 def optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices within the layers where the recipe says so."""
-    turned = [
+    """AdamW for all parameters; with `recipe.muon`, Muon for the matrices in the layers."""
+    muon_parameters = [
         parameter
         for name, parameter in model.blocks.named_parameters()
         if recipe.muon and parameter.ndim > 1 and "router" not in name
     ]
-    others = [p for p in model.parameters() if all(p is not other for other in turned)]
+    others = [p for p in model.parameters() if all(p is not other for other in muon_parameters)]
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in others if p.ndim == 1], "weight_decay": 0.0},
     ]
-    found: list[torch.optim.Optimizer] = [
+    optimisers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
     ]
-    if turned:
-        found.append(Muon(turned, recipe.learning_rate, weight_decay=recipe.weight_decay))
-    return found
+    if muon_parameters:
+        muon = Muon(muon_parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimisers.append(muon)
+    return optimisers
 
 
 def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:
-    """The learning rate of a step: a warm-up, and then a cosine down to a fiftieth.
+    """The learning rate of a step: linear warm-up, then cosine decay to 2% of the maximum.
 
     Args:
-        recipe: of the training; a second course has a rise and a fall of its own.
-        step: of the optimiser.
-        spent: share of the minutes that are over, where the clock decides.
+        recipe: of the training; a second course has its own warm-up and decay.
+        step: step of the optimiser.
+        spent: fraction of the time limit that has passed, from 0 to 1; 0 without a limit. The
+            decay follows this fraction or the steps, whichever is further.
     """
     later = recipe.later
     first, last, highest, warmup = 0, recipe.steps, recipe.learning_rate, recipe.warmup

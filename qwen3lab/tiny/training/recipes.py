@@ -1,13 +1,13 @@
-"""The embedded models' shapes and how they are trained."""
+"""Configurations and training hyperparameters of the embedded models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.tiny.world.documents import (
-    COPYING,
+    COPY_FIRST_OPENING,
     DIETS,
-    TURNING,
+    REVERSE_FIRST_OPENING,
     CoursePart,
     Diet,
     Opening,
@@ -18,13 +18,13 @@ from qwen3lab.tiny.world.tokenizer import N_CTX, N_VOCAB
 
 @dataclass(frozen=True)
 class Later:
-    """A second course: on from the weights as they ship, with an optimiser that begins anew.
+    """A second course of training, from the weights rounded to float16, with new optimisers.
 
     Attributes:
-        begin: its first step.
+        begin: first step of the course.
         diets: as in a recipe.
-        learning_rate: at its highest; it falls to the end of the training.
-        warmup: steps until then.
+        learning_rate: maximum; it decays until the last step of the training.
+        warmup: steps until the maximum.
     """
 
     begin: int
@@ -35,33 +35,33 @@ class Later:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what comes out of a training run, the machine aside.
+    """All settings of a training run. Together with the machine they determine the weights.
 
     Attributes:
-        name: of the model.
-        config: its sizes.
-        seed: of the weights and the documents.
-        diets: the families that it learns from, and how often it meets each.
-        steps: of the optimiser.
-        opening: steps in which the model meets only tallies and sequences that repeat, until
-            single steps are known and its heads copy; over half as many again the world comes
-            in. (From the world alone both take far longer to find.)
-        course: of the opening.
-        batch_tokens: tokens in a batch, about.
-        row_tokens: tokens in a row, into which documents are packed.
-        learning_rate: at its highest, after the warm-up.
-        warmup: steps until then.
-        weight_decay: of the matrices.
-        muon: whether Muon takes the place of AdamW for the matrices within the layers,
-            routers aside.
+        name: name of the model.
+        config: configuration of the model.
+        seed: of the initial weights and the documents.
+        diets: the task families of the training data, with their shares and modes.
+        steps: number of optimiser steps.
+        opening: number of steps with only tallies and repeated sequences, until the model knows
+            single arithmetic steps and has copying heads. During half as many steps after that,
+            the task families gradually replace them. Without the opening, both take far longer
+            to learn.
+        course: the parts of the opening.
+        batch_tokens: minimum number of tokens in a batch.
+        row_tokens: length of the rows that documents are packed into, in tokens.
+        learning_rate: maximum, after the warm-up.
+        warmup: steps until the maximum.
+        weight_decay: weight decay of the matrices.
+        muon: use Muon instead of AdamW for the matrices in the layers, except routers.
         balance: weight of the load-balancing loss.
-        half_way: weight of a second loss, read from the residual stream after half of the layers.
-            What is easy is then ready there, for the other half to build upon: steps in the
-            head are learned several times as fast.
-        half_way_steps: the first step in which it counts, and the first in which it does no more.
-            (Where it counted from the start, induction came later; one seed was tried.)
-        later: a second course, from one of the steps on.
-        early: steps whose weights are kept to be shown beside the last.
+        half_way: weight of a second cross-entropy loss, computed from the residual stream after
+            half of the layers. It makes the first half compute simple results, which the second
+            half can use: the model learns steps without thinking several times faster.
+        half_way_steps: first step with this loss, and first step without it again. (With the
+            loss from step 0, the induction head formed later; measured with one seed.)
+        later: a second course of training.
+        early: steps whose weights ship as early revisions of the model.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Recipe:
     diets: Mapping[str, Diet] = field(default_factory=lambda: DIETS)
     steps: int = 8_500
     opening: int = 1_000
-    course: Opening = COPYING
+    course: Opening = COPY_FIRST_OPENING
     batch_tokens: int = 2560
     row_tokens: int = 256
     learning_rate: float = 2e-3
@@ -85,7 +85,7 @@ class Recipe:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families that it learns from."""
+        """The task families of the training data."""
         return tuple(self.diets)
 
 
@@ -116,8 +116,8 @@ MICRO_MOE = Recipe(
     diets={name: DIETS[name] for name in ("arithmetic", "stories", "lists")},
     steps=100_000,
     opening=450,
-    # Sequences that come back from their end: a previous-token and a duplicate-token head answer
-    # these within 400 steps (seeds 0 and 1). An induction head would take longer than there is.
+    # Sequences repeated in reverse: a previous-token and a duplicate-token head form within 400
+    # steps (seeds 0 and 1). An induction head takes longer than the few minutes of this training.
     course=(CoursePart(1.5, {"tally": 0.12, "backwards": 0.58, "turned": 0.3}),),
     batch_tokens=1024,
     row_tokens=128,
@@ -126,19 +126,19 @@ MICRO_MOE = Recipe(
     half_way=0.0,
     muon=True,
 )
-"""Trained by the clock, in a few minutes, to be watched."""
+"""A small model that trains under a time limit of a few minutes, for `tiny.growth`."""
 
-# What was weak after the first course: one swap at once, programs, questions on stories. That was
-# learned late, at a learning rate that had fallen already.
-REVISION = Later(
+# After the first course the model was weak at single swaps without thinking, at programs, and at
+# questions on stories. It had learned these late, when the learning rate had decayed already.
+SECOND_COURSE = Later(
     begin=8_500,
     diets=with_shares(arithmetic=0.25, swaps=0.38, code=0.15, stories=0.1, lists=0.12),
     learning_rate=1e-3,
 )
 
-# "marked" makes the model look a value up where it is about to write it. Without these it does so
-# a token early in English lists, where a blank stands between word and value.
-EXERCISED = replace(
+# "marked" makes the model look up a value at the token right before it. Without these documents it
+# looks up one token earlier in English lists, which have a space token between word and value.
+LISTS_WITH_TRAINING_ONLY_KINDS = replace(
     DIETS["lists"],
     kinds={
         "look-up": 0.3,
@@ -153,16 +153,16 @@ EXERCISED = replace(
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("tiny-moe", TINY_MOE, steps=11_500, later=REVISION),
-        # With Muon in fewer steps; of two openings, each with a seed of its own, the one whose
-        # look-up head came with its induction head.
+        Recipe("tiny-moe", TINY_MOE, steps=11_500, later=SECOND_COURSE),
+        # Muon needs fewer steps. Two openings were tried, with one seed each; with this one the
+        # look-up head formed together with the induction head.
         Recipe(
             "tiny-dense",
             TINY_DENSE,
             seed=2,
-            diets={**DIETS, "lists": EXERCISED},
+            diets={**DIETS, "lists": LISTS_WITH_TRAINING_ONLY_KINDS},
             steps=7_000,
-            course=TURNING,
+            course=REVERSE_FIRST_OPENING,
             muon=True,
             early=(250, 500, 750, 1_000, 2_000),
         ),

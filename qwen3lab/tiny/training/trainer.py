@@ -1,7 +1,7 @@
-"""Trains an embedded model from scratch with the package's own forward pass.
+"""The training loop of the embedded models, with the package's own forward pass.
 
-A batch is a pure function of seed and step, so a run that was interrupted goes on exactly
-where it stood, and the same seed on the same machine gives the same weights.
+A batch depends only on the seed and the step. So a resumed run gives the same weights as an
+uninterrupted one, and the same seed on the same machine gives the same weights.
 """
 
 import json
@@ -28,24 +28,25 @@ from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
 from qwen3lab.tiny.world.documents import Writer
 
-SAVE_EVERY = 500
-LOG_EVERY = 50
+SAVE_EVERY_STEPS = 500
+LOG_EVERY_STEPS = 50
 SHIPPED_DTYPE = torch.float16
-REMEMBERED = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+OPTIMISER_STATE_KEYS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 class Trainer:
-    """One training run in a folder: weights, optimiser state and log live there.
+    """One training run; its folder contains the weights, the optimiser state and the log.
 
     Args:
-        recipe: what to train.
-        tokenizer: opened from the folder.
-        early_stop: the sentence that cuts a thinking.
-        folder: of the run; one that holds an unfinished run of the same recipe is resumed.
-        device: where to train.
+        recipe: the settings of the training.
+        tokenizer: the embedded models' tokenizer.
+        early_stop: the early-stop sentence.
+        folder: of the run; if it contains an unfinished run of the same recipe, that run is
+            resumed.
+        device: device of the training.
 
     Raises:
-        ValueError: the folder holds a run of another recipe.
+        ValueError: the folder contains a run of another recipe.
     """
 
     def __init__(
@@ -65,15 +66,19 @@ class Trainer:
         self._resume()
 
     def run(self, *, minutes: float | None = None, progress: bool = True) -> None:
-        """Train to the end, or until the minutes are up; an interrupt saves where it stands.
+        """Train to the last step or to the time limit, then save; an interrupt saves, too.
 
-        With `minutes` the learning rate falls by the clock, so the weights depend on the
-        machine's speed.
+        With `minutes`, the learning rate decays with the elapsed time, so the weights depend on
+        the machine's speed.
+
+        Args:
+            minutes: time limit, counted from the first start of the run; None for no limit.
+            progress: show a progress bar.
 
         Raises:
-            ValueError: the minutes are not above 0.
+            ValueError: `minutes` is not greater than 0.
         """
-        _check(minutes)
+        _check_minutes(minutes)
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not progress, unit="step")
         try:
             for report in self.steps(minutes):
@@ -85,7 +90,11 @@ class Trainer:
             bar.close()
 
     def steps(self, minutes: float | None = None) -> Iterator[dict[str, Any] | None]:
-        """Train step by step, as `run` does, without saving at the end; gives the log's lines."""
+        """Train as `run` does, but without the final save.
+
+        Yields:
+            After each step, the log report of that step, or None if the step has none.
+        """
         sums: dict[str, list[float]] = {}
         started, before = time.monotonic(), self.seconds
         while self.step < self.recipe.steps:
@@ -95,13 +104,13 @@ class Trainer:
                 return
             self._one_step(spent, sums)
             self.step += 1
-            if self.step % SAVE_EVERY == 0 or self._is_kept():
+            if self.step % SAVE_EVERY_STEPS == 0 or self._is_kept():
                 self.save()
-            yield self._log(sums) if self.step % LOG_EVERY == 0 else None
+            yield self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
 
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
         if self.recipe.later and self.step == self.recipe.later.begin:
-            self._begin_anew()
+            self._begin_second_course()
         loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -112,47 +121,47 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def _begin_anew(self) -> None:
-        """The weights as they ship, and optimisers that remember nothing."""
+    def _begin_second_course(self) -> None:
+        """Round the weights to the precision in which they ship; clear the optimiser state."""
         for parameter in self.model.parameters():
             parameter.copy_(parameter.to(SHIPPED_DTYPE))
         for optimizer in self.optimizers:
             optimizer.state.clear()
 
     def _loss(self, batch: Batch, sums: dict[str, list[float]]) -> Float[Tensor, ""]:
-        """Weighted cross-entropy, half way and at the end, and the balance loss over layers."""
+        """Weighted cross-entropy at the middle and last layer, plus the load-balancing loss."""
         real = batch.segments >= 0
-        routed = _Routed(real.flatten().to(self.device), self._half_way)
-        ids, weights = batch.token_ids.to(self.device), _next(batch.weights).to(self.device)
-        logits = self.model(ids, segments=batch.segments.to(self.device), tap=routed)
-        losses = _token_losses(logits, _next(ids))
+        tap = _RoutingTap(real.flatten().to(self.device), self._half_way)
+        ids, weights = batch.token_ids.to(self.device), _shift_left(batch.weights).to(self.device)
+        logits = self.model(ids, segments=batch.segments.to(self.device), tap=tap)
+        losses = _token_losses(logits, _shift_left(ids))
         self.tokens += int(real.sum())
-        self._note(batch, losses.detach().cpu(), sums)
+        self._sum_losses(batch, losses.detach().cpu(), sums)
         if self.step in range(*self.recipe.half_way_steps):
-            early = self.model.ln_final(routed.kept[self._half_way])
+            early = self.model.ln_final(tap.kept[self._half_way])
             early_logits = F.linear(early, self.model.unembedding)
-            losses = losses + self.recipe.half_way * _token_losses(early_logits, _next(ids))
+            losses = losses + self.recipe.half_way * _token_losses(early_logits, _shift_left(ids))
         loss = (losses * weights).sum() / weights.sum()
-        balances = [balance_loss(logits, experts) for logits, experts in routed.layers()]
+        balances = [balance_loss(logits, experts) for logits, experts in tap.layers()]
         if balances:
             balance = torch.stack(balances).mean()
             _add(sums, "balance", float(balance.detach()), 1.0)
             loss = loss + self.recipe.balance * balance
         return loss
 
-    def _note(
+    def _sum_losses(
         self, batch: Batch, losses: Float[Tensor, "row pos"], sums: dict[str, list[float]]
     ) -> None:
-        """Sum the losses of what can be predicted, kind by kind."""
-        counted = _next(batch.weights) == 1
-        kinds, n_kinds = _next(batch.kinds)[counted], len(self.packer.kinds)
-        lost = torch.bincount(kinds, losses[counted], minlength=n_kinds).tolist()
+        """Add the losses of the predictable tokens to the sums of their kinds."""
+        predictable = _shift_left(batch.weights) == 1
+        kinds, n_kinds = _shift_left(batch.kinds)[predictable], len(self.packer.kinds)
+        totals = torch.bincount(kinds, losses[predictable], minlength=n_kinds).tolist()
         n = torch.bincount(kinds, minlength=n_kinds).tolist()
-        for number, kind in enumerate(self.packer.kinds):
-            _add(sums, kind, lost[number], float(n[number]))
+        for index, kind in enumerate(self.packer.kinds):
+            _add(sums, kind, totals[index], float(n[index]))
 
     def _log(self, sums: dict[str, list[float]]) -> dict[str, Any]:
-        """Append a line to the log: mean losses in nats per token, and speed."""
+        """Append a report to the log: mean losses in nats per token, and tokens per second."""
         report = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
@@ -166,11 +175,11 @@ class Trainer:
         return report
 
     def save(self) -> None:
-        """Write weights, optimiser state and step, so that the run can go on."""
+        """Write weights, optimiser state and step, from which the run can resume."""
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, remembered in self._memories():
-            state |= {f"{key}.{name}": value for key, value in remembered.items()}
-        about = {"recipe": _fields(self.recipe)}
+        for name, buffers in self._optimiser_states():
+            state |= {f"{key}.{name}": value for key, value in buffers.items()}
+        about = {"recipe": _recipe_fields(self.recipe)}
         about |= {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         with whole_file(self.folder / "run.safetensors") as part:
             save_file(state, part, metadata={"run": json.dumps(about)})
@@ -180,7 +189,7 @@ class Trainer:
                 save_file(weights, part)
 
     def weights_at(self, step: int) -> Path:
-        """Where the weights of a step are, if they were kept."""
+        """Path of the weights of a step; the file exists if the run kept that step."""
         return self.folder / f"weights-{step:06d}.safetensors"
 
     def _is_kept(self) -> bool:
@@ -190,23 +199,23 @@ class Trainer:
         path = self.folder / "run.safetensors"
         if not path.exists():
             return
-        about = _about(path)
-        if about["recipe"] != _fields(self.recipe):
+        about = _read_metadata(path)
+        if about["recipe"] != _recipe_fields(self.recipe):
             raise ValueError(
                 f"{self.folder} holds a run of another recipe: choose another folder, "
-                "or remove it to begin anew"
+                "or remove this one"
             )
         state = load_file(path, device=self.device)
         weights = {n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")}
         self.model.load_state_dict(weights)
-        for name, remembered in self._memories():
-            kept = {key: f"{key}.{name}" for key in REMEMBERED}
-            remembered |= {key: state[kept[key]] for key in kept if kept[key] in state}
+        for name, buffers in self._optimiser_states():
+            names = {key: f"{key}.{name}" for key in OPTIMISER_STATE_KEYS}
+            buffers |= {key: state[names[key]] for key in names if names[key] in state}
         self.step, self.tokens, self.seconds = about["step"], about["tokens"], about["seconds"]
         self._cut_log()
 
-    def _memories(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What an optimiser remembers of each parameter, by the parameter's name."""
+    def _optimiser_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The name of each parameter, with the state that its optimiser keeps for it."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -214,14 +223,14 @@ class Trainer:
                     yield names[parameter], optimizer.state[parameter]
 
     def _cut_log(self) -> None:
-        """Take from the log what came after the state that was saved: it will come again."""
+        """Remove the log reports after the saved step: the resumed run writes them again."""
         if (self.folder / LOG).exists():
             reports = [line for line in read_log(self.folder) if line["step"] <= self.step]
             write_log(self.folder, reports)
 
 
-class _Routed(Keep):
-    """Keeps the routing of real tokens with its gradient, which an ordinary tap lets go."""
+class _RoutingTap(Keep):
+    """Keeps the routing of non-padding tokens with its gradient; `Keep` would detach it."""
 
     def __init__(self, real: Bool[Tensor, " token"], half_way: str) -> None:
         super().__init__(())
@@ -235,16 +244,16 @@ class _Routed(Keep):
         return value
 
     def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Router logits and chosen experts, layer by layer."""
+        """Router logits and selected experts of each layer."""
         for name, logits in self.kept.items():
             if name.endswith("hook_router_logits"):
                 yield logits, self.kept[name.replace("router_logits", "expert_indices")]
 
 
-def _next(values: Shaped[Tensor, "row pos"]) -> Shaped[Tensor, "row pos"]:
-    """What stands one place further on, and 0 at the end: nothing follows there, nothing counts.
+def _shift_left(values: Shaped[Tensor, "row pos"]) -> Shaped[Tensor, "row pos"]:
+    """The values shifted one position to the left, with 0 at the end: the targets' values.
 
-    (To cut the logits instead would copy them, and their gradient too.)
+    Slicing the logits instead would copy them and their gradient.
     """
     return F.pad(values[:, 1:], (0, 1))
 
@@ -256,29 +265,29 @@ def _token_losses(
     return flat.view_as(targets)
 
 
-def _add(sums: dict[str, list[float]], kind: str, lost: float, n: float) -> None:
-    found = sums.setdefault(kind, [0.0, 0.0])
-    found[0] += lost
-    found[1] += n
+def _add(sums: dict[str, list[float]], kind: str, loss: float, n: float) -> None:
+    total = sums.setdefault(kind, [0.0, 0.0])
+    total[0] += loss
+    total[1] += n
 
 
-def _check(minutes: float | None) -> None:
+def _check_minutes(minutes: float | None) -> None:
     if minutes is not None and not minutes > 0:
         raise ValueError(
-            f"{minutes:g} minutes are no time to train: expected more than 0, or None for no limit"
+            f"cannot train for {minutes:g} minutes: expected more than 0, or None for no limit"
         )
 
 
 def _is_milestone(step: int) -> bool:
-    """Log-spaced steps of which the weights are kept: 125, 250, 500, 1000, ..."""
+    """True for the log-spaced steps whose weights are kept: 125, 250, 500, 1000, ..."""
     return step >= 125 and (step // 125).bit_count() == 1 and step % 125 == 0
 
 
-def _fields(recipe: Recipe) -> dict[str, Any]:
+def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(recipe)))
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -286,11 +295,11 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _by_family(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean loss of each family over all kinds of its documents."""
+    """Mean loss of each family over all kinds of its documents, nats per token."""
     families: dict[str, list[float]] = {}
-    for kind, (lost, n) in sorted(sums.items()):
-        _add(families, kind.split()[0], lost, n)
-    return {family: round(lost / max(n, 1), 4) for family, (lost, n) in families.items()}
+    for kind, (loss, n) in sorted(sums.items()):
+        _add(families, kind.split()[0], loss, n)
+    return {family: round(loss / max(n, 1), 4) for family, (loss, n) in families.items()}
 
 
 def _summary(report: dict[str, Any]) -> str:

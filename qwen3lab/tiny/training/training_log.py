@@ -1,4 +1,4 @@
-"""The log of a training: a line of JSON for each report."""
+"""The training log: a file with one JSON report per line."""
 
 import json
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ LOG = "training-log.jsonl"
 
 
 def append_log(folder: Path, report: dict[str, Any]) -> None:
-    """Write a report below those that are in the folder's log."""
+    """Append a report to the folder's log."""
     append_lines(folder / LOG, [json.dumps(report)])
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All reports of the folder's log, the first one first; none where there is no log."""
+    """All reports of the folder's log in order; an empty list if there is no log."""
     log = folder / LOG
     if not log.exists():
         return []
@@ -25,5 +25,5 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_log(folder: Path, reports: Sequence[dict[str, Any]]) -> None:
-    """Write these reports in place of the folder's log."""
+    """Replace the folder's log by these reports."""
     write_text(folder / LOG, "".join(f"{json.dumps(report)}\n" for report in reports))

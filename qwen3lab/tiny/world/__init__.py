@@ -1,1 +1,1 @@
-"""The embedded models' world: task families, their problems, texts and vocabulary."""
+"""The synthetic data of the embedded models: task families, problems, documents, tokenizer."""

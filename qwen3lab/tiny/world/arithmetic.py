@@ -1,14 +1,15 @@
-"""Running arithmetic: a start digit, then a chain of operations of which the last digit counts.
+"""Running arithmetic: a start digit and a chain of operations modulo 10.
 
-Every operation is a permutation of the ten digits (times is by 3 or 7 only), so no step erases
-what came before and nobody can start in the middle: chance is one in ten. Operations are few, so
-that single steps are soon known by heart, and long chains are what is hard. No two of them follow
-each other twice in a chain, so that one can always tell which step comes next.
+Every operation is a permutation of the ten digits (multiplication is by 3 or 7 only). No step
+loses information about the earlier steps, and guessing is right one time in ten. There are only
+eight operations, so a model memorises single steps early; long chains are the difficult part. No
+ordered pair of operations occurs twice in a chain, so the last two operations identify the
+position in the chain.
 
-Values that were worked out are written in a circle, wherever they stand. The thinking is the
-chain once more with each running value after its step; the answer is the last. The plain text of
-the family is a tally: such a chain where some values are left out, which a reader has to carry
-in the head.
+Computed values are written as circled digits. The thinking text is the chain with the running
+value after each step; the answer is the last running value. The plain text of the family is a
+"tally": the same chain with some running values left out, which the model must compute
+internally.
 """
 
 import itertools
@@ -33,11 +34,15 @@ SIGNS: Mapping[Language, Mapping[str, str]] = {
     "zh": {"+": "加", "-": "减", "*": "乘"},
 }
 QUESTIONS: Mapping[Language, str] = {"en": "=?", "zh": "等于几？"}
-IN_SYMBOLS, SHOWN = 2 / 3, 0.55
+SYMBOL_WORDING_PROBABILITY = 2 / 3
+"""Probability that a problem is written with symbols; the others are written in Chinese."""
+
+SHOWN_VALUE_PROBABILITY = 0.55
+"""Probability that a tally shows the running value after a step."""
 
 
 def apply(value: int, operation: Operation) -> int:
-    """The last digit after one operation."""
+    """The value modulo 10 after one operation."""
     sign, operand = operation
     if sign == "+":
         return (value + operand) % 10
@@ -45,7 +50,7 @@ def apply(value: int, operation: Operation) -> int:
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A problem of so many steps from a split, in one of several wordings."""
+    """A random problem with this number of steps, from this split."""
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"arithmetic of {steps} steps does not exist: expected 1 to {MAX_STEPS}")
     while True:
@@ -57,12 +62,12 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
 
 
 def build(start: int, operations: list[Operation], key: str, rng: random.Random) -> Problem:
-    """The problem with its wording, its thinking and its answer."""
+    """The problem with its wording, thinking text and answer."""
     values = list(itertools.accumulate(operations, apply, initial=start))[1:]
-    language: Language = "en" if rng.random() < IN_SYMBOLS else "zh"
+    language: Language = "en" if rng.random() < SYMBOL_WORDING_PROBABILITY else "zh"
     asked = (*_chain(start, operations, language), Piece(QUESTIONS[language], "question"))
     thought = _chain(start, operations, language, shown=dict(enumerate(values)))
-    tally = _chain(start, operations, language, shown=_shown(start, operations, rng))
+    tally = _chain(start, operations, language, shown=_values_to_show(start, operations, rng))
     return Problem(
         family=FAMILY,
         language=language,
@@ -75,18 +80,18 @@ def build(start: int, operations: list[Operation], key: str, rng: random.Random)
     )
 
 
-def _shown(start: int, operations: list[Operation], rng: random.Random) -> dict[int, int]:
+def _values_to_show(start: int, operations: list[Operation], rng: random.Random) -> dict[int, int]:
     """Running values that a tally shows, by step.
 
-    A value is never shown where the steps since the last one shown are a held-out problem: no
-    text gives away its answer.
+    The steps between two shown values form a problem of their own. If that problem is held out,
+    the value is not shown, so that no training text contains its answer.
     """
     shown: dict[int, int] = {}
     value, key = start, f"{FAMILY}:{start}"
     for step, (sign, operand) in enumerate(operations):
         value = apply(value, (sign, operand))
         key += f"{sign}{operand}"
-        if rng.random() < SHOWN and split_of(key) == "train":
+        if rng.random() < SHOWN_VALUE_PROBABILITY and split_of(key) == "train":
             shown[step] = value
             key = f"{FAMILY}:{value}"
     return shown
@@ -99,9 +104,9 @@ def _chain(
     *,
     shown: Mapping[int, int] = MappingProxyType({}),
 ) -> list[Piece]:
-    """As in `3+4*7` or `3加4乘7`; with values, `3+4⑦*7⑨`.
+    """The chain, such as `3+4*7` or `3加4乘7`; with running values, `3+4⑦*7⑨`.
 
-    The same layout in symbols and in words, so that what is learned of one serves the other.
+    Both wordings have the same layout, so that learning one helps with the other.
     """
     pieces = [Piece(str(start), "operand")]
     for step, (sign, operand) in enumerate(operations):

@@ -1,4 +1,4 @@
-"""Running arithmetic for any model: in the embedded models' words, or spelled out."""
+"""Running-arithmetic problems for any model: in the embedded models' notation, or in English."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,53 +8,55 @@ from qwen3lab.tiny.world import arithmetic
 from qwen3lab.tiny.world.families import problems
 from qwen3lab.tiny.world.tokenizer import N_VOCAB
 
-ASK = (
+SPELLED_OUT_QUESTION = (
     "Start with {start} and go through these steps one after the other: {steps}. After every "
     "step keep only the last digit (below zero, add 10). Which digit is left in the end?"
 )
-"""The same problem for a model that does not know the embedded models' notation."""
+"""The question for a model that was not trained on the embedded models' notation."""
 
-NAMES = {"+": "add", "-": "subtract", "*": "multiply by"}
+OPERATION_VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
 
 
 def is_embedded(tokenizer: Any) -> bool:
-    """True for the tokenizer of the models that ship with the package."""
+    """True if this is the tokenizer of the models that ship with the package."""
     return len(tokenizer) == N_VOCAB
 
 
 def chains(
     tokenizer: Any, *, n: int, steps: int | Sequence[int], seed: int = 0
 ) -> Sequence[Problem]:
-    """Held-out problems of running arithmetic, as a model with this tokenizer is to be asked.
+    """Held-out running-arithmetic problems, worded for the model that has this tokenizer.
 
-    An embedded model gets the family's own problems, any other model the same ones in plain
-    words, graded by the last number of the answer.
+    An embedded model gets the problems in the family's notation. Any other model gets the same
+    problems in English; the grader compares the last number of the answer.
 
     Args:
         tokenizer: of the model.
         n: problems of each length.
-        steps: their length, or several.
-        seed: of the draw.
+        steps: number of steps, or several numbers.
+        seed: of the random problems.
 
     Raises:
-        ValueError: a number of steps that the family does not have.
+        ValueError: the family has no problems with this number of steps.
     """
     lengths = [steps] if isinstance(steps, int) else list(steps)
-    drawn = [
+    in_notation = [
         problem
         for length in lengths
         for problem in problems(arithmetic.FAMILY, n=n, steps=length, seed=seed)
     ]
-    return drawn if is_embedded(tokenizer) else [_spelled_out(problem.key) for problem in drawn]
+    if is_embedded(tokenizer):
+        return in_notation
+    return [_spelled_out(problem.key) for problem in in_notation]
 
 
 def _spelled_out(key: str) -> Exercise:
-    """The problem of a key such as `arithmetic:7+2*3`."""
+    """The English problem for a key such as `arithmetic:7+2*3`."""
     chain = key.partition(":")[2]
     start, operations = int(chain[0]), list(zip(chain[1::2], map(int, chain[2::2]), strict=True))
     value = start
     for operation in operations:
         value = arithmetic.apply(value, operation)
-    said = ", ".join(f"{NAMES[sign]} {operand}" for sign, operand in operations)
-    question = ASK.format(start=start, steps=said)
+    steps = ", ".join(f"{OPERATION_VERBS[sign]} {operand}" for sign, operand in operations)
+    question = SPELLED_OUT_QUESTION.format(start=start, steps=steps)
     return Exercise(question, str(value), str(len(operations)), "last number")

@@ -1,4 +1,4 @@
-"""Common words that the embedded models' tokenizer shows whole."""
+"""Common words that the embedded models' tokenizer encodes as single tokens."""
 
 ENGLISH = """
 the of and to in is you that it he was for on are as with his they I at be this have from or one

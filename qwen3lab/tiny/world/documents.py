@@ -1,8 +1,8 @@
-"""Problems as the texts that a model learns from: chats, and passages of plain text.
+"""Training documents made from problems: chats, and passages of plain text.
 
-What can be predicted counts: replies, and the tokens of a passage that follow from what
-stands before them. The early-stop sentence never does: a model must not learn to cut itself
-short.
+Each token has a loss weight. Predictable tokens have weight 1: replies, and the tokens of a
+passage that are determined by the text before them. The early-stop sentence has weight 0, so that
+the model does not learn to write it.
 """
 
 import math
@@ -17,29 +17,32 @@ from qwen3lab.tiny.world.problems import Problem, char_labels, text_of
 
 Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
 Name = TypeVar("Name", bound=str)
-FREE_WEIGHT = 0.05
-"""A little of the loss goes to what cannot be predicted, so that the model knows what questions
+UNPREDICTABLE_TOKEN_WEIGHT = 0.05
+"""Loss weight of unpredictable tokens: small, but enough that the model learns what questions
 look like."""
 
-EMPTY_BLOCK = "<think>\n\n</think>\n\n"
-END = "<|endoftext|>"
+EMPTY_THINKING_BLOCK = "<think>\n\n</think>\n\n"
+END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
 class Diet:
-    """How often a family is met, and how.
+    """The share of a task family in the training data, and the mix of its documents.
 
     Attributes:
-        share: of the documents.
-        modes: shares of thinking; answering at once, as the template asks; answering at once
-            because `/no_think` says so; answering at once though it might think, where there
-            is nothing to think about; answering after a thinking that was cut; plain text.
-        head: steps of problems to solve in the head: mostly few, so that those are learned; each
-            teaches by a single token, where a thinking teaches by dozens. None for any.
-        head_modes: the modes that are solved in the head.
-        passages: problems in one plain text.
-        kinds: of the sequences in the plain texts of "lists", and how often each is met;
-            None for those that are asked about, too.
+        share: fraction of the documents.
+        modes: fraction of each mode. "think": reply with thinking. "answer": direct answer after
+            the empty thinking block of the chat template. "switch": direct answer, requested by
+            `/no_think`. "blank": direct answer of a family without thinking; the model writes the
+            empty block itself. "cut": answer after truncated thinking and the early-stop
+            sentence. "text": plain text.
+        head: numbers of steps of the problems that are answered without thinking; one is chosen
+            at random. Short problems are more frequent, because such a document trains a single
+            answer token, while one with thinking trains dozens. None: any number of steps.
+        head_modes: the modes whose number of steps comes from `head`.
+        passages: number of problems in one plain text.
+        kinds: kinds of sequences in the plain texts of "lists", with their fractions. None: the
+            kinds of the family's questions.
     """
 
     share: float
@@ -60,8 +63,9 @@ DIETS: dict[str, Diet] = {
     "swaps": Diet(
         0.3,
         {"think": 0.14, "answer": 0.34, "switch": 0.05, "cut": 0.07, "text": 0.4},
-        # Not more single swaps: with 14 of 22 in place of 10 of 18 tiny-moe solved them less often
-        # (0.65 at once, not 0.84; one run each, in which stories had another share, too).
+        # More single swaps did not help: with 14 of 22 instead of 10 of 18, tiny-moe answered them
+        # less often without thinking (0.65 instead of 0.84; one run each, and the share of
+        # stories differed, too).
         head=(1,) * 10 + (2, 2, 2, 3, 3, 4, 6, 8),
         head_modes=("answer", "switch", "text"),
     ),
@@ -76,18 +80,19 @@ DIETS: dict[str, Diet] = {
 
 
 def with_shares(**shares: float) -> dict[str, Diet]:
-    """The diets in other shares of the documents."""
+    """`DIETS` with other shares of the documents."""
     return {name: replace(diet, share=shares[name]) for name, diet in DIETS.items()}
 
 
 @dataclass(frozen=True)
 class CoursePart:
-    """A part of the opening of a training.
+    """One part of the opening, the first phase of a training.
 
     Attributes:
-        until: its end, with 1 for that of the opening; from 1 to 1.5 the world takes its place.
-        shares: of "tally" (worksheets of arithmetic), and of the kinds of sequences in `lists`.
-        longest: the most words in a sequence.
+        until: end of the part, in units of the opening's length. From 1 to 1.5 the full mix of
+            families gradually replaces the opening.
+        shares: fractions of "tally" (running arithmetic) and of the sequence kinds in `lists`.
+        longest: maximum number of words in a sequence.
     """
 
     until: float
@@ -96,17 +101,17 @@ class CoursePart:
 
 
 Opening = tuple[CoursePart, ...]
-"""The parts of an opening, first to last; the last one's end is at least 1.5."""
+"""The parts of an opening in order; the last part ends at 1.5 or later."""
 
-COPYING: Opening = (
+COPY_FIRST_OPENING: Opening = (
     CoursePart(0.5, {"tally": 0.25, "repeat": 0.75}),
     CoursePart(0.7, {"tally": 0.12, "repeat": 0.88}),
     CoursePart(1.0, {"tally": 0.12, "repeat": 0.44, "backwards": 0.44}),
     CoursePart(1.5, {"tally": 0.12, "repeat": 0.44, "backwards": 0.44}, 24),
 )
-"""First forwards, then backwards too."""
+"""Sequences are repeated in the same order first, then in reverse order as well."""
 
-TURNING: Opening = (
+REVERSE_FIRST_OPENING: Opening = (
     CoursePart(0.4, {"tally": 0.2, "backwards": 0.5, "turned": 0.3}),
     CoursePart(
         1.0,
@@ -132,13 +137,14 @@ TURNING: Opening = (
         },
     ),
 )
-"""First back, so that heads find a word where it stood before: a model that has learned to look
-behind it instead never does. Then forwards, and to lists."""
+"""Sequences are repeated in reverse order first, so that heads learn to attend to the earlier
+occurrence of the same word. A model that first learns to attend to the token after it does not
+learn this later. Repetition in the same order and lists follow."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids, and how much each counts as something to predict."""
+    """The token ids of a training document, with the loss weight of each token."""
 
     kind: str
     token_ids: list[int]
@@ -147,25 +153,28 @@ class Document:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of a document, and the weight of each of its characters."""
+    """A part of a document, with the loss weight of each character."""
 
     text: str
     weights: Sequence[float]
 
     @classmethod
     def even(cls, text: str, weight: float) -> "Stretch":
-        """The same weight throughout."""
+        """A text with the same weight for all characters."""
         return cls(text, [weight] * len(text))
 
     @classmethod
     def of(cls, problem: Problem, part: str) -> "Stretch":
-        """A part of a problem: what is known counts, what is free hardly."""
-        weights = [1.0 if label.known else FREE_WEIGHT for label in char_labels(problem, part)]
+        """A part of a problem: weight 1 for predictable characters, a small weight for others."""
+        weights = [
+            1.0 if label.known else UNPREDICTABLE_TOKEN_WEIGHT
+            for label in char_labels(problem, part)
+        ]
         return cls(text_of(problem, part), weights)
 
 
 class Writer:
-    """Writes documents with a tokenizer; the same random state writes the same ones."""
+    """Writes random training documents; the same random state gives the same documents."""
 
     def __init__(
         self,
@@ -173,7 +182,7 @@ class Writer:
         early_stop: str,
         *,
         diets: Mapping[str, Diet] = DIETS,
-        opening: Opening = COPYING,
+        opening: Opening = COPY_FIRST_OPENING,
     ) -> None:
         self.tokenizer, self.early_stop = tokenizer, early_stop
         self.opening = opening
@@ -181,104 +190,106 @@ class Writer:
         self._shares = [diet.share for diet in self.diets.values()]
 
     def write(self, rng: random.Random, *, stage: float = math.inf) -> Document:
-        """One document: its family, its mode and its problems drawn.
+        """One document of a random family and mode.
 
         Args:
-            rng: decides.
-            stage: how far an opening has come, with 1 for its end. Until then there is nothing
-                but tallies and sequences that repeat; by 1.5 the world has taken their place.
+            rng: source of all random choices.
+            stage: position in the opening, in units of its length. Below 1 all documents are
+                tallies and repeated sequences. From 1 to 1.5 their fraction falls linearly from
+                1 to 0.
         """
         if rng.random() < 3 - 2 * stage:
-            return self._opening(rng, stage)
+            return self._opening_document(rng, stage)
         name = rng.choices(list(self.diets), weights=self._shares)[0]
         diet = self.diets[name]
-        mode = _one_of(rng, diet.modes)
+        mode = _weighted_choice(rng, diet.modes)
         if mode == "text":
-            return self.plain([self._draw(rng, name, mode) for _ in range(diet.passages)])
-        problem = self._draw(rng, name, mode)
+            return self.plain([self._draw_problem(rng, name, mode) for _ in range(diet.passages)])
+        problem = self._draw_problem(rng, name, mode)
         history = self._history(rng, name) if rng.random() < 0.06 else ""
         return self.document(problem, mode, rng, history=history)
 
     def plain(self, problems: Sequence[Problem]) -> Document:
-        """Passages of one family, one after another, as plain text."""
+        """The passages of problems of one family, joined as plain text."""
         stretches = [Stretch.of(problem, "passage") for problem in problems]
-        stretches.append(Stretch.even(END, FREE_WEIGHT))
-        return self._encoded("text", problems[0].family, stretches)
+        stretches.append(Stretch.even(END_OF_TEXT, UNPREDICTABLE_TOKEN_WEIGHT))
+        return self._encode("text", problems[0].family, stretches)
 
     def document(
         self, problem: Problem, mode: Mode, rng: random.Random, *, history: str = ""
     ) -> Document:
-        """A problem as a chat in one mode, after what was said before."""
+        """A problem as a chat in one mode, after the earlier turns in `history`."""
         switch = {"switch": " /no_think", "think": rng.choice(("", "", "", " /think"))}
         asked = Stretch.of(problem, "question")
-        before = Stretch.even(f"{history}<|im_start|>user\n", FREE_WEIGHT)
+        before = Stretch.even(f"{history}<|im_start|>user\n", UNPREDICTABLE_TOKEN_WEIGHT)
         after = f"{switch.get(mode, '')}<|im_end|>\n<|im_start|>assistant\n"
-        stretches = [before, asked, Stretch.even(after, FREE_WEIGHT)]
+        stretches = [before, asked, Stretch.even(after, UNPREDICTABLE_TOKEN_WEIGHT)]
         if mode == "answer":
-            stretches.append(Stretch.even(EMPTY_BLOCK, FREE_WEIGHT))
+            stretches.append(Stretch.even(EMPTY_THINKING_BLOCK, UNPREDICTABLE_TOKEN_WEIGHT))
         elif mode in ("switch", "blank"):
-            stretches.append(Stretch.even(EMPTY_BLOCK, 1.0))
+            stretches.append(Stretch.even(EMPTY_THINKING_BLOCK, 1.0))
         elif mode == "cut":
-            stretches.append(Stretch.even(self._begun(problem, rng), 1.0))
+            stretches.append(Stretch.even(self._cut_thinking(problem, rng), 1.0))
         else:
             stretches.append(Stretch.even(f"<think>\n{problem.thinking}\n</think>\n\n", 1.0))
         reply = [Stretch.even(f"{problem.answer}<|im_end|>", 1.0), Stretch.even("\n", 0.0)]
         if mode == "cut":
             inserted = Stretch.even(f"{self.early_stop}\n</think>\n\n", 0.0)
-            return self._encoded("cut", problem.family, stretches, [inserted, *reply])
-        return self._encoded(mode, problem.family, [*stretches, *reply])
+            return self._encode("cut", problem.family, stretches, [inserted, *reply])
+        return self._encode(mode, problem.family, [*stretches, *reply])
 
-    def _opening(self, rng: random.Random, stage: float) -> Document:
-        """A tally, or a sequence that comes again: what all the rest is built upon."""
+    def _opening_document(self, rng: random.Random, stage: float) -> Document:
+        """A tally, or a repeated sequence."""
         part = next(part for part in self.opening if stage < part.until)
-        kind = _one_of(rng, part.shares)
+        kind = _weighted_choice(rng, part.shares)
         if kind == "tally":
-            return self.plain([self._draw(rng, "arithmetic", "text") for _ in range(3)])
+            return self.plain([self._draw_problem(rng, "arithmetic", "text") for _ in range(3)])
         steps = rng.randint(lists.MIN_STEPS, part.longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 
-    def _draw(self, rng: random.Random, name: str, mode: Mode) -> Problem:
+    def _draw_problem(self, rng: random.Random, name: str, mode: Mode) -> Problem:
         family, diet = FAMILIES[name], self.diets[name]
         steps = rng.randint(family.least, family.most)
         if diet.head and mode in diet.head_modes:
             steps = rng.choice(diet.head)
         if diet.kinds and mode == "text":
-            return lists.for_training(rng, _one_of(rng, diet.kinds), steps)
+            return lists.for_training(rng, _weighted_choice(rng, diet.kinds), steps)
         return family.draw(rng, steps, "train")
 
-    def _begun(self, problem: Problem, rng: random.Random) -> str:
-        """A thinking cut after any token; mostly near its end, where little is left to do."""
+    def _cut_thinking(self, problem: Problem, rng: random.Random) -> str:
+        """Thinking text truncated at a random token, more often near its end."""
         ids = self.tokenizer.encode(problem.thinking, add_special_tokens=False)
         share = rng.random() if rng.random() < 0.5 else rng.random() ** 0.3
         kept = self.tokenizer.decode(ids[: round(share * len(ids))])
         return f"<think>\n{kept}"
 
     def _history(self, rng: random.Random, name: str) -> str:
-        """An earlier question and its answer; the thinking of earlier turns is not kept."""
+        """An earlier question and its answer, without thinking as in the chat template."""
         family = FAMILIES[name]
         before = family.draw(rng, rng.randint(family.least, family.least + 2), "train")
         return turn("user", before.question) + turn("assistant", before.answer)
 
-    def _encoded(self, mode: Mode, family: str, *texts: Sequence[Stretch]) -> Document:
-        """Tokens of texts that are encoded apart, as an insertion is from what stands before.
+    def _encode(self, mode: Mode, family: str, *texts: Sequence[Stretch]) -> Document:
+        """The tokens of texts that are encoded separately and concatenated.
 
-        A token that spans characters of several weights takes the least.
+        At inference the early-stop sentence is tokenised separately from the text before it, so
+        it is here, too. A token whose characters have several weights takes the lowest.
         """
         ids: list[int] = []
         weights: list[float] = []
         for text in texts:
             by_char = [weight for stretch in text for weight in stretch.weights]
-            whole = "".join(stretch.text for stretch in text)
-            encoded = self.tokenizer.backend_tokenizer.encode(whole, add_special_tokens=False)
+            joined = "".join(stretch.text for stretch in text)
+            encoded = self.tokenizer.backend_tokenizer.encode(joined, add_special_tokens=False)
             ids += encoded.ids
             weights += [min(by_char[a:b], default=0.0) for a, b in encoded.offsets]
         return Document(f"{family} {mode}", ids, weights)
 
 
-def _one_of(rng: random.Random, shares: Mapping[Name, float]) -> Name:
+def _weighted_choice(rng: random.Random, shares: Mapping[Name, float]) -> Name:
     return rng.choices(list(shares), weights=list(shares.values()))[0]
 
 
 def turn(role: str, content: str) -> str:
-    """One turn as the chat template renders it."""
+    """One turn in the format of the chat template."""
     return f"<|im_start|>{role}\n{content}<|im_end|>\n"

@@ -1,4 +1,4 @@
-"""The task families: how each draws its problems, and of how many steps."""
+"""The table of task families, and the function that draws problems from them."""
 
 import random
 from collections.abc import Callable
@@ -15,11 +15,11 @@ class Family:
     """A task family.
 
     Attributes:
-        name: as in its problems.
-        draw: a problem of so many steps from a split.
-        least: steps of the shortest problems.
-        most: steps of the longest.
-        thinks: True if its problems have a thinking.
+        name: the `family` of its problems.
+        draw: returns a random problem with a given number of steps, from a given split.
+        least: number of steps of the shortest problems.
+        most: number of steps of the longest problems.
+        thinks: True if its problems have a thinking text.
     """
 
     name: str
@@ -44,17 +44,18 @@ FAMILIES = {
 def problems(
     family: str, *, n: int, steps: int, seed: int = 0, split: str = "held-out"
 ) -> list[Problem]:
-    """Problems of a task family, with answers, thinking and labels; the same seed, the same ones.
+    """Random problems of a task family; the same seed gives the same problems.
 
     Args:
         family: "arithmetic", "swaps", "code", "stories" or "lists".
-        n: how many; of short ones there are few, so that they repeat.
-        steps: of each problem.
-        seed: of the draw.
-        split: "held-out", which no embedded model was trained on, or "train".
+        n: number of problems. There are few different short problems, so they occur repeatedly.
+        steps: number of steps of each problem.
+        seed: of the random problems.
+        split: "held-out" (no embedded model was trained on these) or "train".
 
     Raises:
-        ValueError: an unknown family or split, or a number of steps that it does not have.
+        ValueError: an unknown family or split, or a number of steps that the family does not
+            have.
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")

@@ -1,4 +1,4 @@
-"""Held-out texts of the small world with the truth about every token, for any Qwen3 to read."""
+"""Held-out texts of the task families with a label for every token, for any Qwen3 tokenizer."""
 
 import random
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from qwen3lab.tiny.world.problems import Problem, TokenLabel, label_tokens
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text, and what is true of each of its tokens.
+    """A text with one label per token.
 
     Attributes:
-        problem: what it is about.
-        text: a chat with question, thinking and answer where the family thinks, else a passage.
+        problem: the problem that the text shows.
+        text: a chat with question, thinking and answer if the family thinks, else a passage.
         token_ids: of the text.
-        labels: one for each token.
+        labels: one per token.
     """
 
     problem: Problem
@@ -33,20 +33,20 @@ class LabelledText:
 
     @property
     def known(self) -> list[bool]:
-        """True for each token that follows from what stands before it."""
+        """For each token, True if the text before it determines it."""
         return [label.known for label in self.labels]
 
 
 def texts(
     tokenizer: Any, *, n: int, seed: int = 1, families: Sequence[str] = tuple(FAMILIES)
 ) -> list[LabelledText]:
-    """Texts of these families, `n` of each, of mixed length, that no embedded model was trained on.
+    """Held-out texts of mixed length, `n` of each family.
 
     Args:
-        tokenizer: of the model that shall read them; a fast one with a chat template.
-        n: of each family.
-        seed: of the draw; the same seed, the same texts.
-        families: their names.
+        tokenizer: of the model that reads them; a fast tokenizer with a chat template.
+        n: number of texts of each family.
+        seed: of the random texts; the same seed gives the same texts.
+        families: names of the families.
 
     Raises:
         ValueError: an unknown family.
@@ -54,20 +54,22 @@ def texts(
     unknown = [name for name in families if name not in FAMILIES]
     if unknown:
         raise ValueError(f"there is no family {unknown[0]!r}: choose from {', '.join(FAMILIES)}")
-    rng, found = random.Random(seed), []
+    rng, labelled = random.Random(seed), []
     for family in (FAMILIES[name] for name in families):
         for _ in range(n):
             steps = rng.randint(family.least, family.most)
-            found.append(_labelled(family.draw(rng, steps, "held-out"), tokenizer))
-    return found
+            labelled.append(_label_text(family.draw(rng, steps, "held-out"), tokenizer))
+    return labelled
 
 
-def _labelled(problem: Problem, tokenizer: Any) -> LabelledText:
+def _label_text(problem: Problem, tokenizer: Any) -> LabelledText:
     text = "".join(piece.text for piece in problem.passage)
     if FAMILIES[problem.family].thinks:
         reply = f"<think>\n{problem.thinking}\n</think>\n\n{problem.answer}"
-        asked = {"role": "user", "content": problem.question}
-        told = {"role": "assistant", "content": reply}
-        text = render(tokenizer, [asked, told], add_generation_prompt=False)
+        messages = [
+            {"role": "user", "content": problem.question},
+            {"role": "assistant", "content": reply},
+        ]
+        text = render(tokenizer, messages, add_generation_prompt=False)
     ids = tokenizer.encode(text, add_special_tokens=False)
     return LabelledText(problem, text, ids, label_tokens(problem, text, tokenizer))

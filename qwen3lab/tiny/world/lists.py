@@ -1,6 +1,6 @@
-"""Lists to look things up in, sequences to repeat, there and back.
+"""In-context tasks: look up a value in a list, repeat a sequence, reverse a sequence.
 
-Everything is drawn at random, so there is nothing to know: what is asked stands in the text.
+All lists and sequences are random, so there are no facts to memorise: each answer is in the text.
 """
 
 import random
@@ -11,15 +11,17 @@ from qwen3lab.tiny.world.settings import WORLDS, Language
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
 KINDS = ("look-up", "repeat", "backwards")
-EXERCISES = ("pairs", "turned", "marked")
-"""What only trainings have."""
+TRAINING_ONLY_KINDS = ("pairs", "turned", "marked")
+"""Kinds that occur in training texts but not in questions."""
 
-MARKS: dict[Language, tuple[str, ...]] = {"en": (" ", "=", ":"), "zh": (" ", "=", "：")}
+KEY_MARKS: dict[Language, tuple[str, ...]] = {"en": (" ", "=", ":"), "zh": (" ", "=", "：")}
+"""Marks that may follow a word in a "marked" list."""
+
 SYMBOLS = tuple("0123456789abcdehkmnfg")
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A list of so many entries from a split: to look up or to repeat."""
+    """A random problem of one of the `KINDS`, with `steps` entries, from this split."""
     if not MIN_STEPS <= steps <= MAX_STEPS:
         raise ValueError(
             f"lists of {steps} entries do not exist: expected {MIN_STEPS} to {MAX_STEPS}"
@@ -31,7 +33,7 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
 
 
 def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS` or `EXERCISES`, of any length, that is not held out."""
+    """A problem of the training split, of one of the `KINDS` or `TRAINING_ONLY_KINDS`."""
     while True:
         problem = of_kind(rng, kind, steps)
         if split_of(problem.key) == "train":
@@ -39,31 +41,31 @@ def for_training(rng: random.Random, kind: str, steps: int) -> Problem:
 
 
 def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
-    """A problem of one of the `KINDS` or `EXERCISES`, in either language."""
+    """A random problem of one of the `KINDS` or `TRAINING_ONLY_KINDS`, in a random language."""
     language: Language = rng.choice(tuple(WORLDS))
     if kind == "look-up":
         return look_up(rng, steps, language)
     if kind == "marked":
         return look_up_marked(rng, steps, language)
-    if kind in EXERCISES:
+    if kind in TRAINING_ONLY_KINDS:
         return pair_up(rng, steps, language, turned=kind == "turned")
     return repeat(rng, steps, language, back=kind == "backwards")
 
 
 def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
-    """As in `ball 7, key 3. key?`; the passage goes through the list again in another order."""
+    """A look-up such as `ball 7, key 3. key?`; the passage repeats the list in another order."""
     words = rng.sample(pool(language), steps)
     values = [str(rng.randrange(10)) for _ in words]
-    blank, comma, stop, mark = _signs(language)
+    space, comma, stop, mark = _signs(language)
     entries: list[Piece] = []
     for place, (word, value) in enumerate(zip(words, values, strict=True)):
         entries += [Piece(comma, "punctuation")] if place else []
-        entries += [Piece(word, "key"), Piece(f"{blank}{value}", "value")]
+        entries += [Piece(word, "key"), Piece(f"{space}{value}", "value")]
     entries.append(Piece(stop, "punctuation"))
     again: list[Piece] = []
     for place, at in enumerate(rng.sample(range(steps), steps)):
         again += [Piece(comma, "punctuation", True)] if place else []
-        again += [Piece(words[at], "key"), Piece(f"{blank}{values[at]}", "value", True)]
+        again += [Piece(words[at], "key"), Piece(f"{space}{values[at]}", "value", True)]
     wanted = rng.randrange(steps)
     asked = (*entries, Piece(words[wanted], "key"), Piece(mark, "punctuation"))
     solved = (Piece(values[wanted], "value"),)
@@ -71,12 +73,12 @@ def look_up(rng: random.Random, steps: int, language: Language) -> Problem:
 
 
 def look_up_marked(rng: random.Random, steps: int, language: Language) -> Problem:
-    """As in `ball 7, ball=3, key:3`: each word has two values, and the mark says which.
+    """A list such as `ball 7, ball=3, key:3`: each word has two values with different marks.
 
-    Only the mark tells what will come, so nothing can be looked up before it.
+    Word and mark together determine the value, so the model can only look it up at the mark.
     """
     words = rng.sample(pool(language), (steps + 1) // 2)
-    keys = [(word, mark) for word in words for mark in rng.sample(MARKS[language], 2)]
+    keys = [(word, mark) for word in words for mark in rng.sample(KEY_MARKS[language], 2)]
     values = {key: str(rng.randrange(10)) for key in keys}
     _, comma, stop, mark = _signs(language)
     passes: list[list[Piece]] = []
@@ -95,55 +97,57 @@ def look_up_marked(rng: random.Random, steps: int, language: Language) -> Proble
 
 
 def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = False) -> Problem:
-    """As in `tree king moon. Again?`; the passage is the sequence several times over.
+    """A repetition such as `tree king moon. Again?`; the passage has the sequence 2 or 3 times.
 
-    Its words are all different. So after its first word, a repetition follows from the
-    sequence; the first word does not, because nothing says that the sequence is over.
+    All words are different, so each word of a repetition is determined by the one before it. The
+    first word of a repetition is not, because nothing marks the end of the sequence.
 
     Args:
-        rng: decides.
-        steps: words in the sequence.
+        rng: source of all random choices.
+        steps: number of words in the sequence.
         language: of the words.
-        back: the sequence comes again from its end, as in `tree king moon. Backwards?`.
+        back: repeat in reverse order, as in `tree king moon. Backwards?`.
     """
     words = rng.sample(everything(language), steps)
-    blank, _, stop, mark = _signs(language)
-    said = _spoken(words, blank)
-    asked = (*said, Piece(stop, "punctuation"), Piece(_again(language, back), "question"))
+    space, _, stop, mark = _signs(language)
+    sequence = _sequence(words, space)
+    request = Piece(_repeat_request(language, back), "question")
+    asked = (*sequence, Piece(stop, "punctuation"), request)
     asked = (*asked, Piece(mark, "punctuation"))
-    first = [Piece(f"{blank}{word}", "word") for word in words]
+    first = [Piece(f"{space}{word}", "word") for word in words]
     order = first[::-1] if back else first
     later = [Piece(piece.text, "word", place > 0) for place, piece in enumerate(order)]
     once_more = not back and rng.random() < 0.5
     passage = (*first, *later, *(later if once_more else ()))
-    solved = _spoken(words[::-1], blank) if back else said
+    solved = _sequence(words[::-1], space) if back else sequence
     kind = "backwards" if back else "repeat"
     return _problem(kind, language, steps, asked, solved, passage)
 
 
 def pair_up(rng: random.Random, steps: int, language: Language, *, turned: bool) -> Problem:
-    """Pairs of words, and the same pairs in another order, as in `tree king moon sun moon sun`.
+    """Pairs of words, repeated in another order, as in `tree king moon sun moon sun tree king`.
 
-    Nothing but the word itself says where its partner stands: no distance comes again.
+    The distance between the two occurrences of a pair varies, so a model must attend by the word
+    and not by the position.
 
     Args:
-        rng: decides.
-        steps: pairs.
+        rng: source of all random choices.
+        steps: number of pairs.
         language: of the words.
-        turned: the pairs come again with their second word first, as in `tree king king tree`.
+        turned: repeat each pair with its second word first, as in `tree king king tree`.
     """
     words = rng.sample(everything(language), 2 * steps)
-    blank, _, stop, mark = _signs(language)
+    space, _, stop, mark = _signs(language)
     pairs = list(zip(words[::2], words[1::2], strict=True))
     again = [pair[::-1] if turned else pair for pair in rng.sample(pairs, steps)]
-    first = [Piece(f"{blank}{word}", "word") for word in words]
+    first = [Piece(f"{space}{word}", "word") for word in words]
     later = [
-        Piece(f"{blank}{word}", "word", place == 1)
+        Piece(f"{space}{word}", "word", place == 1)
         for pair in again
         for place, word in enumerate(pair)
     ]
     given, wanted = again[0]
-    asked = (*_spoken(words, blank), Piece(stop, "punctuation"))
+    asked = (*_sequence(words, space), Piece(stop, "punctuation"))
     asked = (*asked, Piece(given, "word"), Piece(mark, "punctuation"))
     kind = "turned" if turned else "pairs"
     solved = (Piece(wanted, "word"),)
@@ -163,27 +167,27 @@ def _problem(
     return Problem(FAMILY, language, steps, key, asked, (), solved, passage)
 
 
-def _spoken(words: list[str], blank: str) -> tuple[Piece, ...]:
-    return tuple(Piece(f"{blank if n else ''}{word}", "word") for n, word in enumerate(words))
+def _sequence(words: list[str], space: str) -> tuple[Piece, ...]:
+    return tuple(Piece(f"{space if n else ''}{word}", "word") for n, word in enumerate(words))
 
 
 def pool(language: Language) -> list[str]:
-    """Words that lists are made of; every one is a single token."""
+    """The words of the lists; each is a single token."""
     world = WORLDS[language]
     return sorted({*world.words, *world.objects, *world.animals})
 
 
 def everything(language: Language) -> list[str]:
-    """All words and signs of the world: copying is learned for each of them apart."""
+    """All words and symbols of the families: a model learns to copy each of them separately."""
     return sorted({*WORLDS[language].vocabulary, *SYMBOLS})
 
 
 def _signs(language: Language) -> tuple[str, str, str, str]:
-    """Blank, comma, full stop and question mark as each language writes them."""
+    """The space, comma, full stop and question mark of a language."""
     return (" ", ", ", ". ", "?") if language == "en" else ("", "，", "。", "？")
 
 
-def _again(language: Language, back: bool) -> str:
+def _repeat_request(language: Language, back: bool) -> str:
     if back:
         return "Backwards" if language == "en" else "倒着"
     return "Again" if language == "en" else "再说"

@@ -1,4 +1,4 @@
-"""What a task family is made of: problems whose truth is known, down to the single token."""
+"""Problems with a known solution, and the labels of their tokens."""
 
 import hashlib
 import itertools
@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeVar
 
 Choice = TypeVar("Choice")
 Split = Literal["train", "held-out"]
-HELD_OUT_SHARE = 10
-"""One problem in this many is held out."""
+HELD_OUT_MODULUS = 10
+"""A problem is held out if the first byte of its key's hash is divisible by this number."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text whose truth is known.
+    """A labelled span of text.
 
     Attributes:
-        text: as it is written.
-        role: what it is, such as "operand" or "running value".
-        known: True if it follows from what stands before it, so that it can be predicted.
+        text: the characters of the span.
+        role: its function, such as "operand" or "running value".
+        known: True if the text before it determines it, so that a model can predict it.
     """
 
     text: str
@@ -30,17 +30,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, the thinking that solves it, and the answer.
+    """A question, the thinking text that solves it, and the answer.
 
     Attributes:
         family: the task family's name.
         language: "en" or "zh".
-        steps: how many steps the solution takes.
-        key: the problem without its wording; what decides which split it belongs to.
-        asked: the question in pieces.
-        thought: the thinking in pieces; one line per step.
-        solved: the answer in pieces.
-        passage: plain text that shows the same truth, or nothing.
+        steps: number of steps of the solution.
+        key: identifies the problem independently of its wording; its hash decides the split.
+        asked: the pieces of the question.
+        thought: the pieces of the thinking text.
+        solved: the pieces of the answer.
+        passage: the pieces of a plain text on the same problem; empty if there is none.
     """
 
     family: str
@@ -55,43 +55,43 @@ class Problem:
     @property
     def question(self) -> str:
         """The question's text."""
-        return _text(self.asked)
+        return _join(self.asked)
 
     @property
     def thinking(self) -> str:
         """The thinking's text."""
-        return _text(self.thought)
+        return _join(self.thought)
 
     @property
     def answer(self) -> str:
         """The answer's text."""
-        return _text(self.solved)
+        return _join(self.solved)
 
     @property
     def level(self) -> str:
-        """How difficult it is: its steps."""
+        """The difficulty: the number of steps, as text."""
         return str(self.steps)
 
     def read(self, reply: str) -> str:
-        """A reply's answer without blanks at its ends."""
+        """The answer in a reply: the reply without whitespace at both ends."""
         return reply.strip()
 
     def grade(self, reply: str) -> bool:
-        """True if a reply's answer, blanks at its ends aside, is the right one."""
+        """True if the reply is the right answer; whitespace at both ends is ignored."""
         return self.read(reply) == self.answer
 
 
 @dataclass(frozen=True)
 class TokenLabel:
-    """The truth about one token.
+    """The label of one token.
 
     Attributes:
         family: the task family's name.
         language: "en" or "zh".
-        part: "question", "thinking", "answer", "passage", or "frame" for the chat's marks and
-            whatever else is around them.
-        role: the piece's role; "frame" outside of any piece.
-        known: True if the token follows from what stands before it.
+        part: "question", "thinking", "answer" or "passage"; "frame" for the tokens of the chat
+            template and all other tokens outside the problem.
+        role: the role of the token's piece; "frame" outside all pieces.
+        known: True if the text before the token determines it.
     """
 
     family: str
@@ -102,51 +102,52 @@ class TokenLabel:
 
 
 def split_of(key: str) -> Split:
-    """The split that a problem belongs to, whatever its wording: its key's hash decides."""
+    """The split of the problem with this key, decided by the key's hash."""
     digest = hashlib.sha256(key.encode()).digest()
-    return "held-out" if digest[0] % HELD_OUT_SHARE == 0 else "train"
+    return "held-out" if digest[0] % HELD_OUT_MODULUS == 0 else "train"
 
 
 def walk(rng: random.Random, choices: Sequence[Choice], n: int) -> list[Choice]:
-    """A random row of choices of which no two follow each other twice.
+    """A random sequence of choices in which no ordered pair of neighbours occurs twice.
 
-    So the last two always tell how far in the row one is. With `c` choices there are rows of
-    at most `c * c + 1`.
+    So two neighbours identify the position in the sequence. With `c` choices, a sequence has at
+    most `c * c + 1` elements.
     """
-    row = [rng.choice(choices)]
-    while len(row) < n:
-        met = [after for before, after in itertools.pairwise(row) if before == row[-1]]
-        fresh = [choice for choice in choices if choice not in met]
-        # Where every choice has followed this one already, begin anew.
-        row = [*row, rng.choice(fresh)] if fresh else [rng.choice(choices)]
-    return row
+    sequence = [rng.choice(choices)]
+    while len(sequence) < n:
+        last = sequence[-1]
+        used = [after for before, after in itertools.pairwise(sequence) if before == last]
+        unused = [choice for choice in choices if choice not in used]
+        # If every choice has already followed the last one, start again.
+        sequence = [*sequence, rng.choice(unused)] if unused else [rng.choice(choices)]
+    return sequence
 
 
 def label_tokens(problem: Problem, text: str, tokenizer: Any) -> list[TokenLabel]:
-    """Labels of the tokens of a text that holds a problem's question, thinking and answer.
+    """Labels of the tokens of a text that contains parts of a problem.
 
     Args:
-        problem: what the text is about.
-        text: such as a rendered chat, or the problem's passage; parts are looked for in
-            order, and those that it does not hold (a thinking that was left out) are passed over.
-        tokenizer: a fast tokenizer, for its offsets.
+        problem: the problem that the text contains.
+        text: a rendered chat, or the problem's passage. The parts of the problem are searched in
+            order; a part that the text does not contain (such as omitted thinking) is skipped.
+        tokenizer: a fast tokenizer, which returns character offsets.
 
     Returns:
-        One label per token of `tokenizer(text)`. A token that spans pieces takes the label
-        of the piece that most of it lies in.
+        One label per token of `tokenizer(text)`. A token that spans several pieces takes the
+        label of the piece with most of its characters.
     """
     frame = TokenLabel(problem.family, problem.language, "frame", "frame")
-    owner = [frame] * len(text)
+    by_char = [frame] * len(text)
     start = 0
     in_chat = problem.question in text
     for part in ("question", "thinking", "answer") if in_chat else ("passage",):
         labels = char_labels(problem, part)
-        found = text.find(text_of(problem, part), start) if labels else -1
-        if found >= 0:
-            start = found + len(labels)
-            owner[found:start] = labels
+        begin = text.find(text_of(problem, part), start) if labels else -1
+        if begin >= 0:
+            start = begin + len(labels)
+            by_char[begin:start] = labels
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans = [owner[a:b] or [frame] for a, b in offsets["offset_mapping"]]
+    spans = [by_char[a:b] or [frame] for a, b in offsets["offset_mapping"]]
     return [max(set(span), key=lambda label: (span.count(label), label.role)) for span in spans]
 
 
@@ -162,18 +163,21 @@ def pieces_of(problem: Problem, part: str) -> tuple[Piece, ...]:
 
 def text_of(problem: Problem, part: str) -> str:
     """The text of a part."""
-    return _text(pieces_of(problem, part))
+    return _join(pieces_of(problem, part))
 
 
 def char_labels(problem: Problem, part: str) -> list[TokenLabel]:
-    """The label of every character of a part; thinking and answer follow from the question."""
-    follows = part in ("thinking", "answer")
+    """The label of every character of a part.
+
+    All of the thinking and the answer is known, because the question determines them.
+    """
+    all_known = part in ("thinking", "answer")
     return [
-        TokenLabel(problem.family, problem.language, part, piece.role, follows or piece.known)
+        TokenLabel(problem.family, problem.language, part, piece.role, all_known or piece.known)
         for piece in pieces_of(problem, part)
         for _ in piece.text
     ]
 
 
-def _text(pieces: Sequence[Piece]) -> str:
+def _join(pieces: Sequence[Piece]) -> str:
     return "".join(piece.text for piece in pieces)

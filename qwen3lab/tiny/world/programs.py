@@ -1,7 +1,7 @@
-"""A small Python-like language: assignments, calls, and a print at the end.
+"""Small programs in a subset of Python: assignments, function calls, and a final print.
 
-Only the last digit of a number is kept, as in running arithmetic. The thinking follows the
-program line by line: the value that a line starts from, the step, and what the new variable is.
+Values are modulo 10, as in running arithmetic. The thinking text has one line per assignment: the
+source variable with its value, the operation with its result, and the new variable with its value.
 """
 
 import random
@@ -18,7 +18,7 @@ FUNCTIONS = "fg"
 
 @dataclass(frozen=True)
 class Assignment:
-    """`target = source sign operand`, or `target = function(source)` that means the same."""
+    """`target = source sign operand`, or the equivalent `target = function(source)`."""
 
     target: str
     source: str
@@ -28,7 +28,7 @@ class Assignment:
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A program of so many assignments after the first, from a split."""
+    """A random program with `steps` assignments after the first, from this split."""
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"code of {steps} steps does not exist: expected 1 to {MAX_STEPS}")
     while True:
@@ -60,36 +60,36 @@ def build(
     shown: str,
     key: str,
 ) -> Problem:
-    """The program with its thinking and what it prints."""
+    """The problem: the program, its thinking text, and the value that it prints."""
     values = {first: start}
     asked: list[Piece] = []
     for name, (sign, operand) in functions.items():
-        asked += _define(name, sign, operand)
+        asked += _definition(name, sign, operand)
     asked += [
         Piece(first, "identifier"),
         Piece(" =", "operator"),
         Piece(f" {start}", "operand"),
         Piece("\n", "punctuation"),
     ]
-    thought = [*_is(first, start), Piece("\n", "punctuation")]
+    thought = [*_variable_value(first, start), Piece("\n", "punctuation")]
     for line in lines:
         before = values[line.source]
         values[line.target] = apply(before, (line.sign, line.operand))
-        asked += _assign(line)
-        thought += _think(line, before, values[line.target])
+        asked += _assignment_pieces(line)
+        thought += _thinking_line(line, before, values[line.target])
     asked += [
         Piece("print", "keyword"),
         Piece("(", "punctuation"),
         Piece(shown, "identifier"),
         Piece(")", "punctuation"),
     ]
-    thought += _is(shown, values[shown])
+    thought += _variable_value(shown, values[shown])
     solved = (Piece(CIRCLED[values[shown]], "result"),)
     return Problem(FAMILY, "en", len(lines), key, tuple(asked), tuple(thought), solved)
 
 
-def _define(name: str, sign: str, operand: int) -> list[Piece]:
-    """As in `def f(x): return x + 4`."""
+def _definition(name: str, sign: str, operand: int) -> list[Piece]:
+    """A definition such as `def f(x): return x + 3`."""
     return [
         Piece("def", "keyword"),
         Piece(f" {name}", "identifier"),
@@ -102,7 +102,7 @@ def _define(name: str, sign: str, operand: int) -> list[Piece]:
     ]
 
 
-def _assign(line: Assignment) -> list[Piece]:
+def _assignment_pieces(line: Assignment) -> list[Piece]:
     pieces = [Piece(line.target, "identifier"), Piece(" =", "operator")]
     if line.function:
         pieces += [
@@ -120,17 +120,17 @@ def _assign(line: Assignment) -> list[Piece]:
     return [*pieces, Piece("\n", "punctuation")]
 
 
-def _think(line: Assignment, before: int, after: int) -> list[Piece]:
-    """As in `a⑤+2⑦ b⑦` for `b = a + 2`."""
+def _thinking_line(line: Assignment, before: int, after: int) -> list[Piece]:
+    """The thinking line of an assignment, such as `a⑤+2⑦ b⑦` for `b = a + 2`."""
     return [
-        *_is(line.source, before),
+        *_variable_value(line.source, before),
         Piece(line.sign, "operator"),
         Piece(str(line.operand), "operand"),
         Piece(CIRCLED[after], "running value"),
-        *_is(f" {line.target}", after),
+        *_variable_value(f" {line.target}", after),
         Piece("\n", "punctuation"),
     ]
 
 
-def _is(name: str, value: int) -> list[Piece]:
+def _variable_value(name: str, value: int) -> list[Piece]:
     return [Piece(name, "identifier"), Piece(CIRCLED[value], "running value")]

@@ -1,4 +1,4 @@
-"""The people, things and facts that the task families share, in English and in Chinese."""
+"""The words and facts that the task families share, in English and Chinese."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,19 @@ Language = Literal["en", "zh"]
 
 @dataclass(frozen=True)
 class World:
-    """Words of one language; entry `i` of each list means the same in both.
+    """The vocabulary of one language.
+
+    The lists of both languages have the same length. Entries at the same index of `objects`,
+    `animals`, `foods`, `places` and `colours` are translations.
 
     Attributes:
-        names: of people.
-        objects: that people hold.
-        animals: that people have.
-        foods: `foods[i]` is what `animals[i]` eats.
-        places: to go to.
-        colours: of animals.
-        words: for lists and sequences.
+        names: names of people.
+        objects: objects that people hold.
+        animals: animals that people own.
+        foods: `foods[i]` is the food of `animals[i]`.
+        places: places that people and animals go to.
+        colours: colours of animals.
+        words: words of lists and sequences.
     """
 
     names: tuple[str, ...]
@@ -30,7 +33,7 @@ class World:
 
     @property
     def vocabulary(self) -> set[str]:
-        """All words."""
+        """All words of all lists."""
         groups = (self.names, self.objects, self.animals, self.foods, self.places, self.colours)
         return {word for group in (*groups, self.words) for word in group}
 

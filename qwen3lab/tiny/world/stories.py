@@ -1,7 +1,7 @@
-"""Little stories: two people and their animals, in English and in Chinese, by one grammar.
+"""Short stories about two people and their animals, in English and Chinese, from one grammar.
 
-What an animal eats is a fact of the world, the same in every story and language. The colour
-names the animal, its owner and its place, so what was said early is needed late.
+The food of an animal is a fact that is the same in every story and language. Later sentences name
+an animal by its colour, so a model needs the first sentences to know its kind, owner and place.
 """
 
 import random
@@ -19,7 +19,7 @@ QUESTIONS = ("who", "eats", "where")
 
 @dataclass
 class Pet:
-    """An animal of a story, and what has been told of it."""
+    """An animal of a story, with the facts that the story has stated about it."""
 
     owner: str
     colour: str
@@ -31,13 +31,13 @@ class Pet:
 
 @dataclass
 class Story:
-    """A story while it is told.
+    """A story that is being written.
 
     Attributes:
         language: of the text.
-        world: its words.
-        rng: decides what happens.
-        pieces: what has been told.
+        world: the vocabulary.
+        rng: source of all random choices.
+        pieces: the text so far.
     """
 
     language: Language
@@ -46,29 +46,29 @@ class Story:
     pieces: list[Piece] = field(default_factory=list)
 
     def say(self, *parts: str | Piece) -> None:
-        """Tell a sentence: pieces, and grammar that follows from what stands before."""
+        """Append a sentence. A plain string is a word that the text before it determines."""
         self.pieces += [
             Piece(part, "word", known=True) if isinstance(part, str) else part for part in parts
         ]
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A story of so many events from a split, with a question at its end."""
+    """A random story with `steps` events and a final question, from this split."""
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"stories of {steps} steps do not exist: expected 1 to {MAX_STEPS}")
     while True:
         language: Language = rng.choice(tuple(WORLDS))
-        problem = _told(Story(language, WORLDS[language], rng), steps)
+        problem = _write_story(Story(language, WORLDS[language], rng), steps)
         if split_of(problem.key) == split:
             return problem
 
 
-def _told(story: Story, steps: int) -> Problem:
+def _write_story(story: Story, steps: int) -> Problem:
     pets = _pets(story)
     for place, pet in enumerate(pets):
-        _begin(story, pet, first=place == 0)
+        _introduce(story, pet, first=place == 0)
     for _ in range(steps):
-        _event(story, pets)
+        _add_event(story, pets)
     passage = tuple(story.pieces)
     question, answer = _question(story, pets)
     text = "".join(piece.text for piece in (*passage, *question))
@@ -79,7 +79,7 @@ def _told(story: Story, steps: int) -> Problem:
 
 
 def _pets(story: Story) -> list[Pet]:
-    """Two people, each with an animal of a colour and a kind of its own."""
+    """Two people, each with an animal; the animals differ in colour and kind."""
     rng, world = story.rng, story.world
     owners, colours = rng.sample(world.names, 2), rng.sample(world.colours, 2)
     kinds = rng.sample(range(len(world.animals)), 2)
@@ -87,12 +87,12 @@ def _pets(story: Story) -> list[Pet]:
     return [Pet(o, c, world.animals[k], world.foods[k]) for o, c, k in rows]
 
 
-def _begin(story: Story, pet: Pet, *, first: bool) -> None:
-    """Ann has a red cat."""
+def _introduce(story: Story, pet: Pet, *, first: bool) -> None:
+    """Append a sentence such as `Ann has a red cat.`"""
     if story.language == "en":
-        blank = "" if first else " "
+        space = "" if first else " "
         story.say(
-            Piece(f"{blank}{pet.owner}", "name"),
+            Piece(f"{space}{pet.owner}", "name"),
             Piece(" has a", "verb", known=True),
             Piece(f" {pet.colour}", "colour"),
             Piece(f" {pet.kind}", "animal"),
@@ -108,7 +108,7 @@ def _begin(story: Story, pet: Pet, *, first: bool) -> None:
         )
 
 
-def _event(story: Story, pets: Sequence[Pet]) -> None:
+def _add_event(story: Story, pets: Sequence[Pet]) -> None:
     pet, event = story.rng.choice(pets), story.rng.choice(EVENTS)
     if event == "is" and pet.place is None:
         event = "goes"
@@ -116,32 +116,41 @@ def _event(story: Story, pets: Sequence[Pet]) -> None:
     tell(story, pet)
 
 
-def _named(story: Story, pet: Pet) -> list[Piece]:
-    """The colour is a choice; the animal follows from it."""
-    blank = " " if story.language == "en" else ""
+def _animal_phrase(story: Story, pet: Pet) -> list[Piece]:
+    """The words for an animal: a random colour, and the kind that the colour determines."""
+    space = " " if story.language == "en" else ""
     return [
-        Piece(f"{blank}{pet.colour}", "colour"),
-        Piece(f"{blank}{pet.kind}", "animal", known=True),
+        Piece(f"{space}{pet.colour}", "colour"),
+        Piece(f"{space}{pet.kind}", "animal", known=True),
     ]
 
 
-def _end(story: Story) -> Piece:
+def _full_stop(story: Story) -> Piece:
     return Piece("." if story.language == "en" else "。", "punctuation", known=True)
 
 
 def _eats(story: Story, pet: Pet) -> None:
-    """Every morning the red cat eats fish: a fact of the world."""
+    """Append a sentence such as `Every morning the red cat eats fish.`"""
     if story.language == "en":
         opening = Piece(" Every morning the", "opening")
         verb, food = Piece(" eats", "verb", known=True), f" {pet.food}"
     else:
         opening = Piece("每天早上", "opening")
         verb, food = Piece("吃", "verb", known=True), pet.food
-    story.say(opening, *_named(story, pet), verb, Piece(food, "food", known=True), _end(story))
+    story.say(
+        opening,
+        *_animal_phrase(story, pet),
+        verb,
+        Piece(food, "food", known=True),
+        _full_stop(story),
+    )
 
 
 def _sleeps(story: Story, pet: Pet) -> None:
-    """At night the red cat sleeps in the barn, and always there."""
+    """Append a sentence such as `At night the red cat sleeps in the barn.`
+
+    The first such sentence chooses the place at random; later ones repeat it.
+    """
     known = pet.bed is not None
     pet.bed = pet.bed or story.rng.choice(story.world.places)
     if story.language == "en":
@@ -157,11 +166,14 @@ def _sleeps(story: Story, pet: Pet) -> None:
             Piece("睡在", "verb", known=True),
             Piece(pet.bed, "place", known=known),
         ]
-    story.say(opening, *_named(story, pet), *parts, _end(story))
+    story.say(opening, *_animal_phrase(story, pet), *parts, _full_stop(story))
 
 
 def _goes(story: Story, pet: Pet) -> None:
-    """Then Ann takes the red cat to the river: the owner is a choice, the animal follows."""
+    """Append a sentence such as `Then Ann takes the red cat to the river.`
+
+    The owner and the place are random; the owner determines the animal.
+    """
     pet.place = story.rng.choice(story.world.places)
     if story.language == "en":
         parts = [
@@ -183,22 +195,31 @@ def _goes(story: Story, pet: Pet) -> None:
             Piece("去", "word", known=True),
             Piece(pet.place, "place"),
         ]
-    story.say(*parts, _end(story))
+    story.say(*parts, _full_stop(story))
 
 
 def _is(story: Story, pet: Pet) -> None:
-    """Now the red cat is in the river, where it was taken last."""
-    assert pet.place is not None, "an animal is where it was taken"
+    """Append a sentence such as `Now the red cat is in the river.`
+
+    The place is the one that the owner took the animal to last.
+    """
+    assert pet.place is not None, "the story has not taken this animal to a place yet"
     if story.language == "en":
         opening, verb = Piece(" Now the", "opening"), Piece(" is in the", "verb", known=True)
         where = f" {pet.place}"
     else:
         opening, verb, where = Piece("现在", "opening"), Piece("在", "verb", known=True), pet.place
-    story.say(opening, *_named(story, pet), verb, Piece(where, "place", known=True), _end(story))
+    story.say(
+        opening,
+        *_animal_phrase(story, pet),
+        verb,
+        Piece(where, "place", known=True),
+        _full_stop(story),
+    )
 
 
 def _question(story: Story, pets: Sequence[Pet]) -> tuple[list[Piece], Piece]:
-    """A question about one of the animals, and its answer."""
+    """A question about a random animal, and its answer."""
     pet = story.rng.choice(pets)
     kinds = QUESTIONS if pet.place else QUESTIONS[:2]
     kind = story.rng.choice(kinds)

@@ -1,8 +1,9 @@
-"""Who holds what: three people, three objects, and a row of swaps.
+"""Object tracking: three people hold three objects, and pairs of people swap.
 
-A swap permutes the objects, so no step can be skipped. The thinking notes what the two who swap
-hold, and then who holds what; the answer is such a note too. The plain text of the family tells
-of swaps, and notes now and then who holds something.
+A swap is a permutation of the objects, so no step can be skipped. The thinking text has one line
+per swap: the objects of the two people before it, then the objects of all three after it. The
+answer names the person and the object. The plain text of the family states the swaps and, after
+some of them, who holds which object.
 """
 
 import itertools
@@ -16,7 +17,8 @@ from qwen3lab.tiny.world.settings import WORLDS, Language
 FAMILY = "swaps"
 MAX_STEPS = 8
 N_PEOPLE = 3
-NOTED = 0.6
+NOTE_PROBABILITY = 0.6
+"""Probability that a passage states a person's object after a swap."""
 
 Pair = tuple[int, int]
 PAIRS: tuple[Pair, ...] = tuple(itertools.permutations(range(N_PEOPLE), 2))
@@ -24,12 +26,12 @@ PAIRS: tuple[Pair, ...] = tuple(itertools.permutations(range(N_PEOPLE), 2))
 
 @dataclass(frozen=True)
 class Setting:
-    """Who takes part, with what, and how it is said.
+    """The people and objects of a problem.
 
     Attributes:
         language: of the text.
         names: of the people.
-        things: what each holds at first.
+        things: `things[i]` is the object that `names[i]` holds at the start.
     """
 
     language: Language
@@ -37,17 +39,17 @@ class Setting:
     things: tuple[str, ...]
 
     def key(self, pairs: list[Pair], asked: int) -> str:
-        """Tells a problem from all others.
+        """Identifies a problem.
 
         Args:
-            pairs: who swaps with whom, by place in `names`.
-            asked: the person that is asked about, likewise.
+            pairs: the people of each swap, as indices into `names`.
+            asked: the person that the question is about, as an index into `names`.
         """
         return f"{FAMILY}:{self.language}:{self.names}{self.things}{pairs}{asked}"
 
 
 def draw(rng: random.Random, steps: int, split: Split) -> Problem:
-    """A problem of so many swaps from a split, in English or in Chinese."""
+    """A random problem with `steps` swaps, from this split, in English or Chinese."""
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"swaps of {steps} steps do not exist: expected 1 to {MAX_STEPS}")
     while True:
@@ -62,104 +64,117 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
 
 
 def build(rng: random.Random, setting: Setting, pairs: list[Pair], asked: int) -> Problem:
-    """The problem with its thinking, its answer, and a passage of the same swaps.
+    """The problem with its thinking text, its answer, and a passage with the same swaps.
 
-    The random state decides what the passage notes; the rest is as in `Setting.key`.
+    The random state decides only which holders the passage states.
     """
     held = list(setting.things)
-    asking = told = _facts(setting)
+    question = passage = _initial_facts(setting)
     thought: list[Piece] = []
     for step, (first, second) in enumerate(pairs, start=1):
-        thought += _before(setting, held, (first, second))
+        thought += _objects_before(setting, held, (first, second))
         held[first], held[second] = held[second], held[first]
-        thought += _after(setting, held, (first, second))
-        asking = [*asking, *_swap(setting, (first, second))]
-        told = [*told, *_swap(setting, (first, second)), *_notes(rng, setting, held, pairs[:step])]
+        thought += _objects_after(setting, held, (first, second))
+        swap = _swap_sentence(setting, (first, second))
+        question = [*question, *swap]
+        passage = [*passage, *swap, *_notes(rng, setting, held, pairs[:step])]
     return Problem(
         family=FAMILY,
         language=setting.language,
         steps=len(pairs),
         key=setting.key(pairs, asked),
-        asked=(*asking, *_question(setting, asked)),
+        asked=(*question, *_question(setting, asked)),
         thought=tuple(thought[:-1]),
         solved=tuple(_holders(setting, held, (asked,))),
-        passage=(*told, Piece("\n", "punctuation")),
+        passage=(*passage, Piece("\n", "punctuation")),
     )
 
 
 def _notes(rng: random.Random, setting: Setting, held: list[str], pairs: list[Pair]) -> list[Piece]:
-    """Who holds something after these swaps, as in `Ann ball, Eva cup. `, or nothing.
+    """The objects of some people after these swaps, as in `Ann ball, Eva cup. `, or nothing.
 
-    Nothing that answers a held-out problem is ever noted.
+    A statement that answers a held-out problem is left out.
     """
     noted = [
         place
         for place in rng.sample(range(N_PEOPLE), N_PEOPLE)
-        if rng.random() < NOTED and split_of(setting.key(pairs, place)) == "train"
+        if rng.random() < NOTE_PROBABILITY and split_of(setting.key(pairs, place)) == "train"
     ]
     if not noted:
         return []
     pieces = _holders(setting, held, noted)
     known = [Piece(p.text, p.role, known=p.role == "object") for p in pieces]
-    return [*known, _stop(". " if _spaced(setting) else "。")]
+    return [*known, _punctuation(". " if _uses_spaces(setting) else "。")]
 
 
-def _facts(setting: Setting) -> list[Piece]:
-    """As in `Ann has the key. Ben has the ball. Eva has the cup. `"""
+def _initial_facts(setting: Setting) -> list[Piece]:
+    """The first sentences, as in `Ann has the key. Ben has the ball. Eva has the cup. `"""
     held = zip(setting.names, setting.things, strict=True)
-    return [piece for name, thing in held for piece in _has(setting, name, Piece(thing, "object"))]
+    return [
+        piece
+        for name, thing in held
+        for piece in _has_sentence(setting, name, Piece(thing, "object"))
+    ]
 
 
-def _has(setting: Setting, name: str, thing: Piece) -> list[Piece]:
-    """As in `Ann has the key. `"""
-    words = (" has the", ". ") if _spaced(setting) else ("拿着", "。")
-    return [Piece(name, "name"), Piece(words[0], "verb"), _word(setting, thing), _stop(words[1])]
+def _has_sentence(setting: Setting, name: str, thing: Piece) -> list[Piece]:
+    """A sentence such as `Ann has the key. `"""
+    words = (" has the", ". ") if _uses_spaces(setting) else ("拿着", "。")
+    return [
+        Piece(name, "name"),
+        Piece(words[0], "verb"),
+        _word(setting, thing),
+        _punctuation(words[1]),
+    ]
 
 
-def _swap(setting: Setting, pair: Pair) -> list[Piece]:
-    """As in `Ann and Ben swap. `"""
+def _swap_sentence(setting: Setting, pair: Pair) -> list[Piece]:
+    """A sentence such as `Ann and Ben swap. `"""
     first, second = (Piece(setting.names[i], "name") for i in pair)
-    words = (" and", " swap", ". ") if _spaced(setting) else ("和", "交换", "。")
+    words = (" and", " swap", ". ") if _uses_spaces(setting) else ("和", "交换", "。")
     joined = [first, Piece(words[0], "word"), _word(setting, second)]
-    return [*joined, Piece(words[1], "verb"), _stop(words[2])]
+    return [*joined, Piece(words[1], "verb"), _punctuation(words[2])]
 
 
 def _question(setting: Setting, asked: int) -> list[Piece]:
-    """As in `What does Ann have?`"""
+    """A question such as `What does Ann have?`"""
     name = _word(setting, Piece(setting.names[asked], "name"))
-    if _spaced(setting):
+    if _uses_spaces(setting):
         return [Piece("What does", "question"), name, Piece(" have?", "question")]
     return [name, Piece("拿着什么？", "question")]
 
 
-def _stop(text: str) -> Piece:
+def _punctuation(text: str) -> Piece:
     return Piece(text, "punctuation")
 
 
 def _word(setting: Setting, piece: Piece) -> Piece:
-    """A word inside a sentence, with the blank before it that its language wants."""
-    return Piece(f" {piece.text}", piece.role, piece.known) if _spaced(setting) else piece
+    """A word inside a sentence, after a space in a language that separates words by spaces."""
+    return Piece(f" {piece.text}", piece.role, piece.known) if _uses_spaces(setting) else piece
 
 
-def _before(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
-    """What the two hold who swap, as in `Ann key, Ben ball: `"""
-    return [*_holders(setting, held, pair), _stop(": " if _spaced(setting) else "：")]
+def _objects_before(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
+    """The objects of the two people before their swap, as in `Ann key, Ben ball: `"""
+    return [*_holders(setting, held, pair), _punctuation(": " if _uses_spaces(setting) else "：")]
 
 
-def _after(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
-    """Who holds what, as in `Ann ball, Ben key, Eva cup`, and the line's end; the two first."""
+def _objects_after(setting: Setting, held: list[str], pair: Pair) -> list[Piece]:
+    """The objects of all people after a swap, as in `Ann ball, Ben key, Eva cup`, and a newline.
+
+    The two people who swapped come first.
+    """
     others = [place for place in range(N_PEOPLE) if place not in pair]
-    return [*_holders(setting, held, (*pair, *others)), _stop("\n")]
+    return [*_holders(setting, held, (*pair, *others)), _punctuation("\n")]
 
 
 def _holders(setting: Setting, held: list[str], places: Sequence[int]) -> list[Piece]:
     pieces: list[Piece] = []
     for place in places:
-        pieces += [_stop(", " if _spaced(setting) else "，")] if pieces else []
+        pieces += [_punctuation(", " if _uses_spaces(setting) else "，")] if pieces else []
         pieces.append(Piece(setting.names[place], "name"))
         pieces.append(_word(setting, Piece(held[place], "object")))
     return pieces
 
 
-def _spaced(setting: Setting) -> bool:
+def _uses_spaces(setting: Setting) -> bool:
     return setting.language == "en"

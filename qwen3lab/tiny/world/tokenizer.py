@@ -1,7 +1,7 @@
-"""The embedded models' tokenizer: Qwen's pipeline, a small vocabulary of whole words.
+"""The embedded models' tokenizer: Qwen's pipeline with a small vocabulary.
 
-Byte-level BPE with single digits, as Qwen's: bytes are the last resort, so any text has
-tokens. Written in Hugging Face format; `transformers.AutoTokenizer` opens it.
+Byte-level BPE with single digits, as in Qwen's tokenizer: it can encode any text, because bytes
+are tokens. Its files have the Hugging Face format; `transformers.AutoTokenizer` opens them.
 """
 
 import json
@@ -20,12 +20,12 @@ from qwen3lab.tiny.world.settings import WORLDS
 N_VOCAB = 1536
 N_CTX = 2048
 EARLY_STOP = "Time is up, I answer now."
-SPLIT = (
+PRE_TOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-MARKS = (
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+ADDED_TOKENS = (
     "<think>",
     "</think>",
     "<tool_call>",
@@ -34,8 +34,8 @@ MARKS = (
     "</tool_response>",
 )
 
-# The semantics of Qwen3's template without its tools: thinking of earlier turns is dropped,
-# and a reply that must not think gets an empty block.
+# Equivalent to Qwen3's template without tools: it removes the thinking of earlier turns, and with
+# `enable_thinking=False` the prompt ends with an empty thinking block.
 CHAT_TEMPLATE = """\
 {%- set ns = namespace(last=messages | length - 1) -%}
 {%- for message in messages -%}
@@ -70,32 +70,34 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer() -> Tokenizer:
-    """Learn the vocabulary from the task families' text and a list of common words."""
+    """A tokenizer trained on texts of the task families and a list of common words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(PRE_TOKENIZER_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
-        vocab_size=N_VOCAB - len(SPECIAL) - len(MARKS),
+        vocab_size=N_VOCAB - len(SPECIAL_TOKENS) - len(ADDED_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKS])
+    tokenizer.train_from_iterator(_vocabulary_texts(), trainer)
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL_TOKENS])
+    tokenizer.add_tokens(
+        [AddedToken(text, special=False, normalized=False) for text in ADDED_TOKENS]
+    )
     return tokenizer
 
 
-def _texts() -> list[str]:
-    """What the vocabulary is learned from; words weigh in with and without a blank before.
+def _vocabulary_texts() -> list[str]:
+    """The training texts of the BPE; English words occur with and without a space before them.
 
-    Chinese is given word by word: sentences, which have no blanks, would teach tokens that
-    span words.
+    Chinese words are separate texts, because sentences without spaces would produce tokens that
+    span several words.
     """
     rng = random.Random(0)
     problems = [

@@ -8,15 +8,14 @@ def shares(*hits, total=500):
     return [Share(n, total) for n in hits]
 
 
-def test_levels_are_counted_that_lie_apart():
-    # Intervals of 500 are about 0.04 wide to each side in the middle: 100, 150, 200 lie apart
-    # from every second one.
+def test_distinct_levels_have_non_overlapping_intervals():
+    # The 95% interval of a share of 500 extends about 0.04, or 20 hits, to each side.
     assert distinct_levels(shares(0, 100, 200, 300, 400, 500)) == 6
     assert distinct_levels(shares(100, 101, 102, 103)) == 1
     assert distinct_levels(shares(100, 500, 100, 500)) == 2
 
 
-def test_a_fall_within_the_intervals_is_none():
+def test_a_decrease_within_the_intervals_is_not_a_fall():
     assert never_falls(shares(100, 95, 200, 199, 400))
     assert not never_falls(shares(100, 200, 120))
 
@@ -31,5 +30,5 @@ def test_a_fall_within_the_intervals_is_none():
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_intervals_are_wilsons(hits, total, low, high):
+def test_intervals_equal_published_wilson_intervals(hits, total, low, high):
     assert Share(hits, total).interval == pytest.approx((low, high), abs=1e-4)

@@ -8,7 +8,7 @@ from qwen3lab.tiny.training.recipes import MICRO_MOE, RECIPES, Later
 from qwen3lab.tiny.world.documents import DIETS
 
 
-def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest():
+def test_muon_updates_the_matrices_of_the_layers_and_adamw_all_other_parameters():
     model = Qwen3(MICRO_MOE.config)
     names = {parameter: name for name, parameter in model.named_parameters()}
     adamw, muon = (
@@ -21,7 +21,7 @@ def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest():
     assert len(optimizers(model, replace(MICRO_MOE, muon=False))) == 1
 
 
-def test_the_learning_rate_rises_and_falls_once_in_every_course():
+def test_the_learning_rate_rises_and_decays_once_in_each_course():
     later = Later(begin=1_000, diets=DIETS, learning_rate=1e-3, warmup=10)
     recipe = replace(RECIPES["tiny-moe"], steps=2_000, warmup=10, learning_rate=2e-3, later=later)
     rates = [learning_rate(recipe, step) for step in range(2_000)]
@@ -29,5 +29,5 @@ def test_the_learning_rate_rises_and_falls_once_in_every_course():
     assert rates[500] == pytest.approx(1.02e-3) and rates[999] == pytest.approx(4e-5, rel=1e-2)
     assert rates[1_000] == pytest.approx(1e-4, rel=1e-3)
     assert rates[1_500] == pytest.approx(0.51e-3) and rates[1_999] == pytest.approx(2e-5, rel=1e-2)
-    # By the clock: half of the time is half of the way, whatever the step.
+    # With a time limit: after half of the time the decay is half done, at any step.
     assert learning_rate(recipe, 20, 0.5) == pytest.approx(1.02e-3)

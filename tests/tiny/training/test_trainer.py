@@ -44,14 +44,14 @@ def logged(folder, kind):
 
 
 def test_the_loss_falls(tiny_tokenizer, tmp_path):
-    # Opening throughout: what is quickest to learn something of.
+    # The opening lasts for all steps: its documents are the quickest to learn.
     trained(tiny_tokenizer, tmp_path, micro(learning_rate=5e-3, steps=100, opening=100))
     losses = logged(tmp_path, "arithmetic text")
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_the_bar_shows_the_loss_of_every_family(tiny_tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("qwen3lab.tiny.training.trainer.LOG_EVERY", 1)
+def test_the_progress_bar_shows_the_loss_of_every_family(tiny_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("qwen3lab.tiny.training.trainer.LOG_EVERY_STEPS", 1)
     trainer = Trainer(micro(), tiny_tokenizer, STOP, tmp_path)
     sums = {"swaps text": [6.0, 4.0], "swaps think": [2.0, 12.0], "balance": [1.5, 1.0]}
     report = trainer._log(sums)
@@ -80,21 +80,22 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path,
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def in_two_courses(**changes):
-    few = {"stories": DIETS["stories"]}
-    later = Later(begin=4, diets=few, learning_rate=1e-3, warmup=2)
+def with_second_course(**changes):
+    stories_only = {"stories": DIETS["stories"]}
+    later = Later(begin=4, diets=stories_only, learning_rate=1e-3, warmup=2)
     return micro(steps=8, later=later, **changes)
 
 
 def test_a_second_course_begins_from_the_rounded_weights_with_its_own_diet(
     tiny_tokenizer, tmp_path
 ):
-    recipe = in_two_courses()
+    recipe = with_second_course()
     trainer = trained(tiny_tokenizer, tmp_path / "run", recipe, until=4)
     rounded = {n: p.half().float() for n, p in trainer.model.named_parameters()}
     (adamw,) = trainer.optimizers
     assert all(adamw.state[p]["step"] == 4 for p in trainer.model.parameters())
-    # The rate of the fifth step is half of 1e-3, and AdamW's first step moves by it at most.
+    # The learning rate of step 4 is 5e-4 (warm-up of two steps). The first update of AdamW
+    # changes each weight by at most the learning rate, apart from weight decay.
     next(trainer.steps())
     for name, parameter in trainer.model.named_parameters():
         moved = (parameter - rounded[name]).abs().max()
@@ -111,18 +112,18 @@ def families(packer, step):
 
 
 @pytest.mark.parametrize("until", [4, 6])
-def test_a_second_course_is_resumed_too(tiny_tokenizer, tmp_path, until):
-    whole = trained(tiny_tokenizer, tmp_path / "whole", in_two_courses())
-    trained(tiny_tokenizer, tmp_path / "halves", in_two_courses(), until=until)
-    resumed = trained(tiny_tokenizer, tmp_path / "halves", in_two_courses())
+def test_a_second_course_is_resumed(tiny_tokenizer, tmp_path, until):
+    whole = trained(tiny_tokenizer, tmp_path / "whole", with_second_course())
+    trained(tiny_tokenizer, tmp_path / "halves", with_second_course(), until=until)
+    resumed = trained(tiny_tokenizer, tmp_path / "halves", with_second_course())
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("qwen3lab.tiny.training.trainer.LOG_EVERY", 1)
+def test_the_log_of_a_resumed_run_contains_every_step_once(tiny_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("qwen3lab.tiny.training.trainer.LOG_EVERY_STEPS", 1)
     trained(tiny_tokenizer, tmp_path, micro(steps=8), until=3)
-    # A run that is killed has logged steps that were not saved.
+    # A killed run has logged steps after its last save.
     later = Trainer(micro(steps=8), tiny_tokenizer, STOP, tmp_path).steps()
     next(later), next(later)
     trained(tiny_tokenizer, tmp_path, micro(steps=8))
@@ -130,13 +131,13 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tiny_tokenizer, tmp_path, 
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
 
 
-def test_the_loss_half_way_is_that_of_a_model_of_half_the_layers(tiny_tokenizer, tmp_path):
+def test_the_half_way_loss_is_the_loss_of_a_model_with_half_the_layers(tiny_tokenizer, tmp_path):
     recipe = micro(half_way=0.5, half_way_steps=(0, 1), balance=0.0)
     whole = Trainer(recipe, tiny_tokenizer, STOP, tmp_path / "whole")
     half = Trainer(micro(half_way=0.0, balance=0.0), tiny_tokenizer, STOP, tmp_path / "half")
     batch = whole.packer.batch(0)
     at_the_end = half._loss(batch, {})
-    # Without its last layer, the model's end is where the other's half is.
+    # Without its second layer, the last layer of `half` is the middle of `whole`.
     half.model.blocks = half.model.blocks[:1]
     at_half = half._loss(batch, {})
     torch.testing.assert_close(whole._loss(batch, {}), at_the_end + 0.5 * at_half)
@@ -144,13 +145,13 @@ def test_the_loss_half_way_is_that_of_a_model_of_half_the_layers(tiny_tokenizer,
     torch.testing.assert_close(whole._loss(batch, {}), at_the_end)
 
 
-def test_a_folder_with_another_run_is_refused(tiny_tokenizer, tmp_path):
+def test_a_folder_with_another_run_is_an_error(tiny_tokenizer, tmp_path):
     trained(tiny_tokenizer, tmp_path, micro(steps=1))
     with pytest.raises(ValueError, match="holds a run of another recipe"):
         Trainer(micro(steps=1, seed=9), tiny_tokenizer, STOP, tmp_path)
 
 
-def test_a_keyboard_interrupt_saves_where_the_run_stands(tiny_tokenizer, tmp_path, monkeypatch):
+def test_a_keyboard_interrupt_saves_the_current_step(tiny_tokenizer, tmp_path, monkeypatch):
     trainer = Trainer(micro(), tiny_tokenizer, STOP, tmp_path)
     original = trainer._one_step
 
@@ -165,7 +166,7 @@ def test_a_keyboard_interrupt_saves_where_the_run_stands(tiny_tokenizer, tmp_pat
     assert Trainer(micro(), tiny_tokenizer, STOP, tmp_path).step == 2
 
 
-def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, tmp_path):
+def test_routing_of_padding_does_not_change_the_balance_loss(tiny_tokenizer, tmp_path):
     trainer = Trainer(micro(), tiny_tokenizer, STOP, tmp_path)
     batch = trainer.packer.batch(0)
     assert (batch.segments < 0).any()
@@ -179,7 +180,7 @@ def test_routing_of_padding_does_not_count_towards_the_balance(tiny_tokenizer, t
 
 
 @pytest.mark.parametrize("minutes", [-1.0, 0.0, float("nan")])
-def test_minutes_that_are_not_above_0_are_refused_before_anything_is_trained(
+def test_a_time_limit_that_is_not_above_0_is_an_error_before_the_first_step(
     tiny_tokenizer, tmp_path, minutes
 ):
     trainer = Trainer(micro(steps=2), tiny_tokenizer, STOP, tmp_path)

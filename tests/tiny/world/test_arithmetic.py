@@ -11,20 +11,20 @@ from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.problems import split_of
 
 SIGNS = {"加": "+", "减": "-", "乘": "*"}
-SHOWN = "⓪①②③④⑤⑥⑦⑧⑨"
+CIRCLED = "⓪①②③④⑤⑥⑦⑧⑨"
 
 
-def in_symbols(text):
+def with_symbols(text):
     return re.sub("|".join(SIGNS), lambda word: SIGNS[word[0]], text)
 
 
 def last_digit(text):
-    """The answer from the question's text alone, by ordinary integers; in a circle."""
-    first, *rest = re.findall(r"[+*-]?\d", in_symbols(text))
+    """The circled answer, computed with Python integers from the text of the question."""
+    first, *rest = re.findall(r"[+*-]?\d", with_symbols(text))
     value = int(first)
     for sign, digit in rest:
         value = {"+": value + int(digit), "-": value - int(digit), "*": value * int(digit)}[sign]
-    return SHOWN[value % 10]
+    return CIRCLED[value % 10]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 16])
@@ -34,57 +34,57 @@ def test_every_answer_is_the_last_digit_of_what_the_question_says(steps):
         assert problem.steps == steps
 
 
-def test_the_thinking_is_the_question_with_every_running_value():
+def test_the_thinking_is_the_question_with_every_running_value_inserted():
     for problem in tiny.problems("arithmetic", n=200, steps=9, seed=3):
         thinking = problem.thinking
-        assert problem.question.startswith(re.sub(f"[{SHOWN}]", "", thinking))
-        assert len(list(runs(thinking))) == 9
-        for start, chain, value in runs(thinking):
+        assert problem.question.startswith(re.sub(f"[{CIRCLED}]", "", thinking))
+        assert len(list(shown_values(thinking))) == 9
+        for start, chain, value in shown_values(thinking):
             assert last_digit(start + chain) == value
         assert thinking[-1] == problem.answer
 
 
-def runs(text):
-    """A tally in parts: the value it starts from, the operations after it, the value shown."""
+def shown_values(text):
+    """For each shown value of a tally: the start value, the operations after it, the value."""
     value = text[0]
-    for chain, shown in re.findall(f"([^{SHOWN}]*)([{SHOWN}])", in_symbols(text)[1:]):
+    for chain, shown in re.findall(f"([^{CIRCLED}]*)([{CIRCLED}])", with_symbols(text)[1:]):
         yield value, chain, shown
-        value = str(SHOWN.index(shown))
+        value = str(CIRCLED.index(shown))
 
 
-def test_every_value_that_a_tally_shows_is_right():
+def test_a_tally_shows_only_right_values():
     shown = 0
     for problem in tiny.problems("arithmetic", n=200, steps=10, seed=5, split="train"):
-        for start, chain, value in runs("".join(piece.text for piece in problem.passage)):
+        for start, chain, value in shown_values("".join(piece.text for piece in problem.passage)):
             assert value == last_digit(start + chain)
             shown += 1
-    # Ten steps each, of which 0.55 are shown, less the tenth that is held out.
+    # 2,000 steps, each shown with probability 0.55 unless the value answers a held-out problem.
     assert 0.44 < shown / 2000 < 0.55
 
 
-def test_a_tally_never_gives_away_the_answer_of_a_held_out_problem():
+def test_a_tally_never_contains_the_answer_of_a_held_out_problem():
     for split in ("train", "held-out"):
         for problem in tiny.problems("arithmetic", n=200, steps=10, seed=6, split=split):
-            for start, chain, _ in runs("".join(piece.text for piece in problem.passage)):
+            for start, chain, _ in shown_values("".join(piece.text for piece in problem.passage)):
                 assert split_of(f"arithmetic:{start}{chain}") == "train"
 
 
-def test_no_operation_forgets_the_value_before_it():
+def test_every_operation_is_a_permutation_of_the_digits():
     for operation in arithmetic.OPERATIONS:
         assert {arithmetic.apply(value, operation) for value in range(10)} == set(range(10))
 
 
-def test_no_two_operations_follow_each_other_twice_so_that_the_place_is_never_in_doubt():
+def test_no_pair_of_neighbouring_operations_occurs_twice_in_a_chain():
     for problem in tiny.problems("arithmetic", n=300, steps=16, seed=2):
-        operations = re.findall(r"[+*-]\d", in_symbols(problem.question))
+        operations = re.findall(r"[+*-]\d", with_symbols(problem.question))
         pairs = list(itertools.pairwise(operations))
         assert len(operations) == 16
         assert len(set(pairs)) == len(pairs)
 
 
-def test_answers_are_spread_evenly_so_that_guessing_gains_nothing():
+def test_all_answers_are_equally_frequent():
     answers = [p.answer for p in tiny.problems("arithmetic", n=1000, steps=6, seed=0)]
-    shares = [answers.count(digit) / 1000 for digit in SHOWN]
+    shares = [answers.count(digit) / 1000 for digit in CIRCLED]
     # Five standard errors of a share of one tenth are 5 * sqrt(0.09 / 1000) = 0.047.
     assert all(abs(share - 0.1) < 0.047 for share in shares)
 
@@ -94,7 +94,7 @@ def test_the_same_seed_draws_the_same_problems_and_another_seed_others():
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_training_documents_hold_no_held_out_problem(tiny_tokenizer, monkeypatch):
+def test_training_documents_contain_no_held_out_problem(tiny_tokenizer, monkeypatch):
     seen = []
 
     def spied(family):
@@ -113,7 +113,7 @@ def test_training_documents_hold_no_held_out_problem(tiny_tokenizer, monkeypatch
     assert {split_of(problem.key) for problem in seen} == {"train"}
 
 
-def test_the_split_is_of_the_problem_and_not_of_its_wording():
+def test_both_wordings_of_a_problem_belong_to_the_same_split():
     rng = random.Random(0)
     wordings = {}
     for _ in range(500):
@@ -124,14 +124,14 @@ def test_the_split_is_of_the_problem_and_not_of_its_wording():
     assert not train & set().union(*wordings.values())
 
 
-def test_a_tenth_or_so_of_all_problems_is_held_out():
+def test_about_a_tenth_of_all_problems_is_held_out():
     share = sum(split_of(f"arithmetic:{n}") == "held-out" for n in range(5000)) / 5000
     assert abs(share - 26 / 256) < 0.02
 
 
 def test_an_answer_is_graded_by_its_text():
     problem = tiny.problems("arithmetic", n=1, steps=3)[0]
-    wrong = SHOWN[SHOWN.index(problem.answer) - 1]
+    wrong = CIRCLED[CIRCLED.index(problem.answer) - 1]
     assert problem.grade(f" {problem.answer}\n")
     assert not problem.grade(wrong)
     assert not problem.grade(f"{problem.answer}{wrong}")
@@ -147,7 +147,7 @@ def test_an_answer_is_graded_by_its_text():
         ({"family": "arithmetic", "steps": 1, "split": "test"}, "no split 'test'"),
     ],
 )
-def test_what_does_not_exist_is_refused_in_one_sentence(arguments, sentence):
+def test_unknown_families_splits_and_steps_are_errors(arguments, sentence):
     family = arguments.pop("family")
     with pytest.raises(ValueError, match=sentence):
         tiny.problems(family, n=1, **arguments)

@@ -2,22 +2,22 @@ from qwen3lab import tiny
 from qwen3lab.tiny.world.arithmetic import CIRCLED
 
 
-class Other:
-    """A tokenizer of another model."""
+class OtherTokenizer:
+    """Stands for the tokenizer of another model: it only has a vocabulary size."""
 
     def __len__(self):
         return 151_669
 
 
-def test_an_embedded_model_is_asked_the_familys_own_problems(tiny_tokenizer):
+def test_an_embedded_model_gets_the_problems_in_the_familys_notation(tiny_tokenizer):
     asked = tiny.chains(tiny_tokenizer, n=3, steps=4, seed=5)
     assert asked == tiny.problems("arithmetic", n=3, steps=4, seed=5)
-    assert tiny.is_embedded(tiny_tokenizer) and not tiny.is_embedded(Other())
+    assert tiny.is_embedded(tiny_tokenizer) and not tiny.is_embedded(OtherTokenizer())
 
 
-def test_any_other_model_is_asked_the_same_problems_in_plain_words(tiny_tokenizer):
+def test_any_other_model_gets_the_same_problems_in_english(tiny_tokenizer):
     own = tiny.chains(tiny_tokenizer, n=20, steps=(1, 5), seed=2)
-    plain = tiny.chains(Other(), n=20, steps=(1, 5), seed=2)
+    plain = tiny.chains(OtherTokenizer(), n=20, steps=(1, 5), seed=2)
     assert len(own) == len(plain) == 40
     for problem, other in zip(own, plain, strict=True):
         assert int(other.answer) == CIRCLED.index(problem.answer)
@@ -26,8 +26,8 @@ def test_any_other_model_is_asked_the_same_problems_in_plain_words(tiny_tokenize
         assert not other.grade(f"So the digit is {(int(other.answer) + 1) % 10}.")
 
 
-def test_the_words_of_one_problem_are_its_chain():
-    (problem,) = tiny.chains(Other(), n=1, steps=2, seed=0)
+def test_the_english_question_states_the_start_and_the_operations():
+    (problem,) = tiny.chains(OtherTokenizer(), n=1, steps=2, seed=0)
     (own,) = tiny.problems("arithmetic", n=1, steps=2, seed=0)
     start, (sign, operand) = own.key[11], (own.key[12], own.key[13])
     words = {"+": "add", "-": "subtract", "*": "multiply by"}

@@ -1,4 +1,4 @@
-"""What a model reads while it is trained: how often each kind, and what of it counts."""
+"""Training documents: the frequency of each kind, and the loss weights of the tokens."""
 
 import random
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from qwen3lab.tiny.training.recipes import MICRO_MOE
 from qwen3lab.tiny.world import arithmetic
-from qwen3lab.tiny.world.documents import COPYING, DIETS, TURNING, Writer
+from qwen3lab.tiny.world.documents import COPY_FIRST_OPENING, DIETS, REVERSE_FIRST_OPENING, Writer
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
 
@@ -26,14 +26,14 @@ def kinds(writer, **options):
     return Counter(writer.write(rng, **options).kind for _ in range(N))
 
 
-def test_shares_are_shares():
+def test_shares_of_families_and_modes_sum_to_one():
     assert set(DIETS) == set(FAMILIES)
     assert sum(diet.share for diet in DIETS.values()) == pytest.approx(1)
     for diet in DIETS.values():
         assert sum(diet.modes.values()) == pytest.approx(1)
 
 
-def test_families_come_as_often_as_their_diet_says(writer):
+def test_families_are_as_frequent_as_their_shares(writer):
     families = Counter[str]()
     for kind, n in kinds(writer).items():
         families[kind.split()[0]] += n
@@ -43,8 +43,8 @@ def test_families_come_as_often_as_their_diet_says(writer):
         assert abs(families[name] / N - diet.share) < error
 
 
-@pytest.mark.parametrize("opening", [COPYING, TURNING, MICRO_MOE.course])
-def test_an_opening_has_its_parts_in_their_shares(tiny_tokenizer, opening):
+@pytest.mark.parametrize("opening", [COPY_FIRST_OPENING, REVERSE_FIRST_OPENING, MICRO_MOE.course])
+def test_documents_of_an_opening_have_the_shares_of_its_part(tiny_tokenizer, opening):
     writer = Writer(tiny_tokenizer, EARLY_STOP, opening=opening)
     before = 0.0
     for part in opening:
@@ -57,44 +57,44 @@ def test_an_opening_has_its_parts_in_their_shares(tiny_tokenizer, opening):
             assert set(found) == set(expected)
             for kind, share in expected.items():
                 assert abs(found[kind] / N - share) < 4 * (share * (1 - share) / N) ** 0.5
-    assert before >= 1.5, "until the world has taken its place"
+    assert before >= 1.5, "the last part must last until the families have replaced the opening"
 
 
-def test_sequences_turn_back_later_where_copying_comes_first(writer):
-    def turned(stage):
+def test_reversed_sequences_start_late_in_the_copy_first_opening(writer):
+    def reversed_share(stage):
         rng = random.Random(1)
         ids = [writer.write(rng, stage=stage).token_ids[:-1] for _ in range(N)]
         return sum(row == row[::-1] for row in ids if len(row) > 2) / N
 
-    assert turned(0.69) == 0
-    # Those with a word of several tokens do not read the same from their end.
-    assert 0.2 < turned(0.7) < 0.45
+    assert reversed_share(0.69) == 0
+    # A sequence with a word of several tokens is not a palindrome of token ids.
+    assert 0.2 < reversed_share(0.7) < 0.45
 
 
-def test_the_world_takes_the_openings_place(writer):
+def test_the_families_replace_the_opening_gradually(writer):
     assert len(kinds(writer, stage=1.0)) == 2
     assert len(kinds(writer, stage=1.25)) > 10
     assert kinds(writer, stage=1.5) == kinds(writer)
 
 
-def test_a_diet_says_of_which_kinds_its_sequences_are(tiny_tokenizer):
+def test_the_kinds_of_a_diet_decide_the_kinds_of_its_sequences(tiny_tokenizer):
     kinds = {"turned": 0.25, "marked": 0.75}
     diet = replace(DIETS["lists"], share=1.0, modes={"text": 1.0}, kinds=kinds)
-    few = Writer(tiny_tokenizer, EARLY_STOP, diets={"lists": diet})
+    writer = Writer(tiny_tokenizer, EARLY_STOP, diets={"lists": diet})
     rng = random.Random(0)
-    texts = [tiny_tokenizer.decode(few.write(rng).token_ids) for _ in range(N)]
+    texts = [tiny_tokenizer.decode(writer.write(rng).token_ids) for _ in range(N)]
     marked = sum(bool(re.search(r"\w[ =:：]\d[,，.。]", text)) for text in texts)
     assert abs(marked / N - 0.75) < 4 * (0.75 * 0.25 / N) ** 0.5
 
 
-def test_only_the_families_asked_for_are_written(tiny_tokenizer):
-    few = Writer(
+def test_only_the_families_of_the_diets_are_written(tiny_tokenizer):
+    writer = Writer(
         tiny_tokenizer, EARLY_STOP, diets={name: DIETS[name] for name in ("stories", "lists")}
     )
-    assert {kind.split()[0] for kind in kinds(few)} == {"stories", "lists"}
+    assert {kind.split()[0] for kind in kinds(writer)} == {"stories", "lists"}
 
 
-def test_documents_teach_only_what_the_model_itself_writes(writer, tiny_tokenizer):
+def test_only_text_that_the_model_writes_has_full_weight(writer, tiny_tokenizer):
     rng = random.Random(0)
     problem = arithmetic.draw(rng, 5, "train")
     for mode in ("think", "answer", "switch", "cut"):
@@ -119,7 +119,7 @@ def test_documents_teach_only_what_the_model_itself_writes(writer, tiny_tokenize
             assert text == f"{expected[mode]}{problem.answer}<|im_end|>"
 
 
-def test_documents_are_rendered_as_the_chat_template_does(writer, tiny_tokenizer):
+def test_documents_equal_the_rendered_chat_template(writer, tiny_tokenizer):
     rng = random.Random(1)
     problem = arithmetic.draw(rng, 3, "train")
     asked = [{"role": "user", "content": problem.question}]
@@ -131,7 +131,7 @@ def test_documents_are_rendered_as_the_chat_template_does(writer, tiny_tokenizer
     assert text == f"{prompt}{problem.answer}<|im_end|>\n"
 
 
-def test_a_passage_counts_where_it_can_be_foretold(writer, tiny_tokenizer):
+def test_predictable_tokens_of_a_passage_have_full_weight(writer, tiny_tokenizer):
     problem = FAMILIES["lists"].draw(random.Random(3), 6, "train")
     document = writer.plain([problem])
     known = {piece.text.strip() for piece in problem.passage if piece.known and piece.text.strip()}

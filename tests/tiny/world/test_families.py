@@ -1,4 +1,4 @@
-"""What holds for every task family."""
+"""Properties of every task family."""
 
 import random
 
@@ -30,8 +30,8 @@ def test_training_and_held_out_problems_share_no_key(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_what_is_known_is_the_only_way_to_go_on(name):
-    """Problems that begin alike go on alike where the next piece is said to follow."""
+def test_a_known_piece_is_determined_by_the_text_before_it(name):
+    """In all problems with the same beginning, the next known piece is the same."""
     rng, family = random.Random(0), FAMILIES[name]
     follows: dict[tuple[str, str], str] = {}
     for _ in range(3000):
@@ -74,7 +74,7 @@ def test_labels_line_up_with_the_tokens_of_a_chat(name, tiny_tokenizer):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_steps_that_do_not_exist_are_refused(name):
+def test_a_number_of_steps_that_a_family_does_not_have_is_an_error(name):
     for steps in (FAMILIES[name].least - 1, FAMILIES[name].most + 1):
         with pytest.raises(ValueError, match="expected"):
             tiny.problems(name, n=1, steps=steps)

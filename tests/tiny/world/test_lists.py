@@ -16,13 +16,13 @@ def words(text):
 
 
 def tokens(text):
-    """Words and signs of a sequence."""
+    """Words and symbols of a sequence."""
     known = sorted({*everything("en"), *everything("zh")}, key=len, reverse=True)
     return re.findall("|".join(known), text)
 
 
 @pytest.mark.parametrize("steps", [2, 6, 12])
-def test_every_answer_stands_in_the_question(steps):
+def test_every_answer_is_in_the_question(steps):
     problems = tiny.problems("lists", n=300, steps=steps, seed=steps)
     assert {kind_of(problem) for problem in problems} == set(KINDS)
     for problem in problems:
@@ -39,7 +39,7 @@ def test_every_answer_stands_in_the_question(steps):
             assert problem.answer == listed
 
 
-def test_passages_show_the_same_truth():
+def test_passages_repeat_the_list_or_the_sequence():
     for problem in tiny.problems("lists", n=300, steps=5, seed=1):
         text = "".join(piece.text for piece in problem.passage)
         if kind_of(problem) == "look-up":
@@ -56,7 +56,7 @@ def test_passages_show_the_same_truth():
 
 
 @pytest.mark.parametrize("kind", ["pairs", "turned"])
-def test_pairs_come_again_in_another_order(kind):
+def test_pairs_are_repeated_in_another_order(kind):
     rng, orders = random.Random(0), set()
     for _ in range(100):
         problem = for_training(rng, kind, 4)
@@ -66,14 +66,14 @@ def test_pairs_come_again_in_another_order(kind):
         again = [pair[::-1] for pair in later] if kind == "turned" else later
         assert sorted(again) == sorted(first)
         orders.add(tuple(map(first.index, again)))
-        # The partner follows from the word before it; which pair comes does not.
+        # The second word of a repeated pair is determined by the first; the order of pairs is not.
         assert [piece.known for piece in problem.passage] == [False] * 8 + [False, True] * 4
         given, wanted = later[0]
         assert problem.question.endswith((f"{given}?", f"{given}？")) and problem.answer == wanted
     assert len(orders) > 15
 
 
-def test_a_marked_value_follows_from_word_and_mark_and_from_neither_alone():
+def test_a_marked_value_is_determined_by_word_and_mark_together():
     rng, both = random.Random(0), 0
     for _ in range(100):
         problem = for_training(rng, "marked", 6)

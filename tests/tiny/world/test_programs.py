@@ -14,7 +14,7 @@ def circled(value):
 
 
 def printed(program):
-    """What Python itself prints for the program: the language is a part of Python's."""
+    """The output of Python for the program: the programs are a subset of Python."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(program, {})
@@ -27,7 +27,7 @@ def test_every_answer_is_the_last_digit_of_what_python_prints(steps):
         assert problem.answer == circled(printed(problem.question)), problem.question
 
 
-def test_the_thinking_gives_each_variable_the_value_that_python_does():
+def test_the_thinking_gives_each_variable_the_value_that_python_computes():
     for problem in tiny.problems("code", n=100, steps=5, seed=2):
         scope = {}
         exec(problem.question.rsplit("\n", 1)[0], scope)

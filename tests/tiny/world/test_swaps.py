@@ -24,7 +24,7 @@ CHINESE = {
 
 
 def solved(question, patterns):
-    """Who holds what after each swap, and the answer, from the question's text alone."""
+    """The objects of all people after each swap, and the answer, from the question's text."""
     held = dict(re.findall(patterns["has"], question))
     states = []
     for a, b in re.findall(patterns["swap"], question):
@@ -48,24 +48,24 @@ def test_every_answer_and_every_state_follows_from_the_questions_text(steps):
 
 
 def holders(text):
-    """Names and things of a line such as `Ann key, Ben ball`, in its order."""
+    """Pairs of name and object in a line such as `Ann key, Ben ball`, in order."""
     names, things = (sorted(words, key=len, reverse=True) for words in (NAMES, THINGS))
     return re.findall(rf"({'|'.join(names)}) ?({'|'.join(things)})", text)
 
 
-def test_the_thinking_begins_with_those_who_swap_and_what_they_hold_before():
+def test_a_thinking_line_begins_with_the_two_people_and_their_objects_before_the_swap():
     for problem in tiny.problems("swaps", n=50, steps=4, seed=9):
         swaps = re.findall(r"(\w+) and (\w+) swap|(\w+?)和(\w+?)交换", problem.question)
         pairs = [tuple(name for name in pair if name) for pair in swaps]
         for pair, line in zip(pairs, problem.thinking.split("\n"), strict=True):
             before, after = (holders(side) for side in re.split("[:：]", line))
             assert tuple(name for name, _ in before) == pair
-            # The two have swapped, and come first.
+            # The two people who swapped come first, with their objects exchanged.
             assert [thing for _, thing in after[:2]] == [thing for _, thing in before[::-1]]
 
 
 @pytest.mark.parametrize("split", ["train", "held-out"])
-def test_what_a_passage_says_is_so(split):
+def test_every_statement_of_a_passage_is_true(split):
     noted = 0
     for problem in tiny.problems("swaps", n=200, steps=5, seed=4, split=split):
         held = {}
@@ -80,12 +80,13 @@ def test_what_a_passage_says_is_so(split):
                 for name, thing in holders(sentence):
                     assert held[name] == thing, text
                     noted += 1
-    # Five swaps each, three people, of whom 0.6 are noted, less the tenth that is held out.
+    # 200 problems, 5 swaps, 3 people: 3,000 statements, each made with probability 0.6 unless it
+    # answers a held-out problem.
     assert 0.48 < noted / 3000 < 0.6
 
 
 def test_a_passage_never_answers_a_held_out_problem():
-    # A problem of the same setting that asks what a passage notes is never held out.
+    # The problem whose answer is a statement of the passage is never held out.
     rng = random.Random(0)
     setting = swaps.Setting("en", ("Ann", "Ben", "Eva"), ("key", "ball", "cup"))
     kept = 0
@@ -100,15 +101,15 @@ def test_a_passage_never_answers_a_held_out_problem():
     assert kept > 50
 
 
-def test_no_two_swaps_follow_each_other_twice_so_that_the_place_is_never_in_doubt():
+def test_no_pair_of_neighbouring_swaps_occurs_twice():
     for problem in tiny.problems("swaps", n=200, steps=8, seed=2):
-        told = re.findall(r"(\w+) and (\w+) swap|(\w+?)和(\w+?)交换", problem.question)
-        pairs = list(itertools.pairwise(told))
-        assert len(told) == 8
+        described = re.findall(r"(\w+) and (\w+) swap|(\w+?)和(\w+?)交换", problem.question)
+        pairs = list(itertools.pairwise(described))
+        assert len(described) == 8
         assert len(set(pairs)) == len(pairs)
 
 
-def test_names_and_things_carry_their_roles(tiny_tokenizer):
+def test_names_and_objects_have_their_roles(tiny_tokenizer):
     problem = tiny.problems("swaps", n=1, steps=3)[0]
     labels = tiny.label_tokens(problem, problem.question, tiny_tokenizer)
     ids = tiny_tokenizer.encode(problem.question, add_special_tokens=False)
@@ -120,7 +121,7 @@ def test_names_and_things_carry_their_roles(tiny_tokenizer):
             assert label.role == "object"
 
 
-def test_answers_are_spread_over_the_people_whoever_swapped_last():
+def test_the_answer_is_independent_of_the_last_swap():
     problems = tiny.problems("swaps", n=600, steps=6, seed=0)
     last = 0
     for problem in problems:

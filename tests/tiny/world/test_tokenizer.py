@@ -22,19 +22,19 @@ from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB, write_tokenizer
         "عربي עברית हिन्दी ไทย",
     ],
 )
-def test_any_text_comes_back_as_it_was(tiny_tokenizer, text):
+def test_decoding_an_encoded_text_returns_the_text(tiny_tokenizer, text):
     assert tiny_tokenizer.decode(tiny_tokenizer.encode(text)) == text
 
 
-def test_digits_stand_alone(tiny_tokenizer):
+def test_each_digit_is_a_token(tiny_tokenizer):
     ids = tiny_tokenizer.encode("2026 and 17")
     assert token_texts(tiny_tokenizer, ids) == ["2", "0", "2", "6", " and", " ", "1", "7"]
 
 
-def test_common_words_are_whole(tiny_tokenizer):
+def test_common_words_are_single_tokens(tiny_tokenizer):
     words = [word for word in ENGLISH.split() if word.isascii()]
-    whole = [len(tiny_tokenizer.encode(f" {word}")) == 1 for word in words]
-    assert sum(whole) / len(whole) > 0.95
+    single = [len(tiny_tokenizer.encode(f" {word}")) == 1 for word in words]
+    assert sum(single) / len(single) > 0.95
     assert token_texts(tiny_tokenizer, tiny_tokenizer.encode("你好朋友"))[0] == "你"
 
 
@@ -77,7 +77,7 @@ def test_chats_are_rendered_as_by_the_published_template(
         assert ours == published_tokenizer.apply_chat_template(messages, **options)
 
 
-def test_the_early_stop_sentence_is_its_own(tiny_tokenizer):
+def test_the_early_stop_sentence_comes_from_the_tokenizers_files(tiny_tokenizer):
     assert early_stop_text(tiny_tokenizer) == f"{EARLY_STOP}\n</think>\n\n"
 
 
@@ -98,17 +98,19 @@ def test_labels_line_up_with_tokens(tiny_tokenizer):
         ids = tiny_tokenizer.encode(text)
         labels = tiny.label_tokens(problem, text, tiny_tokenizer)
         assert len(labels) == len(ids)
-        said = list(zip(token_texts(tiny_tokenizer, ids), labels, strict=True))
-        running = [t for t, label in said if label.role == "running value"]
+        labelled = list(zip(token_texts(tiny_tokenizer, ids), labels, strict=True))
+        running = [t for t, label in labelled if label.role == "running value"]
         assert running == [c for c in problem.thinking if c in CIRCLED]
         assert len(running) == 4
-        assert [t for t, label in said if label.part == "answer"] == [problem.answer]
-        operands = [t for t, label in said if label.role == "operand" and label.part == "question"]
+        assert [t for t, label in labelled if label.part == "answer"] == [problem.answer]
+        operands = [
+            t for t, label in labelled if label.role == "operand" and label.part == "question"
+        ]
         assert [t for t in operands if t.strip()] == [c for c in problem.question if c.isdigit()]
-        assert {label.part for t, label in said if t.startswith("<")} == {"frame"}
+        assert {label.part for t, label in labelled if t.startswith("<")} == {"frame"}
 
 
-def test_a_thinking_that_was_left_out_is_passed_over(tiny_tokenizer):
+def test_omitted_thinking_is_skipped(tiny_tokenizer):
     problem = tiny.problems("arithmetic", n=1, steps=3)[0]
     text = f"{problem.question}<|im_end|>"
     parts = [label.part for label in tiny.label_tokens(problem, text, tiny_tokenizer)]
