@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
-from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
+from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.malloc import give_back
 from qwen3lab.model.transformer import Experts, Product, Qwen3
@@ -108,18 +108,18 @@ def open_quantised(
         source: what to call the checkpoint in an error.
 
     Raises:
-        CheckpointError: as `quantise` and `plan` say.
+        CheckpointError: as `quantise` and `plan_tensors` say.
     """
     packer(kind)
     model = Qwen3(config, device="meta")
-    parts = plan(model, weights, source)
+    parts = plan_tensors(model, weights, source)
     names = dict(model.named_parameters())
 
     def fill(prefix: str, *, inside: bool) -> None:
         for name, like in names.items():
             if name.startswith("blocks.") == inside and name.startswith(prefix):
                 room = torch.empty(like.shape, device=device, dtype=dtype)
-                assign(model, name, copied(weights, parts[name], room))
+                assign(model, name, copy_parts(weights, parts[name], room))
 
     for layer in tqdm(range(config.n_layers), unit="layer", desc=kind, delay=PATIENCE, leave=False):
         fill(f"blocks.{layer}.", inside=True)

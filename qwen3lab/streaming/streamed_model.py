@@ -15,9 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from qwen3lab.checkpoints.safetensors_reader import STRETCH, CheckpointReader
-from qwen3lab.checkpoints.tensor_names import EXPERTS, StoredPart, parts_of_expert, split_name
-from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
+from qwen3lab.checkpoints.safetensors_file import CHUNK_BYTES
+from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.checkpoints.tensor_names import (
+    EXPERT_MATRICES,
+    StoredPart,
+    split_name,
+    stored_parts_of_expert,
+)
+from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Block, Experts, Product, Qwen3
@@ -71,7 +77,7 @@ def open_streamed(
             `least_memory`; checked before anything is read.
     """
     model = Qwen3(config, device="meta")
-    parts, least = plan(model, weights, source), least_memory(config, dtype)
+    parts, least = plan_tensors(model, weights, source), least_memory(config, dtype)
     if memory < least:
         raise CheckpointError(
             f"memory is {memory / 1e9:.2f} GB, and {source} needs {least / 1e9:.2f} GB in "
@@ -81,7 +87,7 @@ def open_streamed(
     shelf = WeightCache(weights, room=memory - least, device=device, dtype=dtype)
     for name in _outer(model):
         room = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
-        assign(model, name, copied(weights, parts[name], room))
+        assign(model, name, copy_parts(weights, parts[name], room))
     units = [_layer_unit(layer, block, parts) for layer, block in enumerate(model.blocks)]
     shelf.reserve(units)
     # Cast: all that is asked of `blocks` is to go through them, and to give one of them.
@@ -100,7 +106,7 @@ def least_memory(config: Qwen3Config, dtype: torch.dtype) -> int:
     kinds = {unit.kind: unit.n_values for unit in map(_bare_unit, model.blocks)}
     one_expert = 3 * config.d_model * config.d_expert
     at_hand = DEPTH * (sum(kinds.values()) + one_expert)
-    return (outer + at_hand) * dtype.itemsize + 2 * STRETCH
+    return (outer + at_hand) * dtype.itemsize + 2 * CHUNK_BYTES
 
 
 def _outer(model: Qwen3) -> list[str]:
@@ -109,7 +115,7 @@ def _outer(model: Qwen3) -> list[str]:
 
 def _bare_unit(block: nn.Module) -> Unit:
     """The shapes of a layer without its experts."""
-    shapes = {n: tuple(p.shape) for n, p in block.named_parameters() if n not in EXPERTS}
+    shapes = {n: tuple(p.shape) for n, p in block.named_parameters() if n not in EXPERT_MATRICES}
     return Unit((NO_EXPERT, NO_EXPERT), shapes, {})
 
 
@@ -207,8 +213,9 @@ class StreamedExperts(Experts):
             yield partial(F.linear, weight=gate_up), partial(F.linear, weight=down)
 
     def _unit(self, expert: int) -> Unit:
-        shapes = {name: tuple(self.get_parameter(name[4:]).shape[1:]) for name in EXPERTS}
+        shapes = {name: tuple(self.get_parameter(name[4:]).shape[1:]) for name in EXPERT_MATRICES}
         parts = {
-            name: parts_of_expert(self.layer, expert, name, self.available) for name in EXPERTS
+            name: stored_parts_of_expert(self.layer, expert, name, self.available)
+            for name in EXPERT_MATRICES
         }
         return Unit((self.layer, expert), shapes, parts)

@@ -239,7 +239,7 @@ def test_what_cannot_be_quantised_is_told_in_one_sentence(tmp_path):
 def test_a_quantised_model_is_not_saved_in_part(tmp_path):
     model = small()
     quantise(model, "int8")
-    with pytest.raises(CheckpointError, match=r"attn\.q\.weight is not at hand, .* quantise="):
+    with pytest.raises(CheckpointError, match=r"attn\.q\.weight is not in memory .* quantise="):
         save_checkpoint(model, tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 

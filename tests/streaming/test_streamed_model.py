@@ -24,7 +24,7 @@ from tests.reference import CASES, gap, hf_random, small_config, tokens
 @pytest.fixture(autouse=True)
 def few_pages(monkeypatch):
     """So that the least memory is that of the weights, which are small here."""
-    monkeypatch.setattr("qwen3lab.streaming.streamed_model.STRETCH", 0)
+    monkeypatch.setattr("qwen3lab.streaming.streamed_model.CHUNK_BYTES", 0)
 
 
 def least(folder, dtype=torch.float32):
@@ -148,7 +148,7 @@ def test_fused_experts_are_read_one_at_a_time(tmp_path):
 
 
 def test_files_are_read_in_stretches(folder, monkeypatch):
-    monkeypatch.setattr("qwen3lab.checkpoints.safetensors_reader.STRETCH", 4096)
+    monkeypatch.setattr("qwen3lab.checkpoints.safetensors_file.CHUNK_BYTES", 4096)
     assert torch.equal(forward(streamed(folder)), forward(load_model(folder)))
 
 
@@ -227,7 +227,7 @@ def test_a_file_that_went_away_serves_again_and_one_that_was_cut_does_not(folder
                 self.change()
             return value
 
-    with pytest.raises(CheckpointError, match=r"cannot be read any more .* see that the disk"):
+    with pytest.raises(CheckpointError, match=r"can no longer be read .* check that the disk"):
         forward(model, tap=Changing(lambda: whole.rename(away)))
     away.rename(whole)
     assert torch.equal(forward(model), expected)

@@ -23,7 +23,7 @@ from qwen3lab.bench.peers import greedy
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, check_memory, shape_of, weights_of
 from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.bench.sparse_checkpoint import write_sparse
-from qwen3lab.checkpoints.tensor_names import OUTER
+from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
 from qwen3lab.errors import BenchError
 from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Qwen3
@@ -213,7 +213,7 @@ def _read_bytes(model: Qwen3) -> int:
     if not isinstance(model.blocks, StreamedBlocks):
         return 0
     shelf = model.blocks.shelf
-    stored = shelf.weights.dtype(OUTER["embed.weight"])
+    stored = shelf.weights.dtype(OUTSIDE_BLOCKS["embed.weight"])
     return shelf.bytes_read * stored.itemsize // shelf.dtype.itemsize
 
 
