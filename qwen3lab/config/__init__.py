@@ -1,4 +1,4 @@
-"""What a Qwen3 is made of: its configuration, and the catalog of the published models."""
+"""Model configurations: one Qwen3 model's sizes, and the catalog of the published models."""
 
 from qwen3lab.config.catalog import PUBLISHED, ModelRow, ModelTable
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config, Rope
