@@ -32,7 +32,7 @@ def fingerprint(model: Qwen3) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(_sums(value).cpu().numpy().tobytes())
     if isinstance(model.blocks, StreamedBlocks):
-        digest.update("\n".join(model.blocks.shelf.weights.file_stamps()).encode())
+        digest.update("\n".join(model.blocks.weight_cache.weights.file_stamps()).encode())
     return digest.hexdigest()
 
 

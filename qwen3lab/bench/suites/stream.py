@@ -198,23 +198,23 @@ def _reply(model: Qwen3, ids: Tensor, n: int) -> tuple[tuple[float, ...], float]
     """Tokens per second after the first, and the share of the weights' bytes that were read."""
     written = greedy(model, ids, n + 1)
     next(written)
-    shelf = model.blocks.shelf if isinstance(model.blocks, StreamedBlocks) else None
-    read, used = (shelf.bytes_read, shelf.bytes_used) if shelf else (0, 0)
+    weight_cache = model.blocks.weight_cache if isinstance(model.blocks, StreamedBlocks) else None
+    read, used = (weight_cache.bytes_read, weight_cache.bytes_used) if weight_cache else (0, 0)
     start = time.perf_counter()
     count = sum(1 for _ in written)
     rate = count / (time.perf_counter() - start)
-    if shelf is None:
+    if weight_cache is None:
         return (rate,), 0.0
-    return (rate,), (shelf.bytes_read - read) / (shelf.bytes_used - used)
+    return (rate,), (weight_cache.bytes_read - read) / (weight_cache.bytes_used - used)
 
 
 def _read_bytes(model: Qwen3) -> int:
-    """Bytes that a streamed model has read of its files for its blocks."""
+    """Bytes that a streamed model has read from its files for its blocks."""
     if not isinstance(model.blocks, StreamedBlocks):
         return 0
-    shelf = model.blocks.shelf
-    stored = shelf.weights.dtype(OUTSIDE_BLOCKS["embed.weight"])
-    return shelf.bytes_read * stored.itemsize // shelf.dtype.itemsize
+    weight_cache = model.blocks.weight_cache
+    stored = weight_cache.weights.dtype(OUTSIDE_BLOCKS["embed.weight"])
+    return weight_cache.bytes_read * stored.itemsize // weight_cache.dtype.itemsize
 
 
 def _reading(folder: Path) -> Pass:
