@@ -92,7 +92,7 @@ def error_rates(
         ValueError: no groups, or a group without problems.
     """
     if not problems:
-        raise ValueError("there are no problems: expected at least one group")
+        raise ValueError("there is no problem to solve: expected at least one group")
     rates = {}
     for group, members in problems.items():
         if not members:

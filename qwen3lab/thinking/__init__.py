@@ -1,4 +1,4 @@
-"""Thinking and what it buys: budgets, what would be answered when, and which parts matter."""
+"""Measures what thinking contributes: budget sweeps, early answers, importance of sentences."""
 
 from qwen3lab.thinking.convergence import Convergence, answers_at, convergence
 from qwen3lab.thinking.graders import GRADERS, Grader

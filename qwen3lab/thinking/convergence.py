@@ -1,4 +1,4 @@
-"""What would it answer now? The answer at each point of a finished thinking."""
+"""Forced answers: the answer that the model gives at each point of a finished thinking."""
 
 import threading
 from collections import Counter
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Convergence:
-    """The answers along one thinking.
+    """Forced answers along one thinking.
 
     Attributes:
-        points: thinking tokens after which it was asked; 0 first, all of them last.
-        thoughts: what was thought from the point before to each; empty for the first.
-        answers: one list per point, with as many answers as were drawn; each as it was read.
-        right: whether each is right, likewise; None if no problem was given.
-        chats_answer: what the finished reply answered, as it was read.
-        thinking_tokens: of the whole thinking.
+        points: numbers of thinking tokens before each forced answer; from 0 to all.
+        thoughts: the piece of thinking that ends at each point; None for the first point.
+        answers: for each point, the sampled answers after normalisation by `read`.
+        right: in the same layout, True if an answer is correct; None without a problem.
+        chats_answer: normalised answer of the finished reply.
+        thinking_tokens: length of the whole thinking.
     """
 
     points: tuple[int, ...]
@@ -41,7 +41,7 @@ class Convergence:
 
     @property
     def favourites(self) -> tuple[str, ...]:
-        """The most frequent answer at each point; of equals, the one that came first."""
+        """The most frequent answer at each point; among ties, the first one sampled."""
         return tuple(Counter(drawn).most_common(1)[0][0] for drawn in self.answers)
 
     def shares(self) -> list[Mapping[str, float]]:
@@ -53,36 +53,39 @@ class Convergence:
 
     @property
     def accuracy(self) -> tuple[float, ...] | None:
-        """The share of right answers at each point; None if no problem was given."""
+        """Share of correct answers at each point; None without a problem."""
         if self.right is None:
             return None
         return tuple(sum(drawn) / len(drawn) for drawn in self.right)
 
     @property
     def first_right(self) -> int | None:
-        """Thinking tokens at the first point where at least half of the answers are right.
+        """Thinking tokens at the first point where at least half of the answers are correct.
 
-        None if there is none, or no problem was given.
+        None if there is no such point, or without a problem.
         """
         reached = zip(self.points, self.accuracy or (), strict=False)
         return next((point for point, share in reached if share >= 0.5), None)
 
     @property
     def settled(self) -> int:
-        """Thinking tokens at the first point from which on the favourite answer stays."""
+        """Thinking tokens at the first point after which the favourite answer does not change."""
         favourites = self.favourites
-        place = len(favourites) - 1
-        while place > 0 and favourites[place - 1] == favourites[-1]:
-            place -= 1
-        return self.points[place]
+        i = len(favourites) - 1
+        while i > 0 and favourites[i - 1] == favourites[-1]:
+            i -= 1
+        return self.points[i]
 
     @property
     def after(self) -> int:
-        """Thinking tokens that came after the answer had settled."""
+        """Number of thinking tokens after the answer has settled."""
         return self.thinking_tokens - self.settled
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: thinking_tokens, thought, answer, share, right; a row per answer."""
+        """A tidy table with one row per point and distinct answer.
+
+        Columns: thinking_tokens, thought, answer, share, right.
+        """
         import pandas
 
         rows = []
@@ -109,36 +112,36 @@ def convergence(
     answer_tokens: int = 256,
     progress: bool = True,
 ) -> Convergence:
-    """Ask for the answer at each point of a thinking, by the early-stop sentence.
+    """Force an answer at each point of a thinking with the early-stop sentence.
 
-    Source: "forced answers" of Thought Anchors (arXiv 2506.19143), section 3; the sentence is
-    that of Qwen3's technical report (arXiv 2505.09388, section 4.3).
+    Source: "forced answers" of Thought Anchors (arXiv 2506.19143), section 3; early-stop sentence
+    of Qwen3's technical report (arXiv 2505.09388, section 4.3).
 
     Args:
-        lab: the model that replied.
-        chat: a finished reply that thinks.
-        every: after so many tokens, or after each "sentence".
-        problem: says which answers are right.
-        read: brings an answer into one spelling, such as `GRADERS["last number"].read`; if
-            None, as the problem does, or without blanks at its ends.
-        samples: answers drawn at each point.
-        sampling: how; the most likely one if None and there is one sample, else as published.
-        seed: of the draw; sample `s` has the seed `seed + s`.
-        answer_tokens: longest answer.
+        lab: the model that generated the reply.
+        chat: a finished reply with thinking.
+        every: distance of the points: a number of tokens, or "sentence".
+        problem: grades the answers.
+        read: normalises an answer, such as `GRADERS["last number"].read`; None means the
+            problem's own `read`, or `str.strip` without a problem.
+        samples: answers sampled at each point.
+        sampling: sampling parameters; None means greedy for one sample, else the published ones.
+        seed: sample `s` has the seed `seed + s`.
+        answer_tokens: maximum length of an answer.
         progress: show a progress bar.
 
     Raises:
-        ValueError: the reply has no thinking, or there is nothing to draw.
+        ValueError: the reply has no thinking, or `samples` is below 1.
     """
     if read is None:
         read = str.strip if problem is None else problem.read
     cut = pieces(chat, every)
     points = [0, *(piece.kept for piece in cut)]
-    replies = _given(lab, chat, samples, sampling, seed, answer_tokens)
-    # The furthest first: the cache is rewound from point to point.
-    furthest_first = tqdm(points[::-1], unit="point", disable=not progress)
-    found = {point: _answers(replies, point) for point in furthest_first}
-    answers = [found[point] for point in points]
+    replies = _from_chat(lab, chat, samples, sampling, seed, answer_tokens)
+    # From the last point to the first, because the cache can only be rewound.
+    last_first = tqdm(points[::-1], unit="point", disable=not progress)
+    by_point = {point: _answers(replies, point) for point in last_first}
+    answers = [by_point[point] for point in points]
     return Convergence(
         points=tuple(points),
         thoughts=(None, *cut),
@@ -159,33 +162,36 @@ def answers_at(
     answer_tokens: int = 256,
     cancel: threading.Event | None = None,
 ) -> dict[int, Answer]:
-    """What would be answered after so many thinking tokens, by the most likely tokens.
+    """Forced answers after given numbers of thinking tokens, by greedy decoding.
 
     Args:
-        lab: the model that replied.
-        chat: a reply that thinks.
+        lab: the model that generated the reply.
+        chat: a reply with thinking.
         points: numbers of thinking tokens.
-        answer_tokens: longest answer.
-        cancel: set it from another thread to stop; the answers that are known by then are given.
+        answer_tokens: maximum length of an answer.
+        cancel: an event that another thread sets to stop early.
+
+    Returns:
+        The answers by number of thinking tokens; incomplete after a cancellation.
 
     Raises:
-        ValueError: the reply has no thinking, or fewer tokens of it.
+        ValueError: the reply has no thinking, or fewer thinking tokens than a point.
     """
     last = pieces(chat)[-1].kept
     for point in points:
         if not 0 <= point <= last:
             raise ValueError(f"the thinking has {last} tokens: {point} of them cannot be kept")
-    replies = _given(lab, chat, 1, None, 0, answer_tokens)
-    found = {}
-    # The furthest first: the cache is rewound from point to point.
+    replies = _from_chat(lab, chat, 1, None, 0, answer_tokens)
+    answers = {}
+    # From the last point to the first, because the cache can only be rewound.
     for point in sorted(set(points), reverse=True):
         if cancel is not None and cancel.is_set():
             break
-        found[point] = _answers(replies, point)[0]
-    return found
+        answers[point] = _answers(replies, point)[0]
+    return answers
 
 
-def _given(
+def _from_chat(
     lab: Lab,
     chat: Chat,
     samples: int,
@@ -193,14 +199,14 @@ def _given(
     seed: int,
     answer_tokens: int,
 ) -> Replies:
-    """The reply as it was written, once for each sample."""
+    """Copies of a finished reply, one for each sample."""
     if samples < 1:
         raise ValueError(f"samples is {samples}: expected 1 or more")
-    by_chance = Sampling.published(thinking=True)
+    published = Sampling.published(thinking=True)
     replies = Replies(
         lab,
         [chat.prompt_ids] * samples,
-        sampling=sampling or (by_chance if samples > 1 else Sampling.greedy()),
+        sampling=sampling or (published if samples > 1 else Sampling.greedy()),
         seeds=range(seed, seed + samples),
         answer_tokens=answer_tokens,
     )
@@ -209,7 +215,7 @@ def _given(
 
 
 def _answers(replies: Replies, point: int) -> list[Answer]:
-    """The answers after so many thinking tokens, of which there are as many."""
-    found = [answer for answer in replies.answer(point) if answer is not None]
-    assert found, f"the thinking ends before its token {point}"
-    return found
+    """The answers after `point` thinking tokens; the thinking has at least this length."""
+    answers = [answer for answer in replies.answer(point) if answer is not None]
+    assert answers, f"the thinking ends before its token {point}"
+    return answers

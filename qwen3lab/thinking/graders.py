@@ -1,4 +1,4 @@
-"""What a reply answers, and whether that is right."""
+"""Graders: extract the answer from a reply and compare it with the correct one."""
 
 import re
 from collections.abc import Callable
@@ -12,12 +12,12 @@ BOXES = ("\\boxed", "\\fbox")
 
 @dataclass(frozen=True)
 class Grader:
-    """A way to read an answer out of a reply, and to compare it with the right one.
+    """Extracts answers from replies and compares them.
 
     Attributes:
         name: of the grader.
-        read: the answer that a reply gives, in one spelling; empty if it gives none.
-        same: whether what was read is the right answer, read likewise.
+        read: extracts the answer from a reply, in a normalised spelling; "" if there is none.
+        same: True if an extracted answer equals the correct one; both come from `read`.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Grader:
 
     def grade(self, reply: str, answer: str) -> bool:
         """True if a reply gives this answer."""
-        found = self.read(reply)
-        return bool(found) and self.same(found, self.read(answer) or answer.strip())
+        extracted = self.read(reply)
+        return bool(extracted) and self.same(extracted, self.read(answer) or answer.strip())
 
 
 def last_number(text: str) -> str:
-    """The last number of a text, without separators of thousands: `$1,250.0` is `1250`."""
-    found = NUMBER.findall(text)
-    return _plain_number(found[-1]) if found else ""
+    """The last number in a text, normalised: `$1,250.0` becomes `1250`; "" if there is none."""
+    numbers = NUMBER.findall(text)
+    return _plain_number(numbers[-1]) if numbers else ""
 
 
 def _plain_number(text: str) -> str:
@@ -46,29 +46,29 @@ def _plain_number(text: str) -> str:
 
 
 def boxed(text: str) -> str:
-    """What stands in the last box of a text, as in `\\boxed{\\frac{1}{2}}`, without blanks."""
+    """Content of the last box in a text, as in `\\boxed{\\frac{1}{2}}`, without whitespace."""
     start = max(text.rfind(box) for box in BOXES)
-    opened = text.find("{", start) if start >= 0 else -1
-    if opened < 0:
+    opening = text.find("{", start) if start >= 0 else -1
+    if opening < 0:
         return ""
     depth = 0
-    for place in range(opened, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for i in range(opening, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[i], 0)
         if depth == 0:
-            return "".join(text[opened + 1 : place].split())
+            return "".join(text[opening + 1 : i].split())
     return ""
 
 
-def _written(text: str) -> str:
-    """What stands in the last box; without a box, the text."""
+def _boxed_or_all(text: str) -> str:
+    """Content of the last box; without a box, the whole text."""
     return boxed(text) or text.strip()
 
 
 def equivalent(found: str, answer: str) -> bool:
-    """True if two expressions are mathematically the same, by the library `math-verify`.
+    """True if two LaTeX expressions are mathematically equal, according to `math-verify`.
 
     Raises:
-        ImportError: the library is not installed; the message says how to get it.
+        ImportError: `math-verify` is not installed.
     """
     try:
         from math_verify import parse, verify
@@ -77,18 +77,18 @@ def equivalent(found: str, answer: str) -> bool:
             "comparing expressions needs the library math-verify: pip install 'qwen3lab[math]', "
             "or choose the grader “boxed”"
         ) from error
-    # Its own time limits use signals, which only a main thread may.
-    reading: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": False}
+    # math-verify's time limits use signals, which work only in the main thread.
+    parsing: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": False}
     comparing: dict[str, Any] = {"timeout_seconds": None, "raise_on_error": False}
-    right, given = (parse(f"${side}$", **reading) for side in (answer, found))
-    return bool(verify(right, given, **comparing))
+    expected, actual = (parse(f"${side}$", **parsing) for side in (answer, found))
+    return bool(verify(expected, actual, **comparing))
 
 
 def _equal(found: str, answer: str) -> bool:
     return found == answer
 
 
-def _equal_but_for_blanks(found: str, answer: str) -> bool:
+def _equal_without_whitespace(found: str, answer: str) -> bool:
     return found == "".join(answer.split())
 
 
@@ -97,18 +97,18 @@ GRADERS = {
     for grader in (
         Grader("exact", str.strip, _equal),
         Grader("last number", last_number, _equal),
-        Grader("boxed", boxed, _equal_but_for_blanks),
-        Grader("equivalent", _written, equivalent),
+        Grader("boxed", boxed, _equal_without_whitespace),
+        Grader("equivalent", _boxed_or_all, equivalent),
     )
 }
-"""By name: the whole answer; its last number; what stands in its box; the same mathematically."""
+"""By name: compare the whole answer, its last number, its box, or its mathematical value."""
 
 
 def grader_of(name: str) -> Grader:
     """The grader of this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such grader.
     """
     if name not in GRADERS:
         raise ValueError(f"there is no grader {name!r}: choose from {', '.join(GRADERS)}")

@@ -1,24 +1,19 @@
-"""Which parts of a thinking matter: take one away, and see what the answer becomes."""
+"""Measures which parts of a thinking matter: remove or resample each, compare the answers."""
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from scipy.stats import entropy
 from tqdm.auto import tqdm
 
-from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import Chat
-from qwen3lab.generation.sampling import Sampler, Sampling
-from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
-from qwen3lab.model.batching import pad_left
-from qwen3lab.text.tokenizer import token_texts
-from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
+from qwen3lab.thinking.continuations import ContinuationSampler
+from qwen3lab.thinking.pieces import Every, Piece, pieces
 
 if TYPE_CHECKING:
     import pandas
@@ -26,18 +21,18 @@ if TYPE_CHECKING:
 HOW = ("leave out", "resample")
 Shares = Mapping[str, float]
 SMOOTHING = 0.5
-"""Added to each answer's count, so that an answer that never came has a chance, too."""
+"""Added to each answer's count, so that unseen answers have a non-zero probability."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to measure importance.
+    """The work of an importance measurement.
 
     Attributes:
-        parts: of the thinking.
-        continuations: replies to be written.
-        most_tokens: tokens written at most.
-        read_tokens: tokens read before.
+        parts: number of parts of the thinking.
+        continuations: number of replies to generate.
+        most_tokens: maximum number of generated tokens.
+        read_tokens: number of prefilled tokens.
     """
 
     parts: int
@@ -48,24 +43,24 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"{self.parts} parts, {self.continuations:,} continuations of at most "
-            f"{self.most_tokens // max(self.continuations, 1):,} tokens: reads "
-            f"{self.read_tokens:,} and writes up to {self.most_tokens:,} tokens"
+            f"{self.most_tokens // max(self.continuations, 1):,} tokens: prefills "
+            f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
         )
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much the answer hangs on each part of a thinking.
+    """The effect of each part of a thinking on the answer.
 
     Attributes:
         how: "leave out" or "resample".
         parts: of the thinking.
-        kept: distribution over answers with each part.
-        without: distribution over answers without it.
-        divergence: Kullback-Leibler divergence of the second from the first, nats, with
-            `SMOOTHING` added to the counts; missing (nan) where nothing differed.
-        distance: total variation between the two: 0 the same, 1 no answer in common.
-        differed: continuations that began differently; all of them when a part is left out.
+        kept: for each part, the distribution over answers with the part.
+        without: for each part, the distribution over answers without it.
+        divergence: Kullback-Leibler divergence KL(without || kept), nats, with `SMOOTHING` added
+            to the counts; nan if no continuation differed.
+        distance: total variation distance: 0 for equal distributions, 1 for no common answer.
+        differed: number of continuations without the part; with "leave out", all of them.
         samples: continuations of each kind.
     """
 
@@ -79,7 +74,7 @@ class Importance:
     samples: int
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table, a row per part.
+        """A tidy table with one row per part.
 
         Columns: part, text, divergence, distance, differed, favourite, favourite_without.
         """
@@ -106,7 +101,7 @@ def importance_cost(
     samples: int = 20,
     max_new_tokens: int | None = None,
 ) -> Cost:
-    """What `importance` is going to take with the same arguments; nothing runs."""
+    """The work that `importance` would do with the same arguments; runs nothing."""
     parts = pieces(chat, every)
     n = (len(parts) + 1) * samples
     read = sum(len(prefix) for prefix in _prefixes(chat, parts, how))
@@ -128,30 +123,31 @@ def importance(
 ) -> Importance:
     """Measure how the distribution over answers changes without each part of a thinking.
 
-    "leave out" takes the part away, keeps all the rest as it was written, and draws answers.
-    "resample" lets the model write on from before the part, and compares the continuations
-    that begin with another part to those that were given this one: the counterfactual
-    importance of Thought Anchors (arXiv 2506.19143, section 3), but that "another" means
-    another text, blanks aside, where the paper asks a sentence embedding.
+    "leave out" removes the part, keeps the rest of the thinking, and samples answers. "resample"
+    lets the model continue from before the part; it compares continuations that start with a
+    different part to continuations from after the original part.
+
+    Source: counterfactual importance of Thought Anchors (arXiv 2506.19143, section 3). Here, two
+    parts differ if their texts differ, whitespace aside; the paper compares sentence embeddings.
 
     Args:
-        lab: the model that replied.
-        chat: a finished reply that thinks.
-        every: what a part is: so many tokens, or a "sentence".
-        how: "leave out" or "resample"; `importance_cost` says what each takes.
-        read: brings an answer into one spelling, such as `GRADERS["last number"].read`.
+        lab: the model that generated the reply.
+        chat: a finished reply with thinking.
+        every: length of a part: a number of tokens, or "sentence".
+        how: "leave out" or "resample"; see `importance_cost` for their work.
+        read: normalises an answer, such as `GRADERS["last number"].read`.
         samples: continuations from each point.
-        sampling: how they are drawn; as published for thinking if None.
-        seed: of the draw.
-        max_new_tokens: longest continuation; if None, 256 for an answer, and twice what the
-            reply took where the model thinks on.
+        sampling: sampling parameters; None means the published ones for thinking.
+        seed: base seed.
+        max_new_tokens: maximum length of a continuation; None means 256 for "leave out", and
+            twice the reply's length for "resample".
         progress: show a progress bar.
 
     Returns:
         The importance of each part.
 
     Raises:
-        ValueError: the reply has no thinking, or there is nothing to draw.
+        ValueError: the reply has no thinking, an unknown `how`, or `samples` below 1.
     """
     if how not in HOW:
         raise ValueError(f"how is {how!r}: expected “leave out” or “resample”")
@@ -159,7 +155,7 @@ def importance(
         raise ValueError(f"samples is {samples}: expected 1 or more")
     parts = pieces(chat, every)
     prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]
-    writer = _Writer(
+    writer = ContinuationSampler(
         lab,
         sampling or Sampling.published(thinking=True),
         samples,
@@ -176,7 +172,7 @@ def importance(
             [
                 answer
                 for answer, thought in zip(answers, replies.thoughts, strict=True)
-                if writer.begins_otherwise(thought, chat_ids[part.start : part.end], every)
+                if writer.starts_differently(thought, chat_ids[part.start : part.end], every)
             ]
             for answers, replies, part in zip(read_all, drawn, parts, strict=False)
         ]
@@ -195,7 +191,8 @@ def importance(
 def divergence(p: Sequence[str], q: Sequence[str]) -> float:
     """Kullback-Leibler divergence D(p || q) of two samples of answers, in nats.
 
-    Over the answers of both, with `SMOOTHING` added to each count; nan if one is empty.
+    Computed over the union of the answers, with `SMOOTHING` added to each count; nan if a sample
+    is empty.
     """
     if not p or not q:
         return math.nan
@@ -205,7 +202,7 @@ def divergence(p: Sequence[str], q: Sequence[str]) -> float:
 
 
 def distance(p: Sequence[str], q: Sequence[str]) -> float:
-    """Total variation between two samples of answers; nan if one is empty."""
+    """Total variation distance between two samples of answers; nan if a sample is empty."""
     if not p or not q:
         return math.nan
     of_p, of_q = _shares(p), _shares(q)
@@ -227,85 +224,15 @@ def _longest(chat: Chat, how: str, wanted: int | None) -> int:
 
 
 def _prefixes(chat: Chat, parts: Sequence[Piece], how: str) -> list[list[int]]:
-    """What stands before each continuation.
+    """The token ids before each continuation.
 
-    Where parts are left out: first the whole thinking, then each without one. Where they are
-    resampled: what stands before each, then the whole.
+    "leave out": the complete thinking, then the thinking without each part. "resample": the
+    tokens before each part, then the complete thinking.
     """
     ids = [*chat.prompt_ids, *chat.token_ids]
     end = parts[-1].end
     if how == "resample":
         return [*(ids[: part.start] for part in parts), ids[:end]]
     close = ids[end : chat.spans["answer"][0]]
-    whole = [ids[:end] + close]
-    return whole + [ids[: part.start] + ids[part.end : end] + close for part in parts]
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Continuations: the tokens of what each thought on, and what it answered."""
-
-    thoughts: list[list[int]]
-    answers: list[str]
-
-
-class _Writer:
-    """Draws continuations of a text, all of one text at once."""
-
-    def __init__(
-        self, lab: Lab, sampling: Sampling, samples: int, seed: int, max_new_tokens: int
-    ) -> None:
-        self.lab, self.sampling, self.samples, self.seed = lab, sampling, samples, seed
-        self.max_new_tokens = max_new_tokens
-        self.marks = marks_of(lab.tokenizer)
-
-    def draw(self, prefix: Sequence[int]) -> _Drawn:
-        """Continue a text that has been written up to somewhere in its reply."""
-        guides = [ReplyGuide(self.marks) for _ in range(self.samples)]
-        begun = list(prefix)
-        start = (
-            len(begun) - 1 - begun[::-1].index(self.marks.think)
-            if (self.marks.think in begun)
-            else len(begun)
-        )
-        for guide in guides:
-            for token in begun[start:]:
-                guide.take(token)
-        ids, _ = pad_left([begun[:-1]], self.lab.model.device)
-        cache = self.lab.model.new_cache(capacity=len(begun))
-        with self.lab.lock:
-            with torch.no_grad():
-                self.lab.model(ids, cache=cache, last_only=True)
-            steps = decode(
-                self.lab.decoder,
-                [begun[-1:]] * self.samples,
-                sampler=Sampler(self.sampling, seeds=range(self.seed, self.seed + self.samples)),
-                guides=guides,
-                max_new_tokens=min(self.max_new_tokens, self.lab.config.n_ctx - len(begun)),
-                cache=cache.select([0] * self.samples),
-            )
-            for _ in steps:
-                pass
-        return _Drawn(
-            [self._thought(guide.token_ids[len(begun) - start :]) for guide in guides],
-            [self._text(guide.answer_ids) for guide in guides],
-        )
-
-    def begins_otherwise(self, thought: Sequence[int], part: Sequence[int], every: Every) -> bool:
-        """Whether a thinking begins with another sentence than a part, or other such tokens."""
-        cut = every if isinstance(every, str) else len(part)
-        ends = piece_ends(token_texts(self.lab.tokenizer, thought), cut)
-        return self._bare(thought[: ends[0]]) != self._bare(part)
-
-    def _bare(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens without its blanks."""
-        return "".join(self._text(token_ids).split())
-
-    def _thought(self, token_ids: Sequence[int]) -> list[int]:
-        """What stands before the thinking's end, or the reply's."""
-        over = {self.marks.end_think, *self.marks.ends}
-        return list(itertools.takewhile(lambda token: token not in over, token_ids))
-
-    def _text(self, token_ids: Sequence[int]) -> str:
-        kept = [token for token in token_ids if token not in self.marks.ends]
-        return self.lab.tokenizer.decode(kept, skip_special_tokens=False).strip()
+    complete = [ids[:end] + close]
+    return complete + [ids[: part.start] + ids[part.end : end] + close for part in parts]

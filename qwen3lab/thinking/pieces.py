@@ -1,25 +1,25 @@
-"""A thinking in pieces: sentences, or so many tokens each."""
+"""Splits a reply's thinking into sentences, or into pieces of a fixed number of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3lab.generation.reply import Chat
 
-ENDS = (".", "!", "?", "。", "！", "？", "\n")
-"""What ends a sentence, where a blank, a line break or nothing follows."""
+SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
+"""Marks that end a sentence if whitespace or the end of the text follows."""
 
 Every = int | str
-"""How a thinking is cut: after so many tokens, or "sentence"."""
+"""Length of a piece: a number of tokens, or "sentence"."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a thinking.
+    """A span of the thinking.
 
     Attributes:
-        start: first token, counted over the whole conversation, as in its recording.
-        end: past its last token.
-        kept: thinking tokens up to its end, as a budget counts them.
+        start: position of its first token in the whole conversation, as in its recording.
+        end: position after its last token.
+        kept: number of thinking tokens up to its end, counted as a thinking budget counts them.
         text: of its tokens.
     """
 
@@ -30,11 +30,15 @@ class Piece:
 
 
 def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
-    """A finished reply's thinking, cut into sentences or stretches of so many tokens.
+    """Split a finished reply's thinking into sentences, or pieces of a fixed number of tokens.
 
-    A sentence ends after a token that ends in a full stop, a question or exclamation mark
-    (English or Chinese) where the next token begins with a blank, and after a line break.
-    What has no such mark is one sentence. Blank tokens at its end belong to a piece.
+    A sentence ends after a line break, after a Chinese end mark, and after a token that ends in
+    an English end mark if the next token starts with whitespace. A text without such marks is one
+    sentence. Whitespace tokens belong to the sentence before them.
+
+    Args:
+        chat: the finished reply.
+        every: number of tokens per piece, or "sentence".
 
     Raises:
         ValueError: the reply has no thinking, or `every` is neither of the two.
@@ -44,7 +48,7 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
     if isinstance(every, int) and every < 1:
         raise ValueError(f"every is {every}: expected 1 token or more, or “sentence”")
     (first, last), n_prompt = chat.spans["thinking"], chat.spans["prompt"][1]
-    # The early-stop sentence is no thought of the model's.
+    # The early-stop sentence was inserted; it is not part of the model's thinking.
     while last > first and bool(chat.forced[last - 1 - n_prompt]):
         last -= 1
     if first >= last:
@@ -52,54 +56,55 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
     counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _counted_before(chat, first)
-    found, start = [], 0
+    result, start = [], 0
     for end in piece_ends(tokens, every):
         text = "".join(tokens[start:end])
-        found.append(Piece(first + start, first + end, offset + counted[end - 1], text))
+        result.append(Piece(first + start, first + end, offset + counted[end - 1], text))
         start = end
-    return found
+    return result
 
 
 def piece_ends(tokens: Sequence[str], every: Every) -> list[int]:
-    """Past which of some tokens each piece ends; the last is past all of them."""
-    return _sentence_ends(tokens) if isinstance(every, str) else _even_ends(len(tokens), every)
+    """The position after the last token of each piece; the last one is the number of tokens."""
+    return _sentence_ends(tokens) if isinstance(every, str) else _fixed_ends(len(tokens), every)
 
 
 def _counted_before(chat: Chat, first: int) -> int:
-    """Thinking tokens, as a budget counts them, that stand before the first one that is not blank.
+    """Number of leading whitespace tokens in the thinking that a budget counts.
 
-    The line break that opens the block does not count. (Where the prompt opens it, that holds it.)
+    The line break after `<think>` does not count. If the prompt ends with `<think>`, this line
+    break belongs to the prompt.
     """
-    written = chat.tokens[: first - chat.spans["prompt"][1]]
-    opened = max((place for place, token in enumerate(written) if token == "<think>"), default=-1)
-    blanks = written[opened + 1 :]
-    return len(blanks) - (opened >= 0 and blanks[:1] == ["\n"])
+    before = chat.tokens[: first - chat.spans["prompt"][1]]
+    opening = max((i for i, token in enumerate(before) if token == "<think>"), default=-1)
+    blanks = before[opening + 1 :]
+    return len(blanks) - (opening >= 0 and blanks[:1] == ["\n"])
 
 
-def _even_ends(n: int, every: int) -> list[int]:
+def _fixed_ends(n: int, every: int) -> list[int]:
     return [*range(every, n, every), n]
 
 
 def _sentence_ends(tokens: Sequence[str]) -> list[int]:
     ends = []
-    for place, token in enumerate(tokens):
-        after = tokens[place + 1] if place + 1 < len(tokens) else ""
+    for i, token in enumerate(tokens):
+        after = tokens[i + 1] if i + 1 < len(tokens) else ""
         if _ends_sentence(token, after):
-            ends.append(place + 1)
-    return _with_blanks(tokens, ends)
+            ends.append(i + 1)
+    return _include_whitespace(tokens, ends)
 
 
 def _ends_sentence(token: str, after: str) -> bool:
-    bare = token.rstrip(" ")
-    if not bare.endswith(ENDS):
+    stripped = token.rstrip(" ")
+    if not stripped.endswith(SENTENCE_ENDS):
         return False
-    if "\n" in token or bare[-1] in "。！？":
+    if "\n" in token or stripped[-1] in "。！？":
         return True
-    return token != bare or not after or after[0].isspace()
+    return token != stripped or not after or after[0].isspace()
 
 
-def _with_blanks(tokens: Sequence[str], ends: Sequence[int]) -> list[int]:
-    """Ends moved on over blank tokens; each once, and the last token's among them."""
+def _include_whitespace(tokens: Sequence[str], ends: Sequence[int]) -> list[int]:
+    """Move each end past whitespace tokens; drops duplicates, and adds the end of all tokens."""
     moved = []
     for end in ends:
         while end < len(tokens) and not tokens[end].strip():

@@ -1,4 +1,4 @@
-"""Problems to think about: questions whose answers are known, made here or read from a file."""
+"""Questions with known answers: the protocol `Problem`, and a reader for JSON Lines files."""
 
 import json
 import warnings
@@ -12,41 +12,41 @@ from qwen3lab.thinking.graders import Grader, boxed, grader_of
 
 @runtime_checkable
 class Problem(Protocol):
-    """What is asked, and what is right; `tiny.problems` gives such, and so does a file."""
+    """A question with its correct answer; see `tiny.problems` and `read_problems`."""
 
     @property
     def question(self) -> str:
-        """As it is asked."""
+        """Text of the question."""
         ...
 
     @property
     def answer(self) -> str:
-        """The right answer."""
+        """The correct answer."""
         ...
 
     @property
     def level(self) -> str:
-        """How difficult it is, in the words of its source; empty if that says nothing."""
+        """Difficulty, as named by the source; "" if unknown."""
         ...
 
     def read(self, reply: str) -> str:
-        """The answer that a reply gives, in one spelling, so that answers can be counted."""
+        """The answer in a reply, normalised so that equal answers are equal strings."""
         ...
 
     def grade(self, reply: str) -> bool:
-        """True if a reply gives the right answer."""
+        """True if a reply gives the correct answer."""
         ...
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question with its answer.
+    """A question with its correct answer and a grader.
 
     Attributes:
-        question: as it is asked.
-        answer: the right answer.
-        level: how difficult it is; empty if unknown.
-        grader: the name of what reads and compares answers; see `graders.GRADERS`.
+        question: text of the question.
+        answer: the correct answer.
+        level: difficulty; "" if unknown.
+        grader: name of the grader; see `graders.GRADERS`.
     """
 
     question: str
@@ -55,53 +55,53 @@ class Exercise:
     grader: str = "exact"
 
     def read(self, reply: str) -> str:
-        """The answer that a reply gives, in one spelling."""
+        """The answer in a reply, in a normalised spelling."""
         return self.how.read(reply)
 
     def grade(self, reply: str) -> bool:
-        """True if a reply gives the right answer."""
+        """True if a reply gives the correct answer."""
         return self.how.grade(reply, self.answer)
 
     @property
     def how(self) -> Grader:
-        """The grader itself."""
+        """The grader object."""
         return grader_of(self.grader)
 
 
 def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exercise]:
-    """Problems from a JSON Lines file: one object per line, with a question and an answer.
+    """Read problems from a JSON Lines file: one object per line, with a question and an answer.
 
-    Three layouts open as they are: `question` and `answer`; GSM8K's, whose `answer` ends in
-    `#### 18`; and MATH's, with `problem`, a `solution` that holds a box, or an `answer`, and a
-    `level`. A line that is not one of these is named in a warning, and the others are kept.
+    Three layouts are supported: `question` and `answer`; GSM8K, whose `answer` ends in `#### 18`;
+    and MATH, with `problem`, `level`, and an `answer` or a `solution` that contains a box. Other
+    lines are skipped with a warning.
 
     Args:
         path: of the file.
-        grader: how answers are read and compared, by its name in `graders.GRADERS`; if None,
-            "last number" for GSM8K, "boxed" for MATH, "exact" otherwise.
+        grader: name in `graders.GRADERS`; None means "last number" for GSM8K, "boxed" for MATH,
+            and "exact" otherwise.
 
     Raises:
-        ValueError: an unknown grader, or a file without a single problem.
-        OSError: there is no such file.
+        ValueError: an unknown grader, or a file without any problem.
+        OSError: the file cannot be read.
     """
     if grader is not None:
         grader_of(grader)
     path = Path(path)
-    found: list[Exercise] = []
-    wrong: list[str] = []
+    exercises: list[Exercise] = []
+    skipped: list[str] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            found.append(_read(line, grader))
+            exercises.append(_read(line, grader))
         except ValueError as error:
-            wrong.append(f"line {number} of {path.name} {error}")
-    if not found:
-        reason = f": {wrong[0]}" if wrong else ": it is empty"
+            skipped.append(f"line {number} of {path.name} {error}")
+    if not exercises:
+        reason = f": {skipped[0]}" if skipped else ": it is empty"
         raise ValueError(f"{path.name} holds no problem{reason}")
-    for sentence in wrong:
-        warnings.warn(f"{sentence}; it is left out", stacklevel=2)
-    return found
+    for sentence in skipped:
+        warnings.warn(f"{sentence}; the line is skipped", stacklevel=2)
+    return exercises
 
 
 def _read(line: str, grader: str | None) -> Exercise:
@@ -114,16 +114,16 @@ def _read(line: str, grader: str | None) -> Exercise:
     question = _text(fields, "question", "problem")
     if not question:
         raise ValueError("has no question: expected text under 'question' or 'problem'")
-    answer, own = _answer(fields)
+    answer, default_grader = _answer(fields)
     if not answer:
         raise ValueError(
-            "has no answer: expected text under 'answer', or a 'solution' that holds a box"
+            "has no answer: expected text under 'answer', or a 'solution' that contains a box"
         )
-    return Exercise(question, answer, _text(fields, "level", "steps"), grader or own)
+    return Exercise(question, answer, _text(fields, "level", "steps"), grader or default_grader)
 
 
 def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The answer, and the grader that its layout asks for."""
+    """The answer, and the default grader of the line's layout."""
     answer = _text(fields, "answer")
     if "####" in answer:
         return answer.rpartition("####")[2].strip(), "last number"
@@ -133,7 +133,7 @@ def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _text(fields: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that there is, as text; numbers are text, too."""
+    """The first of these fields that is a string or a number, as text; "" if there is none."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Replies that are thought once, and answered from any point of the thinking.
+"""Generates thinking once and answers from any point of it, by rewinding the KV cache.
 
-They stand side by side in one key/value cache. To answer from an earlier point the cache is
-rewound to it, the early-stop sentence is put there, and only the answer is written anew.
+All replies are rows of one batched KV cache. To answer from an earlier point, the cache is
+truncated to that point, the early-stop sentence is inserted, and only the answer is generated.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
 
 OPENING = 2
-"""`<think>`, and the line break after it."""
+"""Tokens before the thinking: `<think>`, and the line break after it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered after so much thinking.
+    """The answer after some number of thinking tokens.
 
     Attributes:
-        text: the answer, stripped; empty if the thinking never ended.
-        thinking_tokens: tokens that the model had spent on thinking.
+        text: the answer, stripped; "" if the thinking did not end.
+        thinking_tokens: thinking tokens before the answer.
         answer_tokens: tokens of the answer.
-        reply_tokens: all tokens of the reply: marks, what was inserted, and its end as well.
+        reply_tokens: all tokens of the reply, including special and inserted tokens.
         stop: as in `Generation`.
         cut: True if the budget ended the thinking.
     """
@@ -44,36 +44,35 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A reply that is cut: the guide that is about to insert, and the tokens kept before."""
+    """A reply cut by the budget: its guide, and the number of tokens kept before the cut."""
 
     guide: ReplyGuide
     kept: int
 
-    def inserted(self) -> list[int]:
-        """Let the guide insert what it is about to."""
-        new = list(self.guide.inserts)
-        for token in new:
+    def insert(self) -> list[int]:
+        """Insert the early-stop tokens into the guide's reply; returns them."""
+        tokens = list(self.guide.inserts)
+        for token in tokens:
             self.guide.next(token)
             self.guide.take(token)
-        return new
+        return tokens
 
 
 class Replies:
-    """Replies to several prompts, thought once.
+    """Replies to several prompts that share one thinking across budgets.
 
-    Row `i` writes what `lab.chat` writes with the same sampling and the seed `seeds[i]`,
-    whatever budget it is answered within, because what is drawn at a step depends on the seed
-    and the step's number alone.
+    For every budget, row `i` equals the reply of `lab.chat` with the same sampling and the seed
+    `seeds[i]`, because each random draw depends only on the seed and the number of the step.
 
     Args:
         lab: the model.
-        prompts: token ids, up to where each reply begins.
-        sampling: how tokens are drawn.
+        prompts: token ids, up to the start of each reply.
+        sampling: sampling parameters.
         seeds: one per prompt.
-        answer_tokens: longest answer.
+        answer_tokens: maximum length of an answer.
 
     Attributes:
-        guides: of the rows, with all that was written when they thought.
+        guides: one per row, with the tokens of the run with the largest budget.
     """
 
     def __init__(
@@ -94,14 +93,19 @@ class Replies:
         self.guides: list[ReplyGuide] = []
 
     def think(self, budget: int) -> list[Answer]:
-        """Think and answer within a budget; the longest one comes first."""
+        """Generate thinking and answers with a budget; call this first, with the largest budget."""
         self.guides = [self._guide(prompt, budget) for prompt in self.prompts]
         most = OPENING + budget + len(self.marks.early_stop) + self.answer_tokens + 1
         self._write(self.prompts, self.guides, skip=(), most=most)
         return [self._read(guide) for guide in self.guides]
 
     def take(self, token_ids: Sequence[int], inserted: Sequence[bool]) -> None:
-        """Take a reply as written: every row has the same prompt and thinks the same."""
+        """Use an existing reply as the thinking of all rows, which must have the same prompt.
+
+        Args:
+            token_ids: of the reply.
+            inserted: for each token, True if it was inserted and not sampled.
+        """
         ids, _ = pad_left([[*self.prompts[0], *token_ids]], self.lab.model.device)
         cache = self.lab.model.new_cache(capacity=ids.shape[1])
         with self.lab.lock, torch.no_grad():
@@ -113,9 +117,9 @@ class Replies:
         self.guides = [guide] * len(self.prompts)
 
     def answer(self, budget: int) -> list[Answer | None]:
-        """Answer within a smaller budget than any before; None where the thinking ended sooner.
+        """Answers with a budget smaller than in all earlier calls.
 
-        Such a row's answer is the one that it gave when it thought.
+        None for a row whose thinking ended before the budget: its first answer is still valid.
         """
         cuts = [
             self._cut(self._guide(prompt, budget), guide)
@@ -124,11 +128,11 @@ class Replies:
         kept = [cut.kept for cut in cuts if cut is not None]
         if not kept:
             return [None] * len(cuts)
-        # A row that is not cut is kept whole: its own turn comes with a smaller budget.
+        # Rows without a cut are kept complete; a smaller budget may cut them later.
         ends = torch.tensor([self.width + (cut.kept if cut else max(kept)) for cut in cuts])
         with self.lab.lock:
             self.cache.forget(ends)
-        inserted = [cut.inserted() if cut else [] for cut in cuts]
+        inserted = [cut.insert() if cut else [] for cut in cuts]
         self._write(
             inserted,
             [
@@ -149,7 +153,7 @@ class Replies:
 
     @staticmethod
     def _cut(guide: ReplyGuide, written: ReplyGuide) -> "_Cut | None":
-        """Where a guide with a budget cuts what was written; None if that ends before."""
+        """Where a guide's budget cuts a generated reply; None if the thinking ends first."""
         if guide.inserts:
             return _Cut(guide, 0)
         pairs = zip(written.token_ids, written.inserted, strict=True)

@@ -1,4 +1,4 @@
-"""One thinking for every budget: what would be answered after less of it?"""
+"""Sweeps over thinking budgets that generate each thinking only once."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -29,43 +29,40 @@ def sweep(
     path: str | Path | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Think once about each problem, and answer it within each budget.
+    """Generate one thinking per problem and sample, and answer with each budget.
 
-    Each answer is the one that `lab.chat(question, budget=budget, seed=...)` gives with the
-    seed that `SweepPlan` names; but the thinking is written once, and for each budget only the
-    early-stop sentence is read and the answer written. So several samples of one problem
-    differ, and the answers of one sample share their thinking, which makes the difference
-    between two budgets less noisy.
+    Each answer equals that of `lab.chat(question, budget=budget, seed=...)` with the seed given by
+    `SweepPlan.seed_of`. The thinking is generated once; for each budget, only the early-stop
+    sentence and the answer are run. All answers of one sample share their thinking, which reduces
+    the noise of differences between budgets.
 
     Args:
         lab: the model.
-        problems: what to ask; those of `tiny.problems`, or from `read_problems`.
-        budgets: thinking tokens allowed, least first.
-        samples: thinkings of each problem.
-        seed: of the draw.
-        sampling: how tokens are drawn; the published way of each mode if None.
-        answer_tokens: longest answer.
+        problems: from `tiny.problems` or `read_problems`.
+        budgets: thinking budgets in tokens, in ascending order.
+        samples: number of replies per problem.
+        seed: base seed.
+        sampling: sampling parameters; None means the published ones of each mode.
+        answer_tokens: maximum length of an answer.
         at_once: also answer without thinking.
-        batch: thinkings that run together.
-        path: a file to keep what is done in; a sweep that was interrupted goes on from there.
+        batch: number of replies that run together.
+        path: file for the results; a repeated call with the same file resumes the sweep.
         progress: show a progress bar.
 
     Returns:
-        What was answered; after an interrupt from the keyboard, what was done by then.
+        The sweep; incomplete after a keyboard interrupt.
 
     Raises:
-        ValueError: no problems, budgets that are negative, not rising or beyond the context, a
-            model without thinking tokens, or a file of another sweep.
+        ValueError: no problems; budgets that are negative, not ascending or beyond the context;
+            a model without thinking tokens; or a file of another sweep.
     """
     plan = SweepPlan(
         model=lab.name,
         weights=lab.weights,
         config=lab.config,
-        problems=digest(
-            [(each.question, each.answer, each.level, _grader(each)) for each in problems]
-        ),
+        problems=digest([(p.question, p.answer, p.level, _grader(p)) for p in problems]),
         n_problems=len(problems),
-        budgets=_checked(budgets),
+        budgets=_check_budgets(budgets),
         samples=samples,
         seed=seed,
         sampling=sampling,
@@ -75,43 +72,46 @@ def sweep(
     prompts = _prompts(lab, problems, plan)
     store = None if path is None else Store(path, SweepPlan, Attempt)
     done: list[Attempt] = [] if store is None else store.resume(plan)
-    ran = {(attempt.problem, attempt.sample) for attempt in done}
+    finished = {(attempt.problem, attempt.sample) for attempt in done}
     rows = sorted(
-        (row for row in plan.rows if row not in ran), key=lambda row: (len(prompts[row[0]]), row)
+        (row for row in plan.rows if row not in finished),
+        key=lambda row: (len(prompts[row[0]]), row),
     )
     per_row = len(plan.budgets) + plan.at_once
     with tqdm(total=len(plan.rows) * per_row, unit="answer", disable=not progress) as bar:
         bar.update(len(done) * per_row)
         try:
             for start in range(0, len(rows), batch):
-                found = _attempts(
+                attempts = _attempts(
                     lab, problems, prompts, plan, rows[start : start + batch], bar.update
                 )
-                done += found
+                done += attempts
                 if store is not None:
-                    store.add(found)
+                    store.add(attempts)
         except KeyboardInterrupt:
             pass
     return Sweep(plan, in_order(done))
 
 
-def _checked(budgets: Sequence[int]) -> tuple[int, ...]:
-    found = tuple(int(budget) for budget in budgets)
-    if not found:
-        raise ValueError("there is no budget: expected numbers of thinking tokens, least first")
-    if found[0] < 0:
-        raise ValueError(f"a budget is {found[0]}: expected 0 thinking tokens or more")
-    if any(a >= b for a, b in itertools.pairwise(found)):
-        raise ValueError(f"the budgets are {found}: expected rising numbers, each once")
-    return found
+def _check_budgets(budgets: Sequence[int]) -> tuple[int, ...]:
+    checked = tuple(int(budget) for budget in budgets)
+    if not checked:
+        raise ValueError("there is no budget: expected ascending numbers of thinking tokens")
+    if checked[0] < 0:
+        raise ValueError(f"a budget is {checked[0]}: expected 0 thinking tokens or more")
+    if any(a >= b for a, b in itertools.pairwise(checked)):
+        raise ValueError(f"the budgets are {checked}: expected ascending numbers, each once")
+    return checked
 
 
 def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[list[int]]:
     if not problems:
         raise ValueError("there is no problem: expected at least one question with its answer")
-    silent = [number for number, problem in enumerate(problems) if not problem.answer.strip()]
-    if silent:
-        raise ValueError(f"problem {silent[0]} has no answer: nothing could be graded")
+    unanswered = [number for number, problem in enumerate(problems) if not problem.answer.strip()]
+    if unanswered:
+        raise ValueError(
+            f"problem {unanswered[0]} has no answer: expected the correct answer for grading"
+        )
     if plan.samples < 1:
         raise ValueError(f"samples is {plan.samples}: expected 1 or more")
     marks = marks_of(lab.tokenizer)
@@ -120,15 +120,15 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
             f"the tokenizer of {lab.name} has no <think> and </think>: there is no thinking to "
             "limit; load a Qwen3 model that chats"
         )
-    prompts = [lab.token_ids(_asked(problem), thinking=True) for problem in problems]
+    prompts = [lab.token_ids(_messages(problem), thinking=True) for problem in problems]
     longest = max(map(len, prompts))
     fixed = OPENING + len(marks.early_stop) + plan.answer_tokens
-    room = lab.config.n_ctx - longest - fixed
-    if plan.budgets[-1] > room:
+    largest = lab.config.n_ctx - longest - fixed
+    if plan.budgets[-1] > largest:
         raise ValueError(
-            f"a budget of {plan.budgets[-1]} thinking tokens does not fit: beside a question of "
+            f"a budget of {plan.budgets[-1]} thinking tokens does not fit: with a question of "
             f"{longest} and an answer of up to {plan.answer_tokens} tokens, the context of "
-            f"{lab.config.n_ctx} has room for {max(room, 0)}"
+            f"{lab.config.n_ctx} allows at most {max(largest, 0)}"
         )
     return prompts
 
@@ -137,7 +137,7 @@ def _grader(problem: Problem) -> str:
     return getattr(problem, "grader", type(problem).__name__)
 
 
-def _asked(problem: Problem) -> list[dict[str, str]]:
+def _messages(problem: Problem) -> list[dict[str, str]]:
     return [{"role": "user", "content": problem.question}]
 
 
@@ -149,28 +149,28 @@ def _attempts(
     rows: Sequence[SampleKey],
     tick: Callable[[int], object],
 ) -> list[Attempt]:
-    """Think about some rows, and answer them within every budget."""
-    asked = [list(prompts[problem]) for problem, _ in rows]
-    replies = _replies(lab, asked, plan, rows, thinking=True)
-    whole = replies.think(plan.budgets[-1])
+    """Run one batch of rows: their thinking, and their answers for every budget."""
+    row_prompts = [list(prompts[problem]) for problem, _ in rows]
+    replies = _replies(lab, row_prompts, plan, rows, thinking=True)
+    longest = replies.think(plan.budgets[-1])
     tick(len(rows))
-    answers = {plan.budgets[-1]: whole}
+    answers = {plan.budgets[-1]: longest}
     for budget in reversed(plan.budgets[:-1]):
-        found = replies.answer(budget)
-        answers[budget] = [new or old for new, old in zip(found, whole, strict=True)]
+        cut = replies.answer(budget)
+        answers[budget] = [new or old for new, old in zip(cut, longest, strict=True)]
         tick(len(rows))
-    thoughts = [_thought(lab, guide) for guide in replies.guides]
+    thoughts = [_thinking_text(lab, guide) for guide in replies.guides]
     at_once: list[Answer | None] = [None] * len(rows)
-    quick: list[list[int]] = [[] for _ in rows]
+    direct: list[list[int]] = [[] for _ in rows]
     if plan.at_once:
-        quick = [lab.token_ids(_asked(problems[p]), thinking=False) for p, _ in rows]
-        at_once = list(_replies(lab, quick, plan, rows, thinking=False).think(0))
+        direct = [lab.token_ids(_messages(problems[p]), thinking=False) for p, _ in rows]
+        at_once = list(_replies(lab, direct, plan, rows, thinking=False).think(0))
         tick(len(rows))
     return [
         _attempt(
             problems[row[0]],
             row,
-            (len(prompts[row[0]]), len(quick[i])),
+            (len(prompts[row[0]]), len(direct[i])),
             thoughts[i],
             tuple(answers[budget][i] for budget in plan.budgets),
             at_once[i],
@@ -218,8 +218,8 @@ def _attempt(
     )
 
 
-def _thought(lab: Lab, guide: ReplyGuide) -> str:
-    """What stands between `<think>`, which the prompt may hold, and `</think>`."""
+def _thinking_text(lab: Lab, guide: ReplyGuide) -> str:
+    """Text between `<think>` and `</think>`; the prompt may already contain `<think>`."""
     text = lab.tokenizer.decode(guide.token_ids, skip_special_tokens=False)
-    thought = text if guide.opened else text.partition("<think>")[2]
-    return thought.partition("</think>")[0].strip()
+    thinking = text if guide.opened else text.partition("<think>")[2]
+    return thinking.partition("</think>")[0].strip()

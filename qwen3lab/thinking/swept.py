@@ -1,4 +1,4 @@
-"""What a sweep over budgets was asked for, and what it found."""
+"""The plan and the results of a sweep over thinking budgets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     import pandas
 
 SampleKey = tuple[int, int]
-"""A problem and a sample of it, by number."""
+"""The number of a problem, and the number of a sample of it."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All that decides what a sweep gives.
+    """All inputs that determine the results of a sweep.
 
     Attributes:
-        model: its name.
-        weights: their dtype, and how they are quantised if they are.
-        config: its sizes.
-        problems: a digest of the questions, answers, levels and graders.
-        n_problems: how many.
-        budgets: thinking tokens allowed, least first.
-        samples: thinkings of each problem.
-        seed: of the draw; sample `s` of problem `p` has the seed `seed + p * samples + s`.
-        sampling: how tokens are drawn; None for the published way of each mode.
-        answer_tokens: longest answer.
-        at_once: answered without thinking, too.
+        model: name of the model.
+        weights: dtype of the weights, and kind of quantisation if any.
+        config: of the model.
+        problems: digest of the questions, answers, levels and graders.
+        n_problems: number of problems.
+        budgets: thinking budgets in tokens, in ascending order.
+        samples: number of replies per problem.
+        seed: base seed; sample `s` of problem `p` has the seed `seed + p * samples + s`.
+        sampling: sampling parameters; None means the published ones of each mode.
+        answer_tokens: maximum length of an answer.
+        at_once: True if problems are also answered without thinking.
     """
 
     model: str
@@ -53,25 +53,25 @@ class SweepPlan:
         return [(p, s) for p in range(self.n_problems) for s in range(self.samples)]
 
     def seed_of(self, row: SampleKey) -> int:
-        """The seed with which `lab.chat` gives the same replies."""
+        """The seed that reproduces the row's replies with `lab.chat`."""
         return self.seed + row[0] * self.samples + row[1]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One problem, thought about once, and answered within every budget.
+    """One sample of a problem: one thinking, and its answers for all budgets.
 
     Attributes:
-        problem: its number.
-        sample: the thinking's number.
-        level: the problem's difficulty.
-        prompt_tokens: of the question as it was asked, to be thought about.
-        thinking: what was thought within the largest budget.
+        problem: number of the problem.
+        sample: number of the sample.
+        level: difficulty of the problem.
+        prompt_tokens: length of the prompt with thinking.
+        thinking: text of the thinking with the largest budget.
         answers: one per budget.
-        right: whether each is right.
+        right: for each answer, True if it is correct.
         at_once: the answer without thinking, or None.
-        right_at_once: whether that is right, or None.
-        prompt_tokens_at_once: of the question as it was asked without thinking; 0 if it was not.
+        right_at_once: True if that answer is correct; None without one.
+        prompt_tokens_at_once: length of the prompt without thinking; 0 if not run.
     """
 
     problem: int
@@ -86,23 +86,23 @@ class Attempt:
     prompt_tokens_at_once: int = 0
 
     def prompt_tokens_for(self, budget: int | None) -> int:
-        """Of the question as it was asked within a budget, or without thinking if that is None."""
+        """Length of the prompt for a budget; None means without thinking."""
         return self.prompt_tokens_at_once if budget is None else self.prompt_tokens
 
     @property
     def natural_tokens(self) -> int | None:
-        """Thinking tokens until it ended by itself; None if the largest budget cut it."""
+        """Thinking tokens if the model ended the thinking itself; None if the budget ended it."""
         last = self.answers[-1]
         return None if last.cut else last.thinking_tokens
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was answered within each budget.
+    """Results of a sweep over thinking budgets.
 
     Attributes:
-        plan: what was asked for.
-        attempts: in the order of problems and samples; fewer than planned after an interrupt.
+        plan: the inputs.
+        attempts: ordered by problem and sample; incomplete after an interrupt.
     """
 
     plan: SweepPlan
@@ -110,21 +110,21 @@ class Sweep:
 
     def __repr__(self) -> str:
         done, planned = len(self.attempts), len(self.plan.rows)
-        left = "" if done == planned else f", {planned - done} not run"
-        return f"Sweep({self.plan.model}: {done} thinkings, budgets {self.plan.budgets}{left})"
+        missing = "" if done == planned else f", {planned - done} not run"
+        return f"Sweep({self.plan.model}: {done} samples, budgets {self.plan.budgets}{missing})"
 
     @property
     def budgets(self) -> tuple[int, ...]:
-        """Thinking tokens allowed, least first."""
+        """Thinking budgets in tokens, in ascending order."""
         return self.plan.budgets
 
     @property
     def complete(self) -> bool:
-        """True if everything that was planned has been run."""
+        """True if all planned samples have been run."""
         return len(self.attempts) == len(self.plan.rows)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table, a row per answer; `budget` is missing where there was no thinking.
+        """A tidy table with one row per answer; `budget` is missing for answers without thinking.
 
         Columns: problem, sample, level, budget, answer, right, thinking_tokens, answer_tokens,
         prompt_tokens, stop.
@@ -147,10 +147,10 @@ class Sweep:
 
     @classmethod
     def load(cls, path: str | Path) -> "Sweep":
-        """A sweep from its file, whole or not.
+        """Load a complete or incomplete sweep from its file.
 
         Raises:
-            ValueError: the file is none of a sweep.
+            ValueError: the file does not contain a sweep.
         """
         store = Store(path, SweepPlan, Attempt)
         plan = store.plan()

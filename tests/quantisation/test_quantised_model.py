@@ -89,7 +89,7 @@ def test_a_product_matches_that_with_the_dequantised_matrix(kind, n):
 @pytest.mark.parametrize("columns", [20, 33, 36, 60, 64, 96, 100])
 @pytest.mark.parametrize("rows", [3, 48])
 def test_a_product_of_any_width_matches_that_with_the_dequantised_matrix(rows, columns):
-    """Torch's kernel reads beyond rows that are no multiple of what it takes together."""
+    """The int8 kernel reads beyond rows whose length is not a multiple of its step."""
     made = packed(Int8, matrix(rows, columns, dtype=torch.bfloat16))
     for n in (1, 3, 16):
         x = matrix(n, columns, dtype=torch.bfloat16, seed=9)

@@ -200,7 +200,7 @@ def test_an_indexed_block_has_its_weights(folder):
         )
     forward(part)
     held = part.blocks[0].ln1.weight
-    assert torch.equal(held, whole.blocks[0].ln1.weight), "its own memory, not lent"
+    assert torch.equal(held, whole.blocks[0].ln1.weight), "the copy must own its memory"
 
 
 def test_a_block_has_no_weights_after_its_turn(folder):

@@ -18,7 +18,7 @@ def chat(tiny_lab, problem):
     return tiny_lab.chat(problem.question, sampling=GREEDY)
 
 
-def test_each_point_answers_as_a_budget_of_so_many_tokens_would(tiny_lab, chat, problem):
+def test_each_forced_answer_equals_a_reply_with_that_thinking_budget(tiny_lab, chat, problem):
     found = convergence(tiny_lab, chat, every=2, problem=problem, progress=False)
     assert found.points[0] == 0 and found.points[-1] == found.thinking_tokens
     for point, (answer,) in zip(found.points, found.answers, strict=True):
@@ -42,20 +42,20 @@ def test_shares_are_counted_over_the_samples_of_each_point(tiny_lab, chat, probl
     assert replayed == chat.spans["prompt"][1]
 
 
-def test_one_point_alone_is_the_same_as_among_others(tiny_lab, chat):
+def test_a_single_point_gives_the_same_answer_as_a_series(tiny_lab, chat):
     found = convergence(tiny_lab, chat, every=4, progress=False)
     for point, (answer,) in zip(found.points, found.answers, strict=True):
         assert answers_at(tiny_lab, chat, [point])[point].text == answer
 
 
-def test_a_reply_that_was_cut_is_looked_at_up_to_the_cut(tiny_lab, problem):
+def test_a_cut_thinking_is_measured_up_to_the_cut(tiny_lab, problem):
     cut = tiny_lab.chat(problem.question, budget=9, sampling=GREEDY)
     found = convergence(tiny_lab, cut, every=3, progress=False)
     assert found.points == (0, 3, 6, 9)
     assert found.answers[-1] == (cut.answer,)
 
 
-def test_sentences_are_the_points_of_a_thinking_in_lines(tiny_lab):
+def test_a_thinking_in_lines_is_measured_after_each_sentence(tiny_lab):
     (problem,) = tiny.problems("swaps", n=1, steps=4, seed=2)
     chat = tiny_lab.chat(problem.question, sampling=GREEDY)
     found = convergence(tiny_lab, chat, progress=False)
@@ -80,17 +80,17 @@ def made(favourites, right=None):
     ("favourites", "settled", "after"),
     [("aabb", 20, 10), ("bbbb", 0, 30), ("babab", 40, 0), ("abbb", 10, 20)],
 )
-def test_an_answer_settles_where_it_changes_no_more(favourites, settled, after):
+def test_an_answer_settles_at_its_last_change(favourites, settled, after):
     found = made(favourites)
     assert (found.settled, found.after) == (settled, after)
 
 
 @pytest.mark.parametrize(("favourites", "first"), [("xaxa", 10), ("xxxx", None), ("axxx", 0)])
-def test_the_first_point_at_which_it_is_right(favourites, first):
+def test_the_first_right_point_has_at_least_half_correct_answers(favourites, first):
     assert made(favourites, right="a").first_right == first
 
 
-def test_without_a_problem_nothing_is_right_or_wrong():
+def test_without_a_problem_accuracy_is_none():
     assert made("ab").first_right is None and made("ab").accuracy is None
 
 
@@ -114,7 +114,7 @@ def test_bad_requests_are_refused(tiny_lab, chat):
         convergence(tiny_lab, quick, progress=False)
 
 
-def test_answers_along_a_thinking_can_be_stopped(tiny_lab, chat):
+def test_forced_answers_can_be_cancelled(tiny_lab, chat):
     cancel = threading.Event()
     cancel.set()
     assert answers_at(tiny_lab, chat, [0, 2], cancel=cancel) == {}

@@ -23,7 +23,7 @@ from qwen3lab.thinking.graders import GRADERS, boxed, grader_of, last_number
         ("", ""),
     ],
 )
-def test_the_last_number_of_a_text_in_one_spelling(text, number):
+def test_the_last_number_of_a_text_is_normalised(text, number):
     assert last_number(text) == number
 
 
@@ -38,7 +38,7 @@ def test_the_last_number_of_a_text_in_one_spelling(text, number):
         ("no box", ""),
     ],
 )
-def test_what_stands_in_the_last_box(text, inside):
+def test_the_content_of_the_last_box_is_extracted(text, inside):
     assert boxed(text) == inside
 
 
@@ -58,7 +58,7 @@ def test_what_stands_in_the_last_box(text, inside):
         ("equivalent", r"\boxed{\frac{2}{3}}", r"\frac{1}{2}", False),
     ],
 )
-def test_graders_tell_right_from_wrong(grader, reply, answer, right):
+def test_graders_accept_correct_answers_only(grader, reply, answer, right):
     assert GRADERS[grader].grade(reply, answer) is right
 
 
@@ -67,7 +67,7 @@ def test_an_unknown_grader_is_refused_with_the_known_ones():
         grader_of("close enough")
 
 
-def test_comparing_expressions_says_which_library_it_needs(monkeypatch):
+def test_comparing_expressions_without_math_verify_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "math_verify", None)
     with pytest.raises(ImportError, match="pip install 'qwen3lab\\[math\\]'"):
         GRADERS["equivalent"].grade("1/2", "0.5")

@@ -4,7 +4,8 @@ import pytest
 
 from qwen3lab import Sampling, tiny
 from qwen3lab.thinking import importance, importance_cost, pieces
-from qwen3lab.thinking.importance import _Writer, distance, divergence
+from qwen3lab.thinking.continuations import ContinuationSampler
+from qwen3lab.thinking.importance import distance, divergence
 
 GREEDY = Sampling.greedy()
 
@@ -15,7 +16,7 @@ def chat(tiny_lab):
     return tiny_lab.chat(problem.question, sampling=GREEDY)
 
 
-def test_divergence_of_counts_by_hand():
+def test_divergence_matches_values_by_hand():
     # With a half added to each count: (2.5, 0.5)/3 against (0.5, 2.5)/3.
     by_hand = (2.5 - 0.5) / 3 * math.log(5)
     assert divergence(["a", "a"], ["b", "b"]) == pytest.approx(by_hand)
@@ -23,14 +24,14 @@ def test_divergence_of_counts_by_hand():
     assert math.isnan(divergence([], ["a"])) and math.isnan(divergence(["a"], []))
 
 
-def test_distance_of_counts_by_hand():
+def test_distance_matches_values_by_hand():
     assert distance(["a", "a", "b", "b"], ["a", "c", "c", "c"]) == 0.75
     assert distance(["a"], ["a", "a"]) == 0
     assert distance(["a"], ["b"]) == 1
     assert math.isnan(distance([], ["a"]))
 
 
-def test_what_is_answered_without_a_part_is_what_the_rest_alone_gives(tiny_lab, chat):
+def test_answers_without_a_part_match_a_reply_to_the_remaining_tokens(tiny_lab, chat):
     found = importance(tiny_lab, chat, every=3, samples=2, sampling=GREEDY, progress=False)
     ids = [*chat.prompt_ids, *chat.token_ids]
     answer = chat.spans["answer"][0]
@@ -45,7 +46,7 @@ def test_what_is_answered_without_a_part_is_what_the_rest_alone_gives(tiny_lab, 
     assert found.differed == (2,) * len(found.parts)
 
 
-def test_resampled_parts_are_those_of_continuations_with_the_same_seeds(tiny_lab, chat):
+def test_resampled_parts_match_continuations_with_the_same_seeds(tiny_lab, chat):
     hot = Sampling(temperature=2.5)
     found = importance(
         tiny_lab, chat, every=9, how="resample", samples=8, sampling=hot, seed=3, progress=False
@@ -64,7 +65,7 @@ def test_resampled_parts_are_those_of_continuations_with_the_same_seeds(tiny_lab
     assert sum(found.differed) > 0
 
 
-def test_where_every_continuation_is_the_same_nothing_can_be_said(tiny_lab, chat):
+def test_without_differing_continuations_the_importance_is_nan(tiny_lab, chat):
     found = importance(
         tiny_lab, chat, every=9, how="resample", samples=2, sampling=GREEDY, progress=False
     )
@@ -75,7 +76,7 @@ def test_where_every_continuation_is_the_same_nothing_can_be_said(tiny_lab, chat
 
 
 @pytest.mark.parametrize("how", ["leave out", "resample"])
-def test_the_cost_is_what_is_going_to_run(tiny_lab, chat, how, monkeypatch):
+def test_the_cost_matches_the_actual_run(tiny_lab, chat, how, monkeypatch):
     cost = importance_cost(chat, every=9, how=how, samples=4)
     n = len(pieces(chat, 9))
     assert (cost.parts, cost.continuations) == (n, 4 * (n + 1))
@@ -88,7 +89,7 @@ def test_the_cost_is_what_is_going_to_run(tiny_lab, chat, how, monkeypatch):
 
     monkeypatch.setattr(tiny_lab.model, "forward", counted)
     importance(tiny_lab, chat, every=9, how=how, samples=4, progress=False)
-    # The last token of each text is read with the first that is written.
+    # The last token of each prefix is run in the first decoding step.
     assert cost.read_tokens == sum(read) + (n + 1)
     assert f"{n} parts, {4 * (n + 1)} continuations" in str(cost)
 
@@ -112,10 +113,10 @@ def test_bad_requests_are_refused(tiny_lab, chat):
         ("√2", "√2", "sentence", False),
     ],
 )
-def test_another_part_is_another_whole_part(tiny_lab, thought, part, every, other):
-    """Not one that goes on in the same line; characters of several tokens are one."""
-    writer = _Writer(tiny_lab, GREEDY, 1, 0, 1)
+def test_parts_are_compared_as_complete_pieces(tiny_lab, thought, part, every, other):
+    """A longer piece on the same line does not match; multi-token characters count once."""
+    writer = ContinuationSampler(tiny_lab, GREEDY, 1, 0, 1)
     thought, part = (
         tiny_lab.tokenizer.encode(t, add_special_tokens=False) for t in (thought, part)
     )
-    assert writer.begins_otherwise(thought, part, every) == other
+    assert writer.starts_differently(thought, part, every) == other

@@ -39,7 +39,7 @@ def texts(found):
     return [piece.text for piece in found]
 
 
-def test_sentences_end_at_marks_that_a_blank_follows():
+def test_sentences_end_at_marks_followed_by_whitespace():
     found = pieces(chat(["A", " 3", ".", "5", " b", ".", " Why", "?", " So", "!"]))
     assert texts(found) == ["A 3.5 b.", " Why?", " So!"]
     assert [(piece.start, piece.end, piece.kept) for piece in found] == [
@@ -49,30 +49,30 @@ def test_sentences_end_at_marks_that_a_blank_follows():
     ]
 
 
-def test_line_breaks_and_chinese_marks_end_sentences_and_blanks_belong_to_them():
+def test_line_breaks_and_chinese_marks_end_sentences_including_whitespace():
     found = pieces(chat(["一", "。", "二", "\n", "\n", "三", ".\n", " ", "四"]))
     assert texts(found) == ["一。", "二\n\n", "三.\n ", "四"]
 
 
-def test_what_has_no_mark_is_one_sentence():
+def test_a_text_without_marks_is_one_sentence():
     assert texts(pieces(chat(["7", "+", "2", "⑨"]))) == ["7+2⑨"]
 
 
-def test_pieces_of_so_many_tokens():
+def test_pieces_have_the_requested_number_of_tokens():
     found = pieces(chat(list("abcdefg")), 3)
     assert texts(found) == ["abc", "def", "g"]
     assert [piece.kept for piece in found] == [3, 6, 7]
     assert texts(pieces(chat(list("abc")), 5)) == ["abc"]
 
 
-def test_a_thinking_that_opens_without_its_line_break_counts_from_the_first_token():
+def test_without_the_opening_line_break_all_thinking_tokens_count():
     (piece,) = pieces(chat(["a", "b"], opened=("<think>",)))
     assert piece.kept == 2
     (late,) = pieces(chat(["a", "b"], opened=("<think>", "\n", "\n")))
     assert late.kept == 3  # The second line break is a thought, if an empty one.
 
 
-def test_the_early_stop_sentence_is_no_thought():
+def test_the_early_stop_sentence_is_not_part_of_the_thinking():
     assert texts(pieces(chat(["a", ".", " enough", " now"], forced=2))) == ["a."]
 
 
@@ -84,12 +84,12 @@ def test_a_reply_without_thinking_is_refused():
 
 
 @pytest.mark.parametrize("every", [0, -1, "word"])
-def test_other_ways_to_cut_are_refused(every):
+def test_an_invalid_piece_length_is_refused(every):
     with pytest.raises(ValueError, match="every is"):
         pieces(chat(["a"]), every)
 
 
-def test_what_was_inserted_is_no_thinking_token():
+def test_inserted_tokens_are_not_counted_as_thinking_tokens():
     """A continuation in the middle, such as "Wait", is read but not counted."""
     reply = chat(["a", ".", " Wait", " b", "."])
     reply.forced[4] = True
@@ -97,6 +97,6 @@ def test_what_was_inserted_is_no_thinking_token():
     assert [piece.kept for piece in pieces(reply, 3)] == [2, 4]
 
 
-def test_the_prompt_may_hold_the_mark_that_opens_the_thinking():
+def test_the_prompt_may_contain_the_opening_think_token():
     (piece,) = pieces(chat(["a", "b"], opened=()))
     assert (piece.start, piece.kept) == (3, 2)

@@ -15,7 +15,7 @@ def written(tmp_path, *lines):
     return path
 
 
-def test_a_plain_file_of_questions_and_answers(tmp_path):
+def test_a_file_of_questions_and_answers_is_read(tmp_path):
     path = written(
         tmp_path, {"question": "2+2=?", "answer": 4}, "", {"question": "b", "answer": "x"}
     )
@@ -25,14 +25,14 @@ def test_a_plain_file_of_questions_and_answers(tmp_path):
     assert second.answer == "x"
 
 
-def test_the_layout_of_gsm8k(tmp_path):
+def test_the_layout_of_gsm8k_is_read(tmp_path):
     line = {"question": "How many eggs?", "answer": "16 - 3 = <<16-3=13>>13\n#### 1,013"}
     (problem,) = read_problems(written(tmp_path, line))
     assert (problem.answer, problem.grader) == ("1,013", "last number")
     assert problem.grade("So she has $1013 left.") and not problem.grade("13")
 
 
-def test_the_layouts_of_math(tmp_path):
+def test_the_layouts_of_math_are_read(tmp_path):
     old = {"problem": "p", "level": "Level 3", "solution": r"so \boxed{\frac{1}{2}}.", "type": "a"}
     new = {"problem": "q", "level": 5, "solution": "...", "answer": r"\sqrt{2}", "unique_id": "u"}
     first, second = read_problems(written(tmp_path, old, new))
@@ -41,7 +41,7 @@ def test_the_layouts_of_math(tmp_path):
     assert second.grade(r"Thus \boxed{\sqrt{2}}.") and not second.grade(r"\sqrt{2}")
 
 
-def test_another_grader_can_be_asked_for(tmp_path):
+def test_the_grader_argument_overrides_the_default(tmp_path):
     path = written(tmp_path, {"question": "a", "answer": "7"})
     (problem,) = read_problems(path, grader="last number")
     assert problem.grade("the answer is 7.")
@@ -49,7 +49,7 @@ def test_another_grader_can_be_asked_for(tmp_path):
         read_problems(path, grader="best")
 
 
-def test_bad_lines_are_named_and_the_others_kept(tmp_path):
+def test_invalid_lines_are_named_and_skipped(tmp_path):
     path = written(
         tmp_path,
         {"question": "a", "answer": "1"},
@@ -79,7 +79,7 @@ def test_a_file_without_a_problem_is_refused_with_the_reason(tmp_path):
         read_problems(tmp_path / "nowhere.jsonl")
 
 
-def test_the_problems_of_the_embedded_world_are_problems():
+def test_problems_of_the_tiny_world_fulfil_the_protocol():
     (problem,) = tiny.problems("swaps", n=1, steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

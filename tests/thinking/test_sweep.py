@@ -18,19 +18,19 @@ def problems():
 
 
 def what(answer):
-    """What an answer is made of, to compare with a chat."""
+    """The values of an answer that a chat has as well."""
     return (answer.text, answer.thinking_tokens, answer.answer_tokens, answer.stop)
 
 
 def alone(lab, problem, seed, sampling, **options):
-    """The same by a run of its own."""
+    """The same values, from a separate run with `lab.chat`."""
     chat = lab.chat(problem.question, seed=seed, sampling=sampling, max_new_tokens=300, **options)
     return (chat.answer, chat.thinking_tokens, chat.answer_tokens, chat.stop)
 
 
 @pytest.mark.parametrize("name", ["tiny-moe", "tiny-dense"])
 @pytest.mark.parametrize("sampling", [Sampling.greedy(), None], ids=["greedy", "sampled"])
-def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems, name, sampling):
+def test_a_sweep_gives_the_answers_of_separate_runs_for_each_budget(labs, problems, name, sampling):
     lab, few = labs[name], problems[::2]
     found = sweep(lab, few, BUDGETS, samples=2, seed=11, sampling=sampling, batch=5, progress=False)
     assert found.complete and len(found.attempts) == 8
@@ -44,7 +44,7 @@ def test_one_thinking_answers_what_a_run_for_each_budget_answers(labs, problems,
         assert attempt.right_at_once == problem.grade(attempt.at_once.text)
 
 
-def test_samples_of_one_problem_differ_where_chance_decides(tiny_lab, problems):
+def test_sampled_replies_to_one_problem_differ(tiny_lab, problems):
     found = sweep(
         tiny_lab,
         problems[-1:],
@@ -56,16 +56,16 @@ def test_samples_of_one_problem_differ_where_chance_decides(tiny_lab, problems):
     assert len({attempt.thinking for attempt in found.attempts}) > 1
 
 
-def test_the_answer_has_a_longest_length(tiny_lab, problems):
+def test_the_length_of_an_answer_is_limited(tiny_lab, problems):
     greedy = Sampling.greedy()
     (attempt,) = sweep(
         tiny_lab, problems[-1:], [0, 60], answer_tokens=1, sampling=greedy, progress=False
     ).attempts
-    # After a thinking that ends by itself, the model writes a blank line first.
+    # After a thinking that the model ends itself, the answer starts with a blank line.
     assert [(a.answer_tokens, a.stop) for a in attempt.answers] == [(1, "length"), (0, "length")]
 
 
-def test_the_table_has_a_row_for_every_answer(tiny_lab, problems):
+def test_the_table_has_one_row_per_answer(tiny_lab, problems):
     found = sweep(tiny_lab, problems, BUDGETS, sampling=Sampling.greedy(), progress=False)
     table = found.to_pandas()
     assert len(table) == len(problems) * (len(BUDGETS) + 1)
@@ -77,7 +77,7 @@ def test_the_table_has_a_row_for_every_answer(tiny_lab, problems):
     assert all(tokens is None or tokens <= 40 for tokens in natural)
 
 
-def test_a_sweep_goes_on_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
+def test_a_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
     path = tmp_path / "runs" / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "batch": 3, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems, BUDGETS, **options | {"path": None})
@@ -127,17 +127,17 @@ def test_a_file_of_another_sweep_is_refused(tiny_lab, problems, tmp_path):
     [
         ([], "there is no budget"),
         ([-1, 2], "a budget is -1: expected 0 thinking tokens or more"),
-        ([4, 2], r"the budgets are \(4, 2\): expected rising numbers"),
-        ([4, 4], "expected rising numbers, each once"),
+        ([4, 2], r"the budgets are \(4, 2\): expected ascending numbers"),
+        ([4, 4], "expected ascending numbers, each once"),
         ([2, 10_000], "a budget of 10000 thinking tokens does not fit"),
     ],
 )
-def test_budgets_that_mean_nothing_are_refused(tiny_lab, problems, budgets, message):
+def test_invalid_budgets_are_refused(tiny_lab, problems, budgets, message):
     with pytest.raises(ValueError, match=message):
         sweep(tiny_lab, problems, budgets, progress=False)
 
 
-def test_nothing_to_ask_is_refused(tiny_lab, problems):
+def test_missing_problems_answers_or_samples_are_refused(tiny_lab, problems):
     with pytest.raises(ValueError, match="there is no problem"):
         sweep(tiny_lab, [], [1], progress=False)
     with pytest.raises(ValueError, match="problem 1 has no answer"):
@@ -161,13 +161,13 @@ def test_a_model_without_thinking_tokens_is_refused(tiny_lab):
         sweep(lab, [Exercise("a", "b")], [1], progress=False)
 
 
-def test_the_package_gives_the_function_under_the_modules_name():
+def test_the_package_exports_the_function_sweep_not_its_module():
     assert callable(package_sweep)
 
 
 @pytest.fixture(scope="module")
 def opening(tiny_lab):
-    """The same model, asked as Qwen3-Thinking-2507 is: with a prompt that opens the thinking."""
+    """The same model with a prompt that opens the thinking, as in Qwen3-Thinking-2507."""
     tokenizer = copy.deepcopy(tiny_lab.tokenizer)
     opens = "{%- if add_generation_prompt and enable_thinking is not false %}<think>\n{%- endif %}"
     tokenizer.chat_template += opens.replace("\n", "{{- '\\n' }}")
@@ -175,9 +175,7 @@ def opening(tiny_lab):
 
 
 @pytest.mark.parametrize("budget", [None, 0, 3])
-def test_a_thinking_that_the_prompt_opens_is_the_one_that_the_reply_opens(
-    tiny_lab, opening, problems, budget
-):
+def test_thinking_text_is_the_same_if_prompt_or_reply_opens_it(tiny_lab, opening, problems, budget):
     options = {"sampling": Sampling.greedy(), "budget": budget}
     plain, found = (lab.chat(problems[3].question, **options) for lab in (tiny_lab, opening))
     assert found.prompt_ids == plain.prompt_ids + plain.token_ids[:2]
@@ -190,7 +188,7 @@ def test_a_thinking_that_the_prompt_opens_is_the_one_that_the_reply_opens(
     }
 
 
-def test_a_sweep_is_the_same_whoever_opens_the_thinking(tiny_lab, opening, problems):
+def test_a_sweep_gives_the_same_results_if_the_prompt_opens_thinking(tiny_lab, opening, problems):
     options = {"sampling": Sampling.greedy(), "progress": False}
     plain, found = (sweep(lab, problems[:4], BUDGETS, **options) for lab in (tiny_lab, opening))
     for mine, theirs in zip(found.attempts, plain.attempts, strict=True):
@@ -199,7 +197,7 @@ def test_a_sweep_is_the_same_whoever_opens_the_thinking(tiny_lab, opening, probl
         assert list(map(what, mine.answers)) == list(map(what, theirs.answers))
 
 
-def test_what_the_budget_cut_is_told_apart_from_an_answer_that_grew_too_long(tiny_lab, problems):
+def test_a_cut_by_the_budget_differs_from_a_too_long_answer(tiny_lab, problems):
     (attempt,) = sweep(
         tiny_lab,
         problems[3:4],
@@ -214,7 +212,7 @@ def test_what_the_budget_cut_is_told_apart_from_an_answer_that_grew_too_long(tin
     assert attempt.natural_tokens == whole.thinking_tokens
 
 
-def test_the_question_is_counted_as_it_was_asked_each_way(tiny_lab, problems):
+def test_prompt_tokens_are_counted_with_and_without_thinking(tiny_lab, problems):
     (attempt,) = sweep(tiny_lab, problems[:1], [5], progress=False).attempts
     talk = [{"role": "user", "content": problems[0].question}]
     lengths = [len(tiny_lab.token_ids(talk, thinking=mode)) for mode in (True, False)]
@@ -223,7 +221,7 @@ def test_the_question_is_counted_as_it_was_asked_each_way(tiny_lab, problems):
 
 
 @pytest.mark.parametrize("other", [{"level": "hard"}, {"grader": "last number"}])
-def test_a_sweep_with_another_grader_or_level_does_not_go_on(tiny_lab, tmp_path, other):
+def test_a_sweep_with_another_grader_or_level_does_not_resume(tiny_lab, tmp_path, other):
     path = tmp_path / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
     sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)
@@ -231,7 +229,7 @@ def test_a_sweep_with_another_grader_or_level_does_not_go_on(tiny_lab, tmp_path,
         sweep(tiny_lab, [Exercise("3+2=?", "⑤", **other)], [5], **options)
 
 
-def test_a_sweep_with_other_weights_does_not_go_on(tiny_lab, tmp_path):
+def test_a_sweep_with_other_weights_does_not_resume(tiny_lab, tmp_path):
     path = tmp_path / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
     sweep(tiny_lab, [Exercise("3+2=?", "⑤")], [5], **options)
