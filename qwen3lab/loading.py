@@ -1,8 +1,8 @@
-"""From a name, a folder or a hub id to a model: whole, streamed or quantised.
+"""Loads a model from a folder, an embedded model or the hub: in memory, streamed or quantised.
 
-Every tensor is accounted for: what the model needs must be there in the right shape, and
-nothing else may be. Pickle files are never opened. A tensor is read when it is needed, so that
-no more than one copy of the weights is in memory.
+The tensors must match the configuration exactly: a missing, surplus or misshapen tensor is an
+error. Pickle files are never opened. Tensors are read one at a time, so peak memory is about one
+copy of the weights.
 """
 
 import json
@@ -14,8 +14,8 @@ import torch
 
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader, TensorsInMemory, TensorSource
-from qwen3lab.checkpoints.tensor_names import OUTER
-from qwen3lab.checkpoints.tensor_plan import assembled, assign, plan
+from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
+from qwen3lab.checkpoints.tensor_plan import assign, plan_tensors, read_parameter
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.errors import CheckpointError
@@ -26,7 +26,7 @@ from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that has been loaded, and where it came from."""
+    """A loaded model, its configuration, and the folder and name that it was loaded from."""
 
     config: Qwen3Config
     model: Qwen3
@@ -46,26 +46,28 @@ def open_checkpoint(
     """Find and load a model.
 
     Args:
-        name: a local folder, an embedded model, or a hub id, tried in this order; with a
-            revision, which folders do not have, an embedded model comes first.
-        device: where the weights go.
-        dtype: of the weights; None takes float32 on a CPU (bfloat16 beside quantised weights,
-            for which there are quick kernels) and the stored dtype elsewhere.
+        name: a local folder, an embedded model, or a hub id, tried in this order. With a
+            revision, embedded models are tried first, since local folders have no revisions.
+        device: of the weights.
+        dtype: of the weights. None means float32 on a CPU, bfloat16 on a CPU with `quantise`
+            (its fast kernels need bfloat16 activations), and the stored dtype elsewhere.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
-        memory: for weights, such as "8GB"; what does not fit is read in every pass.
-        quantise: "int8" or "int4", for the matrices inside of the blocks.
+        memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
+            read again from disk in every forward pass.
+        quantise: "int8" or "int4"; quantises the matrices inside the blocks.
 
     Raises:
-        CheckpointError: no such model, its files are incomplete or damaged, or the memory is
-            too little.
+        CheckpointError: no such model, incomplete or damaged files, or `memory` is below the
+            minimum.
         ConfigError: the model is not a Qwen3.
+        DtypeError: an unknown dtype.
     """
     folder = find_folder(name, revision=revision)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.bfloat16 if quantise else torch.float32
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
-    called = f"{name}@{revision}" if revision else str(name)
-    return Checkpoint(model.config, model, folder, called)
+    full_name = f"{name}@{revision}" if revision else str(name)
+    return Checkpoint(model.config, model, folder, full_name)
 
 
 def load_model(
@@ -76,29 +78,30 @@ def load_model(
     memory: str | int | None = None,
     quantise: str | None = None,
 ) -> Qwen3:
-    """Build the model of a folder and fill it; peak memory is about one copy of the weights.
+    """Build the model of a folder and read its weights.
 
-    In the dtype in which they are stored, weights on a CPU stay mapped from their files. With
-    `memory`, blocks that do not fit are read whenever the forward pass gets to them. With
-    `quantise`, they are quantised one by one while they are read.
+    Peak memory is about one copy of the weights. On a CPU, weights in their stored dtype stay
+    memory-mapped. With `memory`, blocks beyond the limit are read when the forward pass reaches
+    them. With `quantise`, matrices are quantised one at a time while they are read.
 
     Raises:
         CheckpointError: a tensor is missing, surplus, of another shape or unreadable; both
             `memory` and `quantise` are given.
-        ConfigError: the folder's config.json is not that of a Qwen3.
+        ConfigError: the folder's config.json does not describe a Qwen3.
+        DtypeError: an unknown dtype.
     """
     folder = Path(folder)
     config = Qwen3Config.from_file(folder)
     _refuse_quantised(folder)
     weights, kind = CheckpointReader(folder), dtype_of(dtype)
     if memory is None and quantise is None:
-        return _filled(config, weights, device=device, dtype=kind, source=str(folder))
+        return _load_into_memory(config, weights, device=device, dtype=kind, source=str(folder))
     if memory is not None and quantise is not None:
         raise CheckpointError(
-            "memory and quantise are two ways to deal with too little of it: choose one; streamed "
-            "weights are exact, quantised ones quick"
+            "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
+            "or quantise (quantised weights are fast)"
         )
-    kind = kind or weights.dtype(OUTER["embed.weight"])
+    kind = kind or weights.dtype(OUTSIDE_BLOCKS["embed.weight"])
     options: dict[str, Any] = {"device": device, "dtype": kind, "source": str(folder)}
     if quantise is not None:
         return open_quantised(config, weights, quantise, **options)
@@ -107,20 +110,22 @@ def load_model(
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
-    """A copy of a `transformers` Qwen3 or Qwen3-MoE model that is in memory.
+    """Copy a `transformers` Qwen3 or Qwen3-MoE model.
 
     Raises:
-        CheckpointError: its tensors are not those of its config.
-        ConfigError: it is not a Qwen3.
+        CheckpointError: the model's tensors do not match its config.
+        ConfigError: the model is not a Qwen3.
     """
     config = Qwen3Config.from_dict(hf_model.config.to_dict())
     memory = TensorsInMemory(hf_model.state_dict())
     device = next(hf_model.parameters()).device
-    return _filled(config, memory, device=device, dtype=None, source="the model in memory")
+    return _load_into_memory(
+        config, memory, device=device, dtype=None, source="the model in memory"
+    )
 
 
 @torch.no_grad()
-def _filled(
+def _load_into_memory(
     config: Qwen3Config,
     weights: TensorSource,
     *,
@@ -129,17 +134,17 @@ def _filled(
     source: str,
 ) -> Qwen3:
     model = Qwen3(config, device="meta")
-    for name, parts in plan(model, weights, source).items():
+    for name, parts in plan_tensors(model, weights, source).items():
         like = model.get_parameter(name)
-        assign(model, name, assembled(weights, parts, like, device, dtype))
+        assign(model, name, read_parameter(weights, parts, like, device, dtype))
     return model.requires_grad_(True)
 
 
 def _refuse_quantised(folder: Path) -> None:
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if quantised := fields.get("quantization_config"):
-        is_said = isinstance(quantised, dict) and "quant_method" in quantised
-        method = quantised["quant_method"] if is_said else "some method"
+        has_method = isinstance(quantised, dict) and "quant_method" in quantised
+        method = quantised["quant_method"] if has_method else "an unknown method"
         raise CheckpointError(
             f"{folder} holds weights quantised with {method}: load the model's unquantised release"
         )

@@ -10,10 +10,11 @@ import torch
 import qwen3lab
 from qwen3lab import cli
 from qwen3lab.bench.report import Measurement, Report
+from qwen3lab.cli.output import plain_text
 
 
 def called(monkeypatch, capfd, *arguments):
-    """What a command prints and its exit code."""
+    """Exit code, stdout and stderr of a command."""
     monkeypatch.setattr(sys, "argv", ["qwen3lab", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -29,6 +30,16 @@ def run(monkeypatch, capfd):
 COMMANDS = ["lab", "models", "record", "chat", "train", "evaluate", "bench"]
 
 
+def test_help_does_not_import_torch():
+    code = (
+        "import sys; from qwen3lab.cli import main; sys.argv = ['qwen3lab', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_help_lists_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
@@ -42,7 +53,7 @@ def test_every_command_explains_itself(run, command):
     assert f"qwen3lab {command}" in out
 
 
-def test_models_are_listed_for_people_and_for_scripts(run):
+def test_models_are_listed_as_text_and_as_json(run):
     code, out, _ = run("models")
     assert code == 0
     assert "tiny-moe" in out
@@ -52,7 +63,7 @@ def test_models_are_listed_for_people_and_for_scripts(run):
     assert table["Qwen/Qwen3-30B-A3B"]["n_params"] == 30_532_122_624
 
 
-def test_a_model_is_quantised_if_that_is_asked_for(run, tmp_path):
+def test_quantise_runs_the_model_with_quantised_weights(run, tmp_path):
     pytest.importorskip("torchao")
     file = tmp_path / "run.safetensors"
     options = ("--quantise", "int8", "--device", "cpu")
@@ -62,7 +73,7 @@ def test_a_model_is_quantised_if_that_is_asked_for(run, tmp_path):
     assert code == 1 and "choose from int8, int4" in err
 
 
-def test_a_recording_is_saved(run, tmp_path):
+def test_record_saves_a_recording(run, tmp_path):
     file = tmp_path / "run.safetensors"
     code, out, _ = run(
         "record", "tiny-moe", "3+2=?", "-o", file, "--capture", "*resid_post", "--json"
@@ -74,7 +85,7 @@ def test_a_recording_is_saved(run, tmp_path):
     assert "blocks.0.hook_resid_post" in rec.capture
 
 
-def test_a_chat_answers_and_says_how_it_ended(run):
+def test_chat_prints_the_answer_and_the_stop_reason(run):
     options = ("--temperature", "0", "--seed", "0")
     code, out, err = run("chat", "tiny-moe", "3+2=?", *options)
     assert (code, out.split()[-1]) == (0, "⑤")
@@ -84,14 +95,14 @@ def test_a_chat_answers_and_says_how_it_ended(run):
     assert (reply["thinking"], reply["stop"]) == ("", "natural")
 
 
-def test_a_conversation_goes_on_until_an_empty_line(run, monkeypatch):
+def test_a_conversation_ends_at_an_empty_line(run, monkeypatch):
     lines = iter(["3+2=?", "5*7=?", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     code, _, err = run("chat", "tiny-moe", "--temperature", "0", "--max-new-tokens", "40")
     assert (code, err.count("stop:")) == (0, 2)
 
 
-def test_the_benchmark_runs_the_suites_that_are_asked_for(run, monkeypatch, tmp_path):
+def test_the_benchmark_runs_the_requested_suites(run, monkeypatch, tmp_path):
     asked = []
 
     def stand_in(plan, *what, progress=True, **options):
@@ -136,7 +147,7 @@ SHAPES_BY_SIZE = (
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_reports_that_are_done_are_not_lost_to_one_that_fails(run, monkeypatch, as_json):
+def test_finished_reports_are_printed_when_a_later_suite_fails(run, monkeypatch, as_json):
     def measured(plan, *what, **options):
         return Report(
             "the first", {}, "", 0.0, [Measurement("forward", 8, "ms", {"qwen3lab": (1.0,)})]
@@ -150,11 +161,11 @@ def test_reports_that_are_done_are_not_lost_to_one_that_fails(run, monkeypatch, 
     suites = ("--suite", "forward", "--suite", "overhead")
     code, out, err = run("bench", *suites, *(["--json"] if as_json else []))
     assert (code, "Traceback" in err) == (1, False)
-    assert err.startswith("qwen3lab: memory ran out: take fewer tokens")
+    assert err.startswith("qwen3lab: memory ran out: use fewer tokens")
     assert json.loads(out)[0]["title"] == "the first" if as_json else "the first" in out
 
 
-def test_a_defect_keeps_its_traceback(run, monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback(run, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a defect")
 
@@ -166,17 +177,17 @@ def test_a_defect_keeps_its_traceback(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("record", "tiny-moe", "hi", "-o", "FOLDER/none/x.safetensors"), "make it first"),
+        (("record", "tiny-moe", "hi", "-o", "FOLDER/none/x.safetensors"), "create it first"),
         (("record", "tiny-moe", "hi", "-o", "FOLDER"), "is a folder: give the name of a file"),
-        (("record", "~nouser/x", "hi", "-o", "x.safetensors"), "a user who is unknown here"),
+        (("record", "~nouser/x", "hi", "-o", "x.safetensors"), "home folder of an unknown user"),
         (("chat", "tiny-moe", "hi", "--device", "foo"), "device 'foo' cannot be used here"),
         (("chat", "tiny-moe", "hi", "--device", "cuda:99"), "choose from cpu"),
         (("train", "tiny-moe", "--device", "cuda:99"), "choose from cpu"),
         (("bench", "--device", "cuda:99"), "choose from cpu"),
-        (("bench", "--figure", "FOLDER/none/x.html"), "make it first"),
+        (("bench", "--figure", "FOLDER/none/x.html"), "create it first"),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_loaded(
+def test_invalid_arguments_are_refused_before_anything_is_loaded(
     run, monkeypatch, tmp_path, arguments, message
 ):
     for work in ("qwen3lab.load", "qwen3lab.bench.run_suites", "qwen3lab.tiny.train"):
@@ -186,7 +197,7 @@ def test_what_cannot_work_is_told_before_anything_is_loaded(
     assert err.startswith("qwen3lab: ") and message in err
 
 
-def test_what_cannot_be_done_is_one_sentence_and_1(run, tmp_path):
+def test_an_expected_error_is_one_sentence_and_exit_code_1(run, tmp_path):
     code, out, err = run("chat", "./nowhere", "hi")
     assert (code, out) == (1, "")
     assert err.startswith("qwen3lab: './nowhere' is neither a folder nor an embedded model")
@@ -195,14 +206,14 @@ def test_what_cannot_be_done_is_one_sentence_and_1(run, tmp_path):
     assert run("lab", tmp_path / "none")[0] == 1
 
 
-def test_wrong_usage_is_2(run):
+def test_wrong_usage_exits_with_2(run):
     code, _, err = run("record", "tiny-moe")
     assert code == 2
     assert "Missing argument" in err
     assert run("no-such-command")[0] == 2
 
 
-def test_an_interrupt_is_130(run, monkeypatch):
+def test_an_interrupt_exits_with_130(run, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -210,15 +221,15 @@ def test_an_interrupt_is_130(run, monkeypatch):
     assert run("chat", "tiny-moe", "hi")[0] == 130
 
 
-def test_a_terminal_is_not_given_control_characters(run, monkeypatch):
+def test_control_characters_are_removed_from_the_output(run, monkeypatch):
     evil = "\x1b]0;owned\x07"
     code, _, err = run("chat", f"./{evil}", "hi")
     assert code == 1
     assert "\x1b" not in err
-    assert cli._plain(f"a{evil}b\n你好") == "a]0;ownedb\n你好"
+    assert plain_text(f"a{evil}b\n你好") == "a]0;ownedb\n你好"
 
 
-def test_a_conversation_in_json_is_json_alone(run, monkeypatch):
+def test_a_conversation_in_json_prints_nothing_else(run, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("3+2=?\n"))
     code, out, _ = run("chat", "tiny-dense", "--json", "--temperature", "0", "--device", "cpu")
     assert code == 0 and json.loads(out)["answer"] == "⑤"
@@ -237,7 +248,7 @@ def test_a_temperature_keeps_the_other_published_filters(run, monkeypatch):
     assert seen == [qwen3lab.Sampling(0.5, 20, 0.95), qwen3lab.Sampling(0.5, 20, 0.8)]
 
 
-def test_a_pipe_of_few_letters_gets_all_of_them():
+def test_output_is_utf8_also_in_a_pipe_with_another_encoding():
     """As on Windows, where a pipe is written in a code page."""
     command = [sys.executable, "-c", "from qwen3lab.cli import main; main()", "models"]
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "200"}

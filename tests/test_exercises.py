@@ -1,4 +1,4 @@
-"""Exercises say right to what is right, and nothing else."""
+"""Exercise checks accept correct answers and nothing else."""
 
 import re
 from math import nan
@@ -9,7 +9,7 @@ import torch
 from qwen3lab import exercises
 from qwen3lab.analysis.attention.profile import head_profile
 from qwen3lab.analysis.corpus import RoutingCorpus
-from qwen3lab.exercises import OPEN
+from qwen3lab.exercises import NO_ANSWER
 from qwen3lab.experiments.effects import Text, group_losses
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
@@ -22,7 +22,7 @@ from tests.reference import small_config
 
 
 def recorded(rows):
-    """A recording whose layers with experts both chose these, of equal weight."""
+    """A recording in which both MoE layers chose these experts, with equal weights."""
     kept = {}
     for layer in (1, 2):
         name = f"blocks.{layer}.mlp.hook_"
@@ -32,18 +32,18 @@ def recorded(rows):
     return Recording(torch.arange(len(rows)), ["t"] * len(rows), small_config(), "planted", kept)
 
 
-def test_the_busiest_expert_is_the_one_with_most_tokens():
+def test_the_busiest_expert_is_the_one_chosen_by_most_tokens():
     run = recorded([[3, 1], [3, 2], [1, 3]])
     assert exercises.busiest_expert(run, 1, 3).solved is True
     wrong = exercises.busiest_expert(run, 1, 1)
-    assert wrong.solved is False and "Expert 1 serves 2 tokens of 3" in wrong.reason
+    assert wrong.solved is False and "Expert 1 is chosen by 2 of 3 tokens" in wrong.reason
     assert exercises.busiest_expert(run, 1, 9).solved is False
     assert exercises.busiest_expert(run, 1, None).solved is None
 
 
-def test_the_specialist_is_the_one_with_the_greatest_npmi():
+def test_the_specialist_is_the_expert_with_the_highest_npmi():
     corpus = RoutingCorpus(small_config())
-    # Expert 0 serves everybody, expert 5 group a alone.
+    # All tokens choose expert 0; only tokens of group a choose expert 5.
     corpus.add(recorded([[0, 5], [0, 5]]), "a")
     corpus.add(recorded([[0, 6], [0, 7]]), "b")
     assert exercises.specialist(corpus, "a", 2, 5).solved is True
@@ -65,17 +65,17 @@ def test_an_intervention_must_hurt_one_group_most(tiny_tokenizer):
         a, b = (without[name] - base[name] for name in "ab")
         verdict = exercises.hurts_most(lab, texts, "a", edits)
         assert verdict.solved == (a >= 0.1 and a >= 2 * b)
-        assert f"a loses {a:.2f} nats per token" in verdict.reason
+        assert f"The loss of a rises by {a:.2f} nats per token" in verdict.reason
         solved += bool(verdict.solved)
     assert 0 < solved < len(tried)
 
 
 @pytest.mark.parametrize("solved", [True, False, None])
-def test_a_verdict_shows_itself_and_escapes_names(solved):
+def test_a_verdict_is_shown_with_escaped_html(solved):
     verdict = exercises.Verdict(solved, "<b>x</b>")
     assert "&lt;b&gt;x&lt;/b&gt;" in verdict._repr_html_()
     assert "<b>x</b>" in repr(verdict)
-    assert exercises.busiest_expert(recorded([[0, 1]]), 1, None).reason == OPEN
+    assert exercises.busiest_expert(recorded([[0, 1]]), 1, None).reason == NO_ANSWER
 
 
 def answers(*texts):
@@ -86,17 +86,17 @@ def answers(*texts):
     )
 
 
-def test_an_answer_settles_at_one_point():
+def test_only_the_point_where_the_answer_settles_is_accepted():
     found = answers("a", "b", "a", "a")
     assert exercises.settles(found, 6).solved is True
     early, late = exercises.settles(found, 3), exercises.settles(found, 9)
     assert (early.solved, late.solved) == (False, False)
-    assert "says 'b'; it settles later" in early.reason and "settles sooner" in late.reason
-    assert "not asked after 5 tokens" in exercises.settles(found, 5).reason
+    assert "is 'b'; it settles later" in early.reason and "settles earlier" in late.reason
+    assert "no answer after 5 tokens" in exercises.settles(found, 5).reason
     assert exercises.settles(found, None).solved is None
 
 
-def test_the_crucial_part_changes_most_answers():
+def test_the_crucial_part_is_the_one_that_changes_most_answers():
     parts = (Piece(0, 1, 1, "a"), Piece(1, 2, 2, "b"), Piece(2, 3, 3, "c"))
     found = Importance(
         "resample", parts, ({},) * 3, ({},) * 3, (0.0,) * 3, (0.2, 1.0, nan), (1,) * 3, 1
@@ -108,7 +108,7 @@ def test_the_crucial_part_changes_most_answers():
     assert exercises.crucial_part(found, None).solved is None
 
 
-def test_the_least_budget_is_the_one_below_which_too_few_are_right():
+def test_the_needed_budget_is_the_smallest_with_enough_correct_answers():
     def attempt(number, *right):
         given = tuple(Answer("x", 1, 1, 5, "budget", True) for _ in right)
         return Attempt(number, 0, "6", 4, "", given, right)
@@ -117,8 +117,8 @@ def test_the_least_budget_is_the_one_below_which_too_few_are_right():
     sweep = Sweep(plan, (attempt(0, False, True, True), attempt(1, True, True, True)))
     assert exercises.budget_needed(sweep, "6", 5).solved is True
     assert "look for at least 90%" in exercises.budget_needed(sweep, "6", 0).reason
-    assert "less thinking is enough" in exercises.budget_needed(sweep, "6", 9).reason
-    assert "none of the budgets" in exercises.budget_needed(sweep, "6", 7).reason
+    assert "a smaller budget is enough" in exercises.budget_needed(sweep, "6", 9).reason
+    assert "7 is not a budget of the sweep" in exercises.budget_needed(sweep, "6", 7).reason
     assert exercises.budget_needed(sweep, "6", None).solved is None
 
 
@@ -130,27 +130,27 @@ def test_a_best_head_is_one_with_a_high_enough_score():
     assert exercises.best_head(scores, "previous", best, least=top).solved is True
     assert exercises.best_head(scores, "previous", best, least=2.0).solved is True
     assert exercises.best_head(scores, "previous", worst, least=top).solved is False
-    assert "no layer 7" in exercises.best_head(scores, "previous", (7, 0)).reason
+    assert "Layer 7, head 0 does not" in exercises.best_head(scores, "previous", (7, 0)).reason
     assert exercises.best_head(scores, "previous", None).solved is None
 
 
-def test_a_sink_draws_most():
+def test_the_sink_is_the_token_that_receives_most_attention():
     assert exercises.sink_token([0.1, 0.6, 0.2], 1).solved is True
     assert exercises.sink_token([0.1, 0.6, 0.2], 2).solved is False
     assert "0 to 2" in exercises.sink_token([0.1, 0.6, 0.2], 3).reason
     assert exercises.sink_token([0.1], None).solved is None
 
 
-def test_the_head_that_reads_most_is_the_one_with_the_largest_share():
+def test_reads_most_accepts_the_head_with_the_largest_share():
     mass = torch.tensor([[0.1, 0.2], [0.7, 0.3]])
     assert exercises.reads_most(mass, (1, 0)).solved is True
-    assert "gives it 20%; another" in exercises.reads_most(mass, (0, 1)).reason
+    assert "gives it 20% of its attention; another" in exercises.reads_most(mass, (0, 1)).reason
     assert exercises.reads_most(mass, (2, 0)).solved is False
     assert exercises.reads_most(mass, None).solved is None
 
 
 @pytest.mark.parametrize("answer", ["3", 3.0, [3], (3, 1), torch.tensor(3.0), {3: 1}])
-def test_what_is_no_whole_number_is_not_right_and_says_what_to_give(answer):
+def test_an_answer_that_is_not_an_integer_is_refused_with_an_example(answer):
     corpus = RoutingCorpus(small_config())
     corpus.add(recorded([[0, 5], [0, 5]]), "a")
     told = [
@@ -164,7 +164,7 @@ def test_what_is_no_whole_number_is_not_right_and_says_what_to_give(answer):
 
 
 @pytest.mark.parametrize("answer", [3, (3,), "3, 1", "31", (1, 0, 0), (1.0, 0), torch.tensor(3)])
-def test_what_is_no_layer_and_head_is_not_right_and_says_what_to_give(answer):
+def test_an_answer_that_is_not_a_head_is_refused_with_an_example(answer):
     told = [
         exercises.reads_most(torch.eye(2), answer),
         exercises.best_head(head_profile(long_recording()), "previous", answer),
@@ -173,7 +173,7 @@ def test_what_is_no_layer_and_head_is_not_right_and_says_what_to_give(answer):
     assert all("as in answer=(3, 1)." in verdict.reason for verdict in told)
 
 
-def test_an_answer_may_be_a_number_of_torch_and_a_head_a_list():
+def test_torch_integers_and_lists_are_accepted_as_answers():
     assert exercises.busiest_expert(recorded([[3, 1], [3, 2]]), 1, torch.tensor(3)).solved is True
     assert exercises.reads_most(torch.tensor([[0.1, 0.2]]), [0, 1]).solved is True
 
@@ -182,7 +182,7 @@ def test_an_answer_may_be_a_number_of_torch_and_a_head_a_list():
     ("answer", "said"),
     [([3, 5], "as in answer=rerouting.off"), (rerouting.off(99, layers=1), "99")],
 )
-def test_what_is_no_intervention_here_is_not_right_and_says_why(tiny_tokenizer, answer, said):
+def test_an_answer_that_is_not_a_valid_intervention_is_refused(tiny_tokenizer, answer, said):
     lab = Lab(Qwen3(small_config(d_vocab=len(tiny_tokenizer))), tiny_tokenizer)
     texts = [Text("a", [40, 41, 42]), Text("b", [60, 61, 62])]
     verdict = exercises.hurts_most(lab, texts, "a", answer)
@@ -197,7 +197,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize(("page", "ink"), [((1, 1, 1), (0.13,) * 3), ((0.067,) * 3, (1, 1, 1))])
 @pytest.mark.parametrize("solved", [True, False, None])
-def test_a_verdict_can_be_read_on_light_and_dark_pages(solved, page, ink):
+def test_a_verdict_has_enough_contrast_on_light_and_dark_pages(solved, page, ink):
     shown = exercises.Verdict(solved, "x")._repr_html_()
     found = re.search(r"color-mix\(in srgb, #(\w{6}) (\d+)%, currentcolor\)", shown)
     hue, share = bytes.fromhex(found[1]), int(found[2]) / 100

@@ -12,7 +12,7 @@ from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.device.dtypes import DTYPES
-from qwen3lab.errors import CheckpointError, ConfigError
+from qwen3lab.errors import CheckpointError, ConfigError, DtypeError
 from qwen3lab.loading import from_transformers, load_model, open_checkpoint
 from qwen3lab.model.transformer import Qwen3
 from tests.reference import CASES, gap, hf_random, small_config, tokens
@@ -61,7 +61,7 @@ def test_shards_give_the_same_weights_as_one_file(saved, tmp_path, name):
     assert all(torch.equal(many.state_dict()[k], v) for k, v in one.state_dict().items())
 
 
-def test_fused_experts_load_as_well_as_single_ones(saved, tmp_path):
+def test_fused_expert_tensors_give_the_logits_of_transformers(saved, tmp_path):
     hf = hf_random("experts")
     fused = {name: value.contiguous() for name, value in hf.state_dict().items()}
     assert any("experts.gate_up_proj" in name for name in fused)
@@ -74,7 +74,7 @@ def test_fused_experts_load_as_well_as_single_ones(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dense", "dense, tied", "experts"])
-def test_a_model_in_memory_is_copied(name):
+def test_a_transformers_model_in_memory_is_copied_not_shared(name):
     hf = hf_random(name)
     ours, expected = from_transformers(hf), hf_logits(hf)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_a_model_in_memory_is_copied(name):
 
 
 @pytest.mark.parametrize("name", ["dense, tied", "dense", "experts", "experts, one dense layer"])
-def test_what_we_save_opens_in_transformers(tmp_path, name):
+def test_a_saved_checkpoint_opens_in_transformers(tmp_path, name):
     ours = from_transformers(hf_random(name))
     save_checkpoint(ours, tmp_path)
     hf = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
@@ -93,7 +93,7 @@ def test_what_we_save_opens_in_transformers(tmp_path, name):
     assert all(torch.equal(again.state_dict()[k], v) for k, v in ours.state_dict().items())
 
 
-def test_weights_are_saved_in_the_dtype_that_is_asked_for(tmp_path):
+def test_weights_are_saved_in_the_requested_dtype(tmp_path):
     save_checkpoint(from_transformers(hf_random("dense")), tmp_path, dtype="bfloat16")
     kinds = {value.dtype for value in load_file(tmp_path / "model.safetensors").values()}
     assert kinds == {torch.bfloat16}
@@ -101,7 +101,7 @@ def test_weights_are_saved_in_the_dtype_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_weights_load_in_the_dtype_that_is_asked_for(saved, dtype):
+def test_weights_load_in_the_requested_dtype(saved, dtype):
     kinds = {p.dtype for p in load_model(saved["experts"], dtype=dtype).parameters()}
     assert kinds == {DTYPES[dtype]}
 
@@ -119,14 +119,14 @@ def one_expert():
 
 
 @pytest.mark.parametrize("options", [{}, {"dtype": "float32"}, {"memory": "1GB"}])
-def test_a_mixture_of_one_expert_comes_back(tmp_path, options):
+def test_a_mixture_of_one_expert_survives_saving_and_loading(tmp_path, options):
     ours = one_expert()
     save_checkpoint(ours, tmp_path)
     ids = tokens(vocab=50)
     assert torch.equal(logits(load_model(tmp_path, **options), ids), logits(ours, ids))
 
 
-def test_nothing_is_saved_beside_shards_that_would_be_read_instead(tmp_path):
+def test_saving_into_a_folder_with_a_sharded_checkpoint_is_refused(tmp_path):
     hf_random("dense").save_pretrained(tmp_path, max_shard_size="100KB")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(
@@ -136,13 +136,13 @@ def test_nothing_is_saved_beside_shards_that_would_be_read_instead(tmp_path):
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_streamed_model_is_not_saved_in_part(saved, tmp_path):
-    with pytest.raises(CheckpointError, match=r"blocks.0.* is not at hand, .* without memory="):
+def test_saving_a_streamed_model_is_refused(saved, tmp_path):
+    with pytest.raises(CheckpointError, match=r"blocks.0.* is not in memory .* without memory="):
         save_checkpoint(load_model(saved["dense"], memory="1GB"), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
 
-# What can be wrong with a checkpoint: the file is rewritten, and the message names the tensor.
+# Damaged checkpoints: each test rewrites the file; the message must name the tensor.
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 EXPERT = "model.layers.0.mlp.experts.5.up_proj.weight"
@@ -164,7 +164,7 @@ def test_a_missing_tensor_is_named(saved, tmp_path, name, tensor):
 
 
 @pytest.mark.parametrize("options", [{"memory": "1GB"}, {"quantise": "int8"}])
-def test_a_missing_embedding_is_named_also_where_its_dtype_is_asked_for(saved, tmp_path, options):
+def test_a_missing_embedding_is_named_by_loaders_that_read_its_dtype(saved, tmp_path, options):
     tensor = "model.embed_tokens.weight"
     folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.pop(tensor))
     with pytest.raises(CheckpointError, match=f"{tensor} is missing from {folder}"):
@@ -190,7 +190,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(saved, tmp_path, na
         load_model(folder)
 
 
-def test_a_tied_checkpoint_may_store_its_unembedding_too(saved, tmp_path):
+def test_a_checkpoint_with_tied_embeddings_may_also_store_lm_head(saved, tmp_path):
     def store(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
@@ -200,9 +200,9 @@ def test_a_tied_checkpoint_may_store_its_unembedding_too(saved, tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "method"),
-    [({"quant_method": "fp8"}, "fp8"), ("fp8", "some method"), ({"a": 1}, "some")],
+    [({"quant_method": "fp8"}, "fp8"), ("fp8", "an unknown method"), ({"a": 1}, "an unknown")],
 )
-def test_quantised_weights_are_refused_by_their_method(saved, tmp_path, said, method):
+def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path, said, method):
     folder = changed(saved, tmp_path, "dense", lambda tensors: None)
     fields = json.loads((folder / "config.json").read_text())
     fields["quantization_config"] = said
@@ -218,16 +218,16 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
 
 
 def test_an_unknown_dtype_is_refused_with_the_known_ones(saved):
-    with pytest.raises(CheckpointError, match="float32, bfloat16, float16"):
+    with pytest.raises(DtypeError, match="float32, bfloat16, float16"):
         load_model(saved["dense"], dtype="int7")
 
 
-def test_a_folder_has_no_revisions(saved):
-    with pytest.raises(CheckpointError, match="is a folder here, which has no revision 'step500'"):
+def test_a_revision_of_a_local_folder_is_refused(saved):
+    with pytest.raises(CheckpointError, match="is a local folder and has no revision 'step500'"):
         open_checkpoint(saved["dense"], revision="step500")
 
 
-def test_an_embedded_models_revision_is_its_own_also_beside_a_folder_of_that_name(
+def test_a_revision_names_the_embedded_model_even_if_a_folder_has_its_name(
     saved, tmp_path, monkeypatch
 ):
     (tmp_path / "tiny-dense").mkdir()
@@ -240,13 +240,13 @@ def test_an_embedded_models_revision_is_its_own_also_beside_a_folder_of_that_nam
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/no/where", "a/b/c", "~/nowhere"])
-def test_a_name_that_is_nothing_says_what_it_could_be(name):
+def test_an_unknown_name_is_refused_with_the_kinds_of_names(name):
     with pytest.raises(CheckpointError, match="neither a folder nor an embedded model"):
         open_checkpoint(name)
 
 
 def test_a_hub_id_without_a_network_or_cache_says_what_to_do(tmp_path):
-    # Offline mode is read when huggingface_hub is imported, so the test asks another process.
+    # huggingface_hub reads the offline mode at import, so the test starts another process.
     code = "from qwen3lab.checkpoint import find_folder; find_folder('Qwen/Qwen3-0.6B')"
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -293,7 +293,7 @@ print((peak - start) * 1024 / weights)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
 def test_loading_takes_about_one_copy_of_the_weights(tmp_path, stored):
-    # 200 MB in float32, so that what the interpreter does beside it is small.
+    # 200 MB in float32, so that the interpreter's own memory is small in comparison.
     config = Qwen3Config(
         d_model=512,
         n_layers=8,
@@ -317,6 +317,6 @@ def test_loading_takes_about_one_copy_of_the_weights(tmp_path, stored):
         text=True,
         check=True,
     )
-    # Pages of the mapped file count as well while they are read.
+    # Pages of the mapped file also count while they are read.
     in_file = {"float32": 1.0, "bfloat16": 0.5}[stored]
     assert float(ran.stdout) < 1.1 + in_file

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.bench.sparse_checkpoint import describe
-from qwen3lab.checkpoints.tensor_names import as_published
+from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.model.transformer import Qwen3
 
@@ -42,4 +42,4 @@ def write_random(
 
 def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
     """The tensors of a parameter in a published checkpoint, by published name."""
-    return {part: piece.contiguous() for part, piece in as_published(name, value.cpu())}
+    return {part: piece.contiguous() for part, piece in published_tensors(name, value.cpu())}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from qwen3lab.checkpoints.safetensors_reader import INDEX
-from qwen3lab.checkpoints.tensor_names import EXPERTS, parts_of
+from qwen3lab.checkpoints.tensor_names import EXPERT_MATRICES, stored_parts
 from qwen3lab.checkpoints.writer import write_config
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.model.transformer import Qwen3
@@ -73,9 +73,9 @@ def describe(
 def _tensors(config: Qwen3Config) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Published names and shapes of all tensors."""
     for name, parameter in Qwen3(config, device="meta").named_parameters():
-        parts = parts_of(name, config, frozenset())
+        parts = stored_parts(name, config, frozenset())
         shape = tuple(parameter.shape)
-        if name.partition(".mlp.")[2] and f"mlp.{name.partition('.mlp.')[2]}" in EXPERTS:
+        if name.partition(".mlp.")[2] and f"mlp.{name.partition('.mlp.')[2]}" in EXPERT_MATRICES:
             shape = (shape[0] * shape[1] // len(parts), shape[2])
         yield from ((part.name, shape) for part in parts)
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: where they are found, how they are read and written."""
+"""Finds, reads and writes model checkpoints on disk."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The models that ship inside the package, and the table of all models."""
+"""Lists the models that ship inside the package, and all known models as a table."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def embedded_models() -> list[str]:
 
 
 def embedded_revisions(name: str) -> list[str]:
-    """Earlier states of an embedded model, such as "step250", in the order of its training."""
-    found = [path.parent.name for path in (EMBEDDED / name).glob("step*/config.json")]
-    return sorted(found, key=lambda revision: int(revision.removeprefix("step")))
+    """Earlier training checkpoints of an embedded model, such as "step250", in training order."""
+    steps = [path.parent.name for path in (EMBEDDED / name).glob("step*/config.json")]
+    return sorted(steps, key=lambda revision: int(revision.removeprefix("step")))
 
 
 def models() -> ModelTable:
-    """The models that ship with the package, then the published family, as a table."""
+    """A table of the models that ship with the package, followed by the published models."""
     return model_table({n: Qwen3Config.from_file(EMBEDDED / n) for n in embedded_models()})

@@ -1,22 +1,32 @@
-"""Where a model's files are: an embedded model, a local folder, or the Hugging Face hub."""
+"""Finds a model's files: an embedded model, a local folder, or the Hugging Face hub."""
 
 from pathlib import Path
 
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models, embedded_revisions
 from qwen3lab.errors import CheckpointError
 
-WANTED_FILES = ("config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt")
+CONFIG_AND_TOKENIZER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder that holds a model's files, downloaded from the hub where need be.
+    """The folder with a model's files; downloads them from the hub if they are not cached.
+
+    Args:
+        name: a local folder, an embedded model, or a hub id.
+        revision: branch, tag or commit on the hub, or a revision of an embedded model.
 
     Raises:
         CheckpointError: no such folder, model or revision, or the hub cannot be reached.
     """
     text, folder = str(name), Path(name).expanduser()
     if revision is not None and text in embedded_models():
-        return _earlier(text, revision)
+        return _embedded_revision(text, revision)
     if folder.is_dir():
         return _without_revision(folder, revision)
     if text in embedded_models():
@@ -24,8 +34,8 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise CheckpointError(
             f"{text!r} is neither a folder nor an embedded model "
-            f"({', '.join(embedded_models()) or 'none is installed'}): give one of these, or a "
-            "hub id such as 'Qwen/Qwen3-0.6B'"
+            f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, an embedded "
+            "model, or a hub id such as 'Qwen/Qwen3-0.6B'"
         )
     return _download(text, revision)
 
@@ -33,13 +43,13 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
 def _without_revision(folder: Path, revision: str | None) -> Path:
     if revision is not None:
         raise CheckpointError(
-            f"{folder} is a folder here, which has no revision {revision!r}: leave the revision "
+            f"{folder} is a local folder and has no revision {revision!r}: leave the revision "
             "out, or give the path of the folder that holds it"
         )
     return folder
 
 
-def _earlier(name: str, revision: str) -> Path:
+def _embedded_revision(name: str, revision: str) -> Path:
     known = embedded_revisions(name)
     if revision not in known:
         raise CheckpointError(
@@ -57,7 +67,11 @@ def _download(hub_id: str, revision: str | None) -> Path:
             snapshot_download(
                 hub_id,
                 revision=revision,
-                allow_patterns=[*WANTED_FILES, "*.safetensors", "*.safetensors.index.json"],
+                allow_patterns=[
+                    *CONFIG_AND_TOKENIZER_FILES,
+                    "*.safetensors",
+                    "*.safetensors.index.json",
+                ],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

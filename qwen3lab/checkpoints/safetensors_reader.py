@@ -1,104 +1,94 @@
-"""Where tensors come from: safetensors files in a folder, or a model in memory."""
+"""Reads tensors from the safetensors files of a folder, or from a model in memory."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import torch
-from jaxtyping import Shaped
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qwen3lab.checkpoints.safetensors_file import SafetensorsFile, TensorHeader
 from qwen3lab.checkpoints.tensor_names import StoredPart
-from qwen3lab.device.host_transfer import bring
 from qwen3lab.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
-STRETCH = 2**24
-"""Bytes of a file that are read together where they must become another dtype, or go elsewhere."""
-STORED = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-"""What a published model's numbers are, in the words of the file format."""
 
 
 class CheckpointReader:
-    """The tensors of a checkpoint folder by published name, read when asked for.
+    """Reads the tensors of a checkpoint folder by published name.
+
+    The constructor reads the index and the file headers; tensors are read on request.
 
     Raises:
-        CheckpointError: no safetensors files, an index that is damaged or leads out of the
-            folder, a shard that is missing or cut short.
+        CheckpointError: no safetensors files, an index that is damaged or points outside the
+            folder, a shard that is missing or truncated.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[Path, _File] = {}
-        self.where = self._index()
+        self._files: dict[Path, SafetensorsFile] = {}
+        self.file_of = self._find_files()
 
     def names(self) -> set[str]:
         """Published names of all tensors."""
-        return set(self.where)
+        return set(self.file_of)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
-        return self._entry(name).shape
+        return self._header(name).shape
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor, mapped from its file.
+        """A tensor, memory-mapped from its file.
 
         Raises:
             CheckpointError: the file has changed.
         """
-        return self._file(self.where[name]).tensor(name)
+        return self._file(self.file_of[name]).tensor(name)
 
     def dtype(self, name: str) -> torch.dtype:
         """The dtype in which a tensor is stored.
 
         Raises:
-            CheckpointError: there is no such tensor, or it is stored as no plain number.
+            CheckpointError: there is no such tensor, or it is not stored as a float type.
         """
-        if name not in self.where:
+        if name not in self.file_of:
             raise CheckpointError(f"{name} is missing from {self.folder}: fetch the model again")
-        return self._entry(name).dtype
+        return self._header(name).dtype
 
-    def fill(self, wanted: Iterable[tuple[Tensor, StoredPart]]) -> None:
-        """Copy tensors into place, which may be on a GPU, and of another dtype.
+    def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
+        """Copy stored tensors into existing ones of any device and dtype.
+
+        Args:
+            targets: pairs of a tensor to fill and the stored part that it receives.
 
         Raises:
-            CheckpointError: a file is missing by now, or has changed.
+            CheckpointError: a file is missing or has changed since it was opened.
         """
         by_file: dict[Path, list[tuple[Tensor, StoredPart]]] = {}
-        for out, part in wanted:
-            by_file.setdefault(self.where[part.name], []).append((out, part))
-        for path, pieces in by_file.items():
-            self._file(path).fill(pieces)
+        for out, part in targets:
+            by_file.setdefault(self.file_of[part.name], []).append((out, part))
+        for path, pairs in by_file.items():
+            self._file(path).fill(pairs)
 
-    def marks(self) -> list[str]:
-        """Name, size and time of change of every file, as they are now.
+    def file_stamps(self) -> list[str]:
+        """Current name, size and modification time of every file.
 
         Raises:
-            CheckpointError: a file is missing by now.
+            CheckpointError: a file is missing.
         """
-        return [self._file(path).mark() for path in sorted(set(self.where.values()))]
+        return [self._file(path).stamp() for path in sorted(set(self.file_of.values()))]
 
-    def _index(self) -> dict[str, Path]:
+    def _find_files(self) -> dict[str, Path]:
         index = self.folder / INDEX
         if index.exists():
-            return self._sharded(index)
+            return self._read_index(index)
         single = self.folder / "model.safetensors"
         if single.exists():
-            return dict.fromkeys(self._file(single).entries, single)
+            return dict.fromkeys(self._file(single).headers, single)
         pickles = [p for s in ("*.bin", "*.pt", "*.pth") for p in sorted(self.folder.glob(s))]
         if pickles:
             raise CheckpointError(
-                f"{self.folder} offers {pickles[0].name}, a pickle file, which can run code when "
+                f"{self.folder} holds {pickles[0].name}, a pickle file, which can run code when "
                 "it is opened: convert the model to safetensors"
             )
         raise CheckpointError(
@@ -106,10 +96,10 @@ class CheckpointReader:
             "expected a folder with the weights of a Qwen3"
         )
 
-    def _sharded(self, index: Path) -> dict[str, Path]:
+    def _read_index(self, index: Path) -> dict[str, Path]:
         try:
-            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            shards = {str(name): str(file) for name, file in listed.items()}
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = {str(name): str(file) for name, file in weight_map.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{index} is not a valid index ({error}): fetch it again"
@@ -118,166 +108,44 @@ class CheckpointReader:
             path = PurePosixPath(file)
             if len(path.parts) != 1 or path.name in ("", "..") or "\\" in file:
                 raise CheckpointError(
-                    f"{index.name} puts {name} into {file!r}, outside of the model's folder: "
-                    "such an index is not followed"
+                    f"{index.name} maps {name} to {file!r}, outside the model's folder: "
+                    "expected a file in the folder"
                 )
             if path.suffix != ".safetensors":
                 raise CheckpointError(
-                    f"{index.name} puts {name} into {file!r}: expected a safetensors file"
+                    f"{index.name} maps {name} to {file!r}: expected a safetensors file"
                 )
-        return self._checked({name: self.folder / file for name, file in shards.items()}, index)
+        file_of = {name: self.folder / file for name, file in shards.items()}
+        self._check_shards(file_of, index)
+        return file_of
 
-    def _checked(self, where: dict[str, Path], index: Path) -> dict[str, Path]:
-        """Every shard has just what the index says."""
-        held = {path: set(self._file(path).entries) for path in sorted(set(where.values()))}
-        for name, path in where.items():
-            if name not in held[path]:
-                raise CheckpointError(f"{index.name} puts {name} into {path.name}, which lacks it")
-        for path, names in held.items():
-            if surplus := names - where.keys():
+    def _check_shards(self, file_of: dict[str, Path], index: Path) -> None:
+        """Check that every shard holds exactly the tensors that the index lists for it."""
+        stored = {path: set(self._file(path).headers) for path in sorted(set(file_of.values()))}
+        for name, path in file_of.items():
+            if name not in stored[path]:
                 raise CheckpointError(
-                    f"{path.name} holds {sorted(surplus)[0]}, which {index.name} does not list"
+                    f"{index.name} maps {name} to {path.name}, which does not hold it: fetch the "
+                    "model again"
                 )
-        return where
+        for path, names in stored.items():
+            if surplus := names - file_of.keys():
+                raise CheckpointError(
+                    f"{path.name} holds {sorted(surplus)[0]}, which {index.name} does not list: "
+                    "fetch the model again"
+                )
 
-    def _entry(self, name: str) -> "Entry":
-        return self._file(self.where[name]).entry(name)
+    def _header(self, name: str) -> "TensorHeader":
+        return self._file(self.file_of[name]).header(name)
 
-    def _file(self, path: Path) -> "_File":
+    def _file(self, path: Path) -> "SafetensorsFile":
         if path not in self._files:
-            self._files[path] = _File(path)
+            self._files[path] = SafetensorsFile(path)
         return self._files[path]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A tensor in a file: how it is stored, and the byte where it begins."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    begin: int
-
-
-class _File:
-    """A file of tensors, which must stay as it is for as long as it is read from."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._mark = _mark(path.stat())
-            # Whose own check of the header is thorough.
-            self._mapped: Any = safe_open(path, framework="pt").__enter__()
-            self.entries = _entries(path)
-        except FileNotFoundError as error:
-            raise CheckpointError(
-                f"{path} is missing, and the index needs it: fetch it again"
-            ) from error
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path} is cut short or damaged ({error}): fetch it again"
-            ) from error
-
-    def entry(self, name: str) -> Entry:
-        """Where a tensor is."""
-        dtype, shape, begin = self.entries[name]
-        if dtype not in STORED:
-            raise CheckpointError(
-                f"{name} in {self.path} is stored as {dtype}: expected one of {', '.join(STORED)}, "
-                "as in a model's unquantised release"
-            )
-        return Entry(STORED[dtype], tuple(shape), begin)
-
-    def mark(self) -> str:
-        """Its name, size and time of change, as they are now."""
-        try:
-            _, size, changed = _mark(self.path.stat())
-        except OSError as error:
-            raise self._unreadable(error) from error
-        return f"{self.path.name} {size} {changed}"
-
-    def tensor(self, name: str) -> Tensor:
-        """A tensor, mapped."""
-        try:
-            self._check(self.path.stat())
-            return self._mapped.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise self._unreadable(error) from error
-
-    def fill(self, wanted: Iterable[tuple[Tensor, StoredPart]]) -> None:
-        """Copy tensors of this file into place."""
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                self._check(os.fstat(file.fileno()))
-                for out, part in wanted:
-                    self._copy(file, out, part)
-                self._check(os.fstat(file.fileno()))
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def _copy(self, file: FileIO, out: Tensor, part: StoredPart) -> None:
-        """Read a part into a tensor's own memory, or by way of some that is used again."""
-        entry, flat = self.entry(part.name), out.view(-1)
-        at = entry.begin + (part.entry or 0) * len(flat) * entry.dtype.itemsize
-        if out.device.type == "cpu" and out.dtype == entry.dtype:
-            _read(file, at, flat)
-            return
-        pieces = flat.split(STRETCH // entry.dtype.itemsize)
-        room = torch.empty(len(pieces[0]), dtype=entry.dtype, pin_memory=out.is_cuda)
-        for piece in pieces:
-            stored = room[: len(piece)]
-            _read(file, at, stored)
-            bring(stored, piece)
-            at += stored.nbytes
-
-    def _check(self, now: os.stat_result) -> None:
-        if _mark(now) != self._mark:
-            raise CheckpointError(
-                f"{self.path} has changed since the model was loaded from it: load the model again"
-            )
-
-    def _unreadable(self, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"{self.path} cannot be read any more ({error}): see that the disk is there and the "
-            "file whole, and run again"
-        )
-
-
-def _mark(found: os.stat_result) -> tuple[int, int, int]:
-    """What tells a file from another that takes its place."""
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _entries(path: Path) -> dict[str, tuple[str, list[int], int]]:
-    """How each tensor of a file is stored, its shape, and the byte where it begins.
-
-    (A header has eight bytes that give its length, then JSON. `safe_open` does not tell offsets.)
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return {
-        name: (found["dtype"], found["shape"], 8 + length + found["data_offsets"][0])
-        for name, found in header.items()
-    }
-
-
-def _read(file: FileIO, at: int, into: Shaped[Tensor, " n"]) -> None:
-    """Read bytes of a file into a tensor's memory.
-
-    (Not mapped: where a file is cut short meanwhile, reading what is mapped ends the process.)
-    """
-    left = into.view(torch.uint8).numpy().data
-    file.seek(at)
-    while len(left):
-        n = file.readinto(left)
-        if not n:
-            raise OSError("it ends too early")
-        left = left[n:]
-
-
 class TensorsInMemory:
-    """The tensors of a model in memory; what it gives are copies."""
+    """The tensors of a model in memory; `tensor` returns copies."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
@@ -298,11 +166,11 @@ class TensorsInMemory:
         """The dtype of a tensor."""
         return self._tensors[name].dtype
 
-    def fill(self, wanted: Iterable[tuple[Tensor, StoredPart]]) -> None:
-        """Copy tensors into place."""
-        for out, part in wanted:
-            whole = self._tensors[part.name]
-            out.copy_((whole if part.entry is None else whole[part.entry]).view_as(out))
+    def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
+        """Copy stored tensors into existing ones."""
+        for out, part in targets:
+            stored = self._tensors[part.name]
+            out.copy_((stored if part.entry is None else stored[part.entry]).view_as(out))
 
 
 TensorSource = CheckpointReader | TensorsInMemory

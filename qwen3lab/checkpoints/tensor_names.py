@@ -1,4 +1,4 @@
-"""Our parameters' names and the published ones, of which they are made."""
+"""Translates the model's parameter names to the tensor names of published checkpoints."""
 
 from collections.abc import Iterator, Set
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 
-OUTER = {
+OUTSIDE_BLOCKS = {
     "embed.weight": "model.embed_tokens.weight",
     "ln_final.weight": "model.norm.weight",
     "unembed.weight": "lm_head.weight",
 }
-# Inside of a block; `{l}` would be the layer.
-IN_BLOCK = {
+# Names within one block, without the prefix `blocks.{layer}.` or `model.layers.{layer}.`.
+INSIDE_BLOCK = {
     "ln1.weight": "input_layernorm.weight",
     "ln2.weight": "post_attention_layernorm.weight",
     **{f"attn.{x}.weight": f"self_attn.{x}_proj.weight" for x in "qkvo"},
@@ -21,10 +21,10 @@ IN_BLOCK = {
     **{f"mlp.{x}.weight": f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")},
     "mlp.router.weight": "mlp.gate.weight",
 }
-EXPERTS = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
-FUSED = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
-UNUSED = "lm_head.weight"
-"""What a checkpoint may hold although its model, whose embeddings are tied, does not need it."""
+EXPERT_MATRICES = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
+FUSED_EXPERTS = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
+TIED_UNEMBEDDING = "lm_head.weight"
+"""A checkpoint with tied embeddings may store this copy; the model does not need it."""
 
 
 class StoredPart(NamedTuple):
@@ -35,62 +35,64 @@ class StoredPart(NamedTuple):
 
 
 def published_name(name: str) -> str:
-    """The published name of one of our parameters, `{e}` standing for the expert."""
+    """The published name of a parameter; in names of experts, `{e}` stands for the expert."""
     layer, inner = split_name(name)
     if not layer:
-        return OUTER[name]
-    if inner in EXPERTS:
-        return f"model.layers.{layer}.mlp.experts.{{e}}.{'|'.join(EXPERTS[inner])}.weight"
-    return f"model.layers.{layer}.{IN_BLOCK[inner]}"
+        return OUTSIDE_BLOCKS[name]
+    if inner in EXPERT_MATRICES:
+        return f"model.layers.{layer}.mlp.experts.{{e}}.{'|'.join(EXPERT_MATRICES[inner])}.weight"
+    return f"model.layers.{layer}.{INSIDE_BLOCK[inner]}"
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Layer and rest of `blocks.3.attn.q.weight`; no layer outside of the blocks."""
+    """`blocks.3.attn.q.weight` as ("3", "attn.q.weight"); the layer is "" outside the blocks."""
     if not name.startswith("blocks."):
         return "", name
     _, layer, inner = name.split(".", 2)
     return layer, inner
 
 
-def parts_of(name: str, config: Qwen3Config, available: Set[str]) -> list[StoredPart]:
-    """What one of our parameters is made of, in the order in which its rows stand."""
+def stored_parts(name: str, config: Qwen3Config, available: Set[str]) -> list[StoredPart]:
+    """The published tensors that make up a parameter, in row order."""
     layer, inner = split_name(name)
-    if inner not in EXPERTS:
+    if inner not in EXPERT_MATRICES:
         return [StoredPart(published_name(name))]
-    fused = f"model.layers.{layer}.{FUSED[inner]}"
+    fused = f"model.layers.{layer}.{FUSED_EXPERTS[inner]}"
     if fused in available:
         return [StoredPart(fused)]
     return [
         part
         for expert in range(config.n_experts)
-        for part in parts_of_expert(int(layer), expert, inner, available)
+        for part in stored_parts_of_expert(int(layer), expert, inner, available)
     ]
 
 
-def parts_of_expert(layer: int, expert: int, inner: str, available: Set[str]) -> list[StoredPart]:
-    """What one expert's `mlp.gate_up` or `mlp.down` is made of."""
-    fused = f"model.layers.{layer}.{FUSED[inner]}"
+def stored_parts_of_expert(
+    layer: int, expert: int, inner: str, available: Set[str]
+) -> list[StoredPart]:
+    """The published tensors that make up one expert's `mlp.gate_up` or `mlp.down`."""
+    fused = f"model.layers.{layer}.{FUSED_EXPERTS[inner]}"
     if fused in available:
         return [StoredPart(fused, expert)]
     return [
         StoredPart(f"model.layers.{layer}.mlp.experts.{expert}.{leaf}.weight")
-        for leaf in EXPERTS[inner]
+        for leaf in EXPERT_MATRICES[inner]
     ]
 
 
 def is_fused(name: str) -> bool:
     """Whether a published tensor holds all experts of a layer."""
-    return name.endswith(tuple(FUSED.values()))
+    return name.endswith(tuple(FUSED_EXPERTS.values()))
 
 
-def as_published(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """One of our tensors as the published ones that it is made of."""
+def published_tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A parameter split into published tensors: pairs of name and value."""
     layer, inner = split_name(name)
-    if inner not in EXPERTS:
+    if inner not in EXPERT_MATRICES:
         yield published_name(name), value
         return
-    for expert, whole in enumerate(value):
-        parts = parts_of_expert(int(layer), expert, inner, set())
-        for part, piece in zip(parts, whole.chunk(len(parts)), strict=True):
+    for expert, matrix in enumerate(value):
+        parts = stored_parts_of_expert(int(layer), expert, inner, set())
+        for part, piece in zip(parts, matrix.chunk(len(parts)), strict=True):
             # Cloned: the file format refuses tensors that share memory.
             yield part.name, piece.clone()

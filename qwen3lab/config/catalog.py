@@ -1,4 +1,4 @@
-"""The published family and what each model needs, worked out from its configuration."""
+"""Lists the published models with parameter counts and memory, computed from their configs."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ PUBLISHED = {
     "Qwen/Qwen3-30B-A3B": _moe(2048, 6144, 48, 32, 768),
     "Qwen/Qwen3-235B-A22B": _moe(4096, 12288, 94, 64, 1536),
 }
-"""The family published in April 2025 (arXiv 2505.09388, tables 1 and 2), by hub id."""
+"""The models published in April 2025 (arXiv 2505.09388, tables 1 and 2), by hub id."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class ModelRow:
         n_heads: query heads per layer.
         n_kv_heads: key/value heads per layer.
         n_experts: experts per layer; 0 if dense.
-        n_experts_per_token: experts that a token is sent to; 0 if dense.
+        n_experts_per_token: experts chosen for each token; 0 if dense.
         d_expert: intermediate size of one expert; 0 if dense.
-        tied_embeddings: True if the unembedding is the embedding.
-        n_params: parameters in all.
-        n_active_params: parameters that one token's pass uses, embeddings included.
+        tied_embeddings: True if embedding and unembedding share their weights.
+        n_params: total number of parameters.
+        n_active_params: parameters used in one token's forward pass, embeddings included.
         kv_cache_bytes_per_token: bytes per cached position, by dtype.
-        weight_bytes: bytes of all weights, by dtype, and as `load(..., quantise=)` holds them.
+        weight_bytes: bytes of all weights, by dtype and by kind of quantisation.
     """
 
     name: str
@@ -95,11 +95,11 @@ class ModelRow:
 
     @classmethod
     def of(cls, name: str, config: Qwen3Config) -> "ModelRow":
-        """The row of one configuration."""
-        counted = {"name", "kv_cache_bytes_per_token", "weight_bytes"}
+        """Build the row of one configuration."""
+        computed = {"name", "kv_cache_bytes_per_token", "weight_bytes"}
         return cls(
             name=name,
-            **{f.name: getattr(config, f.name) for f in fields(cls) if f.name not in counted},
+            **{f.name: getattr(config, f.name) for f in fields(cls) if f.name not in computed},
             kv_cache_bytes_per_token={
                 dtype: config.kv_cache_bytes_per_token(dtype) for dtype in BYTES_PER_VALUE
             },
@@ -111,7 +111,7 @@ class ModelRow:
 
 
 class ModelTable(Sequence[ModelRow]):
-    """Rows of the catalog; shows itself as a table in a terminal and in Jupyter."""
+    """Rows of the catalog; displays as a table in a terminal and in Jupyter."""
 
     def __init__(self, rows: Sequence[ModelRow]) -> None:
         self._rows = tuple(rows)
@@ -146,15 +146,15 @@ class ModelTable(Sequence[ModelRow]):
         return pd.json_normalize(self.to_dicts(), sep="_")
 
     def __repr__(self) -> str:
-        # Where there is no terminal to ask, a file or a log has room for every column.
-        room = shutil.get_terminal_size(fallback=(1000, 24)).columns
+        # Without a terminal, the output goes to a file or log, which has room for all columns.
+        width = shutil.get_terminal_size(fallback=(1000, 24)).columns
         rows = [_cells(row) for row in self._rows]
         text = _rendered(rows, _COLUMNS)
         for dropped in range(1, len(_LEAST_NEEDED) + 1):
-            if max(map(len, text.splitlines())) <= room:
+            if max(map(len, text.splitlines())) <= width:
                 break
-            left_out = _LEAST_NEEDED[:dropped]
-            text = _rendered(rows, [title for title in _COLUMNS if title not in left_out])
+            hidden = _LEAST_NEEDED[:dropped]
+            text = _rendered(rows, [title for title in _COLUMNS if title not in hidden])
         return text
 
     def _repr_html_(self) -> str:
@@ -167,17 +167,17 @@ class ModelTable(Sequence[ModelRow]):
 
 
 def model_table(extra: Mapping[str, Qwen3Config] | None = None) -> ModelTable:
-    """The published family, after the models in `extra`.
+    """A table of the models in `extra`, followed by the published models.
 
     Args:
-        extra: further models by name, such as those that ship with the package.
+        extra: configurations by model name, such as the models that ship with the package.
     """
     configs = {**(extra or {}), **PUBLISHED}
     return ModelTable([ModelRow.of(name, config) for name, config in configs.items()])
 
 
 def _cells(row: ModelRow) -> dict[str, str]:
-    """What the table shows of one model, by column; empty where a dense model has nothing."""
+    """The table cells of one model, by column title; expert columns of a dense model are empty."""
     sparse = row.n_experts > 0
     return {
         "model": row.name,
@@ -208,7 +208,7 @@ def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
     for title in columns:
         table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
     for cells in rows:
-        # Text, so that a name in brackets is not read as markup.
+        # Text, because rich parses a plain string in brackets as markup.
         table.add_row(*(Text(cells[title]) for title in columns))
     text = StringIO()
     Console(file=text, width=1000, color_system=None).print(table)
@@ -218,3 +218,4 @@ def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
 _COLUMNS = list(_cells(ModelRow.of("", _FAMILY)))
 _LEAST_NEEDED = ["width", "tied", "Q heads", "MLP", "KV heads", "hidden"]
 _LEAST_NEEDED += ["float32", "KV/token", "layers", "experts", "active", "int8", "int4"]
+"""Columns that a narrow terminal does not show, in the order in which they are dropped."""

@@ -1,4 +1,4 @@
-"""Reading typed fields out of a published `config.json`."""
+"""Reads typed and bounded fields from a published `config.json`."""
 
 from collections.abc import Mapping
 from reprlib import repr as shown
@@ -6,25 +6,25 @@ from typing import Any
 
 from qwen3lab.errors import ConfigError
 
-MOST = 1e30
-"""Of a number that need not be whole."""
-LARGEST = 2**24
-"""No size of a model that exists is near it."""
+MAX_NUMBER = 1e30
+"""Upper bound of a floating-point field."""
+MAX_SIZE = 2**24
+"""Default upper bound of an integer field; far above the sizes of existing models."""
 
 
 def size(
-    fields: Mapping[str, Any], *names: str, default: int | None = None, most: int = LARGEST
+    fields: Mapping[str, Any], *names: str, default: int | None = None, most: int = MAX_SIZE
 ) -> int:
-    """The first of `names` that has a value; they are generations' names for one size.
+    """An integer field, read from the first of `names` that has a value.
 
     Args:
         fields: of the file.
-        names: of the field.
-        default: what is meant where nothing is said; None if something must be.
-        most: above which it is a mistake, or made to use up memory.
+        names: names of the field in different generations of the file format.
+        default: the value of a missing field; None if the field is required.
+        most: upper bound; protects against files that would exhaust the memory.
 
     Raises:
-        ConfigError: it is missing, no whole number, or too large.
+        ConfigError: the field is missing, not an integer, or above `most`.
     """
     value = next((fields[name] for name in names if fields.get(name) is not None), default)
     if value is None:
@@ -41,17 +41,25 @@ def size(
 
 
 def number(fields: Mapping[str, Any], name: str, *, default: float | None = None) -> float:
-    """A positive number that is not infinite."""
+    """A positive, finite number field.
+
+    Raises:
+        ConfigError: the field is missing without a default, or not such a number.
+    """
     value = fields[name] if fields.get(name) is not None else default
     if value is None:
         raise ConfigError(f"config.json has no {name}: a Qwen3 config needs it")
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MOST:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_NUMBER:
         raise ConfigError(f"config.json gives {name} as {shown(value)}: expected a positive number")
     return float(value)
 
 
 def flag(fields: Mapping[str, Any], name: str) -> bool:
-    """A switch; off where nothing is said, as in `transformers`."""
+    """A boolean field; False if missing, as in `transformers`.
+
+    Raises:
+        ConfigError: the field is not a boolean.
+    """
     value = fields.get(name) or False
     if not isinstance(value, bool):
         raise ConfigError(f"config.json gives {name} as {shown(value)}: expected true or false")

@@ -1,59 +1,25 @@
-"""What a Qwen3 is made of: its configuration.
+"""The configuration of a Qwen3 model.
 
-Sizes carry the names of the field (`d_model`, `n_kv_heads`); `from_dict` reads a published
-`config.json` of either generation and `to_dict` writes one that `transformers` opens.
+Sizes have the names common in interpretability (`d_model`, `n_kv_heads`). `from_dict` reads a
+published `config.json` of the old or new generation; `to_dict` writes one that `transformers`
+opens.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qwen3lab.config.json_fields import flag, number, shown, size
+from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
 from qwen3lab.errors import ConfigError
 
 MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
-MOST_LAYERS, MOST_EXPERTS = 2**12, 2**14
-MOST_PARAMS = 2**60
-"""Tensors of more numbers could not be described, let alone held."""
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding; `factor` above 1 means YaRN (arXiv 2309.00071).
-
-    Attributes:
-        theta: base of the wavelengths.
-        factor: how many times longer than the original the context is; 1 is plain rotary.
-        original_n_ctx: positions the frequencies were trained for (used by YaRN only).
-        beta_fast: rotations over the original context above which a dimension is left alone.
-        beta_slow: rotations below which a dimension is interpolated fully.
-        attention_factor: scale of cosine and sine; None derives 0.1 ln(factor) + 1.
-    """
-
-    theta: float = 1e6
-    factor: float = 1.0
-    original_n_ctx: int = 0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-
-    @property
-    def is_yarn(self) -> bool:
-        """True if the frequencies are stretched by YaRN."""
-        return self.factor > 1.0
-
-    @property
-    def scale(self) -> float:
-        """What cosine and sine are multiplied by; 1 for plain rotary embeddings."""
-        if not self.is_yarn:
-            return 1.0
-        if self.attention_factor is not None:
-            return self.attention_factor
-        return 0.1 * math.log(self.factor) + 1.0
+MAX_LAYERS, MAX_EXPERTS = 2**12, 2**14
+MAX_PARAMS = 2**60
+"""Larger models would overflow torch's 64-bit tensor sizes in bytes."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +35,7 @@ class Qwen3Config:
     d_vocab: int
     n_ctx: int = 40_960
     eps: float = 1e-6
-    rope: Rope = Rope()
+    rope: Rope = PLAIN_ROPE
     tied_embeddings: bool = False
     n_experts: int = 0
     n_experts_per_token: int = 0
@@ -85,16 +51,16 @@ class Qwen3Config:
                 "every key/value head must serve the same number of query heads"
             )
         if self.d_head % 2:
-            raise ConfigError(f"d_head {self.d_head} is odd: rotary embeddings turn pairs")
+            raise ConfigError(f"d_head {self.d_head} is odd: rotary embeddings rotate pairs")
         if self.moe_layers and not 0 < self.n_experts_per_token <= self.n_experts:
             raise ConfigError(
                 f"{self.n_experts_per_token} experts per token cannot be chosen from "
                 f"{self.n_experts}: expected between 1 and the number of experts"
             )
-        if self.n_params > MOST_PARAMS:
+        if self.n_params > MAX_PARAMS:
             raise ConfigError(
-                f"a model of these sizes has {self.n_params:.0e} parameters, more than any memory "
-                "holds: check the sizes"
+                f"a model of these sizes has {self.n_params:.0e} parameters, more than the limit "
+                f"of {MAX_PARAMS:.0e}: check the sizes"
             )
 
     @classmethod
@@ -102,7 +68,7 @@ class Qwen3Config:
         """Read a `config.json`, or the one in a folder.
 
         Raises:
-            ConfigError: there is no such file, it is not JSON, or it is not a Qwen3.
+            ConfigError: there is no such file, it is not JSON, or the model is not a Qwen3.
         """
         path = Path(path)
         path = path / "config.json" if path.is_dir() else path
@@ -123,11 +89,11 @@ class Qwen3Config:
         """Read the fields of a published `config.json`, old or new generation.
 
         Raises:
-            ConfigError: not Qwen3 or Qwen3-MoE, a feature that Qwen3 does not have
-                (sliding windows, attention biases), or a missing or impossible size.
+            ConfigError: not a Qwen3 or Qwen3-MoE, a feature that Qwen3 does not have
+                (sliding windows, attention biases), or a missing or invalid size.
         """
         is_moe = _check_supported(fields)
-        n_layers = size(fields, "num_hidden_layers", most=MOST_LAYERS)
+        n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
         d_model, n_heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
@@ -140,9 +106,9 @@ class Qwen3Config:
             d_vocab=size(fields, "vocab_size"),
             n_ctx=size(fields, "max_position_embeddings", default=40_960),
             eps=number(fields, "rms_norm_eps", default=1e-6),
-            rope=_read_rope(fields),
+            rope=read_rope(fields),
             tied_embeddings=flag(fields, "tie_word_embeddings"),
-            n_experts=size(fields, *_N_EXPERTS, most=MOST_EXPERTS) if is_moe else 0,
+            n_experts=size(fields, *_N_EXPERTS, most=MAX_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
             d_expert=d_expert,
             norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
@@ -171,7 +137,7 @@ class Qwen3Config:
             "use_sliding_window": False,
         }
         if self.rope.is_yarn:
-            fields["rope_scaling"] = _yarn_fields(self.rope)
+            fields["rope_scaling"] = yarn_fields(self.rope)
         if self.is_moe:
             fields |= {
                 "num_experts": self.n_experts,
@@ -185,42 +151,54 @@ class Qwen3Config:
 
     @property
     def is_moe(self) -> bool:
-        """True if any layer routes its tokens to experts."""
+        """True if any layer is a mixture of experts."""
         return bool(self.moe_layers)
 
     @property
     def n_params(self) -> int:
-        """Parameters in all, tied embeddings counted once."""
+        """Total number of parameters; tied embeddings count once."""
         return self._count(experts_per_layer=self.n_experts)
 
     @property
     def n_active_params(self) -> int:
-        """Parameters that take part in one token's forward pass, embeddings included."""
+        """Parameters used in one token's forward pass, embeddings included."""
         return self._count(experts_per_layer=self.n_experts_per_token)
 
     def weight_bytes(self, dtype: str = "bfloat16") -> int:
-        """Bytes of the weights when held in `dtype`."""
+        """Bytes of all weights in `dtype`.
+
+        Raises:
+            ConfigError: an unknown dtype.
+        """
         return self.n_params * _bytes_per_value(dtype)
 
     def quantised_bytes(self, kind: str) -> int:
-        """Bytes of the weights when `load(..., quantise=kind)` holds them, the rest in bfloat16.
+        """Bytes of the weights after `load(..., quantise=kind)`.
 
-        In int8 every row of a matrix has a scale; in int4 every 32 weights have scale and zero.
+        The matrices inside the blocks are quantised; the other weights are bfloat16. In int8, each
+        row of a matrix has a scale; in int4, each group of 32 weights has a scale and a zero point.
+
+        Raises:
+            ConfigError: `kind` is neither "int8" nor "int4".
         """
         d_q, d_kv = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
         n_moe = len(self.moe_layers)
         n_dense = self.n_layers - n_moe
         n_mlps = n_dense + n_moe * self.n_experts
         width = n_dense * self.d_mlp + n_moe * self.n_experts * self.d_expert
-        inside = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
+        matrices = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
         rows = self.n_layers * (d_q + 2 * d_kv + self.d_model) + 2 * width + n_mlps * self.d_model
-        held = {"int8": inside + 2 * rows, "int4": inside // 2 + 4 * inside // 32}
-        if kind not in held:
-            raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(held)}")
-        return held[kind] + 2 * (self.n_params - inside)
+        sizes = {"int8": matrices + 2 * rows, "int4": matrices // 2 + 4 * matrices // 32}
+        if kind not in sizes:
+            raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(sizes)}")
+        return sizes[kind] + 2 * (self.n_params - matrices)
 
     def kv_cache_bytes_per_token(self, dtype: str = "bfloat16") -> int:
-        """Bytes that one more position takes in the key/value cache."""
+        """Bytes per token in the key/value cache.
+
+        Raises:
+            ConfigError: an unknown dtype.
+        """
         return 2 * self.n_layers * self.n_kv_heads * self.d_head * _bytes_per_value(dtype)
 
     def _count(self, *, experts_per_layer: int) -> int:
@@ -254,7 +232,7 @@ def _bytes_per_value(dtype: str) -> int:
 
 
 def _check_supported(fields: Mapping[str, Any]) -> bool:
-    """Whether it is a mixture of experts; refuses what is no Qwen3."""
+    """True if the fields describe a mixture of experts; raises ConfigError if not a Qwen3."""
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise ConfigError(
@@ -278,68 +256,14 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
     return MODEL_TYPES[kind]
 
 
-def _read_rope(fields: Mapping[str, Any]) -> Rope:
-    """Rotary settings: `rope_parameters` (new), or `rope_theta` and `rope_scaling` (old)."""
-    inner = fields.get("rope_parameters") or {}
-    scaling = fields.get("rope_scaling") or inner
-    for given in (inner, scaling):
-        if not isinstance(given, Mapping):
-            raise ConfigError(
-                f"config.json gives rope settings as {shown(given)}: expected an object"
-            )
-    theta = number({"rope_theta": fields.get("rope_theta"), **inner, **scaling}, "rope_theta")
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind == "default":
-        return Rope(theta=theta)
-    if kind != "yarn":
-        raise ConfigError(
-            f"rope scaling of type {shown(kind)} is unknown: expected 'default' or 'yarn'"
-        )
-    unsupported = {"mscale", "mscale_all_dim", "truncate"} & set(scaling)
-    if unsupported:
-        raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
-    original, longest = "original_max_position_embeddings", "max_position_embeddings"
-    before = size(scaling, original) if original in scaling else size(fields, longest)
-    if before < 1:
-        raise ConfigError(f"{original} is {before}: expected a positive number")
-    if scaling.get("factor") is None:
-        factor = size(fields, longest) / before
-    else:
-        factor = number(scaling, "factor")
-    if not factor >= 1:
-        raise ConfigError(f"yarn's factor is {factor!r}: expected a number of at least 1")
-    scale = scaling.get("attention_factor")
-    return Rope(
-        theta=theta,
-        factor=float(factor),
-        original_n_ctx=before,
-        beta_fast=number(scaling, "beta_fast", default=32.0),
-        beta_slow=number(scaling, "beta_slow", default=1.0),
-        attention_factor=None if scale is None else number(scaling, "attention_factor"),
-    )
-
-
-def _yarn_fields(rope: Rope) -> dict[str, Any]:
-    fields = {
-        "rope_type": "yarn",
-        "factor": rope.factor,
-        "original_max_position_embeddings": rope.original_n_ctx,
-        "beta_fast": rope.beta_fast,
-        "beta_slow": rope.beta_slow,
-    }
-    if rope.attention_factor is not None:
-        fields["attention_factor"] = rope.attention_factor
-    return fields
-
-
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
-    """Layers with experts: every `decoder_sparse_step`-th, less `mlp_only_layers`."""
+    """Layers with experts: every `decoder_sparse_step`-th, except `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
     listed = fields.get("mlp_only_layers") or []
     is_list = isinstance(listed, list | tuple) and all(isinstance(i, int) for i in listed)
     if step < 1 or not is_list:
         raise ConfigError(
-            f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not say "
+            f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not define "
             "which layers have experts: expected a number of at least 1 and a list of layers"
         )
     dense = set(listed)

@@ -1,20 +1,20 @@
-"""Dtypes by name."""
+"""Looks up dtypes by name."""
 
 import torch
 
-from qwen3lab.errors import CheckpointError
+from qwen3lab.errors import DtypeError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A dtype by its name; None stays None.
+    """The dtype of a name; a dtype or None is returned unchanged.
 
     Raises:
-        CheckpointError: none of `DTYPES`.
+        DtypeError: the name is not in `DTYPES`.
     """
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in DTYPES:
-        raise CheckpointError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
+        raise DtypeError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
     return DTYPES[dtype]

@@ -1,4 +1,4 @@
-"""Analyses that run a model: knock-outs, controls, effects, fidelity."""
+"""Analyses that run a model: knockouts, controls, effects of interventions, fidelity."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What an intervention costs: the loss on texts, and the errors on problems, group by group."""
+"""Measures effects of interventions: loss on texts and error rate on problems, per group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text to be read.
+    """A tokenised text with its group.
 
     Attributes:
         group: such as its domain.
         token_ids: the text.
-        counts: True for each token whose prediction counts; all of them if None.
+        counts: True for each token whose loss counts; None means all.
     """
 
     group: str
@@ -35,25 +35,25 @@ class Text:
 def group_losses(
     lab: Lab, texts: Sequence[Text], *, edits: AnyEdits | None = None
 ) -> dict[str, float]:
-    """Mean loss of each group's counted tokens, in nats.
+    """Mean next-token loss of each group over its counted tokens, in nats.
 
     Args:
         lab: the model.
-        texts: to read; those of like length together waste least.
-        edits: in force while it reads.
+        texts: to run, in batches; sorting them by length reduces padding.
+        edits: applied during the runs.
 
     Raises:
-        ValueError: there is no text, or none of a group's tokens counts.
+        ValueError: no texts, or a group without counted tokens.
     """
     if not texts:
         raise ValueError("there is no text to read: expected at least one")
-    lost: dict[str, list[Tensor]] = {text.group: [] for text in texts}
-    for start in range(0, len(texts), BATCH):
-        batch = texts[start : start + BATCH]
-        found = lab.record_batch([list(text.token_ids) for text in batch], edits=edits)
-        for text, recording in zip(batch, found, strict=True):
-            lost[text.group].append(_losses(recording.logits, text))
-    means = {group: float(torch.cat(losses).mean()) for group, losses in lost.items()}
+    losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
+    for start in range(0, len(texts), BATCH_SIZE):
+        batch = texts[start : start + BATCH_SIZE]
+        recordings = lab.record_batch([list(text.token_ids) for text in batch], edits=edits)
+        for text, recording in zip(batch, recordings, strict=True):
+            losses[text.group].append(_losses(recording.logits, text))
+    means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
     if empty:
         raise ValueError(f"no token of group {empty[0]!r} counts: expected at least one")
@@ -65,7 +65,7 @@ def _losses(logits: Float[Tensor, "token vocab"], text: Text) -> Float[Tensor, "
     counts = [True] * len(ids) if text.counts is None else list(text.counts)
     if len(counts) != len(ids):
         raise ValueError(
-            f"a text of {len(ids)} tokens has {len(counts)} marks of what counts: expected as many"
+            f"a text of {len(ids)} tokens has {len(counts)} marks in counts: expected {len(ids)}"
         )
     losses = F.cross_entropy(logits[:-1], ids[1:], reduction="none")
     return losses[torch.tensor(counts[1:], dtype=torch.bool)]
@@ -79,27 +79,27 @@ def error_rates(
     thinking: bool = True,
     max_new_tokens: int = 256,
 ) -> dict[str, float]:
-    """The share of each group's problems that are answered wrong, by the most likely tokens.
+    """Share of each group's problems that greedy decoding answers wrong.
 
     Args:
         lab: the model.
         problems: by group, such as their family.
-        edits: in force during the whole reply.
-        thinking: think first, or answer at once.
-        max_new_tokens: longest reply; one that is longer is wrong.
+        edits: applied during the whole reply.
+        thinking: True if replies start with a thinking block.
+        max_new_tokens: limit of a reply; a reply that reaches it is wrong.
 
     Raises:
-        ValueError: a group without problems, or none at all.
+        ValueError: no groups, or a group without problems.
     """
     if not problems:
         raise ValueError("there is no problem to solve: expected at least one group")
     rates = {}
-    for group, found in problems.items():
-        if not found:
+    for group, members in problems.items():
+        if not members:
             raise ValueError(f"group {group!r} has no problems: expected at least one")
         wrong = 0
-        for start in range(0, len(found), BATCH):
-            batch = found[start : start + BATCH]
+        for start in range(0, len(members), BATCH_SIZE):
+            batch = members[start : start + BATCH_SIZE]
             replies = lab.chat_batch(
                 [problem.question for problem in batch],
                 thinking=thinking,
@@ -109,24 +109,24 @@ def error_rates(
             )
             pairs = zip(batch, replies, strict=True)
             wrong += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
-        rates[group] = wrong / len(found)
+        rates[group] = wrong / len(members)
     return rates
 
 
 def expert_loads(
     lab: Lab, texts: Sequence[Text], layers: Sequence[int]
 ) -> Float[Tensor, "layer expert"]:
-    """Load of these layers' experts over all tokens of the texts; rows sum to 1.
+    """Load of the experts over all tokens of the texts; each row sums to 1.
 
     Args:
         lab: a mixture of experts.
-        texts: to read.
-        layers: with experts, by their own numbers.
+        texts: to run.
+        layers: MoE layers, by their layer numbers in the model.
     """
     rows = [lab.config.moe_layers.index(layer % lab.config.n_layers) for layer in layers]
     chosen = []
-    for start in range(0, len(texts), BATCH):
-        ids = [list(text.token_ids) for text in texts[start : start + BATCH]]
+    for start in range(0, len(texts), BATCH_SIZE):
+        ids = [list(text.token_ids) for text in texts[start : start + BATCH_SIZE]]
         chosen += [recording.routing.experts[rows] for recording in lab.record_batch(ids)]
-    whole = torch.cat(chosen, dim=1)
-    return torch.stack([expert_load(layer, lab.config.n_experts) for layer in whole])
+    by_layer = torch.cat(chosen, dim=1)
+    return torch.stack([expert_load(layer, lab.config.n_experts) for layer in by_layer])

@@ -1,4 +1,4 @@
-"""How far one form of a model is from another: streamed, quantised, or in another dtype."""
+"""Compares a model with a variant of it: streamed, quantised, or in another dtype."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from qwen3lab.text.prompt import Prompt
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What changed in what a model says, and in how it is served.
+    """Differences in predictions and expert choices between a reference and a variant.
 
     Attributes:
-        n_tokens: that were compared.
-        kl: mean over tokens of the divergence of the next token's distribution from that of
-            the reference, KL(reference || other), in nats.
-        worst_kl: the same, of the token where it is greatest.
-        same_top: share of tokens after which both think the same token most likely.
-        logits: root mean square of the change of the logits, each token's mean taken off both,
-            which softmax does not see; over the standard deviation of the reference's.
-        experts: by layer with experts, the share of the reference's chosen experts that the
-            other chose, too; None for a dense model.
+        n_tokens: number of compared tokens.
+        kl: mean over tokens of KL(reference || variant) of the next-token distributions, in nats.
+        worst_kl: maximum over tokens of the same divergence, in nats.
+        same_top: share of tokens for which both predict the same most likely next token.
+        logits: root mean square difference of the logits, relative to the standard deviation of
+            the reference's logits. Each token's mean logit is subtracted first, since softmax
+            does not depend on it.
+        experts: for each MoE layer, the share of the reference's chosen experts that the variant
+            also chose; None for a dense model.
     """
 
     n_tokens: int
@@ -36,39 +36,39 @@ class Fidelity:
     experts: Float[Tensor, " layer"] | None
 
     def __str__(self) -> str:
-        said = (
-            f"Over {self.n_tokens:,} tokens: KL {self.kl:.2g} nats on average, {self.worst_kl:.2g} "
-            f"at worst; the same most likely token {self.same_top:.1%}; logits off by "
-            f"{self.logits:.2%} of their spread"
+        text = (
+            f"Over {self.n_tokens:,} tokens: mean KL {self.kl:.2g} nats, maximum "
+            f"{self.worst_kl:.2g}; same most likely token {self.same_top:.1%}; logit difference "
+            f"{self.logits:.2%} of the standard deviation"
         )
         if self.experts is None:
-            return f"{said}."
+            return f"{text}."
         least, mean = float(self.experts.min()), float(self.experts.mean())
-        return f"{said}; the same experts {mean:.1%} ({least:.1%} in the layer where it is least)."
+        return f"{text}; same experts {mean:.1%} ({least:.1%} in the lowest layer)."
 
 
 def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
-    """Compare two forms of one model on prompts.
+    """Compare a variant of a model with the reference on prompts.
 
     Args:
-        reference: the model as it should be, such as one that is streamed.
-        other: a form of it, such as a quantised one.
-        prompts: to read, one after another.
+        reference: the exact model, such as a streamed one.
+        other: the variant, such as a quantised one.
+        prompts: to run, one at a time.
 
     Raises:
-        ValueError: there is no prompt, or the models are not of one shape.
+        ValueError: no prompts, or models of different configurations.
     """
     if not prompts:
-        raise ValueError("there is nothing to compare the models on: expected at least one prompt")
+        raise ValueError("there are no prompts to compare the models on: expected at least one")
     if reference.config != other.config:
         raise ValueError(
-            f"{reference.name} and {other.name} have different sizes: expected two forms of one "
+            f"{reference.name} and {other.name} have different sizes: expected two variants of one "
             "model"
         )
     kls, tops, spread, changed, overlaps = [], [], [], [], []
     for prompt in prompts:
-        whole, form = reference.record(prompt), other.record(prompt)
-        ours, theirs = whole.logits.float(), form.logits.float()
+        exact, variant = reference.record(prompt), other.record(prompt)
+        ours, theirs = exact.logits.float(), variant.logits.float()
         log_p, log_q = ours.log_softmax(dim=-1), theirs.log_softmax(dim=-1)
         kls.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_min(0.0))
         tops.append(ours.argmax(dim=-1) == theirs.argmax(dim=-1))
@@ -76,7 +76,7 @@ def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
         spread.append(centred.square().mean(dim=-1))
         changed.append((theirs - theirs.mean(dim=-1, keepdim=True) - centred).square().mean(dim=-1))
         if reference.config.is_moe:
-            same = choice_overlap(whole.routing.experts, form.routing.experts)
+            same = choice_overlap(exact.routing.experts, variant.routing.experts)
             overlaps.append(same * len(ours))
     kl, n_tokens = torch.cat(kls), sum(map(len, kls))
     return Fidelity(

@@ -1,4 +1,4 @@
-"""Interventions: edits that belong together and know where in a text they are."""
+"""Interventions: groups of edits that depend on the position in the text."""
 
 from qwen3lab.interventions import rerouting
 

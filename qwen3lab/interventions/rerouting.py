@@ -1,10 +1,10 @@
-"""Interventions on routing: experts off or on, another k, other logits, another text's choice.
+"""Interventions on expert routing: switch experts off or on, change k or the router logits.
 
-Each function gives a `Rerouting`, to be passed as `edits`; `+` composes them, and they act in
-that order. All but `top_k` change the router's logits, and what follows from the logits follows
-by the model's own rule: softmax over all experts, the k greatest, their weights renormalised to
-sum to 1 where the model does so (`norm_topk_prob`; every published Qwen3 does). So what a
-switched-off expert had goes to the others, in proportion to their own weights.
+Each function returns a `Rerouting` to pass as `edits`. `a + b` applies `a` first, then `b`. All
+functions except `top_k` change the router logits; the model then routes as usual: softmax over
+all experts, top-k, and renormalisation of the weights to sum to 1 if the model does so
+(`norm_topk_prob`; every published Qwen3 does). The weight of a switched-off expert is therefore
+distributed over the chosen ones in proportion to their own weights.
 
     lab.chat(question, edits=rerouting.off(5, layers=2) + rerouting.top_k(2))
 """
@@ -43,7 +43,7 @@ _MOE = "blocks.{}.mlp.hook_{}"
 
 @dataclass(frozen=True)
 class Rerouting:
-    """Changes of the routing, in the order in which they act; `+` adds more."""
+    """Routing changes, in the order in which they are applied; `+` appends more."""
 
     changes: tuple[Change, ...]
 
@@ -51,7 +51,11 @@ class Rerouting:
         return Rerouting(self.changes + other.changes)
 
     def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
-        """The edits of one run; see `qwen3lab.hooks.edits.Intervention`.
+        """The edits for one run, by hook name; see `qwen3lab.hooks.edits.Intervention`.
+
+        Args:
+            config: of the model.
+            padding: number of padding tokens to the left of each text in the batch.
 
         Raises:
             HookError: the model is dense, or has no such layer or expert.
@@ -60,34 +64,36 @@ class Rerouting:
             raise HookError("this model is dense: it has no experts whose routing could be changed")
         for change in self.changes:
             change.check(config)
-        changes = [replace(change, layers=_real(change.layers, config)) for change in self.changes]
-        run = _Run(config, changes, padding)
-        edits: dict[str, Edit] = {"hook_embed": run.count}
+        changes = [
+            replace(change, layers=_moe_layers(change.layers, config)) for change in self.changes
+        ]
+        run = _RunState(config, changes, padding)
+        edits: dict[str, Edit] = {"hook_embed": run.count_tokens}
         for layer in sorted({layer for change in changes for layer in change.layers or ()}):
-            edits[_MOE.format(layer, "router_logits")] = _Logits(run)
-            edits[_MOE.format(layer, "expert_indices")] = run.experts
+            edits[_MOE.format(layer, "router_logits")] = _LogitsEdit(run)
+            edits[_MOE.format(layer, "expert_indices")] = run.edit_experts
         return edits
 
 
-class _Logits:
-    """The edit of a layer's router logits, which sees what others make of them after it."""
+class _LogitsEdit:
+    """The edit of a layer's router logits; also receives their final value after later edits."""
 
-    def __init__(self, run: "_Run") -> None:
+    def __init__(self, run: "_RunState") -> None:
         self.run = run
 
     def __call__(
         self, logits: Float[Tensor, "batch pos expert"], name: str
     ) -> Float[Tensor, "batch pos expert"]:
-        """All changes of a layer's logits."""
-        return self.run.logits(logits, name)
+        """Apply all changes of a layer's logits."""
+        return self.run.edit_logits(logits, name)
 
     def settled(self, value: Float[Tensor, "batch pos expert"], name: str) -> None:
-        """The logits by which experts are going to be chosen."""
-        self.run.settle(value, name)
+        """Receive the final logits, from which the experts are chosen."""
+        self.run.keep_final_logits(value, name)
 
 
-class _Run:
-    """What has to be known from hook to hook and from step to step of one run."""
+class _RunState:
+    """State of one run that its edits share: token positions, and the current layer's logits."""
 
     def __init__(
         self, config: Qwen3Config, changes: Sequence[Change], padding: Sequence[int]
@@ -95,23 +101,23 @@ class _Run:
         self.config, self.changes, self.padding = config, changes, torch.tensor(padding)
         self.positions = torch.zeros(0)
         self.n_past = 0
-        self.last: Tensor = torch.zeros(0)
+        self.final_logits: Tensor = torch.zeros(0)
         self.at = At(0, torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
 
-    def count(self, embed: Float[Tensor, "batch pos d_model"], name: str) -> None:
-        """A pass begins: number its tokens."""
+    def count_tokens(self, embed: Float[Tensor, "batch pos d_model"], name: str) -> None:
+        """Compute the text positions of a forward pass's tokens; called at its start."""
         n_new = embed.shape[1]
-        places = torch.arange(self.n_past, self.n_past + n_new)
-        self.positions = (places - self.padding[:, None]).to(embed.device)
+        columns = torch.arange(self.n_past, self.n_past + n_new)
+        self.positions = (columns - self.padding[:, None]).to(embed.device)
         self.n_past += n_new
 
-    def logits(
+    def edit_logits(
         self, logits: Float[Tensor, "batch pos expert"], name: str
     ) -> Float[Tensor, "batch pos expert"]:
-        """All changes of a layer's logits."""
+        """Apply all changes of a layer's logits."""
         layer = int(name.split(".")[1])
         k = torch.full_like(self.positions, self.config.n_experts_per_token)
-        for change in self._of(layer):
+        for change in self._changes_of(layer):
             at = At(layer, self.positions, k)
             where = change.where(at)
             if isinstance(change, TopK):
@@ -121,49 +127,50 @@ class _Run:
         self.at = At(layer, self.positions, k)
         return logits
 
-    def settle(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
-        """Experts are going to be chosen by these."""
+    def keep_final_logits(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
+        """Keep the logits from which the experts will be chosen."""
         if bool((logits == -torch.inf).all(dim=-1).any()):
             raise HookError(
-                f"{name}: a token has no expert left that is on: leave at least one to each token"
+                f"{name}: all experts of a token are off: leave at least one on for each token"
             )
-        self.last = logits
+        self.final_logits = logits
 
-    def experts(
+    def edit_experts(
         self, experts: Int[Tensor, "batch pos k"], name: str
     ) -> Int[Tensor, "batch pos slot"]:
-        """As many experts as each token shall have; -1 for a slot that stays empty."""
-        own = self._of(self.at.layer)
-        if any(isinstance(change, TopK | On) for change in own):
-            experts = self._chosen(experts, own)
-        off = self.last.gather(-1, experts.clamp(min=0)) == -torch.inf
+        """Apply changes of k and remove experts that are off; -1 marks an empty slot."""
+        changes = self._changes_of(self.at.layer)
+        if any(isinstance(change, TopK | On) for change in changes):
+            experts = self._choose(experts, changes)
+        off = self.final_logits.gather(-1, experts.clamp(min=0)) == -torch.inf
         return experts.masked_fill(off, -1)
 
-    def _chosen(
-        self, experts: Int[Tensor, "batch pos k"], own: Sequence[Change]
+    def _choose(
+        self, experts: Int[Tensor, "batch pos k"], changes: Sequence[Change]
     ) -> Int[Tensor, "batch pos slot"]:
-        """The best experts by the logits themselves where a change asks for that.
+        """Top-k by the logits, at tokens where a change sets k or forces experts on.
 
-        (An expert that is forced on is ahead of the next by less than a softmax tells apart.)
+        Uses the logits because the margin of a forced expert is lost in the softmax's rounding.
         """
-        limits = [change for change in own if isinstance(change, TopK)]
-        # As wide in every pass of a run, whatever its tokens.
+        limits = [change for change in changes if isinstance(change, TopK)]
+        # The width does not depend on the tokens, so all passes of a run have the same width.
         everywhere = any(change.tokens is None for change in limits)
         width = max([change.k for change in limits] + ([] if everywhere else [experts.shape[-1]]))
-        limited = self._anywhere(limits)
+        limited = self._applies(limits)
         k = torch.where(limited, self.at.k, (experts >= 0).sum(dim=-1))
         rank = torch.arange(width, device=experts.device)
-        best = self.last.float().topk(width, dim=-1).indices.masked_fill(rank >= k[..., None], -1)
-        acts = limited | self._anywhere([change for change in own if isinstance(change, On)])
-        as_wide = F.pad(experts, (0, width - experts.shape[-1]), value=-1)
-        return torch.where(acts[..., None], best, as_wide)
+        best = self.final_logits.float().topk(width, dim=-1).indices
+        best = best.masked_fill(rank >= k[..., None], -1)
+        forced = self._applies([change for change in changes if isinstance(change, On)])
+        padded = F.pad(experts, (0, width - experts.shape[-1]), value=-1)
+        return torch.where((limited | forced)[..., None], best, padded)
 
-    def _anywhere(self, changes: Sequence[Change]) -> Bool[Tensor, "batch pos"]:
-        """True where one of them acts."""
+    def _applies(self, changes: Sequence[Change]) -> Bool[Tensor, "batch pos"]:
+        """True at tokens where at least one of the changes applies."""
         nowhere = torch.zeros_like(self.positions, dtype=torch.bool)
         return torch.stack([nowhere, *(change.where(self.at) for change in changes)]).any(dim=0)
 
-    def _of(self, layer: int) -> list[Change]:
+    def _changes_of(self, layer: int) -> list[Change]:
         return [change for change in self.changes if layer in (change.layers or ())]
 
 
@@ -172,12 +179,12 @@ def off(
 ) -> Rerouting:
     """Switch experts off: their logits are set to minus infinity.
 
-    Where fewer than k are left, a token has fewer; their weights still sum to 1.
+    If fewer than k experts are on, a token gets fewer experts; their weights still sum to 1.
 
     Args:
         experts: one or several.
-        layers: of the model; every layer with experts if None.
-        tokens: positions in the text, or a slice of them, from 0 on; all if None.
+        layers: of the model, negative ones count from the end; None means all MoE layers.
+        tokens: positions in the text from 0 on, or a slice of them; None means all.
     """
     return _one(Off(experts=_numbers(experts), **_place(layers, tokens)))
 
@@ -185,11 +192,10 @@ def off(
 def on(
     experts: Numbers, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
-    """Force experts on: each takes the place, and the logit, of the weakest that was chosen.
+    """Force experts on: each replaces the weakest chosen expert and takes over its logit.
 
-    One that is chosen anyway keeps its own logit. Name all of them in one call: `on(5) + on(6)`
-    acts twice, and where 5 is the weakest after the first, 6 takes its place. Arguments as in
-    `off`.
+    An expert that is chosen anyway keeps its own logit. Name all experts in one call: in
+    `on(5) + on(6)`, 6 may replace 5. Arguments as in `off`.
     """
     return _one(On(experts=_numbers(experts), **_place(layers, tokens)))
 
@@ -206,25 +212,25 @@ def bias(
 
 
 def scale(by: float, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
-    """Multiply all router logits: above 1 the weights grow more unequal, at 0 all are alike.
+    """Multiply all router logits; a factor above 1 sharpens the weights, 0 makes them equal.
 
-    Which experts are chosen stays as it was, for a factor above 0. Other arguments as in `off`.
+    A factor above 0 does not change which experts are chosen. Other arguments as in `off`.
     """
     return _one(Scale(by=float(by), **_place(layers, tokens)))
 
 
 def top_k(k: int, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
-    """Give each token k experts instead of the model's own number. Arguments as in `off`."""
+    """Route each token to k experts in place of the model's number. Other arguments as in `off`."""
     return _one(TopK(k=k, **_place(layers, tokens)))
 
 
 def shuffled(
     *, seed: int = 0, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
-    """Random experts: each token's logits are handed out to experts at random.
+    """Random routing: permutes each token's router logits over the experts.
 
-    So the weights are as unequal as they were. The draw depends on seed, layer and position
-    alone. Other arguments as in `off`.
+    The distribution of the weights stays the same. The permutation depends only on seed, layer
+    and position. Other arguments as in `off`.
     """
     return _one(Shuffled(seed=seed, **_place(layers, tokens)))
 
@@ -232,9 +238,9 @@ def shuffled(
 def borrowed(
     recording: "Recording", *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
-    """Another text's routing: position for position the router logits of a recording.
+    """The routing of another text: replaces router logits by those of a recording, by position.
 
-    Beyond the recording's end the model routes by itself. Other arguments as in `off`.
+    Positions after the recording's end keep their own logits. Other arguments as in `off`.
     """
     return _one(Borrowed(recording=recording, **_place(layers, tokens)))
 
@@ -244,12 +250,12 @@ def _one(change: Change) -> Rerouting:
 
 
 def _numbers(numbers: Numbers) -> tuple[int, ...]:
-    listed = (numbers,) if isinstance(numbers, int) else tuple(numbers)
-    if not listed:
+    result = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    if not result:
         raise HookError(
-            "no expert and no layer is named: name at least one, or leave it out for all"
+            "a list of experts or layers is empty: name at least one, or omit the argument for all"
         )
-    return listed
+    return result
 
 
 def _place(layers: Numbers | None, tokens: Tokens | None) -> dict[str, Any]:
@@ -261,28 +267,28 @@ def _place(layers: Numbers | None, tokens: Tokens | None) -> dict[str, Any]:
 
 def _tokens(tokens: Tokens) -> slice | frozenset[int]:
     if isinstance(tokens, slice):
-        named = [
+        positions = [
             end for end in (tokens.start, tokens.stop, (tokens.step or 1) - 1) if end is not None
         ]
     else:
-        named = [tokens] if isinstance(tokens, int) else list(tokens)
-    if any(position < 0 for position in named):
+        positions = [tokens] if isinstance(tokens, int) else list(tokens)
+    if any(position < 0 for position in positions):
         raise HookError(
-            "tokens are counted from the text's beginning, because its end is not known while it "
-            "is written: expected positions of 0 or more"
+            "a token position is negative: expected positions of 0 or more, because the end of "
+            "the text is unknown during generation"
         )
-    return tokens if isinstance(tokens, slice) else frozenset(named)
+    return tokens if isinstance(tokens, slice) else frozenset(positions)
 
 
-def _real(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
-    """Layers with experts, counted from 0; None means all of them."""
+def _moe_layers(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
+    """Layer numbers counted from 0; None means all MoE layers."""
     if layers is None:
         return config.moe_layers
-    listed = ", ".join(map(str, config.moe_layers))
-    found = []
+    choices = ", ".join(map(str, config.moe_layers))
+    result = []
     for layer in layers:
-        real = layer + config.n_layers if layer < 0 else layer
-        if real not in config.moe_layers:
-            raise HookError(f"layer {layer} has no experts: the layers with experts are {listed}")
-        found.append(real)
-    return tuple(found)
+        from_start = layer + config.n_layers if layer < 0 else layer
+        if from_start not in config.moe_layers:
+            raise HookError(f"layer {layer} has no experts: the layers with experts are {choices}")
+        result.append(from_start)
+    return tuple(result)

@@ -1,4 +1,4 @@
-"""What can be changed about a router's choice, one kind of change a class."""
+"""Routing changes, one class for each kind; `rerouting` composes them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class At:
-    """Where in a run a router is.
+    """The layer and the tokens that a router is processing.
 
     Attributes:
         layer: of the model.
-        positions: of the tokens in their own text; below 0 where a row is padded.
-        k: how many experts each token gets.
+        positions: of the tokens in their text; negative for padding.
+        k: number of experts of each token.
     """
 
     layer: int
@@ -31,11 +31,11 @@ class At:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One change of the routing.
+    """A routing change.
 
     Attributes:
-        layers: where it acts; everywhere if None.
-        tokens: positions in the text, or a slice of them; all if None.
+        layers: layers that it applies to; None means all MoE layers.
+        tokens: positions in the text, or a slice of them; None means all.
     """
 
     layers: tuple[int, ...] | None = None
@@ -44,14 +44,14 @@ class Change:
     def logits(
         self, logits: Float[Tensor, "batch pos expert"], at: At
     ) -> Float[Tensor, "batch pos expert"]:
-        """The router's logits as they shall be."""
+        """The changed router logits."""
         return logits
 
     def check(self, config: Qwen3Config) -> None:
         """Raises `HookError` if the model has no such layer or expert."""
 
     def where(self, at: At) -> Bool[Tensor, "batch pos"]:
-        """True where it acts."""
+        """True at tokens that the change applies to."""
         if self.tokens is None:
             return torch.ones_like(at.positions, dtype=torch.bool)
         if isinstance(self.tokens, frozenset):
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class OfExperts(Change):
-    """A change that names experts."""
+    """A change of named experts."""
 
     experts: tuple[int, ...]
 
@@ -77,7 +77,7 @@ class OfExperts(Change):
                 )
 
     def chosen(self, like: Float[Tensor, "batch pos expert"]) -> Bool[Tensor, " expert"]:
-        """True for the experts that are meant."""
+        """True for the named experts."""
         chosen = torch.zeros(like.shape[-1], dtype=torch.bool, device=like.device)
         chosen[list(self.experts)] = True
         return chosen
@@ -85,13 +85,13 @@ class OfExperts(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Off(OfExperts):
-    """Experts are off."""
+    """Switches experts off."""
 
     def check(self, config: Qwen3Config) -> None:
         super().check(config)
         if len(set(self.experts)) == config.n_experts:
             raise HookError(
-                f"all {config.n_experts} experts are to be off: leave at least one to each token"
+                f"all {config.n_experts} experts would be off: leave at least one on for each token"
             )
 
     def logits(
@@ -102,7 +102,7 @@ class Off(OfExperts):
 
 @dataclass(frozen=True, kw_only=True)
 class On(OfExperts):
-    """Experts are on."""
+    """Forces experts on."""
 
     def logits(
         self, logits: Float[Tensor, "batch pos expert"], at: At
@@ -111,19 +111,19 @@ class On(OfExperts):
         n_others = at.k - int(forced.sum())
         if bool((n_others < 0)[self.where(at)].any()):
             raise HookError(
-                f"{int(forced.sum())} experts are to be on, but a token has room for "
-                f"{int(at.k.min())}: force fewer, or raise k with top_k first"
+                f"{int(forced.sum())} experts cannot be forced on: a token has {int(at.k.min())} "
+                "slots; force fewer, or raise k with top_k first"
             )
         others = logits.masked_fill(forced, -torch.inf).sort(dim=-1, descending=True).values
-        # What the best of the refused has, and a trifle more.
+        # The next float above the logit of the best expert that is no longer chosen.
         displaced = others.gather(-1, n_others.clamp(min=0)[..., None])
-        enough = torch.nextafter(displaced, torch.full_like(displaced, torch.inf))
-        return torch.where(forced, torch.maximum(logits, enough), logits)
+        minimum = torch.nextafter(displaced, torch.full_like(displaced, torch.inf))
+        return torch.where(forced, torch.maximum(logits, minimum), logits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bias(OfExperts):
-    """Something is added to the logits of experts."""
+    """Adds a constant to the logits of experts."""
 
     by: float
 
@@ -135,20 +135,20 @@ class Bias(OfExperts):
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Change):
-    """All logits are multiplied."""
+    """Multiplies all logits by a factor."""
 
     by: float
 
     def logits(
         self, logits: Float[Tensor, "batch pos expert"], at: At
     ) -> Float[Tensor, "batch pos expert"]:
-        # What is off stays off: infinity times 0 is no number, and times -1 the greatest.
+        # Experts that are off stay off: -inf * 0 would be NaN, and -inf * -1 would be +inf.
         return torch.where(logits == -torch.inf, logits, logits * self.by)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled(Change):
-    """Logits are handed out to experts at random."""
+    """Permutes each token's logits over the experts at random."""
 
     seed: int
 
@@ -162,15 +162,14 @@ class Shuffled(Change):
         return logits.gather(-1, stacked.to(logits.device))
 
     def _order(self, position: int, layer: int, n_experts: int) -> Int[Tensor, " expert"]:
-        """The same for a place in a text, whether it is read at once or written step by step."""
-        # Python's own generator takes a string as its seed.
+        """The permutation at a position; the same in prefill and in decoding steps."""
         seed = hash((self.seed, layer, position)) % 2**63
         return torch.randperm(n_experts, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Borrowed(Change):
-    """The logits of a recording."""
+    """Replaces logits by those of a recording."""
 
     recording: "Recording"
 
@@ -185,20 +184,20 @@ class Borrowed(Change):
     def logits(
         self, logits: Float[Tensor, "batch pos expert"], at: At
     ) -> Float[Tensor, "batch pos expert"]:
-        theirs = self.recording[f"blocks.{at.layer}.mlp.hook_router_logits"].to(logits)
-        there = (at.positions >= 0) & (at.positions < len(theirs))
-        rows = at.positions.clamp(0, len(theirs) - 1)
-        return torch.where(there[..., None], theirs[rows], logits)
+        recorded = self.recording[f"blocks.{at.layer}.mlp.hook_router_logits"].to(logits)
+        has_record = (at.positions >= 0) & (at.positions < len(recorded))
+        rows = at.positions.clamp(0, len(recorded) - 1)
+        return torch.where(has_record[..., None], recorded[rows], logits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopK(Change):
-    """Another number of experts for each token."""
+    """Changes the number of experts per token."""
 
     k: int
 
     def check(self, config: Qwen3Config) -> None:
         if not 1 <= self.k <= config.n_experts:
             raise HookError(
-                f"k is {self.k}: expected 1 to {config.n_experts}, the experts there are"
+                f"k is {self.k}: expected 1 to {config.n_experts}, the number of experts"
             )

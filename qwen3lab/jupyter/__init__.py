@@ -1,1 +1,1 @@
-"""JupyterLab as this package wants it: its settings, and how it is opened."""
+"""JupyterLab settings of the package, and the launcher."""

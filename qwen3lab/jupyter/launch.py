@@ -11,12 +11,20 @@ from pathlib import Path
 import qwen3lab
 from qwen3lab.storage.atomic_files import whole_file
 
-HERE = Path(__file__).parent
-FIRST = "00_start_here.ipynb"
+SETTINGS = Path(__file__).parent
+FIRST_NOTEBOOK = "00_start_here.ipynb"
 
 
 def launch(folder: Path | None = None, *, browser: bool = True, port: int | None = None) -> int:
-    """Run JupyterLab until it is closed; gives its exit code.
+    """Run JupyterLab until it exits.
+
+    Args:
+        folder: to open; None opens the package's notebooks.
+        browser: open a browser as well.
+        port: of the server; None lets JupyterLab choose.
+
+    Returns:
+        The exit code of JupyterLab.
 
     Raises:
         ImportError: JupyterLab is not installed.
@@ -26,43 +34,49 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
-    line = command(folder or notebooks(), browser=browser, port=port)
-    return _wait(subprocess.Popen(line, env=environment()))
+    arguments = command(folder or notebooks(), browser=browser, port=port)
+    return _wait(subprocess.Popen(arguments, env=environment()))
 
 
 def _wait(server: subprocess.Popen[bytes]) -> int:
-    """The server's exit code. It gets a Ctrl-C itself, and asks what is meant by it."""
+    """The server's exit code.
+
+    Ctrl-C reaches the server too, which asks whether to stop; so this process keeps waiting.
+    """
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             return server.wait()
 
 
 def command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:
-    """The command that opens JupyterLab on a folder, at the first notebook if it is there."""
-    line = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
-    if (folder / FIRST).exists():
-        line.append(f"--LabApp.default_url=/lab/tree/{FIRST}")
+    """Arguments that start JupyterLab in a folder, at the first notebook if it exists."""
+    arguments = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
+    if (folder / FIRST_NOTEBOOK).exists():
+        arguments.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
     if not browser:
-        line.append("--no-browser")
+        arguments.append("--no-browser")
     if port is not None:
-        line.append(f"--port={port}")
+        arguments.append(f"--port={port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        line.append("--allow-root")
-    return line
+        arguments.append("--allow-root")
+    return arguments
 
 
 def environment() -> dict[str, str]:
-    """The environment in which JupyterLab finds the package's settings beside the person's."""
-    before = os.environ.get("JUPYTER_CONFIG_PATH")
-    paths = [str(HERE), *([before] if before else [])]
+    """Environment variables that add the package's JupyterLab settings to the user's own."""
+    user_path = os.environ.get("JUPYTER_CONFIG_PATH")
+    paths = [str(SETTINGS), *([user_path] if user_path else [])]
     return os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
 
 
 def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
-    """The checkout's own notebooks, or copies of the installed ones in `target`."""
+    """The folder of notebooks: that of a checkout, else `target` with copies of the installed ones.
+
+    Existing files in `target` are not overwritten.
+    """
     package = Path(qwen3lab.__file__).parent
     checkout = package.parent / "notebooks"
-    if (checkout / FIRST).exists() and (package.parent / "pyproject.toml").exists():
+    if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
         return checkout
     target.mkdir(exist_ok=True)
     for notebook in sorted((package / "_notebooks").glob("*.ipynb")):

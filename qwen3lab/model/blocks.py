@@ -44,7 +44,7 @@ class Blocks(Protocol[AnyBlock_co]):
         """The blocks from layer `first` on, in order."""
         ...
 
-    def file_marks(self) -> list[str]:
+    def file_stamps(self) -> list[str]:
         """Name, size and time of change of every file that weights are streamed from."""
         ...
 
@@ -65,6 +65,6 @@ class BlockList(nn.ModuleList, Generic[AnyBlock]):
         """The blocks from layer `first` on, in order."""
         return islice(self, first, None)
 
-    def file_marks(self) -> list[str]:
+    def file_stamps(self) -> list[str]:
         """No files: the weights themselves are in memory."""
         return []

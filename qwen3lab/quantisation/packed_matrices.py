@@ -1,7 +1,7 @@
-"""Matrices of 8 or 4 bits: what is kept of them, and how they multiply.
+"""Quantised matrices in int8 and int4: storage, dequantisation and products.
 
-`torchao` chooses scales and rounds; torch's own kernels multiply where they are quick, and
-elsewhere a matrix is made whole for as long as a product takes.
+`torchao` chooses the scales and rounds. Products use torch's quantised kernels where these are
+faster; otherwise a matrix is dequantised for the duration of one product.
 """
 
 import logging
@@ -16,30 +16,32 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from qwen3lab.errors import CheckpointError
-from qwen3lab.quantisation.torch_int4_layout import packed, unpacked
+from qwen3lab.quantisation.torch_int4_layout import pack_int4, unpack_int4
 
-GROUP = 32
-"""Neighbours in a row that share a scale and a zero, where there are 4 bits."""
-FEW = 16
-"""Rows up to which a product with 8-bit weights is quicker than making them whole (measured)."""
-MANY = 128
-"""The same of 4 bits, which take longer to make whole."""
-EVEN = 32
-"""Columns that torch's kernel for 8 bits takes together, at most: of a matrix whose columns are no
-multiple, it would read beyond the rows."""
+GROUP_SIZE = 32
+"""Number of consecutive int4 weights in a row that share a scale and a zero point."""
+MAX_ROWS_INT8_KERNEL = 16
+"""Maximum input rows for which the int8 kernel is faster than dequantising (measured)."""
+MAX_ROWS_INT4_KERNEL = 128
+"""The same for the int4 kernel; dequantising int4 takes longer."""
+INT8_COLUMN_MULTIPLE = 32
+"""The int8 kernel may read this many columns at once.
+
+With another number of columns it would read beyond the end of a row.
+"""
 
 
-class Packed(nn.Module):
-    """Matrices of one shape, quantised.
+class PackedMatrices(nn.Module):
+    """Quantised matrices of one shape.
 
     Args:
-        shape: how many there are, and their rows and columns.
-        device: where they are kept.
-        dtype: in which they multiply.
+        shape: number of matrices, rows and columns.
+        device: of the buffers.
+        dtype: of the inputs and outputs of products.
 
     Attributes:
-        lost: sum of squares of what rounding changed.
-        total: sum of squares of the weights as they were.
+        squared_error: sum of squares of the rounding errors.
+        squared_norm: sum of squares of the original weights.
     """
 
     kind: str
@@ -49,36 +51,38 @@ class Packed(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.device, self.dtype = shape, device, dtype
-        self.lost, self.total = 0.0, 0.0
+        self.squared_error, self.squared_norm = 0.0, 0.0
 
     @torch.no_grad()
-    def put(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
-        """Quantise a matrix and keep it as number `which`."""
-        self._pack(which, matrix)
-        self.lost += float((self.whole(which) - matrix).float().square().sum())
-        self.total += float(matrix.float().square().sum())
+    def store(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
+        """Quantise a matrix and store it as number `index`."""
+        self._quantise(index, matrix)
+        self.squared_error += float((self.dequantise(index) - matrix).float().square().sum())
+        self.squared_norm += float(matrix.float().square().sum())
 
-    def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
-        """The product of rows of `x` and a matrix, as of a linear layer."""
-        return F.linear(x, self.whole(which))
+    def matmul(
+        self, x: Float[Tensor, "row_in column"], index: int = 0
+    ) -> Float[Tensor, "place row"]:
+        """`x` times the transpose of a matrix, as in a linear layer."""
+        return F.linear(x, self.dequantise(index))
 
-    def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        """A matrix as it multiplies."""
+    def dequantise(self, index: int = 0) -> Float[Tensor, "row column"]:
+        """A matrix in full precision, with its rounding errors."""
         raise NotImplementedError
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
-        """Round a matrix and keep it."""
+    def _quantise(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
+        """Round a matrix and store it as number `index`."""
         raise NotImplementedError
 
-    def _room(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A buffer for all matrices; not saved with a model, since no format holds it."""
-        room = torch.empty(self.shape[0], *shape, device=self.device, dtype=dtype)
-        self.register_buffer(name, room, persistent=False)
-        return room
+    def _add_buffer(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A new buffer for all matrices, which is not part of the state dict."""
+        buffer = torch.empty(self.shape[0], *shape, device=self.device, dtype=dtype)
+        self.register_buffer(name, buffer, persistent=False)
+        return buffer
 
 
-class Int8(Packed):
-    """Eight bits for each weight, and a scale for each row: `w = q * scale`, |q| at most 127."""
+class Int8(PackedMatrices):
+    """Eight bits per weight and a scale per row: `w = q * scale` with |q| at most 127."""
 
     kind = "int8"
 
@@ -86,38 +90,41 @@ class Int8(Packed):
         self, shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
     ) -> None:
         super().__init__(shape, device, dtype)
-        self.q = self._room("q", *shape[1:], dtype=torch.int8)
-        self.scale = self._room("scale", shape[1], dtype=_kind_of_scale(dtype))
+        self.q = self._add_buffer("q", *shape[1:], dtype=torch.int8)
+        self.scale = self._add_buffer("scale", shape[1], dtype=_scale_dtype(dtype))
 
-    def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
+    def matmul(
+        self, x: Float[Tensor, "row_in column"], index: int = 0
+    ) -> Float[Tensor, "place row"]:
         if self.has_kernel(x):
-            return torch.ops.aten._weight_int8pack_mm(x, self.q[which], self.scale[which])
-        return super().times(x, which)
+            return torch.ops.aten._weight_int8pack_mm(x, self.q[index], self.scale[index])
+        return super().matmul(x, index)
 
-    def has_kernel(self, x: Float[Tensor, "place column"]) -> bool:
-        """Whether torch multiplies these rows quickly, and rightly."""
-        return len(x) <= FEW and self.shape[2] % EVEN == 0 and _has_kernels(x)
+    def has_kernel(self, x: Float[Tensor, "row_in column"]) -> bool:
+        """True if torch's int8 kernel is correct and faster for this input."""
+        is_correct = self.shape[2] % INT8_COLUMN_MULTIPLE == 0
+        return is_correct and len(x) <= MAX_ROWS_INT8_KERNEL and _has_kernels(x)
 
-    def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        scale = self.scale[which, :, None]
-        return (self.q[which].to(scale.dtype) * scale).to(self.dtype)
+    def dequantise(self, index: int = 0) -> Float[Tensor, "row column"]:
+        scale = self.scale[index, :, None]
+        return (self.q[index].to(scale.dtype) * scale).to(self.dtype)
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
+    def _quantise(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
         block, ao = (1, self.shape[2]), _torchao()
         symmetric = ao.MappingType.SYMMETRIC
         limits = {"quant_min": -127, "quant_max": 127}
-        options = {"eps": _least_scale(self.scale.dtype), "scale_dtype": torch.float32, **limits}
-        scale, nought = ao.choose_qparams_affine(matrix, symmetric, block, torch.int8, **options)
-        self.scale[which] = scale
-        # Rounded with the scale as it is kept, which has fewer bits.
-        kept = self.scale[which].float()
-        self.q[which] = ao.quantize_affine(matrix, block, kept, nought, torch.int8, **limits)
+        options = {"eps": _min_scale(self.scale.dtype), "scale_dtype": torch.float32, **limits}
+        scale, zero = ao.choose_qparams_affine(matrix, symmetric, block, torch.int8, **options)
+        self.scale[index] = scale
+        # Round with the stored scale, which may have fewer bits than the chosen one.
+        stored = self.scale[index].float()
+        self.q[index] = ao.quantize_affine(matrix, block, stored, zero, torch.int8, **limits)
 
 
-class Int4(Packed):
-    """Four bits for each weight, a scale and a zero for each group: `w = (q - 8) * scale + zero`.
+class Int4(PackedMatrices):
+    """Four bits per weight, scale and zero per group: `w = (q - 8) * scale + zero`.
 
-    Two neighbours share a byte, the first in its lower half.
+    Two consecutive weights share a byte, the first in the lower nibble.
     """
 
     kind = "int4"
@@ -127,63 +134,69 @@ class Int4(Packed):
     ) -> None:
         super().__init__(shape, device, dtype)
         _, rows, columns = shape
-        self.q = self._room("q", rows, columns // 2, dtype=torch.uint8)
-        # Groups first, then rows: as torch's kernel wants them.
-        kind = _kind_of_scale(dtype)
-        self.scale_zero = self._room("scale_zero", columns // GROUP, rows, 2, dtype=kind)
+        self.q = self._add_buffer("q", rows, columns // 2, dtype=torch.uint8)
+        # Groups before rows, as torch's kernel requires.
+        self.scale_zero = self._add_buffer(
+            "scale_zero", columns // GROUP_SIZE, rows, 2, dtype=_scale_dtype(dtype)
+        )
 
-    def whole(self, which: int = 0) -> Float[Tensor, "row column"]:
-        q = self._numbers(which).unflatten(-1, (-1, GROUP)).float()
+    def dequantise(self, index: int = 0) -> Float[Tensor, "row column"]:
+        q = self._unpack_values(index).unflatten(-1, (-1, GROUP_SIZE)).float()
         spread = "group row both -> both row group 1"
-        scale, zero = rearrange(self.scale_zero[which], spread).float()
+        scale, zero = rearrange(self.scale_zero[index], spread).float()
         return q.mul_(scale).add_(zero - 8 * scale).to(self.dtype).flatten(1)
 
-    def _pack(self, which: int, matrix: Float[Tensor, "row column"]) -> None:
-        block, ao = (1, GROUP), _torchao()
+    def _quantise(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
+        block, ao = (1, GROUP_SIZE), _torchao()
         limits = {"quant_min": 0, "quant_max": 15}
-        least = _least_scale(self.scale_zero.dtype)
+        least = _min_scale(self.scale_zero.dtype)
         options = {"eps": least, "scale_dtype": torch.float32, **limits}
         chosen = ao.choose_qparams_affine(
             matrix, ao.MappingType.ASYMMETRIC, block, torch.int32, keepdim=True, **options
         )
-        # One number for each group of a row, also where a row is one group.
-        scale, nought = (found.reshape(len(matrix), -1) for found in chosen)
-        q = ao.quantize_affine(matrix, block, scale, nought, torch.int32, **limits)
-        zero = (8 - nought) * scale
-        self.scale_zero[which] = torch.stack([scale, zero], dim=-1).transpose(0, 1)
-        self._keep(which, q)
+        # Shape (row, group), also if a row is a single group.
+        scale, zero_point = (parameter.reshape(len(matrix), -1) for parameter in chosen)
+        q = ao.quantize_affine(matrix, block, scale, zero_point, torch.int32, **limits)
+        zero = (8 - zero_point) * scale
+        self.scale_zero[index] = torch.stack([scale, zero], dim=-1).transpose(0, 1)
+        self._store_values(index, q)
 
-    def _numbers(self, which: int) -> UInt8[Tensor, "row column"]:
-        """What is kept of each weight, from 0 to 15."""
-        return torch.stack([self.q[which] & 15, self.q[which] >> 4], dim=-1).flatten(1)
+    def _unpack_values(self, index: int) -> UInt8[Tensor, "row column"]:
+        """The stored value of each weight, from 0 to 15."""
+        return torch.stack([self.q[index] & 15, self.q[index] >> 4], dim=-1).flatten(1)
 
-    def _keep(self, which: int, q: Int[Tensor, "row column"]) -> None:
+    def _store_values(self, index: int, q: Int[Tensor, "row column"]) -> None:
         first, second = q.to(torch.uint8).unflatten(-1, (-1, 2)).unbind(dim=-1)
-        self.q[which] = first | second << 4
+        self.q[index] = first | second << 4
 
 
 class Int4ForCpu(Int4):
-    """The same, in the order in which torch's kernel for CPUs reads it."""
+    """Int4 in the memory layout of torch's CPU kernel."""
 
-    def times(self, x: Float[Tensor, "place column"], which: int = 0) -> Float[Tensor, "place row"]:
-        if len(x) > MANY or not _has_kernels(x):
-            return super().times(x, which)
-        scales = self.scale_zero[which]
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.q[which], GROUP, scales)
+    def matmul(
+        self, x: Float[Tensor, "row_in column"], index: int = 0
+    ) -> Float[Tensor, "place row"]:
+        if len(x) > MAX_ROWS_INT4_KERNEL or not _has_kernels(x):
+            return super().matmul(x, index)
+        scales = self.scale_zero[index]
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.q[index], GROUP_SIZE, scales)
 
-    def _numbers(self, which: int) -> UInt8[Tensor, "row column"]:
-        return unpacked(self.q[which])
+    def _unpack_values(self, index: int) -> UInt8[Tensor, "row column"]:
+        return unpack_int4(self.q[index])
 
-    def _keep(self, which: int, q: Int[Tensor, "row column"]) -> None:
-        self.q[which] = packed(q)
-
-
-KINDS: dict[str, type[Packed]] = {"int8": Int8, "int4": Int4}
-Pack = Callable[[Float[Tensor, "*n row column"]], Packed]
+    def _store_values(self, index: int, q: Int[Tensor, "row column"]) -> None:
+        self.q[index] = pack_int4(q)
 
 
-def packer(kind: str) -> Pack:
-    """What packs a matrix, or a stack of them, in one of the `KINDS`.
+KINDS: dict[str, type[PackedMatrices]] = {"int8": Int8, "int4": Int4}
+PackFunction = Callable[[Float[Tensor, "*n row column"]], PackedMatrices]
+
+
+def make_packer(kind: str) -> PackFunction:
+    """A function that quantises a matrix, or a stack of matrices.
+
+    Args:
+        kind: one of `KINDS`.
 
     Raises:
         CheckpointError: an unknown kind, or torchao is missing.
@@ -192,44 +205,44 @@ def packer(kind: str) -> Pack:
         raise CheckpointError(f"quantise is {kind!r}: choose from {', '.join(KINDS)}")
     _torchao()
 
-    def pack(whole: Float[Tensor, "*n row column"]) -> Packed:
-        stack = whole.detach()[None] if whole.ndim == 2 else whole.detach()
+    def pack(matrices: Float[Tensor, "*n row column"]) -> PackedMatrices:
+        stack = matrices.detach()[None] if matrices.ndim == 2 else matrices.detach()
         n, rows, columns = stack.shape
-        if kind == "int4" and columns % GROUP:
+        if kind == "int4" and columns % GROUP_SIZE:
             raise CheckpointError(
-                f"a matrix of {columns} columns does not go into groups of {GROUP}, which share a "
-                "scale in int4: choose int8"
+                f"a matrix of {columns} columns cannot be split into groups of {GROUP_SIZE}, as "
+                "int4 requires: choose int8"
             )
-        ordered = kind == "int4" and _has_kernels(stack) and rows % 16 == 0
-        made = (Int4ForCpu if ordered else KINDS[kind])(
+        for_cpu = kind == "int4" and _has_kernels(stack) and rows % 16 == 0
+        packed = (Int4ForCpu if for_cpu else KINDS[kind])(
             (n, rows, columns), stack.device, stack.dtype
         )
-        for which, matrix in enumerate(stack):
-            made.put(which, matrix)
-        return made
+        for index, matrix in enumerate(stack):
+            packed.store(index, matrix)
+        return packed
 
     return pack
 
 
 def _has_kernels(x: Tensor) -> bool:
-    """Torch multiplies by packed weights quickly on CPUs, in bfloat16, without a gradient."""
+    """True if torch has fast kernels for this input: on a CPU, bfloat16, without gradients."""
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.requires_grad
 
 
-def _kind_of_scale(dtype: torch.dtype) -> torch.dtype:
-    """What scales are kept in: those of small weights would be too coarse in float16."""
+def _scale_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of the scales: float32 for float16 models, where small scales would lose precision."""
     return torch.float32 if dtype == torch.float16 else dtype
 
 
-def _least_scale(dtype: torch.dtype) -> float:
-    """So that rows of zeros have a scale, too."""
+def _min_scale(dtype: torch.dtype) -> float:
+    """The smallest scale, so that a row of zeros does not divide by zero."""
     return torch.finfo(dtype).tiny
 
 
 def _torchao() -> Any:
-    # It warns of extensions of its own that are built for another machine, and not needed.
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
+    # On import, torchao warns about compiled extensions that are not needed here.
+    previous = logging.root.manager.disable
+    logging.disable(max(previous, logging.WARNING))
     try:
         return import_module("torchao.quantization.quant_primitives")
     except ImportError as error:
@@ -238,4 +251,4 @@ def _torchao() -> Any:
             "run pip install 'qwen3lab[quantised]'"
         ) from error
     finally:
-        logging.disable(before)
+        logging.disable(previous)

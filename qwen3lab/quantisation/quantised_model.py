@@ -1,10 +1,10 @@
-"""Models of few bits, for those that nearly fit.
+"""Models with int8 or int4 weights.
 
-The matrices of attention, MLPs and experts are quantised. Routers, norms and embeddings, which
-are small or decide much, stay as they are.
+The matrices of attention, MLPs and experts are quantised. Routers, norms and embeddings keep
+their precision: they are small, or have a large effect on the output.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -15,67 +15,67 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
-from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
+from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.malloc import give_back
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Experts, Qwen3
-from qwen3lab.quantisation.packed_matrices import Pack, Packed, packer
+from qwen3lab.quantisation.packed_matrices import PackedMatrices, PackFunction, make_packer
 
-PATIENCE = 2.0
-"""Seconds until a progress bar shows."""
+PROGRESS_DELAY_SECONDS = 2.0
+"""Loading that takes longer shows a progress bar."""
 
 
 class QuantisedLinear(nn.Module):
-    """A linear layer without bias whose matrix is quantised."""
+    """A linear layer without bias and with a quantised matrix."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: PackedMatrices) -> None:
         super().__init__()
         self.packed = packed
 
     @property
     def weight(self) -> Float[Tensor, "row column"]:
-        """The matrix, made whole."""
-        return self.packed.whole()
+        """The dequantised matrix."""
+        return self.packed.dequantise()
 
     def forward(self, x: Float[Tensor, "*any column"]) -> Float[Tensor, "*any row"]:
-        out = self.packed.times(x.reshape(-1, x.shape[-1]))
+        out = self.packed.matmul(x.reshape(-1, x.shape[-1]))
         return out.unflatten(0, x.shape[:-1])
 
 
 class QuantisedExperts(Experts):
-    """Experts whose matrices are quantised; those alone that tokens were sent to are used."""
+    """Experts with quantised matrices; only experts with tokens are run."""
 
     stacked = False
 
-    def __init__(self, config: Qwen3Config, layer: int, whole: Experts, pack: Pack) -> None:
+    def __init__(self, config: Qwen3Config, layer: int, whole: Experts, pack: PackFunction) -> None:
         super().__init__(config, layer, device="meta")
         self.router = whole.router
         gate_up, down = whole.gate_up, whole.down
         del self.gate_up, self.down
-        # Cast: all that `Experts` asks of them elsewhere is their shape.
+        # Cast: `Experts` itself uses only the shapes of these two.
         self.gate_up = cast(nn.Parameter, pack(gate_up))
         self.down = cast(nn.Parameter, pack(down))
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
-        """Products with the matrices of some experts, whose bits stay few."""
-        gate_up, down = cast(Packed, self.gate_up), cast(Packed, self.down)
-        return ((partial(gate_up.times, which=e), partial(down.times, which=e)) for e in experts)
+        """For each expert, its two products, computed from the quantised matrices."""
+        gate_up, down = cast(PackedMatrices, self.gate_up), cast(PackedMatrices, self.down)
+        return ((partial(gate_up.matmul, index=e), partial(down.matmul, index=e)) for e in experts)
 
 
 def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) -> None:
-    """Quantise a model's blocks where they are.
+    """Quantise a model's blocks in place.
 
     Args:
-        model: whose weights are there in full.
+        model: with weights in full precision.
         kind: "int8" or "int4".
-        blocks: numbers of those to quantise; all if None.
+        blocks: numbers of the blocks to quantise; None means all.
 
     Raises:
-        CheckpointError: an unknown kind, torchao is missing, or a matrix has a number of columns
-            that does not go into groups.
+        CheckpointError: an unknown kind, torchao is missing, or in int4 a number of columns that
+            is not a multiple of the group size.
     """
-    pack = packer(kind)
+    pack = make_packer(kind)
     for layer in range(model.config.n_layers) if blocks is None else blocks:
         block: Any = model.blocks[layer]
         if layer in model.config.moe_layers:
@@ -95,34 +95,35 @@ def open_quantised(
     dtype: torch.dtype,
     source: str,
 ) -> Qwen3:
-    """A model that is quantised block by block while it is read.
+    """Read a model and quantise it block by block.
 
-    One block at a time is there in full, in memory of its own: what comes on top of what stays
-    is a block, and of the files 16 MiB at a time.
+    Peak memory is the quantised model plus one block in full precision and a read buffer of
+    16 MiB.
 
     Args:
-        config: its sizes.
+        config: of the model.
         weights: the checkpoint.
         kind: "int8" or "int4".
-        device: where it runs.
-        dtype: in which it computes.
-        source: what to call the checkpoint in an error.
+        device: of the model.
+        dtype: of the activations, and of the weights that are not quantised.
+        source: name of the checkpoint, for error messages.
 
     Raises:
-        CheckpointError: as `quantise` and `plan` say.
+        CheckpointError: see `quantise` and `plan_tensors`.
     """
-    packer(kind)
+    make_packer(kind)
     model = Qwen3(config, device="meta")
-    parts = plan(model, weights, source)
+    parts = plan_tensors(model, weights, source)
     names = dict(model.named_parameters())
 
     def fill(prefix: str, *, inside: bool) -> None:
         for name, like in names.items():
             if name.startswith("blocks.") == inside and name.startswith(prefix):
-                room = torch.empty(like.shape, device=device, dtype=dtype)
-                assign(model, name, copied(weights, parts[name], room))
+                out = torch.empty(like.shape, device=device, dtype=dtype)
+                assign(model, name, copy_parts(weights, parts[name], out))
 
-    for layer in tqdm(range(config.n_layers), unit="layer", desc=kind, delay=PATIENCE, leave=False):
+    layers = range(config.n_layers)
+    for layer in tqdm(layers, unit="layer", desc=kind, delay=PROGRESS_DELAY_SECONDS, leave=False):
         fill(f"blocks.{layer}.", inside=True)
         quantise(model, kind, blocks=[layer])
         give_back()
@@ -132,11 +133,11 @@ def open_quantised(
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How a model is quantised.
+    """Kind and error of a model's quantisation.
 
     Attributes:
         kind: "int8" or "int4".
-        error: root mean square of what rounding changed, over that of the weights.
+        error: root mean square of the rounding error, relative to that of the weights.
     """
 
     kind: str
@@ -144,9 +145,12 @@ class Quantisation:
 
 
 def quantisation_of(model: Qwen3) -> Quantisation | None:
-    """How a model is quantised, and how far off its weights are; None if it is not."""
-    parts: Sequence[Packed] = [part for part in model.modules() if isinstance(part, Packed)]
-    if not parts:
+    """Kind and error of a model's quantisation; None if the model is not quantised."""
+    packed: list[PackedMatrices] = [
+        module for module in model.modules() if isinstance(module, PackedMatrices)
+    ]
+    if not packed:
         return None
-    lost, total = sum(part.lost for part in parts), sum(part.total for part in parts)
-    return Quantisation(parts[0].kind, (lost / total) ** 0.5 if total else 0.0)
+    error = sum(matrices.squared_error for matrices in packed)
+    norm = sum(matrices.squared_norm for matrices in packed)
+    return Quantisation(packed[0].kind, (error / norm) ** 0.5 if norm else 0.0)

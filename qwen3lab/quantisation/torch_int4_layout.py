@@ -1,7 +1,7 @@
-"""Four bits in the order in which torch's kernel for CPUs reads them, there and back.
+"""Packs and unpacks int4 matrices in the layout of torch's CPU kernel.
 
-The order depends on the machine's vector units and is written down nowhere, so it is found out:
-numbers of rows and columns are packed bit by bit, and read where they come to stand.
+The layout depends on the CPU's vector units and is not documented, so it is measured: the row and
+column numbers are packed bit by bit, which shows where each value is stored.
 """
 
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-PROBE = 32
-"""Columns that the order is found out with; the kernel wants a multiple of 32."""
+PROBE_COLUMNS = 32
+"""Columns of the matrix that measures the layout; the kernel requires a multiple of 32."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Rows that are packed together, column after column.
+    """A group of consecutive rows that are packed together, column by column.
 
     Attributes:
-        order: the place among the unpacked nibbles, all lower halves first, of each row.
+        order: for each row, its index in the nibbles of a column (all lower nibbles first).
     """
 
     order: Int[Tensor, " row"]
 
 
-def packed(q: Int[Tensor, "row column"]) -> UInt8[Tensor, "row half"]:
-    """Numbers from 0 to 15, two in a byte."""
+def pack_int4(q: Int[Tensor, "row column"]) -> UInt8[Tensor, "row half"]:
+    """Packs values from 0 to 15 in the kernel's layout, two per byte."""
     return torch.ops.aten._convert_weight_to_int4pack_for_cpu(q, 1)
 
 
-def unpacked(packed: UInt8[Tensor, "row half"]) -> UInt8[Tensor, "row column"]:
-    """The numbers again, each at its place."""
+def unpack_int4(packed: UInt8[Tensor, "row half"]) -> UInt8[Tensor, "row column"]:
+    """The packed values in row and column order; the inverse of `pack_int4`."""
     columns, flat = 2 * packed.shape[1], packed.flatten()
     out, start = [], 0
     for band in bands(packed.shape[0]):
@@ -46,24 +46,24 @@ def unpacked(packed: UInt8[Tensor, "row half"]) -> UInt8[Tensor, "row column"]:
 
 @cache
 def bands(rows: int) -> tuple[Band, ...]:
-    """The bands of a matrix of so many rows, one after another."""
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(PROBE), indexing="ij")
-    found_row, found_column = _where(row), _where(column)
+    """The bands of a matrix with this number of rows, in order."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(PROBE_COLUMNS), indexing="ij")
+    row_of, column_of = _nibble_sources(row), _nibble_sources(column)
     bands, start = [], 0
-    while start < rows * PROBE // 2:
-        # A band starts with its first column, whose bytes stand together.
-        of_first = found_column[0, start:] == 0
-        width = int(of_first.logical_not().nonzero()[0])
-        here = found_row[:, start : start + width].flatten()
-        bands.append(Band((here - here.min()).argsort()))
-        start += width * PROBE
+    while start < rows * PROBE_COLUMNS // 2:
+        # A band starts with the bytes of its first column; they are contiguous.
+        is_first_column = column_of[0, start:] == 0
+        width = int(is_first_column.logical_not().nonzero()[0])
+        band_rows = row_of[:, start : start + width].flatten()
+        bands.append(Band((band_rows - band_rows.min()).argsort()))
+        start += width * PROBE_COLUMNS
     return tuple(bands)
 
 
-def _where(number: Int[Tensor, "row column"]) -> Int[Tensor, "half byte"]:
-    """The number that comes to stand in the lower and in the upper half of each byte."""
-    found = torch.zeros(2, number.numel() // 2, dtype=torch.long)
+def _nibble_sources(number: Int[Tensor, "row column"]) -> Int[Tensor, "half byte"]:
+    """The values stored in the lower and in the upper nibble of each byte after packing."""
+    sources = torch.zeros(2, number.numel() // 2, dtype=torch.long)
     for bit in range(int(number.max()).bit_length()):
-        flat = packed((number >> bit & 1).int().contiguous()).flatten().long()
-        found |= torch.stack([flat & 15, flat >> 4]) << bit
-    return found
+        flat = pack_int4((number >> bit & 1).int().contiguous()).flatten().long()
+        sources |= torch.stack([flat & 15, flat >> 4]) << bit
+    return sources

@@ -32,7 +32,7 @@ def fingerprint(model: Qwen3) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(_sums(value).cpu().numpy().tobytes())
     if model.blocks.is_streamed:
-        digest.update("\n".join(model.blocks.file_marks()).encode())
+        digest.update("\n".join(model.blocks.file_stamps()).encode())
     return digest.hexdigest()
 
 

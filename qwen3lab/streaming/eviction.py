@@ -1,75 +1,79 @@
-"""How often units of weights are asked for, to tell which of them are worth their memory."""
+"""Chooses which weight units to evict, by how often each unit is requested.
+
+Old requests count less than recent ones. Scores are not reduced over time; the weight of new
+requests grows instead.
+"""
 
 import heapq
 from collections.abc import Callable
 
-Key = tuple[int, int]
+UnitKey = tuple[int, int]
 
 HALF_LIFE = 16
-"""An ask counts for half after so many later asks for each unit that is kept. (On replies of
-tiny-moe 4 and 128 found a kept expert less often, by up to three in a hundred.)"""
+"""The weight of a request halves after this many later requests per kept unit.
 
-LARGEST = 1e100
+Measured on replies of tiny-moe: 4 and 128 lower the hit rate for experts by up to 3 percentage
+points.
+"""
+MAX_REQUEST_WEIGHT = 1e100
+"""All scores are divided by the weight of a new request when it exceeds this limit."""
 
 
 class UsageCounts:
-    """Counts asks for units of one kind; those of long ago count for less.
-
-    Old counts are not made smaller: later asks count for more.
-    """
+    """Request counts for units of one kind, with exponential decay."""
 
     def __init__(self) -> None:
-        self._scores: dict[Key, float] = {}
-        self._ask = 1.0
-        # Of kept units, each with a score that it had once: scores only grow.
-        self._kept: list[tuple[float, Key]] = []
+        self._scores: dict[UnitKey, float] = {}
+        self._request_weight = 1.0
+        # Heap of the kept units. An entry may hold an older score, which is a lower bound.
+        self._kept: list[tuple[float, UnitKey]] = []
 
-    def ask(self, key: Key) -> float:
-        """Count an ask; gives the unit's score before it.
+    def count_request(self, key: UnitKey) -> float:
+        """Count a request; returns the unit's score before it.
 
-        A newcomer is judged by that: where units are asked for in turn, this very ask would put
-        it above the one whose turn comes next, and each would be thrown out just before its use.
+        The earlier score decides about caching. With the new one, units that are requested in
+        turn would evict each other just before their next use.
         """
-        self._ask *= 2 ** (1 / (HALF_LIFE * max(len(self._kept), 1)))
-        if self._ask > LARGEST:
+        self._request_weight *= 2 ** (1 / (HALF_LIFE * max(len(self._kept), 1)))
+        if self._request_weight > MAX_REQUEST_WEIGHT:
             self._rescale()
-        before = self._scores.get(key, 0.0)
-        self._scores[key] = before + self._ask
-        return before
+        previous = self._scores.get(key, 0.0)
+        self._scores[key] = previous + self._request_weight
+        return previous
 
-    def keep(self, key: Key) -> None:
-        """From now on, the unit is one of those that are kept."""
+    def add(self, key: UnitKey) -> None:
+        """Add a unit to the kept ones."""
         heapq.heappush(self._kept, (self._scores.get(key, 0.0), key))
 
-    def replaceable(self, score: float, is_free: Callable[[Key], bool]) -> Key | None:
-        """The kept unit of the lowest score, if that is below `score`; it is kept no longer.
+    def pop_lowest(self, score: float, is_free: Callable[[UnitKey], bool]) -> UnitKey | None:
+        """Remove and return the kept unit with the lowest score below `score`, or None.
 
         Args:
-            score: of the unit that would take its place.
-            is_free: whether a unit may go now.
+            score: of the unit that would replace it.
+            is_free: True if a unit is not in use and may be evicted.
         """
-        passed_over, found = [], None
+        in_use, lowest = [], None
         while self._kept and self._kept[0][0] < score:
-            then, key = self._kept[0]
-            now = self._scores.get(key, 0.0)
-            if now > then:
-                heapq.heapreplace(self._kept, (now, key))
+            stored, key = self._kept[0]
+            current = self._scores.get(key, 0.0)
+            if current > stored:
+                heapq.heapreplace(self._kept, (current, key))
                 continue
             heapq.heappop(self._kept)
             if is_free(key):
-                found = key
+                lowest = key
                 break
-            passed_over.append((then, key))
-        for entry in passed_over:
+            in_use.append((stored, key))
+        for entry in in_use:
             heapq.heappush(self._kept, entry)
-        return found
+        return lowest
 
-    def forget(self, key: Key) -> None:
-        """The unit is kept no longer: it could not be read."""
+    def remove(self, key: UnitKey) -> None:
+        """Remove a unit from the kept ones, after reading it has failed."""
         self._kept = [entry for entry in self._kept if entry[1] != key]
         heapq.heapify(self._kept)
 
     def _rescale(self) -> None:
-        by, self._ask = self._ask, 1.0
-        self._scores = {key: score / by for key, score in self._scores.items()}
-        self._kept = [(score / by, key) for score, key in self._kept]
+        divisor, self._request_weight = self._request_weight, 1.0
+        self._scores = {key: score / divisor for key, score in self._scores.items()}
+        self._kept = [(score / divisor, key) for score, key in self._kept]

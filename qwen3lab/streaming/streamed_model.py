@@ -1,8 +1,8 @@
-"""Models larger than memory: blocks that come from the disk as the forward pass gets to them.
+"""Models larger than memory: reads blocks from disk when the forward pass reaches them.
 
-The forward pass itself does not know. It goes through `model.blocks` in their order, and asks an
-`Experts` module for the matrices of the experts that its tokens were sent to; here both come from
-a `WeightCache`, which reads the next while this one is used.
+The forward pass is unchanged: it iterates over `model.blocks`, and requests from each `Experts`
+module the matrices of the chosen experts. Here, both come from a `WeightCache`, which reads the
+next unit while the current one is in use.
 """
 
 import re
@@ -14,35 +14,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from qwen3lab.checkpoints.safetensors_reader import STRETCH, CheckpointReader
-from qwen3lab.checkpoints.tensor_names import EXPERTS, StoredPart, parts_of_expert, split_name
-from qwen3lab.checkpoints.tensor_plan import assign, copied, plan
+from qwen3lab.checkpoints.safetensors_file import CHUNK_BYTES
+from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.checkpoints.tensor_names import (
+    EXPERT_MATRICES,
+    StoredPart,
+    split_name,
+    stored_parts_of_expert,
+)
+from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Block, Experts, Qwen3
-from qwen3lab.streaming.weight_cache import DEPTH, Unit, WeightCache
+from qwen3lab.streaming.weight_cache import UNITS_IN_MEMORY, WeightCache, WeightUnit
 
 NO_EXPERT = -1
-PATIENCE = 2.0
-"""Seconds before a pass shows how far it is."""
+PROGRESS_DELAY_SECONDS = 2.0
+"""A forward pass that takes longer shows a progress bar."""
 
-UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+BYTE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+BYTE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def bytes_of(text: str | int) -> int:
-    """Bytes in words: "8GB", "500 MiB"; a number is bytes already.
+    """The number of bytes of a size such as "8GB" or "500 MiB"; a number is returned unchanged.
 
     Raises:
-        CheckpointError: not such a size.
+        CheckpointError: the text is not a size.
     """
     if isinstance(text, int) and text > 0:
         return text
-    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([kmgt]?i?b)\s*", str(text), re.IGNORECASE)
-    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([kmgt]?i?b)\s*", str(text), re.IGNORECASE)
+    if match is None or match[2].upper() not in BYTE_UNITS or float(match[1]) == 0:
         raise CheckpointError(f"memory is {text!r}: expected a size such as '8GB' or '500MiB'")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(match[1]) * BYTE_UNITS[match[2].upper()])
 
 
 @torch.no_grad()
@@ -55,94 +61,100 @@ def open_streamed(
     dtype: torch.dtype,
     source: str,
 ) -> Qwen3:
-    """A model whose blocks are read when they are needed, and kept while there is room.
+    """Open a model whose blocks and experts are read on demand and cached up to a limit.
 
     Args:
-        config: its sizes.
+        config: of the model.
         weights: the checkpoint.
-        memory: bytes for weights, at most: embeddings, what is kept, and what is being read.
-            Activations, recordings and the key/value cache come on top.
-        device: where it runs.
+        memory: limit in bytes for embeddings, cached units and read buffers. Activations,
+            recordings and the key/value cache are not included.
+        device: of the model.
         dtype: of the weights.
-        source: what to call the checkpoint in an error.
+        source: name of the checkpoint, for error messages.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape, or the memory is less than
-            `least_memory`; checked before anything is read.
+        CheckpointError: a tensor is missing or has another shape, or `memory` is below
+            `least_memory`; checked before any tensor is read.
     """
     model = Qwen3(config, device="meta")
-    parts, least = plan(model, weights, source), least_memory(config, dtype)
+    parts, least = plan_tensors(model, weights, source), least_memory(config, dtype)
     if memory < least:
         raise CheckpointError(
             f"memory is {memory / 1e9:.2f} GB, and {source} needs {least / 1e9:.2f} GB in "
-            f"{str(dtype).removeprefix('torch.')} for its embeddings and the pieces at hand: "
-            "give it more, or a dtype of fewer bytes"
+            f"{str(dtype).removeprefix('torch.')} for its embeddings and read buffers: "
+            "give more memory, or a smaller dtype"
         )
-    shelf = WeightCache(weights, room=memory - least, device=device, dtype=dtype)
-    for name in _outer(model):
-        room = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
-        assign(model, name, copied(weights, parts[name], room))
+    weight_cache = WeightCache(weights, capacity=memory - least, device=device, dtype=dtype)
+    for name in _names_outside_blocks(model):
+        out = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
+        assign(model, name, copy_parts(weights, parts[name], out))
     units = [_layer_unit(layer, block, parts) for layer, block in enumerate(model.blocks)]
-    shelf.reserve(units)
-    model.blocks = StreamedBlocks(config, list(model.blocks), units, shelf)
+    weight_cache.reserve(units)
+    model.blocks = StreamedBlocks(config, list(model.blocks), units, weight_cache)
     return model
 
 
 def least_memory(config: Qwen3Config, dtype: torch.dtype) -> int:
-    """Bytes that streaming a model takes at the least, activations left out.
+    """Minimum bytes for streaming a model, without activations.
 
-    Embeddings, norm and unembedding; of the blocks what is in use and being read; and the
-    stretches of files that it comes by.
+    Counts the embedding, the final norm, the unembedding, the units in use and being read, and
+    the read buffers.
     """
     model = Qwen3(config, device="meta")
-    outer = sum(model.get_parameter(name).numel() for name in _outer(model))
-    kinds = {unit.kind: unit.n_values for unit in map(_bare_unit, model.blocks)}
+    outer = sum(model.get_parameter(name).numel() for name in _names_outside_blocks(model))
+    kinds = {unit.kind: unit.n_values for unit in map(_unit_without_experts, model.blocks)}
     one_expert = 3 * config.d_model * config.d_expert
-    at_hand = DEPTH * (sum(kinds.values()) + one_expert)
-    return (outer + at_hand) * dtype.itemsize + 2 * STRETCH
+    in_memory = UNITS_IN_MEMORY * (sum(kinds.values()) + one_expert)
+    return (outer + in_memory) * dtype.itemsize + 2 * CHUNK_BYTES
 
 
-def _outer(model: Qwen3) -> list[str]:
+def _names_outside_blocks(model: Qwen3) -> list[str]:
     return [name for name, _ in model.named_parameters() if not split_name(name)[0]]
 
 
-def _bare_unit(block: nn.Module) -> Unit:
-    """The shapes of a layer without its experts."""
-    shapes = {n: tuple(p.shape) for n, p in block.named_parameters() if n not in EXPERTS}
-    return Unit((NO_EXPERT, NO_EXPERT), shapes, {})
+def _unit_without_experts(block: nn.Module) -> WeightUnit:
+    """Shapes of a layer's weights, experts excluded."""
+    shapes = {n: tuple(p.shape) for n, p in block.named_parameters() if n not in EXPERT_MATRICES}
+    return WeightUnit((NO_EXPERT, NO_EXPERT), shapes, {})
 
 
-def _layer_unit(layer: int, block: nn.Module, parts: dict[str, list[StoredPart]]) -> Unit:
-    """A layer without its experts."""
-    shapes = _bare_unit(block).shapes
-    own = {name: parts[f"blocks.{layer}.{name}"] for name in shapes}
-    return Unit((layer, NO_EXPERT), shapes, own)
+def _layer_unit(layer: int, block: nn.Module, parts: dict[str, list[StoredPart]]) -> WeightUnit:
+    """Shapes and stored parts of a layer's weights, experts excluded."""
+    shapes = _unit_without_experts(block).shapes
+    stored = {name: parts[f"blocks.{layer}.{name}"] for name in shapes}
+    return WeightUnit((layer, NO_EXPERT), shapes, stored)
 
 
 class StreamedBlocks(nn.Module):
-    """The blocks of a model, each with its weights only while it is its turn.
+    """The blocks of a model; each has its weights only while the forward pass runs it.
 
     Args:
         config: of the model.
-        blocks: the model's, on the meta device.
-        units: the weights of each, experts left out.
-        shelf: where weights come from.
+        blocks: the model's blocks, on the meta device.
+        units: the weights of each block, experts excluded.
+        weight_cache: reads and caches the weights.
 
     Attributes:
-        progress: whether a pass that takes long shows a bar.
+        progress: True if slow forward passes show a progress bar.
     """
 
     is_streamed = True
 
     def __init__(
-        self, config: Qwen3Config, blocks: list[Block], units: list[Unit], shelf: WeightCache
+        self,
+        config: Qwen3Config,
+        blocks: list[Block],
+        units: list[WeightUnit],
+        weight_cache: WeightCache,
     ) -> None:
         super().__init__()
-        self.config, self.units, self.shelf, self.progress = config, units, shelf, True
-        available = frozenset(shelf.weights.names())  # One for all layers: there are many names.
+        self.config, self.units, self.progress = config, units, True
+        self.weight_cache = weight_cache
+        # One set for all layers, because a checkpoint may have thousands of names.
+        available = frozenset(weight_cache.weights.names())
         for layer in config.moe_layers:
-            blocks[layer].mlp = StreamedExperts(config, layer, shelf, available)
-        self._bare = blocks  # A list: their parameters, which come and go, are not this module's.
+            blocks[layer].mlp = StreamedExperts(config, layer, weight_cache, available)
+        self._bare = blocks  # A list, so that the changing parameters are not registered here.
 
     def __len__(self) -> int:
         return len(self._bare)
@@ -150,25 +162,25 @@ class StreamedBlocks(nn.Module):
     @property
     def kept_bytes(self) -> int:
         """Bytes of weights that are kept in memory between passes."""
-        return self.shelf.kept_bytes
+        return self.weight_cache.kept_bytes
 
     @property
     def bytes_read(self) -> int:
         """Bytes of weights that were read so far, in the dtype in which they run."""
-        return self.shelf.bytes_read
+        return self.weight_cache.bytes_read
 
     @property
     def bytes_used(self) -> int:
         """Bytes of weights that passes asked for so far, read or kept."""
-        return self.shelf.bytes_used
+        return self.weight_cache.bytes_used
 
-    def file_marks(self) -> list[str]:
+    def file_stamps(self) -> list[str]:
         """Name, size and time of change of every file, as they are now.
 
         Raises:
             CheckpointError: a file is missing.
         """
-        return self.shelf.weights.marks()
+        return self.weight_cache.weights.file_stamps()
 
     def __iter__(self) -> Iterator[Block]:
         return self.since(0)
@@ -180,25 +192,25 @@ class StreamedBlocks(nn.Module):
             initial=first,
             total=len(self._bare),
             unit="layer",
-            delay=PATIENCE,
+            delay=PROGRESS_DELAY_SECONDS,
             leave=False,
             disable=not self.progress,
         )
-        weights = self.shelf.stream(self.units[first:])
+        weights = self.weight_cache.stream(self.units[first:])
         for block, tensors in zip(bar, weights, strict=True):
-            yield from _lent(block, tensors)
+            yield from _with_weights(block, tensors)
 
     def __getitem__(self, layer: int) -> Block:
-        """A block to look at, with weights of its own; its experts stay where they are."""
+        """A copy of a block with its weights; the matrices of its experts are not loaded."""
         unit = self.units[layer]
         block = Block(self.config, unit.key[0], device="meta")
-        for name, value in self.shelf.read(unit).items():
+        for name, value in self.weight_cache.read(unit).items():
             assign(block, name, value)
         return block
 
 
-def _lent(block: Block, tensors: dict[str, Tensor]) -> Iterator[Block]:
-    """A block that has its weights until the next is asked for."""
+def _with_weights(block: Block, tensors: dict[str, Tensor]) -> Iterator[Block]:
+    """Yields a block with its weights; puts it back on the meta device afterwards."""
     for name, value in tensors.items():
         assign(block, name, value)
     try:
@@ -209,25 +221,26 @@ def _lent(block: Block, tensors: dict[str, Tensor]) -> Iterator[Block]:
 
 
 class StreamedExperts(Experts):
-    """Experts that are read one by one: those alone that tokens were sent to."""
+    """Experts that are read one at a time, and only if tokens were routed to them."""
 
     stacked = False
 
     def __init__(
-        self, config: Qwen3Config, layer: int, shelf: WeightCache, available: frozenset[str]
+        self, config: Qwen3Config, layer: int, weight_cache: WeightCache, available: frozenset[str]
     ) -> None:
         super().__init__(config, layer, device="meta")
-        self.layer, self.shelf, self.available = layer, shelf, available
+        self.layer, self.weight_cache, self.available = layer, weight_cache, available
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
-        """Products with the matrices of some experts, the next being read meanwhile."""
-        for found in self.shelf.stream(self._unit(expert) for expert in experts):
+        """For each expert, its two matrix products; the next expert is read meanwhile."""
+        for found in self.weight_cache.stream(self._unit(expert) for expert in experts):
             gate_up, down = found["mlp.gate_up"], found["mlp.down"]
             yield partial(F.linear, weight=gate_up), partial(F.linear, weight=down)
 
-    def _unit(self, expert: int) -> Unit:
-        shapes = {name: tuple(self.get_parameter(name[4:]).shape[1:]) for name in EXPERTS}
+    def _unit(self, expert: int) -> WeightUnit:
+        shapes = {name: tuple(self.get_parameter(name[4:]).shape[1:]) for name in EXPERT_MATRICES}
         parts = {
-            name: parts_of_expert(self.layer, expert, name, self.available) for name in EXPERTS
+            name: stored_parts_of_expert(self.layer, expert, name, self.available)
+            for name in EXPERT_MATRICES
         }
-        return Unit((self.layer, expert), shapes, parts)
+        return WeightUnit((self.layer, expert), shapes, parts)

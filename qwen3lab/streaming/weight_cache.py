@@ -1,7 +1,6 @@
-"""Weights on call: what is needed most is kept, the rest is read again whenever it is needed.
+"""A cache of weights that are read from disk: keeps the units that are requested most.
 
-While one unit of weights is used, the next is read in another thread, into memory that is used
-again and again.
+While one unit is in use, a background thread reads the next into a reused buffer.
 """
 
 from collections import Counter, defaultdict, deque
@@ -15,192 +14,197 @@ from torch import Tensor
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.device.host_transfer import current_stream
-from qwen3lab.streaming.eviction import Key, UsageCounts
+from qwen3lab.streaming.eviction import UnitKey, UsageCounts
 
-DEPTH = 2
-"""Units of a kind in memory beside those that are kept: one in use, one being read."""
-
+UNITS_IN_MEMORY = 2
+"""Units of one kind in memory besides the kept ones: one in use, one being read."""
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Unit:
+class WeightUnit:
     """Weights that are read together: a layer without its experts, or one expert.
 
     Attributes:
-        key: tells it from others.
+        key: layer and expert; unique.
         shapes: of its tensors, by name.
-        parts: what each tensor is made of, one part for each equal stretch of its rows.
+        parts: the stored parts of each tensor; each fills an equal share of its rows.
     """
 
-    key: Key
+    key: UnitKey
     shapes: Mapping[str, tuple[int, ...]]
     parts: Mapping[str, Sequence[StoredPart]]
 
     @property
     def n_values(self) -> int:
-        """Numbers in all of its tensors."""
+        """Number of weights in all of its tensors."""
         return sum(torch.Size(shape).numel() for shape in self.shapes.values())
 
     @property
     def kind(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Units of one kind fit into the same memory."""
+        """Names and shapes; units of one kind can share buffers."""
         return tuple(self.shapes.items())
 
 
 @dataclass(frozen=True)
-class Loan:
-    """A unit that has been asked for.
+class Request:
+    """A requested unit.
 
     Attributes:
-        unit: which.
-        future: its tensors, once they are read.
-        score: how often it had been asked for before.
+        unit: the unit.
+        future: its tensors, available once they are read.
+        score: its usage score before this request.
     """
 
-    unit: Unit
+    unit: WeightUnit
     future: Future[Tensors]
     score: float
 
 
 class WeightCache:
-    """Reads units of weights from a checkpoint, and keeps those that are needed most.
+    """Reads weight units from a checkpoint and keeps the most requested ones in memory.
 
-    While there is room, whatever is read is kept. From then on a unit that is asked for more often
-    than one that is kept takes its place. Where every pass needs all of them, nothing moves.
+    Until the capacity is used up, every unit that is read is kept. After that, a unit replaces a
+    kept one only if it had a higher usage score before its request. If every forward pass
+    requests all units, nothing is replaced.
 
     Args:
         weights: the checkpoint.
-        room: bytes for what is kept.
-        device: where the tensors go.
-        dtype: what they become.
+        capacity: bytes for kept units.
+        device: of the tensors.
+        dtype: of the tensors; stored values are converted.
 
     Attributes:
-        room: bytes that are left for what is kept.
-        bytes_read: of all units so far, in the dtype that they have become.
-        bytes_used: of all units that were asked for so far, read or kept.
+        free_bytes: capacity that is still free.
+        bytes_read: total bytes of the units read so far, in `dtype`.
+        bytes_used: total bytes of the units requested so far, read or kept, in `dtype`.
     """
 
     def __init__(
         self,
         weights: CheckpointReader,
         *,
-        room: int,
+        capacity: int,
         device: torch.device | str,
         dtype: torch.dtype,
     ) -> None:
-        self.weights, self.room, self.device, self.dtype = weights, room, device, dtype
-        self._all_room = room
+        self.weights, self.device, self.dtype = weights, device, dtype
+        self._capacity = self.free_bytes = capacity
         self.bytes_read = self.bytes_used = 0
-        self._reserved: dict[Key, int] = {}
-        self._kept: dict[Key, Future[Tensors]] = {}
-        self._lent: Counter[Key] = Counter()
+        self._reserved: dict[UnitKey, int] = {}
+        self._kept: dict[UnitKey, Future[Tensors]] = {}
+        self._in_use: Counter[UnitKey] = Counter()
         self._usage: defaultdict[object, UsageCounts] = defaultdict(UsageCounts)
-        self._free: defaultdict[object, list[Tensors]] = defaultdict(list)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab-shelf")
+        self._free_buffers: defaultdict[object, list[Tensors]] = defaultdict(list)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab-weights")
 
-    def reserve(self, units: Iterable[Unit]) -> None:
-        """Keep room for these, which every pass needs, before others are kept."""
+    def reserve(self, units: Iterable[WeightUnit]) -> None:
+        """Reserve capacity for units that every forward pass needs."""
         self._reserved |= {unit.key: self._bytes(unit) for unit in units}
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of what is kept."""
-        return self._all_room - self.room
+        """Bytes of the kept units."""
+        return self._capacity - self.free_bytes
 
-    def stream(self, units: Iterable[Unit]) -> Iterator[Tensors]:
-        """The tensors of one unit after another; each is good until the next is asked for.
+    def stream(self, units: Iterable[WeightUnit]) -> Iterator[Tensors]:
+        """The tensors of each unit in turn; they are valid until the next unit is requested.
 
         Raises:
             CheckpointError: a file can no longer be read.
         """
-        coming = iter(units)
-        ahead: deque[Loan] = deque()
+        remaining = iter(units)
+        requests: deque[Request] = deque()
 
-        def look_ahead() -> None:
-            unit = next(coming, None)
+        def request_next() -> None:
+            unit = next(remaining, None)
             if unit is not None:
-                ahead.append(self._begin(unit))
+                requests.append(self._request(unit))
 
-        for _ in range(DEPTH):
-            look_ahead()
+        for _ in range(UNITS_IN_MEMORY):
+            request_next()
         try:
-            while ahead:
-                yield ahead[0].future.result()
-                self._put_back(ahead.popleft())
-                look_ahead()
+            while requests:
+                yield requests[0].future.result()
+                self._release(requests.popleft())
+                request_next()
         finally:
-            while ahead:
-                self._put_back(ahead.popleft())
+            while requests:
+                self._release(requests.popleft())
 
-    def read(self, unit: Unit) -> Tensors:
-        """A unit's tensors in memory of their own, to be held for as long as one likes."""
-        return self._read(unit, self._made(unit), None)
+    def read(self, unit: WeightUnit) -> Tensors:
+        """A unit's tensors in newly allocated memory, which the cache never reuses."""
+        return self._read(unit, self._allocate(unit), None)
 
-    def _begin(self, unit: Unit) -> Loan:
-        """Have a unit read, unless it is kept; keep it if there is room."""
+    def _request(self, unit: WeightUnit) -> Request:
+        """Start to read a unit unless it is kept; keep it if it fits."""
         self.bytes_used += self._bytes(unit)
-        self._lent[unit.key] += 1
-        score = self._usage[unit.kind].ask(unit.key)
+        self._in_use[unit.key] += 1
+        score = self._usage[unit.kind].count_request(unit.key)
         if unit.key in self._kept:
-            return Loan(unit, self._kept[unit.key], score)
-        keep = self._has_room(unit)
-        free = [] if keep else self._free[unit.kind]
-        into = free.pop() if free else self._made(unit)
-        future = self._reader.submit(self._read, unit, into, current_stream(self.device))
+            return Request(unit, self._kept[unit.key], score)
+        keep = self._fits(unit)
+        buffers = [] if keep else self._free_buffers[unit.kind]
+        buffer = buffers.pop() if buffers else self._allocate(unit)
+        future = self._reader.submit(self._read, unit, buffer, current_stream(self.device))
         if keep:
-            self.room -= self._bytes(unit)
+            self.free_bytes -= self._bytes(unit)
             self._reserved.pop(unit.key, None)
             self._keep(unit, future)
-        return Loan(unit, future, score)
+        return Request(unit, future, score)
 
-    def _put_back(self, loan: Loan) -> None:
-        """What is not kept gives its memory back; one that failed is forgotten."""
-        unit, error = loan.unit, loan.future.exception()
-        self._lent[unit.key] -= 1
+    def _release(self, request: Request) -> None:
+        """End the use of a unit; frees a buffer if it is not kept, drops it if reading failed."""
+        unit, error = request.unit, request.future.exception()
+        self._in_use[unit.key] -= 1
         if error is not None:
-            self._forget(unit)
+            self._drop(unit)
         elif unit.key not in self._kept:
-            self._free[unit.kind].append(self._exchanged(loan).result())
+            self._free_buffers[unit.kind].append(self._evict_for(request).result())
 
-    def _exchanged(self, loan: Loan) -> Future[Tensors]:
-        """Whose memory is free: a kept unit's, if it is asked for less often, or the loan's own."""
-        unit = loan.unit
-        other = self._usage[unit.kind].replaceable(loan.score, lambda key: not self._lent[key])
-        if other is None:
-            return loan.future
-        freed = self._kept.pop(other)
-        self._keep(unit, loan.future)
+    def _evict_for(self, request: Request) -> Future[Tensors]:
+        """The tensors whose memory becomes free: an evicted unit's, or the request's own.
+
+        A kept unit with a lower score is evicted, and the requested unit is kept in its place.
+        """
+        unit = request.unit
+        evicted = self._usage[unit.kind].pop_lowest(
+            request.score, lambda key: not self._in_use[key]
+        )
+        if evicted is None:
+            return request.future
+        freed = self._kept.pop(evicted)
+        self._keep(unit, request.future)
         return freed
 
-    def _keep(self, unit: Unit, future: Future[Tensors]) -> None:
+    def _keep(self, unit: WeightUnit, future: Future[Tensors]) -> None:
         self._kept[unit.key] = future
-        self._usage[unit.kind].keep(unit.key)
+        self._usage[unit.kind].add(unit.key)
 
-    def _forget(self, unit: Unit) -> None:
+    def _drop(self, unit: WeightUnit) -> None:
         if self._kept.pop(unit.key, None) is not None:
-            self.room += self._bytes(unit)
-            self._usage[unit.kind].forget(unit.key)
+            self.free_bytes += self._bytes(unit)
+            self._usage[unit.kind].remove(unit.key)
 
-    def _has_room(self, unit: Unit) -> bool:
-        spoken_for = 0 if unit.key in self._reserved else sum(self._reserved.values())
-        return self._bytes(unit) <= self.room - spoken_for
+    def _fits(self, unit: WeightUnit) -> bool:
+        reserved = 0 if unit.key in self._reserved else sum(self._reserved.values())
+        return self._bytes(unit) <= self.free_bytes - reserved
 
-    def _bytes(self, unit: Unit) -> int:
+    def _bytes(self, unit: WeightUnit) -> int:
         return unit.n_values * self.dtype.itemsize
 
-    def _made(self, unit: Unit) -> Tensors:
-        made = {"device": self.device, "dtype": self.dtype}
-        return {name: torch.empty(shape, **made) for name, shape in unit.shapes.items()}
+    def _allocate(self, unit: WeightUnit) -> Tensors:
+        options = {"device": self.device, "dtype": self.dtype}
+        return {name: torch.empty(shape, **options) for name, shape in unit.shapes.items()}
 
     @torch.no_grad()
-    def _read(self, unit: Unit, into: Tensors, after: torch.cuda.Stream | None) -> Tensors:
-        pieces = []
+    def _read(self, unit: WeightUnit, buffer: Tensors, stream: torch.cuda.Stream | None) -> Tensors:
+        targets = []
         for name, parts in unit.parts.items():
-            pieces += zip(into[name].chunk(len(parts)), parts, strict=True)
-        # What is asked of a GPU there may still be at work with this memory.
-        with torch.cuda.stream(after):
-            self.weights.fill(pieces)
+            targets += zip(buffer[name].chunk(len(parts)), parts, strict=True)
+        # On the same stream, copies wait for kernels that still read the buffer's old weights.
+        with torch.cuda.stream(stream):
+            self.weights.fill(targets)
         self.bytes_read += self._bytes(unit)
-        return into
+        return buffer

@@ -1,4 +1,4 @@
-"""Text and tokens: the tokenizer, the chat template, and what counts as a prompt."""
+"""Text and tokens: the tokenizer, the chat template, and prompts as token ids."""
 
 from qwen3lab.text.chat_template import Message, as_messages, render, render_ids, thinking_mode
 from qwen3lab.text.prompt import Prompt, prompt_ids

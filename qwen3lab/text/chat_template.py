@@ -1,7 +1,7 @@
-"""Conversations: roles, the soft switches, and the tokenizer's own chat template.
+"""Renders conversations with the tokenizer's chat template; reads the thinking switches.
 
-Message text is not escaped, as in the published template: a message that contains
-`<|im_end|>` ends its turn. What is drawn or printed later is escaped there.
+As in the published template, message text is not escaped: a message that contains `<|im_end|>`
+ends its turn. Figures and widgets escape text when they display it.
 """
 
 import re
@@ -18,13 +18,16 @@ EARLY_STOP = (
     "Considering the limited time by the user, I have to give the solution based on the "
     "thinking directly now."
 )
-"""The sentence that cuts a thinking short (arXiv 2505.09388, section 4.3)."""
+"""The early-stop sentence, inserted when the thinking budget is used up.
+
+Source: arXiv 2505.09388, section 4.3.
+"""
 
 _SWITCH = re.compile(r"/(no_)?think\b")
 
 
 def as_messages(conversation: str | Sequence[Message]) -> list[Message]:
-    """A question as a conversation of one message; a conversation as it is, checked.
+    """A validated conversation; a string becomes one user message.
 
     Raises:
         ChatError: no messages, an unknown role, or a message without text.
@@ -47,15 +50,15 @@ def as_messages(conversation: str | Sequence[Message]) -> list[Message]:
 
 
 def thinking_mode(messages: Sequence[Message], thinking: bool | None = None) -> bool:
-    """Whether a reply thinks.
+    """True if the reply starts with a thinking block.
 
-    `thinking=False` is off, whatever the text says. Otherwise the last soft switch, `/think`
-    or `/no_think`, in a user or system message wins; without any, the reply thinks.
+    `thinking=False` always turns thinking off. Otherwise the last soft switch (`/think` or
+    `/no_think`) in a user or system message decides; without a switch, thinking is on.
     """
     if thinking is False:
         return False
-    said = [m["content"] for m in messages if m.get("role") in ("user", "system")]
-    switches = [found for text in said for found in _SWITCH.finditer(text)]
+    texts = [m["content"] for m in messages if m.get("role") in ("user", "system")]
+    switches = [match for text in texts for match in _SWITCH.finditer(text)]
     return not (switches and switches[-1].group(1))
 
 
@@ -66,13 +69,13 @@ def render(
     thinking: bool = True,
     add_generation_prompt: bool = True,
 ) -> str:
-    """The conversation as text, by the tokenizer's own chat template.
+    """The conversation as text, rendered with the tokenizer's chat template.
 
     Args:
         tokenizer: of the model.
-        messages: checked by `as_messages`.
-        thinking: False puts an empty thinking block in front of the reply.
-        add_generation_prompt: end where the reply begins.
+        messages: validated by `as_messages`.
+        thinking: False inserts an empty thinking block before the reply.
+        add_generation_prompt: True appends the header of the assistant's reply.
 
     Raises:
         ChatError: the tokenizer has no chat template.
@@ -91,16 +94,16 @@ def render(
 
 
 def render_ids(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = True) -> list[int]:
-    """The conversation as token ids, up to where the reply begins.
+    """The conversation as token ids, including the header of the assistant's reply.
 
-    A conversation that ends with the assistant's message is rendered as it stands.
+    A conversation that ends with an assistant message gets no such header.
     """
-    to_reply = messages[-1].get("role") != "assistant" if messages else True
-    text = render(tokenizer, messages, thinking=thinking, add_generation_prompt=to_reply)
+    needs_reply = messages[-1].get("role") != "assistant" if messages else True
+    text = render(tokenizer, messages, thinking=thinking, add_generation_prompt=needs_reply)
     return tokenizer.encode(text, add_special_tokens=False)
 
 
 def early_stop_text(tokenizer: Any) -> str:
-    """What is inserted when the thinking budget is used up; embedded models have their own."""
+    """Text inserted when the thinking budget is used up; embedded models have their own."""
     sentence = tokenizer.init_kwargs.get("thinking_early_stop") or EARLY_STOP
     return f"{sentence}\n</think>\n\n"

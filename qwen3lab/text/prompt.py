@@ -1,4 +1,4 @@
-"""What people type, as the token ids that a model is given."""
+"""Converts prompts (text, chat messages or token ids) to validated token ids."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
@@ -10,7 +10,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.text.chat_template import Message, render_ids, thinking_mode
 
 Prompt = str | Sequence[Message] | Sequence[SupportsIndex] | Int[Tensor, " token"]
-"""Text as it is, chat messages (rendered with the chat template), or token ids."""
+"""Plain text, chat messages (rendered with the chat template), or token ids."""
 
 
 def prompt_ids(
@@ -20,12 +20,12 @@ def prompt_ids(
 
     Args:
         tokenizer: of the model.
-        config: of the model; tells its vocabulary and its context.
+        config: of the model; gives the vocabulary size and the context length.
         prompt: text, chat messages or token ids.
-        thinking: for chat messages, whether the reply would think.
+        thinking: for chat messages, whether the reply starts with a thinking block.
 
     Raises:
-        ValueError: an empty prompt, an unknown token, or one longer than the context.
+        ValueError: an empty prompt, an unknown token, or more tokens than the context length.
     """
     return checked(_encoded(tokenizer, prompt, thinking), config)
 
@@ -45,13 +45,17 @@ def _encoded(tokenizer: Any, prompt: Prompt, thinking: bool | None) -> list[int]
 
 
 def checked(ids: list[int], config: Qwen3Config) -> list[int]:
-    """The ids, if the model can run them; raises ValueError with the reason if not."""
+    """The ids unchanged.
+
+    Raises:
+        ValueError: no ids, an id outside the vocabulary, or more ids than the context length.
+    """
     if not ids:
         raise ValueError("the prompt is empty: give text, chat messages or token ids")
-    wrong = next((token for token in ids if not 0 <= token < config.d_vocab), None)
-    if wrong is not None:
+    invalid = next((token for token in ids if not 0 <= token < config.d_vocab), None)
+    if invalid is not None:
         raise ValueError(
-            f"token {wrong} does not exist: the vocabulary has tokens 0 to {config.d_vocab - 1}"
+            f"token {invalid} does not exist: the vocabulary has tokens 0 to {config.d_vocab - 1}"
         )
     if len(ids) > config.n_ctx:
         raise ValueError(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qwen3lab.checkpoints import safetensors_reader as module
+from qwen3lab.checkpoints import safetensors_file as module
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader, TensorsInMemory
 from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.errors import CheckpointError
@@ -43,34 +43,34 @@ def test_shards_are_read_where_the_index_says(tmp_path):
 @pytest.mark.parametrize(
     "file", ["../one.safetensors", "/etc/one.safetensors", "sub/one.safetensors", "..", "a\\b"]
 )
-def test_an_index_that_leads_elsewhere_is_not_followed(tmp_path, file):
+def test_an_index_that_points_outside_the_folder_is_refused(tmp_path, file):
     folder = tmp_path / "model"
     folder.mkdir()
     save_file({"a": A}, tmp_path / "one.safetensors")
     sharded(folder, {"a": file}, {})
-    with pytest.raises(CheckpointError, match=r"puts a into .* outside of the model's folder"):
+    with pytest.raises(CheckpointError, match=r"maps a to .* outside the model's folder"):
         CheckpointReader(folder)
 
 
 def test_an_index_that_names_a_pickle_is_refused(tmp_path):
     sharded(tmp_path, {"a": "model.bin"}, {})
-    with pytest.raises(CheckpointError, match=r"puts a into 'model.bin': expected a safetensors"):
+    with pytest.raises(CheckpointError, match=r"maps a to 'model.bin': expected a safetensors"):
         CheckpointReader(tmp_path)
 
 
-def test_a_shard_that_is_missing_is_named(tmp_path):
+def test_a_missing_shard_is_named(tmp_path):
     sharded(tmp_path, {"a": "one.safetensors"}, {})
     with pytest.raises(CheckpointError, match=r"one.safetensors is missing"):
         CheckpointReader(tmp_path)
 
 
-def test_a_shard_that_lacks_a_tensor_is_named(tmp_path):
+def test_a_tensor_missing_from_its_shard_is_named(tmp_path):
     sharded(
         tmp_path,
         {"a": "one.safetensors", "b": "one.safetensors"},
         {"one.safetensors": {"a": A}},
     )
-    with pytest.raises(CheckpointError, match=r"puts b into one.safetensors, which lacks it"):
+    with pytest.raises(CheckpointError, match=r"maps b to one.safetensors, which does not hold it"):
         CheckpointReader(tmp_path)
 
 
@@ -88,12 +88,12 @@ def test_a_damaged_index_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, -8])
-def test_a_file_that_is_cut_short_is_named(tmp_path, keep):
+def test_a_truncated_file_is_named(tmp_path, keep):
     file = tmp_path / "model.safetensors"
     save_file({"a": A, "b": B}, file)
     whole = file.read_bytes()
     file.write_bytes(whole[: keep if keep >= 0 else len(whole) + keep])
-    with pytest.raises(CheckpointError, match=r"model.safetensors is cut short or damaged"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors is truncated or damaged"):
         CheckpointReader(tmp_path)
 
 
@@ -104,16 +104,16 @@ def test_a_pickle_is_never_opened(tmp_path, name):
         CheckpointReader(tmp_path)
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path):
+def test_an_empty_folder_is_refused_with_the_expected_files(tmp_path):
     with pytest.raises(CheckpointError, match=r"has no model.safetensors"):
         CheckpointReader(tmp_path)
 
 
-@pytest.mark.parametrize("stretch", [8, 2**24])
+@pytest.mark.parametrize("chunk", [8, 2**24])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("stored", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_tensors_are_put_in_place_whole_or_by_entry(tmp_path, monkeypatch, stored, kind, stretch):
-    monkeypatch.setattr(module, "STRETCH", stretch)
+def test_fill_copies_whole_tensors_and_single_entries(tmp_path, monkeypatch, stored, kind, chunk):
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
     one, many = (torch.randn(shape).to(stored) for shape in ((5, 3), (4, 2, 7)))
     save_file({"one": one, "other": B, "many": many}, tmp_path / "model.safetensors")
     weights = CheckpointReader(tmp_path)
@@ -124,7 +124,7 @@ def test_tensors_are_put_in_place_whole_or_by_entry(tmp_path, monkeypatch, store
 
 
 @pytest.mark.parametrize("read", ["fill", "tensor"])
-def test_a_file_that_another_has_replaced_is_noticed(tmp_path, read):
+def test_a_replaced_file_is_detected(tmp_path, read):
     file = tmp_path / "model.safetensors"
     save_file({"a": A}, file)
     weights = CheckpointReader(tmp_path)
@@ -134,24 +134,24 @@ def test_a_file_that_another_has_replaced_is_noticed(tmp_path, read):
         weights.tensor("a") if read == "tensor" else weights.fill([(A.clone(), StoredPart("a"))])
 
 
-def test_a_file_cut_short_while_it_is_read_is_said(tmp_path, monkeypatch):
+def test_a_file_truncated_during_reading_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "model.safetensors"
     save_file({"a": torch.arange(2.0**20)}, file)
     weights = CheckpointReader(tmp_path)
     bring = module.bring
 
-    def cutting(value, out):
+    def bring_and_truncate(value, out):
         bring(value, out)
         os.truncate(file, 2**20)
 
-    monkeypatch.setattr(module, "STRETCH", 2**16)
-    monkeypatch.setattr(module, "bring", cutting)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(module, "bring", bring_and_truncate)
     into = torch.empty(2**20, dtype=torch.bfloat16)
-    with pytest.raises(CheckpointError, match=r"cannot be read any more \(it ends too early\)"):
+    with pytest.raises(CheckpointError, match=r"can no longer be read \(it ends too early\)"):
         weights.fill([(into, StoredPart("a"))])
 
 
-def test_a_file_written_over_while_it_is_read_is_noticed(tmp_path, monkeypatch):
+def test_a_file_overwritten_during_reading_is_detected(tmp_path, monkeypatch):
     file = tmp_path / "model.safetensors"
     save_file({"a": A}, file)
     weights = CheckpointReader(tmp_path)
@@ -160,14 +160,14 @@ def test_a_file_written_over_while_it_is_read_is_noticed(tmp_path, monkeypatch):
         weights.fill([(torch.empty(2, 3, dtype=torch.bfloat16), StoredPart("a"))])
 
 
-def test_numbers_that_are_not_plain_are_refused(tmp_path):
+def test_an_integer_tensor_is_refused(tmp_path):
     save_file({"a": torch.ones(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"a in .* is stored as I8: expected one of F64, F32"):
         CheckpointReader(tmp_path).dtype("a")
 
 
 def test_tensors_of_a_model_in_memory_are_copies():
-    held = {"a": A.clone()}
-    taken = TensorsInMemory(held).tensor("a")
-    taken += 1
-    assert held["a"].equal(A)
+    tensors = {"a": A.clone()}
+    copy = TensorsInMemory(tensors).tensor("a")
+    copy += 1
+    assert tensors["a"].equal(A)

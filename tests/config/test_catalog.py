@@ -9,7 +9,7 @@ from qwen3lab.config.catalog import PUBLISHED, model_table
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.model.transformer import Qwen3
 
-# Parameters of each published model: all, and those that one token uses.
+# Parameters of each published model: total, and active for one token.
 COUNTS = {
     "Qwen/Qwen3-0.6B": (596_049_920, 596_049_920),
     "Qwen/Qwen3-1.7B": (1_720_574_976, 1_720_574_976),
@@ -24,13 +24,13 @@ SMALL = Qwen3Config(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_head=4, d_
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_are_counted_as_published(name):
+def test_parameter_counts_match_the_published_models(name):
     row = next(row for row in model_table() if row.name == name)
     assert (row.n_params, row.n_active_params) == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_the_count_is_that_of_the_model_that_transformers_builds(name):
+def test_the_parameter_count_matches_the_transformers_model(name):
     config = AutoConfig.for_model(**PUBLISHED[name].to_dict())
     with torch.device("meta"):
         theirs = AutoModelForCausalLM.from_config(config)
@@ -38,13 +38,13 @@ def test_the_count_is_that_of_the_model_that_transformers_builds(name):
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-32B", "Qwen/Qwen3-235B-A22B"])
-def test_the_count_is_that_of_our_model_which_takes_no_memory_on_the_meta_device(name):
+def test_the_parameter_count_matches_our_model_on_the_meta_device(name):
     ours = Qwen3(PUBLISHED[name], device="meta")
     assert sum(p.numel() for p in ours.parameters()) == PUBLISHED[name].n_params
     assert {p.device.type for p in ours.parameters()} == {"meta"}
 
 
-def test_active_parameters_leave_out_just_the_experts_that_are_not_chosen():
+def test_active_parameters_exclude_exactly_the_experts_not_chosen():
     config = PUBLISHED["Qwen/Qwen3-30B-A3B"]
     idle = 48 * (128 - 8) * 3 * 2048 * 768
     assert config.n_params - config.n_active_params == idle
@@ -60,13 +60,13 @@ def test_bytes_follow_the_shapes():
         "float32": 4 * 30_532_122_624,
         "bfloat16": 2 * 30_532_122_624,
         "float16": 2 * 30_532_122_624,
-        # Half a byte, and scale and zero for 32, of attention and experts; the rest whole.
+        # Attention and experts: half a byte, plus scale and zero point per 32 weights.
         "int4": (5 * matrices) // 8 + 2 * (30_532_122_624 - matrices),
         "int8": matrices + 2 * rows + 2 * (30_532_122_624 - matrices),
     }
 
 
-def test_the_table_shows_what_the_family_is_made_of(monkeypatch):
+def test_the_table_shows_sizes_and_parameter_counts(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     lines = repr(model_table()).splitlines()
     assert len(lines) == 2 + 8
@@ -100,7 +100,7 @@ def test_rows_are_plain_values_for_json():
     assert rows[0]["tied_embeddings"] is True and rows[0]["n_experts"] == 0
 
 
-def test_rows_become_a_frame_with_a_column_per_dtype():
+def test_the_data_frame_has_a_column_per_dtype():
     frame = model_table().to_pandas().set_index("name")
     assert frame.loc["Qwen/Qwen3-8B", "weight_bytes_float32"] == 4 * 8_190_735_360
 
@@ -112,7 +112,7 @@ def test_rows_can_be_indexed_and_sliced():
     assert "_repr_html_" in dir(table[:2])
 
 
-def test_further_models_stand_first_and_their_names_are_only_text(monkeypatch):
+def test_extra_models_come_first_and_their_names_are_escaped(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     table = model_table({"<img src=x>[bold]": SMALL})
     assert table[0].d_model == 8 and len(table) == 9
@@ -122,7 +122,7 @@ def test_further_models_stand_first_and_their_names_are_only_text(monkeypatch):
     assert html.count("<tr>") == 1 + 9
 
 
-def test_the_package_lists_its_own_models_before_the_published_ones():
+def test_the_package_lists_its_embedded_models_before_the_published_ones():
     names = [row.name for row in qwen3lab.models()]
     assert names[-8:] == list(COUNTS)
     assert all("/" not in name for name in names[:-8])

@@ -83,7 +83,7 @@ def test_a_mixture_of_experts_is_read_field_by_field():
 
 
 @pytest.mark.parametrize("fields", [OLD, OLD_MOE, OLD | {"rope_scaling": {"type": "yarn", **YARN}}])
-def test_both_generations_of_a_file_say_the_same(fields):
+def test_old_and_new_config_files_give_the_same_config(fields):
     assert Qwen3Config.from_dict(as_new_generation(fields)) == Qwen3Config.from_dict(fields)
 
 
@@ -96,16 +96,16 @@ def test_a_missing_head_size_is_derived():
     ("step", "dense", "expected"),
     [(1, [], (0, 1, 2, 3, 4, 5)), (1, [0, 3], (1, 2, 4, 5)), (2, [], (1, 3, 5)), (2, [3], (1, 5))],
 )
-def test_layers_with_experts_are_those_of_the_reference(step, dense, expected):
+def test_sparse_step_and_mlp_only_layers_decide_which_layers_have_experts(step, dense, expected):
     fields = OLD_MOE | {"decoder_sparse_step": step, "mlp_only_layers": dense}
     assert Qwen3Config.from_dict(fields).moe_layers == expected
 
 
 @pytest.mark.parametrize("generation", [dict, as_new_generation])
-def test_weights_are_renormalised_only_if_the_file_says_so_as_in_transformers(generation):
-    silent = generation(without(OLD_MOE, "norm_topk_prob"))
-    assert Qwen3Config.from_dict(silent).norm_topk_prob is False
-    assert AutoConfig.for_model(**silent).norm_topk_prob is False
+def test_a_missing_norm_topk_prob_means_false_as_in_transformers(generation):
+    without_field = generation(without(OLD_MOE, "norm_topk_prob"))
+    assert Qwen3Config.from_dict(without_field).norm_topk_prob is False
+    assert AutoConfig.for_model(**without_field).norm_topk_prob is False
     assert Qwen3Config.from_dict(generation(OLD_MOE)).norm_topk_prob is True
 
 
@@ -117,13 +117,13 @@ def test_yarn_is_read_in_both_spellings(kind):
     assert config.rope.scale == pytest.approx(1.1386294)  # 0.1 ln 4 + 1
 
 
-def test_yarns_further_settings_are_read():
+def test_optional_yarn_settings_are_read():
     scaling = {"rope_type": "yarn", **YARN, "beta_fast": 16, "beta_slow": 2}
     rope = Qwen3Config.from_dict(OLD | {"rope_scaling": scaling | {"attention_factor": 1.5}}).rope
     assert (rope.beta_fast, rope.beta_slow, rope.scale) == (16.0, 2.0, 1.5)
 
 
-def test_yarn_without_an_original_length_stretches_the_one_given():
+def test_yarn_without_an_original_length_takes_max_position_embeddings():
     rope = Qwen3Config.from_dict(OLD | {"rope_scaling": {"type": "yarn", "factor": 2.0}}).rope
     assert rope.original_n_ctx == 40_960
 
@@ -134,7 +134,7 @@ def test_yarn_without_a_factor_takes_the_ratio_of_the_lengths():
 
 
 @pytest.mark.parametrize("fields", [OLD, OLD_MOE, OLD | {"rope_scaling": {"type": "yarn", **YARN}}])
-def test_what_is_written_transformers_reads_and_gives_back(tmp_path, fields):
+def test_a_config_survives_the_round_trip_through_transformers(tmp_path, fields):
     config = Qwen3Config.from_dict(fields)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     theirs = AutoConfig.from_pretrained(tmp_path)
@@ -154,8 +154,8 @@ def test_mixed_layers_survive_the_round_trip_through_transformers(tmp_path):
 
 
 def test_another_architecture_is_refused_by_name():
-    said = refusal(OLD | {"model_type": "llama"})
-    assert said == (
+    message = refusal(OLD | {"model_type": "llama"})
+    assert message == (
         "model_type is 'llama': this package runs Qwen3 ('qwen3') and Qwen3-MoE ('qwen3_moe') only"
     )
     assert "model_type is None" in refusal(without(OLD, "model_type"))
@@ -178,7 +178,7 @@ def test_sliding_window_attention_is_refused():
         ({"num_hidden_layers": 0}, "n_layers is 0: expected a positive number"),
         ({"num_attention_heads": 0}, "n_heads is 0: expected a positive number"),
         ({"num_key_value_heads": 5}, "n_heads 16 is not a multiple of n_kv_heads 5"),
-        ({"head_dim": 127}, "d_head 127 is odd: rotary embeddings turn pairs"),
+        ({"head_dim": 127}, "d_head 127 is odd: rotary embeddings rotate pairs"),
         ({"rms_norm_eps": float("inf")}, "rms_norm_eps as inf: expected a positive number"),
         ({"rope_theta": 10**400}, "expected a positive number"),
         ({"layer_types": 5}, "layer_types as 5: expected a list"),
@@ -200,7 +200,7 @@ def test_sliding_window_attention_is_refused():
         ({"rope_scaling": {"type": "yarn", **YARN, "mscale": 1.0}}, "yarn with mscale is not"),
     ],
 )
-def test_an_impossible_field_is_named_in_one_sentence(change, sentence):
+def test_an_invalid_field_is_named_in_one_sentence(change, sentence):
     assert sentence in refusal(OLD | change)
 
 
@@ -209,15 +209,15 @@ def test_an_impossible_field_is_named_in_one_sentence(change, sentence):
     [
         ({"num_experts_per_tok": 129}, "129 experts per token cannot be chosen from 128"),
         ({"num_experts_per_tok": 0}, "0 experts per token cannot be chosen from 128"),
-        ({"decoder_sparse_step": 0}, "decoder_sparse_step 0 and mlp_only_layers [] do not say"),
+        ({"decoder_sparse_step": 0}, "decoder_sparse_step 0 and mlp_only_layers [] do not define"),
         ({"mlp_only_layers": 3}, "expected a number of at least 1 and a list of layers"),
-        ({"mlp_only_layers": [[1]]}, "and mlp_only_layers [[1]] do not say"),
+        ({"mlp_only_layers": [[1]]}, "and mlp_only_layers [[1]] do not define"),
         ({"num_experts": 10**9}, "num_experts as 1000000000: expected 16384 at most"),
         ({"moe_intermediate_size": -3}, "d_expert is -3: expected a positive number"),
         ({"norm_topk_prob": 1}, "norm_topk_prob as 1: expected true or false"),
     ],
 )
-def test_impossible_experts_are_named_in_one_sentence(change, sentence):
+def test_an_invalid_expert_field_is_named_in_one_sentence(change, sentence):
     assert sentence in refusal(OLD_MOE | change)
 
 
@@ -237,12 +237,12 @@ def test_a_missing_field_is_named(name):
     assert refusal(without(OLD, name)) == f"config.json has no {name}: a Qwen3 config needs it"
 
 
-def test_a_missing_number_of_experts_is_named_as_both_generations_do():
-    said = refusal(without(OLD_MOE, "num_experts"))
-    assert said == "config.json has no num_experts or num_local_experts: a Qwen3 config needs it"
+def test_a_missing_number_of_experts_is_refused_with_both_field_names():
+    message = refusal(without(OLD_MOE, "num_experts"))
+    assert message == "config.json has no num_experts or num_local_experts: a Qwen3 config needs it"
 
 
-def test_a_file_that_is_missing_or_no_json_or_no_object_is_refused(tmp_path):
+def test_a_file_that_is_missing_invalid_or_not_an_object_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"config.json does not exist: a model folder needs a"):
         Qwen3Config.from_file(tmp_path)
     file = tmp_path / "config.json"

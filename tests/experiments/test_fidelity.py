@@ -1,4 +1,4 @@
-"""How far a form of a model is from the model, against other ways to compute the same."""
+"""Fidelity measures, compared with independent computations of the same quantities."""
 
 import copy
 
@@ -14,7 +14,7 @@ PROMPTS = ["3+2*7-1=?", "ball 7, key 3, cup 5. key?"]
 
 @pytest.fixture(scope="module")
 def noisy(tiny_lab):
-    """The same model, its weights a little off."""
+    """The same model with slightly perturbed weights."""
     model = copy.deepcopy(tiny_lab.model)
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -23,13 +23,13 @@ def noisy(tiny_lab):
     return Lab(model, tiny_lab.tokenizer, "noisy")
 
 
-def test_a_model_is_itself(tiny_lab):
+def test_a_model_compared_with_itself_has_no_differences(tiny_lab):
     found = fidelity(tiny_lab, tiny_lab, PROMPTS)
     assert (found.kl, found.worst_kl, found.same_top, found.logits) == (0.0, 0.0, 1.0, 0.0)
     assert found.experts is not None and torch.equal(found.experts, torch.ones(6))
 
 
-def test_divergence_and_agreement_are_those_of_scipy_and_of_sets(tiny_lab, noisy):
+def test_divergence_matches_scipy_and_expert_agreement_matches_sets(tiny_lab, noisy):
     found = fidelity(tiny_lab, noisy, PROMPTS)
     kls, tops, experts = [], [], []
     for prompt in PROMPTS:
@@ -49,11 +49,11 @@ def test_divergence_and_agreement_are_those_of_scipy_and_of_sets(tiny_lab, noisy
     assert found.experts is not None
     torch.testing.assert_close(found.experts, torch.tensor(experts).mean(dim=0))
     assert float(found.experts.min()) < 1
-    assert f"KL {found.kl:.2g} nats" in str(found) and "the same experts" in str(found)
+    assert f"KL {found.kl:.2g} nats" in str(found) and "same experts" in str(found)
 
 
-def test_logits_that_only_move_together_do_not_count(tiny_lab):
-    """A constant added to all logits of a token is nothing to softmax; a factor is its size."""
+def test_a_constant_added_to_all_logits_is_no_difference(tiny_lab):
+    """Softmax does not depend on the constant; a factor on the logits is measured exactly."""
     doubled = copy.deepcopy(tiny_lab.model)
     with torch.no_grad():
         doubled.ln_final.weight *= 1.5
@@ -68,8 +68,8 @@ def test_a_dense_model_has_no_experts_to_compare():
     assert found.experts is None and "experts" not in str(found)
 
 
-def test_what_cannot_be_compared_is_told(tiny_lab):
-    with pytest.raises(ValueError, match="at least one prompt"):
+def test_invalid_comparisons_are_refused(tiny_lab):
+    with pytest.raises(ValueError, match=r"no prompts .* expected at least one"):
         fidelity(tiny_lab, tiny_lab, [])
     with pytest.raises(ValueError, match="different sizes"):
         fidelity(tiny_lab, load("tiny-dense"), PROMPTS)

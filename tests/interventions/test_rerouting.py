@@ -1,4 +1,4 @@
-"""Interventions on routing, held to what follows from the router's own logits by hand."""
+"""Routing interventions, compared with routing computed by hand from the router logits."""
 
 import pytest
 import torch
@@ -37,12 +37,12 @@ def rerun(lab, edits):
 
 
 def by_hand(logits, k):
-    """Softmax over all, the k greatest, renormalised: Qwen3's rule written out."""
+    """Qwen3's routing: softmax over all experts, top-k, renormalisation."""
     weights, experts = logits.softmax(dim=-1).topk(k, dim=-1)
     return experts, weights / weights.sum(dim=-1, keepdim=True)
 
 
-def test_an_expert_that_is_off_leaves_its_share_to_the_others(lab, plain):
+def test_the_weight_of_a_switched_off_expert_goes_to_the_others(lab, plain):
     gone = int(plain.routing.experts[0].flatten().mode().values)
     found = rerun(lab, rerouting.off(gone, layers=1))
     expected = plain.routing.logits[0].clone()
@@ -53,7 +53,7 @@ def test_an_expert_that_is_off_leaves_its_share_to_the_others(lab, plain):
     assert not torch.equal(found.logits, plain.logits)
 
 
-def test_where_fewer_experts_are_left_than_k_slots_stay_empty(lab):
+def test_slots_stay_empty_if_fewer_than_k_experts_are_on(lab):
     found = rerun(lab, rerouting.off(range(6)))
     assert found.routing.experts.shape == (3, 12, 3)
     assert torch.equal(
@@ -64,7 +64,7 @@ def test_where_fewer_experts_are_left_than_k_slots_stay_empty(lab):
     torch.testing.assert_close(found.routing.weights.sum(dim=-1), torch.ones(ALL))
 
 
-def test_a_forced_expert_takes_the_place_and_the_weight_of_the_weakest_chosen(lab, plain):
+def test_a_forced_expert_replaces_the_weakest_chosen_and_takes_its_weight(lab, plain):
     experts, weights = plain.routing.experts[1], plain.routing.weights[1]
     forced = 6
     found = rerun(lab, rerouting.on(forced, layers=2)).routing
@@ -73,11 +73,11 @@ def test_a_forced_expert_takes_the_place_and_the_weight_of_the_weakest_chosen(la
     assert torch.equal(found.experts[1][served], experts[served])
     assert torch.equal(found.experts[1][~served, :2], experts[~served, :2])
     assert (found.experts[1][~served, 2] == forced).all()
-    # It has the logit of the one it displaced, so the weights stay as they were.
+    # The forced expert has the logit of the displaced one, so the weights do not change.
     torch.testing.assert_close(found.weights[1], weights)
 
 
-def test_several_forced_experts_all_serve(lab):
+def test_several_forced_experts_are_all_chosen(lab):
     found = rerun(lab, rerouting.on([0, 3, 7]))
     assert torch.equal(
         found.routing.experts.sort(dim=-1).values, torch.tensor([0, 3, 7]).expand(*ALL, 3)
@@ -86,7 +86,7 @@ def test_several_forced_experts_all_serve(lab):
 
 @pytest.mark.parametrize("name", ["experts", "experts, weights not renormalised"])
 @pytest.mark.parametrize("k", [1, 2, 5, 8])
-def test_another_k_is_what_transformers_does_with_that_k(name, k):
+def test_top_k_matches_transformers_configured_with_that_k(name, k):
     hf = hf_random(name)
     ours, ids = from_transformers(hf), tokens(batch=2)
     edits = Edits(rerouting.top_k(k), ours.config, padding=(0, 0))
@@ -96,7 +96,7 @@ def test_another_k_is_what_transformers_does_with_that_k(name, k):
         torch.testing.assert_close(ours(ids, tap=edits), hf(ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_scaled_logits_are_what_transformers_does_with_a_scaled_router():
+def test_scaled_logits_match_transformers_with_a_scaled_router():
     hf = hf_random("experts")
     ours, ids = from_transformers(hf), tokens(batch=2)
     edits = Edits(rerouting.scale(2.5), ours.config, padding=(0, 0))
@@ -106,7 +106,7 @@ def test_scaled_logits_are_what_transformers_does_with_a_scaled_router():
         torch.testing.assert_close(ours(ids, tap=edits), hf(ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_a_bias_is_added_to_the_experts_it_names(lab, plain):
+def test_a_bias_is_added_to_the_named_experts(lab, plain):
     found = rerun(lab, rerouting.bias([2, 4], -1.5, layers=1))
     expected = plain.routing.logits[0] + torch.tensor([0, 0, -1.5, 0, -1.5, 0, 0, 0])
     torch.testing.assert_close(found.routing.logits[0], expected)
@@ -126,7 +126,7 @@ def test_k_may_differ_from_layer_to_layer_and_from_token_to_token(lab, plain):
     assert (weights[experts < 0] == 0).all()
 
 
-def test_shuffled_logits_are_the_same_logits_at_other_experts(lab, plain):
+def test_shuffled_logits_are_a_permutation_of_the_original_ones(lab, plain):
     found = rerun(lab, rerouting.shuffled(seed=3, layers=1)).routing
     assert not torch.equal(found.experts[0], plain.routing.experts[0])
     torch.testing.assert_close(
@@ -138,13 +138,13 @@ def test_shuffled_logits_are_the_same_logits_at_other_experts(lab, plain):
     assert not torch.equal(other.experts[0], found.experts[0])
 
 
-def test_a_borrowed_routing_is_the_other_texts_as_far_as_that_goes(lab, plain):
+def test_a_borrowed_routing_matches_the_recording_up_to_its_end(lab, plain):
     other = lab.record([7, 8, 9, 10])
     found = rerun(lab, rerouting.borrowed(other))
     assert torch.equal(found.routing.experts[:, :4], other.routing.experts)
     torch.testing.assert_close(found.routing.weights[:, :4], other.routing.weights)
     torch.testing.assert_close(found.routing.logits[0, 4:], plain.routing.logits[0, 4:])
-    # What the experts are given is the text's own.
+    # The experts' inputs are still those of the new text.
     assert not torch.allclose(found.logits[0], other.logits[0])
     torch.testing.assert_close(rerun(lab, rerouting.borrowed(plain)).logits, plain.logits)
 
@@ -153,13 +153,13 @@ def test_a_borrowed_routing_is_the_other_texts_as_far_as_that_goes(lab, plain):
     ("tokens", "expected"),
     [(3, [3]), ([1, 5], [1, 5]), (slice(9, None), [9, 10, 11]), (slice(1, 8, 3), [1, 4, 7])],
 )
-def test_only_the_tokens_that_are_named_are_rerouted(lab, plain, tokens, expected):
+def test_only_the_named_tokens_are_rerouted(lab, plain, tokens, expected):
     found = rerun(lab, rerouting.bias(range(8), 1.0, layers=1, tokens=tokens)).routing
     moved = (found.logits[0] - plain.routing.logits[0]).abs().max(dim=-1).values > 0.5
     assert moved.nonzero().flatten().tolist() == expected
 
 
-def test_positions_are_counted_in_each_text_of_a_batch_and_while_it_writes(lab):
+def test_positions_count_within_each_text_in_batches_and_in_decoding(lab):
     edits = rerouting.off(range(7), layers=2, tokens=[4])
     batch = [[5, 6, 7], list(range(40, 50)), list(range(60, 66))]
     for row, found in zip(batch, lab.record_batch(batch, edits=edits), strict=True):
@@ -169,7 +169,7 @@ def test_positions_are_counted_in_each_text_of_a_batch_and_while_it_writes(lab):
     assert (written.routing.experts[1] < 0).any(dim=-1).nonzero().flatten().tolist() == [4]
 
 
-def test_what_is_written_under_an_intervention_is_what_reading_it_gives(lab):
+def test_generation_under_an_intervention_matches_prefill_of_the_same_text(lab):
     edits = rerouting.shuffled() + rerouting.off(2) + rerouting.top_k(5, tokens=slice(4, None))
     done = lab.generate([5, 6, 7], max_new_tokens=8, record=True, edits=edits)
     read = lab.record(done.recording.token_ids.tolist(), edits=edits)
@@ -179,7 +179,7 @@ def test_what_is_written_under_an_intervention_is_what_reading_it_gives(lab):
     assert done.token_ids == best[2 : 2 + len(done.token_ids)]
 
 
-def test_interventions_act_in_the_order_in_which_they_are_added(lab, plain):
+def test_interventions_apply_in_the_order_of_addition(lab, plain):
     one = rerun(lab, rerouting.bias(2, 1.0, layers=1) + rerouting.scale(3.0, layers=1))
     other = rerun(lab, rerouting.scale(3.0, layers=1) + rerouting.bias(2, 1.0, layers=1))
     two = plain.routing.logits[0][:, 2]
@@ -187,7 +187,7 @@ def test_interventions_act_in_the_order_in_which_they_are_added(lab, plain):
     torch.testing.assert_close(other.routing.logits[0][:, 2], 3 * two + 1)
 
 
-def test_interventions_go_with_other_edits(lab, plain):
+def test_interventions_combine_with_other_edits(lab, plain):
     seen = {}
 
     def look(value, name):
@@ -203,7 +203,7 @@ def test_interventions_go_with_other_edits(lab, plain):
     torch.testing.assert_close(seen[name][0], plain.routing.logits[0])
 
 
-def test_chat_takes_them_too(lab, plain):
+def test_interventions_apply_in_chat(lab, plain):
     options = {
         "thinking": False,
         "max_new_tokens": 3,
@@ -214,7 +214,7 @@ def test_chat_takes_them_too(lab, plain):
     assert reply.recording.routing.experts.shape[-1] == 1
 
 
-def test_after_an_intervention_the_model_is_as_before(lab, plain):
+def test_an_intervention_leaves_the_model_unchanged(lab, plain):
     rerun(lab, rerouting.off(range(7)))
     assert torch.equal(rerun(lab, None).logits, plain.logits)
 
@@ -230,7 +230,7 @@ def test_empty_slots_survive_saving_and_tables(lab, tmp_path):
     assert table.expert.min() >= 0
 
 
-def test_an_edit_by_hand_may_leave_slots_empty(lab):
+def test_a_custom_edit_may_leave_slots_empty(lab):
     name = "blocks.1.mlp.hook_expert_indices"
     one = lab.record([5, 6], edits={name: lambda value, _: value[..., :1]})
     same = lab.record([5, 6], edits=rerouting.top_k(1, layers=1))
@@ -241,29 +241,32 @@ def test_an_edit_by_hand_may_leave_slots_empty(lab):
     ("edits", "message"),
     [
         (lambda: rerouting.off(8), "expert 8 does not exist: every layer has experts 0 to 7"),
-        (lambda: rerouting.off(range(8)), "all 8 experts are to be off"),
-        (lambda: rerouting.on([0, 1, 2, 3]), "4 experts are to be on, but a token has room for 3"),
+        (lambda: rerouting.off(range(8)), "all 8 experts would be off"),
+        (lambda: rerouting.on([0, 1, 2, 3]), "4 experts cannot be forced on: a token has 3 slots"),
         (lambda: rerouting.top_k(9), "k is 9: expected 1 to 8"),
         (lambda: rerouting.top_k(0), "k is 0: expected 1 to 8"),
         (lambda: rerouting.off(0, layers=0), "layer 0 has no experts: .* are 1, 2, 3"),
         (lambda: rerouting.off(0, layers=7), "layer 7 has no experts: .* are 1, 2, 3"),
-        (lambda: rerouting.off([]), "no expert and no layer is named"),
-        (lambda: rerouting.off(0, tokens=-1), "tokens are counted from the text's beginning"),
+        (lambda: rerouting.off([]), "a list of experts or layers is empty"),
+        (
+            lambda: rerouting.off(0, tokens=-1),
+            "a token position is negative: expected",
+        ),
         (lambda: rerouting.off(0, tokens=slice(-3, None)), "expected positions of 0 or more"),
     ],
 )
-def test_what_does_not_fit_is_refused(lab, plain, edits, message):
+def test_invalid_interventions_are_refused(lab, plain, edits, message):
     with pytest.raises(HookError, match=message):
         rerun(lab, edits())
     assert torch.equal(rerun(lab, None).logits, plain.logits)
 
 
-def test_more_can_be_forced_where_k_is_raised_first(lab):
+def test_more_experts_can_be_forced_after_raising_k(lab):
     found = rerun(lab, rerouting.top_k(4) + rerouting.on([0, 1, 2, 3]))
     assert torch.equal(found.routing.experts.sort(dim=-1).values, torch.arange(4).expand(*ALL, 4))
 
 
-def test_the_last_layer_can_be_named_from_the_end(lab, plain):
+def test_negative_layers_count_from_the_end(lab, plain):
     found = rerun(lab, rerouting.off(range(7), layers=-1))
     assert (found.routing.experts[2] == 7).any(dim=-1).all()
     assert torch.equal(found.routing.experts[:2], plain.routing.experts[:2])
@@ -283,13 +286,13 @@ def test_a_routing_of_another_model_is_refused(lab, tiny_tokenizer):
         rerun(lab, rerouting.borrowed(theirs))
 
 
-def test_an_edit_that_gives_an_expert_that_is_not_there_is_refused(lab):
+def test_an_edit_that_returns_an_unknown_expert_is_refused(lab):
     name = "blocks.1.mlp.hook_expert_indices"
     with pytest.raises(HookError, match="returned an expert that does not exist: expected 0 to 7"):
         lab.record([5], edits={name: lambda value, _: value + 8})
 
 
-def test_a_tap_of_ones_own_may_chain_with_an_intervention(lab):
+def test_a_custom_tap_chains_with_an_intervention(lab):
     keep = Keep(["blocks.1.mlp.hook_expert_indices"])
     edits = Edits(rerouting.top_k(2), lab.config)
     with torch.no_grad():
@@ -297,7 +300,7 @@ def test_a_tap_of_ones_own_may_chain_with_an_intervention(lab):
     assert keep.kept["blocks.1.mlp.hook_expert_indices"].shape == (1, 2, 2)
 
 
-def test_edits_in_a_row_act_as_their_sum(lab):
+def test_a_list_of_interventions_acts_like_their_sum(lab):
     both = rerun(lab, rerouting.top_k(2) + rerouting.off(5)).routing
     for edits in (
         [rerouting.top_k(2), rerouting.off(5)],
@@ -309,8 +312,8 @@ def test_edits_in_a_row_act_as_their_sum(lab):
         torch.testing.assert_close(found.weights, both.weights)
 
 
-def test_an_edit_of_the_logits_after_it_has_its_say(lab, plain):
-    """Expert 7 is raised after 5 is off at one token: it is chosen there as anywhere."""
+def test_a_later_edit_of_the_logits_takes_effect(lab, plain):
+    """Expert 7 gets a bias after expert 5 is off at one token: 7 is chosen there, too."""
 
     def raised(logits, name):
         logits[..., 7] = 50.0
@@ -327,11 +330,11 @@ def test_an_edit_of_the_logits_after_it_has_its_say(lab, plain):
 
 
 @pytest.mark.parametrize("by", [0.0, -1.0, 2.0])
-def test_what_is_off_stays_off_however_logits_are_scaled(lab, by):
+def test_a_switched_off_expert_stays_off_when_logits_are_scaled(lab, by):
     found = rerun(lab, rerouting.off(5) + rerouting.scale(by))
     assert not (found.routing.experts == 5).any() and not found.logits.isnan().any()
 
 
 def test_a_token_without_any_expert_is_refused(lab):
-    with pytest.raises(HookError, match="a token has no expert left that is on"):
+    with pytest.raises(HookError, match="all experts of a token are off"):
         rerun(lab, rerouting.off(range(4)) + rerouting.off(range(4, 8)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwen3lab.jupyter import launch as module
-from qwen3lab.jupyter.launch import FIRST, command, environment, launch, notebooks
+from qwen3lab.jupyter.launch import FIRST_NOTEBOOK, command, environment, launch, notebooks
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,20 +18,20 @@ def test_a_checkout_opens_its_own_notebooks():
 
 
 def test_the_first_notebook_is_opened(tmp_path):
-    (tmp_path / FIRST).touch()
+    (tmp_path / FIRST_NOTEBOOK).touch()
     line = command(tmp_path, browser=False, port=9999)
     assert f"--ServerApp.root_dir={tmp_path}" in line
-    assert f"--LabApp.default_url=/lab/tree/{FIRST}" in line
+    assert f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}" in line
     assert {"--no-browser", "--port=9999"} <= set(line)
 
 
-def test_a_folder_without_it_opens_as_it_is(tmp_path):
+def test_a_folder_without_the_first_notebook_opens_at_its_root(tmp_path):
     line = command(tmp_path)
     assert not any("default_url" in part for part in line)
     assert "--no-browser" not in line
 
 
-def test_a_person_keeps_their_own_settings(monkeypatch):
+def test_the_users_own_settings_stay_in_effect(monkeypatch):
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/mine")
     assert environment()["JUPYTER_CONFIG_PATH"].endswith(":/mine")
     monkeypatch.delenv("JUPYTER_CONFIG_PATH")
@@ -41,19 +41,19 @@ def test_a_person_keeps_their_own_settings(monkeypatch):
 def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
     package = tmp_path / "site" / "qwen3lab"
     (package / "_notebooks").mkdir(parents=True)
-    for name in (FIRST, "01_next.ipynb"):
+    for name in (FIRST_NOTEBOOK, "01_next.ipynb"):
         (package / "_notebooks" / name).write_text("shipped")
     monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
     target = tmp_path / "mine"
     assert notebooks(target) == target
-    (target / FIRST).write_text("changed by a person")
+    (target / FIRST_NOTEBOOK).write_text("changed by a person")
     (target / "01_next.ipynb").unlink()
     notebooks(target)
-    assert (target / FIRST).read_text() == "changed by a person"
+    assert (target / FIRST_NOTEBOOK).read_text() == "changed by a person"
     assert (target / "01_next.ipynb").read_text() == "shipped"
 
 
-def test_the_wheel_brings_the_notebooks(tmp_path):
+def test_the_wheel_contains_the_notebooks(tmp_path):
     built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
     ran = subprocess.run([*built, str(ROOT)], capture_output=True, text=True, check=False)
     if ran.returncode and "connection" in ran.stderr.lower():
@@ -61,12 +61,12 @@ def test_the_wheel_brings_the_notebooks(tmp_path):
     assert ran.returncode == 0, ran.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert f"qwen3lab/_notebooks/{FIRST}" in names
+    assert f"qwen3lab/_notebooks/{FIRST_NOTEBOOK}" in names
     assert "qwen3lab/tiny/models/tiny-moe/model.safetensors" in names
     assert not any(name.startswith("tests/") for name in names)
 
 
-def test_what_is_missing_is_said(tmp_path, monkeypatch):
+def test_a_missing_folder_or_jupyterlab_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not a folder"):
         launch(tmp_path / "none")
     monkeypatch.setattr(module, "find_spec", lambda name: None)
@@ -80,7 +80,7 @@ try:
     print("up", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
-    time.sleep(1)  # a person reads the question, and answers
+    time.sleep(1)  # the time in which a user answers the question
     raise SystemExit(7)
 """
 LAUNCHES = """
@@ -92,7 +92,7 @@ raise SystemExit(module.launch())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group are those of POSIX")
-def test_a_server_that_is_interrupted_has_time_to_ask_and_to_end():
+def test_after_an_interrupt_the_launcher_waits_for_the_server():
     line = [sys.executable, "-c", LAUNCHES.format(asks=ASKS)]
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT

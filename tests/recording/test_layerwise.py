@@ -146,7 +146,7 @@ def test_a_streamed_model_goes_on_at_the_layer_where_it_stood(
     again = Lab(load_model(weights, memory="1GB"), tiny_tokenizer, "streamed")
     found = again.record_to_disk(PROMPTS, tmp_path / "run")
     last = sum(p.numel() for p in load_model(weights).blocks[2].parameters())
-    assert again.model.blocks.shelf.bytes_read <= 4 * last, "the last layer alone"
+    assert again.model.blocks.weight_cache.bytes_read <= 4 * last, "the last layer alone"
     assert_same(found, lab.record_to_disk(PROMPTS, tmp_path / "other"))
 
 

@@ -74,5 +74,5 @@ def test_files_of_a_streamed_model_count_by_their_times_and_their_loss_is_said(t
     os.utime(path, ns=(0, 1))
     assert fingerprint(model) != before
     path.unlink()
-    with pytest.raises(CheckpointError, match="cannot be read any more"):
+    with pytest.raises(CheckpointError, match="can no longer be read"):
         fingerprint(model)

@@ -1,4 +1,4 @@
-"""A streamed model is the same model; and what happens when the disk fails under it."""
+"""A streamed model computes the same values as one in memory, and survives disk errors."""
 
 import os
 import threading
@@ -23,8 +23,8 @@ from tests.reference import CASES, gap, hf_random, small_config, tokens
 
 @pytest.fixture(autouse=True)
 def few_pages(monkeypatch):
-    """So that the least memory is that of the weights, which are small here."""
-    monkeypatch.setattr("qwen3lab.streaming.streamed_model.STRETCH", 0)
+    """Without read buffers, the minimum memory is that of the small weights here."""
+    monkeypatch.setattr("qwen3lab.streaming.streamed_model.CHUNK_BYTES", 0)
 
 
 def least(folder, dtype=torch.float32):
@@ -32,13 +32,13 @@ def least(folder, dtype=torch.float32):
 
 
 def streamed(folder, *, more=0, **options):
-    """A model with `more` bytes of memory than it must have."""
+    """A model with `more` bytes of memory than the minimum."""
     return load_model(folder, memory=least(folder) + more, **options)
 
 
-def shelf(model) -> WeightCache:
+def weight_cache(model) -> WeightCache:
     assert isinstance(model.blocks, StreamedBlocks)
-    return model.blocks.shelf
+    return model.blocks.weight_cache
 
 
 def forward(model, ids=None, **options):
@@ -54,12 +54,12 @@ def hf_logits(name):
 
 @pytest.mark.parametrize("more", [0, 100_000, 10**9])
 @pytest.mark.parametrize("name", CASES)
-def test_a_streamed_model_gives_the_logits_of_transformers_however_much_is_kept(saved, name, more):
+def test_a_streamed_model_matches_transformers_with_any_cache_size(saved, name, more):
     model = streamed(saved[name], more=more)
     expected = hf_logits(name)
-    for _ in range(2):  # The second pass meets what the first has kept.
+    for _ in range(2):  # The second pass uses units cached by the first.
         assert gap(forward(model), expected) < 1e-5
-    assert (shelf(model).kept_bytes > 0) == (more > 0)
+    assert (weight_cache(model).kept_bytes > 0) == (more > 0)
 
 
 def big_experts(n_layers=3):
@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_activation_is_bit_for_bit_that_of_the_whole_model(folder):
+def test_every_activation_is_bitwise_equal_to_the_model_in_memory(folder):
     whole, part = load_model(folder), streamed(folder, more=3_000_000)
     ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
     names = [name for name in hook_names(whole.config) if "pattern" not in name]
@@ -86,10 +86,10 @@ def test_every_activation_is_bit_for_bit_that_of_the_whole_model(folder):
     forward(part, ids, tap=again)
     assert set(kept.kept) == set(names)
     assert all(torch.equal(kept.kept[name], again.kept[name]) for name in names)
-    assert 0 < shelf(part).kept_bytes <= 3_000_000
+    assert 0 < weight_cache(part).kept_bytes <= 3_000_000
 
 
-def test_a_long_prompt_is_bit_for_bit_that_of_the_whole_model(folder, monkeypatch):
+def test_a_long_prompt_is_bitwise_equal_to_the_model_in_memory(folder, monkeypatch):
     """Long enough for outputs to be added up expert by expert."""
     monkeypatch.setattr("qwen3lab.model.experts.MAX_BATCHED_TOKENS_PER_EXPERT", 2)
     monkeypatch.delattr("qwen3lab.model.transformer.Experts.run")
@@ -98,7 +98,7 @@ def test_a_long_prompt_is_bit_for_bit_that_of_the_whole_model(folder, monkeypatc
     assert torch.equal(forward(whole, ids), forward(part, ids))
 
 
-def test_only_experts_that_tokens_are_sent_to_are_read(folder):
+def test_only_chosen_experts_are_read(folder):
     model = streamed(folder)
     taken = Keep(["blocks.1.mlp.hook_expert_indices", "blocks.2.mlp.hook_expert_indices"])
     forward(model, torch.tensor([[3]]), tap=taken)
@@ -107,31 +107,31 @@ def test_only_experts_that_tokens_are_sent_to_are_read(folder):
         p.numel() for n, p in big_experts().blocks.named_parameters() if ".gate_up" not in n
     )
     experts = 2 * 8 * 256 * 272  # The down matrices, which stand among the others so far.
-    assert shelf(model).bytes_read == 4 * (in_blocks - experts + 2 * 2 * 3 * 256 * 272)
+    assert weight_cache(model).bytes_read == 4 * (in_blocks - experts + 2 * 2 * 3 * 256 * 272)
 
 
-def test_what_is_kept_is_not_read_again(folder):
+def test_kept_units_are_not_read_again(folder):
     model = streamed(folder, more=10**9)
     forward(model)
-    read = shelf(model).bytes_read
-    assert read == shelf(model).kept_bytes
+    read = weight_cache(model).bytes_read
+    assert read == weight_cache(model).kept_bytes
     forward(model)
-    assert shelf(model).bytes_read == read
+    assert weight_cache(model).bytes_read == read
 
 
-def test_memory_in_use_stays_within_what_was_given(folder):
+def test_weights_in_memory_stay_below_the_limit(folder):
     model = streamed(folder, more=3_000_000)
     for _ in range(3):
         forward(model)
-    held = [future.result() for future in shelf(model)._kept.values()]
-    free = [unit for units in shelf(model)._free.values() for unit in units]
+    held = [future.result() for future in weight_cache(model)._kept.values()]
+    free = [unit for units in weight_cache(model)._free_buffers.values() for unit in units]
     blocks = sum(value.nbytes for unit in (*held, *free) for value in unit.values())
     outer = sum(parameter.nbytes for parameter in model.parameters())
     assert outer + blocks <= least(folder) + 3_000_000
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_weights_become_what_was_asked_for(folder, dtype):
+def test_weights_are_converted_to_the_requested_dtype(folder, dtype):
     memory = least(folder, getattr(torch, dtype)) + 10**6
     part = load_model(folder, memory=memory, dtype=dtype)
     assert forward(part).dtype == getattr(torch, dtype)
@@ -147,8 +147,8 @@ def test_fused_experts_are_read_one_at_a_time(tmp_path):
     assert gap(forward(streamed(tmp_path)), hf_logits("experts")) < 1e-5
 
 
-def test_files_are_read_in_stretches(folder, monkeypatch):
-    monkeypatch.setattr("qwen3lab.checkpoints.safetensors_reader.STRETCH", 4096)
+def test_files_are_read_in_chunks(folder, monkeypatch):
+    monkeypatch.setattr("qwen3lab.checkpoints.safetensors_file.CHUNK_BYTES", 4096)
     assert torch.equal(forward(streamed(folder)), forward(load_model(folder)))
 
 
@@ -166,7 +166,7 @@ def spoken(tmp_path_factory, tiny_tokenizer):
     return folder
 
 
-def test_a_lab_records_edits_and_writes_as_with_the_whole_model(spoken, tiny_tokenizer):
+def test_recording_edits_and_generation_match_the_model_in_memory(spoken, tiny_tokenizer):
     whole = lab_of(load_model(spoken), tiny_tokenizer)
     part = lab_of(streamed(spoken, more=30_000), tiny_tokenizer)
     prompts = ["3+4=?", "Ann has the key."]
@@ -184,14 +184,14 @@ def test_a_lab_records_edits_and_writes_as_with_the_whole_model(spoken, tiny_tok
     assert "streamed" in repr(part) and "streamed" not in repr(whole)
 
 
-def test_a_cache_is_used_as_ever(folder):
+def test_decoding_with_a_kv_cache_matches_prefill(folder):
     model, ids = streamed(folder), torch.arange(6)[None]
     cache = KVCache(model.config)
     forward(model, ids[:, :4], cache=cache)
     torch.testing.assert_close(forward(model, ids[:, 4:], cache=cache), forward(model, ids)[:, 4:])
 
 
-def test_a_block_can_be_looked_at(folder):
+def test_an_indexed_block_has_its_weights(folder):
     whole, part = load_model(folder), streamed(folder)
     assert len(part.blocks) == 3
     for layer in (1, -1):
@@ -200,17 +200,17 @@ def test_a_block_can_be_looked_at(folder):
         )
     forward(part)
     held = part.blocks[0].ln1.weight
-    assert torch.equal(held, whole.blocks[0].ln1.weight), "its own memory, not lent"
+    assert torch.equal(held, whole.blocks[0].ln1.weight), "the copy must own its memory"
 
 
-def test_outside_of_its_turn_a_block_holds_nothing(folder):
+def test_a_block_has_no_weights_after_its_turn(folder):
     model = streamed(folder)
     forward(model)
     blocks = model.blocks._bare
     assert all(p.device.type == "meta" for block in blocks for p in block.parameters())
 
 
-def test_a_file_that_went_away_serves_again_and_one_that_was_cut_does_not(folder, tmp_path):
+def test_a_file_that_returns_is_read_again_but_a_truncated_one_is_refused(folder, tmp_path):
     whole, away = tmp_path / "model.safetensors", tmp_path / "away"
     whole.write_bytes((folder / whole.name).read_bytes())
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
@@ -227,7 +227,7 @@ def test_a_file_that_went_away_serves_again_and_one_that_was_cut_does_not(folder
                 self.change()
             return value
 
-    with pytest.raises(CheckpointError, match=r"cannot be read any more .* see that the disk"):
+    with pytest.raises(CheckpointError, match=r"can no longer be read .* check that the disk"):
         forward(model, tap=Changing(lambda: whole.rename(away)))
     away.rename(whole)
     assert torch.equal(forward(model), expected)
@@ -236,7 +236,7 @@ def test_a_file_that_went_away_serves_again_and_one_that_was_cut_does_not(folder
         forward(model, tap=Changing(lambda: os.truncate(whole, len(content) // 2)))
 
 
-def test_an_interrupt_leaves_a_model_that_goes_on(folder):
+def test_after_an_interrupt_the_model_still_works(folder):
     model = streamed(folder)
     expected = forward(model)
 
@@ -250,13 +250,13 @@ def test_an_interrupt_leaves_a_model_that_goes_on(folder):
         with pytest.raises(KeyboardInterrupt):
             forward(model, tap=Interrupting([]))
     assert torch.equal(forward(model), expected)
-    free = shelf(model)._free.values()
-    assert max(len(units) for units in free) <= 2, "no memory was left behind"
-    readers = [t for t in threading.enumerate() if t.name.startswith("qwen3lab-shelf")]
+    free = weight_cache(model)._free_buffers.values()
+    assert max(len(units) for units in free) <= 2, "interrupts must not leak buffers"
+    readers = [t for t in threading.enumerate() if t.name.startswith("qwen3lab-weights")]
     assert all(t.is_alive() for t in readers)
 
 
-def test_an_interrupt_within_a_product_that_is_held_holds_no_experts(folder, monkeypatch):
+def test_an_interrupt_within_an_expert_releases_its_weights(folder, monkeypatch):
     model = streamed(folder)
 
     def interrupted(weights, *_):
@@ -268,11 +268,11 @@ def test_an_interrupt_within_a_product_that_is_held_holds_no_experts(folder, mon
     ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(1))
     with pytest.raises(KeyboardInterrupt) as held:
         forward(model, ids)
-    lent = {key: n for key, n in shelf(model)._lent.items() if key[1] >= 0}
-    assert held.tb is not None and lent and not any(lent.values())
+    in_use = {key: n for key, n in weight_cache(model)._in_use.items() if key[1] >= 0}
+    assert held.tb is not None and in_use and not any(in_use.values())
 
 
-def test_too_little_memory_is_said_with_what_is_needed(folder):
+def test_too_little_memory_is_refused_with_the_minimum(folder):
     with pytest.raises(CheckpointError, match=r"memory is 0\.00 GB, and .* needs 0\.\d\d GB in fl"):
         load_model(folder, memory=least(folder) - 1)
     assert isinstance(load_model(folder, memory=least(folder)).blocks, StreamedBlocks)
@@ -282,25 +282,25 @@ def test_too_little_memory_is_said_with_what_is_needed(folder):
     ("text", "n_bytes"),
     [("8GB", 8e9), ("1.5 GiB", 1.5 * 2**30), ("500mb", 5e8), ("64 KiB", 65536), (123, 123)],
 )
-def test_sizes_in_words(text, n_bytes):
+def test_sizes_are_parsed_with_their_unit(text, n_bytes):
     assert bytes_of(text) == n_bytes
 
 
 @pytest.mark.parametrize(
     "text", ["much", "8", "-1GB", "0GB", 0, -5, "8 GB more", "1e9B", "9" * 400 + "GB"]
 )
-def test_what_is_no_size_is_refused(text):
+def test_an_invalid_size_is_refused(text):
     with pytest.raises(CheckpointError, match="expected a size such as '8GB'"):
         bytes_of(text)
 
 
-def test_an_embedded_model_streams_too(monkeypatch):
+def test_an_embedded_model_can_be_streamed(monkeypatch):
     whole, part = load("tiny-moe"), load("tiny-moe", memory="7MB")
     options = {"sampling": Sampling.greedy()}
     assert part.chat("3+4*2=?", **options).text == whole.chat("3+4*2=?", **options).text
 
 
-def test_what_is_missing_is_said_before_anything_is_read(folder, tmp_path):
+def test_a_missing_tensor_is_named_before_anything_is_read(folder, tmp_path):
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.2.mlp.experts.5.up_proj.weight"]
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())

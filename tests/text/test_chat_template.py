@@ -28,7 +28,7 @@ TALKS = [
 
 @pytest.mark.parametrize("talk", TALKS)
 @pytest.mark.parametrize("thinking", [True, False])
-def test_rendered_chats_are_those_of_the_published_template(published_tokenizer, talk, thinking):
+def test_rendered_chats_match_the_published_template(published_tokenizer, talk, thinking):
     expected = published_tokenizer.apply_chat_template(
         talk, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
     )
@@ -40,7 +40,7 @@ def test_rendered_chats_are_those_of_the_published_template(published_tokenizer,
 
 
 def test_the_published_reply_begins_as_qwen_documents_it(published_tokenizer):
-    # Written out from the model card: not thinking puts an empty block in front.
+    # From the model card: without thinking, the reply starts with an empty thinking block.
     head = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     asked = [{"role": "user", "content": "Hi"}]
     assert render(published_tokenizer, asked) == head
@@ -53,7 +53,7 @@ def test_special_tokens_keep_their_published_ids(published_tokenizer):
     assert end_ids(published_tokenizer) == {151645, 151643}
 
 
-def test_the_published_early_stop_is_that_of_the_report(published_tokenizer):
+def test_the_early_stop_sentence_is_the_one_in_the_technical_report(published_tokenizer):
     assert early_stop_text(published_tokenizer) == (
         "Considering the limited time by the user, I have to give the solution based on the "
         "thinking directly now.\n</think>\n\n"
@@ -78,7 +78,7 @@ def test_the_last_soft_switch_wins_unless_thinking_is_off(texts, asked, thinks):
     assert thinking_mode(talk, asked) is thinks
 
 
-def test_a_switch_in_the_system_message_counts_and_one_that_the_model_wrote_does_not():
+def test_switches_count_in_system_messages_but_not_in_replies():
     system = {"role": "system", "content": "/no_think"}
     said = {"role": "assistant", "content": "/no_think"}
     assert not thinking_mode([system, *ASKED])
@@ -93,12 +93,12 @@ def test_a_switch_in_the_system_message_counts_and_one_that_the_model_wrote_does
         ([*ASKED, {"role": "robot", "content": "x"}], "message 1 has role 'robot'"),
     ],
 )
-def test_malformed_conversations_are_refused_with_the_place(talk, message):
+def test_malformed_conversations_are_refused_with_the_message_number(talk, message):
     with pytest.raises(ChatError, match=message):
         as_messages(talk)
 
 
-def test_a_base_model_without_a_template_says_so(tiny_tokenizer):
+def test_rendering_without_a_chat_template_is_refused(tiny_tokenizer):
     class Base:
         chat_template = None
 
@@ -106,7 +106,7 @@ def test_a_base_model_without_a_template_says_so(tiny_tokenizer):
         render(Base(), ASKED)
 
 
-def test_a_conversation_that_ends_with_the_reply_is_rendered_as_it_stands(tiny_tokenizer):
+def test_a_conversation_that_ends_with_a_reply_gets_no_reply_header(tiny_tokenizer):
     talk = [*ASKED, {"role": "assistant", "content": "24"}]
     text = tiny_tokenizer.decode(render_ids(tiny_tokenizer, talk))
     assert text.endswith("24<|im_end|>\n")
@@ -126,7 +126,7 @@ def test_a_damaged_tokenizer_is_refused(tmp_path, tiny_tokenizer, damage):
         open_tokenizer(tmp_path)
 
 
-def test_code_in_a_folder_is_not_run(tmp_path, tiny_tokenizer):
+def test_code_in_a_model_folder_is_not_run(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save_pretrained(tmp_path)
     ran = tmp_path / "ran"
     (tmp_path / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Evil: pass\n")
@@ -148,7 +148,7 @@ TEXTS = ["café ☕ 你好龘 🙂👩‍👩‍👧", "tab\tand\nbreak", "<b>&a
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("which", TOKENIZERS)
-def test_streamed_text_adds_up_and_never_shows_half_a_character(request, which, text):
+def test_streamed_text_is_complete_and_never_splits_a_character(request, which, text):
     tokenizer = request.getfixturevalue(which)
     stream = TextStream(tokenizer)
     parts = [stream.push(token) for token in tokenizer.encode(text)]
@@ -157,19 +157,19 @@ def test_streamed_text_adds_up_and_never_shows_half_a_character(request, which, 
 
 
 @pytest.mark.parametrize("which", TOKENIZERS)
-def test_tokens_show_whole_characters_or_their_bytes(request, which):
+def test_token_texts_are_characters_or_bytes_of_partial_characters(request, which):
     tokenizer = request.getfixturevalue(which)
     ids = tokenizer.encode("龘")
     texts = token_texts(tokenizer, ids)
-    shown = "".join(texts)
+    text = "".join(texts)
     if len(ids) == 1:
-        assert shown == "龘"
+        assert text == "龘"
         return
     # The character's UTF-8 bytes, in order and complete.
-    assert shown.replace("⟨", "").replace("⟩", "") == "龘".encode().hex()
+    assert text.replace("⟨", "").replace("⟩", "") == "龘".encode().hex()
 
 
-def test_tokens_and_texts_are_one_for_one(tiny_tokenizer):
+def test_each_token_has_one_text(tiny_tokenizer):
     ids = tiny_tokenizer.encode("<think>\nA 12")
     assert token_texts(tiny_tokenizer, ids) == ["<think>", "\n", "A", " ", "1", "2"]
 
@@ -180,7 +180,7 @@ def test_thinking_modes_render_alike_in_the_embedded_template(tiny_tokenizer, pu
         assert ours == render(published_tokenizer, talk, thinking=thinking)
 
 
-def test_the_tokenizer_is_a_plain_one_of_transformers(tiny_tokenizer, tmp_path):
+def test_the_saved_tokenizer_opens_in_transformers(tiny_tokenizer, tmp_path):
     tiny_tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again.encode("Start at 3") == tiny_tokenizer.encode("Start at 3")

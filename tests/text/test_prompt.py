@@ -15,20 +15,20 @@ def ids(tokenizer, prompt, **options):
     return prompt_ids(tokenizer, CONFIG, prompt, **options)
 
 
-def test_text_is_taken_as_it_is(tiny_tokenizer):
+def test_text_is_encoded_without_a_template(tiny_tokenizer):
     assert tiny_tokenizer.decode(ids(tiny_tokenizer, "3+2=?")) == "3+2=?"
 
 
-def test_marks_in_a_text_are_the_marks_themselves(tiny_tokenizer):
+def test_special_tokens_in_a_text_become_single_ids(tiny_tokenizer):
     assert len(ids(tiny_tokenizer, "<|im_start|><think>")) == 2
 
 
-def test_token_ids_are_taken_as_they_are(tiny_tokenizer):
+def test_token_ids_are_returned_unchanged(tiny_tokenizer):
     assert ids(tiny_tokenizer, [5, 6, 7]) == [5, 6, 7]
     assert ids(tiny_tokenizer, torch.tensor([5, 6, 7])) == [5, 6, 7]
 
 
-def test_messages_are_rendered_up_to_where_the_reply_begins(tiny_tokenizer):
+def test_messages_are_rendered_up_to_the_start_of_the_reply(tiny_tokenizer):
     talk = [{"role": "user", "content": "Hi"}]
     text = tiny_tokenizer.decode(ids(tiny_tokenizer, talk))
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -52,5 +52,5 @@ def test_prompts_that_cannot_run_are_refused(tiny_tokenizer, prompt, message):
         ids(tiny_tokenizer, prompt)
 
 
-def test_numpy_ids_are_taken_too(tiny_tokenizer):
+def test_numpy_ids_become_plain_integers(tiny_tokenizer):
     assert ids(tiny_tokenizer, list(np.array([4, 5]))) == [4, 5]

@@ -15,7 +15,7 @@ from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, weights_of
 from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.experiments.fidelity import fidelity
 from qwen3lab.lab import load
-from qwen3lab.quantisation.packed_matrices import GROUP, KINDS, packer
+from qwen3lab.quantisation.packed_matrices import GROUP_SIZE, KINDS, make_packer
 from qwen3lab.tiny import texts
 
 UNQUANTISED = "unquantised"
@@ -47,7 +47,7 @@ def run_quantised(plan: BenchPlan, *, progress: bool = True) -> Report:
     """
     kinds = (UNQUANTISED, *KINDS)
     for kind in KINDS:
-        packer(kind)
+        make_packer(kind)
     cases = len(kinds) * (len(plan.tokens) + 1) * 2 * (plan.repeats + 1)
     rows, gap = [], 0.0
     with (
@@ -83,7 +83,7 @@ def _sides(plan: BenchPlan, folder: Path, kind: str) -> tuple[Ours, Theirs]:
     four_bits: Any = torch.int4  # pyright: ignore[reportAttributeAccessIssue]
     configs = {
         "int8": Int8WeightOnlyConfig(),
-        "int4": IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUP)),
+        "int4": IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUP_SIZE)),
     }
     theirs = Theirs(folder, plan.device, plan.dtype)
     quantize_(theirs.model, configs[kind], _is_quantised)

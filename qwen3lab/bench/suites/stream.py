@@ -24,7 +24,7 @@ from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, check_memory, shape
 from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.bench.sparse_checkpoint import write_sparse
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
-from qwen3lab.checkpoints.tensor_names import OUTER
+from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
 from qwen3lab.errors import BenchError
 from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Qwen3
@@ -224,7 +224,7 @@ def _reply(model: Qwen3, ids: Tensor, n: int) -> tuple[tuple[float, ...], float]
 
 def _read_bytes(model: Qwen3, folder: Path) -> int:
     """Bytes that a streamed model has read from its files for its blocks."""
-    stored = CheckpointReader(folder).dtype(OUTER["embed.weight"])
+    stored = CheckpointReader(folder).dtype(OUTSIDE_BLOCKS["embed.weight"])
     return model.blocks.bytes_read * stored.itemsize // model.dtype.itemsize
 
 

@@ -1,0 +1,164 @@
+"""Reads tensors from one safetensors file, which must not change while it is in use."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.device.host_transfer import bring
+from qwen3lab.errors import CheckpointError
+
+CHUNK_BYTES = 2**24
+"""Bytes per read where a tensor must change its dtype or its device."""
+SAFETENSORS_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""Dtypes of published models, by their code in the file format."""
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """Dtype and shape of a tensor in a file, and the file offset of its first byte."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+class SafetensorsFile:
+    """One safetensors file; reading raises an error once the file has changed on disk.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._stamp = _file_stamp(path.stat())
+            # safe_open validates the header.
+            self._mapped: Any = safe_open(path, framework="pt").__enter__()
+            self.headers = _read_headers(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path} is missing, and the index needs it: fetch it again"
+            ) from error
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is truncated or damaged ({error}): fetch it again"
+            ) from error
+
+    def header(self, name: str) -> TensorHeader:
+        """Dtype, shape and offset of a tensor.
+
+        Raises:
+            CheckpointError: the stored dtype is not one of `SAFETENSORS_DTYPES`.
+        """
+        dtype, shape, offset = self.headers[name]
+        if dtype not in SAFETENSORS_DTYPES:
+            raise CheckpointError(
+                f"{name} in {self.path} is stored as {dtype}: expected one of "
+                f"{', '.join(SAFETENSORS_DTYPES)}, as in a model's unquantised release"
+            )
+        return TensorHeader(SAFETENSORS_DTYPES[dtype], tuple(shape), offset)
+
+    def stamp(self) -> str:
+        """Current name, size and modification time of the file."""
+        try:
+            _, size, changed = _file_stamp(self.path.stat())
+        except OSError as error:
+            raise self._read_error(error) from error
+        return f"{self.path.name} {size} {changed}"
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, memory-mapped from the file."""
+        try:
+            self._check(self.path.stat())
+            return self._mapped.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise self._read_error(error) from error
+
+    def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
+        """Copy tensors of this file into existing tensors."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                self._check(os.fstat(file.fileno()))
+                for out, part in targets:
+                    self._copy(file, out, part)
+                self._check(os.fstat(file.fileno()))
+        except OSError as error:
+            raise self._read_error(error) from error
+
+    def _copy(self, file: FileIO, out: Tensor, part: StoredPart) -> None:
+        """Read a part directly into a tensor, or in chunks through a reused buffer."""
+        header, flat = self.header(part.name), out.view(-1)
+        offset = header.offset + (part.entry or 0) * len(flat) * header.dtype.itemsize
+        if out.device.type == "cpu" and out.dtype == header.dtype:
+            _read(file, offset, flat)
+            return
+        chunks = flat.split(CHUNK_BYTES // header.dtype.itemsize)
+        buffer = torch.empty(len(chunks[0]), dtype=header.dtype, pin_memory=out.is_cuda)
+        for chunk in chunks:
+            stored = buffer[: len(chunk)]
+            _read(file, offset, stored)
+            bring(stored, chunk)
+            offset += stored.nbytes
+
+    def _check(self, now: os.stat_result) -> None:
+        if _file_stamp(now) != self._stamp:
+            raise CheckpointError(
+                f"{self.path} has changed since the model was loaded from it: load the model again"
+            )
+
+    def _read_error(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} can no longer be read ({error}): check that the disk is mounted and the "
+            "file is complete, and run again"
+        )
+
+
+def _file_stamp(stat: os.stat_result) -> tuple[int, int, int]:
+    """Inode, size and modification time; they differ once the file is replaced or written to."""
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read_headers(path: Path) -> dict[str, tuple[str, list[int], int]]:
+    """Stored dtype code, shape and file offset of each tensor.
+
+    The file starts with the header's length in eight bytes, then the header as JSON. `safe_open`
+    reads it as well but does not return the offsets.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {
+        name: (entry["dtype"], entry["shape"], 8 + length + entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
+
+
+def _read(file: FileIO, offset: int, out: Shaped[Tensor, " n"]) -> None:
+    """Read bytes of a file into a tensor's memory.
+
+    Reads explicitly because a memory-mapped file that is truncated meanwhile kills the process.
+    """
+    remaining = out.view(torch.uint8).numpy().data
+    file.seek(offset)
+    while len(remaining):
+        n = file.readinto(remaining)
+        if not n:
+            raise OSError("it ends too early")
+        remaining = remaining[n:]

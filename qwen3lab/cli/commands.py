@@ -1,0 +1,275 @@
+"""The commands: each parses its arguments, calls the package and prints text or JSON.
+
+A command imports what it needs when it runs, so that `--help` starts fast.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qwen3lab.cli.options import (
+    Device,
+    Dtype,
+    Json,
+    Memory,
+    Model,
+    Quantise,
+    Seed,
+    Suite,
+    ThisDevice,
+    known_home,
+    token_counts,
+    writable_file,
+)
+from qwen3lab.cli.output import read_question, show_reports, stream_reply
+
+app = typer.Typer(
+    help="Explore and interpret the Qwen3 family.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def lab(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of notebooks; default: the package's notebooks.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the server; default: JupyterLab chooses.")
+    ] = None,
+) -> None:
+    """Open JupyterLab on the notebooks.
+
+    From an installed package, the notebooks are first copied to ./qwen3lab-notebooks; existing
+    files are not overwritten.
+    """
+    from qwen3lab.jupyter.launch import launch
+
+    raise typer.Exit(launch(folder, browser=browser, port=port))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the embedded and the published models with their sizes and memory."""
+    from qwen3lab import models as model_table
+
+    table = model_table()
+    print(json.dumps(table.to_dicts(), indent=2) if as_json else table)
+
+
+@app.command()
+def record(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="Text to run.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", callback=writable_file, help="File to write (safetensors)."),
+    ],
+    capture: Annotated[
+        list[str] | None, typer.Option(help='More hooks: names, globs, or "all"; repeatable.')
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Render the prompt with the chat template.")
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    memory: Memory = None,
+    quantise: Quantise = None,
+    as_json: Json = False,
+) -> None:
+    """Run a prompt once and save its recording.
+
+    Example: qwen3lab record tiny-moe "3+2=?" -o run.safetensors
+    """
+    recording = _load(model, device, dtype, memory, quantise).record(
+        [{"role": "user", "content": prompt}] if chat else prompt, capture=capture or ()
+    )
+    recording.save(out)
+    summary = {"file": str(out), "tokens": recording.tokens, "capture": list(recording.capture)}
+    print(json.dumps(summary, indent=2) if as_json else f"{recording!r}, saved as {out}")
+
+
+@app.command()
+def chat(
+    model: Model,
+    question: Annotated[
+        str | None, typer.Argument(help="One question; without it, starts a conversation.")
+    ] = None,
+    thinking: Annotated[bool, typer.Option(help="Think before answering.")] = True,
+    budget: Annotated[int | None, typer.Option(help="Maximum number of thinking tokens.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of new tokens.")] = 1024,
+    temperature: Annotated[float | None, typer.Option(help="0 decodes greedily.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    memory: Memory = None,
+    quantise: Quantise = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a question and stream the model's thinking and answer.
+
+    Example: qwen3lab chat tiny-moe "3+2*7-1=?" --budget 4
+    """
+    from qwen3lab import Sampling
+
+    loaded = _load(model, device, dtype, memory, quantise)
+    published = Sampling.published(thinking=thinking is not False)
+    sampling = None if temperature is None else replace(published, temperature=temperature)
+    options: dict[str, Any] = {
+        "thinking": thinking,
+        "budget": budget,
+        "max_new_tokens": max_new_tokens,
+        "sampling": sampling,
+        "seed": seed,
+    }
+    if question is not None:
+        reply = stream_reply(loaded, [{"role": "user", "content": question}], options, as_json)
+        if reply.stop == "interrupted":
+            raise KeyboardInterrupt
+        return
+    messages: list[dict[str, str]] = []
+    while line := read_question(quiet=as_json):
+        messages.append({"role": "user", "content": line})
+        reply = stream_reply(loaded, messages, options, as_json)
+        messages.append({"role": "assistant", "content": reply.answer})
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="An embedded model, such as tiny-moe.")],
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of weights and documents; default: that of the shipped model."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; default: runs/NAME-seedN.")
+    ] = None,
+    device: ThisDevice = "cpu",
+) -> None:
+    """Train an embedded model from scratch; a repeated call resumes from the last checkpoint."""
+    from qwen3lab import tiny
+
+    model = tiny.train(name, seed=seed, minutes=minutes, out=out, device=device)
+    print(f"{name} is trained and evaluated: see {model / 'README.md'}")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[
+        str,
+        typer.Argument(
+            callback=known_home, help="An embedded model, or a folder with such a model."
+        ),
+    ],
+    n: Annotated[int, typer.Option(help="Problems per number of steps.")] = 100,
+    mixed: Annotated[int, typer.Option(help="Problems for the thinking budgets.")] = 500,
+    seed: Annotated[int, typer.Option(help="Random seed of the problems.")] = 1,
+    write: Annotated[bool, typer.Option("--write", help="Write the model card.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate an embedded model on held-out problems."""
+    from qwen3lab.tiny.evaluation.card import card_text
+    from qwen3lab.tiny.pipeline import measure
+
+    result, folder = measure(name, n=n, n_mixed=mixed, seed=seed, write=write, progress=not as_json)
+    print(json.dumps(result.to_dict(), indent=2) if as_json else card_text(result, folder))
+
+
+@app.command()
+def bench(
+    suite: Annotated[
+        list[Suite] | None,
+        typer.Option(help="Repeatable; default: forward, record and decode."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(callback=known_home, help="Measure this model, not a shape.")
+    ] = None,
+    shape: Annotated[
+        str, typer.Option(help="Shape of the random weights, such as qwen3-0.6b.")
+    ] = "qwen3-0.6b",
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of layers to keep, 0 for all; default: 4, or all with --shape-only."
+        ),
+    ] = None,
+    tokens: Annotated[
+        str, typer.Option(help="Prompt lengths in tokens, separated by commas.")
+    ] = "512",
+    decode: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Runs of each case.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    device: ThisDevice = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or float16; default: float32, or bfloat16 with --shape-only."
+        ),
+    ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(help="Limit for weights, in the suite stream and with --shape-only."),
+    ] = "8GB",
+    sparse: Annotated[
+        bool,
+        typer.Option("--sparse", help="Stream sparse files of zeros, which take no disk space."),
+    ] = False,
+    shape_only: Annotated[
+        bool,
+        typer.Option(
+            "--shape-only",
+            help="Count parameters and run one published shape, or all with --shape all.",
+        ),
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(callback=writable_file, help="HTML file for a figure of the ratios."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure this package and its peers on the same weights.
+
+    Example: qwen3lab bench --suite stream --shape qwen3-30b-a3b --layers 4 --dtype bfloat16
+    """
+    from qwen3lab import bench as benchmark
+
+    plan = benchmark.BenchPlan(
+        model=model,
+        shape=shape,
+        layers=((0 if shape_only else 4) if layers is None else layers) or None,
+        tokens=tuple(token_counts(tokens)),
+        decode=decode,
+        repeats=repeats,
+        threads=threads,
+        device=device,
+        dtype=dtype or ("bfloat16" if shape_only else "float32"),
+    )
+    if shape_only:
+        shapes = benchmark.SHAPES if shape == "all" else (shape,)
+        reports = benchmark.run_shapes(plan, shapes, memory=memory)
+    else:
+        names = [item.value for item in suite or ()] or list(benchmark.SUITES)
+        progress = not as_json
+        reports = benchmark.run_suites(plan, names, memory=memory, sparse=sparse, progress=progress)
+    show_reports(reports, figure, as_json)
+
+
+def _load(
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    memory: str | None,
+    quantise: str | None,
+):
+    import qwen3lab
+
+    return qwen3lab.load(model, device=device, dtype=dtype, memory=memory, quantise=quantise)

@@ -1,0 +1,106 @@
+"""The options that several commands share, and the checks of their values."""
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def usable_device(text: str | None) -> str | None:
+    """The device unchanged, after an allocation on it has succeeded.
+
+    Raises:
+        ValueError: torch cannot use the device on this machine.
+    """
+    if text is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError) as error:
+        kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        usable = ["cpu", *(name for name, kind in kinds.items() if kind.is_available())]
+        raise ValueError(
+            f"device {text!r} cannot be used here: choose from {', '.join(usable)}"
+        ) from error
+    return text
+
+
+def known_home(text: str | None) -> str | None:
+    """The model's name unchanged, after a leading `~` or `~user` has been resolved.
+
+    Raises:
+        ValueError: there is no such user on this machine.
+    """
+    try:
+        Path(text or "").expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{text!r} starts with the home folder of an unknown user: give the full path"
+        ) from error
+    return text
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """The path unchanged, after checking that its folder exists and is writable.
+
+    Raises:
+        ValueError: the path is a folder, or its parent is missing or not writable.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file to write")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(
+            f"{path} cannot be written: {path.parent} is not a writable folder; create it first, "
+            "or choose another"
+        )
+    return path
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed; makes the sampling repeatable.")]
+Model = Annotated[
+    str, typer.Argument(callback=known_home, help="An embedded model, a folder, or a hub id.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(callback=usable_device, help="Such as cpu or cuda; default: the fastest."),
+]
+ThisDevice = Annotated[str, typer.Option(callback=usable_device, help="Such as cpu or cuda.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="Limit for weights, such as 8GB; the rest is streamed from disk."),
+]
+Quantise = Annotated[str | None, typer.Option(help="int8 or int4; quantises the weights.")]
+
+
+class Suite(str, Enum):
+    """A suite of `qwen3lab bench`."""
+
+    forward = "forward"
+    record = "record"
+    decode = "decode"
+    overhead = "overhead"
+    compiled = "compiled"
+    experts = "experts"
+    sweep = "sweep"
+    stream = "stream"
+    quantised = "quantised"
+
+
+def token_counts(text: str) -> list[int]:
+    """The numbers in a list such as "512,1024".
+
+    Raises:
+        ValueError: the text is not such a list.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"--tokens is {text!r}: expected lengths such as 512,1024")
+    return [int(part) for part in parts]

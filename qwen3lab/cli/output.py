@@ -1,0 +1,61 @@
+"""Prints replies and reports, as text or JSON."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def show_reports(reports: Iterable[Any], figure: Path | None, as_json: bool) -> None:
+    """Print each report once it is done, so that a later failure does not lose it."""
+    done = []
+    try:
+        for report in reports:
+            done.append(report)
+            if not as_json:
+                print(report if len(done) == 1 else f"\n{report}", flush=True)
+            if figure is not None and len(done) == 1:
+                from qwen3lab import figures
+
+                figures.save(report.figure(), figure)
+    finally:
+        if as_json and done:
+            print(json.dumps([report.to_dict() for report in done], indent=2))
+
+
+def read_question(*, quiet: bool) -> str:
+    """One line from stdin; "" at the end of the input. `quiet` omits the prompt `> `."""
+    try:
+        return input("" if quiet else "> ").strip()
+    except EOFError:
+        return ""
+
+
+def stream_reply(
+    lab: Any, messages: list[dict[str, str]], options: dict[str, Any], as_json: bool
+) -> Any:
+    """Print a reply while it is generated; a terminal shows the thinking dimmed."""
+    can_dim = sys.stdout.isatty() and not as_json
+    state = {"dim": False}
+
+    def show(step: Any) -> None:
+        if can_dim and (step.part == "thinking") != state["dim"]:
+            state["dim"] = step.part == "thinking"
+            print("\x1b[2m" if state["dim"] else "\x1b[0m", end="")
+        print(plain_text(step.text), end="", flush=True)
+
+    reply = lab.chat(messages, on_step=None if as_json else show, **options)
+    if as_json:
+        names = ("thinking", "answer", "stop", "thinking_tokens", "answer_tokens")
+        print(json.dumps({name: getattr(reply, name) for name in names}, ensure_ascii=False))
+        return reply
+    print("\x1b[0m" if can_dim else "")
+    counts = f"{reply.thinking_tokens} thinking and {reply.answer_tokens} answer tokens"
+    print(f"[{counts}; stop: {reply.stop}]", file=sys.stderr)
+    return reply
+
+
+def plain_text(text: str) -> str:
+    """Text without control characters, which could send commands to the terminal."""
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())
