@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.analysis.choices import router_entropy
-from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.analysis.routing import loads_of_layers, weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CorpusError
+from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ class RoutingCorpus:
             getattr(self, name).index_add_(1, rows, getattr(other, name))
         self.tokens.index_add_(0, rows, other.tokens)
 
-    def load(self, group: str | None = None) -> Float[Tensor, "layer expert"]:
+    def load(self, group: str | None = None) -> Float[LabelledTensor, "layer expert"]:
         """Share of routed slots that each expert received; of one group, or of all tokens.
+
+        Rows know their layers.
 
         Raises:
             CorpusError: no such group, or nothing was counted.
@@ -115,7 +118,8 @@ class RoutingCorpus:
         slots = self.slots.sum(dim=1) if group is None else self.slots[:, self._row(group)]
         if not slots.sum() > 0:
             raise CorpusError("nothing was counted yet: add a recording first")
-        return (slots / slots.sum(dim=1, keepdim=True)).float()
+        loads = (slots / slots.sum(dim=1, keepdim=True)).float()
+        return loads_of_layers(loads, self.config.moe_layers, "")
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: layer, group, expert, tokens, slots, share, weight, npmi.

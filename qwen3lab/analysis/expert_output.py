@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
 from qwen3lab.lab import Lab
+from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
 
@@ -61,8 +62,9 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
         RecordingError: the experts' outputs were not recorded.
         ValueError: the layer has no experts.
     """
-    row, out = _row(recording, layer), recording[OUT.format(layer)]
-    return out * recording.routing.weights[row, :, : out.shape[1], None]
+    routing = recording.routing.layer(layer)
+    out = recording[OUT.format(routing.layer)]
+    return out * routing.weights[:, : out.shape[1], None]
 
 
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
@@ -70,8 +72,10 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
 
     Arguments and errors as in `contributions`.
     """
-    norms = contributions(recording, layer).norm(dim=-1)
-    return weights_by_expert(_experts(recording, layer), norms, recording.config.n_experts)
+    norms, experts = contributions(recording, layer).norm(dim=-1), _experts(recording, layer)
+    by_expert = weights_by_expert(experts, norms, recording.config.n_experts)
+    source = recording.routing.layer(layer).experts
+    return relabelled(by_expert, source, "norm of what is added", ["token", "expert"])
 
 
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
@@ -192,14 +196,6 @@ def _served(recording: Recording, layer: int, expert: int) -> Bool[Tensor, "toke
 
 
 def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:
-    """Those chosen in a layer, as many as have outputs: an edit may have widened others."""
-    width = recording[OUT.format(layer)].shape[1]
-    return recording.routing.experts[_row(recording, layer), :, :width]
-
-
-def _row(recording: Recording, layer: int) -> int:
-    layers = recording.config.moe_layers
-    if layer not in layers:
-        listed = ", ".join(map(str, layers)) or "none, because this model is dense"
-        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
-    return layers.index(layer)
+    """Chosen experts of a layer, of the slots whose outputs were recorded."""
+    routing = recording.routing.layer(layer)
+    return routing.experts[:, : recording[OUT.format(routing.layer)].shape[1]]

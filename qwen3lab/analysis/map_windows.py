@@ -1,7 +1,6 @@
-"""Exactly what is looked at: a window of one head's map, thumbnails of all, a single row or column.
+"""Parts of attention maps: a window of a head's map, thumbnails, a row or a column.
 
-A map of n by n is never made whole where n is large: rows are rendered a block at a time and
-pooled at once.
+A long map is never rendered in full: blocks of rows are rendered and pooled one after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +18,9 @@ from qwen3lab.recording.recording import Recording
 BLOCK = 256
 THUMB = 32
 """Rows and columns of a thumbnail."""
+
+WALL_GAP = 2
+"""Cells between the thumbnails of a wall."""
 
 HOW = ("max", "mean")
 
@@ -127,6 +129,30 @@ def thumbnails(
         dim=1,
     )
     return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
+
+
+def attention_wall(
+    recording: Recording, layers: Sequence[int], *, side: int = THUMB
+) -> Float[Tensor, "row column"]:
+    """Thumbnails of all heads in one map: layers downwards, heads to the right.
+
+    Args:
+        recording: with attention.
+        layers: by their numbers, at least one.
+        side: rows and columns of a thumbnail at most.
+
+    Returns:
+        Weights; NaN for later keys, and in the `WALL_GAP` cells between two thumbnails.
+
+    Raises:
+        RecordingError: no such layer, or attention was not recorded.
+    """
+    rows = []
+    for layer in layers:
+        gap = (0, WALL_GAP, 0, WALL_GAP)
+        small = F.pad(thumbnails(recording, layer, side=side), gap, value=torch.nan)
+        rows.append(torch.cat(list(small), dim=1))
+    return torch.cat(rows, dim=0)[:-WALL_GAP, :-WALL_GAP]
 
 
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.analysis.routing import expert_load
+from qwen3lab.analysis.routing import layer_loads
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
 
@@ -34,10 +35,12 @@ class Looks:
     Attributes:
         names: "question", each piece of the thinking, and "rest": the marks, and the answer.
         mass: share of a head's attention, mean over the positions; sums to 1 over names.
+        layers: the layer of each row of `mass`, by its number in the model.
     """
 
     names: tuple[str, ...]
     mass: Float[Tensor, "layer head name"]
+    layers: tuple[int, ...] = ()
 
 
 def sentence_kind(text: str) -> str:
@@ -101,10 +104,10 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
         mass = torch.stack([mean[:, a:b].sum(dim=1) for a, b in spans], dim=1)
         layers.append(torch.cat([mass, 1 - mass.sum(dim=1, keepdim=True)], dim=1))
     names = ("question", *(part.text for part in parts), "rest")
-    return Looks(names, torch.stack(layers))
+    return Looks(names, torch.stack(layers), recording.attention.layers)
 
 
-def part_loads(recording: Recording, part: str) -> Float[Tensor, "layer expert"]:
+def part_loads(recording: Recording, part: str) -> Float[LabelledTensor, "layer expert"]:
     """The load of each layer's experts on one part of a chat; rows sum to 1.
 
     Args:
@@ -119,5 +122,4 @@ def part_loads(recording: Recording, part: str) -> Float[Tensor, "layer expert"]
         raise ValueError(f"the recording has no {part}: its parts are {list(recording.spans)}")
     if not recording.routing.layers:
         raise ValueError("the model is dense: it has no experts whose load could be compared")
-    experts = recording.routing.experts[:, first:end]
-    return torch.stack([expert_load(layer, recording.config.n_experts) for layer in experts])
+    return layer_loads(recording, tokens=slice(first, end))

@@ -37,22 +37,20 @@ def served_vocabulary(
         at_least: leave out tokens that came less often.
 
     Raises:
-        ValueError: no such layer or expert.
+        RecordingError: the layer has no experts.
+        ValueError: no such expert.
 
     Source: OLMoE (arXiv 2409.02060), equation 8, on the input token.
     """
     seen: Counter[str] = Counter()
     served: Counter[str] = Counter()
     for recording in recordings:
-        layers, n_experts = recording.routing.layers, recording.config.n_experts
-        if layer not in layers:
-            listed = ", ".join(map(str, layers)) or "none, because this model is dense"
-            raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+        routing, n_experts = recording.routing.layer(layer), recording.config.n_experts
         if not 0 <= expert < n_experts:
             raise ValueError(
                 f"expert {expert} does not exist: the layer has experts 0 to {n_experts - 1}"
             )
-        table = chosen(recording.routing.experts[layers.index(layer)], n_experts)[:, expert]
+        table = chosen(routing.experts, n_experts)[:, expert]
         seen.update(recording.tokens)
         served.update(t for t, is_served in zip(recording.tokens, table, strict=True) if is_served)
     found = [Served(text, n, seen[text]) for text, n in served.items() if seen[text] >= at_least]

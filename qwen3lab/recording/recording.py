@@ -98,12 +98,12 @@ class Recording:
     @property
     def attention(self) -> AttentionView:
         """Attention patterns, rendered on demand."""
-        return AttentionView(self.config, self.activations)
+        return AttentionView(self.config, self.activations, self.tokens, self.model_name)
 
     @property
     def routing(self) -> RoutingView:
         """The routers' logits and choices; empty for a model without experts."""
-        return RoutingView(self.config, self.activations, self.tokens)
+        return RoutingView(self.config, self.activations, self.tokens, self.model_name)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with all of it; `Recording.load` reads it.

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
 from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
     import pandas
-from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
 
 PATIENCE = 1.0
 """Seconds before a progress bar appears."""
