@@ -82,7 +82,7 @@ print("answer:", chat.answer, "| stop:", chat.stop, "| thinking tokens:", chat.t
 # %%
 rec = chat.recording
 layer, head = explorer.state.layer, explorer.state.head
-figures.attention_map(rec.attention[layer, head], rec.tokens, layer=layer, head=head)
+figures.attention_map(rec.attention[layer, head])
 
 # %% [markdown]
 # **Routing.** In each layer a router picks a few experts for each token and weighs what they
@@ -91,13 +91,13 @@ figures.attention_map(rec.attention[layer, head], rec.tokens, layer=layer, head=
 
 # %%
 layer = explorer.state.routing_layer
-figures.routing_map(layer_weights(rec, layer), rec.tokens, layer=layer)
+figures.routing_map(layer_weights(rec, layer))
 
 # %% [markdown]
 # **Load.** Summed over the tokens of this run: which experts work most in each layer?
 
 # %%
-figures.expert_load(layer_loads(rec), layers=rec.routing.layers)
+figures.expert_load(layer_loads(rec))
 
 # %% [markdown]
 # **Uncertainty.** Entropy says how open the next token was; surprisal, how unexpected the one that

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.lab import Lab
+from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
 
@@ -97,7 +98,7 @@ def norm_part(recording: Recording) -> NormPart:
 
 
 @torch.no_grad()
-def copying_scores(lab: Lab) -> Float[Tensor, "layer head"]:
+def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     """How much each head's output speaks for the very token that it attends to: -1 to 1.
 
     The sum of the eigenvalues of the whole path from embedding over W_V and W_O to unembedding,
@@ -115,7 +116,9 @@ def copying_scores(lab: Lab) -> Float[Tensor, "layer head"]:
             into, out = _ov(lab, layer, head)
             values = torch.linalg.eigvals(out @ met @ into)
             scores[layer, head] = values.real.sum() / values.abs().sum()
-    return scores
+    layers = tuple(range(config.n_layers))
+    labels = Labels("copying score", ("layer", "head"), layers, model_name=lab.name)
+    return labelled(scores, labels)
 
 
 @torch.no_grad()

@@ -109,9 +109,7 @@ def loads_of_layers(
         layers: the layer of each row, by its number in the model.
         model_name: what the model was loaded as.
     """
-    return labelled(
-        loads, Labels(LOAD, ("layer", "expert"), tuple(layers), model_name=model_name)
-    )
+    return labelled(loads, Labels(LOAD, ("layer", "expert"), tuple(layers), model_name=model_name))
 
 
 def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:

@@ -28,7 +28,11 @@ def escape(text: str) -> str:
 
 
 def table(
-    frame: "pandas.DataFrame", *, index: bool = False, max_rows: int = MAX_TABLE_ROWS, **options: Any
+    frame: "pandas.DataFrame",
+    *,
+    index: bool = False,
+    max_rows: int = MAX_TABLE_ROWS,
+    **options: Any,
 ) -> str:
     """A pandas table as HTML; every text in it is escaped, floats have three digits.
 

@@ -35,6 +35,13 @@ class KnockOut:
     added: Float[Tensor, "layer expert group"]
     load: Float[Tensor, "layer expert"]
 
+    def ranked(self) -> list[tuple[int, int]]:
+        """Layer and expert of all experts, by the greatest loss that any group gains."""
+        worst = self.added.flatten(0, 1).amax(dim=1)
+        n_experts = self.added.shape[1]
+        cells = worst.argsort(descending=True).tolist()
+        return [(self.layers[cell // n_experts], cell % n_experts) for cell in cells]
+
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: layer, expert, load, group, base, added; the greatest loss first."""
         import pandas

@@ -74,16 +74,19 @@ def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     ]
     if not history[-1].information:
         return learned
-    said = [{f"layer {n}": i.value for n, i in enumerate(look.information)} for look in history]
-    chance = [
-        {f"layer {n}": i.shuffled[-1] for n, i in enumerate(look.information)} for look in history
-    ]
-    stood = [{f"layer {n}": float(v) for n, v in enumerate(row)} for row in saturation(history)]
+    names = [f"layer {layer}" for layer in history[-1].layers]
+    said = [_by_name(names, [i.value for i in look.information]) for look in history]
+    chance = [_by_name(names, [i.shuffled[-1] for i in look.information]) for look in history]
+    stood = [_by_name(names, row.tolist()) for row in saturation(history)]
     return [
         *learned,
         Panel("What an expert says of the family", "nats", said, chance),
         Panel("Choices of the last look that stood", "share", stood, top=1.05),
     ]
+
+
+def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(names, values, strict=True))
 
 
 def _title(figure: go.Figure, panel: Panel, number: int) -> dict[str, Any]:

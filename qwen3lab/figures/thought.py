@@ -1,4 +1,4 @@
-"""Along one thinking: what it would answer when, and which parts matter."""
+"""Along one thinking: the answer at each point, and the parts that it depends on."""
 
 from collections.abc import Sequence
 
@@ -133,13 +133,21 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
     """Where each head looks while the answer is written.
 
     Args:
-        found: from `analysis.thoughts.answer_looks`.
-        layers: the number of each row of layers; 0, 1, 2 ... if None.
+        found: from `analysis.thinking_text.answer_looks`; it knows its layers.
+        layers: the layer of each row, where `found` was made without them.
+
+    Raises:
+        ValueError: the layers are not known, or not one for each row.
     """
     if not found.mass.numel():
         return empty_figure("There is nothing to show: attention was not recorded.")
     n_layers, n_heads, _ = found.mass.shape
-    rows = range(n_layers) if layers is None else layers
+    rows = found.layers if layers is None else layers
+    if len(rows) != n_layers:
+        raise ValueError(
+            f"{len(rows)} layers are named for the {n_layers} rows of the looks: pass layers= with "
+            "one for each"
+        )
     names = [f"layer {layer}, head {head}" for layer in rows for head in range(n_heads)]
     columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
     figure = labelled_map(

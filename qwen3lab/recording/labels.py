@@ -41,7 +41,7 @@ class Labels:
     @property
     def layer(self) -> int | None:
         """The layer, if all of it is of one."""
-        return self.layers[0] if len(self.layers) == 1 else None
+        return next(iter(self.layers)) if len(self.layers) == 1 else None
 
     @property
     def place(self) -> str:
@@ -72,7 +72,7 @@ class LabelledTensor(Tensor):
     labels: Labels
 
     # Operations ignore the subclass, so that what they return is a plain tensor.
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -109,7 +109,7 @@ class LabelledTensor(Tensor):
     def _repr_html_(self) -> str | None:
         return self._summary().html()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "LabelledTensor":
+    def __deepcopy__(self, memo: dict[Any, Any]) -> "LabelledTensor":
         return labelled(copy.deepcopy(self.plain(), memo), self.labels)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -157,14 +157,10 @@ def labels_of(values: Tensor) -> Labels | None:
     return getattr(values, "labels", None) if isinstance(values, LabelledTensor) else None
 
 
-def relabelled(
-    values: Tensor, source: Tensor, what: str, axes: Sequence[str]
-) -> Tensor:
+def relabelled(values: Tensor, source: Tensor, what: str, axes: Sequence[str]) -> Tensor:
     """New values with the layers, tokens and model of their source; plain if that is plain."""
     labels = labels_of(source)
     if labels is None:
         return values
-    new = Labels(
-        what, tuple(axes), labels.layers, labels.head, labels.tokens, labels.model_name
-    )
+    new = Labels(what, tuple(axes), labels.layers, labels.head, labels.tokens, labels.model_name)
     return labelled(values, new)

@@ -56,6 +56,7 @@ class Snapshot:
         information: what the choice of experts says about a text's family, by layer; nothing
             where there are no experts.
         experts: the experts chosen for each token of the texts that are looked at.
+        layers: the layers with experts, by their numbers in the model.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Snapshot:
     heads: dict[str, Float[Tensor, "layer head"]]
     information: list[Information]
     experts: Int[Tensor, "layer token k"] | None
+    layers: tuple[int, ...]
 
 
 class Growth:
@@ -166,12 +168,12 @@ def look_at(
         period: words in the sequences that show what heads do.
     """
     texts = read(lab, n=N_TEXTS, seed=1, families=families)
-    information, experts = [], None
+    information, experts, layers = [], None, lab.config.moe_layers
     if lab.config.n_experts:
         information = family_information(texts, routed(texts, lab.config.n_experts))
         experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
     heads = diagnostic_head_scores(lab, seed=1, period=period)
-    return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts)
+    return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts, layers)
 
 
 def early_life(name: str = "tiny-dense") -> list[Snapshot]:

@@ -9,8 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
-from qwen3lab.analysis.map_windows import THUMB, MapWindow, looked_at_by, looks_at
-from qwen3lab.figures.heads import GAP, SCORES, wall_of
+from qwen3lab.analysis.map_windows import (
+    THUMB,
+    WALL_GAP,
+    MapWindow,
+    attention_wall,
+    looked_at_by,
+    looks_at,
+)
+from qwen3lab.figures.heads import SCORES
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.attention_state import DIRECTIONS
@@ -23,7 +30,7 @@ MOST_WORDS = 2_000
 def wall_heatmap(recording: Recording) -> Heatmap:
     """Thumbnails of all heads; a cell belongs to the head that `head_at` names."""
     layers, heads = recording.attention.layers, range(recording.config.n_heads)
-    values, side = wall_of(recording, layers), _side(recording)
+    values, side = attention_wall(recording, layers), _side(recording)
     return Heatmap(
         title="Every head in small",
         values=values,
@@ -37,7 +44,7 @@ def wall_heatmap(recording: Recording) -> Heatmap:
 def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
     """An axis of thumbnails: every cell is named by its head or layer, ticked in the middle."""
     labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
-    middle = (side - GAP) // 2
+    middle = (side - WALL_GAP) // 2
     ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
     return Axis(name, "", labels, ticks=ticks)
 
@@ -52,13 +59,13 @@ def frame_on_wall(recording: Recording, layer: int, head: int) -> list[int]:
     """First row and column, last row and column of a head's thumbnail."""
     side = _side(recording)
     top, left = recording.attention.layers.index(layer) * side, head * side
-    return [top, left, top + side - GAP - 1, left + side - GAP - 1]
+    return [top, left, top + side - WALL_GAP - 1, left + side - WALL_GAP - 1]
 
 
 def _side(recording: Recording) -> int:
     """Cells from one thumbnail to the next."""
     n = len(recording)
-    return ceil(n / ceil(n / THUMB)) + GAP
+    return ceil(n / ceil(n / THUMB)) + WALL_GAP
 
 
 def map_heatmap(recording: Recording, layer: int, head: int, found: MapWindow) -> Heatmap:
