@@ -9,10 +9,11 @@ from torch import Tensor
 
 from qwen3lab._moved import renamed
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.display import Displayed, Summary
 
 
-@dataclass(frozen=True)
-class Balance:
+@dataclass(frozen=True, repr=False)
+class Balance(Displayed):
     """How evenly a layer's experts are used.
 
     Attributes:
@@ -26,6 +27,18 @@ class Balance:
     most: float
     least: float
     dead: tuple[int, ...]
+
+    def _summary(self) -> Summary:
+        dead = ", ".join(map(str, self.dead)) or "none"
+        return Summary(
+            "Balance of expert load",
+            {
+                "coefficient of variation": f"{self.variation:.3g}",
+                "most used": f"{self.most:.3g} of uniform load",
+                "least used": f"{self.least:.3g} of uniform load",
+                "unused experts": dead,
+            },
+        )
 
 
 def balance(load: Float[Tensor, " expert"]) -> Balance:

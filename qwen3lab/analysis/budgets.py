@@ -4,16 +4,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from qwen3lab.analysis.flops import reply_flops
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.thinking.rewind import Answer
 from qwen3lab.thinking.swept import Attempt, Sweep
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class BudgetPoint:
+
+@dataclass(frozen=True, repr=False)
+class BudgetPoint(Displayed):
     """The answers within one budget; costs are those of a run of its own, means over answers.
 
     Attributes:
@@ -46,9 +51,20 @@ class BudgetPoint:
     def _per_right(self, cost: float) -> float:
         return cost * self.right.total / self.right.hits if self.right.hits else math.inf
 
+    def _summary(self) -> Summary:
+        allowed = "without thinking" if self.budget is None else f"budget {self.budget:,}"
+        return Summary(
+            f"Answers {allowed}" if self.budget is None else f"Answers within {allowed}",
+            {
+                "right": str(self.right),
+                "thinking tokens": f"{self.thinking_tokens:.1f}",
+                "operations": f"{self.flops:.3g}",
+            },
+        )
 
-@dataclass(frozen=True)
-class BudgetCurve:
+
+@dataclass(frozen=True, repr=False)
+class BudgetCurve(Displayed):
     """A model's answers within each budget, and without thinking.
 
     Attributes:
@@ -63,9 +79,31 @@ class BudgetCurve:
     points: tuple[BudgetPoint, ...]
     at_once: BudgetPoint | None
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table, a row per budget; the budget is missing where there was no thinking.
 
-@dataclass(frozen=True)
-class Lengths:
+        Columns: budget, answers, right, low, high, cut, thinking_tokens, reply_tokens, flops.
+        """
+        import pandas
+
+        points = [*([self.at_once] if self.at_once is not None else []), *self.points]
+        table = pandas.DataFrame([_row(point) for point in points])
+        return table.astype({"budget": "Int64"}) if len(table) else table
+
+    def _summary(self) -> Summary:
+        facts = {"active parameters": f"{self.active_params:,}"}
+        return Summary(f"Budget curve of {self.name}", facts, frame=self._shown)
+
+    def _shown(self) -> "pandas.DataFrame":
+        table = self.to_pandas()
+        if not len(table):
+            return table
+        missing = table["budget"].isna()
+        return table.assign(budget=table["budget"].astype(str).mask(missing, "no thinking"))
+
+
+@dataclass(frozen=True, repr=False)
+class Lengths(Displayed):
     """How long a model thinks about problems of one level.
 
     Attributes:
@@ -77,6 +115,12 @@ class Lengths:
     level: str
     tokens: tuple[int, ...]
     cut: int
+
+    def _summary(self) -> Summary:
+        ends = sorted({min(self.tokens), max(self.tokens)}) if self.tokens else []
+        span = " to ".join(f"{end:,}" for end in ends) or "none"
+        facts = {"thinking tokens": span, "ended": str(len(self.tokens)), "cut": str(self.cut)}
+        return Summary(f"Thinking lengths of level {self.level or 'all'}", facts)
 
 
 def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
@@ -137,6 +181,21 @@ def _point(
             for attempt, answer, _ in found
         ),
     )
+
+
+def _row(point: BudgetPoint) -> dict[str, object]:
+    low, high = point.right.interval
+    return {
+        "budget": point.budget,
+        "answers": point.right.total,
+        "right": point.right.value,
+        "low": low,
+        "high": high,
+        "cut": point.cut.value,
+        "thinking_tokens": point.thinking_tokens,
+        "reply_tokens": point.reply_tokens,
+        "flops": point.flops,
+    }
 
 
 def _at_once(attempt: Attempt) -> tuple[Answer, bool]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
@@ -26,8 +27,8 @@ ROWS = 512
 """Vocabulary rows at a time."""
 
 
-@dataclass(frozen=True)
-class NormPart:
+@dataclass(frozen=True, repr=False)
+class NormPart(Displayed):
     """What QK-norm does to queries and keys, means over the tokens of a recording.
 
     Attributes:
@@ -46,9 +47,22 @@ class NormPart:
     key_after: Float[Tensor, "layer head"]
     temperature: Float[Tensor, "layer head"]
 
+    def _summary(self) -> Summary:
+        spans = {
+            "query length": (self.query_before, self.query_after),
+            "key length": (self.key_before, self.key_after),
+        }
+        facts = {
+            name: f"{float(before.mean()):.3g} before, {float(after.mean()):.3g} after the norm"
+            for name, (before, after) in spans.items()
+        }
+        low, high = float(self.temperature.min()), float(self.temperature.max())
+        facts["temperature"] = f"{low:.3g} to {high:.3g}"
+        return Summary(f"QK-norm in {count(len(self.layers), 'layer')}", facts)
 
-@dataclass(frozen=True)
-class Pairs:
+
+@dataclass(frozen=True, repr=False)
+class Pairs(Displayed):
     """The strongest pairs of tokens in a circuit.
 
     Attributes:
@@ -66,6 +80,11 @@ class Pairs:
         import pandas
 
         return pandas.DataFrame(vars(self))
+
+    def _summary(self) -> Summary:
+        pairs = zip(self.source, self.target, strict=True)
+        strongest = next((f"{source} → {target}" for source, target in pairs), "none")
+        return Summary("Strongest pairs of a circuit", {"first": strongest}, frame=self.to_pandas)
 
 
 NEEDED = ("blocks.*.attn.hook_q", "blocks.*.attn.hook_k")

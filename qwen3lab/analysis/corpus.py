@@ -16,6 +16,7 @@ from qwen3lab.analysis.routing import loads_of_layers, weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
@@ -27,7 +28,7 @@ FORMAT = 1
 SUMS = ("slots", "weights", "entropy", "tokens")
 
 
-class RoutingCorpus:
+class RoutingCorpus(Displayed):
     """What the experts did over many texts, in groups; its size does not grow with the tokens.
 
     Args:
@@ -54,11 +55,16 @@ class RoutingCorpus:
         self.entropy: Float[Tensor, "layer group"] = self._zeros()
         self.tokens: Int[Tensor, " group"] = torch.zeros(0, dtype=torch.long)
 
-    def __repr__(self) -> str:
-        return (
-            f"RoutingCorpus of {int(self.tokens.sum()):,} tokens in {len(self.groups)} groups, "
-            f"{len(self.config.moe_layers)} layers of {self.config.n_experts} experts"
-        )
+    def _summary(self) -> Summary:
+        title = f"RoutingCorpus of {count(int(self.tokens.sum()), 'token')}"
+        sizes = f"{count(len(self.config.moe_layers), 'layer')} of {self.config.n_experts}"
+        facts = {"groups": str(len(self.groups)), "experts": sizes}
+        return Summary(title, facts, frame=self._group_sizes)
+
+    def _group_sizes(self) -> "pandas.DataFrame":
+        import pandas
+
+        return pandas.DataFrame({"group": self.groups, "tokens": self.tokens.numpy()})
 
     def add(self, recording: Recording, labels: str | Sequence[str]) -> None:
         """Count a recording.

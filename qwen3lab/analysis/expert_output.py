@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lab import Lab
 from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
@@ -23,8 +24,8 @@ NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
 """What to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
 
 
-@dataclass(frozen=True)
-class Writing:
+@dataclass(frozen=True, repr=False)
+class Writing(Displayed):
     """What one expert says about the next token, by its own output alone.
 
     Attributes:
@@ -47,6 +48,17 @@ class Writing:
 
         rows = [(*up, *down) for up, down in zip(self.raised, self.lowered, strict=True)]
         return pandas.DataFrame(rows, columns=["raised", "by", "lowered", "by "])
+
+    def _summary(self) -> Summary:
+        raised, lowered = (
+            " ".join(one_line(text) for text, _ in side[:3]) or "none"
+            for side in (self.raised, self.lowered)
+        )
+        return Summary(
+            f"Direct logits of expert {self.expert}, layer {self.layer}",
+            {"tokens": f"{self.tokens:,}", "raises": raised, "lowers": lowered},
+            frame=self.to_pandas,
+        )
 
 
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
@@ -143,8 +155,8 @@ def expert_writing(
     )
 
 
-@dataclass(frozen=True)
-class Extremes:
+@dataclass(frozen=True, repr=False)
+class Extremes(Displayed):
     """The greatest activation that each expert wrote, and which experts stand out.
 
     Attributes:
@@ -157,6 +169,20 @@ class Extremes:
     layers: tuple[int, ...]
     largest: Float[Tensor, "layer expert"]
     outliers: tuple[tuple[int, int], ...]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table of the experts that stand out: layer, expert, largest."""
+        import pandas
+
+        rows = [
+            (layer, expert, float(self.largest[self.layers.index(layer), expert]))
+            for layer, expert in self.outliers
+        ]
+        return pandas.DataFrame(rows, columns=["layer", "expert", "largest"])
+
+    def _summary(self) -> Summary:
+        facts = {"layers": str(len(self.layers)), "experts that stand out": str(len(self.outliers))}
+        return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
 
 
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:

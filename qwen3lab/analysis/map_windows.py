@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 BLOCK = 256
@@ -25,8 +26,8 @@ WALL_GAP = 2
 HOW = ("max", "mean")
 
 
-@dataclass(frozen=True)
-class MapWindow:
+@dataclass(frozen=True, repr=False)
+class MapWindow(Displayed):
     """A part of a map, each value standing for a block of it.
 
     Attributes:
@@ -51,6 +52,15 @@ class MapWindow:
     def is_exact(self) -> bool:
         """True if every weight has its own value."""
         return self.row_step == 1 and self.column_step == 1
+
+    def _summary(self) -> Summary:
+        block = "1 weight" if self.is_exact else f"{self.row_step} × {self.column_step} weights"
+        facts = {
+            "queries": f"{self.rows[0]:,} to {self.rows[1]:,}",
+            "keys": f"{self.columns[0]:,} to {self.columns[1]:,}",
+            "a value": block if self.is_exact else f"{self.how} of {block}",
+        }
+        return Summary("Window of an attention map", facts)
 
 
 def window(

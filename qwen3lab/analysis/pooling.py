@@ -7,12 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary
+
 MAX_SIDE = 1024
 """Rows or columns of a map that are shown at the most: about a million cells."""
 
 
-@dataclass(frozen=True)
-class Pooled:
+@dataclass(frozen=True, repr=False)
+class Pooled(Displayed):
     """A map in blocks of `row_step` by `column_step`; each value is the largest of its block."""
 
     values: Float[Tensor, "row column"]
@@ -23,6 +25,11 @@ class Pooled:
     def is_exact(self) -> bool:
         """True if every cell of the map has its own value."""
         return self.row_step == 1 and self.column_step == 1
+
+    def _summary(self) -> Summary:
+        rows, columns = self.values.shape
+        block = f"{self.row_step} × {self.column_step}"
+        return Summary("Pooled map", {"values": f"{rows} × {columns}", "cells per value": block})
 
 
 def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:

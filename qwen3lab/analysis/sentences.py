@@ -9,6 +9,7 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
 
@@ -19,8 +20,8 @@ FEWEST = 6
 """Of fewer values a kurtosis says little; of three it is always the same."""
 
 
-@dataclass(frozen=True)
-class SentenceAttention:
+@dataclass(frozen=True, repr=False)
+class SentenceAttention(Displayed):
     """How much the tokens of each sentence look at those of each other.
 
     Attributes:
@@ -31,6 +32,13 @@ class SentenceAttention:
 
     layers: tuple[int, ...]
     attention: Float[Tensor, "layer head sentence other"]
+
+    def _summary(self) -> Summary:
+        _, n_heads, n_sentences, _ = self.attention.shape
+        sizes = {"layers": len(self.layers), "heads": n_heads, "sentences": n_sentences}
+        facts = {name: str(size) for name, size in sizes.items()}
+        note = "receiver_scores() finds the heads that look back at few sentences"
+        return Summary("Attention between sentences", facts, note=note)
 
     def received(self, *, apart: int = APART) -> Float[Tensor, "layer head sentence"]:
         """How much later sentences look back at each, mean over those at least so far away.

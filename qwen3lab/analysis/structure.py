@@ -8,6 +8,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import jensenshannon, squareform
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
 
 
@@ -81,8 +82,8 @@ def committee(
     return tuple(torch.nonzero(share >= at_least).flatten().tolist())
 
 
-@dataclass(frozen=True)
-class Overlap:
+@dataclass(frozen=True, repr=False)
+class Overlap(Displayed):
     """Similarity of the experts of two sets of tokens, and a permutation test of it.
 
     Attributes:
@@ -96,6 +97,14 @@ class Overlap:
     jaccard: float
     divergence: float
     p_value: float
+
+    def _summary(self) -> Summary:
+        facts = {
+            "Jaccard": f"{self.jaccard:.3g}",
+            "Jensen-Shannon divergence": f"{self.divergence:.3g} nats",
+            "p": f"{self.p_value:.3g}",
+        }
+        return Summary("Overlap of the experts of two sets of tokens", facts)
 
 
 def overlap(

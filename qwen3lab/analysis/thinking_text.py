@@ -3,16 +3,21 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.routing import layer_loads
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
+
+if TYPE_CHECKING:
+    import pandas
 
 _RULES = {
     "doubting": r"\b(wait|hmm+|hold on|actually|alternatively|on second thought|but no)\b"
@@ -28,8 +33,8 @@ KINDS = (*_RULES, "other")
 """What a sentence does, by the first rule that fits it: words that it contains, or arithmetic."""
 
 
-@dataclass(frozen=True)
-class Looks:
+@dataclass(frozen=True, repr=False)
+class Looks(Displayed):
     """Where the positions that write an answer look.
 
     Attributes:
@@ -41,6 +46,22 @@ class Looks:
     names: tuple[str, ...]
     mass: Float[Tensor, "layer head name"]
     layers: tuple[int, ...] = ()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table, a row per part of the text: part, mean over heads, the head that looks most."""
+        import pandas
+
+        n_heads = self.mass.shape[1]
+        means, best = self.mass.mean(dim=(0, 1)).tolist(), self.mass.flatten(0, 1).max(dim=0)
+        layers = self.layers or range(len(self.mass))
+        heads = [f"layer {layers[n // n_heads]}, head {n % n_heads}" for n in best.indices.tolist()]
+        columns = {"part": self.names, "mean": means, "head": heads, "its share": best.values}
+        return pandas.DataFrame(columns)
+
+    def _summary(self) -> Summary:
+        facts = {"parts": str(len(self.names)), "layers": str(len(self.mass))}
+        frame = self.to_pandas if self.mass.numel() else None
+        return Summary("Attention from the answer", facts, frame=frame)
 
 
 def sentence_kind(text: str) -> str:

@@ -1,16 +1,21 @@
 """How sure a model was of each token that it wrote."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class Uncertainty:
+
+@dataclass(frozen=True, repr=False)
+class Uncertainty(Displayed):
     """Entropy and surprisal along the tokens that a model generated.
 
     Attributes:
@@ -32,6 +37,34 @@ class Uncertainty:
     answer: tuple[int, int]
     forced: Bool[Tensor, " token"]
     stop: str
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A tidy table, a row per generated token: position, token, entropy, surprisal, forced."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "position": range(self.first, self.first + len(self.tokens)),
+                "token": self.tokens,
+                "entropy": self.entropy.numpy(),
+                "surprisal": self.surprisal.numpy(),
+                "forced": self.forced.numpy(),
+            }
+        )
+
+    def _summary(self) -> Summary:
+        drawn = ~self.forced
+        means = {
+            f"mean {name}": f"{float(values[drawn].mean()):.3g} nats"
+            for name, values in {"entropy": self.entropy, "surprisal": self.surprisal}.items()
+            if bool(drawn.any())
+        }
+        facts = {"tokens": f"{len(self.tokens):,}", **means, "stop": self.stop}
+        return Summary("Uncertainty of a reply", facts, frame=self._most_uncertain)
+
+    def _most_uncertain(self) -> "pandas.DataFrame":
+        table = self.to_pandas().sort_values("entropy", ascending=False)
+        return table[~table["forced"]].drop(columns="forced").head(6)
 
 
 def uncertainty(chat: Chat) -> Uncertainty:

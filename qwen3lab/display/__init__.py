@@ -4,7 +4,7 @@ Text of models, prompts and files is escaped, and control characters are written
 """
 
 from qwen3lab.display.html import Page, escape, table
-from qwen3lab.display.plain import one_line, several_lines
+from qwen3lab.display.plain import one_line, several_lines, shortened
 from qwen3lab.display.summary import Displayed, Summary, count
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "escape",
     "one_line",
     "several_lines",
+    "shortened",
     "table",
 ]

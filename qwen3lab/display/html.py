@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from qwen3lab.display.plain import one_line, several_lines
 
@@ -13,6 +13,7 @@ MAX_TABLE_ROWS = 12
 """Rows of a table that are shown; pandas leaves out those in the middle."""
 
 MAX_TABLE_COLUMNS = 20
+MAX_CELL_CHARACTERS = 80
 
 INK = "var(--jp-content-font-color1, inherit)"
 MUTED = "var(--jp-content-font-color2, inherit)"
@@ -27,37 +28,64 @@ def escape(text: str) -> str:
     return html.escape(several_lines(text))
 
 
-def table(
-    frame: "pandas.DataFrame",
-    *,
-    index: bool = False,
-    max_rows: int = MAX_TABLE_ROWS,
-    **options: Any,
-) -> str:
-    """A pandas table as HTML; every text in it is escaped, floats have three digits.
+def table(frame: "pandas.DataFrame", *, index: bool = False, max_rows: int = MAX_TABLE_ROWS) -> str:
+    """A pandas table as HTML: texts are escaped and left-aligned, floats have three digits.
 
     Args:
         frame: the table.
         index: also show the row names.
-        max_rows: rows that are shown.
-        options: of `DataFrame.to_html`.
+        max_rows: rows that are shown; those in the middle are left out.
     """
-    safe = frame.map(_cell).rename(columns=_cell)
-    safe = safe.rename(index=_cell) if index else safe
-    body = safe.to_html(
+    import numpy as np
+
+    # pandas' own dtypes (such as Int64) have a missing value that its `na_rep` does not reach.
+    texts = [
+        place
+        for place, dtype in enumerate(frame.dtypes)
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "biufc"
+    ]
+    names = [
+        _left(str(name)) if place in texts else _cell(str(name))
+        for place, name in enumerate(frame.columns)
+    ]
+    shown = frame.set_axis(names, axis="columns")
+    if index:
+        shown = shown.set_axis([_cell(str(name)) for name in shown.index], axis="index")
+    body = shown.to_html(
         index=index,
         border=0,
         max_rows=max_rows,
         max_cols=MAX_TABLE_COLUMNS,
-        float_format="{:.3g}".format,
+        float_format=number,
         na_rep="",
-        **options,
+        # Every text is escaped above and in `_left`.
+        escape=False,
+        formatters={names[place]: _left for place in texts},
     )
-    return f'<div style="overflow-x: auto; max-width: 100%">{body}</div>'
+    style = "overflow-x: auto; max-width: 100%; white-space: nowrap"
+    return f'<div style="{style}">{body}</div>'
 
 
-def _cell(value: Any) -> Any:
-    return one_line(value) if isinstance(value, str) else value
+def number(number: SupportsFloat) -> str:
+    """A float in three digits: "0.583", "65,200", "4e-06"."""
+    value = float(number)
+    if value != value:
+        return ""
+    size = abs(value)
+    if 1e3 <= size < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.0e}" if 0 < size < 1e-3 else f"{value:.3g}"
+
+
+def _left(value: Any) -> str:
+    """A left-aligned text cell; empty for a missing value."""
+    missing = value is None or (isinstance(value, float) and value != value)
+    text = "" if missing or repr(value) == "<NA>" else str(value)
+    return f'<div style="text-align: left">{_cell(text)}</div>'
+
+
+def _cell(text: str) -> str:
+    return html.escape(one_line(text, width=MAX_CELL_CHARACTERS))
 
 
 class Page:

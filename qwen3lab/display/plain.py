@@ -21,6 +21,14 @@ def several_lines(text: str) -> str:
     return "".join(c if c in "\n\t" else _visible(c) for c in text.replace("\r\n", "\n"))
 
 
+def shortened(text: str, width: int) -> str:
+    """A text in at most `width` characters; what is cut in the middle becomes " … "."""
+    if len(text) <= width:
+        return text
+    half = (width - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
 def _visible(text: str) -> str:
     """Unprintable characters written out: controls, bidirectional marks, lone surrogates."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

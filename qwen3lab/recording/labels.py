@@ -45,12 +45,16 @@ class Labels:
 
     @property
     def place(self) -> str:
-        """Such as "layer 3, head 0", or "layers 1 to 4"; "" if no layer is known."""
+        """Such as "layer 3, head 0", "layers 1 to 4" or "layers 1, 3"; "" if none is known."""
         if not self.layers:
             return ""
-        if len(self.layers) > 1:
-            return f"layers {self.layers[0]} to {self.layers[-1]}"
-        return f"layer {self.layers[0]}" + ("" if self.head is None else f", head {self.head}")
+        first, last = self.layers[0], self.layers[-1]
+        if first != last:
+            run = self.layers == tuple(range(first, last + 1))
+            return (
+                f"layers {first} to {last}" if run else f"layers {', '.join(map(str, self.layers))}"
+            )
+        return f"layer {first}" + ("" if self.head is None else f", head {self.head}")
 
     def names(self, axis: int, size: int) -> list[str]:
         """The name of each step along an axis."""
@@ -118,14 +122,16 @@ class LabelledTensor(Tensor):
     def _summary(self) -> Summary:
         labels = self.labels
         title = labels.what[:1].upper() + labels.what[1:]
-        title += f" of {labels.place}" if labels.place else ""
+        title += f", {labels.place}" if labels.place else ""
         title += f" · {labels.model_name}" if labels.model_name else ""
         sizes = " × ".join(
             f"{size} {axis}" for size, axis in zip(self.shape, labels.axes, strict=True)
         )
         kind = str(self.dtype).removeprefix("torch.")
-        frame = self._frame if self.ndim in (1, 2) and self.numel() else None
-        return Summary(title, {"a tensor of": f"{sizes}, {kind}"}, frame=frame, index=True)
+        is_map = labels.axes == ("query", "key")
+        frame = self._frame if self.ndim in (1, 2) and self.numel() and not is_map else None
+        note = "figures.attention_map draws it" if is_map else ""
+        return Summary(title, {"a tensor of": f"{sizes}, {kind}"}, frame, note, index=True)
 
     def _frame(self) -> "pandas.DataFrame":
         import pandas

@@ -79,19 +79,18 @@ def test_copies_keep_the_labels(duplicate):
 
 
 def test_a_terminal_shows_one_harmless_line_and_a_notebook_a_table_with_names():
-    assert (
-        repr(TENSOR) == "Attention of layer 3, head 0 · tiny: a tensor of 2 query × 2 key, float32"
-    )
-    html = TENSOR._repr_html_()
-    assert "<b></th>" not in html and "0 &lt;b&gt;" in html and "\x1b" not in html
-    assert "0.75" in html
+    assert repr(TENSOR) == "Attention, layer 3, head 0 · tiny: a tensor of 2 query × 2 key, float32"
+    load = Labels("load", ("layer", "token"), (1, 5), None, ("<b>", "\x1b[31m"), "<i>")
+    html = labelled(VALUES.clone(), load)._repr_html_()
+    assert "0 &lt;b&gt;" in html and r"1 \x1b[31m" in html and "<th>5</th>" in html
+    assert "0.75" in html and "<b></" not in html and "\x1b" not in html and "<i>" not in html
 
 
 def test_empty_and_three_dimensional_values_show_no_table():
     empty = labelled(torch.zeros(0, 0), LABELS)
     assert "<table" not in empty._repr_html_() and "0 query × 0 key" in repr(empty)
     cube = labelled(torch.zeros(2, 3, 4), Labels("mass", ("layer", "head", "key"), (1, 5)))
-    assert "<table" not in cube._repr_html_() and "layers 1 to 5" in repr(cube)
+    assert "<table" not in cube._repr_html_() and "layers 1, 5" in repr(cube)
 
 
 def test_axes_that_do_not_fit_are_refused_and_plain_sources_give_no_labels():

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class HeadProfile:
+@dataclass(frozen=True, repr=False)
+class HeadProfile(Displayed):
     """Where each head looks: shares of its attention, means over the queries.
 
     Attributes:
@@ -119,6 +120,17 @@ class HeadProfile:
                 **scores,
             }
         )
+
+    def _summary(self) -> Summary:
+        n_layers, n_heads = self.entropy.shape
+        facts = {"layers": str(n_layers), "heads per layer": str(n_heads)}
+        return Summary("Profile of heads", facts, frame=self._clearest)
+
+    def _clearest(self) -> "pandas.DataFrame":
+        """The head of each kind that is most above uniform attention."""
+        table = self.to_pandas().sort_values("above_uniform", ascending=False)
+        columns = ["kind", "layer", "head", "above_uniform", "sure"]
+        return table.loc[table["sure"] != "unsure", columns].groupby("kind", sort=False).head(1)
 
 
 def head_profile(

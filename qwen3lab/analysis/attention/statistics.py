@@ -34,7 +34,7 @@ def key_mass(
         for _, pattern in recording.attention.blocks(layer, size=block):
             total += pattern.sum(dim=1)
         rows.append(total / seen_by)
-    return _of_layers(torch.stack(rows), recording, "attention drawn", "layer", "head", "key")
+    return _of_layers(torch.stack(rows), recording, "attention received", "layer", "head", "key")
 
 
 def likeness(
