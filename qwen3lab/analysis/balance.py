@@ -42,7 +42,7 @@ class Balance(Displayed):
 
 
 def balance(load: Float[Tensor, " expert"]) -> Balance:
-    """How evenly a load is spread.
+    """Balance of a load over the experts.
 
     Args:
         load: of one layer's experts: counts or shares, such as `expert_load` gives.
@@ -78,9 +78,9 @@ def balance_loss(
 ) -> Float[Tensor, ""]:
     """Experts times the product of each one's share of slots and mean probability, summed.
 
-    1 where the load is uniform, the number of experts where one has it all. Over all the tokens
-    that are given: given those of a whole batch, it is the global-batch loss that Qwen3 uses.
-    Gradient flows through the probabilities.
+    1 for a uniform load; the number of experts if one expert has all of it. With the tokens of a
+    whole batch it is the global-batch loss that Qwen3 uses. The gradient flows through the
+    probabilities.
 
     Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
     arXiv 2501.11873. `transformers` counts each of the k choices in full, so its value is k times

@@ -1,4 +1,4 @@
-"""What a thinking budget buys: accuracy, and what it costs in tokens and operations."""
+"""Accuracy under a thinking budget, and its cost in tokens and floating-point operations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -104,12 +104,12 @@ class BudgetCurve(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class Lengths(Displayed):
-    """How long a model thinks about problems of one level.
+    """Thinking lengths on the problems of one level.
 
     Attributes:
         level: of the problems.
-        tokens: of the thinkings that ended by themselves.
-        cut: how many others the largest budget cut.
+        tokens: length of each thinking that ended by itself.
+        cut: number of thinkings that the largest budget cut.
     """
 
     level: str
@@ -154,7 +154,7 @@ def levels(sweep: Sweep) -> list[str]:
 
 
 def natural_lengths(sweep: Sweep) -> list[Lengths]:
-    """How long the model thinks by itself about problems of each level."""
+    """Thinking lengths without a budget, by the level of the problems."""
     found = []
     for level in levels(sweep):
         lengths = [a.natural_tokens for a in sweep.attempts if a.level == level]
@@ -204,6 +204,6 @@ def _at_once(attempt: Attempt) -> tuple[Answer, bool]:
 
 
 def _rank(level: str) -> tuple[float, str]:
-    """By the number in it, such as 3 in "Level 3"; those without one last."""
+    """Sort key: the number in the name, such as 3 in "Level 3"; names without a number last."""
     digits = "".join(char if char.isdigit() else " " for char in level).split()
     return (float(digits[0]) if digits else math.inf, level)

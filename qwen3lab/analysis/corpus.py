@@ -1,4 +1,4 @@
-"""Routing over a corpus: recordings come one by one, and only counts are kept."""
+"""Routing over a corpus: adds recordings one by one and keeps only counts."""
 
 import json
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ SUMS = ("slots", "weights", "entropy", "tokens")
 
 
 class RoutingCorpus(Displayed):
-    """What the experts did over many texts, in groups; its size does not grow with the tokens.
+    """Expert counts over many texts, by group; memory does not grow with the tokens.
 
     Args:
         config: of the model whose recordings are counted.
 
     Attributes:
-        groups: labels that were seen, in the order in which they came.
-        slots: how many of a group's tokens each expert served.
+        groups: labels, in the order of their first occurrence.
+        slots: number of a group's tokens that each expert served.
         weights: the summed weight, as applied, of each expert on a group's tokens.
         entropy: the routers' summed entropy on a group's tokens, in nats.
         tokens: how many tokens a group has.
@@ -67,7 +67,7 @@ class RoutingCorpus(Displayed):
         return pandas.DataFrame({"group": self.groups, "tokens": self.tokens.numpy()})
 
     def add(self, recording: Recording, labels: str | Sequence[str]) -> None:
-        """Count a recording.
+        """Add the counts of a recording.
 
         Args:
             recording: with its routing.
@@ -79,7 +79,7 @@ class RoutingCorpus(Displayed):
         """
         if recording.config != self.config:
             raise CorpusError(
-                f"the recording is of {recording.model_name}, whose shape is another: count "
+                f"the recording is of {recording.model_name}, a model of another shape: add "
                 "recordings of one model"
             )
         named = [labels] * len(recording) if isinstance(labels, str) else list(labels)
@@ -101,7 +101,7 @@ class RoutingCorpus(Displayed):
             self.entropy[layer].index_add_(0, rows, entropies[layer])
 
     def merge(self, other: "RoutingCorpus") -> None:
-        """Add what another corpus counted.
+        """Add the counts of another corpus.
 
         Raises:
             CorpusError: it is of a model of another shape.
@@ -192,7 +192,7 @@ class RoutingCorpus(Displayed):
         return self.groups.index(group)
 
     def _rows(self, labels: Sequence[str]) -> Int[Tensor, " label"]:
-        """The row of each label; new ones are given rows."""
+        """The row of each label; adds rows for new labels."""
         new = [label for label in dict.fromkeys(labels) if label not in self.groups]
         if new:
             self.groups += new

@@ -1,4 +1,4 @@
-"""What experts write into the residual stream: how much, and what it says about the next token."""
+"""What experts write into the residual stream: norms and direct logit attribution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 OUT = "blocks.{}.mlp.hook_expert_out"
 SCALE = "ln_final.hook_scale"
 NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
-"""What to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
+"""Hooks to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
 
 
 @dataclass(frozen=True, repr=False)
 class Writing(Displayed):
-    """What one expert says about the next token, by its own output alone.
+    """Direct logits of one expert: the tokens that its own output raises and lowers.
 
     Attributes:
         layer: of the model.
         expert: in the layer.
-        tokens: whose mean this is: those that the expert served.
+        tokens: number of tokens that the expert served; the logits are means over them.
         raised: tokens whose logits it raises most, with how much.
         lowered: tokens whose logits it lowers most, with how much.
     """
@@ -62,7 +62,7 @@ class Writing(Displayed):
 
 
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
-    """What each chosen expert adds to the residual stream: its output times its weight.
+    """Each chosen expert's addition to the residual stream: its output times its weight.
 
     Their sum over k is `hook_mlp_out`.
 
@@ -80,7 +80,7 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
 
 
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
-    """Euclidean norm of what each expert adds to each token; 0 where it does not serve.
+    """Euclidean norm of each expert's addition to each token; 0 if it does not serve the token.
 
     Arguments and errors as in `contributions`.
     """
@@ -91,11 +91,11 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
 
 
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
-    """What each chosen expert adds to the next token's logits on the direct path.
+    """Direct logit attribution: each chosen expert's addition to the next token's logits.
 
-    The final norm divides by one scale per token, which is taken as it was; what is left is
-    linear, so that the direct logits of all that writes to the stream sum to the logits. What
-    later layers make of it is not in here.
+    The final norm divides by one scale per token, which is kept as recorded. The rest is linear:
+    the direct logits of everything that writes to the stream sum to the logits. Effects through
+    later layers are not included.
 
     Args:
         lab: the model that was recorded.
@@ -113,7 +113,7 @@ def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "
 def expert_writing(
     lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
 ) -> Writing:
-    """Which next tokens an expert speaks for and against, on average over those it serves.
+    """The next tokens that an expert raises and lowers most, mean over the tokens it serves.
 
     Args:
         lab: the model that was recorded.
@@ -141,7 +141,7 @@ def expert_writing(
             f"expert {expert} of layer {layer} serves none of the tokens: give a text that it "
             "serves"
         )
-    # A shift of all logits says nothing, so each is seen against their mean.
+    # Adding a constant to all logits changes no probability: subtract their mean.
     mean = summed / served - (summed / served).mean()
     best, worst = mean.topk(n), (-mean).topk(n)
     texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
@@ -157,12 +157,12 @@ def expert_writing(
 
 @dataclass(frozen=True, repr=False)
 class Extremes(Displayed):
-    """The greatest activation that each expert wrote, and which experts stand out.
+    """The largest activation of each expert, and the experts that stand out.
 
     Attributes:
         layers: of the model, with experts; the rows of `largest`.
-        largest: greatest absolute value in an expert's output, before its weight; 0 for one
-            that served nobody.
+        largest: greatest absolute value in an expert's output, before its weight; 0 for an
+            expert without tokens.
         outliers: layer and expert of those that stand out, the greatest first.
     """
 

@@ -28,7 +28,7 @@ HOW = ("max", "mean")
 
 @dataclass(frozen=True, repr=False)
 class MapWindow(Displayed):
-    """A part of a map, each value standing for a block of it.
+    """A part of a map; each value summarises a block of weights.
 
     Attributes:
         values: the largest or the mean weight of each block; nan where all keys are later.
@@ -37,7 +37,7 @@ class MapWindow(Displayed):
         row_step: queries in a block.
         column_step: keys in a block.
         how: "max" or "mean".
-        sampled: only the first query of every block was looked at.
+        sampled: True if only the first query of every block was rendered.
     """
 
     values: Float[Tensor, "row column"]
@@ -83,12 +83,12 @@ def window(
         head: by its number.
         rows: first and past-the-end query; all if None.
         columns: first and past-the-end key; all if None.
-        how: what stands for a block: its "max", or its "mean" over the keys that are not later.
+        how: value of a block: its "max", or its "mean" over the keys that are not later.
         max_side: rows and columns at most.
-        sampled: look at the first query of every block only: a first look at a long text, in
-            a time that grows with the tokens and not with their square.
-        on_block: called with the blocks of queries that are done and with all of them; what it
-            raises ends the work.
+        sampled: render only the first query of every block: a preview of a long text, in time
+            linear in the tokens.
+        on_block: called with the number of finished blocks and of all blocks; an exception that
+            it raises stops the work.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -118,10 +118,10 @@ def window(
 def thumbnails(
     recording: Recording, layer: int, *, side: int = THUMB
 ) -> Float[Tensor, "head row column"]:
-    """Every head of a layer in small: some of its queries, and the largest weight of key blocks.
+    """Thumbnails of a layer's heads: sampled queries, largest weight of each block of keys.
 
-    Beyond `side` tokens the queries are evenly spaced ones, so that the cost is that of `side`
-    queries whatever the length.
+    Of more than `side` tokens, evenly spaced queries are rendered, so that the cost is that of
+    `side` queries at any length.
 
     Args:
         recording: with attention.
@@ -166,7 +166,7 @@ def attention_wall(
 
 
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
-    """Where one token looks: a row of the map.
+    """Attention of one query token: a row of the map.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -179,13 +179,13 @@ def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[T
 def looked_at_by(
     recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
 ) -> Float[Tensor, " token"]:
-    """Which tokens look at one: a column of the map, 0 for those before it.
+    """Attention to one key token: a column of the map, 0 for earlier queries.
 
     Args:
         recording: with attention.
         layer: by its number.
         head: by its number.
-        token: that is looked at.
+        token: position of the key.
         rows: first and past-the-end query that count; the others are 0. All if None.
 
     Raises:
@@ -205,7 +205,7 @@ def looked_at_by(
 def _rows(recording: Recording, layer: int, head: int, rows: slice) -> Float[Tensor, "query key"]:
     n_heads = recording.config.n_heads
     if not -n_heads <= head < n_heads:
-        return recording.attention[layer, head]  # Says what is wrong.
+        return recording.attention[layer, head]  # Raises the error.
     head %= n_heads
     return recording.attention.pattern(layer, queries=rows, heads=slice(head, head + 1))[0]
 
@@ -235,7 +235,7 @@ def _pooled(
 
 
 def _blocks(values: Tensor, step: int) -> Tensor:
-    """The last axis in blocks of `step`, the last of them filled up with zeros."""
+    """The last axis in blocks of `step`; the last block is padded with zeros."""
     lacking = -values.shape[-1] % step
     return F.pad(values, (0, lacking)).unflatten(-1, (-1, step))
 

@@ -1,4 +1,4 @@
-"""Large maps made small enough to look at."""
+"""Max pooling of maps that are too large to draw."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -10,7 +10,7 @@ from torch import Tensor
 from qwen3lab.display import Displayed, Summary
 
 MAX_SIDE = 1024
-"""Rows or columns of a map that are shown at the most: about a million cells."""
+"""Maximum rows or columns of a map that is drawn: about a million cells."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,7 +33,7 @@ class Pooled(Displayed):
 
 
 def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:
-    """Rows and columns of a block, so that at most `max_side` blocks stand on each side."""
+    """Rows and columns of a block, such that each side has at most `max_side` blocks."""
     n_rows, n_columns = values.shape
     return max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
 

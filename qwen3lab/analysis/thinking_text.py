@@ -1,4 +1,4 @@
-"""Inside one thinking: what its sentences do, where it hesitates, what the answer looks at."""
+"""Inside one thinking: kinds of sentences, forking tokens, attention from the answer."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ KINDS = (*_RULES, "other")
 
 @dataclass(frozen=True, repr=False)
 class Looks(Displayed):
-    """Where the positions that write an answer look.
+    """Attention from the positions that write an answer, by part of the text.
 
     Attributes:
         names: "question", each piece of the thinking, and "rest": the marks, and the answer.
@@ -67,18 +67,17 @@ class Looks(Displayed):
 def sentence_kind(text: str) -> str:
     """What a sentence does: one of `KINDS`.
 
-    Rules of thumb, for English and Chinese, and nothing more: "wait" is doubt wherever it
-    stands.
+    Keyword rules for English and Chinese: "wait" counts as doubt in any context.
     """
     lower = text.lower()
     return next((kind for kind, rule in _RULES.items() if re.search(rule, lower)), "other")
 
 
 def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
-    """Thinking tokens at which most lay open: those of the highest entropy.
+    """Forking tokens: the thinking tokens with the highest entropy.
 
     Source: "forking tokens" are the top fifth by entropy in Wang et al. (arXiv 2506.01939),
-    section 3. Tokens that were inserted, and those of no entropy at all, are not among them.
+    section 3. Inserted tokens and tokens of zero entropy are left out.
 
     Args:
         chat: a reply that thinks.
@@ -88,7 +87,7 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
         Their positions in the conversation, in order.
 
     Raises:
-        ValueError: a share that is none.
+        ValueError: the share is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}: expected more than 0 and at most 1")
@@ -102,9 +101,9 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
 
 
 def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
-    """Where each head looks from the positions that write the answer.
+    """Attention of each head from the positions that write the answer.
 
-    A position writes the token after it, so these begin at the last token before the answer.
+    A position predicts the token after it: the first one is the last token before the answer.
 
     Args:
         recording: of a chat, with its spans.

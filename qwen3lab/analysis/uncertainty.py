@@ -1,4 +1,4 @@
-"""How sure a model was of each token that it wrote."""
+"""Entropy and surprisal of each token that a model wrote."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ class Uncertainty(Displayed):
         tokens: text of each generated token.
         first: position of the first of them in the whole conversation.
         entropy: of the distribution each token was drawn from, in nats.
-        surprisal: minus the log-probability of the token that came, in nats.
+        surprisal: minus the log-probability of the generated token, in nats.
         thinking: first and past-the-end position of the thinking; equal where there is none.
         answer: the same of the answer.
-        forced: True where the token was put there (an early-stop sentence) and not drawn.
+        forced: True where the token was inserted (early-stop sentence) and not sampled.
         stop: why the generation stopped, as in `Chat.stop`.
     """
 

@@ -1,4 +1,4 @@
-"""Which words an expert serves."""
+"""Vocabulary specialisation: the tokens that an expert serves."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from qwen3lab.recording.recording import Recording
 
 
 class Served(NamedTuple):
-    """A token's text, and how often an expert served it.
+    """A token's text and how often an expert served it.
 
     Attributes:
         text: of the token.
         served: how often the expert served it.
-        seen: how often it came.
+        seen: how often it occurred.
     """
 
     text: str
@@ -25,16 +25,15 @@ class Served(NamedTuple):
 def served_vocabulary(
     recordings: Sequence[Recording], layer: int, expert: int, *, at_least: int = 1
 ) -> list[Served]:
-    """The tokens that an expert serves, those it serves most surely first.
+    """The tokens that an expert serves, by vocabulary specialisation, highest first.
 
-    A token that came `seen` times and was served `served` times has the vocabulary
-    specialisation served / seen; of equals, the one that came more often is first.
+    The vocabulary specialisation of a token is `served / seen`; ties are broken by frequency.
 
     Args:
         recordings: of one model.
         layer: with experts.
         expert: in the layer.
-        at_least: leave out tokens that came less often.
+        at_least: minimum number of occurrences of a token.
 
     Raises:
         RecordingError: the layer has no experts.

@@ -10,7 +10,7 @@ from torch import Tensor
 from qwen3lab.analysis.pooling import max_pool
 from qwen3lab.figures.labels import by_model, layer_of, tokens_of
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
     colour_bar,
@@ -72,7 +72,7 @@ def attention_map(
         )
     )
     figure.update_layout(
-        template=TEMPLATE, width=720, height=660, plot_bgcolor=NOTHING, title=title
+        template=TEMPLATE, width=720, height=660, plot_bgcolor=EMPTY_CELL_COLOUR, title=title
     )
     figure.update_xaxes(token_axis("key token (looked at)"), tickangle=-90)
     figure.update_yaxes(token_axis("query token (looking)"), autorange="reversed")

@@ -1,4 +1,4 @@
-"""How a model came to be: loss, heads and routing over the steps of its training."""
+"""Loss, heads and routing over the steps of a training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from qwen3lab.tiny.growth import Snapshot, saturation
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MAX_MARKED = 60
-"""Beyond this many looks, the lines are drawn without a point for each."""
+"""Maximum number of snapshots whose points are marked on the lines."""
 
 
 MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
@@ -21,7 +21,7 @@ MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot: what its values are, and a value of each name for each look."""
+    """One plot: title, unit, and the named values of each snapshot."""
 
     title: str
     unit: str
@@ -31,7 +31,7 @@ class Panel:
 
 
 def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure:
-    """How a model came to be, in four plots over the steps of its training.
+    """The training of a model in four plots over its steps.
 
     What it has learned, family by family; the best head of each kind; what the choice of
     experts says about the family, with the most that shuffled labels gave in grey; and how
@@ -134,7 +134,7 @@ def _legend_name(number: int) -> str:
 
 
 def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
-    """Above its panel, below the title, so that neither is in the other's way."""
+    """Layout of a panel's legend: above the panel, below its title."""
     x, y = _domain(figure, number)
     left = number % 2 == 0
     aligned = {"x": x[0], "xanchor": "left"} if left else {"x": x[1], "xanchor": "right"}
@@ -143,7 +143,7 @@ def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
 
 
 def _domain(figure: go.Figure, number: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """A panel's place on the paper: from left to right, from below to above."""
+    """A panel's x and y range in paper coordinates."""
     axis = "" if number == 0 else str(number + 1)
     layout: Any = figure.layout
     return layout[f"xaxis{axis}"].domain, layout[f"yaxis{axis}"].domain

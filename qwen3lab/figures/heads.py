@@ -12,7 +12,7 @@ from qwen3lab.analysis.map_windows import attention_wall as wall_values
 from qwen3lab.figures.labels import by_model, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     OKABE_ITO,
     SEQUENTIAL,
     TEMPLATE,
@@ -100,7 +100,7 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
         title=f"Thumbnails of all heads · {escape(recording.model_name)}",
         title_subtitle_text="each square: queries downwards, keys to the right; grey: later keys",
         height=int(max(320, min(1400, 130 + 52 * len(shown)))),
-        plot_bgcolor=NOTHING,
+        plot_bgcolor=EMPTY_CELL_COLOUR,
         margin_t=84,
     )
     figure.update_xaxes(

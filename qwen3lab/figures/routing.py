@@ -9,7 +9,7 @@ from torch import Tensor
 from qwen3lab.figures.labels import by_model, layer_of, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
     colour_bar,
@@ -64,7 +64,7 @@ def routing_map(
     figure.update_layout(
         template=TEMPLATE,
         height=max(320, min(900, 160 + 16 * n_experts)),
-        plot_bgcolor=NOTHING,
+        plot_bgcolor=EMPTY_CELL_COLOUR,
         title=by_model(f"Expert routing of each token{where}", weights),
         title_subtitle_text="grey: not chosen",
         margin_t=84,
