@@ -83,7 +83,7 @@ print("answer:", chat.answer, "| stop:", chat.stop, "| thinking tokens:", chat.t
 # %%
 rec = chat.recording
 layer, head = explorer.state.layer, explorer.state.head
-figures.attention_map(rec.attention[layer, head], rec.tokens, layer=layer, head=head)
+figures.attention_map(rec.attention[layer, head])
 
 # %% [markdown]
 # **Routing.** In each layer, a router chooses a few experts for each token, and gives each chosen
@@ -92,14 +92,14 @@ figures.attention_map(rec.attention[layer, head], rec.tokens, layer=layer, head=
 
 # %%
 layer = explorer.state.routing_layer
-figures.routing_map(layer_weights(rec, layer), rec.tokens, layer=layer)
+figures.routing_map(layer_weights(rec, layer))
 
 # %% [markdown]
 # **Load.** How many tokens of this run are routed to each expert? Which expert of each layer has
 # the highest load?
 
 # %%
-figures.expert_load(layer_loads(rec), layers=rec.routing.layers)
+figures.expert_load(layer_loads(rec))
 
 # %% [markdown]
 # **Uncertainty.** Entropy measures how uncertain the model is about the next token, before it is

@@ -89,7 +89,7 @@ exercises.best_head(scores, "induction", answer=None, least=0.25)
 # %%
 best = table.sort_values("induction", ascending=False).iloc[0]
 layer, head = int(best.layer), int(best["head"])
-figures.attention_map(twice.attention[layer, head], twice.tokens, layer=layer, head=head)
+figures.attention_map(twice.attention[layer, head])
 
 # %% [markdown]
 # **The copying score** needs only the model's weights. It follows the direct path from a token's
@@ -118,7 +118,7 @@ chat = lab.chat(
 )
 rec = chat.recording
 mass = attention.key_mass(rec)
-figures.sink_profile(mass, rec.tokens, layers=rec.attention.layers)
+figures.sink_profile(mass)
 
 # %% [markdown]
 # ## Exercise 2

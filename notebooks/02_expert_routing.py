@@ -59,7 +59,7 @@ greedy = qwen3lab.Sampling.greedy()
 chat = lab.chat("7+2*3-1*7+3=?", sampling=greedy, max_new_tokens=256, record=expert_output.NEEDED)
 rec, row = chat.recording, len(layers) // 2
 layer = layers[row]
-figures.token_strip(rec.tokens, rec.routing.experts[row, :, 0], layer=layer)
+figures.token_strip(rec.routing.layer(layer))
 
 # %% [markdown]
 # The **router entropy** measures how uncertain the router is. The **margin** is the difference
@@ -67,7 +67,7 @@ figures.token_strip(rec.tokens, rec.routing.experts[row, :, 0], layer=layer)
 # With a margin near 0, a small change would have changed the choice.
 
 # %%
-logits = rec.routing.logits[row]
+logits = rec.routing.layer(layer).logits
 open_share = router_entropy(logits, relative=True)
 near = margin(logits, k)
 for token in near.argsort()[:5].tolist():
@@ -80,7 +80,7 @@ for token in near.argsort()[:5].tolist():
 # it. Then put its number in place of `None` and run the cell.
 
 # %%
-figures.routing_map(routing.layer_weights(rec, layer), rec.tokens, layer=layer)
+figures.routing_map(routing.layer_weights(rec, layer))
 
 # %%
 exercises.busiest_expert(rec, layer, answer=None)
@@ -106,7 +106,7 @@ explorer
 families = RoutingCorpus(lab.config)
 for text, recording in zip(held_out, recordings, strict=True):
     families.add(recording, text.family)
-figures.expert_load(families.load(), layers=layers)
+figures.expert_load(families.load())
 
 # %% [markdown]
 # **What does an expert specialise in?** The figure shows the expert of this layer whose share
@@ -156,9 +156,7 @@ exercises.specialist(families, "arithmetic", layer, answer=None)
 parts = RoutingCorpus(lab.config)
 for text, recording in zip(held_out, recordings, strict=True):
     parts.add(recording, [label.part for label in text.labels])
-figures.load_difference(
-    parts.load("thinking"), parts.load("answer"), names=("thinking", "answer"), layers=layers
-)
+figures.load_difference(parts.load("thinking"), parts.load("answer"), names=("thinking", "answer"))
 
 # %% [markdown]
 # ## Co-activation and transitions
@@ -167,14 +165,16 @@ figures.load_difference(
 # expert are routed.
 
 # %%
-chosen = torch.cat([recording.routing.experts for recording in recordings], dim=1)
+after = layers[min(row + 1, len(layers) - 1)]
+chosen, later = (
+    torch.cat([recording.routing.layer(at).experts for recording in recordings])
+    for at in (layer, after)
+)
 n_experts = lab.config.n_experts
-figures.co_activation(co_activation(chosen[row], n_experts), layer=layer)
+figures.co_activation(co_activation(chosen, n_experts), layer=layer)
 
 # %%
-after = min(row + 1, len(layers) - 1)
-flow = transitions(chosen[row], chosen[after], n_experts)
-figures.transitions(flow, layers=(layer, layers[after]))
+figures.transitions(transitions(chosen, later, n_experts), layers=(layer, after))
 
 # %% [markdown]
 # ## What an expert writes
@@ -182,7 +182,7 @@ figures.transitions(flow, layers=(layer, layers[after]))
 # or less likely on the direct path to the logits.
 
 # %%
-favourite = int(rec.routing.experts[row].flatten().mode().values)
+favourite = int(rec.routing.layer(layer).experts.flatten().mode().values)
 expert_output.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
 
 # %% [markdown]

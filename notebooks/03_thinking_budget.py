@@ -174,8 +174,7 @@ figures.answer_looks(thinking_text.answer_looks(chat.recording, thinking.pieces(
 # %%
 if lab.config.is_moe:
     loads = [thinking_text.part_loads(chat.recording, part) for part in ("thinking", "answer")]
-    names, layers = ("thinking", "answer"), lab.config.moe_layers
-    display(figures.load_difference(*loads, names=names, layers=layers))
+    display(figures.load_difference(*loads, names=("thinking", "answer")))
 
 # %% [markdown]
 # ## Where to go next

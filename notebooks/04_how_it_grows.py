@@ -109,7 +109,7 @@ for look, share in list(zip(history, stood.tolist(), strict=True))[:: max(1, len
 lab = nursery.growth.lab
 recording = lab.record(" tree king moon star road road star moon king tree")
 layer, head = divmod(int(history[-1].heads["duplicate token"].argmax()), lab.config.n_heads)
-figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
+figures.attention_map(recording.attention[layer, head])
 
 # %% [markdown]
 # ## Early training of `tiny-dense`
@@ -140,12 +140,12 @@ for look in childhood:
 child = qwen3lab.load("tiny-dense", revision="step500")
 layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), child.config.n_heads)
 recording = child.record(" tree king moon star road tree king moon star road")
-figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
+figures.attention_map(recording.attention[layer, head])
 
 # %%
 adult = qwen3lab.load("tiny-dense")
 recording = adult.record(recording.token_ids.tolist())
-figures.attention_map(recording.attention[layer, head], recording.tokens, layer=layer, head=head)
+figures.attention_map(recording.attention[layer, head])
 
 # %% [markdown]
 # ## Where to go next

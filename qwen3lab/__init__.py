@@ -5,7 +5,7 @@ import qwen3lab
 lab = qwen3lab.load("tiny-moe")
 chat = lab.chat("3+2*7-1=?", record=True, seed=0)
 chat.thinking, chat.answer
-chat.recording.routing.experts
+chat.recording.routing.layer(2).experts
 
 The package is imported piece by piece, when a name is first used; `__init__.pyi` lists the names.
 """

@@ -58,8 +58,7 @@ def busiest_expert(recording: Recording, layer: int, answer: object) -> Verdict:
     answer = _number(answer)
     if isinstance(answer, Verdict):
         return answer
-    row = recording.routing.layers.index(layer)
-    load = expert_load(recording.routing.experts[row], recording.config.n_experts)
+    load = expert_load(recording.routing.layer(layer).experts, recording.config.n_experts)
     if not 0 <= answer < len(load):
         return Verdict(False, _no_expert(layer, answer, len(load)))
     tokens = len(recording)

@@ -13,6 +13,7 @@ from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.display import Summary, one_line
 from qwen3lab.generation.batch_writer import (
     OpenReply,
     finish_chat,
@@ -131,7 +132,23 @@ class Lab:
             where += f", weights off by {found.error:.1%}"
         if self.model.blocks.is_streamed:
             where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
-        return f"Lab({self.name}: {size}{experts}, {where})"
+        return f"Lab({one_line(self.name)}: {size}{experts}, {where})"
+
+    def _repr_html_(self) -> str | None:
+        config = self.config
+        experts = f"{config.n_experts}, top {config.n_experts_per_token}" if config.is_moe else ""
+        facts = {
+            "parameters": f"{config.n_params:,}",
+            "active": f"{config.n_active_params:,}" if config.is_moe else "",
+            "layers": str(config.n_layers),
+            "heads": f"{config.n_heads} ({config.n_kv_heads} key/value)",
+            "experts": experts,
+            "context": f"{config.n_ctx:,} tokens",
+            "weights": self.weights,
+            "device": str(self.model.device),
+        }
+        note = "record(), chat() and generate() run it"
+        return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
 
     @property
     def weights(self) -> str:

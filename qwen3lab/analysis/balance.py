@@ -9,10 +9,11 @@ from torch import Tensor
 
 from qwen3lab._moved import renamed
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.display import Displayed, Summary
 
 
-@dataclass(frozen=True)
-class Balance:
+@dataclass(frozen=True, repr=False)
+class Balance(Displayed):
     """How evenly a layer's experts are used.
 
     Attributes:
@@ -27,9 +28,21 @@ class Balance:
     least: float
     dead: tuple[int, ...]
 
+    def _summary(self) -> Summary:
+        dead = ", ".join(map(str, self.dead)) or "none"
+        return Summary(
+            "Balance of expert load",
+            {
+                "coefficient of variation": f"{self.variation:.3g}",
+                "most used": f"{self.most:.3g} of uniform load",
+                "least used": f"{self.least:.3g} of uniform load",
+                "unused experts": dead,
+            },
+        )
+
 
 def balance(load: Float[Tensor, " expert"]) -> Balance:
-    """How evenly a load is spread.
+    """Balance of a load over the experts.
 
     Args:
         load: of one layer's experts: counts or shares, such as `expert_load` gives.
@@ -65,9 +78,9 @@ def balance_loss(
 ) -> Float[Tensor, ""]:
     """Experts times the product of each one's share of slots and mean probability, summed.
 
-    1 where the load is uniform, the number of experts where one has it all. Over all the tokens
-    that are given: given those of a whole batch, it is the global-batch loss that Qwen3 uses.
-    Gradient flows through the probabilities.
+    1 for a uniform load; the number of experts if one expert has all of it. With the tokens of a
+    whole batch it is the global-batch loss that Qwen3 uses. The gradient flows through the
+    probabilities.
 
     Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
     arXiv 2501.11873. `transformers` counts each of the k choices in full, so its value is k times

@@ -1,19 +1,24 @@
-"""What a thinking budget buys: accuracy, and what it costs in tokens and operations."""
+"""Accuracy under a thinking budget, and its cost in tokens and floating-point operations."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from qwen3lab.analysis.flops import reply_flops
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.thinking.rewind import Answer
 from qwen3lab.thinking.swept import Attempt, Sweep
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class BudgetPoint:
+
+@dataclass(frozen=True, repr=False)
+class BudgetPoint(Displayed):
     """The answers within one budget; costs are those of a run of its own, means over answers.
 
     Attributes:
@@ -46,9 +51,20 @@ class BudgetPoint:
     def _per_right(self, cost: float) -> float:
         return cost * self.right.total / self.right.hits if self.right.hits else math.inf
 
+    def _summary(self) -> Summary:
+        allowed = "without thinking" if self.budget is None else f"budget {self.budget:,}"
+        return Summary(
+            f"Answers {allowed}" if self.budget is None else f"Answers within {allowed}",
+            {
+                "right": str(self.right),
+                "thinking tokens": f"{self.thinking_tokens:.1f}",
+                "operations": f"{self.flops:.3g}",
+            },
+        )
 
-@dataclass(frozen=True)
-class BudgetCurve:
+
+@dataclass(frozen=True, repr=False)
+class BudgetCurve(Displayed):
     """A model's answers within each budget, and without thinking.
 
     Attributes:
@@ -63,20 +79,48 @@ class BudgetCurve:
     points: tuple[BudgetPoint, ...]
     at_once: BudgetPoint | None
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table, a row per budget; the budget is missing where there was no thinking.
 
-@dataclass(frozen=True)
-class Lengths:
-    """How long a model thinks about problems of one level.
+        Columns: budget, answers, right, low, high, cut, thinking_tokens, reply_tokens, flops.
+        """
+        import pandas
+
+        points = [*([self.at_once] if self.at_once is not None else []), *self.points]
+        table = pandas.DataFrame([_row(point) for point in points])
+        return table.astype({"budget": "Int64"}) if len(table) else table
+
+    def _summary(self) -> Summary:
+        facts = {"active parameters": f"{self.active_params:,}"}
+        return Summary(f"Budget curve of {self.name}", facts, frame=self._shown)
+
+    def _shown(self) -> "pandas.DataFrame":
+        table = self.to_pandas()
+        if not len(table):
+            return table
+        missing = table["budget"].isna()
+        return table.assign(budget=table["budget"].astype(str).mask(missing, "no thinking"))
+
+
+@dataclass(frozen=True, repr=False)
+class Lengths(Displayed):
+    """Thinking lengths on the problems of one level.
 
     Attributes:
         level: of the problems.
-        tokens: of the thinkings that ended by themselves.
-        cut: how many others the largest budget cut.
+        tokens: length of each thinking that ended by itself.
+        cut: number of thinkings that the largest budget cut.
     """
 
     level: str
     tokens: tuple[int, ...]
     cut: int
+
+    def _summary(self) -> Summary:
+        ends = sorted({min(self.tokens), max(self.tokens)}) if self.tokens else []
+        span = " to ".join(f"{end:,}" for end in ends) or "none"
+        facts = {"thinking tokens": span, "ended": str(len(self.tokens)), "cut": str(self.cut)}
+        return Summary(f"Thinking lengths of level {self.level or 'all'}", facts)
 
 
 def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
@@ -110,7 +154,7 @@ def levels(sweep: Sweep) -> list[str]:
 
 
 def natural_lengths(sweep: Sweep) -> list[Lengths]:
-    """How long the model thinks by itself about problems of each level."""
+    """Thinking lengths without a budget, by the level of the problems."""
     found = []
     for level in levels(sweep):
         lengths = [a.natural_tokens for a in sweep.attempts if a.level == level]
@@ -139,12 +183,27 @@ def _point(
     )
 
 
+def _row(point: BudgetPoint) -> dict[str, object]:
+    low, high = point.right.interval
+    return {
+        "budget": point.budget,
+        "answers": point.right.total,
+        "right": point.right.value,
+        "low": low,
+        "high": high,
+        "cut": point.cut.value,
+        "thinking_tokens": point.thinking_tokens,
+        "reply_tokens": point.reply_tokens,
+        "flops": point.flops,
+    }
+
+
 def _at_once(attempt: Attempt) -> tuple[Answer, bool]:
     assert attempt.at_once is not None
     return attempt.at_once, bool(attempt.right_at_once)
 
 
 def _rank(level: str) -> tuple[float, str]:
-    """By the number in it, such as 3 in "Level 3"; those without one last."""
+    """Sort key: the number in the name, such as 3 in "Level 3"; names without a number last."""
     digits = "".join(char if char.isdigit() else " " for char in level).split()
     return (float(digits[0]) if digits else math.inf, level)

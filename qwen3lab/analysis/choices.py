@@ -1,4 +1,4 @@
-"""How a router chose, token by token: how open the choice was, how near the next expert."""
+"""Router statistics by token: entropy, margin, effective number of experts."""
 
 import math
 
@@ -17,7 +17,7 @@ def router_entropy(
         relative: as a share of its maximum, the logarithm of the number of experts.
 
     Returns:
-        0 where one expert has it all; log(experts), or 1, where all are alike.
+        0 if one expert has all the probability; log(experts), or 1, if all have the same.
     """
     log_p = logits.float().log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
@@ -25,10 +25,9 @@ def router_entropy(
 
 
 def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*places"]:
-    """Logit of the last chosen expert minus that of the first refused one.
+    """Logit of the last chosen expert minus that of the first expert not chosen.
 
-    The probability of the one is exp(margin) times that of the other: near 0 the choice could
-    have fallen either way.
+    The ratio of their probabilities is exp(margin): near 0 the choice was nearly a tie.
 
     Args:
         logits: before the softmax.
@@ -48,10 +47,10 @@ def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*p
 
 
 def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*places"]:
-    """How many experts a token is served by in effect: 1 over the sum of squared shares.
+    """Effective number of experts of a token: 1 over the sum of squared weight shares.
 
-    1 where one expert's weight is all that counts; k where all k weigh alike. It does not
-    depend on whether the weights were renormalised.
+    1 if one expert has all the weight; k if all k have the same. Renormalising the weights does
+    not change it.
 
     Source: the inverse Herfindahl index, Hill number of order 2 (Hill 1973).
     """
@@ -60,10 +59,9 @@ def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*pl
 
 
 def new_experts(experts: Int[Tensor, "*layers token k"]) -> Float[Tensor, "*layers token"]:
-    """Share of a token's experts that did not serve the token before it.
+    """Share of a token's experts that did not serve the previous token.
 
-    0 where the set stays, 1 where all change; NaN for the first token, which has none before.
-    -1 among the experts is none.
+    0 if the set stays, 1 if all change; NaN for the first token. -1 is no expert.
     """
     later, before = experts[..., 1:, :], experts[..., :-1, :]
     served = later >= 0

@@ -1,9 +1,9 @@
-"""What a head's weights alone say: what it copies, what it matches, and QK-norm's part.
+"""Circuits from a head's weights alone: OV and QK circuits, copying scores, QK-norm.
 
 Source: Elhage et al., "A mathematical framework for transformer circuits" (2021). The norm
-before attention is folded in by its weight; each token's own scale is left out, as there. What
-is added to all logits alike changes no probability: the unembedding is taken less its mean. No
-matrix of vocabulary by vocabulary is ever made.
+before attention is folded in by its weight; each token's own scale is left out, as there. The mean
+is subtracted from the unembedding, because adding a constant to all logits changes no probability.
+No matrix of vocabulary by vocabulary is built.
 """
 
 from collections.abc import Iterator
@@ -14,27 +14,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
+from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
 
 if TYPE_CHECKING:
     import pandas
 
-ROWS = 512
-"""Vocabulary rows at a time."""
+ROWS_PER_BLOCK = 512
+"""Vocabulary rows that are multiplied at a time."""
 
 
-@dataclass(frozen=True)
-class NormPart:
-    """What QK-norm does to queries and keys, means over the tokens of a recording.
+@dataclass(frozen=True, repr=False)
+class NormPart(Displayed):
+    """Effect of QK-norm on queries and keys, means over the tokens of a recording.
 
     Attributes:
         layers: of the model.
-        query_before: length of a head's query before the norm.
-        query_after: and after it.
-        key_before: the same of the keys, for each query head its key/value head's.
-        key_after: likewise.
+        query_before: Euclidean length of a head's query before the norm.
+        query_after: its length after the norm.
+        key_before: length of the key of the head's key/value head before the norm.
+        key_after: its length after the norm.
         temperature: a score is the cosine of query and key over this.
     """
 
@@ -45,15 +47,28 @@ class NormPart:
     key_after: Float[Tensor, "layer head"]
     temperature: Float[Tensor, "layer head"]
 
+    def _summary(self) -> Summary:
+        spans = {
+            "query length": (self.query_before, self.query_after),
+            "key length": (self.key_before, self.key_after),
+        }
+        facts = {
+            name: f"{float(before.mean()):.3g} before, {float(after.mean()):.3g} after the norm"
+            for name, (before, after) in spans.items()
+        }
+        low, high = float(self.temperature.min()), float(self.temperature.max())
+        facts["temperature"] = f"{low:.3g} to {high:.3g}"
+        return Summary(f"QK-norm in {count(len(self.layers), 'layer')}", facts)
 
-@dataclass(frozen=True)
-class Pairs:
+
+@dataclass(frozen=True, repr=False)
+class Pairs(Displayed):
     """The strongest pairs of tokens in a circuit.
 
     Attributes:
-        source: the first token of each, such as the one that is attended to.
-        target: the second, such as the one that is spoken for.
-        value: of the circuit's entry, strongest first.
+        source: the first token of each pair, such as the attended token.
+        target: the second token, such as the one whose logit rises.
+        value: entry of the circuit, largest first.
     """
 
     source: tuple[str, ...]
@@ -66,17 +81,22 @@ class Pairs:
 
         return pandas.DataFrame(vars(self))
 
+    def _summary(self) -> Summary:
+        pairs = zip(self.source, self.target, strict=True)
+        strongest = next((f"{source} → {target}" for source, target in pairs), "none")
+        return Summary("Strongest pairs of a circuit", {"first": strongest}, frame=self.to_pandas)
+
 
 NEEDED = ("blocks.*.attn.hook_q", "blocks.*.attn.hook_k")
-"""Hooks that `norm_part` needs beside those that are always recorded."""
+"""Hooks that `norm_part` needs besides the default ones."""
 
 
 def norm_part(recording: Recording) -> NormPart:
     """Lengths of queries and keys before and after QK-norm, and each head's temperature.
 
-    Rotation keeps lengths, but for YaRN's factor (`config.rope.scale`), so those after it give
-    those after the norm. The temperature is `sqrt(d_head) / (length of the query * length of the
-    key)`, with mean lengths after rotation.
+    Rotation keeps lengths except for YaRN's factor (`config.rope.scale`), so the lengths after
+    rotation give those after the norm. The temperature is `sqrt(d_head)` over the product of the
+    mean lengths of query and key after rotation.
 
     Raises:
         RecordingError: queries and keys before the norm were not recorded; record them with
@@ -97,12 +117,12 @@ def norm_part(recording: Recording) -> NormPart:
 
 
 @torch.no_grad()
-def copying_scores(lab: Lab) -> Float[Tensor, "layer head"]:
-    """How much each head's output speaks for the very token that it attends to: -1 to 1.
+def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
+    """Copying score of each head, -1 to 1: does attending to a token raise that token's logit?
 
-    The sum of the eigenvalues of the whole path from embedding over W_V and W_O to unembedding,
-    over the sum of their sizes: 1 where all are positive. They are those of a matrix of d_head
-    by d_head, because the eigenvalues of AB are those of BA.
+    The sum of the eigenvalues of the path embedding, W_V, W_O, unembedding over the sum of their
+    absolute values: 1 if all are positive. They are computed from a matrix of d_head by d_head,
+    because AB and BA have the same non-zero eigenvalues.
     """
     config = lab.config
     met = torch.zeros(config.d_model, config.d_model, dtype=torch.float64)
@@ -115,12 +135,14 @@ def copying_scores(lab: Lab) -> Float[Tensor, "layer head"]:
             into, out = _ov(lab, layer, head)
             values = torch.linalg.eigvals(out @ met @ into)
             scores[layer, head] = values.real.sum() / values.abs().sum()
-    return scores
+    layers = tuple(range(config.n_layers))
+    labels = Labels("copying score", ("layer", "head"), layers, model_name=lab.name)
+    return labelled(scores, labels)
 
 
 @torch.no_grad()
 def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
-    """What is spoken for most when a token is attended to: the largest entries of the OV circuit.
+    """The largest entries of the OV circuit: the logits that attending to a token raises most.
 
     Args:
         lab: the model.
@@ -139,10 +161,10 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
 
 @torch.no_grad()
 def qk_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
-    """Which token looks for which, by what both are and not where: pairs of the QK circuit.
+    """The largest entries of the QK circuit: token pairs with the highest score by content.
 
-    Queries and keys pass through QK-norm, and are not rotated: it is the score of two tokens at
-    the same place.
+    Queries and keys pass through QK-norm and are not rotated: the score of two tokens at the same
+    position.
 
     Args:
         lab: the model.
@@ -169,7 +191,7 @@ def _strongest(
     right: Float[Tensor, "vocab d_head"],
     n: int,
 ) -> Pairs:
-    """The largest products, kept as they come: no more than some rows exist at a time."""
+    """The largest products, computed block by block so that no full matrix is in memory."""
     values, sources, found = torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long()
     for rows, at in left:
         product = (rows @ right.T).float()
@@ -187,16 +209,16 @@ def _strongest(
 
 
 def _embedded(lab: Lab) -> Iterator[tuple[Float[Tensor, "row d_model"], int]]:
-    """Embeddings of the tokens that the tokenizer has, each of length sqrt(d_model)."""
+    """Embeddings of the tokenizer's tokens, in blocks; each vector has length sqrt(d_model)."""
     weight = lab.model.embed.weight
     n = min(len(lab.tokenizer), len(weight))
-    for start in range(0, n, ROWS):
-        rows = _exact(weight[start : min(start + ROWS, n)])
+    for start in range(0, n, ROWS_PER_BLOCK):
+        rows = _exact(weight[start : min(start + ROWS_PER_BLOCK, n)])
         yield rows / (rows.square().mean(dim=-1, keepdim=True) + lab.config.eps).sqrt(), start
 
 
 def _unembedding(lab: Lab) -> Float[Tensor, "vocab d_model"]:
-    """Of the tokens that the tokenizer has, less their mean."""
+    """Unembedding of the tokenizer's tokens, minus their mean."""
     weight = _exact(lab.model.unembedding[: len(lab.tokenizer)])
     return weight - weight.mean(dim=0)
 

@@ -1,4 +1,4 @@
-"""Routing over a corpus: recordings come one by one, and only counts are kept."""
+"""Routing over a corpus: adds recordings one by one and keeps only counts."""
 
 import json
 from collections.abc import Sequence
@@ -12,11 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.analysis.choices import router_entropy
-from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.analysis.routing import loads_of_layers, weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import CorpusError
+from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
 
@@ -27,15 +29,15 @@ FORMAT = 1
 SUMS = ("slots", "weights", "entropy", "tokens")
 
 
-class RoutingCorpus:
-    """What the experts did over many texts, in groups; its size does not grow with the tokens.
+class RoutingCorpus(Displayed):
+    """Expert counts over many texts, by group; memory does not grow with the tokens.
 
     Args:
         config: of the model whose recordings are counted.
 
     Attributes:
-        groups: labels that were seen, in the order in which they came.
-        slots: how many of a group's tokens each expert served.
+        groups: labels, in the order of their first occurrence.
+        slots: number of a group's tokens that each expert served.
         weights: the summed weight, as applied, of each expert on a group's tokens.
         entropy: the routers' summed entropy on a group's tokens, in nats.
         tokens: how many tokens a group has.
@@ -54,14 +56,19 @@ class RoutingCorpus:
         self.entropy: Float[Tensor, "layer group"] = self._zeros()
         self.tokens: Int[Tensor, " group"] = torch.zeros(0, dtype=torch.long)
 
-    def __repr__(self) -> str:
-        return (
-            f"RoutingCorpus of {int(self.tokens.sum()):,} tokens in {len(self.groups)} groups, "
-            f"{len(self.config.moe_layers)} layers of {self.config.n_experts} experts"
-        )
+    def _summary(self) -> Summary:
+        title = f"RoutingCorpus of {count(int(self.tokens.sum()), 'token')}"
+        sizes = f"{count(len(self.config.moe_layers), 'layer')} of {self.config.n_experts}"
+        facts = {"groups": str(len(self.groups)), "experts": sizes}
+        return Summary(title, facts, frame=self._group_sizes)
+
+    def _group_sizes(self) -> "pandas.DataFrame":
+        import pandas
+
+        return pandas.DataFrame({"group": self.groups, "tokens": self.tokens.numpy()})
 
     def add(self, recording: Recording, labels: str | Sequence[str]) -> None:
-        """Count a recording.
+        """Add the counts of a recording.
 
         Args:
             recording: with its routing.
@@ -73,7 +80,7 @@ class RoutingCorpus:
         """
         if recording.config != self.config:
             raise CorpusError(
-                f"the recording is of {recording.model_name}, whose shape is another: count "
+                f"the recording is of {recording.model_name}, a model of another shape: add "
                 "recordings of one model"
             )
         named = [labels] * len(recording) if isinstance(labels, str) else list(labels)
@@ -95,7 +102,7 @@ class RoutingCorpus:
             self.entropy[layer].index_add_(0, rows, entropies[layer])
 
     def merge(self, other: "RoutingCorpus") -> None:
-        """Add what another corpus counted.
+        """Add the counts of another corpus.
 
         Raises:
             CorpusError: it is of a model of another shape.
@@ -107,8 +114,10 @@ class RoutingCorpus:
             getattr(self, name).index_add_(1, rows, getattr(other, name))
         self.tokens.index_add_(0, rows, other.tokens)
 
-    def load(self, group: str | None = None) -> Float[Tensor, "layer expert"]:
+    def load(self, group: str | None = None) -> Float[LabelledTensor, "layer expert"]:
         """Share of routed slots that each expert received; of one group, or of all tokens.
+
+        Rows know their layers.
 
         Raises:
             CorpusError: no such group, or nothing was counted.
@@ -116,7 +125,8 @@ class RoutingCorpus:
         slots = self.slots.sum(dim=1) if group is None else self.slots[:, self._row(group)]
         if not slots.sum() > 0:
             raise CorpusError("nothing was counted yet: add a recording first")
-        return (slots / slots.sum(dim=1, keepdim=True)).float()
+        loads = (slots / slots.sum(dim=1, keepdim=True)).float()
+        return loads_of_layers(loads, self.config.moe_layers, "")
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: layer, group, expert, tokens, slots, share, weight, npmi.
@@ -186,7 +196,7 @@ class RoutingCorpus:
         return self.groups.index(group)
 
     def _rows(self, labels: Sequence[str]) -> Int[Tensor, " label"]:
-        """The row of each label; new ones are given rows."""
+        """The row of each label; adds rows for new labels."""
         new = [label for label in dict.fromkeys(labels) if label not in self.groups]
         if new:
             self.groups += new

@@ -1,4 +1,4 @@
-"""What experts write into the residual stream: how much, and what it says about the next token."""
+"""What experts write into the residual stream: norms and direct logit attribution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lab import Lab
+from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
 
@@ -19,17 +21,17 @@ if TYPE_CHECKING:
 OUT = "blocks.{}.mlp.hook_expert_out"
 SCALE = "ln_final.hook_scale"
 NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
-"""What to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
+"""Hooks to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
 
 
-@dataclass(frozen=True)
-class Writing:
-    """What one expert says about the next token, by its own output alone.
+@dataclass(frozen=True, repr=False)
+class Writing(Displayed):
+    """Direct logits of one expert: the tokens that its own output raises and lowers.
 
     Attributes:
         layer: of the model.
         expert: in the layer.
-        tokens: whose mean this is: those that the expert served.
+        tokens: number of tokens that the expert served; the logits are means over them.
         raised: tokens whose logits it raises most, with how much.
         lowered: tokens whose logits it lowers most, with how much.
     """
@@ -47,9 +49,20 @@ class Writing:
         rows = [(*up, *down) for up, down in zip(self.raised, self.lowered, strict=True)]
         return pandas.DataFrame(rows, columns=["raised", "by", "lowered", "by "])
 
+    def _summary(self) -> Summary:
+        raised, lowered = (
+            " ".join(one_line(text) for text, _ in side[:3]) or "none"
+            for side in (self.raised, self.lowered)
+        )
+        return Summary(
+            f"Direct logits of expert {self.expert}, layer {self.layer}",
+            {"tokens": f"{self.tokens:,}", "raises": raised, "lowers": lowered},
+            frame=self.to_pandas,
+        )
+
 
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
-    """What each chosen expert adds to the residual stream: its output times its weight.
+    """Each chosen expert's addition to the residual stream: its output times its weight.
 
     Their sum over k is `hook_mlp_out`.
 
@@ -61,25 +74,28 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
         RecordingError: the experts' outputs were not recorded.
         ValueError: the layer has no experts.
     """
-    row, out = _row(recording, layer), recording[OUT.format(layer)]
-    return out * recording.routing.weights[row, :, : out.shape[1], None]
+    routing = recording.routing.layer(layer)
+    out = recording[OUT.format(routing.layer)]
+    return out * routing.weights[:, : out.shape[1], None]
 
 
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
-    """Euclidean norm of what each expert adds to each token; 0 where it does not serve.
+    """Euclidean norm of each expert's addition to each token; 0 if it does not serve the token.
 
     Arguments and errors as in `contributions`.
     """
-    norms = contributions(recording, layer).norm(dim=-1)
-    return weights_by_expert(_experts(recording, layer), norms, recording.config.n_experts)
+    norms, experts = contributions(recording, layer).norm(dim=-1), _experts(recording, layer)
+    by_expert = weights_by_expert(experts, norms, recording.config.n_experts)
+    source = recording.routing.layer(layer).experts
+    return relabelled(by_expert, source, "norm of what is added", ["token", "expert"])
 
 
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
-    """What each chosen expert adds to the next token's logits on the direct path.
+    """Direct logit attribution: each chosen expert's addition to the next token's logits.
 
-    The final norm divides by one scale per token, which is taken as it was; what is left is
-    linear, so that the direct logits of all that writes to the stream sum to the logits. What
-    later layers make of it is not in here.
+    The final norm divides by one scale per token, which is kept as recorded. The rest is linear:
+    the direct logits of everything that writes to the stream sum to the logits. Effects through
+    later layers are not included.
 
     Args:
         lab: the model that was recorded.
@@ -97,7 +113,7 @@ def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "
 def expert_writing(
     lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
 ) -> Writing:
-    """Which next tokens an expert speaks for and against, on average over those it serves.
+    """The next tokens that an expert raises and lowers most, mean over the tokens it serves.
 
     Args:
         lab: the model that was recorded.
@@ -125,7 +141,7 @@ def expert_writing(
             f"expert {expert} of layer {layer} serves none of the tokens: give a text that it "
             "serves"
         )
-    # A shift of all logits says nothing, so each is seen against their mean.
+    # Adding a constant to all logits changes no probability: subtract their mean.
     mean = summed / served - (summed / served).mean()
     best, worst = mean.topk(n), (-mean).topk(n)
     texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
@@ -139,20 +155,34 @@ def expert_writing(
     )
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """The greatest activation that each expert wrote, and which experts stand out.
+@dataclass(frozen=True, repr=False)
+class Extremes(Displayed):
+    """The largest activation of each expert, and the experts that stand out.
 
     Attributes:
         layers: of the model, with experts; the rows of `largest`.
-        largest: greatest absolute value in an expert's output, before its weight; 0 for one
-            that served nobody.
+        largest: greatest absolute value in an expert's output, before its weight; 0 for an
+            expert without tokens.
         outliers: layer and expert of those that stand out, the greatest first.
     """
 
     layers: tuple[int, ...]
     largest: Float[Tensor, "layer expert"]
     outliers: tuple[tuple[int, int], ...]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table of the experts that stand out: layer, expert, largest."""
+        import pandas
+
+        rows = [
+            (layer, expert, float(self.largest[self.layers.index(layer), expert]))
+            for layer, expert in self.outliers
+        ]
+        return pandas.DataFrame(rows, columns=["layer", "expert", "largest"])
+
+    def _summary(self) -> Summary:
+        facts = {"layers": str(len(self.layers)), "experts that stand out": str(len(self.outliers))}
+        return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
 
 
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
@@ -192,14 +222,6 @@ def _served(recording: Recording, layer: int, expert: int) -> Bool[Tensor, "toke
 
 
 def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:
-    """Those chosen in a layer, as many as have outputs: an edit may have widened others."""
-    width = recording[OUT.format(layer)].shape[1]
-    return recording.routing.experts[_row(recording, layer), :, :width]
-
-
-def _row(recording: Recording, layer: int) -> int:
-    layers = recording.config.moe_layers
-    if layer not in layers:
-        listed = ", ".join(map(str, layers)) or "none, because this model is dense"
-        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
-    return layers.index(layer)
+    """Chosen experts of a layer, of the slots whose outputs were recorded."""
+    routing = recording.routing.layer(layer)
+    return routing.experts[:, : recording[OUT.format(routing.layer)].shape[1]]

@@ -26,7 +26,7 @@ def forward_flops(
 
 
 def reply_flops(config: Qwen3Config, prompt_tokens: int, reply_tokens: int) -> int:
-    """Operations of reading a prompt and writing a reply of so many tokens, one by one.
+    """Operations of the prefill of a prompt and of decoding a reply token by token.
 
     The last token that is written is not read.
     """

@@ -1,7 +1,7 @@
-"""What kind of head it is: how much it attends where a known mechanism would.
+"""Head scores: attention where a known mechanism (previous token, induction) would attend.
 
 The first three follow TransformerLens' demonstration of head detection: the mean attention
-along a diagonal of the pattern, on a sequence that is repeated.
+along a diagonal of the pattern, on a repeated sequence.
 """
 
 from jaxtyping import Float, Int
@@ -69,7 +69,7 @@ def attention_between(
 def _diagonal(
     pattern: Float[Tensor, "head query key"], back: int, *, first: int
 ) -> Float[Tensor, " head"]:
-    """Mean attention from each query, from `first` on, to the key so many places before."""
+    """Mean attention from each query, from `first` on, to the key `back` positions earlier."""
     n = pattern.shape[1]
     if n <= first:
         raise ValueError(f"the pattern has {n} tokens: expected more than {first}")

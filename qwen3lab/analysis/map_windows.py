@@ -1,7 +1,6 @@
-"""Exactly what is looked at: a window of one head's map, thumbnails of all, a single row or column.
+"""Parts of attention maps: a window of a head's map, thumbnails, a row or a column.
 
-A map of n by n is never made whole where n is large: rows are rendered a block at a time and
-pooled at once.
+A long map is never rendered in full: blocks of rows are rendered and pooled one after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +13,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 BLOCK = 256
 THUMB = 32
 """Rows and columns of a thumbnail."""
 
+WALL_GAP = 2
+"""Cells between the thumbnails of a wall."""
+
 HOW = ("max", "mean")
 
 
-@dataclass(frozen=True)
-class MapWindow:
-    """A part of a map, each value standing for a block of it.
+@dataclass(frozen=True, repr=False)
+class MapWindow(Displayed):
+    """A part of a map; each value summarises a block of weights.
 
     Attributes:
         values: the largest or the mean weight of each block; nan where all keys are later.
@@ -34,7 +37,7 @@ class MapWindow:
         row_step: queries in a block.
         column_step: keys in a block.
         how: "max" or "mean".
-        sampled: only the first query of every block was looked at.
+        sampled: True if only the first query of every block was rendered.
     """
 
     values: Float[Tensor, "row column"]
@@ -49,6 +52,15 @@ class MapWindow:
     def is_exact(self) -> bool:
         """True if every weight has its own value."""
         return self.row_step == 1 and self.column_step == 1
+
+    def _summary(self) -> Summary:
+        block = "1 weight" if self.is_exact else f"{self.row_step} × {self.column_step} weights"
+        facts = {
+            "queries": f"{self.rows[0]:,} to {self.rows[1]:,}",
+            "keys": f"{self.columns[0]:,} to {self.columns[1]:,}",
+            "a value": block if self.is_exact else f"{self.how} of {block}",
+        }
+        return Summary("Window of an attention map", facts)
 
 
 def window(
@@ -71,12 +83,12 @@ def window(
         head: by its number.
         rows: first and past-the-end query; all if None.
         columns: first and past-the-end key; all if None.
-        how: what stands for a block: its "max", or its "mean" over the keys that are not later.
+        how: value of a block: its "max", or its "mean" over the keys that are not later.
         max_side: rows and columns at most.
-        sampled: look at the first query of every block only: a first look at a long text, in
-            a time that grows with the tokens and not with their square.
-        on_block: called with the blocks of queries that are done and with all of them; what it
-            raises ends the work.
+        sampled: render only the first query of every block: a preview of a long text, in time
+            linear in the tokens.
+        on_block: called with the number of finished blocks and of all blocks; an exception that
+            it raises stops the work.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -106,10 +118,10 @@ def window(
 def thumbnails(
     recording: Recording, layer: int, *, side: int = THUMB
 ) -> Float[Tensor, "head row column"]:
-    """Every head of a layer in small: some of its queries, and the largest weight of key blocks.
+    """Thumbnails of a layer's heads: sampled queries, largest weight of each block of keys.
 
-    Beyond `side` tokens the queries are evenly spaced ones, so that the cost is that of `side`
-    queries whatever the length.
+    Of more than `side` tokens, evenly spaced queries are rendered, so that the cost is that of
+    `side` queries at any length.
 
     Args:
         recording: with attention.
@@ -129,8 +141,32 @@ def thumbnails(
     return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
 
 
+def attention_wall(
+    recording: Recording, layers: Sequence[int], *, side: int = THUMB
+) -> Float[Tensor, "row column"]:
+    """Thumbnails of all heads in one map: layers downwards, heads to the right.
+
+    Args:
+        recording: with attention.
+        layers: by their numbers, at least one.
+        side: rows and columns of a thumbnail at most.
+
+    Returns:
+        Weights; NaN for later keys, and in the `WALL_GAP` cells between two thumbnails.
+
+    Raises:
+        RecordingError: no such layer, or attention was not recorded.
+    """
+    rows = []
+    for layer in layers:
+        gap = (0, WALL_GAP, 0, WALL_GAP)
+        small = F.pad(thumbnails(recording, layer, side=side), gap, value=torch.nan)
+        rows.append(torch.cat(list(small), dim=1))
+    return torch.cat(rows, dim=0)[:-WALL_GAP, :-WALL_GAP]
+
+
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
-    """Where one token looks: a row of the map.
+    """Attention of one query token: a row of the map.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -143,13 +179,13 @@ def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[T
 def looked_at_by(
     recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
 ) -> Float[Tensor, " token"]:
-    """Which tokens look at one: a column of the map, 0 for those before it.
+    """Attention to one key token: a column of the map, 0 for earlier queries.
 
     Args:
         recording: with attention.
         layer: by its number.
         head: by its number.
-        token: that is looked at.
+        token: position of the key.
         rows: first and past-the-end query that count; the others are 0. All if None.
 
     Raises:
@@ -169,7 +205,7 @@ def looked_at_by(
 def _rows(recording: Recording, layer: int, head: int, rows: slice) -> Float[Tensor, "query key"]:
     n_heads = recording.config.n_heads
     if not -n_heads <= head < n_heads:
-        return recording.attention[layer, head]  # Says what is wrong.
+        return recording.attention[layer, head]  # Raises the error.
     head %= n_heads
     return recording.attention.pattern(layer, queries=rows, heads=slice(head, head + 1))[0]
 
@@ -199,7 +235,7 @@ def _pooled(
 
 
 def _blocks(values: Tensor, step: int) -> Tensor:
-    """The last axis in blocks of `step`, the last of them filled up with zeros."""
+    """The last axis in blocks of `step`; the last block is padded with zeros."""
     lacking = -values.shape[-1] % step
     return F.pad(values, (0, lacking)).unflatten(-1, (-1, step))
 

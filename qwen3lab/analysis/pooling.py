@@ -1,4 +1,4 @@
-"""Large maps made small enough to look at."""
+"""Max pooling of maps that are too large to draw."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -7,12 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary
+
 MAX_SIDE = 1024
-"""Rows or columns of a map that are shown at the most: about a million cells."""
+"""Maximum rows or columns of a map that is drawn: about a million cells."""
 
 
-@dataclass(frozen=True)
-class Pooled:
+@dataclass(frozen=True, repr=False)
+class Pooled(Displayed):
     """A map in blocks of `row_step` by `column_step`; each value is the largest of its block."""
 
     values: Float[Tensor, "row column"]
@@ -24,9 +26,14 @@ class Pooled:
         """True if every cell of the map has its own value."""
         return self.row_step == 1 and self.column_step == 1
 
+    def _summary(self) -> Summary:
+        rows, columns = self.values.shape
+        block = f"{self.row_step} × {self.column_step}"
+        return Summary("Pooled map", {"values": f"{rows} × {columns}", "cells per value": block})
+
 
 def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:
-    """Rows and columns of a block, so that at most `max_side` blocks stand on each side."""
+    """Rows and columns of a block, such that each side has at most `max_side` blocks."""
     n_rows, n_columns = values.shape
     return max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
 

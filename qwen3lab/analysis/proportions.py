@@ -4,13 +4,21 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
+from qwen3lab.display import Displayed, Summary
 
-@dataclass(frozen=True)
-class Share:
+
+@dataclass(frozen=True, repr=False)
+class Share(Displayed):
     """Hits out of a total, with the 95% Wilson interval of the proportion."""
 
     hits: int
     total: int
+
+    def _summary(self) -> Summary:
+        return Summary(str(self) if self.total else "no share", {"counted": self._counted()})
+
+    def _counted(self) -> str:
+        return f"{self.hits:,} of {self.total:,}"
 
     @property
     def value(self) -> float:

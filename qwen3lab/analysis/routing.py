@@ -1,10 +1,15 @@
-"""What the router did: weights laid out by expert, and the load of each expert."""
+"""Routing statistics: weights by expert, and the load of each expert."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.recording.labels import LabelledTensor, Labels, labelled, relabelled
 from qwen3lab.recording.recording import Recording
+
+LOAD = "expert load"
 
 
 def expert_load(
@@ -13,12 +18,13 @@ def expert_load(
     """Share of routed slots that each expert received.
 
     Args:
-        experts: chosen experts, from `blocks.{l}.mlp.hook_expert_indices`; -1 is no expert.
+        experts: chosen experts of a layer, such as `rec.routing.layer(2).experts`; -1 is no
+            expert.
         n_experts: experts in the layer.
         mask: True where a token counts; all count if None.
 
     Returns:
-        Fractions in [0, 1] that sum to 1; float32.
+        Fractions in [0, 1] that sum to 1; float32. They know layer and model if `experts` do.
 
     Raises:
         ValueError: an index is outside [-1, n_experts), or the mask leaves no token.
@@ -31,7 +37,7 @@ def expert_load(
     if counted.numel() == 0:
         raise ValueError("no token is left to count: expected at least one, loosen the mask")
     counts = torch.bincount(counted.flatten(), minlength=n_experts)
-    return counts.float() / counted.numel()
+    return relabelled(counts.float() / counted.numel(), experts, LOAD, ["expert"])
 
 
 def weights_by_expert(
@@ -49,31 +55,61 @@ def weights_by_expert(
     """
     _check_experts(experts, n_experts)
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
-    return table.scatter_add(1, experts.long().clamp(min=0), weights)
+    laid_out = table.scatter_add(1, experts.long().clamp(min=0), weights)
+    return relabelled(laid_out, experts, "expert weights", ["token", "expert"])
 
 
-def layer_weights(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
+def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "token expert"]:
     """One layer's weights as applied, by token and expert; no columns for a dense model.
 
+    Args:
+        recording: with its routing.
+        layer: by its number in the model.
+
     Raises:
-        ValueError: the model has experts, but not in this layer.
+        RecordingError: the model has experts, but not in this layer.
     """
-    routing, n_experts = recording.routing, recording.config.n_experts
-    if not routing.layers:
-        return torch.zeros(len(recording), 0)
-    if layer not in routing.layers:
-        listed = ", ".join(map(str, routing.layers))
-        raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
-    row = routing.layers.index(layer)
-    return weights_by_expert(routing.experts[row], routing.weights[row], n_experts)
-
-
-def layer_loads(recording: Recording) -> Float[Tensor, "layer expert"]:
-    """The load of every expert in each layer that has experts; no rows for a dense model."""
-    n_experts = recording.config.n_experts
     if not recording.routing.layers:
-        return torch.zeros(0, n_experts)
-    return torch.stack([expert_load(experts, n_experts) for experts in recording.routing.experts])
+        tokens, name = tuple(recording.tokens), recording.model_name
+        labels = Labels("expert weights", ("token", "expert"), (layer,), None, tokens, name)
+        return labelled(torch.zeros(len(recording), 0), labels)
+    routing = recording.routing.layer(layer)
+    table = weights_by_expert(routing.experts, routing.weights, routing.n_experts)
+    assert isinstance(table, LabelledTensor)
+    return table
+
+
+def layer_loads(
+    recording: Recording, *, tokens: slice = slice(None)
+) -> Float[LabelledTensor, "layer expert"]:
+    """The load of every expert in each layer that has experts; no rows for a dense model.
+
+    Args:
+        recording: with its routing.
+        tokens: that count.
+
+    Raises:
+        ValueError: no token counts.
+    """
+    layers, n_experts = recording.routing.layers, recording.config.n_experts
+    rows = [
+        expert_load(recording.routing.layer(layer).experts[tokens], n_experts) for layer in layers
+    ]
+    loads = torch.stack(rows) if rows else torch.zeros(0, n_experts)
+    return loads_of_layers(loads, layers, recording.model_name)
+
+
+def loads_of_layers(
+    loads: Float[Tensor, "layer expert"], layers: Sequence[int], model_name: str
+) -> Float[LabelledTensor, "layer expert"]:
+    """Loads that know which layers and which model they are of.
+
+    Args:
+        loads: share of routed slots, rows sum to 1.
+        layers: the layer of each row, by its number in the model.
+        model_name: what the model was loaded as.
+    """
+    return labelled(loads, Labels(LOAD, ("layer", "expert"), tuple(layers), model_name=model_name))
 
 
 def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:

@@ -1,4 +1,4 @@
-"""Attention between the sentences of a thinking, and the heads that many sentences look back by."""
+"""Attention between the sentences of a thinking, and receiver heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
 
-APART = 4
-"""Sentences nearer than this do not count as looking back."""
+MIN_SENTENCE_DISTANCE = 4
+"""Minimum distance between two sentences, in sentences, to count as looking back."""
 
-FEWEST = 6
-"""Of fewer values a kurtosis says little; of three it is always the same."""
+MIN_KURTOSIS_VALUES = 6
+"""Minimum number of values for a kurtosis; that of three values is always the same."""
 
 
-@dataclass(frozen=True)
-class SentenceAttention:
-    """How much the tokens of each sentence look at those of each other.
+@dataclass(frozen=True, repr=False)
+class SentenceAttention(Displayed):
+    """Attention from the tokens of each sentence to those of each other sentence.
 
     Attributes:
         layers: of the model.
@@ -32,10 +33,19 @@ class SentenceAttention:
     layers: tuple[int, ...]
     attention: Float[Tensor, "layer head sentence other"]
 
-    def received(self, *, apart: int = APART) -> Float[Tensor, "layer head sentence"]:
-        """How much later sentences look back at each, mean over those at least so far away.
+    def _summary(self) -> Summary:
+        _, n_heads, n_sentences, _ = self.attention.shape
+        sizes = {"layers": len(self.layers), "heads": n_heads, "sentences": n_sentences}
+        facts = {name: str(size) for name, size in sizes.items()}
+        note = "receiver_scores() finds the heads that look back at few sentences"
+        return Summary("Attention between sentences", facts, note=note)
 
-        nan for sentences that none is far enough behind.
+    def received(
+        self, *, apart: int = MIN_SENTENCE_DISTANCE
+    ) -> Float[Tensor, "layer head sentence"]:
+        """Attention that a sentence receives from sentences `apart` or more later, mean.
+
+        nan for sentences without a later one at that distance.
         """
         n = self.attention.shape[-1]
         place = torch.arange(n)
@@ -44,22 +54,22 @@ class SentenceAttention:
             far.sum(dim=0) > 0, torch.nan
         )
 
-    def receiver_scores(self, *, apart: int = APART) -> Float[Tensor, "layer head"]:
-        """How unevenly a head's later sentences look back: kurtosis of what each receives.
+    def receiver_scores(self, *, apart: int = MIN_SENTENCE_DISTANCE) -> Float[Tensor, "layer head"]:
+        """Kurtosis of the attention that sentences receive from later ones, by head.
 
         A "receiver head" narrows later attention to a few sentences (Thought Anchors,
         arXiv 2506.19143, section 4). Excess kurtosis, as `scipy` has it: 0 for a normal
         distribution.
 
         Raises:
-            ValueError: fewer than `FEWEST` sentences have others far enough behind them.
+            ValueError: fewer than `MIN_KURTOSIS_VALUES` sentences have a later one so far away.
         """
         got = self.received(apart=apart)
         got = got[..., ~got[0, 0].isnan()]
-        if got.shape[-1] < FEWEST:
+        if got.shape[-1] < MIN_KURTOSIS_VALUES:
             raise ValueError(
                 f"{got.shape[-1]} sentences have others at least {apart} behind them: expected "
-                f"{FEWEST} or more, so use a longer thinking or a smaller distance"
+                f"{MIN_KURTOSIS_VALUES} or more, so use a longer thinking or a smaller distance"
             )
         return torch.from_numpy(kurtosis(got.double().numpy(), axis=-1)).float()
 

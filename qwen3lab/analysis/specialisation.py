@@ -11,6 +11,7 @@ from scipy.stats import bootstrap, permutation_test
 from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 MAX_BATCH_VALUES = 2**22
@@ -45,8 +46,8 @@ def _information(counts: Float[np.ndarray, "*batch label expert"]) -> Values:
     return rel_entr(joint, independent).sum(axis=(-2, -1))
 
 
-@dataclass(frozen=True)
-class Information:
+@dataclass(frozen=True, repr=False)
+class Information(Displayed):
     """Mutual information of expert and label, and its null distribution.
 
     Attributes:
@@ -61,6 +62,14 @@ class Information:
     def above_chance(self) -> bool:
         """True if no shuffle reached the value."""
         return self.value > self.shuffled[-1]
+
+    def _summary(self) -> Summary:
+        facts = {
+            "value": f"{self.value:.3g} nats",
+            "shuffled": f"at most {max(self.shuffled, default=0.0):.3g} nats",
+            "shuffles": f"{len(self.shuffled):,}",
+        }
+        return Summary("Mutual information of expert and label", facts)
 
 
 def label_information(
@@ -181,8 +190,8 @@ def by_document(
     return counts, tokens, torch.tensor([group for group, _ in listed])
 
 
-@dataclass(frozen=True)
-class Interval:
+@dataclass(frozen=True, repr=False)
+class Interval(Displayed):
     """Shares with their 95% intervals.
 
     Attributes:
@@ -192,6 +201,11 @@ class Interval:
     value: Float[Tensor, "label expert"]
     low: Float[Tensor, "label expert"]
     high: Float[Tensor, "label expert"]
+
+    def _summary(self) -> Summary:
+        n_labels, n_experts = self.value.shape
+        facts = {"labels": str(n_labels), "experts": str(n_experts)}
+        return Summary("Shares of tokens with 95% intervals", facts)
 
 
 def share_intervals(

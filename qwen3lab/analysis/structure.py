@@ -1,13 +1,17 @@
-"""Which experts go together: within a layer, from layer to layer, and over sets of tokens."""
+"""Co-activation of experts: within a layer, from layer to layer, and over sets of tokens."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial.distance import jensenshannon
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import jensenshannon, squareform
 from scipy.stats import permutation_test
 from torch import Tensor
+
+from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
 
 MAX_BATCH_VALUES = 2**22
 """Values that permuted memberships may take at a time, in an array of doubles: 32 MB."""
@@ -18,21 +22,37 @@ DIVERGENCE_DECIMALS = 12
 def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
     """True where an expert serves a token; -1 among the chosen is no expert."""
     table = torch.zeros(len(experts), n_experts + 1, dtype=torch.bool)
-    # No expert is the column after the last, which is left out.
+    # -1 (no expert) falls into an extra last column, which is cut off.
     return table.scatter(1, experts.long() % (n_experts + 1), True)[:, :n_experts]
 
 
 def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:
-    """How often the other expert serves a token that an expert serves.
+    """Of the tokens of an expert, the share that each other expert serves, too.
 
     Returns:
-        Rows of shares in [0, 1] with 1 on the diagonal; NaN for an expert that served none.
+        Rows of shares in [0, 1] with 1 on the diagonal; NaN for an expert without tokens. They
+        know layer and model if `experts` do.
 
     Source: OLMoE (arXiv 2409.02060), equation 6.
     """
     table = chosen(experts, n_experts).float()
     together = table.T @ table
-    return together / together.diagonal()[:, None]
+    shares = together / together.diagonal()[:, None]
+    return relabelled(shares, experts, "co-activation", ["expert", "other"])
+
+
+def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
+    """An order of the experts that puts co-activated ones side by side: average linkage.
+
+    Args:
+        together: from `co_activation`; NaN counts as 0.
+    """
+    alike = together.nan_to_num(0.0)
+    mean = ((alike + alike.T) / 2).clamp(0, 1).double()
+    mean.fill_diagonal_(1.0)
+    if len(mean) < 3:
+        return list(range(len(mean)))
+    return leaves_list(linkage(squareform(1 - mean.numpy(), checks=False), "average")).tolist()
 
 
 def transitions(
@@ -42,30 +62,36 @@ def transitions(
 
     Returns:
         Entry (i, j): of the later slots of the tokens that expert i served, the share of
-        expert j. Rows sum to 1; NaN for an expert that served none.
+        expert j. Rows sum to 1; NaN for an expert without tokens. They know the layers and the
+        model if both arguments do.
 
     Raises:
-        ValueError: the layers are not of the same tokens.
+        ValueError: the layers have different numbers of tokens.
     """
     if len(earlier) != len(later):
         raise ValueError(
             f"{len(earlier)} tokens of one layer and {len(later)} of the other: expected the same"
         )
     flow = chosen(earlier, n_experts).float().T @ chosen(later, n_experts).float()
-    return flow / flow.sum(dim=1, keepdim=True)
+    shares, first, second = flow / flow.sum(dim=1, keepdim=True), *map(labels_of, (earlier, later))
+    if first is None or second is None:
+        return shares
+    layers = (*first.layers, *second.layers)
+    axes = ("earlier", "later")
+    return labelled(shares, Labels("transitions", axes, layers, model_name=first.model_name))
 
 
 def committee(
     experts: Int[Tensor, "token k"], n_experts: int, *, at_least: float = 0.9
 ) -> tuple[int, ...]:
-    """Experts that serve at least this share of the tokens: they stand, whatever comes."""
+    """Experts that serve at least this share of the tokens, whatever the text."""
     share = chosen(experts, n_experts).float().mean(dim=0)
     return tuple(torch.nonzero(share >= at_least).flatten().tolist())
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How alike two sets of tokens are served, and how alike chance would have it.
+@dataclass(frozen=True, repr=False)
+class Overlap(Displayed):
+    """Similarity of the experts of two sets of tokens, and a permutation test of it.
 
     Attributes:
         jaccard: experts that serve both sets over those that serve either, weighed by share:
@@ -80,6 +106,14 @@ class Overlap:
     divergence: float
     p_value: float
 
+    def _summary(self) -> Summary:
+        facts = {
+            "Jaccard": f"{self.jaccard:.3g}",
+            "Jensen-Shannon divergence": f"{self.divergence:.3g} nats",
+            "p": f"{self.p_value:.3g}",
+        }
+        return Summary("Overlap of the experts of two sets of tokens", facts)
+
 
 def overlap(
     one: Float[Tensor, "group expert"],
@@ -88,7 +122,7 @@ def overlap(
     n_permutations: int = 999,
     seed: int = 0,
 ) -> Overlap:
-    """How alike the experts of two sets are; the test permutes whole groups, such as documents.
+    """Similarity of the experts of two sets; the test permutes whole groups, such as documents.
 
     Args:
         one: for each group of tokens of the first set, how many slots went to each expert.

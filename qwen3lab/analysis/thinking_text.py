@@ -1,17 +1,23 @@
-"""Inside one thinking: what its sentences do, where it hesitates, what the answer looks at."""
+"""Inside one thinking: kinds of sentences, forking tokens, attention from the answer."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.analysis.routing import expert_load
+from qwen3lab.analysis.routing import layer_loads
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
+
+if TYPE_CHECKING:
+    import pandas
 
 _RULES = {
     "doubting": r"\b(wait|hmm+|hold on|actually|alternatively|on second thought|but no)\b"
@@ -27,34 +33,51 @@ KINDS = (*_RULES, "other")
 """What a sentence does, by the first rule that fits it: words that it contains, or arithmetic."""
 
 
-@dataclass(frozen=True)
-class Looks:
-    """Where the positions that write an answer look.
+@dataclass(frozen=True, repr=False)
+class Looks(Displayed):
+    """Attention from the positions that write an answer, by part of the text.
 
     Attributes:
         names: "question", each piece of the thinking, and "rest": the marks, and the answer.
         mass: share of a head's attention, mean over the positions; sums to 1 over names.
+        layers: the layer of each row of `mass`, by its number in the model.
     """
 
     names: tuple[str, ...]
     mass: Float[Tensor, "layer head name"]
+    layers: tuple[int, ...] = ()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table, a row per part of the text: part, mean over heads, the head that looks most."""
+        import pandas
+
+        n_heads = self.mass.shape[1]
+        means, best = self.mass.mean(dim=(0, 1)).tolist(), self.mass.flatten(0, 1).max(dim=0)
+        layers = self.layers or range(len(self.mass))
+        heads = [f"layer {layers[n // n_heads]}, head {n % n_heads}" for n in best.indices.tolist()]
+        columns = {"part": self.names, "mean": means, "head": heads, "its share": best.values}
+        return pandas.DataFrame(columns)
+
+    def _summary(self) -> Summary:
+        facts = {"parts": str(len(self.names)), "layers": str(len(self.mass))}
+        frame = self.to_pandas if self.mass.numel() else None
+        return Summary("Attention from the answer", facts, frame=frame)
 
 
 def sentence_kind(text: str) -> str:
     """What a sentence does: one of `KINDS`.
 
-    Rules of thumb, for English and Chinese, and nothing more: "wait" is doubt wherever it
-    stands.
+    Keyword rules for English and Chinese: "wait" counts as doubt in any context.
     """
     lower = text.lower()
     return next((kind for kind, rule in _RULES.items() if re.search(rule, lower)), "other")
 
 
 def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
-    """Thinking tokens at which most lay open: those of the highest entropy.
+    """Forking tokens: the thinking tokens with the highest entropy.
 
     Source: "forking tokens" are the top fifth by entropy in Wang et al. (arXiv 2506.01939),
-    section 3. Tokens that were inserted, and those of no entropy at all, are not among them.
+    section 3. Inserted tokens and tokens of zero entropy are left out.
 
     Args:
         chat: a reply that thinks.
@@ -64,7 +87,7 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
         Their positions in the conversation, in order.
 
     Raises:
-        ValueError: a share that is none.
+        ValueError: the share is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}: expected more than 0 and at most 1")
@@ -78,9 +101,9 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
 
 
 def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
-    """Where each head looks from the positions that write the answer.
+    """Attention of each head from the positions that write the answer.
 
-    A position writes the token after it, so these begin at the last token before the answer.
+    A position predicts the token after it: the first one is the last token before the answer.
 
     Args:
         recording: of a chat, with its spans.
@@ -101,10 +124,10 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
         mass = torch.stack([mean[:, a:b].sum(dim=1) for a, b in spans], dim=1)
         layers.append(torch.cat([mass, 1 - mass.sum(dim=1, keepdim=True)], dim=1))
     names = ("question", *(part.text for part in parts), "rest")
-    return Looks(names, torch.stack(layers))
+    return Looks(names, torch.stack(layers), recording.attention.layers)
 
 
-def part_loads(recording: Recording, part: str) -> Float[Tensor, "layer expert"]:
+def part_loads(recording: Recording, part: str) -> Float[LabelledTensor, "layer expert"]:
     """The load of each layer's experts on one part of a chat; rows sum to 1.
 
     Args:
@@ -119,5 +142,4 @@ def part_loads(recording: Recording, part: str) -> Float[Tensor, "layer expert"]
         raise ValueError(f"the recording has no {part}: its parts are {list(recording.spans)}")
     if not recording.routing.layers:
         raise ValueError("the model is dense: it has no experts whose load could be compared")
-    experts = recording.routing.experts[:, first:end]
-    return torch.stack([expert_load(layer, recording.config.n_experts) for layer in experts])
+    return layer_loads(recording, tokens=slice(first, end))

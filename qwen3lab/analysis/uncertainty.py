@@ -1,26 +1,31 @@
-"""How sure a model was of each token that it wrote."""
+"""Entropy and surprisal of each token that a model wrote."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class Uncertainty:
+
+@dataclass(frozen=True, repr=False)
+class Uncertainty(Displayed):
     """Entropy and surprisal along the tokens that a model generated.
 
     Attributes:
         tokens: text of each generated token.
         first: position of the first of them in the whole conversation.
         entropy: of the distribution each token was drawn from, in nats.
-        surprisal: minus the log-probability of the token that came, in nats.
+        surprisal: minus the log-probability of the generated token, in nats.
         thinking: first and past-the-end position of the thinking; equal where there is none.
         answer: the same of the answer.
-        forced: True where the token was put there (an early-stop sentence) and not drawn.
+        forced: True where the token was inserted (early-stop sentence) and not sampled.
         stop: why the generation stopped, as in `Chat.stop`.
     """
 
@@ -32,6 +37,34 @@ class Uncertainty:
     answer: tuple[int, int]
     forced: Bool[Tensor, " token"]
     stop: str
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A tidy table, a row per generated token: position, token, entropy, surprisal, forced."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "position": range(self.first, self.first + len(self.tokens)),
+                "token": self.tokens,
+                "entropy": self.entropy.numpy(),
+                "surprisal": self.surprisal.numpy(),
+                "forced": self.forced.numpy(),
+            }
+        )
+
+    def _summary(self) -> Summary:
+        drawn = ~self.forced
+        means = {
+            f"mean {name}": f"{float(values[drawn].mean()):.3g} nats"
+            for name, values in {"entropy": self.entropy, "surprisal": self.surprisal}.items()
+            if bool(drawn.any())
+        }
+        facts = {"tokens": f"{len(self.tokens):,}", **means, "stop": self.stop}
+        return Summary("Uncertainty of a reply", facts, frame=self._most_uncertain)
+
+    def _most_uncertain(self) -> "pandas.DataFrame":
+        table = self.to_pandas().sort_values("entropy", ascending=False)
+        return table[~table["forced"]].drop(columns="forced").head(6)
 
 
 def uncertainty(chat: Chat) -> Uncertainty:

@@ -1,4 +1,4 @@
-"""What attention moves: weights times the length of what is carried."""
+"""Value-weighted attention: weights times the norm of the values that they move."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +13,19 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
 NEEDED = "blocks.*.attn.hook_v"
-"""The hook that is needed beside those that are always recorded."""
+"""Hook to record besides the default ones."""
 
 
 @torch.no_grad()
 def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
-    """The length of what each head writes of each token, were it attended to with weight 1.
+    """Norm of what each head writes for each key token at an attention weight of 1.
 
     The norm of the token's value through the head's part of W_O (Kobayashi et al.,
     arXiv 2004.10102, equation 5). Their transform has a bias; Qwen3 has none.
 
     Args:
         lab: the model that was recorded.
-        recording: with values; record with `capture=moved.NEEDED`.
+        recording: with values; record with `capture=value_weighted.NEEDED`.
         layer: by its number.
 
     Raises:
@@ -44,7 +44,7 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
         "d_model (head d_head) -> head d_head d_model",
         d_head=config.d_head,
     )
-    # |v W|^2 = v (W W^T) v^T: small matrices, and no vector of d_model for each token and head.
+    # |v W|^2 = v (W W^T) v^T avoids one vector of d_model per token and head.
     square = einsum(w_out, w_out, "head i d_model, head j d_model -> head i j")
     found = einsum(values, square, values, "key head i, head i j, key head j -> head key")
     return found.clamp(min=0).sqrt()
@@ -53,9 +53,10 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
 def moved_blocks(
     lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
 ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
-    """A layer's attention weighed by what is carried, some queries at a time.
+    """A layer's value-weighted attention, in blocks of queries.
 
-    Each block comes with the number of its first query.
+    Yields:
+        The position of a block's first query, and the block.
 
     Raises:
         RecordingError: attention or values were not recorded.

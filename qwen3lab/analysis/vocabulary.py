@@ -1,4 +1,4 @@
-"""Which words an expert serves."""
+"""Vocabulary specialisation: the tokens that an expert serves."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from qwen3lab.recording.recording import Recording
 
 
 class Served(NamedTuple):
-    """A token's text, and how often an expert served it.
+    """A token's text and how often an expert served it.
 
     Attributes:
         text: of the token.
         served: how often the expert served it.
-        seen: how often it came.
+        seen: how often it occurred.
     """
 
     text: str
@@ -25,34 +25,31 @@ class Served(NamedTuple):
 def served_vocabulary(
     recordings: Sequence[Recording], layer: int, expert: int, *, at_least: int = 1
 ) -> list[Served]:
-    """The tokens that an expert serves, those it serves most surely first.
+    """The tokens that an expert serves, by vocabulary specialisation, highest first.
 
-    A token that came `seen` times and was served `served` times has the vocabulary
-    specialisation served / seen; of equals, the one that came more often is first.
+    The vocabulary specialisation of a token is `served / seen`; ties are broken by frequency.
 
     Args:
         recordings: of one model.
         layer: with experts.
         expert: in the layer.
-        at_least: leave out tokens that came less often.
+        at_least: minimum number of occurrences of a token.
 
     Raises:
-        ValueError: no such layer or expert.
+        RecordingError: the layer has no experts.
+        ValueError: no such expert.
 
     Source: OLMoE (arXiv 2409.02060), equation 8, on the input token.
     """
     seen: Counter[str] = Counter()
     served: Counter[str] = Counter()
     for recording in recordings:
-        layers, n_experts = recording.routing.layers, recording.config.n_experts
-        if layer not in layers:
-            listed = ", ".join(map(str, layers)) or "none, because this model is dense"
-            raise ValueError(f"layer {layer} has no experts: the layers with experts are {listed}")
+        routing, n_experts = recording.routing.layer(layer), recording.config.n_experts
         if not 0 <= expert < n_experts:
             raise ValueError(
                 f"expert {expert} does not exist: the layer has experts 0 to {n_experts - 1}"
             )
-        table = chosen(recording.routing.experts[layers.index(layer)], n_experts)[:, expert]
+        table = chosen(routing.experts, n_experts)[:, expert]
         seen.update(recording.tokens)
         served.update(t for t, is_served in zip(recording.tokens, table, strict=True) if is_served)
     found = [Served(text, n, seen[text]) for text, n in served.items() if seen[text] >= at_least]

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
+from qwen3lab.display import one_line, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,13 +157,13 @@ class ModelTable(Sequence[ModelRow]):
             text = _rendered(rows, [title for title in _COLUMNS if title not in hidden])
         return text
 
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(title)}</th>" for title in _COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row).values()) + "</tr>"
-            for row in self._rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    def _repr_html_(self) -> str | None:
+        try:
+            import pandas as pd
+        except ImportError:
+            return None  # A notebook shows the text.
+        rows = [_cells(row) for row in self._rows]
+        return table(pd.DataFrame(rows, columns=_COLUMNS), max_rows=max(1, len(rows)))
 
 
 def model_table(extra: Mapping[str, Qwen3Config] | None = None) -> ModelTable:
@@ -180,7 +180,7 @@ def _cells(row: ModelRow) -> dict[str, str]:
     """The table cells of one model, by column title; expert columns of a dense model are empty."""
     sparse = row.n_experts > 0
     return {
-        "model": row.name,
+        "model": one_line(row.name),
         "hidden": f"{row.d_model}",
         "MLP": f"{row.d_mlp}",
         "layers": f"{row.n_layers}",
@@ -204,14 +204,14 @@ def _gib(n_bytes: int) -> str:
 
 
 def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    lines = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title in columns:
-        table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
+        lines.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
     for cells in rows:
         # Text, because rich parses a plain string in brackets as markup.
-        table.add_row(*(Text(cells[title]) for title in columns))
+        lines.add_row(*(Text(cells[title]) for title in columns))
     text = StringIO()
-    Console(file=text, width=1000, color_system=None).print(table)
+    Console(file=text, width=1000, color_system=None).print(lines)
     return "\n".join(line.strip() for line in text.getvalue().splitlines() if line.strip())
 
 

@@ -2,21 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class Comparison:
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Displayed):
     """Increase of loss or errors without a set of experts, and without each control set.
 
     Attributes:
@@ -44,6 +51,30 @@ class Comparison:
         """
         reached = sum(other >= self.added[group] for other in self.control_added[group])
         return (reached + 1) / (len(self.controls) + 1)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table, a row per group: group, base, added, controls (the mean added), p_value."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "group": list(self.added),
+                "base": [self.base[group] for group in self.added],
+                "added": list(self.added.values()),
+                "controls": [
+                    fmean(self.control_added[g]) if self.controls else nan for g in self.added
+                ],
+                "p_value": [self.p_value(group) for group in self.added],
+            }
+        )
+
+    def _summary(self) -> Summary:
+        named = ", ".join(map(str, self.experts))
+        return Summary(
+            f"Without experts {named}, beside {count(len(self.controls), 'set')} of like load",
+            {"load": f"{self.load:.1%}"},
+            frame=self.to_pandas,
+        )
 
 
 def compare_with_others(

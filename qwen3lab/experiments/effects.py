@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.analysis.routing import expert_load
+from qwen3lab.analysis.routing import expert_load, loads_of_layers
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.lab import Lab
@@ -129,4 +129,5 @@ def expert_loads(
         ids = [list(text.token_ids) for text in texts[start : start + BATCH_SIZE]]
         chosen += [recording.routing.experts[rows] for recording in lab.record_batch(ids)]
     by_layer = torch.cat(chosen, dim=1)
-    return torch.stack([expert_load(layer, lab.config.n_experts) for layer in by_layer])
+    loads = torch.stack([expert_load(layer, lab.config.n_experts) for layer in by_layer])
+    return loads_of_layers(loads, [lab.config.moe_layers[row] for row in rows], lab.name)

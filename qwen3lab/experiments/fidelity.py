@@ -8,12 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.specialisation import choice_overlap
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.text.prompt import Prompt
 
 
-@dataclass(frozen=True)
-class Fidelity:
+@dataclass(frozen=True, repr=False)
+class Fidelity(Displayed):
     """Differences in predictions and expert choices between a reference and a variant.
 
     Attributes:
@@ -34,6 +35,17 @@ class Fidelity:
     same_top: float
     logits: float
     experts: Float[Tensor, " layer"] | None
+
+    def _summary(self) -> Summary:
+        facts = {
+            "tokens": f"{self.n_tokens:,}",
+            "KL": f"{self.kl:.2g} nats, at worst {self.worst_kl:.2g}",
+            "same top token": f"{self.same_top:.1%}",
+            "logits off": f"{self.logits:.2%} of their spread",
+        }
+        if self.experts is not None:
+            facts["same experts"] = f"{float(self.experts.mean()):.1%}"
+        return Summary("Fidelity to the reference", facts)
 
     def __str__(self) -> str:
         text = (

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
-class KnockOut:
+@dataclass(frozen=True, repr=False)
+class KnockOut(Displayed):
     """The loss of each group of texts when one expert is switched off.
 
     Attributes:
@@ -35,11 +36,21 @@ class KnockOut:
     added: Float[Tensor, "layer expert group"]
     load: Float[Tensor, "layer expert"]
 
+    def ranked(self) -> list[tuple[int, int]]:
+        """Layer and expert of all experts, by the greatest loss that any group gains."""
+        worst = self.added.flatten(0, 1).amax(dim=1)
+        n_experts = self.added.shape[1]
+        cells = worst.argsort(descending=True).tolist()
+        return [(self.layers[cell // n_experts], cell % n_experts) for cell in cells]
+
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: layer, expert, load, group, base, added; sorted by falling `added`."""
         import pandas
 
-        sizes = (torch.tensor(self.layers), *map(torch.arange, self.added.shape[1:]))
+        sizes = (
+            torch.tensor(self.layers, dtype=torch.long),
+            *map(torch.arange, self.added.shape[1:]),
+        )
         layer, expert, group = (axis.flatten() for axis in torch.meshgrid(*sizes, indexing="ij"))
         n_groups = len(self.groups)
         table = pandas.DataFrame(
@@ -53,6 +64,16 @@ class KnockOut:
             }
         )
         return table.sort_values("added", ascending=False, ignore_index=True)
+
+    def _summary(self) -> Summary:
+        facts = {
+            "experts": f"{self.added.shape[1]} in {count(len(self.layers), 'layer')}",
+            "groups": ", ".join(self.groups),
+        }
+        return Summary("Loss added by switching off each expert", facts, frame=self._greatest)
+
+    def _greatest(self) -> "pandas.DataFrame":
+        return self.to_pandas().head(8)
 
 
 def knock_out(

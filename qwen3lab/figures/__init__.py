@@ -1,4 +1,4 @@
-"""Figures: a result in, a `plotly` figure out; never shown, never computed here."""
+"""Figures: a result in, a `plotly` figure out; nothing is computed or shown."""
 
 from qwen3lab.figures.attention import attention_map
 from qwen3lab.figures.budget import (

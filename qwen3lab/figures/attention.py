@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import max_pool
+from qwen3lab.figures.labels import by_model, layer_of, tokens_of
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
     colour_bar,
@@ -17,14 +18,15 @@ from qwen3lab.figures.theme import (
     token_axis,
     token_labels,
 )
+from qwen3lab.recording.labels import labels_of
 
 MAX_TOKENS = 512
-"""Beyond this many tokens a map is drawn in blocks, each showing its largest weight."""
+"""A map of more tokens is drawn in blocks; each shows its largest weight."""
 
 
 def attention_map(
     pattern: Float[Tensor, "query key"],
-    tokens: Sequence[str],
+    tokens: Sequence[str] | None = None,
     *,
     layer: int | None = None,
     head: int | None = None,
@@ -32,14 +34,18 @@ def attention_map(
     """One head's attention: each row shows where one token looks.
 
     Args:
-        pattern: weights of one head, rows sum to 1; `rec.attention[layer, head]`.
-        tokens: text of each token; `rec.tokens`.
+        pattern: weights of one head, rows sum to 1; `rec.attention[layer, head]` knows its tokens,
+            layer, head and model.
+        tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
         layer: named in the title.
         head: named in the title.
 
     Raises:
-        ValueError: the pattern does not have one row and one column per token.
+        ValueError: the pattern does not have one row and one column per token, or its tokens are
+            not known.
     """
+    tokens, labels = tokens_of(pattern, tokens), labels_of(pattern)
+    head = labels.head if head is None and labels is not None else head
     n = len(tokens)
     if tuple(pattern.shape) != (n, n):
         raise ValueError(
@@ -50,12 +56,13 @@ def attention_map(
         return empty_figure("There is no attention to show: the recording has no tokens.")
     future = torch.ones(n, n, dtype=torch.bool).triu(1)
     pooled = max_pool(pattern.float().masked_fill(future, torch.nan), max_side=MAX_TOKENS)
-    labels = token_labels(tokens)[:: pooled.row_step]
+    names = token_labels(tokens)[:: pooled.row_step]
+    title = by_model(_title(layer_of(pattern, layer), head), pattern)
     figure = go.Figure(
         go.Heatmap(
             z=_with_gaps(pooled.values),
-            x=labels,
-            y=labels,
+            x=names,
+            y=names,
             zmin=0,
             zmax=1,
             colorscale=SEQUENTIAL,
@@ -65,7 +72,7 @@ def attention_map(
         )
     )
     figure.update_layout(
-        template=TEMPLATE, width=720, height=660, plot_bgcolor=NOTHING, title=_title(layer, head)
+        template=TEMPLATE, width=720, height=660, plot_bgcolor=EMPTY_CELL_COLOUR, title=title
     )
     figure.update_xaxes(token_axis("key token (looked at)"), tickangle=-90)
     figure.update_yaxes(token_axis("query token (looking)"), autorange="reversed")

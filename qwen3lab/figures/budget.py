@@ -1,4 +1,4 @@
-"""What a thinking budget buys."""
+"""Accuracy and thinking length against the thinking budget."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
 
     Args:
         by_budget: how many answers were right, for each budget in tokens; as a card has it.
-        at_once: the same without thinking, drawn as a level line with its interval.
+        at_once: the same without thinking, drawn as a horizontal line with its interval.
     """
     if not by_budget:
         return empty_figure(NO_BUDGET)
@@ -45,8 +45,8 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
 
     Args:
         curves: from `analysis.budgets.curve`.
-        against: "budget", the thinking tokens allowed; "tokens", those that were used; or
-            "flops", the operations that an answer took, on a logarithmic axis. Answers without
+        against: "budget", the thinking tokens allowed; "tokens", the thinking tokens used; or
+            "flops", the operations per answer, on a logarithmic axis. Answers without
             thinking are open circles; against the budget, they stand left of 0.
 
     Raises:
@@ -83,10 +83,10 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
 
 
 def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
-    """The best accuracy of each model against the parameters that each token meets.
+    """The best accuracy of each model against its active parameters.
 
-    With the largest budget, and without thinking where that was tried: whether a small model
-    that thinks matches a larger one that does not stands on one figure.
+    With the largest budget, and without thinking if that was tried: does a small model that thinks
+    match a larger one that does not?
 
     Args:
         curves: one per model, from `analysis.budgets.curve`.
@@ -123,7 +123,7 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
 
 
 def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
-    """How long a model thinks by itself, by the level of the problem.
+    """Thinking lengths without a budget, by the level of the problem.
 
     Args:
         lengths: from `analysis.budgets.natural_lengths`.

@@ -1,4 +1,4 @@
-"""Experts beside experts, and beside what they serve."""
+"""Experts: the tokens that they serve, their co-activation, and what their absence costs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
 from plotly.colors import qualitative
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from qwen3lab.analysis.specialisation import Interval
+from qwen3lab.analysis.structure import cluster_order
 from qwen3lab.experiments.knockout import KnockOut
+from qwen3lab.figures.labels import by_model, layer_of, layers_of
 from qwen3lab.figures.maps import DIVERGING, Side, labelled_map
 from qwen3lab.figures.theme import (
     INK,
@@ -24,44 +24,59 @@ from qwen3lab.figures.theme import (
     escape,
     short_text,
 )
+from qwen3lab.recording.labels import labels_of
+from qwen3lab.recording.views import LayerRouting
 
-PER_ROW = 12
-MOST_BARS = 24
+TOKENS_PER_ROW = 12
+MAX_KNOCK_OUT_ROWS = 24
 COLOURS = (*OKABE_ITO, *qualitative.Dark24)
-PALE = 0.45
-"""How much of a colour is left where text stands on it."""
+TINT_STRENGTH = 0.45
+"""Share of a colour in a cell's background; the rest is white, so that text is readable."""
 
 
 def token_strip(
-    tokens: Sequence[str], experts: Int[Tensor, " token"], *, layer: int | None = None
+    tokens: LayerRouting | Sequence[str],
+    experts: Int[Tensor, " token"] | None = None,
+    *,
+    layer: int | None = None,
 ) -> go.Figure:
     """The text itself, each token in the colour of one expert.
 
     Args:
-        tokens: text of each token; `rec.tokens`.
-        experts: one of each token, such as the best: `rec.routing.experts[row, :, 0]`; -1 for none.
+        tokens: a layer's routing, `rec.routing.layer(2)`; or the text of each token.
+        experts: one expert per token, -1 for none; the expert with the greatest weight if None.
         layer: named in the title.
 
     Raises:
         ValueError: there is not one expert for each token.
     """
+    if isinstance(tokens, LayerRouting):
+        layer = tokens.layer if layer is None else layer
+        source = tokens.experts
+        tokens, experts = tokens.tokens, source[:, 0] if experts is None else experts
+    else:
+        source = experts
+    if experts is None or source is None:
+        raise ValueError("there are tokens without experts: pass rec.routing.layer(...) or both")
     if len(tokens) != len(experts):
         raise ValueError(
             f"there are {len(experts)} experts for {len(tokens)} tokens: expected one for each"
         )
     if not tokens:
         return empty_figure("There is no text to show: it has no tokens.")
-    n_rows = -(-len(tokens) // PER_ROW)
-    cells = np.full((n_rows, PER_ROW), np.nan)
+    n_rows = -(-len(tokens) // TOKENS_PER_ROW)
+    cells = np.full((n_rows, TOKENS_PER_ROW), np.nan)
     cells.flat[: len(tokens)] = experts.numpy()
     cells[cells < 0] = np.nan
     named = [
         f"<b>{short_text(token, width=9)}</b><br>{'none' if expert < 0 else f'expert {expert}'}"
         for token, expert in zip(tokens, experts.tolist(), strict=True)
     ]
-    padded = [*named, *[""] * (n_rows * PER_ROW - len(named))]
-    grid = [padded[start : start + PER_ROW] for start in range(0, len(padded), PER_ROW)]
-    places = np.arange(n_rows * PER_ROW).reshape(n_rows, PER_ROW)
+    padded = [*named, *[""] * (n_rows * TOKENS_PER_ROW - len(named))]
+    grid = [
+        padded[start : start + TOKENS_PER_ROW] for start in range(0, len(padded), TOKENS_PER_ROW)
+    ]
+    places = np.arange(n_rows * TOKENS_PER_ROW).reshape(n_rows, TOKENS_PER_ROW)
     figure = go.Figure(
         go.Heatmap(
             z=[[None if np.isnan(cell) else cell for cell in row] for row in cells.tolist()],
@@ -83,7 +98,7 @@ def token_strip(
     figure.update_layout(
         template=TEMPLATE,
         height=90 + 46 * n_rows,
-        title=f"The expert of each token{where}",
+        title=by_model(f"The expert of each token{where}", source),
         margin={"l": 16, "t": 56, "b": 16},
     )
     figure.update_xaxes(visible=False)
@@ -97,14 +112,17 @@ def transitions(
 
     Args:
         flow: rows of shares that sum to 1; from `analysis.structure.transitions`.
-        layers: the two layers, named on the axes.
+        layers: the two layers, named on the axes; as `flow` knows them if None.
     """
     earlier, later = ("earlier layer", "later layer")
+    labels = labels_of(flow)
+    if layers is None and labels is not None and len(labels.layers) == 2:
+        layers = (labels.layers[0], labels.layers[1])
     if layers is not None:
         earlier, later = (f"layer {layer}" for layer in layers)
     return _map(
         flow,
-        title="Where the tokens of an expert go",
+        title=by_model("Where the tokens of an expert go", flow),
         subtitle=f"uniform would be {100 / max(1, flow.shape[1]):.1f} % each; grey: no tokens",
         x=f"expert in {later}",
         y=f"expert in {earlier}",
@@ -115,19 +133,19 @@ def transitions(
 def co_activation(
     together: Float[Tensor, "expert other"], *, layer: int | None = None
 ) -> go.Figure:
-    """Which experts serve the same tokens; alike experts stand side by side.
+    """Which experts serve the same tokens; co-activated experts stand side by side.
 
     Args:
         together: from `analysis.structure.co_activation`.
-        layer: named in the title.
+        layer: named in the title; as `together` knows it if None.
     """
-    order = _clustered(together)
+    order, layer = cluster_order(together), layer_of(together, layer)
     where = "" if layer is None else f", layer {layer}"
     shown = together[order][:, order].clone()
     shown.fill_diagonal_(np.nan)
     return _map(
         shown,
-        title=f"Experts that serve the same tokens{where}",
+        title=by_model(f"Experts that serve the same tokens{where}", together),
         subtitle="grey: an expert with itself, or without tokens",
         x="other expert",
         y="expert",
@@ -202,24 +220,25 @@ def load_difference(
     """The load of each expert on one set of tokens less that on another.
 
     Args:
-        one: share of routed slots, rows sum to 1.
+        one: share of routed slots, rows sum to 1; from `analysis.thinking_text.part_loads` or
+            `RoutingCorpus.load`, it knows its layers.
         other: the same for the other set.
         names: of the two sets, such as thinking and answer.
-        layers: the number of each row's layer; 0, 1, 2 ... if None.
+        layers: the layer of each row; needed for plain tensors.
 
     Raises:
-        ValueError: the two are of different shapes.
+        ValueError: the two are of different shapes, or the layers are not known.
     """
     if one.shape != other.shape:
         raise ValueError(
             f"loads of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
             "expected the same layers and experts"
         )
-    rows = range(len(one)) if layers is None else layers
+    rows = layers_of(one, layers, what="load")
     first, second = map(escape, names)
     return _map(
         one - other,
-        title=f"Experts of {first} against {second}",
+        title=by_model(f"Experts of {first} against {second}", one),
         subtitle=f"red: more of {first}; blue: more of {second}",
         x="expert",
         y="layer",
@@ -229,28 +248,27 @@ def load_difference(
     )
 
 
-def knock_out(found: KnockOut, *, most: int = MOST_BARS) -> go.Figure:
-    """Which group of texts suffers when an expert is off: the experts that are missed most.
+def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
+    """The loss that each group of texts gains when an expert is switched off, greatest first.
 
     Args:
-        found: from `analysis.knockout.knock_out`.
-        most: experts shown at most.
+        found: from `experiments.knockout.knock_out`.
+        most: maximum number of experts shown.
     """
     if not found.added.numel():
         return empty_figure("There is nothing to show: no expert was switched off.")
-    worst = found.added.flatten(0, 1).max(dim=1).values
-    cells = worst.argsort(descending=True)[:most].tolist()
-    n_experts = found.added.shape[1]
-    names = [f"layer {found.layers[c // n_experts]}, expert {c % n_experts}" for c in cells]
-    load = [100 * float(found.load.flatten()[cell]) for cell in cells]
-    shown = found.added.flatten(0, 1)[cells]
+    ranked = found.ranked()
+    cells = [(found.layers.index(layer), expert) for layer, expert in ranked[:most]]
+    names = [f"layer {layer}, expert {expert}" for layer, expert in ranked[:most]]
+    rows, columns = map(list, zip(*cells, strict=True))
+    load, shown = (100 * found.load[rows, columns]).tolist(), found.added[rows, columns]
     limit = max(float(shown.abs().max()), 1e-6)
     figure = labelled_map(
         shown,
         Side("", names),
         Side("", [escape(group) for group in found.groups]),
         title="What is lost without an expert",
-        subtitle=f"the {len(cells)} of {len(worst)} experts that are missed most",
+        subtitle=f"the {len(cells)} of {len(ranked)} experts with the greatest added loss",
         value="added loss (nats per token)",
         hover="%{y}<br>%{x}: %{z:+.3f} nats per token<br>load %{customdata:.1f} %",
         low=-limit,
@@ -293,16 +311,6 @@ def _map(
     )
 
 
-def _clustered(together: Float[Tensor, "expert other"]) -> list[int]:
-    """An order in which experts that go together stand together: average linkage."""
-    alike = together.nan_to_num(0.0)
-    mean = ((alike + alike.T) / 2).clamp(0, 1).double()
-    mean.fill_diagonal_(1.0)
-    if len(mean) < 3:
-        return list(range(len(mean)))
-    return leaves_list(linkage(squareform(1 - mean.numpy(), checks=False), "average")).tolist()
-
-
 def _colours(n: int) -> list[list[Any]]:
     """A colour scale in n even steps, pale enough to read dark text on."""
     steps: list[list[Any]] = []
@@ -315,4 +323,4 @@ def _colours(n: int) -> list[list[Any]]:
 def _pale(colour: str) -> str:
     """A colour such as `#0072b2`, mixed with white."""
     parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    return "rgb({}, {}, {})".format(*(round(255 - PALE * (255 - part)) for part in parts))
+    return "rgb({}, {}, {})".format(*(round(255 - TINT_STRENGTH * (255 - part)) for part in parts))

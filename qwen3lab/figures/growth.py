@@ -1,4 +1,4 @@
-"""How a model came to be: loss, heads and routing over the steps of its training."""
+"""Loss, heads and routing over the steps of a training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from qwen3lab.tiny.growth import Snapshot, saturation
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MAX_MARKED = 60
-"""Beyond this many looks, the lines are drawn without a point for each."""
+"""Maximum number of snapshots whose points are marked on the lines."""
 
 
 MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
@@ -21,7 +21,7 @@ MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot: what its values are, and a value of each name for each look."""
+    """One plot: title, unit, and the named values of each snapshot."""
 
     title: str
     unit: str
@@ -31,7 +31,7 @@ class Panel:
 
 
 def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure:
-    """How a model came to be, in four plots over the steps of its training.
+    """The training of a model in four plots over its steps.
 
     What it has learned, family by family; the best head of each kind; what the choice of
     experts says about the family, with the most that shuffled labels gave in grey; and how
@@ -74,16 +74,19 @@ def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     ]
     if not history[-1].information:
         return learned
-    said = [{f"layer {n}": i.value for n, i in enumerate(look.information)} for look in history]
-    chance = [
-        {f"layer {n}": i.shuffled[-1] for n, i in enumerate(look.information)} for look in history
-    ]
-    stood = [{f"layer {n}": float(v) for n, v in enumerate(row)} for row in saturation(history)]
+    names = [f"layer {layer}" for layer in history[-1].layers]
+    said = [_by_name(names, [i.value for i in look.information]) for look in history]
+    chance = [_by_name(names, [i.shuffled[-1] for i in look.information]) for look in history]
+    stood = [_by_name(names, row.tolist()) for row in saturation(history)]
     return [
         *learned,
         Panel("Mutual information: expert, family", "nats", said, chance),
         Panel("Router saturation", "share", stood, top=1.05),
     ]
+
+
+def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(names, values, strict=True))
 
 
 def _title(figure: go.Figure, panel: Panel, number: int) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _legend_name(number: int) -> str:
 
 
 def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
-    """Above its panel, below the title, so that neither is in the other's way."""
+    """Layout of a panel's legend: above the panel, below its title."""
     x, y = _domain(figure, number)
     left = number % 2 == 0
     aligned = {"x": x[0], "xanchor": "left"} if left else {"x": x[1], "xanchor": "right"}
@@ -140,7 +143,7 @@ def _legend(figure: go.Figure, number: int) -> dict[str, Any]:
 
 
 def _domain(figure: go.Figure, number: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """A panel's place on the paper: from left to right, from below to above."""
+    """A panel's x and y range in paper coordinates."""
     axis = "" if number == 0 else str(number + 1)
     layout: Any = figure.layout
     return layout[f"xaxis{axis}"].domain, layout[f"yaxis{axis}"].domain

@@ -1,4 +1,4 @@
-"""What other packages and files expect."""
+"""Export to other packages and to files."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -39,7 +39,7 @@ def to_bertviz(recording: Recording) -> Any:
 
 
 def _harmless(tokens: Sequence[str]) -> list[str]:
-    """Tokens without a `<`: these packages write them into scripts, which they could end."""
+    """Tokens without `<`: these packages write them into scripts, which `</script>` would end."""
     return [visible(token).replace("<", "‹") for token in tokens]
 
 
@@ -56,10 +56,10 @@ def save(figure: go.Figure, path: str | Path) -> Path:
 
     Args:
         figure: any of this package's.
-        path: its ending says which; pictures need the `export` extra and a browser.
+        path: its suffix selects the format; pictures need the `export` extra and a browser.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another suffix.
         StorageError: the file cannot be written.
     """
     path = Path(path)

@@ -1,22 +1,24 @@
-"""All heads at a glance, and what draws their attention."""
+"""All heads: their scores, thumbnails of their maps, and the tokens that draw attention."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
-from qwen3lab.analysis.map_windows import thumbnails
+from qwen3lab.analysis.map_windows import WALL_GAP
+from qwen3lab.analysis.map_windows import attention_wall as wall_values
+from qwen3lab.figures.labels import by_model, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     OKABE_ITO,
     SEQUENTIAL,
     TEMPLATE,
     colour_bar,
     empty_figure,
+    escape,
     token_axis,
     token_labels,
 )
@@ -34,10 +36,8 @@ SCORES = {
     "relative_entropy": "entropy, of its maximum",
     "distance": "mean distance (tokens)",
 }
-GAP = 2
-"""Cells between thumbnails."""
-
 MAX_TOKENS = 1024
+"""Tokens of a sink profile that are drawn."""
 
 
 def head_map(scores: HeadProfile, score: str) -> go.Figure:
@@ -81,9 +81,9 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
     shown = list(recording.attention.layers if layers is None else layers)
     if not shown:
         return empty_figure("There is no attention to show: it was not recorded.")
-    wall = wall_of(recording, shown)
-    side = (wall.shape[1] + GAP) // recording.config.n_heads
-    centre = (side - GAP) / 2 - 0.5
+    wall = wall_values(recording, shown)
+    side = (wall.shape[1] + WALL_GAP) // recording.config.n_heads
+    centre = (side - WALL_GAP) / 2 - 0.5
     figure = go.Figure(
         go.Heatmap(
             z=[[None if v != v else v for v in row] for row in wall.tolist()],
@@ -97,10 +97,10 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
     heads = range(recording.config.n_heads)
     figure.update_layout(
         template=TEMPLATE,
-        title="Every head in small",
+        title=f"Thumbnails of all heads · {escape(recording.model_name)}",
         title_subtitle_text="each square: queries downwards, keys to the right; grey: later keys",
         height=int(max(320, min(1400, 130 + 52 * len(shown)))),
-        plot_bgcolor=NOTHING,
+        plot_bgcolor=EMPTY_CELL_COLOUR,
         margin_t=84,
     )
     figure.update_xaxes(
@@ -120,41 +120,35 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
     )
 
 
-def wall_of(recording: Recording, layers: Sequence[int]) -> Float[Tensor, "row column"]:
-    """Thumbnails side by side, nan between them; the figure's and the explorer's."""
-    rows = []
-    for layer in layers:
-        small = torch.nn.functional.pad(
-            thumbnails(recording, layer), (0, GAP, 0, GAP), value=torch.nan
-        )
-        rows.append(torch.cat(list(small), dim=1))
-    return torch.cat(rows, dim=0)[:-GAP, :-GAP]
-
-
 def sink_profile(
-    mass: Float[Tensor, "layer head key"], tokens: Sequence[str], *, layers: Sequence[int] = ()
+    mass: Float[Tensor, "layer head key"],
+    tokens: Sequence[str] | None = None,
+    *,
+    layers: Sequence[int] | None = None,
 ) -> go.Figure:
-    """The attention that each token draws, mean over heads, a line for every layer.
+    """The attention that each token receives, mean over heads, one line per layer.
 
     Args:
-        mass: from `analysis.attention.key_mass`.
-        tokens: text of each; `rec.tokens`.
-        layers: the number of each row; 0, 1, 2 ... if left out.
+        mass: from `analysis.attention.key_mass`; it knows its tokens and layers.
+        tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
+        layers: the layer of each row; needed for a plain tensor.
 
     Raises:
-        ValueError: not one mass for each token.
+        ValueError: not one mass for each token, or the tokens or layers are not known.
     """
+    tokens = tokens_of(mass, tokens)
     if mass.shape[-1] != len(tokens):
         raise ValueError(
             f"there are {mass.shape[-1]} masses for {len(tokens)} tokens: expected one for each"
         )
     if not tokens:
         return empty_figure("There is no attention to show: the recording has no tokens.")
+    numbers = layers_of(mass, layers, what="mass")
     shown = slice(0, MAX_TOKENS)
     labels = token_labels(tokens[shown])
     figure = go.Figure()
     for row, values in enumerate(mass.mean(dim=1)[:, shown]):
-        layer = layers[row] if layers else row
+        layer = numbers[row]
         figure.add_trace(
             go.Scatter(
                 x=labels,
@@ -169,8 +163,8 @@ def sink_profile(
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title="What draws attention",
-        title_subtitle_text=f"share of those who see the token, mean over heads{note}",
+        title=by_model("What draws attention", mass),
+        title_subtitle_text=f"mean over heads and over the queries that can see the token{note}",
         margin_t=84,
     )
     figure.update_xaxes(token_axis("token"), tickangle=-90)

@@ -1,4 +1,4 @@
-"""A map of named rows by named columns: one way to draw it for all figures that are one."""
+"""Heatmaps with named rows and columns, shared by several figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.figures.theme import NOTHING, SEQUENTIAL, TEMPLATE, colour_bar
+from qwen3lab.figures.theme import EMPTY_CELL_COLOUR, SEQUENTIAL, TEMPLATE, colour_bar
 
 DIVERGING = "RdBu_r"
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a map: its title, and the name of each step; texts of a model are escaped."""
+    """One side of a map: its title and the name of each step; the caller escapes untrusted text."""
 
     title: str
     names: Sequence[str]
@@ -36,20 +36,20 @@ def labelled_map(
     about: Sequence[Sequence[Any]] | None = None,
     row_height: int = 24,
 ) -> go.Figure:
-    """A map with a name for every row and column, the first row above; NaN is grey.
+    """A map with a name for every row and column, the first row at the top; NaN is grey.
 
     Args:
         values: one per cell.
         rows: the vertical side.
         columns: the horizontal side.
         title: of the figure.
-        subtitle: beneath it, or nothing.
+        subtitle: below the title; none if empty.
         value: what a value is, with its unit; along the colour bar.
         hover: template of a cell's hover text.
         high: value at the high end of the colours.
-        low: and at the low end.
+        low: value at the low end.
         palette: one of plotly's scales.
-        about: more of each cell for the hover text, as `customdata`.
+        about: further values of each cell for the hover text, as `customdata`.
         row_height: pixels.
     """
     figure = go.Figure(
@@ -71,7 +71,7 @@ def labelled_map(
     figure.update_layout(
         template=TEMPLATE,
         height=max(280, min(1000, 190 + row_height * len(values))),
-        plot_bgcolor=NOTHING,
+        plot_bgcolor=EMPTY_CELL_COLOUR,
         title=title,
         margin_t=84 if subtitle else 56,
     )

@@ -1,4 +1,4 @@
-"""How many times as good one side is as the best of the others, case by case."""
+"""Ratios of our measurements to the best of the others, case by case."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def ratios(
         return empty_figure("Nothing was measured beside another library.")
     figure = go.Figure(
         go.Bar(
-            # From 1 on: a bar of a logarithmic axis would begin anywhere.
+            # Bars start at 1: a logarithmic axis has no natural origin.
             x=[value - 1 for value in values],
             base=1,
             y=[escape(case) for case in cases],

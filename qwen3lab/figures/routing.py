@@ -1,4 +1,4 @@
-"""Which experts served which tokens."""
+"""Routing maps and expert loads."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.figures.labels import by_model, layer_of, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
-    NOTHING,
+    EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
     colour_bar,
@@ -19,18 +20,23 @@ from qwen3lab.figures.theme import (
 
 
 def routing_map(
-    weights: Float[Tensor, "token expert"], tokens: Sequence[str], *, layer: int | None = None
+    weights: Float[Tensor, "token expert"],
+    tokens: Sequence[str] | None = None,
+    *,
+    layer: int | None = None,
 ) -> go.Figure:
     """One layer's routing: each column shows the experts that served one token.
 
     Args:
-        weights: as applied, zero where an expert was not chosen; from `weights_by_expert`.
-        tokens: text of each token; `rec.tokens`.
+        weights: as applied, zero where an expert was not chosen; from
+            `analysis.routing.layer_weights`, they know their tokens, layer and model.
+        tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
         layer: named in the title.
 
     Raises:
-        ValueError: the weights do not have one row per token.
+        ValueError: the weights do not have one row per token, or the tokens are not known.
     """
+    tokens, layer = tokens_of(weights, tokens), layer_of(weights, layer)
     n_tokens, n_experts = weights.shape
     if n_tokens != len(tokens):
         raise ValueError(
@@ -58,8 +64,8 @@ def routing_map(
     figure.update_layout(
         template=TEMPLATE,
         height=max(320, min(900, 160 + 16 * n_experts)),
-        plot_bgcolor=NOTHING,
-        title=f"Expert routing of each token{where}",
+        plot_bgcolor=EMPTY_CELL_COLOUR,
+        title=by_model(f"Expert routing of each token{where}", weights),
         title_subtitle_text="grey: not chosen",
         margin_t=84,
     )
@@ -73,26 +79,21 @@ def expert_load(
     """How the tokens of each layer were spread over its experts.
 
     Args:
-        load: share of routed slots per expert, rows sum to 1; rows of `analysis.expert_load`.
-        layers: the number of each row's layer; 0, 1, 2 ... if None.
+        load: share of routed slots per expert, rows sum to 1; from `analysis.routing.layer_loads`
+            or `RoutingCorpus.load`, it knows its layers.
+        layers: the layer of each row; needed for a plain tensor.
 
     Raises:
-        ValueError: `layers` does not name each row.
+        ValueError: the layers are not known, or `layers` does not name each row.
     """
-    n_layers, n_experts = load.shape
-    numbers = list(range(n_layers)) if layers is None else list(layers)
-    if len(numbers) != n_layers:
-        raise ValueError(
-            f"{len(numbers)} layers are named, but the load has {n_layers} rows: "
-            "expected one name per row"
-        )
+    numbers, n_experts = layers_of(load, layers, what="load"), load.shape[1]
     if load.numel() == 0:
         return empty_figure("There is no load to show: no token passed through an expert.")
     return labelled_map(
         100 * load.float(),
         Side("layer", [str(number) for number in numbers]),
         Side("expert", [str(expert) for expert in range(n_experts)]),
-        title="Load of each expert by layer",
+        title=by_model("Load of each expert by layer", load),
         subtitle=f"uniform load would be {100 / n_experts:.1f} % each",
         value="share of routed slots (%)",
         hover="layer %{y}<br>expert %{x}<br>load %{z:.2f} %",

@@ -1,4 +1,4 @@
-"""One look for every figure, and text that plotly shows as itself.
+"""Colours and layout shared by all figures, and escaping of text for plotly.
 
 Colours: Viridis for sequential values, Okabe and Ito's palette for categories; both are safe for
 colour-blind readers. Whatever a model, a prompt or a file wrote goes through `escape`.
@@ -13,7 +13,7 @@ from plotly.basedatatypes import BaseFigure
 SEQUENTIAL = "Viridis"
 INK = "#24292f"
 MUTED = "#6a737d"
-NOTHING = "#eceff1"
+EMPTY_CELL_COLOUR = "#eceff1"
 """Colour of a cell that holds nothing: an expert not chosen, a key in the future."""
 
 PART_COLOURS = {"prompt": "#8c959f", "thinking": "#0072b2", "answer": "#009e73"}
@@ -49,7 +49,7 @@ TEMPLATE = go.layout.Template(
 
 
 def escape(text: str) -> str:
-    """Text as plotly must be given it to show it unchanged.
+    """Text with plotly's markup escaped, so that it is shown unchanged.
 
     plotly reads tags, entities and, where MathJax is loaded, dollar signs in titles, ticks and
     hover text. Quotes and backslashes mean nothing to it and stay.
@@ -58,7 +58,7 @@ def escape(text: str) -> str:
 
 
 def visible(token: str) -> str:
-    """A token on one line, with its white space and control characters to be seen.
+    """A token on one line, with visible white space and control characters.
 
     `" add"` gives `"·add"`, a newline `"↵"`, a bell `"\\x07"`, and no text at all `"∅"`.
     """
@@ -79,7 +79,7 @@ def short_text(token: str, *, width: int) -> str:
 
 
 def token_axis(title: str) -> dict[str, Any]:
-    """Layout of an axis of tokens: categories, thinned out where they would overlap."""
+    """Layout of an axis of tokens: categories; plotly leaves out labels that would overlap."""
     return {
         "title": title,
         "type": "category",
@@ -96,7 +96,7 @@ def colour_bar(title: str) -> dict[str, Any]:
 
 
 def traces(figure: BaseFigure) -> list[Any]:
-    """The figure's traces, to be updated; plotly's own types do not know what they hold."""
+    """The figure's traces, for updates; typed as `Any` because plotly's types are too narrow."""
     return list(figure.select_traces())
 
 

@@ -1,4 +1,4 @@
-"""Along one thinking: what it would answer when, and which parts matter."""
+"""Along one thinking: the answer at each point, and the parts that it depends on."""
 
 from collections.abc import Sequence
 
@@ -18,24 +18,24 @@ from qwen3lab.figures.theme import (
 from qwen3lab.thinking.convergence import Convergence
 from qwen3lab.thinking.importance import Importance
 
-MOST_ANSWERS = 6
+MAX_NAMED_ANSWERS = 6
 OTHERS = "other answers"
 RIGHT_COLOUR = "#009e73"
 KIND_COLOURS = dict(zip(KINDS, (*OKABE_ITO[:5], MUTED), strict=True))
 
 
 def convergence(found: Convergence) -> go.Figure:
-    """The share of each answer after so much thinking, most frequent answers first.
+    """The share of each answer at each point of a thinking, most frequent answers first.
 
-    The right answer is green where it is known; a line marks the point from which on the
-    favourite answer stays.
+    The right answer is green if it is known; a line marks the point after which the most frequent
+    answer stays the same.
 
     Args:
         found: from `thinking.convergence`.
     """
     shares = found.shares()
     ranked = _ranked(found)
-    named = ranked[:MOST_ANSWERS]
+    named = ranked[:MAX_NAMED_ANSWERS]
     right = _right_answers(found)
     colours = iter([c for c in OKABE_ITO if c not in (RIGHT_COLOUR, STOP_COLOUR)] * 2)
     figure = go.Figure()
@@ -78,7 +78,7 @@ def convergence(found: Convergence) -> go.Figure:
 
 
 def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
-    """How much the answer hangs on each part of a thinking, in the order of the thinking.
+    """Importance of each part of a thinking for the answer, in the order of the thinking.
 
     Args:
         found: from `thinking.importance`.
@@ -130,16 +130,24 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
 
 
 def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Figure:
-    """Where each head looks while the answer is written.
+    """Attention of each head while the answer is written, by part of the text.
 
     Args:
-        found: from `analysis.thoughts.answer_looks`.
-        layers: the number of each row of layers; 0, 1, 2 ... if None.
+        found: from `analysis.thinking_text.answer_looks`; it knows its layers.
+        layers: the layer of each row, where `found` was made without them.
+
+    Raises:
+        ValueError: the layers are not known, or not one for each row.
     """
     if not found.mass.numel():
         return empty_figure("There is nothing to show: attention was not recorded.")
     n_layers, n_heads, _ = found.mass.shape
-    rows = range(n_layers) if layers is None else layers
+    rows = found.layers if layers is None else layers
+    if len(rows) != n_layers:
+        raise ValueError(
+            f"{len(rows)} layers are named for the {n_layers} rows of the looks: pass layers= with "
+            "one for each"
+        )
     names = [f"layer {layer}, head {head}" for layer in rows for head in range(n_heads)]
     columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
     figure = labelled_map(
@@ -166,7 +174,7 @@ def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go
         y=list(y),
         name=name,
         marker_color=colour,
-        # Not in the template: plotly would fill in a `%{y}` that an answer has.
+        # Not in the template: plotly would substitute a `%{y}` in the text of an answer.
         customdata=[[thought, name] for thought in thoughts],
         hovertemplate="after %{x} tokens, “%{customdata[0]}”<br>%{y:.2f} answer "
         "%{customdata[1]}<extra></extra>",
@@ -174,7 +182,7 @@ def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go
 
 
 def _ranked(found: Convergence) -> list[str]:
-    """All answers: the last favourite first, then by how often they came."""
+    """All answers: the last favourite first, then by frequency."""
     counts: dict[str, int] = {}
     for drawn in found.answers:
         for answer in drawn:

@@ -1,4 +1,4 @@
-"""Entropy and surprisal along what a model wrote."""
+"""Entropy and surprisal along a reply."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ from qwen3lab.figures.theme import (
 )
 
 MAX_LABELLED = 60
-"""Up to this many tokens are written out under the axis."""
+"""Maximum number of tokens that are written below the axis."""
 
 MAX_MARKED = 200
-"""Beyond this many tokens, the lines are drawn without a point for each."""
+"""Maximum number of tokens whose points are marked on the lines."""
 
 STOPS = {
     "natural": "thinking ended by itself",
@@ -59,7 +59,7 @@ def uncertainty(result: Uncertainty) -> go.Figure:
 
 
 def _frame() -> go.Figure:
-    """The three traces, without their data."""
+    """A figure with the three traces, without data."""
     line = {"mode": "lines+markers", "marker_size": 5}
     hover = "%{customdata}: %{y:.3f} nats"
     figure = go.Figure(
@@ -88,7 +88,7 @@ def _frame() -> go.Figure:
 
 
 def _token_ticks(result: Uncertainty) -> dict[str, Any]:
-    """The tokens' text under the axis where there is room for it, else positions."""
+    """Axis ticks: the tokens' text if there is room for it, else positions."""
     n = len(result.tokens)
     span = {"range": [result.first - 0.8, result.first + n - 0.2]}
     if n > MAX_LABELLED:
@@ -130,7 +130,7 @@ def _inserted(result: Uncertainty) -> dict[str, object]:
 
 
 def _stop(result: Uncertainty) -> float:
-    """Where the stop line stands: after the thinking where that was what ended, else at the end."""
+    """Position of the stop line: after the thinking if that was stopped, else at the end."""
     if result.thinking[1] > result.thinking[0] and result.stop in ("natural", "budget", "asked"):
         return result.thinking[1] - 0.5
     return result.first + len(result.tokens) - 0.5

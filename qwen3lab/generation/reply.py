@@ -7,6 +7,12 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qwen3lab.generation.reply_display import (
+    chat_html,
+    chat_line,
+    generation_html,
+    generation_line,
+)
 from qwen3lab.generation.thinking_control import Marks, ReplyPart, Stop
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
@@ -61,6 +67,12 @@ class Generation:
     forced: Bool[Tensor, " token"]
     recording: Recording | None
 
+    def __repr__(self) -> str:
+        return generation_line(self)
+
+    def _repr_html_(self) -> str:
+        return generation_html(self)
+
 
 @dataclass(frozen=True)
 class Chat(Generation):
@@ -82,6 +94,12 @@ class Chat(Generation):
     thinking_tokens: int
     answer_tokens: int
     spans: Mapping[str, tuple[int, int]]
+
+    def __repr__(self) -> str:
+        return chat_line(self)
+
+    def _repr_html_(self) -> str:
+        return chat_html(self)
 
 
 class Split(NamedTuple):

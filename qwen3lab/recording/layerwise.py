@@ -24,6 +24,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import RecordingError
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 from qwen3lab.model.batching import pad_left
+from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.recorder import Recorder

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Page, count, one_line, shortened
 from qwen3lab.errors import RecordingError
 from qwen3lab.hooks.points import hook_names, resolve_hooks
 from qwen3lab.recording.views import AttentionView, RoutingView
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
+MAX_TEXT_CHARACTERS, MAX_FACT_CHARACTERS = 600, 100
+"""Of the text, and of the facts, that a recording shows of itself in a notebook."""
+
 DAMAGES = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 """What reading a damaged text raises."""
 
@@ -62,9 +66,28 @@ class Recording:
     def __repr__(self) -> str:
         size = sum(value.nbytes for value in self.activations.values())
         return (
-            f"Recording of {len(self)} tokens by {self.model_name}: "
+            f"Recording of {count(len(self), 'token')} by {one_line(self.model_name)}: "
             f"{len(self.activations)} hook points, {size / 2**20:.1f} MiB"
         )
+
+    def _repr_html_(self) -> str:
+        size = sum(value.nbytes for value in self.activations.values())
+        routed = self.config.moe_layers
+        facts = {
+            "hook points": str(len(self.activations)),
+            "size": f"{size / 2**20:.1f} MiB",
+            "attention": f"{len(self.attention.layers)} of {self.config.n_layers} layers",
+            **({"experts in layers": ", ".join(map(str, routed))} if routed else {}),
+            **{name: f"tokens {start} to {end}" for name, (start, end) in self.spans.items()},
+        }
+        page = Page().heading(f"Recording of {count(len(self), 'token')} by {self.model_name}")
+        page.facts(
+            {name: one_line(fact, width=MAX_FACT_CHARACTERS) for name, fact in facts.items()}
+        )
+        page.text(shortened("".join(self.tokens), MAX_TEXT_CHARACTERS), boxed=True)
+        return page.note(
+            "tokens, logits, attention[layer, head], routing.layer(n), [hook name]"
+        ).render()
 
     @property
     def capture(self) -> tuple[str, ...]:
@@ -98,12 +121,12 @@ class Recording:
     @property
     def attention(self) -> AttentionView:
         """Attention patterns, rendered on demand."""
-        return AttentionView(self.config, self.activations)
+        return AttentionView(self.config, self.activations, self.tokens, self.model_name)
 
     @property
     def routing(self) -> RoutingView:
         """The routers' logits and choices; empty for a model without experts."""
-        return RoutingView(self.config, self.activations, self.tokens)
+        return RoutingView(self.config, self.activations, self.tokens, self.model_name)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with all of it; `Recording.load` reads it.

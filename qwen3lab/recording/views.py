@@ -1,36 +1,54 @@
-"""Two ways to look at what was recorded: attention by head, and routing by layer."""
+"""Views of a recording: attention by head; routing by layer stands in `routing_view`."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import RecordingError
+from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
+from qwen3lab.recording.routing_view import LayerRouting, RoutingView
 
-if TYPE_CHECKING:
-    import pandas
+__all__ = ["AttentionView", "LayerRouting", "RoutingView"]
 
 
-class AttentionView:
+class AttentionView(Displayed):
     """Attention patterns of a recording, exact, rendered from rotated queries and keys.
 
     `attention[layer, head]` is one head's map; layers and heads count from 0, and from the
-    end with negative numbers. Where the pattern itself was recorded, because a hook edited
-    it or it was asked for, that is what comes back.
+    end with negative numbers. A pattern that was recorded itself, because an edit changed it or
+    `capture` named it, is returned as recorded.
+
+    Args:
+        config: of the model that ran.
+        activations: by hook name.
+        tokens: text of each token, for the labels of a map.
+        model_name: what the model was loaded as, for the labels of a map.
     """
 
-    def __init__(self, config: Qwen3Config, activations: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        config: Qwen3Config,
+        activations: Mapping[str, Tensor],
+        tokens: Sequence[str] = (),
+        model_name: str = "",
+    ) -> None:
         self._config, self._activations = config, activations
+        self._tokens, self._model_name = tokens, model_name
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         layers = self.layers
-        held = f"{len(layers)} layers of {self._config.n_heads} heads" if layers else "not recorded"
-        return f"attention: {held}; attention[layer, head] renders one map"
+        held = f"{count(len(layers), 'layer')} of {self._config.n_heads} heads"
+        return Summary(
+            "Attention patterns",
+            {"recorded": held if layers else "none"},
+            note="attention[layer, head] renders one map",
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -39,7 +57,7 @@ class AttentionView:
 
     @property
     def some_layers(self) -> tuple[int, ...]:
-        """The same, of which there is at least one.
+        """Layers whose attention was recorded, at least one.
 
         Raises:
             RecordingError: attention was not recorded.
@@ -51,8 +69,10 @@ class AttentionView:
         keys = {f"{name}hook_rot_q", f"{name}hook_rot_k"}
         return keys <= self._activations.keys() or f"{name}hook_pattern" in self._activations
 
-    def __getitem__(self, place: tuple[int, int]) -> Float[Tensor, "query key"]:
+    def __getitem__(self, place: tuple[int, int]) -> Float[LabelledTensor, "query key"]:
         """One head's pattern, float32; rows sum to 1.
+
+        It is a tensor that also has `layer`, `head`, `tokens` and `model_name`.
 
         Raises:
             RecordingError: no such layer or head, or attention was not recorded.
@@ -63,13 +83,18 @@ class AttentionView:
             raise RecordingError(
                 f"head {head} does not exist: layer {layer} has heads 0 to {len(heads) - 1}"
             )
-        one = slice(heads[head], heads[head] + 1)
-        return self._render(self._layer(layer), one, slice(None))[0]
+        layer, head = self._layer(layer), heads[head]
+        pattern = self._render(layer, slice(head, head + 1), slice(None))[0]
+        tokens = tuple(self._tokens)
+        return labelled(
+            pattern,
+            Labels("attention", ("query", "key"), (layer,), head, tokens, self._model_name),
+        )
 
     def pattern(
         self, layer: int, *, queries: slice = slice(None), heads: slice = slice(None)
     ) -> Float[Tensor, "head query key"]:
-        """The heads' patterns of a layer, float32; `queries` cuts out rows, `heads` heads.
+        """The patterns of a layer's heads, float32; `queries` and `heads` select some of them.
 
         Raises:
             RecordingError: no such layer, or attention was not recorded.
@@ -79,7 +104,7 @@ class AttentionView:
     def blocks(
         self, layer: int, *, size: int = 256, heads: slice = slice(None)
     ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
-        """A layer's pattern, `size` queries at a time, each with the number of its first.
+        """A layer's pattern in blocks of `size` queries, each with the position of its first query.
 
         For statistics over long recordings: memory stays linear in the tokens.
         """
@@ -123,83 +148,3 @@ class AttentionView:
         later = torch.arange(first, end) > rows[:, None]
         scores[..., first:].masked_fill_(later, -torch.inf)
         return F.pad(torch.softmax(scores, dim=-1), (0, n - end))
-
-
-class RoutingView:
-    """The routers' logits and choices in every layer that has experts.
-
-    A model without experts has an empty view: no layers, and a `repr` that says so.
-    """
-
-    def __init__(
-        self, config: Qwen3Config, activations: Mapping[str, Tensor], tokens: list[str]
-    ) -> None:
-        self._config, self._activations, self._tokens = config, activations, tokens
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __repr__(self) -> str:
-        if not self._config.is_moe:
-            return "routing: empty, because this model is dense: it has no experts to route to"
-        config = self._config
-        return (
-            f"routing: {len(self)} layers, top {config.n_experts_per_token} "
-            f"of {config.n_experts} experts, {len(self._tokens)} tokens"
-        )
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The model's layers with experts; the first axis of what this view gives."""
-        return self._config.moe_layers
-
-    @property
-    def logits(self) -> Float[Tensor, "layer token expert"]:
-        """Router logits before the softmax, float32."""
-        return self._stacked("router_logits", self._config.n_experts).float()
-
-    @property
-    def experts(self) -> Int[Tensor, "layer token k"]:
-        """Chosen experts, best first; -1 for a slot that an edit left empty."""
-        return self._stacked("expert_indices", self._config.n_experts_per_token, -1).long()
-
-    @property
-    def weights(self) -> Float[Tensor, "layer token k"]:
-        """Weights of the chosen experts as applied, best first, float32."""
-        return self._stacked("expert_weights", self._config.n_experts_per_token).float()
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: layer, token, token_text, rank, expert, weight; one row per choice."""
-        import pandas
-
-        experts, weights = self.experts, self.weights
-        sizes = (torch.tensor(self.layers, dtype=torch.long), *map(torch.arange, experts.shape[1:]))
-        layer, token, rank = (
-            axis.flatten().numpy() for axis in torch.meshgrid(*sizes, indexing="ij")
-        )
-        table = pandas.DataFrame(
-            {
-                "layer": layer,
-                "token": token,
-                "token_text": [self._tokens[index] for index in token],
-                "rank": rank,
-                "expert": experts.flatten().numpy(),
-                "weight": weights.flatten().numpy(),
-            }
-        )
-        return table.query("expert >= 0").reset_index(drop=True)
-
-    def _stacked(self, hook: str, width: int, nothing: int = 0) -> Tensor:
-        """One hook of all layers; an edit may have given some of them more slots than others."""
-        if not self._config.is_moe:
-            return torch.zeros(0, len(self._tokens), width)
-        names = [f"blocks.{layer}.mlp.hook_{hook}" for layer in self.layers]
-        missing = [name for name in names if name not in self._activations]
-        if missing:
-            raise RecordingError(
-                f"{missing[0]} was not recorded: record again with the routing hooks, "
-                "as record() does by default"
-            )
-        found = [self._activations[name] for name in names]
-        widest = max(value.shape[-1] for value in found)
-        return torch.stack([F.pad(v, (0, widest - v.shape[-1]), value=nothing) for v in found])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, repr=False)
+class Convergence(Displayed):
     """The answers at the points of one thinking text.
 
     Attributes:
@@ -98,6 +99,31 @@ class Convergence:
                 rows.append((point, thought.text if thought else "", answer, share, right))
         columns = ["thinking_tokens", "thought", "answer", "share", "right"]
         return pandas.DataFrame(rows, columns=columns)
+
+    def _summary(self) -> Summary:
+        facts = {
+            "points": str(len(self.points)),
+            "last favourite": one_line(self.favourites[-1], width=40) or "no answer",
+            "settled after": f"{self.settled:,} of {self.thinking_tokens:,} thinking tokens",
+        }
+        if self.right is not None:
+            first = self.first_right
+            facts["first right after"] = "never" if first is None else f"{first:,} thinking tokens"
+        return Summary("Convergence of the answer", facts, frame=self._by_point)
+
+    def _by_point(self) -> "pandas.DataFrame":
+        import pandas
+
+        shares = [share[name] for share, name in zip(self.shares(), self.favourites, strict=True)]
+        thoughts = ["" if piece is None else piece.text.strip() for piece in self.thoughts]
+        return pandas.DataFrame(
+            {
+                "thinking tokens": self.points,
+                "thought": [one_line(thought, width=50) for thought in thoughts],
+                "favourite": [one_line(name, width=40) for name in self.favourites],
+                "share": shares,
+            }
+        )
 
 
 def convergence(

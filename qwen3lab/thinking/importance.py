@@ -11,6 +11,7 @@ import torch
 from scipy.stats import entropy
 from tqdm.auto import tqdm
 
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampler, Sampling
@@ -53,8 +54,8 @@ class Cost:
         )
 
 
-@dataclass(frozen=True)
-class Importance:
+@dataclass(frozen=True, repr=False)
+class Importance(Displayed):
     """The effect of each part of a thinking text on the distribution over answers.
 
     Attributes:
@@ -98,6 +99,20 @@ class Importance:
                 "favourite_without": [_favourite(shares) for shares in self.without],
             }
         )
+
+    def _summary(self) -> Summary:
+        facts = {"parts": str(len(self.parts)), "how": self.how, "samples": str(self.samples)}
+        measured = [place for place, value in enumerate(self.distance) if not math.isnan(value)]
+        if measured:
+            place = max(measured, key=lambda n: self.distance[n])
+            text = one_line(self.parts[place].text.strip(), width=40)
+            facts["greatest change"] = f"{self.distance[place]:.2f} without part {place} ({text})"
+        return Summary("Importance of the parts of a thinking", facts, frame=self._short_table)
+
+    def _short_table(self) -> "pandas.DataFrame":
+        table = self.to_pandas()[["part", "text", "distance", "favourite", "favourite_without"]]
+        texts = [one_line(text.strip(), width=50) for text in table["text"]]
+        return table.assign(text=texts)
 
 
 def importance_cost(

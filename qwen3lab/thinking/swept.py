@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display import Summary, one_line
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.storage.jsonl_store import Store
 from qwen3lab.thinking.rewind import Answer
@@ -112,7 +113,35 @@ class Sweep:
     def __repr__(self) -> str:
         done, planned = len(self.attempts), len(self.plan.rows)
         left = "" if done == planned else f", {planned - done} not run"
-        return f"Sweep({self.plan.model}: {done} thinkings, budgets {self.plan.budgets}{left})"
+        name = one_line(self.plan.model)
+        return f"Sweep({name}: {done} thinkings, budgets {self.plan.budgets}{left})"
+
+    def _repr_html_(self) -> str | None:
+        plan, left = self.plan, len(self.plan.rows) - len(self.attempts)
+        facts = {
+            "problems": f"{plan.n_problems:,}",
+            "samples": str(plan.samples),
+            "thinkings": f"{len(self.attempts):,}",
+            **({"not run": f"{left:,}"} if left else {}),
+            "weights": plan.weights,
+            "seed": str(plan.seed),
+        }
+        return Summary(f"Sweep of {plan.model}", facts, frame=self._by_budget).html()
+
+    def _by_budget(self) -> "pandas.DataFrame":
+        """A row per budget: answers, share of right ones, mean thinking tokens."""
+        table = self.to_pandas()
+        if not len(table):
+            return table
+        by_budget = table.assign(
+            budget=[
+                "no thinking" if missing else f"{budget:,}"
+                for budget, missing in zip(table["budget"], table["budget"].isna(), strict=True)
+            ]
+        ).groupby("budget", sort=False)
+        return by_budget.agg(
+            answers=("right", "size"), right=("right", "mean"), thinking=("thinking_tokens", "mean")
+        ).reset_index()
 
     @property
     def budgets(self) -> tuple[int, ...]:

@@ -57,6 +57,7 @@ class Snapshot:
         heads: score of every head, by kind of head.
         information: mutual information of expert and family, by layer; empty without experts.
         experts: the experts selected for each token of the held-out texts; None without experts.
+        layers: the layers with experts, by their numbers in the model.
     """
 
     step: int
@@ -66,6 +67,7 @@ class Snapshot:
     heads: dict[str, Float[Tensor, "layer head"]]
     information: list[Information]
     experts: Int[Tensor, "layer token k"] | None
+    layers: tuple[int, ...]
 
 
 class Growth:
@@ -170,12 +172,12 @@ def look_at(
         period: number of words in the sequences that head scores are measured on.
     """
     texts = read(lab, n=TEXTS_PER_FAMILY, seed=1, families=families)
-    information, experts = [], None
+    information, experts, layers = [], None, lab.config.moe_layers
     if lab.config.n_experts:
         information = family_information(texts, routed(texts, lab.config.n_experts))
         experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
     heads = diagnostic_head_scores(lab, seed=1, period=period)
-    return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts)
+    return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts, layers)
 
 
 def early_life(name: str = "tiny-dense") -> list[Snapshot]:

@@ -17,6 +17,7 @@ from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP
 from qwen3lab.loading import load_model
 from qwen3lab.model.attention_kernels import mix_one_query
+from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from tests.generation.test_decoding import Plain
@@ -400,10 +401,12 @@ def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
     k, v = (torch.randn(2, 2, 300, 64, **made).to(dtype)[:, :, :200] for _ in range(2))
     real = torch.rand(2, 200, **made) < 0.7
     turned = torch.zeros(1, 200, 1, 64, device="cuda")
-    place = Positions(real, None, padded=True, rotations=(turned, turned))
-    place._allowed = real[:, None, None]
+    allowed = real[:, None, None]
+    positions = Positions(
+        real, None, padded=True, rotations=(turned, turned), attention_mask=allowed
+    )
     with torch.no_grad():
-        mine = mix_one_query(q, k, v, place).double()
+        mine = mix_one_query(q, k, v, positions).double()
     whole = (each.double() for each in (q, k, v))
     exact = F.scaled_dot_product_attention(*whole, attn_mask=real[:, None, None], enable_gqa=True)
     limit = {torch.bfloat16: 4e-3, torch.float16: 5e-4, torch.float32: 1e-5}[dtype]

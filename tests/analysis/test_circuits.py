@@ -63,7 +63,7 @@ def test_a_head_made_to_copy_scores_one(tiny_tokenizer):
 
 @torch.no_grad()
 def test_the_strongest_pairs_are_the_largest_entries_of_the_full_matrix(lab, monkeypatch):
-    monkeypatch.setattr(circuits, "ROWS", 100)
+    monkeypatch.setattr(circuits, "ROWS_PER_BLOCK", 100)
     full = full_ov(lab, 1, 2)
     found = ov_pairs(lab, 1, 2, n=5)
     best = full.flatten().topk(5)

@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(corpus):
     before = corpus.slots.clone()
     with pytest.raises(CorpusError, match="2 labels for 4 tokens"):
         corpus.add(ONE, ["x", "y"])
-    with pytest.raises(CorpusError, match="shape is another"):
+    with pytest.raises(CorpusError, match="a model of another shape"):
         corpus.add(record(DENSE, ["a"], {}), "x")
     with pytest.raises(CorpusError, match="no group 'w': there are x, y, z"):
         corpus.load("w")

@@ -119,7 +119,17 @@ def test_extra_models_come_first_and_their_names_are_escaped(monkeypatch):
     assert "<img src=x>[bold]" in repr(table)
     html = table._repr_html_()
     assert "<img" not in html and "&lt;img src=x&gt;[bold]" in html
-    assert html.count("<tr>") == 1 + 9
+    assert html.count("<tr") == 1 + 9
+
+
+def test_a_name_cannot_colour_the_terminal_or_bring_a_tag():
+    table = model_table({"a\x1b[31m\u202e<b>": SMALL})
+    assert "\x1b" not in repr(table) and "\u202e" not in repr(table)
+    assert r"a\x1b[31m\u202e&lt;b&gt;" in table._repr_html_()
+
+
+def test_an_empty_table_shows_its_columns():
+    assert "parameters" in model_table()[:0]._repr_html_()
 
 
 def test_the_package_lists_its_embedded_models_before_the_published_ones():

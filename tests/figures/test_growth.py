@@ -14,7 +14,8 @@ def look(step, *, surplus, induction, experts):
     heads = {"induction": torch.tensor([[0.0, induction], [0.1, 0.0]])}
     information = [Information(0.1 * step, (0.01, 0.02)), Information(0.0, (0.0, 0.03))]
     chosen = torch.tensor([experts, experts])
-    return Snapshot(step, float(step), 10 * step, {"lists": surplus}, heads, information, chosen)
+    size = (step, float(step), 10 * step)
+    return Snapshot(*size, {"lists": surplus}, heads, information, chosen, layers=(1, 3))
 
 
 HISTORY = [
@@ -32,9 +33,9 @@ def test_each_panel_shows_its_values_by_step() -> None:
     assert drawn["legend", "lists"].x == (0, 5)
     assert drawn["legend", "lists"].y == (3.0, 0.5)
     assert drawn["legend2", "induction"].y == pytest.approx((0.2, 0.9))
-    assert drawn["legend3", "layer 0"].y == (0.0, 0.5)
+    assert drawn["legend3", "layer 1"].y == (0.0, 0.5)
     # Of (0, 2) and (2, 3), chosen at last, three of four were chosen before.
-    assert drawn["legend4", "layer 1"].y == (0.75, 1.0)
+    assert drawn["legend4", "layer 3"].y == (0.75, 1.0)
 
 
 def test_chance_is_drawn_beneath_the_information() -> None:

@@ -22,7 +22,7 @@ def fresh(dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("small", [0, fingerprints.SMALL])
+@pytest.mark.parametrize("small", [0, fingerprints.MAX_FULLY_HASHED_VALUES])
 def test_the_last_bit_of_any_one_weight_counts(monkeypatch, dtype, small):
     monkeypatch.setattr(fingerprints, "MAX_FULLY_HASHED_VALUES", small)
     model = fresh(dtype)

@@ -14,20 +14,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
     import pandas
-from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
 
-PATIENCE = 1.0
-"""Seconds before a progress bar appears."""
+PROGRESS_DELAY_SECONDS = 1.0
+"""Seconds of work after which a progress bar appears."""
 
 SPECIAL = re.compile(r"<\|.*\|>|</?think>")
-CLEAR, WEAK = 0.5, 0.25
-"""How far above uniform attention a share is where a kind is clear, and where it shows."""
+CLEAR_EXCESS, MIN_EXCESS = 0.5, 0.25
+"""Excess over uniform attention at which the kind of a head is clear, and at which it shows."""
 
-BROAD = 0.9
+MIN_BROAD_ENTROPY = 0.9
+"""Relative entropy above which a head without a kind is "broad"."""
+
 KINDS = {
     "first": "sink",
     "itself": "itself",
@@ -37,25 +40,25 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class HeadProfile:
-    """Where each head looks: shares of its attention, means over the queries.
+@dataclass(frozen=True, repr=False)
+class HeadProfile(Displayed):
+    """Where each head attends: shares of its attention, means over the queries.
 
     Attributes:
         layers: of the model; the first axis of all that follows.
         entropy: of a query's distribution over keys, nats.
-        relative_entropy: the same over its maximum, the logarithm of the number of keys; queries
+        relative_entropy: entropy over its maximum, the logarithm of the number of keys; queries
             with one key are left out.
-        distance: tokens between query and key, weighed by attention.
+        distance: tokens between query and key, weighted by attention.
         first: share on the first token.
-        strongest: of the first half of the tokens, the one that draws most attention.
-        drawn: the share that it draws, mean over the queries that see it.
+        strongest: the token of the first half that receives most attention.
+        drawn: the share that it receives, mean over the queries that can see it.
         itself: share on the query's own token.
         previous: on the token before.
         duplicate: on earlier occurrences of the same token.
         induction: on the tokens after those.
         special: on tokens that structure a chat, such as `<|im_start|>` and `<think>`.
-        uniform: what a head that looks at all keys alike would have, for some of the shares.
+        uniform: the value under uniform attention, for some of the shares.
     """
 
     layers: tuple[int, ...]
@@ -75,9 +78,10 @@ class HeadProfile:
     def kinds(self) -> list[list[tuple[str, float]]]:
         """The likely kind of each head by layer, and how sure that is, from 0 to 1.
 
-        The kind whose share is most above what uniform attention would give, as a part of what
-        it could be above it. Below `WEAK` a head is "mixed", or "broad" if its relative entropy
-        is above 0.9. It says where a head looks on this text, and not what for.
+        The kind with the largest excess of its share over uniform attention, relative to the
+        largest excess possible. Below `MIN_EXCESS` a head is "mixed", or "broad" if its relative
+        entropy is above `MIN_BROAD_ENTROPY`. It describes where a head attends on this text,
+        not its function.
         """
         excess = torch.stack(
             [
@@ -89,7 +93,7 @@ class HeadProfile:
         rows = zip(
             best.indices.tolist(),
             best.values.tolist(),
-            (self.relative_entropy > BROAD).tolist(),
+            (self.relative_entropy > MIN_BROAD_ENTROPY).tolist(),
             strict=True,
         )
         return [
@@ -120,6 +124,17 @@ class HeadProfile:
             }
         )
 
+    def _summary(self) -> Summary:
+        n_layers, n_heads = self.entropy.shape
+        facts = {"layers": str(n_layers), "heads per layer": str(n_heads)}
+        return Summary("Profile of heads", facts, frame=self._clearest)
+
+    def _clearest(self) -> "pandas.DataFrame":
+        """The head of each kind that is most above uniform attention."""
+        table = self.to_pandas().sort_values("above_uniform", ascending=False)
+        columns = ["kind", "layer", "head", "above_uniform", "sure"]
+        return table.loc[table["sure"] != "unsure", columns].groupby("kind", sort=False).head(1)
+
 
 def head_profile(
     recording: Recording,
@@ -128,17 +143,17 @@ def head_profile(
     progress: bool = True,
     on_block: Callable[[int, int], None] | None = None,
 ) -> HeadProfile:
-    """Measure where every head looks.
+    """Measure where every head attends.
 
     The shares on previous tokens, duplicates and induction targets are those of TransformerLens'
     `detect_head` with `error_measure="mul"`, nothing left out.
 
     Args:
         recording: with attention.
-        block: queries at a time; what comes out is the same.
-        progress: show a progress bar, if it takes longer than a moment.
-        on_block: called with the blocks of queries that are done and with all of them, over
-            all layers; what it raises ends the work.
+        block: queries at a time; it does not change the result.
+        progress: show a progress bar after `PROGRESS_DELAY_SECONDS`.
+        on_block: called with the number of finished blocks and of all blocks, over all layers; an
+            exception that it raises stops the work.
 
     Raises:
         RecordingError: attention was not recorded.
@@ -151,7 +166,12 @@ def head_profile(
     special = torch.tensor([bool(SPECIAL.fullmatch(token)) for token in recording.tokens])
     sums = [_Sums(special, recording.config.n_heads) for _ in layers]
     starts = range(0, n, block)
-    bar = tqdm(total=len(starts) * len(layers), disable=not progress, delay=PATIENCE, leave=False)
+    bar = tqdm(
+        total=len(starts) * len(layers),
+        disable=not progress,
+        delay=PROGRESS_DELAY_SECONDS,
+        leave=False,
+    )
     with bar:
         for place, start in enumerate(starts):
             rows = slice(start, min(start + block, n))
@@ -168,10 +188,10 @@ def head_profile(
 
 
 def _named(name: str, sure: float, broad: bool) -> tuple[str, float]:
-    if sure >= WEAK:
+    if sure >= MIN_EXCESS:
         return KINDS[name], sure
     return "broad" if broad else "mixed", max(sure, 0.0)
 
 
 def _sure(above: float) -> str:
-    return "clear" if above >= CLEAR else "shows" if above >= WEAK else "unsure"
+    return "clear" if above >= CLEAR_EXCESS else "shows" if above >= MIN_EXCESS else "unsure"

@@ -1,17 +1,13 @@
 """Attention rollout: how much of each token is mixed into a position over all layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.recording.recording import Recording
-
-if TYPE_CHECKING:
-    pass
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.recording.recording import Recording
 
 
 def rollout(
@@ -21,8 +17,8 @@ def rollout(
 
     Heads are averaged, and the residual stream counts for half: in every layer
     `0.5 * pattern + 0.5 * identity` (attention rollout, Abnar and Zuidema, arXiv 2005.00928,
-    section 3). It follows the patterns alone, and knows nothing of what they move. The product
-    is made from the last layer down, for these queries only, so that no square is kept.
+    section 3). It uses the patterns only, not the values that they move. The product is computed
+    from the last layer down, for these queries only, so that no token-by-token matrix is kept.
 
     Args:
         recording: with the attention of every layer.
@@ -31,7 +27,7 @@ def rollout(
 
     Raises:
         RecordingError: attention was not recorded in every layer.
-        ValueError: no position, or one that is not there.
+        ValueError: no position, or one outside the recording.
     """
     n = len(recording)
     if not queries or not all(-n <= query < n for query in queries):

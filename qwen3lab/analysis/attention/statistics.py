@@ -1,26 +1,23 @@
 """Statistics over all heads of a recording, computed a block of queries at a time."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
-
-if TYPE_CHECKING:
-    pass
-
 
 BLOCK = 256
 """Queries at a time."""
 
 
-def key_mass(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "layer head key"]:
-    """The attention that each token draws: mean over the queries that see it.
+def key_mass(
+    recording: Recording, *, block: int = BLOCK
+) -> Float[LabelledTensor, "layer head key"]:
+    """The attention that each key token receives: mean over the queries that can see it.
 
-    An attention sink (arXiv 2309.17453) stands out here whatever its place.
+    An attention sink (arXiv 2309.17453) stands out here at any position.
 
     Args:
         recording: with attention.
@@ -37,14 +34,16 @@ def key_mass(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "laye
         for _, pattern in recording.attention.blocks(layer, size=block):
             total += pattern.sum(dim=1)
         rows.append(total / seen_by)
-    return torch.stack(rows)
+    return _of_layers(torch.stack(rows), recording, "attention received", "layer", "head", "key")
 
 
-def likeness(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "layer head other"]:
-    """How alike the patterns of a layer's heads are: cosine of the patterns, as long vectors.
+def likeness(
+    recording: Recording, *, block: int = BLOCK
+) -> Float[LabelledTensor, "layer head other"]:
+    """Similarity of a layer's heads: cosine of their patterns, flattened to vectors.
 
-    Heads that share a key/value head see the same keys; whether they look at the same tokens
-    as well is what this shows.
+    Heads that share a key/value head see the same keys. A high cosine shows that they also attend
+    to the same tokens.
 
     Args:
         recording: with attention.
@@ -61,13 +60,17 @@ def likeness(recording: Recording, *, block: int = BLOCK) -> Float[Tensor, "laye
             gram += flat @ flat.T
         length = gram.diagonal().sqrt()
         rows.append(gram / (length[:, None] * length[None]))
-    return torch.stack(rows)
+    return _of_layers(torch.stack(rows), recording, "likeness of heads", "layer", "head", "other")
 
 
 def targets(
     token_ids: Int[Tensor, " token"], start: int, n_queries: int
 ) -> tuple[Bool[Tensor, "query token"], Bool[Tensor, "query token"]]:
-    """For some queries: the earlier occurrences of their tokens, and the tokens after those."""
+    """Duplicate and induction targets of a block of queries.
+
+    Returns:
+        True at earlier occurrences of the query's token, and at the tokens after those.
+    """
     queries = torch.arange(start, start + n_queries)[:, None]
     keys = torch.arange(len(token_ids))[None]
     duplicate = (token_ids[start : start + n_queries, None] == token_ids[None]) & (keys < queries)
@@ -77,7 +80,7 @@ def targets(
 
 
 class _Sums:
-    """Sums over the queries of one layer's patterns."""
+    """Running sums over the queries of one layer's patterns."""
 
     def __init__(self, special: Bool[Tensor, " token"], n_heads: int) -> None:
         self.special, self.n = special, len(special)
@@ -92,7 +95,7 @@ class _Sums:
         duplicate: Bool[Tensor, "query key"],
         induction: Bool[Tensor, "query key"],
     ) -> None:
-        """Count a block of queries."""
+        """Add a block of queries."""
         queries = torch.arange(start, start + pattern.shape[1])
         self.by_key += pattern.sum(dim=1)
         entropy = torch.special.entr(pattern).sum(dim=-1)
@@ -110,15 +113,15 @@ class _Sums:
             self.total[name] += value.double().sum(dim=-1)
 
     def means(self) -> dict[str, Tensor]:
-        """The scores."""
+        """Means over the queries, by score."""
         found = {name: (total / self.n).float() for name, total in self.total.items()}
         found["relative_entropy"] = found["relative_entropy"] * self.n / (self.n - 1)
         keys = torch.arange(self.n, dtype=torch.float64)
         drawn = self.by_key / (self.n - keys)
-        # The last tokens are seen by so few that one of them may seem to draw everything.
+        # The last tokens are seen by few queries, so that their means are unreliable.
         lasting = drawn[:, : max(1, self.n // 2)].max(dim=-1)
         return found | {
-            # Queries and the keys that they see, both as mean places.
+            # Mean position of the queries minus that of the keys, weighted by attention.
             "distance": (keys.mean() - self.by_key @ keys / self.n).float(),
             "first": (self.by_key[:, 0] / self.n).float(),
             "strongest": lasting.indices,
@@ -128,7 +131,7 @@ class _Sums:
 
 
 def _uniform(token_ids: Int[Tensor, " token"], block: int) -> dict[str, float]:
-    """The shares of a head that looks at every key alike."""
+    """The shares of uniform attention."""
     n = len(token_ids)
     keys = torch.arange(1, n + 1)
     total = {"first": float((1 / keys).sum()), "itself": float((1 / keys).sum())}
@@ -155,3 +158,8 @@ def _share(
 ) -> Float[Tensor, "head query"]:
     """The attention of each query to the wanted keys."""
     return einsum(pattern, wanted.float(), "head query key, query key -> head query")
+
+
+def _of_layers(values: Tensor, recording: Recording, what: str, *axes: str) -> LabelledTensor:
+    layers, tokens = recording.attention.layers, tuple(recording.tokens)
+    return labelled(values, Labels(what, axes, layers, None, tokens, recording.model_name))

@@ -8,8 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
-from qwen3lab.analysis.map_windows import THUMB, MapWindow, looked_at_by, looks_at
-from qwen3lab.figures.heads import GAP, SCORES, wall_of
+from qwen3lab.analysis.map_windows import (
+    THUMB,
+    WALL_GAP,
+    MapWindow,
+    attention_wall,
+    looked_at_by,
+    looks_at,
+)
+from qwen3lab.figures.heads import SCORES
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.attention_state import DIRECTIONS
@@ -22,7 +29,7 @@ MAX_TOKENS_SHOWN = 2_000
 def wall_heatmap(recording: Recording) -> Heatmap:
     """Thumbnails of all heads in one map; `head_at` gives the head of a cell."""
     layers, heads = recording.attention.layers, range(recording.config.n_heads)
-    values, side = wall_of(recording, layers), _side(recording)
+    values, side = attention_wall(recording, layers), _side(recording)
     return Heatmap(
         title="Attention of all heads",
         values=values,
@@ -36,7 +43,7 @@ def wall_heatmap(recording: Recording) -> Heatmap:
 def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
     """An axis of thumbnails: each cell has the label of its head or layer; ticks are centred."""
     labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
-    middle = (side - GAP) // 2
+    middle = (side - WALL_GAP) // 2
     ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
     return Axis(name, "", labels, ticks=ticks)
 
@@ -51,13 +58,13 @@ def frame_on_wall(recording: Recording, layer: int, head: int) -> list[int]:
     """First row, first column, last row and last column of a head's thumbnail."""
     side = _side(recording)
     top, left = recording.attention.layers.index(layer) * side, head * side
-    return [top, left, top + side - GAP - 1, left + side - GAP - 1]
+    return [top, left, top + side - WALL_GAP - 1, left + side - WALL_GAP - 1]
 
 
 def _side(recording: Recording) -> int:
     """Number of cells from one thumbnail to the next."""
     n = len(recording)
-    return ceil(n / ceil(n / THUMB)) + GAP
+    return ceil(n / ceil(n / THUMB)) + WALL_GAP
 
 
 def map_heatmap(recording: Recording, layer: int, head: int, window: MapWindow) -> Heatmap:

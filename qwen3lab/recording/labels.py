@@ -1,0 +1,172 @@
+"""Tensors that know what their axes stand for: model, layers, heads and tokens.
+
+Indexing one, or computing with it, returns a plain tensor: labels that no longer fit are dropped.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from qwen3lab.display import Summary
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the axes of a tensor stand for.
+
+    Attributes:
+        what: the values hold, such as "attention" or "expert load".
+        axes: name of each axis, such as ("query", "key"). "layer" counts `layers`; "query", "key"
+            and "token" count `tokens`; all other axes count from 0.
+        layers: of the model, by their own numbers.
+        head: that all of it is of, or None.
+        tokens: text of each token.
+        model_name: what the model was loaded as; "" if that is not known.
+    """
+
+    what: str
+    axes: tuple[str, ...]
+    layers: tuple[int, ...] = ()
+    head: int | None = None
+    tokens: tuple[str, ...] = ()
+    model_name: str = ""
+
+    @property
+    def layer(self) -> int | None:
+        """The layer, if all of it is of one."""
+        return next(iter(self.layers)) if len(self.layers) == 1 else None
+
+    @property
+    def place(self) -> str:
+        """Such as "layer 3, head 0", "layers 1 to 4" or "layers 1, 3"; "" if none is known."""
+        if not self.layers:
+            return ""
+        first, last = self.layers[0], self.layers[-1]
+        if first != last:
+            run = self.layers == tuple(range(first, last + 1))
+            return (
+                f"layers {first} to {last}" if run else f"layers {', '.join(map(str, self.layers))}"
+            )
+        return f"layer {first}" + ("" if self.head is None else f", head {self.head}")
+
+    def names(self, axis: int, size: int) -> list[str]:
+        """The name of each step along an axis."""
+        kind = self.axes[axis]
+        if kind == "layer" and len(self.layers) == size:
+            return [str(layer) for layer in self.layers]
+        if kind in ("query", "key", "token") and len(self.tokens) == size:
+            return [f"{n} {token}" for n, token in enumerate(self.tokens)]
+        return [str(n) for n in range(size)]
+
+
+class LabelledTensor(Tensor):
+    """A tensor with `labels`; use it as any tensor. Results of operations are plain tensors.
+
+    Attributes:
+        labels: what its axes stand for.
+    """
+
+    labels: Labels
+
+    # Operations ignore the subclass, so that what they return is a plain tensor.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers of the model, by their own numbers."""
+        return self.labels.layers
+
+    @property
+    def layer(self) -> int | None:
+        """The layer, if all of it is of one."""
+        return self.labels.layer
+
+    @property
+    def head(self) -> int | None:
+        """The head, if all of it is of one."""
+        return self.labels.head
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Text of each token."""
+        return self.labels.tokens
+
+    @property
+    def model_name(self) -> str:
+        """What the model was loaded as."""
+        return self.labels.model_name
+
+    def plain(self) -> Tensor:
+        """The same values as a plain tensor."""
+        return self.as_subclass(Tensor)
+
+    def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._summary().text()
+
+    def _repr_html_(self) -> str | None:
+        return self._summary().html()
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> "LabelledTensor":
+        return labelled(copy.deepcopy(self.plain(), memo), self.labels)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return labelled, (self.plain(), self.labels)
+
+    def _summary(self) -> Summary:
+        labels = self.labels
+        title = labels.what[:1].upper() + labels.what[1:]
+        title += f", {labels.place}" if labels.place else ""
+        title += f" · {labels.model_name}" if labels.model_name else ""
+        sizes = " × ".join(
+            f"{size} {axis}" for size, axis in zip(self.shape, labels.axes, strict=True)
+        )
+        kind = str(self.dtype).removeprefix("torch.")
+        is_map = labels.axes == ("query", "key")
+        frame = self._frame if self.ndim in (1, 2) and self.numel() and not is_map else None
+        note = "figures.attention_map draws it" if is_map else ""
+        return Summary(title, {"a tensor of": f"{sizes}, {kind}"}, frame, note, index=True)
+
+    def _frame(self) -> "pandas.DataFrame":
+        import pandas
+
+        values = self.plain() if self.ndim == 2 else self.plain()[None]
+        rows = self.labels.names(0, len(values)) if self.ndim == 2 else [""]
+        columns = self.labels.names(self.ndim - 1, values.shape[1])
+        return pandas.DataFrame(values.detach().cpu().float().numpy(), rows, columns)
+
+
+def labelled(values: Tensor, labels: Labels) -> LabelledTensor:
+    """The same values with labels.
+
+    Raises:
+        ValueError: there is not one axis name for each axis.
+    """
+    if values.ndim != len(labels.axes):
+        raise ValueError(
+            f"{len(labels.axes)} axes are named for a tensor of shape {tuple(values.shape)}: "
+            "expected one name for each"
+        )
+    tensor = values.as_subclass(LabelledTensor)
+    tensor.labels = labels
+    return tensor
+
+
+def labels_of(values: Tensor) -> Labels | None:
+    """The labels of a tensor; None if it is a plain one."""
+    return getattr(values, "labels", None) if isinstance(values, LabelledTensor) else None
+
+
+def relabelled(values: Tensor, source: Tensor, what: str, axes: Sequence[str]) -> Tensor:
+    """New values with the layers, tokens and model of their source; plain if that is plain."""
+    labels = labels_of(source)
+    if labels is None:
+        return values
+    new = Labels(what, tuple(axes), labels.layers, labels.head, labels.tokens, labels.model_name)
+    return labelled(values, new)
