@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check format notebooks clean
+.PHONY: help lab test check format docs clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,15 @@ check: $(VENV)/.dev  ## lint, types, import contracts, notebooks without output
 	else echo "left out: import-linter, which needs Python 3.11"; fi
 	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
-format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
+format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write the generated tables
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
+	$(BIN)/python docs/tables.py
+
+docs: $(VENV)/.docs  ## build the guide as a site into build/guide
+	$(BIN)/python docs/build.py
 
 clean:  ## remove the environment
 	rm -rf $(VENV)
@@ -74,4 +78,8 @@ $(VENV)/.test: $(VENV)/.lab
 
 $(VENV)/.dev: $(VENV)/.test
 	$(PIP) install --editable ".[$(EXTRAS),dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.lab
+	$(PIP) install --editable ".[lab,export,docs]"
 	@touch $@

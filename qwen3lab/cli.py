@@ -94,8 +94,8 @@ def lab(
 ) -> None:
     """Open JupyterLab on the notebooks.
 
-    From an installed package, the notebooks are first copied to ./qwen3lab-notebooks; files
-    that are there already stay as they are.
+    From an installed package, notebooks and guide are first copied to ./qwen3lab-notebooks;
+    files that are there already stay as they are.
     """
     from qwen3lab.jupyter.launch import launch
 

@@ -79,6 +79,11 @@ def load(
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too little for the embeddings and the pieces at hand.
+
+    Example:
+        >>> import qwen3lab
+        >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
+        Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
     checkpoint = open_checkpoint(
         name,
@@ -190,6 +195,15 @@ class Lab:
         Raises:
             ValueError: an empty prompt, an unknown token, or one longer than the context.
             HookError: a hook that the model does not have, or an edit that does not fit.
+
+        Example:
+            >>> import qwen3lab
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> rec = lab.record("3+4=?", capture="blocks.*.hook_resid_post")
+            >>> rec.tokens
+            ['3', '+', '4', '=?']
+            >>> rec["blocks.3.hook_resid_post"].shape  # token, d_model
+            torch.Size([4, 128])
         """
         options: dict[str, Any] = {"capture": capture, "edits": edits, "dtype": dtype}
         return self.record_batch([prompt], thinking=thinking, **options)[0]
@@ -291,7 +305,15 @@ class Lab:
         return finish_generation(row, self.tokenizer, recordings[0], stop)
 
     def chat(self, messages: str | Sequence[Message], **options: Any) -> Chat:
-        """Reply to a question or a conversation; see `chat_batch` for the options."""
+        """Reply to a question or a conversation; see `chat_batch` for the options.
+
+        Example:
+            >>> import qwen3lab
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> chat = lab.chat("3+2*7-1=?", budget=64, seed=0)
+            >>> chat.answer, chat.stop
+            ('④', 'natural')
+        """
         return self.chat_batch([messages], **options)[0]
 
     def chat_batch(

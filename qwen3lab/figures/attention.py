@@ -39,6 +39,14 @@ def attention_map(
 
     Raises:
         ValueError: the pattern does not have one row and one column per token.
+
+    Example:
+        >>> import qwen3lab
+        >>> rec = qwen3lab.load("tiny-moe").record("3+4=?")
+        >>> pattern = rec.attention[3, 0]
+        >>> figure = qwen3lab.figures.attention_map(pattern, rec.tokens, layer=3, head=0)
+        >>> figure.layout.title.text
+        'Attention of layer 3, head 0'
     """
     n = len(tokens)
     if tuple(pattern.shape) != (n, n):

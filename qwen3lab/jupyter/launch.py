@@ -58,13 +58,20 @@ def environment() -> dict[str, str]:
 
 
 def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
-    """The checkout's own notebooks, or copies of the installed ones in `target`."""
+    """The checkout's own notebooks, or copies of the installed ones in `target`.
+
+    The guide's pages come along. Files that exist in `target` stay as they are.
+    """
     package = Path(qwen3lab.__file__).parent
     checkout = package.parent / "notebooks"
     if (checkout / FIRST).exists() and (package.parent / "pyproject.toml").exists():
         return checkout
     target.mkdir(exist_ok=True)
-    for notebook in sorted((package / "_notebooks").glob("*.ipynb")):
-        if not (target / notebook.name).exists():
-            shutil.copy(notebook, target)
+    shipped = package / "_notebooks"
+    guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
+    for path in sorted([*shipped.glob("*.ipynb"), *guide]):
+        copied = target / path.relative_to(shipped)
+        if not copied.exists():
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copied)
     return target

@@ -56,6 +56,14 @@ def sweep(
     Raises:
         ValueError: no problems, budgets that are negative, not rising or beyond the context, a
             model without thinking tokens, or a file of another sweep.
+
+    Example:
+        >>> import qwen3lab
+        >>> from qwen3lab import thinking, tiny
+        >>> lab = qwen3lab.load("tiny-moe")
+        >>> problems = tiny.chains(lab.tokenizer, n=2, steps=(2, 6))
+        >>> thinking.sweep(lab, problems, budgets=(0, 20), progress=False)
+        Sweep(tiny-moe: 4 thinkings, budgets (0, 20))
     """
     plan = SweepPlan(
         model=lab.name,
