@@ -1,10 +1,17 @@
 """Sphinx: the guide as a site that works without a network."""
 
-import qwen3lab
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.ext.napoleon import GoogleDocstring
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tables
 
 project = "qwen3lab"
 author = "the authors of qwen3lab"
-release = qwen3lab.__version__
+release = tables.version()
 copyright = author
 
 extensions = [
@@ -13,7 +20,6 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-nitpicky = False
 # Docstrings write code between single backticks, as Markdown does.
 default_role = "code"
 
@@ -36,4 +42,15 @@ html_title = f"qwen3lab {release}"
 html_static_path = ["_static"]
 html_css_files = ["guide.css"]
 html_copy_source = False
+# The search page would fetch a summary of every hit, which browsers refuse for files.
+html_show_search_summary = False
 html_show_sphinx = False
+
+
+def _as_written(docstring: Any) -> tuple[str, list[str]]:
+    lines = docstring._consume_to_end()
+    return "", docstring.__class__(docstring._dedent(lines), docstring._config).lines()
+
+
+# Napoleon takes "weights: their dtype" in the docstring of a property for its type; ours have none.
+GoogleDocstring._consume_inline_attribute = _as_written

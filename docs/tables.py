@@ -24,10 +24,18 @@ PAGES = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(GUIDE.rglob("*
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
+def _settings() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def version() -> str:
+    """Of the package in this folder, whichever is installed."""
+    return _settings()["project"]["version"]
+
+
 def floors() -> list[list[str]]:
     """The layers of the import contract, from the top; packages of one floor stand together."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    contracts = settings["tool"]["importlinter"]["contracts"]
+    contracts = _settings()["tool"]["importlinter"]["contracts"]
     (layers,) = [each["layers"] for each in contracts if each["type"] == "layers"]
     return [layer.replace("(", "").replace(")", "").split(" | ") for layer in layers]
 
@@ -94,13 +102,12 @@ def hooks() -> str:
         rows.append(
             (
                 _code(point.pattern),
-                point.axes,
-                meaning,
+                f"{meaning} [{point.axes}]",
                 "the same" if lens == point.pattern else _code(lens),
                 _code(point.interp_engine),
             )
         )
-    return _grid(("hook", "axes", "meaning", "TransformerLens 4", "interp-engine"), rows)
+    return _grid(("hook", "meaning [axes]", "TransformerLens 4", "interp-engine"), rows)
 
 
 def moved() -> str:

@@ -78,6 +78,12 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
             exec(compiled, scope)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_fits_the_width_of_a_page(page):
+    lines = [line for code, _ in blocks(page) for line in code.splitlines()]
+    assert [line for line in lines if len(line) > 88] == []
+
+
 def test_most_pages_of_the_guide_have_code_that_runs():
     running = [page for page in PAGES if any(runs for _, runs in blocks(page))]
     assert {page.stem for page in PAGES} - {page.stem for page in running} == {
