@@ -113,7 +113,8 @@ def add_contents(index: Path) -> None:
 def gather(folder: Path) -> None:
     """Everything that the site is made of, in one folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(GUIDE, folder)
+    # JupyterLab leaves .ipynb_checkpoints beside what it opened.
+    shutil.copytree(GUIDE, folder, ignore=shutil.ignore_patterns(".*"))
     for name in BESIDE:
         shutil.copy(ROOT / name, folder / name.lower())
     for page in folder.rglob("*.md"):

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "qwen3lab"
 GUIDE = ROOT / "notebooks" / "guide"
 FLOORS = GUIDE / "images" / "floors.svg"
-PAGES = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(GUIDE.rglob("*.md")))
+PAGES = (
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("howto/*.md")]),
+)
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
