@@ -24,7 +24,7 @@ JS := .ci/js
 NPM := npm --prefix $(JS) --silent --no-fund --no-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check scripts format notebooks clean
+.PHONY: help lab test check scripts format docs clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,12 +58,16 @@ $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
 	$(NPM) ci
 	@touch $@
 
-format: $(VENV)/.dev  ## format the code, strip and pair the notebooks
+format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write the generated tables
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if test -e $(JS)/node_modules; then $(NPM) run format; fi
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
+	$(BIN)/python docs/tables.py
+
+docs: $(VENV)/.docs  ## build the guide as a site into build/guide
+	$(BIN)/python docs/build.py
 
 clean:  ## remove the environment
 	rm -rf $(VENV)
@@ -94,4 +98,8 @@ $(VENV)/.test: $(VENV)/.lab
 
 $(VENV)/.dev: $(VENV)/.test
 	$(PIP) install --editable ".[$(EXTRAS),dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.lab
+	$(PIP) install --editable ".[lab,export,docs]"
 	@touch $@

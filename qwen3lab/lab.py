@@ -82,6 +82,12 @@ def load(
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too small for the embeddings and the weights in use.
+        DtypeError: an unknown dtype.
+
+    Example:
+        >>> import qwen3lab
+        >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
+        Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
     checkpoint = open_checkpoint(
         name,
@@ -198,6 +204,15 @@ class Lab:
         Raises:
             ValueError: an empty prompt, an unknown token, or one longer than the context.
             HookError: a hook that the model does not have, or an edit that does not fit.
+
+        Example:
+            >>> import qwen3lab
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> rec = lab.record("3+4=?", capture="blocks.*.hook_resid_post")
+            >>> rec.tokens
+            ['3', '+', '4', '=?']
+            >>> rec["blocks.3.hook_resid_post"].shape  # token, d_model
+            torch.Size([4, 128])
         """
         return self.record_batch([prompt], **options)[0]
 
@@ -291,6 +306,13 @@ class Lab:
 
         Raises:
             ValueError: malformed messages, a negative budget, or no room in the context.
+
+        Example:
+            >>> import qwen3lab
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> chat = lab.chat("3+2*7-1=?", budget=64, seed=0)
+            >>> chat.answer, chat.stop
+            ('④', 'natural')
         """
         return self.chat_batch([messages], **options)[0]
 

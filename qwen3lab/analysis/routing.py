@@ -30,6 +30,12 @@ def expert_load(
         ValueError: an index is outside [-1, n_experts), or the mask leaves no token.
 
     Source: OLMoE (arXiv 2409.02060), section 5.
+
+    Example:
+        >>> import torch
+        >>> from qwen3lab.analysis.routing import expert_load
+        >>> expert_load(torch.tensor([[0, 2], [2, 1]]), 4).tolist()
+        [0.25, 0.25, 0.5, 0.0]
     """
     _check_experts(experts, n_experts)
     counted = experts if mask is None else experts[mask]

@@ -48,7 +48,7 @@ def lab(
 ) -> None:
     """Open JupyterLab on the notebooks.
 
-    From an installed package, the notebooks are first copied to ./qwen3lab-notebooks; existing
+    From an installed package, notebooks and guide are first copied to ./qwen3lab-notebooks; existing
     files are not overwritten.
     """
     from qwen3lab.jupyter.launch import launch

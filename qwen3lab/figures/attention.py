@@ -43,6 +43,14 @@ def attention_map(
     Raises:
         ValueError: the pattern does not have one row and one column per token, or its tokens are
             not known.
+
+    Example:
+        >>> import qwen3lab
+        >>> rec = qwen3lab.load("tiny-moe").record("3+4=?")
+        >>> pattern = rec.attention[3, 0]
+        >>> figure = qwen3lab.figures.attention_map(pattern, rec.tokens, layer=3, head=0)
+        >>> figure.layout.title.text
+        'Attention of layer 3, head 0'
     """
     tokens, labels = tokens_of(pattern, tokens), labels_of(pattern)
     head = labels.head if head is None and labels is not None else head

@@ -1,4 +1,7 @@
-"""The one table of hook points; names follow TransformerLens."""
+"""The one table of hook points; names follow TransformerLens.
+
+The table also gives the names of the same tensors in TransformerLens 4 and in interp-engine.
+"""
 
 import difflib
 import fnmatch
@@ -13,16 +16,35 @@ from qwen3lab.errors import HookError
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One row of the table: `pattern` has `{l}` for the layer."""
+    """One row of the table.
+
+    Attributes:
+        pattern: the hook's name, with `{l}` for the layer.
+        axes: names of the tensor's axes.
+        meaning: of the values.
+        where: the layers that have it: all, dense ones, or those with experts ("moe").
+        on_request: True if the forward pass computes it only for a tap that wants it.
+        lens_name: TransformerLens' name where it differs; empty if TransformerLens has none,
+            None if it is `pattern`.
+        interp_engine: interp-engine's address of the same tensor; empty if it has none.
+    """
 
     pattern: str
     axes: str
     meaning: str
     where: Literal["all", "dense", "moe"] = "all"
     on_request: bool = False
+    lens_name: str | None = None
+    interp_engine: str = ""
+
+    @property
+    def transformer_lens(self) -> str:
+        """TransformerLens' name of the same tensor; empty if it has none."""
+        return self.pattern if self.lens_name is None else self.lens_name
 
 
 def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
+    """Both halves of an RMSNorm; interp-engine has only its output, after the gain."""
     return (
         HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
         HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"normalised {of}"),
@@ -33,12 +55,29 @@ _STREAM = "batch pos d_model"
 _MLP = "batch pos d_mlp"
 
 HOOK_POINTS: tuple[HookPoint, ...] = (
-    HookPoint("hook_embed", _STREAM, "token embeddings"),
-    HookPoint("blocks.{l}.hook_resid_pre", _STREAM, "residual stream entering the block"),
+    HookPoint("hook_embed", _STREAM, "token embeddings", interp_engine="embeddings"),
+    HookPoint(
+        "blocks.{l}.hook_resid_pre",
+        _STREAM,
+        "residual stream entering the block",
+        interp_engine="resid_pre.{l}",
+    ),
     *_norm("blocks.{l}.ln1", "the attention's input"),
-    HookPoint("blocks.{l}.attn.hook_q", "batch pos head d_head", "queries before QK-norm"),
-    HookPoint("blocks.{l}.attn.hook_k", "batch pos kv_head d_head", "keys before QK-norm"),
-    HookPoint("blocks.{l}.attn.hook_v", "batch pos kv_head d_head", "values"),
+    HookPoint(
+        "blocks.{l}.attn.hook_q",
+        "batch pos head d_head",
+        "queries before QK-norm",
+        interp_engine="q_norm_in.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_k",
+        "batch pos kv_head d_head",
+        "keys before QK-norm",
+        interp_engine="k_norm_in.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.attn.hook_v", "batch pos kv_head d_head", "values", interp_engine="value.{l}"
+    ),
     HookPoint(
         "blocks.{l}.attn.hook_rot_q", "batch pos head d_head", "queries, QK-normed and rotated"
     ),
@@ -50,44 +89,83 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
         "batch head query key",
         "attention scores, scaled and masked",
         on_request=True,
+        interp_engine="attn_scores.{l}",
     ),
     HookPoint(
         "blocks.{l}.attn.hook_pattern",
         "batch head query key",
         "attention pattern, rows sum to 1",
         on_request=True,
+        interp_engine="attn_probs.{l}",
     ),
-    HookPoint("blocks.{l}.attn.hook_z", "batch pos head d_head", "values mixed by the pattern"),
+    HookPoint(
+        "blocks.{l}.attn.hook_z",
+        "batch pos head d_head",
+        "values mixed by the pattern",
+        interp_engine="z.{l}",
+    ),
     HookPoint(
         "blocks.{l}.attn.hook_result",
         "batch pos head d_model",
         "what each head writes to the residual stream",
         on_request=True,
     ),
-    HookPoint("blocks.{l}.hook_attn_out", _STREAM, "what attention writes"),
-    HookPoint("blocks.{l}.hook_resid_mid", _STREAM, "residual stream between attention and MLP"),
+    HookPoint(
+        "blocks.{l}.hook_attn_out",
+        _STREAM,
+        "what attention writes",
+        interp_engine="attn_out_post.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.hook_resid_mid",
+        _STREAM,
+        "residual stream between attention and MLP",
+        interp_engine="resid_mid.{l}",
+    ),
     *_norm("blocks.{l}.ln2", "the MLP's input"),
-    HookPoint("blocks.{l}.mlp.hook_pre", _MLP, "gate projection before SiLU", "dense"),
-    HookPoint("blocks.{l}.mlp.hook_pre_linear", _MLP, "up projection", "dense"),
-    HookPoint("blocks.{l}.mlp.hook_post", _MLP, "SiLU(gate) times up", "dense"),
+    HookPoint(
+        "blocks.{l}.mlp.hook_pre",
+        _MLP,
+        "gate projection before SiLU",
+        "dense",
+        interp_engine="mlp_pre.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_pre_linear",
+        _MLP,
+        "up projection",
+        "dense",
+        interp_engine="mlp_pre_linear.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.mlp.hook_post",
+        _MLP,
+        "SiLU(gate) times up",
+        "dense",
+        interp_engine="mlp_act.{l}",
+    ),
     HookPoint(
         "blocks.{l}.mlp.hook_router_logits",
         "batch pos expert",
         "router logits before the softmax",
         "moe",
+        lens_name="blocks.{l}.mlp.gate.hook_out",
+        interp_engine="router_logits.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_indices",
         "batch pos k",
         "top-k experts; an edit may give more or fewer, and -1 for a slot that stays empty",
         "moe",
+        interp_engine="expert_indices.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_weights",
         "batch pos k",
         "weights as applied, after top-k and renormalisation "
-        "(TransformerLens 4 has them at their experts' places, and 0 at all others)",
+        "(TransformerLens 4 has one column per expert, 0 for those not chosen)",
         "moe",
+        interp_engine="expert_weights.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_out",
@@ -95,11 +173,22 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
         "each chosen expert's output before weighting",
         "moe",
         on_request=True,
+        lens_name="",
     ),
-    HookPoint("blocks.{l}.hook_mlp_out", _STREAM, "what the MLP or the experts write"),
-    HookPoint("blocks.{l}.hook_resid_post", _STREAM, "residual stream leaving the block"),
+    HookPoint(
+        "blocks.{l}.hook_mlp_out",
+        _STREAM,
+        "what the MLP or the experts write",
+        interp_engine="mlp_out_post.{l}",
+    ),
+    HookPoint(
+        "blocks.{l}.hook_resid_post",
+        _STREAM,
+        "residual stream leaving the block",
+        interp_engine="resid_post.{l}",
+    ),
     *_norm("ln_final", "the unembedding's input"),
-    HookPoint("hook_unembed", "batch pos vocab", "the logits"),
+    HookPoint("hook_unembed", "batch pos vocab", "the logits", interp_engine="lm_head"),
 )
 
 PATTERN_HOOKS = ("hook_pattern", "hook_attn_scores")

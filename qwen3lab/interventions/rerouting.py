@@ -185,6 +185,14 @@ def off(
         experts: one or several.
         layers: of the model, negative ones count from the end; None means all MoE layers.
         tokens: positions in the text from 0 on, or a slice of them; None means all.
+
+    Example:
+        >>> import qwen3lab
+        >>> from qwen3lab.interventions import rerouting
+        >>> lab = qwen3lab.load("tiny-moe")
+        >>> rec = lab.record("3+4=?", edits=rerouting.off(5, layers=2) + rerouting.top_k(2))
+        >>> 5 in rec.routing.experts[2]
+        False
     """
     return _one(Off(experts=_numbers(experts), **_place(layers, tokens)))
 

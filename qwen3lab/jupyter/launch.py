@@ -72,15 +72,19 @@ def environment() -> dict[str, str]:
 def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
     """The folder of notebooks: that of a checkout, else `target` with copies of the installed ones.
 
-    Existing files in `target` are not overwritten.
+    The guide's pages are copied as well. Existing files in `target` are not overwritten.
     """
     package = Path(qwen3lab.__file__).parent
     checkout = package.parent / "notebooks"
     if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
         return checkout
     target.mkdir(exist_ok=True)
-    for notebook in sorted((package / "_notebooks").glob("*.ipynb")):
-        if not (target / notebook.name).exists():
-            with whole_file(target / notebook.name) as part:
-                shutil.copyfile(notebook, part)
+    shipped = package / "_notebooks"
+    guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
+    for path in sorted([*shipped.glob("*.ipynb"), *guide]):
+        copied = target / path.relative_to(shipped)
+        if not copied.exists():
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(copied) as part:
+                shutil.copyfile(path, part)
     return target

@@ -133,6 +133,13 @@ class Recording:
 
         Raises:
             RecordingError: the file cannot be written; nothing of it is left.
+
+        Example:
+            >>> import qwen3lab
+            >>> rec = qwen3lab.load("tiny-moe").record("3+4=?")
+            >>> rec.save("run.safetensors")
+            >>> qwen3lab.Recording.load("run.safetensors").tokens == rec.tokens
+            True
         """
         seen: set[int] = set()
         tensors = {"token_ids": self.token_ids}

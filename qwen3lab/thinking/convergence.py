@@ -160,6 +160,16 @@ def convergence(
 
     Raises:
         ValueError: the reply has no thinking, or `samples` is below 1.
+
+    Example:
+        >>> import qwen3lab
+        >>> lab = qwen3lab.load("tiny-moe")
+        >>> chat = lab.chat("3+2*7-1=?", seed=0)
+        >>> found = qwen3lab.thinking.convergence(lab, chat, every=3, progress=False)
+        >>> found.points, found.favourites
+        ((0, 3, 6, 9, 10), ('④', '④', '④', '④', '④'))
+        >>> found.settled, found.after  # it knew the answer before it thought
+        (0, 10)
     """
     if read is None:
         read = str.strip if problem is None else problem.read

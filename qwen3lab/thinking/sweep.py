@@ -57,6 +57,14 @@ def sweep(
         ValueError: there is no problem or a problem without answer; the budgets are negative, not
             ascending or longer than the context; the model has no thinking tokens; or the file
             contains another sweep.
+
+    Example:
+        >>> import qwen3lab
+        >>> from qwen3lab import thinking, tiny
+        >>> lab = qwen3lab.load("tiny-moe")
+        >>> problems = tiny.chains(lab.tokenizer, n=2, steps=(2, 6))
+        >>> thinking.sweep(lab, problems, budgets=(0, 20), progress=False)
+        Sweep(tiny-moe: 4 thinkings, budgets (0, 20))
     """
     plan = SweepPlan(
         model=lab.name,

@@ -53,6 +53,20 @@ def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
     assert (target / "01_next.ipynb").read_text() == "shipped"
 
 
+def test_an_installed_package_copies_its_guide_beside_the_notebooks(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "qwen3lab"
+    for name in ("guide/index.md", "guide/howto/load.md", "guide/images/floors.svg"):
+        path = package / "_notebooks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("shipped")
+    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
+    target = notebooks(tmp_path / "mine")
+    assert (target / "guide" / "howto" / "load.md").read_text() == "shipped"
+    assert (target / "guide" / "images" / "floors.svg").exists()
+    (target / "guide" / "index.md").write_text("with notes")
+    assert (notebooks(target) / "guide" / "index.md").read_text() == "with notes"
+
+
 def test_the_wheel_contains_the_notebooks(tmp_path):
     built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
     ran = subprocess.run([*built, str(ROOT)], capture_output=True, text=True, check=False)
@@ -62,8 +76,10 @@ def test_the_wheel_contains_the_notebooks(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert f"qwen3lab/_notebooks/{FIRST_NOTEBOOK}" in names
+    assert "qwen3lab/_notebooks/guide/howto/load.md" in names
+    assert "qwen3lab/py.typed" in names
     assert "qwen3lab/tiny/models/tiny-moe/model.safetensors" in names
-    assert not any(name.startswith("tests/") for name in names)
+    assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
 def test_a_missing_folder_or_jupyterlab_is_refused(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from qwen3lab.hooks.points import hook_names
+from qwen3lab.hooks.points import HOOK_POINTS, hook_names
 from qwen3lab.loading import load_model
 from tests.reference import CASES, gap, hf_random, our_activations, tokens
 
@@ -57,6 +57,17 @@ def test_only_what_transformerlens_lacks_has_no_counterpart(both):
     model, _, theirs = both
     without = {name.rpartition(".")[2] for name in hook_names(model.config) if name not in theirs}
     assert without <= OURS_ALONE
+
+
+def test_the_table_names_a_transformerlens_hook_exactly_where_there_is_one(both):
+    model, _, theirs = both
+    for layer in range(model.config.n_layers):
+        kinds = ("all", "moe" if layer in model.config.moe_layers else "dense")
+        for point in HOOK_POINTS:
+            if point.where in kinds:
+                named = point.transformer_lens.format(l=layer)
+                assert named in theirs or not named, point.pattern
+                assert named or point.pattern.format(l=layer) not in theirs
 
 
 def test_the_chosen_experts_are_the_same_and_in_the_same_order(both):

@@ -56,6 +56,12 @@ def problems(
     Raises:
         ValueError: an unknown family or split, or a number of steps that the family does not
             have.
+
+    Example:
+        >>> import qwen3lab
+        >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3)[0]
+        >>> problem.question, problem.answer
+        ('8-2+1+1=?', '⑧')
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")
