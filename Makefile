@@ -50,13 +50,10 @@ check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebook
 
 scripts:  ## lint and types of the widgets' JavaScript; needs Node.js
 	@if test -e $(JS)/package.json && command -v npm >/dev/null; then \
-	$(MAKE) --no-print-directory $(JS)/node_modules/.package-lock.json && $(NPM) run check; \
+	test $(JS)/node_modules -nt $(JS)/package-lock.json || $(NPM) ci && touch $(JS)/node_modules && \
+	$(NPM) run check; \
 	elif test -n "$$QWEN3LAB_REQUIRE_ALL"; then echo "the scripts' checks need npm (Node.js)"; exit 1; \
 	else echo "left out: checks of the widgets' scripts, which need npm (Node.js)"; fi
-
-$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
-	$(NPM) ci
-	@touch $@
 
 format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write the generated tables
 	$(BIN)/ruff check --fix .

@@ -1,5 +1,6 @@
 """What the README promises is what happens."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -60,10 +61,16 @@ def test_what_is_linked_is_there(link):
     assert (ROOT / link).exists()
 
 
+OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "SLOW", "PYTEST", "EXTRAS")
+
+
 def made(folder, *options, target="lab"):
     """What `make lab` or another target would do with an environment in this folder."""
     line = ["make", "--dry-run", target, f"VENV={folder}", *options]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # The variables of a `make test` that runs this are not those of the one that is tried.
+    own = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    ran = subprocess.run(line, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+    return ran.stdout
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

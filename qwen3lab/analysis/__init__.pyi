@@ -1,20 +1,22 @@
-from . import attention as attention
-from . import balance as balance
-from . import budgets as budgets
-from . import choices as choices
-from . import circuits as circuits
-from . import corpus as corpus
-from . import expert_output as expert_output
-from . import flops as flops
-from . import heads as heads
-from . import map_windows as map_windows
-from . import pooling as pooling
-from . import proportions as proportions
-from . import routing as routing
-from . import sentences as sentences
-from . import specialisation as specialisation
-from . import structure as structure
-from . import thinking_text as thinking_text
-from . import uncertainty as uncertainty
-from . import value_weighted as value_weighted
-from . import vocabulary as vocabulary
+from . import (
+    attention as attention,
+    balance as balance,
+    budgets as budgets,
+    choices as choices,
+    circuits as circuits,
+    corpus as corpus,
+    expert_output as expert_output,
+    flops as flops,
+    heads as heads,
+    map_windows as map_windows,
+    pooling as pooling,
+    proportions as proportions,
+    routing as routing,
+    sentences as sentences,
+    specialisation as specialisation,
+    structure as structure,
+    thinking_text as thinking_text,
+    uncertainty as uncertainty,
+    value_weighted as value_weighted,
+    vocabulary as vocabulary,
+)

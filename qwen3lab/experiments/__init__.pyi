@@ -1,4 +1,1 @@
-from . import controls as controls
-from . import effects as effects
-from . import fidelity as fidelity
-from . import knockout as knockout
+from . import controls as controls, effects as effects, fidelity as fidelity, knockout as knockout

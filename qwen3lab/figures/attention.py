@@ -47,10 +47,9 @@ def attention_map(
     Example:
         >>> import qwen3lab
         >>> rec = qwen3lab.load("tiny-moe").record("3+4=?")
-        >>> pattern = rec.attention[3, 0]
-        >>> figure = qwen3lab.figures.attention_map(pattern, rec.tokens, layer=3, head=0)
+        >>> figure = qwen3lab.figures.attention_map(rec.attention[3, 0])
         >>> figure.layout.title.text
-        'Attention of layer 3, head 0'
+        'Attention of layer 3, head 0 · tiny-moe'
     """
     tokens, labels = tokens_of(pattern, tokens), labels_of(pattern)
     head = labels.head if head is None and labels is not None else head

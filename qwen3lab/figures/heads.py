@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
-from qwen3lab.analysis.map_windows import WALL_GAP
-from qwen3lab.analysis.map_windows import attention_wall as wall_values
+from qwen3lab.analysis.map_windows import WALL_GAP, attention_wall as wall_values
 from qwen3lab.figures.labels import by_model, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from qwen3lab import bench
-from qwen3lab.bench import BenchPlan, Report, random_checkpoint
-from qwen3lab.bench import plan as plan_module
+from qwen3lab.bench import BenchPlan, Report, plan as plan_module, random_checkpoint
 from qwen3lab.bench.fresh_process import in_fresh_process
 from qwen3lab.bench.measuring import in_turns
 from qwen3lab.bench.memory import extra_bytes

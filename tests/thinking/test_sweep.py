@@ -5,8 +5,7 @@ import pytest
 
 import qwen3lab
 from qwen3lab import Sampling, tiny
-from qwen3lab.thinking import Exercise, Sweep, sweep
-from qwen3lab.thinking import sweep as package_sweep
+from qwen3lab.thinking import Exercise, Sweep, sweep, sweep as package_sweep
 
 BUDGETS = (0, 3, 7, 10, 40)
 
