@@ -1,6 +1,7 @@
 from . import (
     analysis as analysis,
     bench as bench,
+    checkpoints as checkpoints,
     config as config,
     errors as errors,
     exercises as exercises,
