@@ -42,6 +42,16 @@ class StoreOptions(TypedDict, total=False):
     dtype: str | None
 
 
+class DiskOptions(StoreOptions, total=False):
+    """How prompts are recorded into a folder.
+
+    Attributes:
+        progress: show a progress bar.
+    """
+
+    progress: bool
+
+
 class RecordOptions(StoreOptions, total=False):
     """How a prompt is recorded.
 
@@ -96,6 +106,7 @@ class ChatOptions(ReplyOptions, total=False):
 
 
 STORE_DEFAULTS: StoreOptions = {"capture": (), "thinking": None, "dtype": None}
+DISK_DEFAULTS: DiskOptions = {**STORE_DEFAULTS, "progress": True}
 RECORD_DEFAULTS: RecordOptions = {**STORE_DEFAULTS, "edits": None}
 REPLY_DEFAULTS: ReplyOptions = {
     "max_new_tokens": 256,
