@@ -102,6 +102,30 @@ RENAMED = {
 """Names that changed within a module: the old name, and the new one."""
 
 
+ATTRIBUTES = {
+    "ExplorerState": {"undrawn": "drawing_error"},
+    "AttentionState": {"seen": "recording"},
+    "RoutingState": {"seen": "recording", "whole": "baseline"},
+    "ThinkingState": {"at_once": "direct_reply", "looking": "answering"},
+    "NurseryState": {"looks": "n_snapshots"},
+}
+"""Attributes of classes that changed their name: the old name, and the new one."""
+
+
+class RenamedAttributes:
+    """A base class whose subclasses in `ATTRIBUTES` still have their old attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        """The attribute by its new name, with a warning."""
+        for kind in type(self).__mro__:
+            new = ATTRIBUTES.get(kind.__name__, {}).get(name)
+            if new is not None:
+                owner = type(self).__name__
+                _warn(f"{owner}.{name}", f"{owner}.{new}")
+                return getattr(self, new)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
 class _Finder(MetaPathFinder, Loader):
     """Finds modules by the paths that they had before."""
 

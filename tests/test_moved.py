@@ -243,3 +243,17 @@ def test_a_package_is_there_after_a_bare_import(fresh):
 def test_the_warning_points_at_the_line_that_uses_the_old_path(fresh):
     lines = range(1, 1 + len(OLD_LINES.splitlines()))
     assert {tuple(each) for each in fresh["warned"]} == {("notebook.py", line) for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [(kind, old, new) for kind, names in _moved.ATTRIBUTES.items() for old, new in names.items()],
+)
+def test_an_attribute_of_a_state_still_has_its_old_name(kind, old, new):
+    modules = ("state", "attention_state", "routing_state", "thinking_state", "nursery")
+    places = [import_module(f"qwen3lab.widgets.explorers.{module}") for module in modules]
+    state = next(getattr(place, kind) for place in places if hasattr(place, kind))()
+    with pytest.warns(DeprecationWarning, match=rf"{kind}\.{old} is now {kind}\.{new};"):
+        assert getattr(state, old) == getattr(state, new)
+    with pytest.raises(AttributeError, match="no attribute 'nil'"):
+        _ = state.nil
