@@ -215,7 +215,7 @@ class CudaGraphs:
         return replay
 
     def _run_on_side_stream(self, run: Run, reset: Callable[[], None]) -> list[Tensor]:
-        """Run a function on a side stream, as torch requires before a capture; copies its results."""
+        """Copies of the results of a warm-up run on a side stream, which a capture requires."""
         current, side = torch.cuda.current_stream(), self._streams[0]
         side.wait_stream(current)
         try:

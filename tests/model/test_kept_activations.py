@@ -1,4 +1,4 @@
-"""The forward pass gives the numbers of 0.1.0: to the last bit, on the same kind of machine."""
+"""The forward pass gives the activations of 0.1.0, bit for bit on the same kind of machine."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ KEPT = Path(__file__).parent / "data" / "activations_of_0_1.safetensors"
 
 
 @pytest.mark.parametrize("name", ["tiny-moe", "tiny-dense"])
-def test_activations_are_those_of_before(name):
+def test_activations_equal_those_of_version_0_1(name):
     with safe_open(KEPT, framework="pt") as file:
         made_on = file.metadata()
         kept = {key: file.get_tensor(key) for key in file.keys() if key.startswith(f"{name} ")}  # noqa: SIM118

@@ -178,7 +178,7 @@ def test_asking_for_what_is_not_there_says_what_to_do(model):
     recording = record(model, names=["hook_embed"])
     with pytest.raises(RecordingError, match=r"record again with capture=\['hook_unembed'\]"):
         recording.logits  # noqa: B018
-    with pytest.raises(HookError, match="the nearest are"):
+    with pytest.raises(HookError, match="the most similar are"):
         recording["blocks.1.hook_resid_posst"]
     with pytest.raises(RecordingError, match="attention of layer 1 was not recorded"):
         recording.attention[1, 0]
