@@ -142,7 +142,7 @@ class CudaGraphDecoder:
         return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
 
     def _disable_capture(self, error: CaptureError) -> None:
-        """Run steps uncaptured: on this memory after an out-of-memory error, else always."""
+        """Stop capturing: on this cache memory after an out-of-memory error, else on any memory."""
         self._enabled = isinstance(error.__cause__, torch.OutOfMemoryError)
         self._last_step, self._steps, self._capture_failed = None, {}, True
         warnings.warn(f"decoding steps run without capture, more slowly: {error}", stacklevel=3)

@@ -56,7 +56,7 @@ class CapturedStep:
         self.n_gathered = 0
         self.recorder: Collector | None = None
         self._replay: Run | None = None
-        # The position that is in the device memory now; None if unknown.
+        # The position stored in `window.at` on the device; None if unknown.
         self._device_position: int | None = None
         self._all_real = True
 

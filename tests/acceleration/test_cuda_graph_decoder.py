@@ -78,32 +78,32 @@ def assert_same(mine, theirs):
 
 
 def test_captured_steps_write_and_record_the_same_as_the_plain_model(model, graphed):
-    plain, caught = recorder(model), recorder(model)
-    assert written(graphed, tap=caught) == written(model, tap=plain)
+    plain, captured = recorder(model), recorder(model)
+    assert written(graphed, tap=captured) == written(model, tap=plain)
     assert graphed._capture.replayed == N - 1 - FIRST_STEPS, "all but prefill and first steps"
     assert graphed._capture.captured == 2, "windows of 16 and of 32 positions"
-    assert caught.n_complete == plain.n_complete == 5 + N - 1
-    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
+    assert captured.n_complete == plain.n_complete == 5 + N - 1
+    for mine, theirs in zip(captured.cut(SPANS), plain.cut(SPANS), strict=True):
         assert_same(mine, theirs)
 
 
 def test_cuda_graphs_write_and_record_the_same_as_the_plain_model(model, emulated, recwarn):
-    plain, caught = recorder(model), recorder(model)
-    assert written(emulated, tap=caught) == written(model, tap=plain)
+    plain, captured = recorder(model), recorder(model)
+    assert written(emulated, tap=captured) == written(model, tap=plain)
     assert Graph.replayed == N - 1 - FIRST_STEPS + 2, "and one comparison per capture"
-    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
+    for mine, theirs in zip(captured.cut(SPANS), plain.cut(SPANS), strict=True):
         assert_same(mine, theirs)
     assert not recwarn.list
 
 
 def test_a_graph_whose_replay_gives_other_values_is_not_used(model, emulated, monkeypatch):
     monkeypatch.setattr(Graph, "factor", 1.1)
-    plain, caught = recorder(model), recorder(model)
+    plain, captured = recorder(model), recorder(model)
     with pytest.warns(UserWarning, match="more slowly: the replay of a CUDA graph gave"):
-        mine = written(emulated, tap=caught)
+        mine = written(emulated, tap=captured)
     assert mine == written(model, tap=plain)
     assert Graph.replayed == 1, "the comparison alone"
-    assert_same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
+    assert_same(captured.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
 def test_a_row_that_ends_early_does_not_change_the_other_row(model, graphed):
@@ -137,10 +137,10 @@ def test_the_memory_of_a_large_cache_is_freed_with_the_cache(model, graphed, mon
     written(graphed)
     assert graphed._memory is not None and graphed._steps
     monkeypatch.setattr(cuda_graph_decoder, "MAX_KEPT_CACHE_BYTES", graphed._memory.nbytes - 1)
-    plain, caught = recorder(model), recorder(model)
-    assert written(graphed, tap=caught) == written(model, tap=plain)
+    plain, captured = recorder(model), recorder(model)
+    assert written(graphed, tap=captured) == written(model, tap=plain)
     assert graphed._memory is None and not graphed._steps
-    assert_same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
+    assert_same(captured.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
 def test_a_deleted_decoder_is_freed_at_once(model):
@@ -166,24 +166,24 @@ def test_two_caches_used_in_turn_do_not_mix(model, graphed):
     halves = {}
     for runs in (graphed, model):
         caches = [model.new_cache(batch=2, capacity=64) for _ in range(2)]
-        found = [written(runs, cache=cache, n=N // 2) for cache in caches]
+        tokens = [written(runs, cache=cache, n=N // 2) for cache in caches]
         again = [[[1], [2]], [[5], [6]]]
-        found += [
+        tokens += [
             written(runs, cache=cache, n=N // 2, prompts=more)
             for cache, more in zip(caches, again, strict=True)
         ]
-        halves[runs] = found
+        halves[runs] = tokens
     assert halves[graphed] == halves[model]
 
 
 def test_a_cache_that_grows_or_is_rewound_gives_the_same_tokens(model, graphed):
-    found = {}
+    results = {}
     for runs in (graphed, model):
         cache = model.new_cache(batch=2, capacity=12)
         first = written(runs, cache=cache)
         cache.rewind(9)
-        found[runs] = (first, written(runs, cache=cache, prompts=[[4], [5]]), cache.capacity)
-    assert found[graphed] == found[model]
+        results[runs] = (first, written(runs, cache=cache, prompts=[[4], [5]]), cache.capacity)
+    assert results[graphed] == results[model]
 
 
 def test_passes_with_edits_or_recorded_patterns_are_not_captured(model, graphed):
@@ -257,11 +257,11 @@ def test_a_step_that_cannot_be_captured_runs_uncaptured(model, graphed, kind):
         raise kind("no room")
 
     graphed._capture = fail
-    plain, caught = recorder(model), recorder(model)
+    plain, captured = recorder(model), recorder(model)
     with pytest.warns(UserWarning, match="run without capture, more slowly: no room"):
-        mine = written(graphed, tap=caught)
+        mine = written(graphed, tap=captured)
     assert mine == written(model, tap=plain) and len(tried) == 1
-    assert_same(caught.cut(SPANS)[1], plain.cut(SPANS)[1])
+    assert_same(captured.cut(SPANS)[1], plain.cut(SPANS)[1])
     graphed._capture = Count()
     assert written(graphed, prompts=[[7, 7], [8, 1, 2, 4, 5]]) and not graphed._capture.captured
     assert written(graphed, prompts=[[1, 2]]) == written(model, prompts=[[1, 2]])
@@ -371,16 +371,16 @@ def test_replays_on_a_gpu_give_the_same_replies_and_recordings(name, bits, monke
         questions = ["12+7*3-4=?", "3+2=?"]
         return lab.chat_batch(questions, sampling=Sampling.greedy(), record=True)
 
-    found = [*replies(), *replies()]
+    chats = [*replies(), *replies()]
     assert lab.decoder._steps, "something was captured"
     # Another batch size replaces all graphs; then a second model captures its own.
     lab.chat("7+2=?", sampling=Sampling.greedy())
     other = qwen3lab.load(name, device="cuda", dtype="float32")
     other.chat("12+7*3-4=?", sampling=Sampling.greedy())
     assert lab.decoder._steps and other.decoder._steps
-    found += replies()
+    chats += replies()
     lab._decoder = lab.model
-    for mine, plain in zip(found, 3 * replies(), strict=True):
+    for mine, plain in zip(chats, 3 * replies(), strict=True):
         assert mine.token_ids == plain.token_ids
         assert mine.recording.capture == plain.recording.capture
         for hook in set(plain.recording.capture):

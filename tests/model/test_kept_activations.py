@@ -19,13 +19,13 @@ def test_activations_equal_those_of_version_0_1(name):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = activations(name)
+        computed = activations(name)
     finally:
         torch.set_num_threads(threads)
-    assert found.keys() == kept.keys() and len(kept) > 20
+    assert computed.keys() == kept.keys() and len(kept) > 20
     same_machine = machine() | {"threads": "1"} == made_on
     for key, value in kept.items():
         if same_machine:
-            assert torch.equal(found[key], value), key
+            assert torch.equal(computed[key], value), key
         else:  # Other kernels round differently.
-            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-4, msg=key)
+            torch.testing.assert_close(computed[key], value, rtol=1e-4, atol=1e-4, msg=key)

@@ -72,9 +72,9 @@ def test_after_a_rewind_the_dropped_positions_have_no_effect(model, back_to):
     _, cache = in_pieces(model, ids, [16, 8])
     cache.rewind(back_to)
     assert cache.length == back_to
-    got = model(other, cache=cache)
+    logits = model(other, cache=cache)
     full = model(torch.cat([ids[:, :back_to], other], dim=1))[:, back_to:]
-    assert gap(got, full) < 1e-5
+    assert gap(logits, full) < 1e-5
 
 
 @pytest.mark.parametrize("length", [-1, 25])
@@ -91,10 +91,10 @@ def test_each_row_rewinds_to_its_own_position(model, ends):
     _, cache = in_pieces(model, ids, [16, 8])
     cache.forget(torch.tensor(ends))
     assert cache.length == max(ends)
-    got = model(other, cache=cache)
+    logits = model(other, cache=cache)
     for row, end in enumerate(ends):
-        whole = torch.cat([ids[row, :end], other[row]])[None]
-        assert gap(got[row], model(whole)[0, end:]) < 1e-5
+        full_text = torch.cat([ids[row, :end], other[row]])[None]
+        assert gap(logits[row], model(full_text)[0, end:]) < 1e-5
 
 
 def test_rows_can_rewind_several_times(model):
@@ -102,10 +102,10 @@ def test_rows_can_rewind_several_times(model):
     _, cache = in_pieces(model, ids, [LENGTH])
     for ends in ((20, 15), (12, 15), (4, 9)):
         cache.forget(torch.tensor(ends))
-        got = model(other, cache=cache)
+        logits = model(other, cache=cache)
     for row, end in enumerate(ends):
-        whole = torch.cat([ids[row, :end], other[row]])[None]
-        assert gap(got[row], model(whole)[0, end:]) < 1e-5
+        full_text = torch.cat([ids[row, :end], other[row]])[None]
+        assert gap(logits[row], model(full_text)[0, end:]) < 1e-5
 
 
 @pytest.mark.parametrize("ends", [(-1, 5), (5, 25)])
@@ -120,14 +120,16 @@ def test_selected_rows_continue_without_changing_the_original_cache(model):
     ids, mask = tokens(batch=3, length=12), torch.ones(3, 12, dtype=torch.bool)
     mask[2, :4] = False
     more = tokens(batch=3, length=5, seed=8)
-    whole = torch.cat([ids, more], dim=1)
-    full = model(whole, mask=torch.cat([mask, torch.ones(3, 5, dtype=torch.bool)], dim=1))[:, 12:]
+    full_text = torch.cat([ids, more], dim=1)
+    full = model(full_text, mask=torch.cat([mask, torch.ones(3, 5, dtype=torch.bool)], dim=1))[
+        :, 12:
+    ]
 
     _, cache = in_pieces(model, ids, [12], mask=mask)
     chosen = cache.select([2, 0, 2])
     assert chosen.batch == 3 and chosen.length == 12
-    got = model(more[[2, 0, 2]], cache=chosen)
-    assert gap(got, full[[2, 0, 2]]) < 1e-5
+    logits = model(more[[2, 0, 2]], cache=chosen)
+    assert gap(logits, full[[2, 0, 2]]) < 1e-5
     assert cache.length == 12
     assert gap(model(more, cache=cache), full) < 1e-5
 

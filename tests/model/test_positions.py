@@ -117,17 +117,17 @@ def test_a_prompt_in_a_left_padded_batch_has_the_activations_it_has_alone(name):
     for row, length in enumerate(lengths):
         alone = our_activations(model, ids[row : row + 1, 14 - length :])
         for hook in hook_names(model.config):
-            got, expected = batched[hook][row, ..., :], alone[hook][0]
+            actual, expected = batched[hook][row, ..., :], alone[hook][0]
             if hook.endswith(QUERY_BY_KEY):
-                padded = got[:, 14 - length :, : 14 - length]
+                padded = actual[:, 14 - length :, : 14 - length]
                 assert (padded == (0 if "pattern" in hook else -torch.inf)).all()
                 visible = torch.ones(length, length).tril().bool()
-                got = got[:, 14 - length :, 14 - length :]
-                assert gap(got[:, visible], expected[:, visible]) < 1e-5, hook
+                actual = actual[:, 14 - length :, 14 - length :]
+                assert gap(actual[:, visible], expected[:, visible]) < 1e-5, hook
             elif hook.endswith("hook_expert_indices"):
-                assert torch.equal(got[14 - length :], expected)
+                assert torch.equal(actual[14 - length :], expected)
             else:
-                assert gap(got[14 - length :], expected) < 1e-5, hook
+                assert gap(actual[14 - length :], expected) < 1e-5, hook
 
 
 @pytest.mark.parametrize("name", ["dense", "experts"])

@@ -132,8 +132,11 @@ def test_half_precision_chooses_other_experts_only_if_they_are_nearly_tied(dtype
     for layer in range(3):
         logits = theirs[f"blocks.{layer}.mlp.hook_router_logits"].float()
         chosen = ours[f"blocks.{layer}.mlp.hook_router_logits"].float().topk(3).indices
-        best, got = logits.topk(3).values, logits.gather(-1, chosen).sort(descending=True).values
-        assert (best - got).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
+        best, chosen_logits = (
+            logits.topk(3).values,
+            logits.gather(-1, chosen).sort(descending=True).values,
+        )
+        assert (best - chosen_logits).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
 
 
 def test_a_norm_in_half_precision_rounds_before_the_weight_like_the_reference():
@@ -296,13 +299,13 @@ def test_greedy_generation_gives_the_tokens_of_transformers(name, padding):
     )[:, 12:]
 
     model = from_transformers(hf)
-    cache, new, step_mask, got = model.new_cache(batch=2, capacity=4), ids, mask, []
+    cache, new, step_mask, generated = model.new_cache(batch=2, capacity=4), ids, mask, []
     with torch.no_grad():
         for _ in range(24):
             logits = model(new, mask=step_mask, cache=cache, last_only=True)
             new, step_mask = logits[:, -1].argmax(-1, keepdim=True), None
-            got.append(new)
-    assert torch.equal(torch.cat(got, dim=1), expected)
+            generated.append(new)
+    assert torch.equal(torch.cat(generated, dim=1), expected)
     assert positions(mask)[0, -1] == 11 - padding
 
 

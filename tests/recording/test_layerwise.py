@@ -49,9 +49,9 @@ def assert_same(recordings, expected):
 
 
 def test_a_recording_on_disk_equals_one_in_memory(lab, tmp_path):
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run", capture="all")
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run", capture="all")
     expected = lab.record_batch(PROMPTS, capture="all")
-    for mine, theirs in zip(found, expected, strict=True):
+    for mine, theirs in zip(recordings, expected, strict=True):
         assert mine.capture == theirs.capture and mine.tokens == theirs.tokens
         for name in mine.capture:
             torch.testing.assert_close(mine.raw(name), theirs.raw(name))
@@ -61,14 +61,14 @@ def test_a_recording_on_disk_equals_one_in_memory(lab, tmp_path):
 
 
 def test_a_recording_on_disk_can_be_saved_and_loaded(lab, tmp_path):
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
-    found[1].save(tmp_path / "one.safetensors")
-    assert_same([Recording.load(tmp_path / "one.safetensors")], [found[1]])
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    recordings[1].save(tmp_path / "one.safetensors")
+    assert_same([Recording.load(tmp_path / "one.safetensors")], [recordings[1]])
 
 
 def test_a_recording_in_half_precision_is_about_half_the_size(lab, tmp_path):
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run", dtype="float16")
-    for mine, theirs in zip(found, lab.record_batch(PROMPTS, dtype="float16"), strict=True):
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run", dtype="float16")
+    for mine, theirs in zip(recordings, lab.record_batch(PROMPTS, dtype="float16"), strict=True):
         assert mine.tokens == theirs.tokens and mine.capture == theirs.capture
         for name in mine.capture:
             # On disk, logits are computed prompt by prompt: float32 may differ in the last place,
@@ -110,8 +110,8 @@ def test_layers_done_before_an_interrupt_are_not_run_again(lab, tmp_path, monkey
     assert len(interrupted_run(lab, tmp_path / "run", monkeypatch, after=after)) == after
     remaining = interrupted_run(lab, tmp_path / "run", monkeypatch, after=3 - after + 99)
     assert remaining == [f"blocks.{layer}" for layer in range(after, 3)]
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
-    assert_same(found, lab.record_to_disk(PROMPTS, tmp_path / "other"))
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    assert_same(recordings, lab.record_to_disk(PROMPTS, tmp_path / "other"))
 
 
 def test_a_complete_recording_is_opened_and_not_run_again(lab, tmp_path, monkeypatch):
@@ -135,8 +135,8 @@ def test_a_recording_resumes_after_an_interrupt_while_logits_are_written(
         patched.setattr(Files, "save", failing)
         with pytest.raises(KeyboardInterrupt):
             lab.record_to_disk(PROMPTS, tmp_path / "run")
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
-    assert_same(found, lab.record_to_disk(PROMPTS, tmp_path / "other"))
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    assert_same(recordings, lab.record_to_disk(PROMPTS, tmp_path / "other"))
 
 
 def test_a_streamed_model_resumes_at_the_interrupted_layer(
@@ -146,10 +146,10 @@ def test_a_streamed_model_resumes_at_the_interrupted_layer(
     assert isinstance(lab.model.blocks, StreamedBlocks)
     interrupted_run(lab, tmp_path / "run", monkeypatch, after=2)
     again = Lab(load_model(weights, memory="1GB"), tiny_tokenizer, "streamed")
-    found = again.record_to_disk(PROMPTS, tmp_path / "run")
+    recordings = again.record_to_disk(PROMPTS, tmp_path / "run")
     last_layer = sum(p.numel() for p in load_model(weights).blocks[2].parameters())
     assert again.model.blocks.weight_cache.bytes_read <= 4 * last_layer, "only the last layer"
-    assert_same(found, lab.record_to_disk(PROMPTS, tmp_path / "other"))
+    assert_same(recordings, lab.record_to_disk(PROMPTS, tmp_path / "other"))
 
 
 def test_a_folder_with_another_job_or_other_files_is_refused(lab, tmp_path):
@@ -169,8 +169,8 @@ def test_a_folder_with_another_job_or_other_files_is_refused(lab, tmp_path):
 
 def test_the_size_of_the_files_is_known_before_the_run(lab, tmp_path, monkeypatch):
     rows = [lab.token_ids(prompt) for prompt in PROMPTS]
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run", capture="all")
-    job = layerwise.Job(tmp_path, rows, found[0].capture, None, "small")
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run", capture="all")
+    job = layerwise.Job(tmp_path, rows, recordings[0].capture, None, "small")
     needed = layerwise.n_bytes(lab.config, job, torch.float32)
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("*.safetensors"))
     headers = 8_000  # Names and shapes of about seventy tensors.
@@ -187,10 +187,10 @@ class Disk:
 
 
 def test_a_missing_file_is_reported_on_access(lab, tmp_path):
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
     (tmp_path / "run" / "layer-001.safetensors").unlink()
     with pytest.raises(RecordingError, match=r"cannot be read from .*layer-001"):
-        found[0].raw("blocks.1.attn.hook_rot_q")
+        recordings[0].raw("blocks.1.attn.hook_rot_q")
 
 
 def test_no_prompts_give_no_recordings_and_no_folder(lab, tmp_path):
@@ -289,8 +289,8 @@ def test_a_damaged_file_outside_of_the_layers_is_written_again_without_running_t
     lab.record_to_disk(PROMPTS, tmp_path / "run", capture=capture)
     damage(tmp_path / "run" / f"{name}.safetensors", how, tmp_path / "other")
     monkeypatch.setattr(Block, "forward", None)
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run", capture=capture)
-    for mine, theirs in zip(found, expected, strict=True):
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run", capture=capture)
+    for mine, theirs in zip(recordings, expected, strict=True):
         for hook in (*capture, "hook_unembed"):
             torch.testing.assert_close(mine.raw(hook), theirs.raw(hook))
 
@@ -329,9 +329,9 @@ def test_the_check_of_free_space_counts_only_missing_files(lab, tmp_path, monkey
     with pytest.raises(RecordingError, match=r"the rest of the recording needs .* has .* free"):
         lab.record_to_disk(PROMPTS, tmp_path / "run")
     disk.free = int(missing * 1.06)
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
     disk.free = 0
-    assert_same(lab.record_to_disk(PROMPTS, tmp_path / "run"), found)
+    assert_same(lab.record_to_disk(PROMPTS, tmp_path / "run"), recordings)
 
 
 @contextmanager
@@ -355,8 +355,8 @@ def test_a_full_disk_is_reported_and_the_recording_can_be_resumed(lab, tmp_path,
     # Plan and embedding, or also layers and stream; no partial files.
     complete = [path for path in (tmp_path / "run").iterdir() if path.suffix in (".json", FILE)]
     assert len(list((tmp_path / "run").iterdir())) == len(complete) == n_files
-    found = lab.record_to_disk(PROMPTS, tmp_path / "run")
-    assert_same(found, lab.record_to_disk(PROMPTS, tmp_path / "other"))
+    recordings = lab.record_to_disk(PROMPTS, tmp_path / "run")
+    assert_same(recordings, lab.record_to_disk(PROMPTS, tmp_path / "other"))
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 2, "mod', "7", "\udcff", "[" * 100_000])

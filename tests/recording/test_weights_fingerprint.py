@@ -26,12 +26,12 @@ def fresh(dtype=torch.float32):
 def test_the_last_bit_of_any_tensor_changes_the_fingerprint(monkeypatch, dtype, limit):
     monkeypatch.setattr(fingerprints, "MAX_FULLY_HASHED_VALUES", limit)
     model = fresh(dtype)
-    found = {fingerprint(model)}
+    digests = {fingerprint(model)}
     bits = {4: torch.int32, 2: torch.int16}[dtype.itemsize]
     for parameter in model.parameters():
         parameter.detach().view(bits).flatten()[-1] ^= 1
-        found.add(fingerprint(model))
-    assert len(found) == 1 + len(list(model.parameters()))
+        digests.add(fingerprint(model))
+    assert len(digests) == 1 + len(list(model.parameters()))
 
 
 def test_swapped_heads_change_the_fingerprint():
@@ -47,14 +47,14 @@ def test_the_fingerprint_is_the_same_after_reloading_and_for_any_thread_count(tm
     save_checkpoint(model, tmp_path)
     assert fingerprint(load_model(tmp_path)) == fingerprint(model)
     n_threads = torch.get_num_threads()
-    found = set()
+    digests = set()
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            found.add(fingerprint(model))
+            digests.add(fingerprint(model))
     finally:
         torch.set_num_threads(n_threads)
-    assert found == {fingerprint(model)}
+    assert digests == {fingerprint(model)}
 
 
 def test_a_quantised_weight_changes_the_fingerprint():
