@@ -5,7 +5,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 MAX_BATCHED_BYTES = 2**26
-"""Bytes of tensors that are copied at once; each copy costs the host as much as a kernel launch."""
+"""Bytes in one batch of copies; batches save the host time, as each copy is one launch."""
 
 ListItem = tuple[list[Tensor], int]
 """A list of tensors, and the index of one of them."""
