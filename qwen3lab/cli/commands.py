@@ -48,8 +48,8 @@ def lab(
 ) -> None:
     """Open JupyterLab on the notebooks.
 
-    From an installed package, notebooks and guide are first copied to ./qwen3lab-notebooks; existing
-    files are not overwritten.
+    From an installed package, notebooks and guide are first copied to ./qwen3lab-notebooks;
+    existing files are not overwritten.
     """
     from qwen3lab.jupyter.launch import launch
 
