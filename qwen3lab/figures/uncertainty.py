@@ -36,7 +36,7 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     tokens.
     """
     if not result.tokens:
-        return empty_figure("No entropy to show: no token was generated.")
+        return empty_figure("There is no entropy to show: no token was generated.")
     drawn = ~result.forced
     figure = _frame()
     surprisal, entropy, inserted = traces(figure)
