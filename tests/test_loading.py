@@ -29,7 +29,7 @@ def hf_logits(hf):
 
 
 def older_config(folder):
-    """Rewrite config.json as the April 2025 releases have it."""
+    """Rewrite config.json in the format of the April 2025 releases."""
     file = folder / "config.json"
     fields = json.loads(file.read_text())
     rope = fields.pop("rope_parameters")

@@ -28,7 +28,7 @@ TALKS = [
 
 @pytest.mark.parametrize("talk", TALKS)
 @pytest.mark.parametrize("thinking", [True, False])
-def test_rendered_chats_match_the_published_template(published_tokenizer, talk, thinking):
+def test_rendered_chats_equal_those_of_the_published_template(published_tokenizer, talk, thinking):
     expected = published_tokenizer.apply_chat_template(
         talk, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
     )
