@@ -219,13 +219,13 @@ def test_spans_cover_prompt_thinking_and_answer(lab):
 def test_the_recording_of_a_chat_equals_that_of_its_complete_text(lab):
     chat = replied(lab, THINKS, record="*resid_post")
     # The script changes logits only, so one pass over the text gives the same activations.
-    whole = lab.record(chat.prompt_ids + chat.token_ids, capture="*resid_post")
-    assert chat.recording.tokens == whole.tokens
+    complete = lab.record(chat.prompt_ids + chat.token_ids, capture="*resid_post")
+    assert chat.recording.tokens == complete.tokens
     name = "blocks.2.hook_resid_post"
-    torch.testing.assert_close(chat.recording[name], whole[name], atol=1e-4, rtol=1e-4)
-    assert chat.recording.routing.experts.equal(whole.routing.experts)
+    torch.testing.assert_close(chat.recording[name], complete[name], atol=1e-4, rtol=1e-4)
+    assert chat.recording.routing.experts.equal(complete.routing.experts)
     torch.testing.assert_close(
-        chat.recording.attention.pattern(0), whole.attention.pattern(0), atol=1e-5, rtol=1e-4
+        chat.recording.attention.pattern(0), complete.attention.pattern(0), atol=1e-5, rtol=1e-4
     )
 
 

@@ -62,20 +62,20 @@ def test_profile_scores_equal_sums_over_the_pattern(random):
 
 
 def test_the_block_size_does_not_change_a_profile(random):
-    whole, small = head_profile(random), head_profile(random, block=3)
-    for name in whole.__dataclass_fields__:
+    full, small = head_profile(random), head_profile(random, block=3)
+    for name in full.__dataclass_fields__:
         if name not in ("layers", "uniform"):
-            torch.testing.assert_close(getattr(whole, name), getattr(small, name))
-    assert whole.uniform == pytest.approx(small.uniform)
+            torch.testing.assert_close(getattr(full, name), getattr(small, name))
+    assert full.uniform == pytest.approx(small.uniform)
     torch.testing.assert_close(key_mass(random), key_mass(random, block=3))
     torch.testing.assert_close(rollout(random, [2, 7]), rollout(random, [2, 7], block=3))
     torch.testing.assert_close(likeness(random), likeness(random, block=3))
 
 
 def test_a_head_profile_reports_progress_and_can_be_cancelled(random):
-    told, n = [], len(random)
-    head_profile(random, block=n // 2 + 1, on_block=lambda done, of: told.append((done, of)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
+    reported, n = [], len(random)
+    head_profile(random, block=n // 2 + 1, on_block=lambda done, of: reported.append((done, of)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
 
     def end(done, of):
         raise CancelledError

@@ -54,12 +54,12 @@ def test_two_merged_corpora_equal_one_corpus(corpus, tmp_path):
     second.add(ONE, ["x", "y", "x", "y"])
     first.add(OTHER, "z")
     first.save(tmp_path / "counts.safetensors")
-    whole = RoutingCorpus.open(tmp_path / "counts.safetensors")
-    whole.merge(second)
-    assert sorted(whole.groups) == corpus.groups
+    merged = RoutingCorpus.open(tmp_path / "counts.safetensors")
+    merged.merge(second)
+    assert sorted(merged.groups) == corpus.groups
     for group in corpus.groups:
-        torch.testing.assert_close(whole.load(group), corpus.load(group))
-    assert int(whole.tokens.sum()) == 7
+        torch.testing.assert_close(merged.load(group), corpus.load(group))
+    assert int(merged.tokens.sum()) == 7
 
 
 def test_the_corpus_table_has_one_row_per_layer_group_and_expert(corpus):

@@ -43,6 +43,6 @@ def test_flops_of_a_prompt_equal_torchs_count_without_masked_keys():
 def test_flops_of_a_reply_are_those_of_its_prompt_and_decoding_steps():
     config = small_config()
     steps = [forward_flops(config, 1, n_past=past) for past in range(7, 10)]
-    whole = forward_flops(config, 7, n_logits=1) + sum(steps)
-    assert reply_flops(config, 7, 4) == whole
+    total = forward_flops(config, 7, n_logits=1) + sum(steps)
+    assert reply_flops(config, 7, 4) == total
     assert reply_flops(config, 7, 0) == reply_flops(config, 7, 1)
