@@ -28,7 +28,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class StoreOptions(TypedDict, total=False):
-    """Options of a recording that also apply on disk.
+    """Options of every recording, in memory or on disk.
 
     Attributes:
         capture: hooks to record in addition to attention and routing: exact names, globs, or
@@ -44,7 +44,7 @@ class StoreOptions(TypedDict, total=False):
 
 
 class DiskOptions(StoreOptions, total=False):
-    """How prompts are recorded into a folder.
+    """Options of a recording on disk.
 
     Attributes:
         progress: show a progress bar.
