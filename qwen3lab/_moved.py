@@ -63,13 +63,26 @@ MOVED: dict[str, tuple[str, ...]] = {
     "analysis.thoughts": ("analysis.thinking_text",),
     "analysis.windows": ("analysis.map_windows",),
     "analysis.writes": ("analysis.expert_output",),
+    "tiny.arithmetic": ("tiny.world.arithmetic",),
+    "tiny.batches": ("tiny.training.batches",),
     "tiny.card": ("tiny.evaluation.card",),
+    "tiny.code": ("tiny.world.programs",),
+    "tiny.descent": ("tiny.training.optimisers",),
+    "tiny.documents": ("tiny.world.documents",),
     "tiny.evaluate": ("tiny.evaluation.evaluate",),
+    "tiny.families": ("tiny.world.families",),
     "tiny.inside": ("tiny.evaluation.internals",),
+    "tiny.lists": ("tiny.world.lists",),
+    "tiny.log": ("tiny.training.training_log",),
+    "tiny.muon": ("tiny.training.muon",),
     "tiny.recipes": ("tiny.training.recipes",),
+    "tiny.replies": ("tiny.evaluation.accuracy",),
+    "tiny.stories": ("tiny.world.stories",),
+    "tiny.swaps": ("tiny.world.swaps",),
     "tiny.targets": ("tiny.evaluation.targets",),
     "tiny.tokenizer": ("tiny.world.tokenizer",),
     "tiny.trainer": ("tiny.training.trainer",),
+    "tiny.words": ("tiny.world.common_words",),
 }
 """Old paths below `qwen3lab`, and the modules that hold their names now."""
 
@@ -101,6 +114,9 @@ RENAMED = {
 }
 """Names that changed within a module: the old name, and the new one."""
 
+
+CONTENTS = {"tiny.training": "tiny.pipeline", "tiny.world": "tiny.world.settings"}
+"""Packages that bear the path of an old module, and where that module's names are now."""
 
 ATTRIBUTES = {
     "ExplorerState": {"undrawn": "drawing_error"},
@@ -177,11 +193,14 @@ def renamed(package: str, name: str) -> Any:
     Raises:
         AttributeError: the package never had the name.
     """
-    new = RENAMED.get(package, {}).get(name)
+    new, place = RENAMED.get(package, {}).get(name), package
+    if new is None and package in CONTENTS and not name.startswith("_"):
+        place = CONTENTS[package]
+        new = name if hasattr(import_module(f"qwen3lab.{place}"), name) else None
     if new is None:
         raise AttributeError(f"module 'qwen3lab.{package}' has no attribute {name!r}")
-    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{package}.{new}")
-    return getattr(import_module(f"qwen3lab.{package}"), new)
+    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{place}.{new}")
+    return getattr(import_module(f"qwen3lab.{place}"), new)
 
 
 def _warn(old: str, new: str) -> None:
