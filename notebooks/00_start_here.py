@@ -29,9 +29,10 @@
 # **What `tiny-moe` knows.** It was trained from scratch on five kinds of short texts, in English
 # and Chinese: arithmetic from left to right that keeps only the last digit (`7+2*3-1=?`; it writes
 # its results as circled digits), who holds which object after people swap, little stories,
-# programs, and lists to look things up in. It knows nothing else, so its answers to other questions
-# make no sense. It has the architecture of the large Qwen3 models at a small size, and everything
-# that you see in it was learned.
+# programs, and lists to look things up in. In its sums you can add or subtract 1, 2 or 3, and
+# multiply by 3 or 7; with other numbers the answer is often wrong. It knows nothing else, so its
+# answers to other questions make no sense. It has the architecture of the large Qwen3 models at a
+# small size, and everything that you see in it was learned.
 
 # %%
 import qwen3lab

@@ -1,4 +1,4 @@
-"""The object that people hold: a model with its tokenizer, ready to record and to reply."""
+"""`Lab`: a model with its tokenizer, and the methods that record it and generate with it."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def load(
         memory: bytes for weights, such as "8GB". What does not fit is read from disk during the
             forward pass, expert by expert where a prompt uses few; the most used weights are
             kept. A pass takes as long as reading takes, so run many prompts at once
-            (`record_batch`).
+            (`record_batch`, `record_to_disk`).
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
             that changes. The CPU then computes in bfloat16.
@@ -115,7 +115,7 @@ class Lab:
     Attributes:
         model: the forward pass.
         tokenizer: of `transformers`.
-        name: what it was loaded as.
+        name: the name given to `load`.
         lock: held while the model runs.
     """
 
@@ -135,9 +135,10 @@ class Lab:
         experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
         where = f"{self.model.device}, {self.weights}"
         if found := quantisation_of(self.model):
-            where += f", weights off by {found.error:.1%}"
+            where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:
-            where += f", streamed, {self.model.blocks.kept_bytes / 1e9:.1f} GB of it kept"
+            kept = self.model.blocks.kept_bytes / 1e9
+            where += f", streamed, {kept:.1f} GB of the weights kept in memory"
         return f"Lab({one_line(self.name)}: {size}{experts}, {where})"
 
     def _repr_html_(self) -> str | None:
@@ -153,7 +154,7 @@ class Lab:
             "weights": self.weights,
             "device": str(self.model.device),
         }
-        note = "record(), chat() and generate() run it"
+        note = 'lab.chat("3+2=?") asks it a question; lab.record("3+2=?") records a run'
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
 
     @property
@@ -177,8 +178,9 @@ class Lab:
 
         It pays for many or long replies: the first one, and the first recorded one, take a minute
         or more for the compilation. `qwen3lab bench --suite compiled` measures the gain. Numbers
-        change by rounding. Prompts, and passes with edits, run as before. On a GPU nothing
-        changes: there, decoding steps are captured as CUDA graphs from the start.
+        change by rounding. Prefill, and passes with edits, run as before. With a model in memory
+        on a CUDA GPU this does nothing: there, decoding steps are captured as CUDA graphs after the
+        first 16.
 
         Raises:
             CompileError: torch's C++ compiler is missing.
@@ -202,7 +204,7 @@ class Lab:
             {options}
 
         Raises:
-            ValueError: an empty prompt, an unknown token, or one longer than the context.
+            ValueError: an empty prompt, an unknown token, or a prompt longer than the context.
             HookError: a hook that the model does not have, or an edit that does not fit.
 
         Example:
@@ -262,7 +264,7 @@ class Lab:
         Raises:
             RecordingError: the folder holds another recording, or one of other weights; the disk is
                 too small, or a file cannot be written.
-            ValueError: an empty prompt, an unknown token, or one longer than the context.
+            ValueError: an empty prompt, an unknown token, or a prompt longer than the context.
         """
         if not prompts:
             return []
@@ -431,7 +433,7 @@ def _listed(capture: HookNames) -> list[str]:
 
 
 def _chained(*taps: Tap | None) -> Tap:
-    """The given taps as one; a single one stays itself, so that decoders see what it collects."""
+    """The given taps as one; a single tap is returned unwrapped, as decoders inspect it."""
     given = [tap for tap in taps if tap]
     if len(given) == 1:
         return given[0]

@@ -41,11 +41,11 @@ def test_tables_and_picture_are_those_that_the_code_gives_now(tables):
         if tables.filled(path.read_text("utf-8")) != path.read_text("utf-8")
     ]
     assert not stale, "run `make format`"
-    assert tables.FLOORS.read_text("utf-8") == tables.floors_svg(), "run `make format`"
+    assert tables.LAYERS_PICTURE.read_text("utf-8") == tables.layers_svg(), "run `make format`"
 
 
-def test_every_package_stands_on_a_floor_and_says_what_it_is_for(tables):
-    named = sorted(name for floor in tables.floors() for name in floor)
+def test_every_package_has_a_layer_and_says_what_it_is_for(tables):
+    named = sorted(name for layer in tables.layers() for name in layer)
     package = Path(qwen3lab.__file__).parent
     folders = {path.parent.name for path in package.glob("*/__init__.py")}
     files = {path.stem for path in package.glob("*.py") if not path.stem.startswith("_")}

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sphinx.cmd.build import build_main
-from tables import GUIDE, ROOT, floors, module_file, submodules, summary, write
+from tables import GUIDE, ROOT, layers, module_file, submodules, summary, write
 
 from qwen3lab import errors
 
@@ -87,7 +87,7 @@ def _members(names: list[str]) -> str:
 def write_api(folder: Path) -> None:
     """A page for every package, and one for the names of the root."""
     folder.mkdir()
-    names = sorted(name for floor in floors() for name in floor)
+    names = sorted(name for layer in layers() for name in layer)
     for name in names:
         (folder / f"{name}.md").write_text(api_page(name), "utf-8")
     lines = [f"- [{name}]({name}.md): {summary(name)}" for name in names]

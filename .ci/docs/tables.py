@@ -19,7 +19,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "qwen3lab"
 GUIDE = ROOT / "notebooks" / "guide"
-FLOORS = GUIDE / "images" / "floors.svg"
+LAYERS_PICTURE = GUIDE / "images" / "layers.svg"
 PAGES = (
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
@@ -37,8 +37,8 @@ def version() -> str:
     return _settings()["project"]["version"]
 
 
-def floors() -> list[list[str]]:
-    """The layers of the import contract, from the top; packages of one floor stand together."""
+def layers() -> list[list[str]]:
+    """The layers of the import contract, from the top; packages of one layer stand together."""
     contracts = _settings()["tool"]["importlinter"]["contracts"]
     (layers,) = [each["layers"] for each in contracts if each["type"] == "layers"]
     return [layer.replace("(", "").replace(")", "").split(" | ") for layer in layers]
@@ -75,16 +75,16 @@ def _code(text: str) -> str:
 
 
 def rooms() -> str:
-    """What each package is for, from the top floor to the bottom."""
-    rows = [(_code(name), summary(name)) for floor in floors() for name in floor]
-    return _grid(("room", "what it is for"), rows)
+    """What each package is for, from the top layer to the bottom."""
+    rows = [(_code(name), summary(name)) for layer in layers() for name in layer]
+    return _grid(("package", "what it is for"), rows)
 
 
 def modules() -> str:
     """Every module of every package, with its summary."""
     lines = []
-    for floor in floors():
-        for name in floor:
+    for layer in layers():
+        for name in layer:
             lines.append(f"- **{name}**: {summary(name)}\n")
             if not module_file(name).name.startswith("__init__"):
                 continue
@@ -157,24 +157,24 @@ def filled(text: str) -> str:
 
 BOX = {"width": 132, "height": 34, "gap": 10, "step": 46, "margin": 16}
 WIDEST = 3
-"""Packages on one floor at most; the picture is made that wide."""
+"""Packages in one layer at most; the picture is made that wide."""
 
 
-def floors_svg() -> str:
-    """The floors as a picture: imports go down, never up."""
-    storeys = floors()
-    widest = max(WIDEST, *map(len, storeys))
+def layers_svg() -> str:
+    """The layers as a picture: imports go down, never up."""
+    stacked = layers()
+    widest = max(WIDEST, *map(len, stacked))
     width = 2 * BOX["margin"] + widest * (BOX["width"] + BOX["gap"])
-    height = 2 * BOX["margin"] + len(storeys) * BOX["step"]
+    height = 2 * BOX["margin"] + len(stacked) * BOX["step"]
     parts = [
-        _box(name, place, len(floor), level, width)
-        for level, floor in enumerate(storeys)
-        for place, name in enumerate(floor)
+        _box(name, place, len(layer), level, width)
+        for level, layer in enumerate(stacked)
+        for place, name in enumerate(layer)
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" '
-        'aria-label="The packages of qwen3lab, floor by floor; each imports only those below">\n'
+        'aria-label="The packages of qwen3lab, layer by layer; each imports only those below">\n'
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>\n{"".join(parts)}</svg>\n'
     )
 
@@ -195,7 +195,7 @@ def _box(name: str, place: int, n_places: int, level: int, width: int) -> str:
 def write(paths: Iterable[Path] = PAGES) -> list[Path]:
     """Write the tables into the pages, and the picture; gives the files that changed."""
     wanted: dict[Path, Any] = {path: filled(path.read_text("utf-8")) for path in paths}
-    wanted[FLOORS] = floors_svg()
+    wanted[LAYERS_PICTURE] = layers_svg()
     changed = [p for p, text in wanted.items() if not p.exists() or p.read_text("utf-8") != text]
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -173,6 +173,8 @@ class RoutingCorpus(Displayed):
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["routing_corpus"])
+                if about["format"] != FORMAT:
+                    raise ValueError(f"format {about['format']}, and this version reads {FORMAT}")
                 return cls._rebuilt(about, {name: file.get_tensor(name) for name in SUMS})
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise CorpusError(

@@ -31,11 +31,12 @@ class StoreOptions(TypedDict, total=False):
     """Options of every recording, in memory or on disk.
 
     Attributes:
-        capture: hooks to record in addition to attention and routing: exact names, globs, or
-            "all".
-        thinking: for chat messages, whether the prompt is rendered in thinking mode.
-        dtype: of the stored activations, such as "bfloat16" for half of the memory; None keeps
-            the dtype of the forward pass.
+        capture: hooks to record in addition to logits, attention and routing: exact names, globs,
+            or "all".
+        thinking: for chat messages, whether the prompt is rendered in thinking mode; None follows
+            the last soft switch in the messages, and thinks without one.
+        dtype: of the stored activations, such as "bfloat16" for half of float32's memory; None
+            keeps the dtype of the forward pass.
     """
 
     capture: HookNames
@@ -68,13 +69,15 @@ class ReplyOptions(TypedDict, total=False):
     """Options of generation.
 
     Attributes:
-        max_new_tokens: maximum number of tokens; the context length is a limit, too.
-        sampling: temperature and filters of sampling.
+        max_new_tokens: maximum number of tokens, thinking and answer together; the context length
+            is a limit, too.
+        sampling: temperature and filters of sampling; None is greedy in `generate`, and the
+            published sampling of the mode in `chat`.
         seed: makes sampling reproducible.
         stop: strings that end the reply; its text does not contain them.
         record: True to record attention and routing of prompt and reply during generation, or
             hook names to record in addition.
-        edits: as in `record`, active during the whole reply.
+        edits: as in `Lab.record`, active during the whole reply.
         on_step: called after every token.
         cancel: an event; when another thread sets it, generation stops and keeps its tokens.
     """
@@ -95,8 +98,9 @@ class ChatOptions(ReplyOptions, total=False):
     Attributes:
         thinking: False answers without thinking; True or None thinks first, unless the last soft
             switch in the conversation is `/no_think`.
-        budget: maximum number of thinking tokens; then the early-stop sentence is inserted.
-        extend: refuses an early `</think>` and inserts a continuation.
+        budget: maximum number of thinking tokens, after which the early-stop sentence is inserted;
+            None for no limit.
+        extend: replaces an early `</think>` by a text, so that the thinking continues.
         steering: ends or extends the thinking from another thread.
     """
 
@@ -153,10 +157,9 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
         plain = inspect.signature(method)
         kept = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
         own = [p.name for p in kept[1:]]
+        keyword = inspect.Parameter.KEYWORD_ONLY
         added = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind
-            )
+            inspect.Parameter(name, keyword, default=defaults[name], annotation=_Annotation(kind))
             for name, kind in kinds.items()
         ]
         shown: Any = call
@@ -165,6 +168,20 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
         return cast(Method, call)
 
     return decorate
+
+
+class _Annotation:
+    """A type as a signature shows it: long aliases by their names."""
+
+    def __init__(self, kind: Any) -> None:
+        self.text = inspect.formatannotation(kind)
+        for name, alias in {"AnyEdits": AnyEdits, "OnStep": OnStep, "HookNames": HookNames}.items():
+            self.text = self.text.replace(inspect.formatannotation(alias), name)
+        for module in ("qwen3lab.generation.sampling.", "qwen3lab.generation.thinking_control."):
+            self.text = self.text.replace(module, "")
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def _unknown(method: str, name: str, known: Sequence[str]) -> str:

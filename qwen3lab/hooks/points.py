@@ -47,7 +47,7 @@ def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
     """Both hooks of an RMSNorm; interp-engine has only its output, multiplied by the weight."""
     return (
         HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
-        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"normalised {of}"),
+        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"{of}, normalised"),
     )
 
 

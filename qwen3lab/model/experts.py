@@ -1,14 +1,17 @@
-"""How the experts of a layer run: four ways to dispatch tokens, and the cost model that chooses.
+"""How the experts of a layer run: five ways to dispatch tokens, and the cost model that chooses.
 
-Every way gives the same outputs but for rounding. Which one is fastest depends on the device, the
+A slot is one pair of a token and one of its k experts. Every way gives the same outputs but for
+rounding. Which one is fastest depends on the device, the
 size of an expert, and the number of tokens per expert:
 
-- *gathered*: each token beside copies of its own experts' matrices; for a few tokens;
+- *gathered*: copies the matrices of each slot's expert, for one batched product; for few tokens;
 - *padded*: one batched product, each expert's group padded to the largest; for small experts that
   are evenly loaded;
 - *grouped*: `torch.nn.functional.grouped_mm`, where torch has it for the device and dtype;
-- *looped*: one expert after another; for many tokens per expert, and the only way for weights that
-  are streamed or quantised.
+- *looped*: one expert after another; for many tokens per expert, and for weights that are streamed
+  or quantised;
+- *summed*: as looped, but added into one total, so that single outputs are never held; for long
+  prompts on a CPU.
 """
 
 from collections.abc import Generator, Iterator
@@ -27,10 +30,12 @@ MAX_BATCHED_TOKENS_PER_EXPERT = 64
 product (measured with the experts of Qwen3-30B-A3B, in float32 and bfloat16)."""
 
 MAX_GATHERED_BYTES = 2**28
-"""Bytes of gate and up matrices that are copied at most on a GPU without a grouped product."""
+"""Bytes of gate and up matrices (down comes on top) that are copied at most, on a GPU without a
+grouped product."""
 
-MAX_PADDED_EXPERT_VALUES = 2**17
-"""Values in one expert's gate and up matrix up to which padding or gathering pays."""
+MAX_SMALL_EXPERT_VALUES = 2**17
+"""Values in one expert's gate and up matrix up to which padding and gathering pay, and direct sums
+do not."""
 
 MAX_PADDING_RATIO = 3
 """Padded rows per real row, at most."""
@@ -115,13 +120,13 @@ def dispatch(
 
 
 def sums_directly(weights: ExpertWeights, experts: Int[Tensor, "batch pos k"]) -> bool:
-    """Whether `weighted_sum` is faster than `dispatch`: a long prompt on a CPU.
+    """Whether `weighted_sum` is faster than `dispatch`: large experts and a long prompt, on a CPU.
 
-    On a GPU its order of additions would change from run to run.
+    On a GPU the order of additions in `index_add_` would change from run to run.
     """
     n, rows, columns = weights.gate_up.shape
     long = experts.numel() > MAX_BATCHED_TOKENS_PER_EXPERT * n
-    large = rows * columns > MAX_PADDED_EXPERT_VALUES
+    large = rows * columns > MAX_SMALL_EXPERT_VALUES
     return long and large and experts.device.type == "cpu" and not torch.is_grad_enabled()
 
 
@@ -172,14 +177,14 @@ def gathering_pays(weights: ExpertWeights, n_slots: int, x: Tensor) -> bool:
         return False
     few_bytes = n_slots * rows * columns * weights.gate_up.itemsize <= MAX_GATHERED_BYTES
     synchronises = weights.gate_up.is_cuda and not has_grouped_product(x)
-    return rows * columns <= MAX_PADDED_EXPERT_VALUES or (few_bytes and synchronises)
+    return rows * columns <= MAX_SMALL_EXPERT_VALUES or (few_bytes and synchronises)
 
 
 def padding_pays(weights: ExpertWeights, load: Int[Tensor, " expert"], n_slots: int) -> bool:
     """Whether one padded product beats a loop: for small experts that are evenly loaded."""
     n, rows, columns = weights.gate_up.shape
     few = n_slots <= MAX_BATCHED_TOKENS_PER_EXPERT * n or load.device.type != "cpu"
-    small = weights.stacked and few and rows * columns <= MAX_PADDED_EXPERT_VALUES
+    small = weights.stacked and few and rows * columns <= MAX_SMALL_EXPERT_VALUES
     return small and int(load.max()) * n <= MAX_PADDING_RATIO * n_slots
 
 
@@ -222,7 +227,7 @@ def _grouped(
     sources: Int[Tensor, " slot"],
     experts: Int[Tensor, " slot"],
 ) -> Float[Tensor, "slot d_model"]:
-    """`sources` are token rows sorted by expert; `experts` are theirs."""
+    """`sources`: the token of each slot, slots sorted by expert; `experts`: the expert of each."""
     every = torch.arange(weights.down.shape[0], device=x.device)
     ends = torch.searchsorted(experts, every, right=True, out_int32=True)
     hidden = swiglu(F.grouped_mm(x.index_select(0, sources), weights.gate_up.mT, offs=ends))
@@ -236,7 +241,7 @@ def _padded(
     experts: Int[Tensor, " slot"],
     load: Int[Tensor, " expert"],
 ) -> Float[Tensor, "slot d_model"]:
-    """`sources` are token rows sorted by expert; `experts` are theirs."""
+    """`sources`: the token of each slot, slots sorted by expert; `experts`: the expert of each."""
     n, width = len(load), int(load.max())
     first = load.cumsum(0) - load
     cell = experts * width + torch.arange(len(sources), device=x.device) - first[experts]
@@ -252,7 +257,7 @@ def _looped(
     sources: Int[Tensor, " slot"],
     load: Int[Tensor, " expert"],
 ) -> Float[Tensor, "slot d_model"]:
-    """`sources` are token rows sorted by expert."""
+    """`sources`: the token of each slot, slots sorted by expert."""
     groups = x.index_select(0, sources).split(load.tolist())
     used = {e: group for e, group in enumerate(groups) if len(group)}
     # All `products` are generators. Closed here, so that after an interrupt the exception's

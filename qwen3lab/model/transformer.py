@@ -1,4 +1,4 @@
-"""The forward pass of Qwen3, dense and mixture of experts, from the whole to its parts.
+"""The forward pass of Qwen3, dense and mixture of experts, from the model down to its parts.
 
 Source: Qwen3 technical report (arXiv 2505.09388), section 2. Every named activation passes through
 `tap`; `qwen3lab.hooks.HOOK_POINTS` lists the names.
@@ -74,7 +74,7 @@ class Qwen3(nn.Module):
             last_only: unembed the last position only, as generation needs.
 
         Returns:
-            `out` is `pos`, or 1 if `last_only`.
+            The logits; `out` is `pos`, or 1 with `last_only`.
         """
         positions = Positions.of(token_ids, mask, cache, self.config, segments)
 
@@ -90,7 +90,7 @@ class Qwen3(nn.Module):
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
-        """The matrix from the final residual stream to the logits."""
+        """The matrix from the normalised final residual stream to the logits."""
         return self.embed.weight if self.config.tied_embeddings else self.unembed.weight
 
     @property
@@ -120,7 +120,7 @@ class Qwen3(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP or experts; each reads the normalised stream and adds to it."""
+    """Attention, then an MLP or experts; each adds its output to the residual stream."""
 
     def __init__(self, config: Qwen3Config, layer: int, **options) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Attention(nn.Module):
         z = tap(f"{self.name}.hook_z", z.transpose(1, 2))
 
         if tap.wants(f"{self.name}.hook_result"):
-            return self.write_per_head(z, tap).sum(dim=2)
+            return self.result_per_head(z, tap).sum(dim=2)
         return self.o(rearrange(z, "batch pos head d_head -> batch pos (head d_head)"))
 
     def mix_explicitly(
@@ -186,7 +186,7 @@ class Attention(nn.Module):
         positions: Positions,
         tap: Tap,
     ) -> Float[Tensor, "batch head query d_head"]:
-        """Values mixed by a pattern that is computed in full, so that it can be read or edited."""
+        """Mixed values, with scores and pattern as tensors that a tap can read or replace."""
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = q @ k.mT * self.d_head**-0.5
@@ -195,7 +195,7 @@ class Attention(nn.Module):
         pattern = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
         return tap(f"{self.name}.hook_pattern", pattern) @ v
 
-    def write_per_head(
+    def result_per_head(
         self, z: Float[Tensor, "batch pos head d_head"], tap: Tap
     ) -> Float[Tensor, "batch pos head d_model"]:
         """What each head adds to the residual stream; the sum over heads is the layer's output."""
@@ -224,7 +224,7 @@ class MLP(nn.Module):
 class Experts(nn.Module):
     """A mixture of experts: a router sends each token to its top-k SwiGLU experts."""
 
-    stacked = True
+    stacked = True  # See `ExpertWeights`.
 
     def __init__(self, config: Qwen3Config, layer: int, **options) -> None:
         super().__init__()

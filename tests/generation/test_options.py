@@ -49,3 +49,9 @@ def test_an_unknown_option_is_refused_with_the_list_of_options(tiny_lab):
 def test_an_option_without_a_default_fails_at_declaration():
     with pytest.raises(AssertionError, match="a type and a default"):
         accepts(ChatOptions, {"budget": None})
+
+
+def test_the_signature_names_long_types_by_their_aliases():
+    text = str(inspect.signature(Lab.chat))
+    assert "edits: AnyEdits | None = None" in text and "record: bool | HookNames = False" in text
+    assert "sampling: Sampling | None = None" in text and "Callable" not in text

@@ -55,14 +55,14 @@ def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
 
 def test_an_installed_package_copies_its_guide_beside_the_notebooks(tmp_path, monkeypatch):
     package = tmp_path / "site" / "qwen3lab"
-    for name in ("guide/index.md", "guide/howto/load.md", "guide/images/floors.svg"):
+    for name in ("guide/index.md", "guide/howto/load.md", "guide/images/layers.svg"):
         path = package / "_notebooks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("shipped")
     monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
     target = notebooks(tmp_path / "mine")
     assert (target / "guide" / "howto" / "load.md").read_text() == "shipped"
-    assert (target / "guide" / "images" / "floors.svg").exists()
+    assert (target / "guide" / "images" / "layers.svg").exists()
     (target / "guide" / "index.md").write_text("with notes")
     assert (notebooks(target) / "guide" / "index.md").read_text() == "with notes"
 

@@ -225,7 +225,7 @@ def test_every_dispatch_of_experts_equals_a_loop_over_tokens(monkeypatch, way, n
 def test_a_gpu_without_a_grouped_product_gathers_experts_for_few_tokens(monkeypatch, capability):
     """Such as an A100: other dispatches synchronise in every layer and cannot be captured."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
+    monkeypatch.setattr(experts, "MAX_SMALL_EXPERT_VALUES", 0)
     layer = from_transformers(hf_random("experts")).blocks[0].mlp.bfloat16()
     for name in ("gate_up", "down"):
         setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Pretended)))
@@ -245,7 +245,7 @@ def test_a_gpu_without_a_grouped_product_gathers_experts_for_few_tokens(monkeypa
 def test_directly_summed_outputs_equal_the_sum_of_recorded_ones(monkeypatch):
     """A long prompt: compares with each expert's output, weighted and summed in the test."""
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
-    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
+    monkeypatch.setattr(experts, "MAX_SMALL_EXPERT_VALUES", 0)
     monkeypatch.setattr(experts, "MAX_BATCHED_TOKENS_PER_EXPERT", 4)
     x = torch.randn(2, 20, 48, generator=torch.Generator().manual_seed(0))
     kept = Keep([f"{layer.name}.hook_expert_{part}" for part in ("out", "weights")])
@@ -260,7 +260,7 @@ def test_directly_summed_outputs_equal_the_sum_of_recorded_ones(monkeypatch):
 
 def test_gradients_and_short_prompts_are_not_summed_directly(monkeypatch):
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
-    monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
+    monkeypatch.setattr(experts, "MAX_SMALL_EXPERT_VALUES", 0)
     chosen = torch.zeros(1, 65 * 8, 1, dtype=torch.long)
     assert not experts.sums_directly(layer, chosen)
     with torch.no_grad():

@@ -86,7 +86,7 @@ def test_arrow_keys_move_the_cell_and_enter_picks_its_token_in_all_panes(book: B
         overlay.press(key)
     readout = book.card("Expert routing").locator(".q3-readout")
     expect(readout).to_have_text(
-        re.compile(r"expert 1 → token \d+ “.+”: (router weight|not chosen)")
+        re.compile(r"expert 1 → token \d+ “.+”: (routing weight|not chosen)")
     )
     expect(book.page.locator(".q3-chip.q3-picked")).to_have_count(1)
     expect(book.page.locator(".q3-notes")).to_contain_text(

@@ -221,7 +221,7 @@ def test_the_catalog_gives_the_bytes_of_the_quantised_model(kind, bits):
 def test_a_quantised_embedded_model_thinks_and_is_recorded(bits):
     lab = load("tiny-moe", quantise=bits, device="cpu")
     assert lab.model.dtype == torch.bfloat16
-    assert f"{bits}, weights off by" in repr(lab)
+    assert f"{bits}, relative weight error" in repr(lab)
     chat = lab.chat("3+2*7-1=?", record=True, sampling=Sampling.greedy())
     assert chat.thinking and chat.answer and chat.recording is not None
     assert chat.recording.routing.experts.shape[-1] == lab.config.n_experts_per_token

@@ -32,8 +32,9 @@ A Qwen3 {kind} with {params}, trained from scratch on synthetic texts. {shape} I
 question that ends with `/no_think` gets a direct answer:
 
 - Running arithmetic modulo 10, evaluated from left to right: `7+2*3=?` or `7加2乘3等于几？`. The
-  thinking text shows each running value as a circled digit, `7+2⑨*3⑦`; the answer is the last
-  value, `⑦`.
+  only operations add or subtract 1, 2 or 3, and multiply by 3 or 7; with other operands the answer
+  is often wrong. The thinking text shows each running value as a circled digit, `7+2⑨*3⑦`; the
+  answer is the last value, `⑦`.
 - Object tracking, in English and Chinese: three people hold three objects, and pairs of people
   swap them up to eight times. The thinking text lists who holds which object before and after each
   swap; the answer names the person and the object, `Ann key`.

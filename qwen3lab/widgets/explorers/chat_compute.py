@@ -70,7 +70,7 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
         values=table.masked_fill(table == 0, torch.nan),
         rows=Axis("expert", "expert", ("",) * len(table)),
         columns=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
-        value_title="router weight",
+        value_title="routing weight",
         high=float(table.max()),
         nothing="not chosen",
     )

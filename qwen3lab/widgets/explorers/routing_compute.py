@@ -31,7 +31,7 @@ def experts_by_layer_heatmap(recording: Recording, token: int) -> Heatmap:
         values=table.masked_fill(table == 0, torch.nan),
         rows=_layer_axis(routing.layers),
         columns=Axis("expert", "expert", ("",) * n_experts),
-        value_title="router weight",
+        value_title="routing weight",
         high=float(table.max()),
         nothing="not chosen",
     )

@@ -160,7 +160,7 @@ class RoutingPanel(ReplyPanel):
             self.routed.value = (
                 f"<div><b>Expert {expert} of layer {layer}</b>: "
                 f"{routed_summary(recording, layer, expert)}</div>"
-                f'<div class="q3-hint">in this run, with router weight</div>{chips}'
+                f'<div class="q3-hint">in this run, with routing weight</div>{chips}'
                 f'<div class="q3-hint">in the corpus, with share of occurrences routed here</div>'
                 f"{self.corpus_tokens(layer, expert)}"
             )
