@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 
@@ -34,6 +35,10 @@ def same_values(one: Any, other: Any) -> bool:
         return same_kind and bool(((one == other) | ((one != one) & (other != other))).all())
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return False
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and bool(
+            np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+        )
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same_values(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
