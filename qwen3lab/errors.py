@@ -45,6 +45,10 @@ class HookError(Qwen3LabError, ValueError):
     """A hook that the model does not have, or an edit that does not fit; the message says which."""
 
 
+class LabError(Qwen3LabError, TypeError):
+    """A lab that cannot be copied or pickled."""
+
+
 class RecordingError(Qwen3LabError, ValueError):
     """Something asked of a recording that it does not hold, or a file that is not a recording."""
 

@@ -1,5 +1,6 @@
 """`Lab`: a model with its tokenizer, and the methods that record it and generate with it."""
 
+import copy
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_f
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.display import Summary, one_line
+from qwen3lab.errors import LabError
 from qwen3lab.generation.batch_writer import (
     OpenReply,
     finish_chat,
@@ -156,6 +158,38 @@ class Lab:
         }
         note = 'lab.chat("3+2=?") asks it a question; lab.record("3+2=?") records a run'
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
+
+    def __copy__(self) -> "Lab":
+        shared = object.__new__(type(self))
+        shared.__dict__ |= self.__dict__
+        return shared
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Lab":
+        """A lab with copies of the weights, and a lock of its own.
+
+        Raises:
+            LabError: the model is streamed from disk.
+        """
+        if self.model.blocks.is_streamed:
+            raise LabError(
+                f"{self.name} is streamed from disk, and its open files and cache cannot be copied"
+                ": load it again"
+            )
+        copied = memo[id(self)] = object.__new__(type(self))
+        for name, value in vars(self).items():
+            if name not in ("lock", "_decoder"):
+                setattr(copied, name, copy.deepcopy(value, memo))
+        copied.lock = threading.RLock()
+        copied._decoder = decoder_for(copied.model)
+        if isinstance(self._decoder, CompiledDecoder):
+            copied.compile()
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise LabError(
+            f"{self.name} cannot be pickled, because its lock belongs to this process: call "
+            "qwen3lab.load in the other process"
+        )
 
     @property
     def weights(self) -> str:

@@ -18,6 +18,7 @@ BUILT_IN = {
     "ConfigError": ValueError,
     "CorpusError": ValueError,
     "HookError": ValueError,
+    "LabError": TypeError,
     "RecordingError": ValueError,
 }
 """The kinds of version 0.1, and what code that catches them has caught since then."""

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import threading
 
 import pytest
@@ -7,7 +9,7 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab import Lab, Sampling
 from qwen3lab.checkpoints.writer import save_checkpoint
-from qwen3lab.errors import HookError
+from qwen3lab.errors import HookError, LabError
 from qwen3lab.loading import from_transformers
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB
@@ -391,3 +393,30 @@ def test_a_lab_shows_its_name_and_active_parameters(lab):
     text = repr(lab)
     assert text.startswith("Lab(small: ")
     assert f"{CONFIG.n_active_params:,} active" in text
+
+
+# Copies
+
+
+def test_a_deep_copy_has_weights_of_its_own_and_the_same_numbers():
+    lab = qwen3lab.load("tiny-moe", device="cpu")
+    expected = lab.record("3+2=?").logits
+    copied = copy.deepcopy(lab)
+    with torch.no_grad():
+        lab.model.embed.weight.zero_()
+    assert torch.equal(copied.record("3+2=?").logits, expected)
+    assert copied.lock is not lab.lock
+    assert copied.chat("3+2=?", seed=0, max_new_tokens=4).token_ids
+
+
+def test_a_shallow_copy_shares_model_and_lock(lab):
+    copied = copy.copy(lab)
+    assert copied.model is lab.model and copied.lock is lab.lock
+
+
+def test_a_lab_is_not_pickled_and_a_streamed_one_not_copied():
+    lab = qwen3lab.load("tiny-moe", device="cpu", memory="40MB")
+    with pytest.raises(LabError, match=r"tiny-moe cannot be pickled.*call qwen3lab\.load in"):
+        pickle.dumps(lab)
+    with pytest.raises(LabError, match=r"tiny-moe is streamed from disk, .* load it again"):
+        copy.deepcopy(lab)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
@@ -27,8 +28,8 @@ ROWS_PER_BLOCK = 512
 """Vocabulary rows in one matrix product."""
 
 
-@dataclass(frozen=True, repr=False)
-class NormPart(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class NormPart(EqualByValue, Displayed):
     """Effect of QK-norm on queries and keys, means over the tokens of a recording.
 
     Attributes:

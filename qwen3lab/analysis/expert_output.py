@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.analysis.routing import weights_by_expert
 from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lab import Lab
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
@@ -156,8 +157,8 @@ def expert_writing(
     )
 
 
-@dataclass(frozen=True, repr=False)
-class Extremes(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Extremes(EqualByValue, Displayed):
     """The largest activation of each expert, and the outliers among the experts.
 
     Attributes:

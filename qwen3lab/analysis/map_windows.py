@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 
 BLOCK = 256
@@ -26,8 +27,8 @@ WALL_GAP = 2
 HOW = ("max", "mean")
 
 
-@dataclass(frozen=True, repr=False)
-class MapWindow(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class MapWindow(EqualByValue, Displayed):
     """A part of a map; each value summarises a block of weights.
 
     Attributes:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.equality import EqualByValue
 
 MAX_SIDE = 1024
 """Maximum rows, and maximum columns, of a map that is drawn: about a million cells."""
 
 
-@dataclass(frozen=True, repr=False)
-class Pooled(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Pooled(EqualByValue, Displayed):
     """A map pooled in blocks of `row_step` by `column_step`; each value is a block's maximum."""
 
     values: Float[Tensor, "row column"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
 
@@ -20,8 +21,8 @@ MIN_KURTOSIS_VALUES = 6
 """Minimum number of values for a kurtosis; three values always have the same one."""
 
 
-@dataclass(frozen=True, repr=False)
-class SentenceAttention(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class SentenceAttention(EqualByValue, Displayed):
     """Attention between each pair of sentences.
 
     Attributes:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 
 MAX_BATCH_VALUES = 2**22
@@ -190,8 +191,8 @@ def by_document(
     return counts, tokens, torch.tensor([group for group, _ in listed])
 
 
-@dataclass(frozen=True, repr=False)
-class Interval(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Interval(EqualByValue, Displayed):
     """Shares with their 95% intervals.
 
     Attributes:

@@ -12,6 +12,7 @@ from torch import Tensor
 from qwen3lab.analysis.routing import layer_loads
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
@@ -33,8 +34,8 @@ KINDS = (*_RULES, "other")
 """Kinds of sentences; the first rule that matches decides: keywords, or arithmetic."""
 
 
-@dataclass(frozen=True, repr=False)
-class Looks(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Looks(EqualByValue, Displayed):
     """Attention from the positions that predict an answer, by part of the text.
 
     Attributes:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.equality import EqualByValue
 
 if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True, repr=False)
-class Uncertainty(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Uncertainty(EqualByValue, Displayed):
     """Entropy and surprisal of the generated tokens.
 
     Attributes:

@@ -10,11 +10,12 @@ from torch import Tensor
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.text.prompt import Prompt
 
 
-@dataclass(frozen=True, repr=False)
-class Fidelity(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class Fidelity(EqualByValue, Displayed):
     """Differences in predictions and expert choices between a reference and a variant.
 
     Attributes:

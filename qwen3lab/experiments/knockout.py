@@ -13,13 +13,14 @@ from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
+from qwen3lab.recording.equality import EqualByValue
 
 if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True, repr=False)
-class KnockOut(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class KnockOut(EqualByValue, Displayed):
     """The loss of each group of texts when one expert is switched off.
 
     Attributes:

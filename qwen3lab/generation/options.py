@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from typing_extensions import TypedDict
 
+from qwen3lab.generation.option_checks import checked_option
 from qwen3lab.generation.reply import ChatStep
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import Extension, Steering
@@ -152,6 +153,8 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
             for name in given:
                 if name not in defaults and name not in own:
                     raise TypeError(_unknown(method.__name__, name, [*own, *defaults]))
+                if name in defaults:
+                    given[name] = checked_option(name, given[name])
             return method(*args, **{**defaults, **given})
 
         plain = inspect.signature(method)

@@ -14,6 +14,7 @@ from qwen3lab.generation.reply_display import (
     generation_line,
 )
 from qwen3lab.generation.thinking_control import Marks, ReplyPart, Stop
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
 
@@ -42,8 +43,8 @@ class ChatStep:
     row: int = 0
 
 
-@dataclass(frozen=True)
-class Generation:
+@dataclass(frozen=True, eq=False)
+class Generation(EqualByValue):
     """A prompt and the generated continuation.
 
     Attributes:
@@ -76,7 +77,7 @@ class Generation:
         return generation_html(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chat(Generation):
     """A conversation and the model's reply, split into thinking and answer.
 

@@ -1,16 +1,22 @@
 """Edits: functions that replace activations during a forward pass."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
-from qwen3lab.hooks.points import resolve_hooks
+from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 
 Edit = Callable[[Tensor, str], Tensor | None]
 """Takes an activation and its hook name; returns a replacement, or None to leave it unchanged.
+
+It receives each prompt's own positions, without padding: in a batch of prompts of unequal length
+it is called once for each length.
 
 An edit with a method `settled` also receives the final activation, after all edits of the hook.
 """
@@ -49,48 +55,101 @@ AnyEdits = Mapping[str, Edit] | Intervention | Sequence[Mapping[str, Edit] | Int
 class Edits:
     """A tap that replaces activations with the results of edit functions.
 
+    In a batch of prompts of unequal length, a plain function receives the prompts' own positions
+    only: it is called once for each group of rows with equal padding, and the padding keeps its
+    values. The edits of an `Intervention` receive all rows with their padding.
+
     Args:
         edits: the edits, by hook name or glob.
         config: of the model that runs.
         padding: number of padded positions before the first token of each row.
 
     Raises:
-        HookError: on creation, if the model has no such hook; during the forward pass, if a
-            replacement has another shape.
+        HookError: on creation, if the model has no such hook or something is not an edit; during
+            the forward pass, if a replacement has another shape.
     """
 
     def __init__(
         self, edits: AnyEdits, config: Qwen3Config, *, padding: Sequence[int] = (0,)
     ) -> None:
-        self.edits: dict[str, list[Edit]] = {}
+        self.edits: dict[str, list[tuple[Edit, bool]]] = {}
         self.n_experts = config.n_experts
-        for group in _combined([edits] if isinstance(edits, Mapping | Intervention) else edits):
-            named = group if isinstance(group, Mapping) else group.edits(config, padding)
+        self._rows: dict[int, list[int]] = {}
+        for row, n in enumerate(padding):
+            self._rows.setdefault(n, []).append(row)
+        self._n_past, self._n_new = 0, 0
+        for group in _combined(listed_edits(edits)):
+            plain = isinstance(group, Mapping)
+            named = group if plain else group.edits(config, padding)
             for pattern, edit in named.items():
+                check_edit(edit, pattern)
                 for name in resolve_hooks(pattern, config):
-                    self.edits.setdefault(name, []).append(edit)
+                    self.edits.setdefault(name, []).append((edit, plain))
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Apply the edits of this hook, in the order of the arguments."""
-        for edit in self.edits.get(name, ()):
-            # Cloned, because other hooks may share the memory and the edit may write in place.
-            value = self._checked(edit(value.clone(), name), value, name)
-        for edit in self.edits.get(name, ()):
+        if name == "hook_embed":  # A forward pass begins.
+            self._n_past, self._n_new = self._n_past + self._n_new, value.shape[1]
+        for edit, plain in self.edits.get(name, ()):
+            groups = list(self._own_positions(name, value)) if plain else []
+            if groups:
+                value = self._applied_to(groups, edit, value, name)
+            else:
+                # Cloned, because other hooks may share the memory and the edit may write in place.
+                value = self._checked(edit(value.clone(), name), value, name)
+        for edit, plain in self.edits.get(name, ()):
             if isinstance(edit, Settling):
-                edit.settled(value, name)
+                groups = list(self._own_positions(name, value)) if plain else []
+                for part in [value[group] for group in groups] or [value]:
+                    edit.settled(part, name)
         return value
 
     def wants(self, name: str) -> bool:
         """True if the name is edited."""
         return name in self.edits
 
+    def _own_positions(self, name: str, value: Tensor) -> Iterator[tuple[Any, ...]]:
+        """An index of each group of rows with equal padding; none if there is no padding."""
+        is_pattern = name.endswith(PATTERN_HOOKS)
+        # Counted from the end: the last hooks may have the last position only.
+        n_before = self._n_past + self._n_new - value.shape[2 if is_pattern else 1]
+        if all(n <= (0 if is_pattern else n_before) for n in self._rows):
+            return
+        for n, rows in self._rows.items():
+            own = slice(max(n - n_before, 0), None)
+            index = torch.tensor(rows, device=value.device)
+            yield (index, slice(None), own, slice(n, None)) if is_pattern else (index, own)
+
+    def _applied_to(
+        self, groups: Sequence[tuple[Any, ...]], edit: Edit, value: Tensor, name: str
+    ) -> Tensor:
+        """The activation, with an edit applied to each group; the padding keeps its values."""
+        parts = [value[group] for group in groups]
+        news = [self._checked(edit(part.clone(), name), part, name) for part in parts]
+        widths = {new.shape[-1] for new in news}
+        is_experts = name.endswith("hook_expert_indices")
+        if is_experts and len(widths) > 1:
+            raise HookError(
+                f"the edit of {name} returned {min(widths)} experts for one prompt and "
+                f"{max(widths)} for another: expected as many for all prompts of a batch; fill "
+                "with -1"
+            )
+        if is_experts:  # Padding tokens keep their first experts.
+            width = widths.pop()
+            value = F.pad(value[..., :width], (0, max(width - value.shape[-1], 0)), value=-1)
+        result = value.clone()
+        for group, new in zip(groups, news, strict=True):
+            result[group] = new
+        return result
+
     def _checked(self, new: object, old: Tensor, name: str) -> Tensor:
         if new is None:
             return old
-        if not isinstance(new, Tensor):
-            raise HookError(
-                f"the edit of {name} returned a {type(new).__name__}: expected a tensor or None"
-            )
+        if not isinstance(new, Tensor) or new.is_meta or new.layout != torch.strided:
+            kind = type(new).__name__
+            if isinstance(new, Tensor):
+                kind = "tensor without values" if new.is_meta else "sparse tensor"
+            raise HookError(f"the edit of {name} returned a {kind}: expected a tensor or None")
         new = new.to(dtype=old.dtype, device=old.device)
         if name.endswith("hook_expert_indices"):
             return _checked_experts(new, old, name, self.n_experts)
@@ -100,6 +159,41 @@ class Edits:
                 f"expected {tuple(old.shape)}, the shape of the activation"
             )
         return new
+
+
+def listed_edits(edits: object) -> list[Any]:
+    """One or several edits as a list.
+
+    Raises:
+        HookError: something else was given.
+    """
+    found = [edits] if isinstance(edits, Mapping | Intervention) else edits
+    if not isinstance(found, Sequence) or isinstance(found, str | bytes):
+        raise HookError(_not_edits(edits))
+    for each in found:
+        if not isinstance(each, Mapping | Intervention):
+            raise HookError(_not_edits(each))
+    return list(found)
+
+
+def _not_edits(found: object) -> str:
+    return (
+        f"edits has a value of type {type(found).__name__}: expected a mapping of hook names to "
+        "functions, an intervention, or a list of these"
+    )
+
+
+def check_edit(edit: object, name: str) -> None:
+    """Raises `HookError` for an edit that cannot be called with an activation and a name."""
+    expected = f"the edit of {name} is no function of two arguments (an activation and its hook "
+    if not callable(edit):
+        raise HookError(f"{expected}name): it is of type {type(edit).__name__}")
+    try:
+        inspect.signature(edit).bind(None, name)
+    except TypeError as error:
+        raise HookError(f"{expected}name): {error}") from None
+    except ValueError:  # Some functions that are written in C have no signature.
+        return
 
 
 def _combined(
@@ -125,5 +219,11 @@ def _checked_experts(new: Tensor, old: Tensor, name: str, n_experts: int) -> Ten
         raise HookError(
             f"the edit of {name} returned an expert that does not exist: expected 0 to "
             f"{n_experts - 1}, or -1 for an empty slot"
+        )
+    if bool((empty := (new == -1).all(dim=-1)).any()):
+        token = int(empty.nonzero()[0, 1])
+        raise HookError(
+            f"the edit of {name} leaves the token at position {token} of the pass without an "
+            "expert: leave at least one for each token"
         )
     return new

@@ -8,7 +8,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
@@ -223,7 +223,12 @@ def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]
         HookError: a name or glob matches no hook; the message lists the most similar names.
     """
     known = hook_names(config)
-    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    is_list = isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes)
+    patterns: list[Any] = list(wanted) if is_list else [wanted]
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise HookError(
+            f"a hook name is text such as 'hook_embed', and not of type {type(wrong[0]).__name__}"
+        )
     chosen: set[str] = set()
     for pattern in patterns:
         hits = known if pattern == "all" else fnmatch.filter(known, pattern)

@@ -5,12 +5,13 @@ size is linear in the tokens; an attention pattern is computed from them on acce
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,8 +19,17 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Page, count, one_line, shortened
-from qwen3lab.errors import RecordingError
+from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import hook_names, resolve_hooks
+from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.recording.file_checks import (
+    check_digests,
+    check_tensors,
+    check_token_ids,
+    checked_spans,
+    checked_texts,
+    digest_of,
+)
 from qwen3lab.recording.views import AttentionView, RoutingView
 from qwen3lab.recording.xarray_export import to_xarray
 from qwen3lab.storage.atomic_files import whole_file
@@ -43,9 +53,12 @@ PARSING_ERRORS = (
 """Exceptions that damaged metadata can raise while it is read."""
 
 
-@dataclass(frozen=True)
-class Recording:
+@dataclass(frozen=True, eq=False)
+class Recording(EqualByValue):
     """The tokens and recorded activations of one prompt.
+
+    Two recordings are equal if all of their values are. Tensors from indexing, `logits`,
+    `attention` and `routing` are copies; `raw` returns the recording's own memory.
 
     Attributes:
         token_ids: token id of every position.
@@ -70,6 +83,15 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __contains__(self, name: object) -> bool:
+        """True if a hook was recorded."""
+        return isinstance(name, str) and name in self.activations
+
+    def __iter__(self) -> Iterator[str]:
+        raise RecordingError(
+            "a recording is not a sequence: iterate over its tokens, or over its capture"
+        )
 
     def __repr__(self) -> str:
         size = sum(value.nbytes for value in self.activations.values())
@@ -103,17 +125,27 @@ class Recording:
         return tuple(name for name in hook_names(self.config) if name in self.activations)
 
     def __getitem__(self, name: str) -> Tensor:
-        """An activation by hook name, without the batch axis, on the CPU; floats are float32.
+        """A copy of an activation, without the batch axis, on the CPU; floats are float32.
 
         Raises:
             HookError: the model has no such hook.
             RecordingError: the hook exists but was not recorded.
         """
         value = self.raw(name)
-        return value.float() if value.is_floating_point() else value
+        kind = torch.float32 if value.is_floating_point() else value.dtype
+        # Activations on disk are read anew for each access, so they are not copied again.
+        return value.to(kind, copy=value is self.activations[name])
 
     def raw(self, name: str) -> Tensor:
-        """An activation in its recorded dtype; raises the same errors as indexing."""
+        """An activation in its recorded dtype; raises the same errors as indexing.
+
+        It is the recording's own memory: read it, but do not write to it.
+        """
+        if not isinstance(name, str):
+            raise HookError(
+                f"a recording is indexed by the name of a hook, not by type {type(name).__name__}: "
+                "use attention[layer, head] or routing.layer(n) for layers"
+            )
         if name not in self.activations:
             resolve_hooks(name, self.config)
             raise RecordingError(
@@ -158,7 +190,9 @@ class Recording:
             tensors[name] = value.clone() if shared else value
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
         with whole_file(Path(path), error=RecordingError) as part:
-            save_file(contiguous, part, metadata={"qwen3lab": json.dumps(self._metadata())})
+            digests = {name: digest_of(name, value) for name, value in contiguous.items()}
+            metadata = self._metadata() | {"sha256": digests}
+            save_file(contiguous, part, metadata={"qwen3lab": json.dumps(metadata)})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -177,12 +211,14 @@ class Recording:
 
         Raises:
             RecordingError: the file does not exist, is no recording, is damaged, or has a newer
-                format.
+                format. Names, dtypes, shapes and ranges are checked, and a digest of each tensor.
         """
+        if Path(path).exists() and not Path(path).is_file():
+            raise RecordingError(f"{path} is not a regular file: give a file that save() wrote")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = _checked_metadata(file.metadata(), path)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: _read(file, name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError as error:
             raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
         except (SafetensorError, OSError) as error:
@@ -211,6 +247,8 @@ def _checked_metadata(header: Mapping[str, str] | None, path: str | Path) -> dic
             f"{path} is a safetensors file but not a recording: give a file that "
             "Recording.save wrote"
         ) from error
+    if number < 1:
+        raise RecordingError(f"{path} is a damaged recording (its format is {number})")
     if number > FORMAT:
         raise RecordingError(
             f"{path} has format {number}, and this qwen3lab reads up to {FORMAT}: "
@@ -224,16 +262,23 @@ def _rebuilt(
 ) -> Recording:
     try:
         config = Qwen3Config.from_dict(metadata["config"])
-        token_ids, tokens = tensors.pop("token_ids"), list(metadata["tokens"])
-        spans = {name: (int(a), int(b)) for name, (a, b) in metadata["spans"].items()}
+        check_digests(tensors, metadata.get("sha256"))
+        token_ids, tokens = tensors.pop("token_ids"), checked_texts(metadata["tokens"])
+        check_token_ids(token_ids, config)
         missing = set(metadata["capture"]) ^ set(tensors)
         if missing or len(tokens) != len(token_ids):
             raise KeyError(", ".join(sorted(missing)) or "tokens")
-        for name, (start, stop) in spans.items():
-            if not 0 <= start <= stop <= len(tokens):
-                raise ValueError(f"{name} is {start} to {stop} of {len(tokens)} tokens")
-        return cls(token_ids, tokens, config, str(metadata["model_name"]), tensors, spans)
+        check_tensors(tensors, config, len(tokens))
+        spans = checked_spans(metadata["spans"], len(tokens))
+        if not isinstance(metadata["model_name"], str):
+            raise ValueError("model_name is not text")
+        return cls(token_ids, tokens, config, metadata["model_name"], tensors, spans)
     except PARSING_ERRORS as error:
         raise RecordingError(
             f"{path} is a damaged recording ({error}): save the recording again"
         ) from error
+
+
+def _read(file: Any, name: str) -> Tensor:
+    """A tensor in memory of its own: a mapped one would crash if the file were cut later."""
+    return file.get_tensor(name).clone()

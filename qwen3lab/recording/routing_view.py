@@ -1,7 +1,7 @@
 """Views of a recording's routing: router logits, chosen experts and weights by layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import RecordingError
+from qwen3lab.recording.indices import whole_number
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class LayerRouting(Displayed):
 
     def _labelled(self, hook: str, what: str, axis: str) -> LabelledTensor:
         values = _routed(self._activations, hook, self.layer)
-        values = values.float() if values.is_floating_point() else values.long()
+        kind = torch.float32 if values.is_floating_point() else torch.int64
+        values = values.to(kind, copy=True)  # Writing to the copy leaves the recording as it is.
         axes = ("token", axis)
         return labelled(
             values, Labels(what, axes, (self.layer,), None, self.tokens, self.model_name)
@@ -107,14 +109,15 @@ class RoutingView(Displayed):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def layer(self, layer: int) -> LayerRouting:
+    def layer(self, layer: SupportsIndex) -> LayerRouting:
         """The routing of a layer, by its number in the model; negative numbers count from the end.
 
         Raises:
             RecordingError: the layer does not exist, or has no experts.
         """
         n_layers = self._config.n_layers
-        number = layer + n_layers if -n_layers <= layer < 0 else layer
+        number = whole_number(layer, "the layer")
+        number += n_layers if -n_layers <= number < 0 else 0
         if number not in self.layers:
             listed = ", ".join(map(str, self.layers)) or "none, because this model is dense"
             raise RecordingError(

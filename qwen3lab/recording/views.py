@@ -1,6 +1,7 @@
 """Views of a recording: attention by head, and routing by layer (from `routing_view`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import RecordingError
+from qwen3lab.recording.indices import index_of, whole_number, whole_slice
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.routing_view import LayerRouting, RoutingView
 
@@ -69,7 +71,9 @@ class AttentionView(Displayed):
         keys = {f"{name}hook_rot_q", f"{name}hook_rot_k"}
         return keys <= self._activations.keys() or f"{name}hook_pattern" in self._activations
 
-    def __getitem__(self, index: tuple[int, int]) -> Float[LabelledTensor, "query key"]:
+    def __getitem__(
+        self, index: tuple[SupportsIndex, SupportsIndex]
+    ) -> Float[LabelledTensor, "query key"]:
         """The pattern of one head, float32; rows sum to 1.
 
         Returns:
@@ -78,13 +82,14 @@ class AttentionView(Displayed):
         Raises:
             RecordingError: the layer or head does not exist, or attention was not recorded.
         """
-        layer, head = index
-        heads = range(self._config.n_heads)
-        if not -len(heads) <= head < len(heads):
+        if not isinstance(index, tuple) or len(index) != 2:
             raise RecordingError(
-                f"head {head} does not exist: layer {layer} has heads 0 to {len(heads) - 1}"
+                "attention takes two integers, attention[layer, head]: attention.pattern(layer) "
+                "returns all heads of a layer"
             )
-        layer, head = self._layer(layer), heads[head]
+        layer = index_of(index[0], self._config.n_layers, "layer", "the model")
+        head = index_of(index[1], self._config.n_heads, "head", f"layer {layer}")
+        layer = self._layer(layer)
         pattern = self._compute(layer, slice(head, head + 1), slice(None))[0]
         tokens = tuple(self._tokens)
         return labelled(
@@ -93,38 +98,47 @@ class AttentionView(Displayed):
         )
 
     def pattern(
-        self, layer: int, *, queries: slice = slice(None), heads: slice = slice(None)
+        self, layer: SupportsIndex, *, queries: slice = slice(None), heads: slice = slice(None)
     ) -> Float[Tensor, "head query key"]:
         """The patterns of a layer's heads, float32; `queries` and `heads` select some of them.
 
         Raises:
-            RecordingError: the layer does not exist, or attention was not recorded.
+            RecordingError: the layer does not exist, or attention was not recorded; or `queries`
+                or `heads` is no slice of integers with a positive step.
         """
+        queries, heads = whole_slice(queries, "queries"), whole_slice(heads, "heads")
         return self._compute(self._layer(layer), heads, queries)
 
     def blocks(
-        self, layer: int, *, size: int = 256, heads: slice = slice(None)
+        self, layer: SupportsIndex, *, size: int = 256, heads: slice = slice(None)
     ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
         """A layer's pattern in blocks of `size` queries, each with the position of its first query.
 
         Use it for statistics over long recordings: memory stays linear in the tokens.
-        """
-        layer = self._layer(layer)
-        for start in range(0, self._n_tokens(layer), size):
-            yield start, self._compute(layer, heads, slice(start, start + size))
 
-    def _layer(self, layer: int) -> int:
-        layers = range(self._config.n_layers)
-        if not -len(layers) <= layer < len(layers):
+        Raises:
+            RecordingError: as in `pattern`, or `size` is not an integer of 1 or more.
+        """
+        layer, heads, size = (
+            self._layer(layer),
+            whole_slice(heads, "heads"),
+            whole_number(size, "size"),
+        )
+        if size < 1:
+            raise RecordingError(f"size is {size}: expected 1 query or more in a block")
+        return (
+            (start, self._compute(layer, heads, slice(start, start + size)))
+            for start in range(0, self._n_tokens(layer), size)
+        )
+
+    def _layer(self, layer: SupportsIndex) -> int:
+        number = index_of(layer, self._config.n_layers, "layer", "the model")
+        if not self._has(number):
             raise RecordingError(
-                f"layer {layer} does not exist: the model has layers 0 to {len(layers) - 1}"
-            )
-        if not self._has(layers[layer]):
-            raise RecordingError(
-                f"attention of layer {layers[layer]} was not recorded: record again with "
+                f"attention of layer {number} was not recorded: record again with "
                 "the hooks hook_rot_q and hook_rot_k, which record() includes by default"
             )
-        return layers[layer]
+        return number
 
     def _n_tokens(self, layer: int) -> int:
         name = f"blocks.{layer}.attn.hook_"
@@ -135,7 +149,8 @@ class AttentionView(Displayed):
     def _compute(self, layer: int, heads: slice, queries: slice) -> Float[Tensor, "head query key"]:
         name = f"blocks.{layer}.attn.hook_"
         if f"{name}pattern" in self._activations:
-            return self._activations[f"{name}pattern"][heads, queries].float()
+            recorded = self._activations[f"{name}pattern"][heads, queries]
+            return recorded.to(torch.float32, copy=True)
         q, k = self._activations[f"{name}rot_q"], self._activations[f"{name}rot_k"]
         n, group_size = len(q), q.shape[1] // k.shape[1]
         rows, selected = torch.arange(n)[queries], range(q.shape[1])[heads]

@@ -78,7 +78,8 @@ def _axes(name: str, config: Qwen3Config) -> tuple[str, ...]:
 
 
 def _to_numpy(value: Tensor):
-    return (value.float() if value.is_floating_point() else value).numpy()
+    kind = torch.float32 if value.is_floating_point() else value.dtype
+    return value.to(kind, copy=True).numpy()  # Writing to it leaves the recording as it is.
 
 
 def _coordinates(
@@ -86,7 +87,7 @@ def _coordinates(
 ) -> dict:
     coordinates: dict = {
         "token_text": ("token", tokens),
-        "token_id": ("token", token_ids.numpy()),
+        "token_id": ("token", token_ids.clone().numpy()),
     }
     for axis in {"query", "key"} & used:
         coordinates[f"{axis}_text"] = (axis, tokens)

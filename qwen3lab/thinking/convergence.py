@@ -12,6 +12,7 @@ from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
+from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, pieces
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import Answer, Replies
@@ -241,8 +242,7 @@ def _forced_replies(
     answer_tokens: int,
 ) -> Replies:
     """The finished reply, loaded into the KV cache once per sample."""
-    if samples < 1:
-        raise ValueError(f"samples is {samples}: expected 1 or more")
+    check_samples(samples)
     published = Sampling.published(thinking=True)
     replies = Replies(
         lab,

@@ -1,12 +1,21 @@
 """Graders: extract the answer from a reply, and compare it with the right answer."""
 
+import atexit
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
 
 NUMBER_PATTERN = re.compile(r"(?<![\w.])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+MAX_INTEGER_DIGITS = 1000
+"""Integers with more digits are written with an exponent, as 1E+5000."""
 BOX_COMMANDS = ("\\boxed", "\\fbox")
 
 
@@ -41,8 +50,18 @@ def _normalise_number(text: str) -> str:
         value = Decimal(text.replace(",", "").replace("$", "").replace("−", "-"))
     except InvalidOperation:
         return text
-    integer = value.to_integral_value()
-    return str(int(integer)) if value == integer else str(value.normalize())
+    sign, digits, exponent = value.as_tuple()
+    if not value or not isinstance(exponent, int):
+        return "0"
+    # Decimal.normalize would round to 28 digits.
+    significant = "".join(map(str, digits)).lstrip("0")
+    stripped = significant.rstrip("0")
+    exponent += len(significant) - len(stripped)
+    if exponent < 0:
+        return str(Decimal((sign, tuple(map(int, stripped)), exponent)))
+    is_short = len(stripped) + exponent <= MAX_INTEGER_DIGITS
+    number = stripped + "0" * exponent if is_short else f"{stripped}E+{exponent}"
+    return f"-{number}" if sign else number
 
 
 def boxed(text: str) -> str:
@@ -64,24 +83,73 @@ def _boxed_or_text(text: str) -> str:
     return boxed(text) or text.strip()
 
 
+class _MathProcess:
+    """The process that compares expressions; a new one is started after one has ended."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[str] | None = None
+        self.owner = 0
+        atexit.register(self.close)
+
+    def equal(self, found: str, answer: str) -> bool:
+        """True if two expressions are equal; False if the process ended over them."""
+        with self.lock:
+            done = False
+            try:
+                process = self._running()
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(f"{json.dumps([answer, found])}\n")
+                process.stdin.flush()
+                reply = process.stdout.readline().strip()
+                done = bool(reply)
+                return reply == "1"
+            except BrokenPipeError:
+                return False
+            finally:
+                # After a limit or an interrupt: a later answer must not be taken for the next.
+                if not done:
+                    self.close()
+
+    def close(self) -> None:
+        """End the process, if it is one of ours."""
+        process, self.process = self.process, None
+        if process is not None and self.owner == os.getpid():
+            process.kill()
+            process.communicate()
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self.process is None or self.owner != os.getpid():
+            self.owner = os.getpid()
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("math_worker.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches this process only.
+            )
+        return self.process
+
+
+_MATH = _MathProcess()
+
+
 def equivalent(found: str, answer: str) -> bool:
     """True if the library `math-verify` finds two expressions mathematically equal.
+
+    The comparison runs in a process of its own. One that exceeds 5 seconds or 2 GiB counts as not
+    equal.
 
     Raises:
         ImportError: the library is not installed; the message says how to install it.
     """
-    try:
-        from math_verify import parse, verify
-    except ImportError as error:
+    if find_spec("math_verify") is None:
         raise ImportError(
             "comparing expressions needs the library math-verify: pip install 'qwen3lab[math]', "
             "or choose the grader “boxed”"
-        ) from error
-    # No time limits: math-verify implements them by signals, which work only in the main thread.
-    reading: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": False}
-    comparing: dict[str, Any] = {"timeout_seconds": None, "raise_on_error": False}
-    right, given = (parse(f"${side}$", **reading) for side in (answer, found))
-    return bool(verify(right, given, **comparing))
+        )
+    return found == answer or _MATH.equal(found, answer)
 
 
 def _equal(found: str, answer: str) -> bool:

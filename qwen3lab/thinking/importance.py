@@ -19,6 +19,7 @@ from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
 
 if TYPE_CHECKING:
@@ -172,8 +173,7 @@ def importance(
     """
     if how not in METHODS:
         raise ValueError(f"how is {how!r}: expected “leave out” or “resample”")
-    if samples < 1:
-        raise ValueError(f"samples is {samples}: expected 1 or more")
+    check_samples(samples)
     parts = pieces(chat, every)
     prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]
     sampler = _ContinuationSampler(

@@ -1,5 +1,6 @@
 """Problems: questions with known answers, and the reader of JSON Lines files with problems."""
 
+import codecs
 import json
 import warnings
 from collections.abc import Mapping
@@ -89,7 +90,11 @@ def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exerci
     path = Path(path)
     problems: list[Exercise] = []
     errors: list[str] = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is not a regular file: expected one with a problem per line")
+    # Split at line feeds only: texts may contain other line separators, such as U+2028.
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -104,23 +109,35 @@ def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exerci
     return problems
 
 
-def _parse_line(line: str, grader: str | None) -> Exercise:
+def _parse_line(line: bytes, grader: str | None) -> Exercise:
     """The problem in one line; the message of a ValueError continues "line 3 of file ..."."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.decode(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 text ({error.reason} at byte {error.start + 1})") from None
+    except RecursionError:
+        raise ValueError("is not JSON that can be read (it is nested too deeply)") from None
+    except ValueError as error:  # Integers of thousands of digits.
+        raise ValueError(f"is not JSON that can be read ({error})") from None
     if not isinstance(fields, dict):
         raise ValueError("is not an object: expected one with a question and an answer")
     question = _text(fields, "question", "problem")
     if not question:
         raise ValueError("has no question: expected text under 'question' or 'problem'")
     answer, default_grader = _answer(fields)
+    if any("\ud800" <= letter <= "\udfff" for letter in question + answer):
+        raise ValueError("contains half of a character: a surrogate without its pair")
     if not answer:
         raise ValueError(
             "has no answer: expected text under 'answer', or a 'solution' with a \\boxed answer"
         )
     return Exercise(question, answer, _text(fields, "level", "steps"), grader or default_grader)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:

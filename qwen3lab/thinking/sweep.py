@@ -10,6 +10,7 @@ from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
 from qwen3lab.lab import Lab
 from qwen3lab.storage.jsonl_store import Store, digest
+from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer, Replies
 from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
@@ -82,6 +83,8 @@ def sweep(
         at_once=at_once,
     )
     prompts = _prompts(lab, problems, plan)
+    if batch < 1:
+        raise ValueError(f"batch is {batch}: expected 1 reply or more")
     store = None if path is None else Store(path, SweepPlan, Attempt)
     done: list[Attempt] = [] if store is None else store.resume(plan)
     finished = {(attempt.problem, attempt.sample) for attempt in done}
@@ -89,7 +92,7 @@ def sweep(
     # Prompts of similar length share a batch, which saves padding.
     rows = sorted(remaining, key=lambda row: (len(prompts[row[0]]), row))
     per_row = len(plan.budgets) + plan.at_once
-    with tqdm(total=len(plan.rows) * per_row, unit="answer", disable=not progress) as bar:
+    with tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar:
         bar.update(len(done) * per_row)
         try:
             for start in range(0, len(rows), batch):
@@ -123,8 +126,7 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
         raise ValueError(
             f"problem {unanswered[0]} has no answer: expected one to grade the replies with"
         )
-    if plan.samples < 1:
-        raise ValueError(f"samples is {plan.samples}: expected 1 or more")
+    check_samples(plan.samples, len(problems))
     marks = marks_of(lab.tokenizer)
     if marks.think is None or marks.end_think is None:
         raise ValueError(

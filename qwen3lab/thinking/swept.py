@@ -49,6 +49,11 @@ class SweepPlan:
     at_once: bool
 
     @property
+    def n_rows(self) -> int:
+        """Number of pairs of problem and sample."""
+        return self.n_problems * self.samples
+
+    @property
     def rows(self) -> list[SampleKey]:
         """All pairs of problem and sample."""
         return [(p, s) for p in range(self.n_problems) for s in range(self.samples)]
@@ -111,13 +116,13 @@ class Sweep:
     attempts: tuple[Attempt, ...]
 
     def __repr__(self) -> str:
-        done, planned = len(self.attempts), len(self.plan.rows)
+        done, planned = len(self.attempts), self.plan.n_rows
         left = "" if done == planned else f", {planned - done} not run"
         name = one_line(self.plan.model)
         return f"Sweep({name}: {done} replies, budgets {self.plan.budgets}{left})"
 
     def _repr_html_(self) -> str | None:
-        plan, left = self.plan, len(self.plan.rows) - len(self.attempts)
+        plan, left = self.plan, self.plan.n_rows - len(self.attempts)
         facts = {
             "problems": f"{plan.n_problems:,}",
             "samples": str(plan.samples),
@@ -151,7 +156,7 @@ class Sweep:
     @property
     def complete(self) -> bool:
         """True if all planned attempts have been run."""
-        return len(self.attempts) == len(self.plan.rows)
+        return len(self.attempts) == self.plan.n_rows
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A table with one row per answer; `budget` is missing for answers without thinking.

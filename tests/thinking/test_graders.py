@@ -1,4 +1,6 @@
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,3 +73,77 @@ def test_the_error_without_math_verify_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "math_verify", None)
     with pytest.raises(ImportError, match="pip install 'qwen3lab\\[math\\]'"):
         GRADERS["equivalent"].grade("1/2", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1e400", "1" + "0" * 400),
+        ("1e5000", "1E+5000"),
+        ("-2.50e1000000", "-25E+999999"),
+        ("1e999999999999", "1E+999999999999"),
+        ("-1e-999999999", "-1E-999999999"),
+        ("0e999999999", "0"),
+        ("-0.00", "0"),
+        ("1." + "0" * 10**6, "1"),
+        ("1e-7", "1E-7"),
+        # All digits count, also those after the 28 of Python's decimal context.
+        ("0.12345678901234567890123456789012345", "0.12345678901234567890123456789012345"),
+        ("123456789012345678901234567890123.50", "123456789012345678901234567890123.5"),
+    ],
+)
+def test_numbers_of_any_size_are_normalised_without_writing_them_out(text, number):
+    assert last_number(f"so it is {text}") == number
+
+
+@pytest.mark.parametrize("text", ["1e5000", "1e1000000", "1e999999999999999999999", "7" * 10**6])
+def test_a_hostile_number_equals_itself_and_no_other(text):
+    grader = GRADERS["last number"]
+    assert grader.grade(text, text)
+    assert not grader.grade(text, "3") and not grader.grade("3", text)
+
+
+@pytest.mark.parametrize("text", ["9," * 10**6, "$" * 10**5 + "5", "\\boxed{" * 10**5, "{" * 10**6])
+def test_very_long_replies_are_graded(text):
+    assert not any(GRADERS[name].grade(text, "3") for name in ("exact", "last number", "boxed"))
+
+
+HOSTILE = (r"9^{9^{9^{9}}}", "(" * 3000 + ")" * 3000, r"\binom{10^9}{5\cdot 10^8}")
+
+
+def test_expressions_that_compute_without_end_are_not_equal_and_the_next_is_graded(monkeypatch):
+    grader = GRADERS["equivalent"]
+    for expression in HOSTILE[:2]:
+        assert not grader.grade(f"\\boxed{{{expression}}}", "3")
+        assert grader.grade(r"\boxed{\frac{2}{4}}", r"\frac{1}{2}")
+    assert grader.grade(f"\\boxed{{{HOSTILE[2]}}}", HOSTILE[2])
+
+
+def test_expressions_are_compared_from_other_threads():
+    grader = GRADERS["equivalent"]
+    with ThreadPoolExecutor(4) as pool:
+        right = pool.map(lambda n: grader.grade(f"\\boxed{{{n}+1}}", f"{n + 1}"), range(8))
+        wrong = pool.map(lambda n: grader.grade(f"\\boxed{{{n}+1}}", f"{n}"), range(8))
+        assert all(right) and not any(wrong)
+
+
+def test_an_interrupted_comparison_does_not_answer_the_next(monkeypatch):
+    grader = GRADERS["equivalent"]
+    assert grader.grade("1/2", "0.5")
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            grader.grade(f"\\boxed{{{HOSTILE[0]}}}", "3")
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert grader.grade("1/2", "0.5") and not grader.grade("1/3", "0.5")
+
+
+def test_a_text_with_quotes_line_breaks_and_surrogates_is_compared_as_text():
+    for text in ('3"\n"4', "\ud800", "3\n1", "\\boxed{\u20283}"):
+        assert not GRADERS["equivalent"].grade(text, "5")

@@ -1,4 +1,6 @@
+import codecs
 import json
+import os
 import warnings
 
 import pytest
@@ -87,3 +89,40 @@ def test_tiny_problems_satisfy_the_problem_protocol():
         warnings.simplefilter("error")
         assert isinstance(problem, Problem)
     assert problem.level == "3" and problem.grade(problem.answer)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_line_separators_inside_of_a_text_do_not_end_its_line(tmp_path, separator):
+    questions = ["2+2=?", f"a{separator}b", "3+1=?"]
+    lines = [json.dumps({"question": q, "answer": "4"}, ensure_ascii=False) for q in questions]
+    (tmp_path / "p.jsonl").write_bytes("\n".join(lines).encode())
+    assert [each.question for each in read_problems(tmp_path / "p.jsonl")] == questions
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (
+            b'{"question":1' + b"0" * 5000 + b',"answer":1}',
+            r"is not JSON that can be read \(Exceeds",
+        ),
+        (b'{"question":"\xe9","answer":"1"}', r"is not UTF-8 text \(invalid .* at byte 14\)"),
+        (b'{"question":"x","answer":NaN}', "NaN is no number of JSON"),
+        (b'{"question":"x","answer":-Infinity}', "-Infinity is no number of JSON"),
+        (b'{"question":"\\ud800","answer":"1"}', "contains half of a character"),
+    ],
+)
+def test_a_hostile_line_is_skipped_by_its_number_and_the_others_are_read(tmp_path, line, reason):
+    good = b'{"question": "2+2=?", "answer": "4"}'
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + good + b"\r\n" + line + b"\n" + good)
+    with pytest.warns(UserWarning, match=f"line 2 of p.jsonl .*{reason}"):
+        problems = read_problems(path)
+    assert [problem.question for problem in problems] == ["2+2=?"] * 2
+
+
+def test_a_pipe_is_no_problem_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
+        read_problems(tmp_path / "pipe")

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, repr=False)
-class HeadProfile(Displayed):
+@dataclass(frozen=True, repr=False, eq=False)
+class HeadProfile(EqualByValue, Displayed):
     """Where each head attends: shares of its attention, means over the queries.
 
     Attributes:

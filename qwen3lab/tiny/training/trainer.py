@@ -25,6 +25,7 @@ from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.tiny.training.batches import Batch, Packer
 from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
 from qwen3lab.tiny.training.recipes import Recipe
+from qwen3lab.tiny.training.snapshot import Snapshot, optimiser_states
 from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
 from qwen3lab.tiny.world.documents import Writer
 
@@ -62,11 +63,14 @@ class Trainer:
         self.optimizers = optimizers(self.model, recipe)
         self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
         self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self._before_step: Snapshot | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
     def run(self, *, minutes: float | None = None, progress: bool = True) -> None:
         """Train to the last step or to the time limit, then save; an interrupt saves, too.
+
+        An interrupt inside a step undoes that step, so that what is saved is always a whole one.
 
         With `minutes`, the learning rate decays with the elapsed time, so the weights depend on
         the machine's speed.
@@ -102,11 +106,17 @@ class Trainer:
             spent = self.seconds / (minutes * 60) if minutes is not None else 0.0
             if spent >= 1:
                 return
+            self._undo_half_step()
+            self._before_step = Snapshot.of(
+                self.model, self.optimizers, step=self.step, tokens=self.tokens
+            )
             self._one_step(spent, sums)
             self.step += 1
+            report = self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
+            self._before_step = None  # One assignment: an interrupt comes before or after it.
             if self.step % SAVE_EVERY_STEPS == 0 or self._is_kept():
                 self.save()
-            yield self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
+            yield report
 
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
         if self.recipe.later and self.step == self.recipe.later.begin:
@@ -174,8 +184,21 @@ class Trainer:
         append_log(self.folder, report)
         return report
 
+    def _undo_half_step(self) -> None:
+        """Restore the state before a step that was interrupted."""
+        before = self._before_step
+        if before is not None:
+            before.restore(self.model, self.optimizers)
+            self.step, self.tokens = before.step, before.tokens
+            self._cut_log()
+            self._before_step = None
+
     def save(self) -> None:
-        """Write weights, optimiser state and step, from which the run can resume."""
+        """Write weights, optimiser state and step, from which the run can resume.
+
+        The updates of an interrupted step are undone first.
+        """
+        self._undo_half_step()
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, buffers in self._optimiser_states():
             state |= {f"{key}.{name}": value for key, value in buffers.items()}
@@ -217,10 +240,8 @@ class Trainer:
     def _optimiser_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The name of each parameter, with the state that its optimiser keeps for it."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    yield names[parameter], optimizer.state[parameter]
+        for parameter, buffers in optimiser_states(self.optimizers):
+            yield names[parameter], buffers
 
     def _cut_log(self) -> None:
         """Remove the log reports after the saved step: the resumed run writes them again."""

@@ -1,4 +1,7 @@
 import json
+import random
+import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -164,6 +167,73 @@ def test_a_keyboard_interrupt_saves_the_current_step(tiny_tokenizer, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         trainer.run(progress=False)
     assert Trainer(micro(), tiny_tokenizer, STOP, tmp_path).step == 2
+
+
+class InterruptedOptimiser:
+    """Interrupts one step of a trainer before or after an optimiser's update."""
+
+    def __init__(self, trainer, optimizer, *, at, before):
+        self.trainer, self.update, self.at, self.before = trainer, optimizer.step, at, before
+
+    def __call__(self):
+        if self.trainer.step == self.at and self.before:
+            raise KeyboardInterrupt
+        self.update()
+        if self.trainer.step == self.at:
+            raise KeyboardInterrupt
+
+
+def assert_same_run(one, other):
+    assert (one.step, one.tokens) == (other.step, other.tokens)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("at", [0, 4])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("which", [0, -1])
+def test_an_interrupt_between_two_updates_leaves_no_half_step(
+    tiny_tokenizer, tmp_path, at, before, which
+):
+    recipe = with_second_course(muon=True)
+    whole = trained(tiny_tokenizer, tmp_path / "whole", recipe)
+    trainer = Trainer(recipe, tiny_tokenizer, STOP, tmp_path / "halves")
+    optimizer = trainer.optimizers[which]
+    optimizer.step = InterruptedOptimiser(trainer, optimizer, at=at, before=before)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(progress=False)
+    assert trainer.step == at
+    assert_same_run(trained(tiny_tokenizer, tmp_path / "halves", recipe), whole)
+    # The interrupted trainer itself goes on, too.
+    optimizer.step = optimizer.step.update
+    trainer.run(progress=False)
+    assert_same_run(trainer, whole)
+
+
+def test_interrupts_at_random_moments_leave_no_half_step(tiny_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("qwen3lab.tiny.training.trainer.LOG_EVERY_STEPS", 1)
+    recipe = micro(steps=8, muon=True)
+    whole = trained(tiny_tokenizer, tmp_path / "whole", recipe)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    draw = random.Random(0)
+    try:
+        for _ in range(12):
+            trainer = Trainer(recipe, tiny_tokenizer, STOP, tmp_path / "often")
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.08))
+                for _ in trainer.steps():
+                    pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            trainer.save()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert_same_run(trained(tiny_tokenizer, tmp_path / "often", recipe), whole)
+    lines = (tmp_path / "often/training-log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 9))
 
 
 def test_routing_of_padding_does_not_change_the_balance_loss(tiny_tokenizer, tmp_path):
