@@ -10,7 +10,7 @@ from torch import Tensor
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
-from qwen3lab.text.prompt import Prompt
+from qwen3lab.text.prompt import Prompt, as_prompts
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +70,7 @@ def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
     Raises:
         ValueError: no prompts, or models of different configurations.
     """
+    prompts = as_prompts(prompts)
     if not prompts:
         raise ValueError("there are no prompts to compare the models on: expected at least one")
     if reference.config != other.config:

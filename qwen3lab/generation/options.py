@@ -71,7 +71,7 @@ class ReplyOptions(TypedDict, total=False):
         max_new_tokens: maximum number of tokens; the context length is a limit, too.
         sampling: temperature and filters of sampling.
         seed: makes sampling reproducible.
-        stop: strings that end the reply; its text does not contain them.
+        stop: a string that ends the reply, or several; its text does not contain them.
         record: True to record attention and routing of prompt and reply during generation, or
             hook names to record in addition.
         edits: as in `record`, active during the whole reply.
@@ -82,7 +82,7 @@ class ReplyOptions(TypedDict, total=False):
     max_new_tokens: int
     sampling: Sampling | None
     seed: int | None
-    stop: Sequence[str]
+    stop: str | Sequence[str]
     record: bool | HookNames
     edits: AnyEdits | None
     on_step: OnStep | None
@@ -93,8 +93,9 @@ class ChatOptions(ReplyOptions, total=False):
     """Options of a chat.
 
     Attributes:
-        thinking: False answers without thinking; True or None thinks first, unless the last soft
-            switch in the conversation is `/no_think`.
+        thinking: False answers without thinking, if the chat template has a switch for it; None
+            leaves the template's default. `/think` and `/no_think` in a message are text that the
+            model reads; they do not change the prompt.
         budget: maximum number of thinking tokens; then the early-stop sentence is inserted.
         extend: refuses an early `</think>` and inserts a continuation.
         steering: ends or extends the thinking from another thread.

@@ -243,7 +243,7 @@ def _forced_replies(
     """The finished reply, loaded into the KV cache once per sample."""
     if samples < 1:
         raise ValueError(f"samples is {samples}: expected 1 or more")
-    published = Sampling.published(thinking=True)
+    published = lab.defaults.sampling(thinking=True)
     replies = Replies(
         lab,
         [chat.prompt_ids] * samples,
