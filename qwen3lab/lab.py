@@ -2,10 +2,12 @@
 
 import copy
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -25,6 +27,7 @@ from qwen3lab.generation.batch_writer import (
     write,
 )
 from qwen3lab.generation.decoding import Decoder
+from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
     DISK_DEFAULTS,
@@ -39,6 +42,7 @@ from qwen3lab.generation.options import (
 )
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
 from qwen3lab.hooks.edits import AnyEdits, Edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
@@ -50,7 +54,7 @@ from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
-from qwen3lab.text.prompt import Prompt, prompt_ids
+from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
 from qwen3lab.text.tokenizer import open_tokenizer, token_texts
 
 
@@ -99,7 +103,9 @@ def load(
         memory=memory,
         quantise=quantise,
     )
-    return Lab(checkpoint.model, open_tokenizer(checkpoint.folder), checkpoint.name)
+    defaults = ReplyDefaults.from_folder(checkpoint.folder)
+    tokenizer = open_tokenizer(checkpoint.folder)
+    return Lab(checkpoint.model, tokenizer, checkpoint.name, defaults=defaults)
 
 
 def default_device() -> str:
@@ -118,11 +124,20 @@ class Lab:
         model: the forward pass.
         tokenizer: of `transformers`.
         name: the name given to `load`.
+        defaults: end tokens and sampling of the model's `generation_config.json`.
         lock: held while the model runs.
     """
 
-    def __init__(self, model: Qwen3, tokenizer: Any, name: str = "model") -> None:
+    def __init__(
+        self,
+        model: Qwen3,
+        tokenizer: Any,
+        name: str = "model",
+        *,
+        defaults: ReplyDefaults | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.defaults = defaults or ReplyDefaults()
         self.lock = threading.RLock()
         self._decoder: Decoder = decoder_for(self.model)
 
@@ -130,7 +145,9 @@ class Lab:
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
         """A lab with copies of the weights of a `transformers` model in memory."""
         called = name or getattr(hf_model.config, "_name_or_path", "") or "model"
-        return cls(from_transformers(hf_model), hf_tokenizer, called)
+        settings = getattr(hf_model, "generation_config", None)
+        defaults = ReplyDefaults.from_fields(settings.to_diff_dict() if settings else {})
+        return cls(from_transformers(hf_model), hf_tokenizer, called, defaults=defaults)
 
     def __repr__(self) -> str:
         size = f"{self.config.n_params:,} parameters"
@@ -198,6 +215,11 @@ class Lab:
         return str(self.model.dtype).removeprefix("torch.") + (f", {found.kind}" if found else "")
 
     @property
+    def marks(self) -> Marks:
+        """The token ids that structure a reply: those that end it, `<think>` and `</think>`."""
+        return marks_of(self.tokenizer, self.defaults.ends)
+
+    @property
     def config(self) -> Qwen3Config:
         """The model's sizes."""
         return self.model.config
@@ -250,7 +272,8 @@ class Lab:
             >>> rec["blocks.3.hook_resid_post"].shape  # token, d_model
             torch.Size([4, 128])
         """
-        return self.record_batch([prompt], **options)[0]
+        o: dict[str, Any] = dict(options)
+        return self._record([self.token_ids(prompt, thinking=o["thinking"])], o)[0]
 
     @accepts(RecordOptions, RECORD_DEFAULTS)
     def record_batch(
@@ -266,10 +289,11 @@ class Lab:
             ValueError: as in `record`.
             HookError: as in `record`.
         """
-        if not prompts:
-            return []
         o: dict[str, Any] = dict(options)
-        rows = [self.token_ids(prompt, thinking=o["thinking"]) for prompt in prompts]
+        rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
+        return self._record(rows, o) if rows else []
+
+    def _record(self, rows: list[list[int]], o: Mapping[str, Any]) -> list[Recording]:
         edits = self._edits(o["edits"], [len(row) for row in rows])
         recorder = self._recorder(["hook_unembed", *_listed(o["capture"])], edits, o["dtype"])
         ids, mask = pad_left(rows, self.model.device)
@@ -300,10 +324,10 @@ class Lab:
                 too small, or a file cannot be written.
             ValueError: an empty prompt, an unknown token, or a prompt longer than the context.
         """
-        if not prompts:
-            return []
         o: dict[str, Any] = dict(options)
-        rows = [self.token_ids(prompt, thinking=o["thinking"]) for prompt in prompts]
+        rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
+        if not rows:
+            return []
         names = self._recorder(["hook_unembed", *_listed(o["capture"])], None).names
         job = Job(Path(folder).expanduser(), rows, list(names), dtype_of(o["dtype"]), self.name)
         with self.lock:
@@ -322,7 +346,9 @@ class Lab:
             ValueError: an empty prompt, or no room in the context.
         """
         o: dict[str, Any] = dict(options)
-        reply = open_generation(self.tokenizer, self.token_ids(prompt), stop=o["stop"])
+        o["stop"] = stop_strings(o["stop"])
+        ids = self.token_ids(prompt, continue_reply=True)
+        reply = open_generation(self.tokenizer, self.marks, ids, stop=o["stop"])
         [recording] = self._write([reply], o["sampling"] or Sampling.greedy(), o)
         return finish_generation(reply, self.tokenizer, recording, o["stop"])
 
@@ -331,7 +357,8 @@ class Lab:
         """Reply to a question or a conversation.
 
         Args:
-            messages: a question, or messages with "role" and "content".
+            messages: a question, or messages with "role" and "content"; a last message of the
+                assistant is continued.
             {options}
 
         Raises:
@@ -344,7 +371,7 @@ class Lab:
             >>> chat.answer, chat.stop
             ('④', 'natural')
         """
-        return self.chat_batch([messages], **options)[0]
+        return self._chat([messages], dict(options))[0]
 
     @accepts(ChatOptions, CHAT_DEFAULTS)
     def chat_batch(
@@ -361,37 +388,54 @@ class Lab:
         Raises:
             ValueError: malformed messages, a negative budget, or no room in the context.
         """
-        o: dict[str, Any] = dict(options)
-        if o["budget"] is not None and o["budget"] < 0:
-            raise ValueError(f"the thinking budget is {o['budget']}: expected 0 or more, or None")
+        return self._chat(as_prompts(conversations), dict(options))
+
+    def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
+        _check_budget(o["budget"])
+        o["stop"], thinking = stop_strings(o["stop"]), o["thinking"]
         talks = [as_messages(talk) for talk in conversations]
-        modes = [thinking_mode(talk, o["thinking"]) for talk in talks]
-        if len(set(modes)) > 1 and o["sampling"] is None:
+        prompts = [self.token_ids(t, thinking=thinking, continue_reply=True) for t in talks]
+        modes = [thinking_mode(self.tokenizer, talk, thinking) for talk in talks]
+        if thinking is False and any(modes):
+            warnings.warn(
+                "the chat template has no switch for thinking: with thinking=False the model may "
+                "think all the same, within the budget",
+                stacklevel=4,
+            )
+        samplings = {self.defaults.sampling(thinking=mode) for mode in modes}
+        if len(samplings) > 1 and o["sampling"] is None:
             raise ValueError(
                 "some conversations think and some do not, and the published sampling differs: "
                 "pass sampling=..., or run them in two batches"
             )
         if not talks:
             return []
-        prompts = [self.token_ids(t, thinking=mode) for t, mode in zip(talks, modes, strict=True)]
         replies = open_chats(
             self.tokenizer,
+            self.marks,
             prompts,
-            budgets=[o["budget"] if mode else None for mode in modes],
+            budget=o["budget"],
             stop=o["stop"],
             extension=o["extend"],
             steering=o["steering"],
         )
-        sampling = o["sampling"] or Sampling.published(thinking=modes[0])
-        recordings = self._write(replies, sampling, o)
+        recordings = self._write(replies, o["sampling"] or samplings.pop(), o)
         return [
             finish_chat(reply, talk, self.tokenizer, recording, o["stop"])
             for reply, talk, recording in zip(replies, talks, recordings, strict=True)
         ]
 
-    def token_ids(self, prompt: Prompt, *, thinking: bool | None = None) -> list[int]:
+    def token_ids(
+        self, prompt: Prompt, *, thinking: bool | None = None, continue_reply: bool = False
+    ) -> list[int]:
         """A prompt as the token ids that the model receives; see `text.prompt_ids`."""
-        return prompt_ids(self.tokenizer, self.config, prompt, thinking=thinking)
+        return prompt_ids(
+            self.tokenizer,
+            self.config,
+            prompt,
+            thinking=thinking,
+            continue_reply=continue_reply,
+        )
 
     def _edits(self, edits: AnyEdits | None, lengths: Sequence[int]) -> Edits | None:
         """The edits of one run of prompts of these lengths."""
@@ -427,6 +471,10 @@ class Lab:
             recorder = self._recorder(() if o["record"] is True else o["record"], edits)
         longest = max(lengths)
         room = self.config.n_ctx - longest
+        if not _is_whole(o["max_new_tokens"]):
+            raise ValueError(
+                f"max_new_tokens is {o['max_new_tokens']!r}: expected a whole number from 1 on"
+            )
         if o["max_new_tokens"] < 1 or room < 1:
             raise ValueError(
                 f"no room to write: max_new_tokens is {o['max_new_tokens']}, and the context has "
@@ -446,7 +494,8 @@ class Lab:
             if recorder is not None:
                 # Inside of the lock: the next reply's captured steps use the same memory.
                 recorder.wait()
-        if recorder is None:
+        # An interrupt during the prompt leaves nothing to cut.
+        if recorder is None or recorder.n_complete == 0:
             return [None] * len(replies)
         texts = [[*reply.prompt_ids, *reply.token_ids] for reply in replies]
         starts = [longest - length for length in lengths]
@@ -460,6 +509,15 @@ class Lab:
             self._recording(text[: end - start], kept)
             for text, (start, end), kept in zip(texts, spans, recorder.cut(spans), strict=True)
         ]
+
+
+def _check_budget(budget: object) -> None:
+    if budget is not None and not (_is_whole(budget) and budget >= 0):
+        raise ValueError(f"the thinking budget is {budget!r}: expected 0 or more, or None")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _listed(capture: HookNames) -> list[str]:

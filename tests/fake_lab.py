@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.recording.recording import Recording
 
@@ -42,6 +43,7 @@ class FakeLab:
     def __init__(self, config: Qwen3Config = MOE, *, pause_at: int | None = None) -> None:
         self.name, self.config, self.tokenizer = "fake", config, FakeTokenizer()
         self.pause_at, self.paused, self.go_on = pause_at, threading.Event(), threading.Event()
+        self.defaults = ReplyDefaults()
         self.asked: list[tuple[str, dict]] = []
         self.error: Exception | None = None
 

@@ -263,8 +263,9 @@ def test_a_reply_with_cut_thinking_has_the_stop_budget(lab):
     [
         (ASKED, None, False),
         (ASKED, False, True),
-        (f"{ASKED} /no_think", None, True),
-        (f"{ASKED} /no_think", True, True),
+        (f"{ASKED} /no_think", None, False),
+        (f"{ASKED} /no_think", True, False),
+        (f"{ASKED} /think", False, True),
         (
             [{"role": "user", "content": "a /no_think"}, {"role": "user", "content": "/think"}],
             None,
@@ -339,12 +340,19 @@ def test_batched_chats_equal_single_chats(lab):
 
 def test_a_batch_with_both_thinking_modes_needs_explicit_sampling(lab):
     with pytest.raises(ValueError, match="pass sampling="):
-        lab.chat_batch([ASKED, f"{ASKED} /no_think"])
+        lab.chat_batch([ASKED, [*TALK, {"role": "assistant", "content": "It is"}]])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"budget": -1}, "budget is -1"), ({"stop": [""]}, "not empty")],
+    [
+        ({"budget": -1}, "budget is -1"),
+        ({"budget": True}, "budget is True"),
+        ({"budget": 2.5}, r"budget is 2\.5"),
+        ({"stop": [""]}, "not empty"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: expected a whole number"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+    ],
 )
 def test_invalid_chat_options_are_refused(lab, options, message):
     with pytest.raises(ValueError, match=message):

@@ -118,10 +118,8 @@ def chat(
 
     Example: qwen3lab chat tiny-moe "3+2*7-1=?" --budget 4
     """
-    from qwen3lab import Sampling
-
     loaded = _load(model, device, dtype, memory, quantise)
-    published = Sampling.published(thinking=thinking is not False)
+    published = loaded.defaults.sampling(thinking=thinking)
     sampling = None if temperature is None else replace(published, temperature=temperature)
     options: dict[str, Any] = {
         "thinking": thinking,

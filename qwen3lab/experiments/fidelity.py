@@ -11,7 +11,7 @@ from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
-from qwen3lab.text.prompt import Prompt
+from qwen3lab.text.prompt import Prompt, as_prompts
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -71,6 +71,7 @@ def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
     Raises:
         ValueError: no prompts, or models of different configurations.
     """
+    prompts = as_prompts(prompts)
     if not prompts:
         raise ValueError("there are no prompts to compare the models on: expected at least one")
     if reference.config != other.config:

@@ -13,15 +13,17 @@ from qwen3lab.generation.reply import Chat, ChatStep, Generation, split_reply
 from qwen3lab.generation.sampling import Sampler
 from qwen3lab.generation.thinking_control import (
     Extension,
+    Marks,
     ReplyGuide,
+    ReplyPart,
     Steering,
-    marks_of,
     stop_check,
+    stop_strings,
 )
 from qwen3lab.hooks.taps import Tap
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
-from qwen3lab.text.tokenizer import TextStream, token_texts
+from qwen3lab.text.tokenizer import StopFilter, TextStream, encode_text, token_texts
 
 
 @dataclass
@@ -31,6 +33,7 @@ class OpenReply:
     prompt_ids: list[int]
     guide: ReplyGuide
     stream: TextStream
+    stop_filter: StopFilter
     logprobs: list[float] = field(default_factory=list)
     entropy: list[float] = field(default_factory=list)
     forced: list[bool] = field(default_factory=list)
@@ -40,22 +43,42 @@ class OpenReply:
         """Tokens generated so far."""
         return self.guide.token_ids
 
-    def take(self, step: DecodingStep, index: int) -> ChatStep:
-        """Store a decoding step's values for this row and return them as a streamed step."""
+    def take(self, step: DecodingStep, index: int, *, last: bool = False) -> ChatStep:
+        """Store a decoding step's values for this row and return them as a streamed step.
+
+        Args:
+            step: of the batch.
+            index: of the row.
+            last: True if no step follows; what the stream holds back is then part of the text.
+        """
         self.logprobs.append(float(step.logprobs[index]))
         self.entropy.append(float(step.entropy[index]))
         self.forced.append(bool(step.forced[index]))
-        token_id, marks = self.token_ids[-1], self.guide.marks
-        is_mark = token_id in marks.ends or token_id in (marks.think, marks.end_think)
+        token_id = self.token_ids[-1]
+        before = "thinking" if token_id == self.guide.marks.end_think else self.guide.part
+        text = self._streamed_text(token_id, before, last=last or self.guide.ended)
+        # Text that was held back belongs to the answer that a second `<think>` interrupts.
+        part = "answer" if text and token_id == self.guide.marks.think else before
         return ChatStep(
             token_id=token_id,
-            text="" if is_mark else self.stream.push(token_id),
-            part="thinking" if token_id == marks.end_think else self.guide.part,
+            text=text,
+            part=part,
             logprob=self.logprobs[-1],
             entropy=self.entropy[-1],
             forced=self.forced[-1],
             row=index,
         )
+
+    def _streamed_text(self, token_id: int, part: ReplyPart, *, last: bool) -> str:
+        """The text that is certain after this token; stop strings count in the answer only."""
+        marks = self.guide.marks
+        is_mark = token_id in marks.ends or token_id in (marks.think, marks.end_think)
+        text = self.stream.flush() if is_mark else self.stream.push(token_id)
+        text += self.stream.flush() if last else ""
+        if part == "thinking":
+            return self.stop_filter.flush() + text
+        text = self.stop_filter.push(text)
+        return text + (self.stop_filter.flush() if last and self.guide.stop != "string" else "")
 
     def close(self, *, interrupted: bool) -> None:
         """Cut all lists to one length; an interrupt between two appends leaves them unequal."""
@@ -67,18 +90,21 @@ class OpenReply:
             self.guide.stop = "interrupted"
 
 
-def open_generation(tokenizer: Any, ids: list[int], *, stop: Sequence[str]) -> OpenReply:
+def open_generation(
+    tokenizer: Any, marks: Marks, ids: list[int], *, stop: Sequence[str]
+) -> OpenReply:
     """A continuation of plain text; `<think>` and `</think>` are ordinary tokens in it."""
-    marks = replace(marks_of(tokenizer), think=None, end_think=None)
+    marks = replace(marks, think=None, end_think=None)
     guide = ReplyGuide(marks, stopped=stop_check(tokenizer, stop))
-    return OpenReply(ids, guide, TextStream(tokenizer))
+    return OpenReply(ids, guide, TextStream(tokenizer), StopFilter(stop_strings(stop)))
 
 
 def open_chats(
     tokenizer: Any,
+    marks: Marks,
     prompts: Sequence[list[int]],
     *,
-    budgets: Sequence[int | None],
+    budget: int | None,
     stop: Sequence[str],
     extension: Extension | None,
     steering: Steering | None,
@@ -87,17 +113,18 @@ def open_chats(
 
     Args:
         tokenizer: of the model.
+        marks: structural tokens of the tokenizer.
         prompts: token ids of each conversation.
-        budgets: maximum number of thinking tokens of each reply; None for no limit.
+        budget: maximum number of thinking tokens of each reply; None for no limit.
         stop: strings that end a reply.
         extension: refuses an early `</think>`.
         steering: ends or extends the thinking from another thread.
     """
-    marks, stopped = marks_of(tokenizer), stop_check(tokenizer, stop)
+    stopped = stop_check(tokenizer, stop)
     continuation: list[int] = []
     if extension is not None or steering is not None:
         text = (extension or Extension()).text
-        continuation = tokenizer.encode(text, add_special_tokens=False)
+        continuation = encode_text(tokenizer, text)
     return [
         OpenReply(
             ids,
@@ -111,8 +138,9 @@ def open_chats(
                 prompt_ids=ids,
             ),
             TextStream(tokenizer),
+            StopFilter(stop_strings(stop)),
         )
-        for ids, budget in zip(prompts, budgets, strict=True)
+        for ids in prompts
     ]
 
 
@@ -144,9 +172,10 @@ def write(
     )
     interrupted = False
     try:
-        for step in steps:
+        for n_steps, step in enumerate(steps, start=1):
             for index in step.live.nonzero()[:, 0].tolist():
-                streamed = rows[index].take(step, index)
+                last = n_steps >= max_new_tokens or (cancel is not None and cancel.is_set())
+                streamed = rows[index].take(step, index, last=last)
                 if on_step is not None:
                     on_step(streamed)
     except KeyboardInterrupt:

@@ -34,8 +34,8 @@ class StoreOptions(TypedDict, total=False):
     Attributes:
         capture: hooks to record in addition to logits, attention and routing: exact names, globs,
             or "all".
-        thinking: for chat messages, whether the prompt is rendered in thinking mode; None follows
-            the last soft switch in the messages, and thinks without one.
+        thinking: for chat messages, whether the prompt is rendered in thinking mode; None leaves
+            the template's default.
         dtype: of the stored activations, such as "bfloat16" for half of float32's memory; None
             keeps the dtype of the forward pass.
     """
@@ -75,7 +75,7 @@ class ReplyOptions(TypedDict, total=False):
         sampling: temperature and filters of sampling; None is greedy in `generate`, and the
             published sampling of the mode in `chat`.
         seed: makes sampling reproducible.
-        stop: strings that end the reply; its text does not contain them.
+        stop: a string that ends the reply, or several; its text does not contain them.
         record: True to record attention and routing of prompt and reply during generation, or
             hook names to record in addition.
         edits: as in `Lab.record`, active during the whole reply.
@@ -86,7 +86,7 @@ class ReplyOptions(TypedDict, total=False):
     max_new_tokens: int
     sampling: Sampling | None
     seed: int | None
-    stop: Sequence[str]
+    stop: str | Sequence[str]
     record: bool | HookNames
     edits: AnyEdits | None
     on_step: OnStep | None
@@ -97,8 +97,9 @@ class ChatOptions(ReplyOptions, total=False):
     """Options of a chat.
 
     Attributes:
-        thinking: False answers without thinking; True or None thinks first, unless the last soft
-            switch in the conversation is `/no_think`.
+        thinking: False answers without thinking, if the chat template has a switch for it; None
+            leaves the template's default. `/think` and `/no_think` in a message are text that the
+            model reads; they do not change the prompt.
         budget: maximum number of thinking tokens, after which the early-stop sentence is inserted;
             None for no limit.
         extend: replaces an early `</think>` by a text, so that the thinking continues.

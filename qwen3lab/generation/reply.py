@@ -117,15 +117,18 @@ def split_reply(
 ) -> Split:
     """Spans of thinking and answer in a reply, without blank tokens at their ends.
 
-    A reply without `<think>` is all answer, unless the prompt has `opened` the thinking; a reply
-    without `</think>` has no answer.
+    A reply without `<think>` is all answer, unless the prompt has `opened` the thinking. A reply
+    that thinks again after its first answer thinks up to the last block's `</think>`, as in Qwen's
+    template; one whose last block stays open has no answer.
     """
     end = len(token_ids) - bool(token_ids and token_ids[-1] in marks.ends)
     if not opened and marks.think not in token_ids:
         return Split((0, 0), trimmed(tokens, 0, end))
     first = 0 if opened else token_ids.index(marks.think) + 1
-    closed = marks.end_think in token_ids[first:]
-    close = token_ids.index(marks.end_think, first) if closed else end
+    again = [i for i in range(first, len(token_ids)) if token_ids[i] == marks.think]
+    last = again[-1] if again else first
+    closed = marks.end_think in token_ids[last:]
+    close = token_ids.index(marks.end_think, last) if closed else end
     return Split(trimmed(tokens, first, close), trimmed(tokens, min(close + 1, end), end))
 
 

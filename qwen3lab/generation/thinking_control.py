@@ -1,7 +1,7 @@
 """Control of one reply: tracks its thinking, enforces the thinking budget and detects its end."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class Marks:
         end_think: `</think>`, or None.
         newline: the line break after `<think>`.
         early_stop: the early-stop sentence, `</think>` and the line breaks after it.
+        starts_blank: True if `early_stop` begins with a line break of its own.
     """
 
     ends: frozenset[int]
@@ -39,25 +40,42 @@ class Marks:
     end_think: int | None
     newline: tuple[int, ...]
     early_stop: tuple[int, ...]
+    starts_blank: bool = False
 
 
-def marks_of(tokenizer: Any) -> Marks:
-    """The marks of a tokenizer."""
+def marks_of(tokenizer: Any, ends: Iterable[int] = ()) -> Marks:
+    """The marks of a tokenizer; `ends` are further tokens that end a reply."""
+    sentence = early_stop_text(tokenizer)
     return Marks(
-        ends=end_ids(tokenizer),
+        ends=end_ids(tokenizer) | frozenset(ends),
         think=single_id(tokenizer, "<think>"),
         end_think=single_id(tokenizer, "</think>"),
         newline=tuple(tokenizer.encode("\n", add_special_tokens=False)),
-        early_stop=tuple(tokenizer.encode(early_stop_text(tokenizer), add_special_tokens=False)),
+        early_stop=tuple(tokenizer.encode(sentence, add_special_tokens=False)),
+        starts_blank=sentence.startswith("\n"),
     )
 
 
-def stop_check(tokenizer: Any, stop: Sequence[str]) -> Callable[[list[int]], bool] | None:
+def stop_strings(stop: object) -> tuple[str, ...]:
+    """Stop strings as a tuple; a text is one stop string.
+
+    Raises:
+        ValueError: something else than strings that are not empty.
+    """
+    if stop is None:
+        return ()
+    listed = [stop] if isinstance(stop, str) or not isinstance(stop, Iterable) else list(stop)
+    texts = tuple(text for text in listed if isinstance(text, str) and text)
+    if len(texts) < len(listed):
+        raise ValueError(f"stop is {listed!r}: expected strings that are not empty")
+    return texts
+
+
+def stop_check(tokenizer: Any, stop: str | Sequence[str]) -> Callable[[list[int]], bool] | None:
     """A function that is True if the text of an answer's tokens contains a stop string."""
+    stop = stop_strings(stop)
     if not stop:
         return None
-    if not all(isinstance(text, str) and text for text in stop):
-        raise ValueError(f"stop is {list(stop)!r}: expected strings that are not empty")
     # A character has at most four tokens; earlier calls have checked the tokens before these.
     window = 4 * max(len(text) for text in stop) + 4
 
@@ -98,11 +116,18 @@ class Extension:
 
 
 def opens_thinking(prompt_ids: Sequence[int], marks: Marks) -> bool:
-    """True if a prompt ends with `<think>`, as prompts of Qwen3-Thinking-2507 do."""
-    if marks.think is None or marks.think not in prompt_ids[-1 - len(marks.newline) :]:
+    """True if a prompt's last turn has a `<think>` without `</think>`.
+
+    Prompts of Qwen3-Thinking-2507 end with `<think>`; a continued reply may hold begun thinking.
+    """
+    if marks.think is None:
         return False
-    last = len(prompt_ids) - 1 - list(prompt_ids[::-1]).index(marks.think)
-    return tuple(prompt_ids[last + 1 :]) in ((), marks.newline)
+    for token in reversed(prompt_ids):
+        if token == marks.think:
+            return True
+        if token == marks.end_think or token in marks.ends:
+            return False
+    return False
 
 
 class Steering:
@@ -144,7 +169,8 @@ class ReplyGuide:
     Thinking tokens are the tokens after `<think>` and the line break behind it. After `budget`
     thinking tokens without `</think>`, the early-stop sentence is inserted and the answer
     follows (Qwen3 technical report, arXiv 2505.09388, section 4.3, "thinking budget").
-    Inserted tokens do not count.
+    Inserted tokens do not count. The budget is that of the whole reply: a later `<think>` uses what
+    is left of it.
 
     Args:
         marks: structural tokens of the tokenizer.
@@ -218,7 +244,7 @@ class ReplyGuide:
 
     def next(self, drawn: int) -> int | None:
         """The token to insert in place of the sampled one, or None to keep the sampled one."""
-        if self.part == "thinking" and not self._queue and self._cut is None:
+        if self.part == "thinking" and not self._queue:
             if self.steering is not None and self.steering.stopped:
                 self._cut_thinking("asked")
             elif drawn == self.marks.end_think and self._refuses():
@@ -248,7 +274,7 @@ class ReplyGuide:
         return self.ended
 
     def _follow(self, token_id: int) -> None:
-        if token_id == self.marks.think:
+        if token_id == self.marks.think and self.part == "answer":
             self._open(has_newline=False)
         elif token_id == self.marks.end_think:
             self.part, self._answer_start = "answer", len(self.token_ids)
@@ -256,18 +282,20 @@ class ReplyGuide:
             self._n_answer += not self._inserting
         elif self._inserting:
             self._opening = False
-        elif self._cut is None and token_id not in self.marks.ends:
+        elif token_id not in self.marks.ends:
             self._count(token_id)
 
     def _open(self, *, has_newline: bool) -> None:
         self.part, self._opening = "thinking", not has_newline
-        if self._allowed() == 0:
-            self._cut_thinking("budget")
+        self._check_budget()
 
     def _count(self, token_id: int) -> None:
         opens = self._opening and (token_id,) == self.marks.newline
         self._opening = False
         self.n_thinking += not opens
+        self._check_budget()
+
+    def _check_budget(self) -> None:
         allowed = self._allowed()
         if allowed is not None and self.n_thinking >= allowed:
             self._cut_thinking("budget")
@@ -295,5 +323,6 @@ class ReplyGuide:
 
     def _cut_thinking(self, why: Stop) -> None:
         """Insert the early-stop sentence, after the line break if `<think>` has none yet."""
-        self._cut = why
-        self._queue = [*(self.marks.newline if self._opening else ()), *self.marks.early_stop]
+        self._cut = self._cut or why
+        needs_newline = self._opening and not self.marks.starts_blank
+        self._queue = [*(self.marks.newline if needs_newline else ()), *self.marks.early_stop]

@@ -1,17 +1,21 @@
-"""Renders conversations with the tokenizer's chat template; reads the thinking switches.
+"""Renders conversations with the tokenizer's chat template, and reads from the result if it thinks.
+
+Whether a template has a switch for thinking is found by rendering with and without it. The soft
+switches `/think` and `/no_think` in a message are text for the model; they do not change how a
+conversation is rendered.
 
 As in the published template, message text is not escaped: a message that contains `<|im_end|>`
 ends its turn. Figures and widgets escape text when they display it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from qwen3lab.errors import ChatError
+from qwen3lab.text.tokenizer import encode_text, end_ids, single_id
 
-Message = Mapping[str, str]
-"""One turn: "role" (system, user, assistant or tool) and "content"."""
+Message = Mapping[str, Any]
+"""One turn: "role" (system, user, assistant or tool) and "content"; "tool_calls" may replace it."""
 
 ROLES = ("system", "user", "assistant", "tool")
 EARLY_STOP = (
@@ -23,21 +27,21 @@ EARLY_STOP = (
 Source: arXiv 2505.09388, section 4.3.
 """
 
-_SWITCH = re.compile(r"/(no_)?think\b")
 
-
-def as_messages(conversation: str | Sequence[Message]) -> list[Message]:
+def as_messages(conversation: object) -> list[Message]:
     """A validated conversation; a string becomes one user message.
 
     Raises:
-        ChatError: no messages, an unknown role, or a message without text.
+        ChatError: no messages, an unknown role, or a message without text or tool calls.
     """
+    if isinstance(conversation, Mapping):
+        raise ChatError("the conversation is a dict: give a list of messages, or a question")
     if isinstance(conversation, str):
-        conversation = [{"role": "user", "content": conversation}]
-    if not isinstance(conversation, Sequence) or not conversation:
+        conversation = [{"role": "user", "content": conversation}] if conversation else []
+    if not isinstance(conversation, Sequence) or len(conversation) == 0:
         raise ChatError("the conversation is empty: give a question, or a list of messages")
     for number, message in enumerate(conversation):
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+        if not isinstance(message, Mapping) or not _has_content(message):
             raise ChatError(
                 f"message {number} has no text: expected a dict with 'role' and 'content'"
             )
@@ -46,64 +50,157 @@ def as_messages(conversation: str | Sequence[Message]) -> list[Message]:
                 f"message {number} has role {message.get('role')!r}: "
                 f"expected one of {', '.join(ROLES)}"
             )
-    return list(conversation)
+    return [message for message in conversation if isinstance(message, Mapping)]
 
 
-def thinking_mode(messages: Sequence[Message], thinking: bool | None = None) -> bool:
-    """True if the reply starts with a thinking block.
+def _has_content(message: Message) -> bool:
+    calls_tools = message.get("role") == "assistant" and bool(message.get("tool_calls"))
+    content = message.get("content")
+    return isinstance(content, str) or (content is None and calls_tools)
 
-    `thinking=False` always turns thinking off. Otherwise the last soft switch (`/think` or
-    `/no_think`) in a user or system message decides; without a switch, thinking is on.
+
+def thinking_mode(
+    tokenizer: Any, messages: Sequence[Message], thinking: bool | None = None
+) -> bool:
+    """True if the reply may start with thinking: what the rendered prompt says, not what was asked.
+
+    A prompt that ends within a thinking block thinks; one that ends after it does not. Otherwise
+    the model decides, unless `thinking=False` changes the prompt by other means, or the template
+    does not treat thinking at all.
+
+    Args:
+        tokenizer: of the model.
+        messages: validated by `as_messages`.
+        thinking: passed to the template as `enable_thinking`; None leaves the template's default.
     """
-    if thinking is False:
-        return False
-    texts = [m["content"] for m in messages if m.get("role") in ("user", "system")]
-    switches = [match for text in texts for match in _SWITCH.finditer(text)]
-    return not (switches and switches[-1].group(1))
+    found, on, off = (
+        render_ids(tokenizer, messages, thinking=mode, continue_reply=True)
+        for mode in (thinking, True, False)
+    )
+    state = thinking_state(tokenizer, found)
+    if state is not None:
+        return state == "open"
+    return found != off if on != off else _treats_thinking(tokenizer)
+
+
+def thinking_state(tokenizer: Any, token_ids: Sequence[int]) -> Literal["open", "closed"] | None:
+    """Whether the last turn of a prompt has an open or a closed thinking block; None if none."""
+    think, close = single_id(tokenizer, "<think>"), single_id(tokenizer, "</think>")
+    ends = end_ids(tokenizer)
+    for token in reversed(token_ids):
+        if token in ends:
+            return None
+        if token in (think, close):
+            return "open" if token == think else "closed"
+    return None
+
+
+def _treats_thinking(tokenizer: Any) -> bool:
+    """True if the template has a switch, or removes the thinking of earlier replies."""
+    asked, thought = {"role": "user", "content": "a"}, "<think>\nb\n</think>\n\nc"
+    history = [asked, {"role": "assistant", "content": thought}, asked]
+    try:
+        on, off = (render(tokenizer, [asked], thinking=mode) for mode in (True, False))
+        return on != off or thought not in render(tokenizer, history)
+    except ChatError:
+        return single_id(tokenizer, "<think>") is not None
 
 
 def render(
     tokenizer: Any,
     messages: Sequence[Message],
     *,
-    thinking: bool = True,
+    thinking: bool | None = True,
     add_generation_prompt: bool = True,
+    continue_reply: bool = False,
 ) -> str:
     """The conversation as text, rendered with the tokenizer's chat template.
 
     Args:
         tokenizer: of the model.
         messages: validated by `as_messages`.
-        thinking: False inserts an empty thinking block before the reply.
+        thinking: passed to the template as `enable_thinking`; in Qwen3's template, False inserts an
+            empty thinking block before the reply. None leaves the template's default.
         add_generation_prompt: True appends the header of the assistant's reply.
+        continue_reply: True leaves the last message, an assistant's, open at its end, as
+            `continue_final_message` of transformers does.
 
     Raises:
-        ChatError: the tokenizer has no chat template.
+        ChatError: the tokenizer has no chat template, the template refuses the conversation, or the
+            last message cannot be continued.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ChatError(
             "the tokenizer has no chat template, so this is a base model: "
             "use record or generate with text instead of messages"
         )
-    return tokenizer.apply_chat_template(
-        list(as_messages(messages)),
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        enable_thinking=thinking,
-    )
+    talk, switch = as_messages(messages), switch_of(thinking)
+    if continue_reply:
+        _check_continuation(talk[-1])
+    try:
+        return tokenizer.apply_chat_template(
+            talk,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt and not continue_reply,
+            continue_final_message=continue_reply,
+            **switch,
+        )
+    except Exception as error:  # A template is a program of the model's folder.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ChatError(f"the chat template refuses the conversation: {reason}") from error
 
 
-def render_ids(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = True) -> list[int]:
+def switch_of(thinking: object) -> dict[str, bool]:
+    """The template's argument for a thinking mode; none leaves the template's default.
+
+    Raises:
+        ChatError: neither a boolean nor None; a template takes 0 for true.
+    """
+    if thinking is None:
+        return {}
+    if not isinstance(thinking, bool):
+        raise ChatError(f"thinking is {thinking!r}: expected True, False or None")
+    return {"enable_thinking": thinking}
+
+
+def _check_continuation(message: Message) -> None:
+    if message.get("tool_calls"):
+        raise ChatError(
+            "the conversation ends with tool calls: add the tool's result as a 'tool' message"
+        )
+    if not message.get("content", "").strip():
+        raise ChatError(
+            "the last message, an assistant's, is empty: leave it out, or give text to continue"
+        )
+
+
+def render_ids(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    thinking: bool | None = True,
+    continue_reply: bool = False,
+) -> list[int]:
     """The conversation as token ids, including the header of the assistant's reply.
 
-    A conversation that ends with an assistant message gets no such header.
+    A conversation that ends with an assistant message gets no such header. `continue_reply` leaves
+    such a message open at its end; otherwise it is closed.
     """
     needs_reply = messages[-1].get("role") != "assistant" if messages else True
-    text = render(tokenizer, messages, thinking=thinking, add_generation_prompt=needs_reply)
-    return tokenizer.encode(text, add_special_tokens=False)
+    text = render(
+        tokenizer,
+        messages,
+        thinking=thinking,
+        add_generation_prompt=needs_reply,
+        continue_reply=continue_reply and not needs_reply,
+    )
+    return encode_text(tokenizer, text)
 
 
 def early_stop_text(tokenizer: Any) -> str:
-    """Text inserted when the thinking budget is used up; embedded models have their own."""
-    sentence = tokenizer.init_kwargs.get("thinking_early_stop") or EARLY_STOP
+    """Text inserted when the thinking budget is used up; embedded models have their own.
+
+    The published sentence follows a blank line, as in Qwen's documentation.
+    """
+    sentence = tokenizer.init_kwargs.get("thinking_early_stop") or f"\n\n{EARLY_STOP}"
     return f"{sentence}\n</think>\n\n"

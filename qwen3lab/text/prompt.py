@@ -1,47 +1,146 @@
-"""Converts prompts (text, chat messages or token ids) to validated token ids."""
+"""Decides what a prompt or a batch of prompts can be, and converts it to validated token ids."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, SupportsIndex
 
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.text.chat_template import Message, render_ids, thinking_mode
+from qwen3lab.text.chat_template import Message, render_ids
+from qwen3lab.text.tokenizer import encode_text
 
 Prompt = str | Sequence[Message] | Sequence[SupportsIndex] | Int[Tensor, " token"]
 """Plain text, chat messages (rendered with the chat template), or token ids."""
 
+KINDS = "give text, chat messages, or token ids"
+
 
 def prompt_ids(
-    tokenizer: Any, config: Qwen3Config, prompt: Prompt, *, thinking: bool | None = None
+    tokenizer: Any,
+    config: Qwen3Config,
+    prompt: object,
+    *,
+    thinking: bool | None = None,
+    continue_reply: bool = False,
 ) -> list[int]:
     """A prompt as token ids; chat messages are rendered with the chat template.
 
     Args:
         tokenizer: of the model.
         config: of the model; gives the vocabulary size and the context length.
-        prompt: text, chat messages or token ids.
-        thinking: for chat messages, whether the reply starts with a thinking block.
+        prompt: a `Prompt`; everything else is refused.
+        thinking: for chat messages, the template's `enable_thinking`; None leaves its default.
+        continue_reply: for chat messages that end with the assistant's: leave that one open.
 
     Raises:
-        ValueError: an empty prompt, an unknown token, or more tokens than the context length.
+        ValueError: an empty prompt, an object of another kind, an unknown token, or more tokens
+            than the context length.
     """
-    return checked(_encoded(tokenizer, prompt, thinking), config)
-
-
-def _encoded(tokenizer: Any, prompt: Prompt, thinking: bool | None) -> list[int]:
     if isinstance(prompt, str):
-        return tokenizer.encode(prompt, add_special_tokens=False)
-    if isinstance(prompt, Tensor):
-        return prompt.flatten().tolist()
-    messages = [part for part in prompt if isinstance(part, Mapping)]
-    if messages and len(messages) == len(prompt):
-        return render_ids(tokenizer, messages, thinking=thinking_mode(messages, thinking))
-    ids = [int(part) for part in prompt if isinstance(part, SupportsIndex)]
-    if len(ids) != len(prompt):
-        raise ValueError("the prompt mixes kinds: give text, chat messages, or token ids")
-    return ids
+        ids = encode_text(tokenizer, prompt)
+    elif _is_messages(prompt):
+        messages: Any = prompt
+        ids = render_ids(tokenizer, messages, thinking=thinking, continue_reply=continue_reply)
+    else:
+        ids = _given_ids(prompt)
+    return checked(ids, config)
+
+
+def as_prompts(prompts: object) -> list[Any]:
+    """The prompts of a batch as a list; one prompt in place of several is refused.
+
+    Args:
+        prompts: an iterable of prompts, or token ids with two dimensions.
+
+    Raises:
+        ValueError: one text, one conversation, or one prompt of token ids.
+    """
+    if isinstance(prompts, Mapping):
+        raise ValueError(_about_dict(prompts))
+    if isinstance(prompts, str | bytes | Set) or not isinstance(prompts, Iterable):
+        raise ValueError(_one_for_several(prompts))
+    if isinstance(prompts, Tensor | np.ndarray) and prompts.ndim != 2:
+        raise ValueError(_one_for_several(prompts))
+    rows = list(prompts)
+    if any(isinstance(row, Mapping | int | np.integer) for row in rows):
+        raise ValueError(_one_for_several(rows))
+    return rows
+
+
+def _one_for_several(prompts: object) -> str:
+    kind = f"one {type(prompts).__name__}"
+    if isinstance(prompts, str):
+        kind = "one text"
+    elif isinstance(prompts, list):
+        kind = "one conversation" if isinstance(prompts[0], Mapping) else "one list of token ids"
+    return f"{kind} stands where a list of prompts is expected: put it in a list, [prompt]"
+
+
+def _is_messages(prompt: object) -> bool:
+    return (
+        isinstance(prompt, Sequence)
+        and len(prompt) > 0
+        and all(isinstance(part, Mapping) for part in prompt)
+    )
+
+
+def _given_ids(prompt: object) -> list[int]:
+    """Token ids that were given as such."""
+    if isinstance(prompt, Mapping):
+        raise ValueError(_about_dict(prompt))
+    if isinstance(prompt, Tensor | np.ndarray):
+        return _array_ids(prompt)
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
+        raise ValueError(f"the prompt is of type {type(prompt).__name__}: {KINDS}")
+    return [_one_id(part) for part in prompt]
+
+
+def _array_ids(prompt: Tensor | np.ndarray) -> list[int]:
+    if prompt.ndim != 1:
+        raise ValueError(
+            f"the prompt has the shape {tuple(prompt.shape)}: give token ids with one dimension, "
+            "or the rows one by one to record_batch"
+        )
+    if prompt.shape[0] and not _holds_integers(prompt):
+        raise ValueError(f"the prompt has the dtype {prompt.dtype}: expected integer token ids")
+    return prompt.tolist()
+
+
+def _holds_integers(array: Tensor | np.ndarray) -> bool:
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind in "iu"
+    return not (array.is_floating_point() or array.is_complex() or str(array.dtype) == "torch.bool")
+
+
+def _one_id(part: object) -> int:
+    if isinstance(part, str):
+        raise ValueError(
+            "the prompt is a list that holds text: give one text, or use record_batch for several"
+        )
+    if isinstance(part, Mapping):
+        raise ValueError(f"the prompt mixes kinds: {KINDS}")
+    if isinstance(part, Sequence) or getattr(part, "ndim", 0) > 0:
+        raise ValueError(
+            "the prompt is a list of lists: give one list of token ids, or use record_batch"
+        )
+    is_bool = isinstance(part, bool | np.bool_) or str(getattr(part, "dtype", "")) == "torch.bool"
+    try:
+        if not is_bool:
+            return operator.index(part)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        pass
+    raise ValueError(f"the prompt mixes kinds or holds no ids ({part!r:.40}): {KINDS}")
+
+
+def _about_dict(given: Mapping[Any, Any]) -> str:
+    if "input_ids" in given:
+        return "the prompt is what a tokenizer returned: give one row of its 'input_ids'"
+    if "role" in given:
+        return "the prompt is a single message: put it in a list, [message]"
+    return f"the prompt is a {type(given).__name__}: {KINDS}"
 
 
 def checked(ids: list[int], config: Qwen3Config) -> list[int]:

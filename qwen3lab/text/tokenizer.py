@@ -1,5 +1,6 @@
 """Opens tokenizers, finds special ids, and decodes tokens one at a time."""
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """Open the tokenizer of a model folder; code in the folder is never executed.
 
     Raises:
-        ChatError: the folder has no tokenizer that `transformers` opens.
+        ChatError: the folder has no tokenizer that `transformers` opens, or lacks its vocabulary.
     """
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # The tokenizers library raises a bare Exception for damaged files.
@@ -25,6 +26,36 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             f"{folder} has no tokenizer that transformers opens "
             f"({reason}): expected tokenizer.json and tokenizer_config.json, complete"
         ) from error
+    if not _has_vocabulary(tokenizer, Path(folder)):
+        raise ChatError(
+            f"{folder} has no tokenizer files, so transformers would invent a vocabulary: "
+            "expected tokenizer.json and tokenizer_config.json beside the weights"
+        )
+    return tokenizer
+
+
+def _has_vocabulary(tokenizer: Any, folder: Path) -> bool:
+    """True if the vocabulary comes from the folder; without files, transformers invents one."""
+    names = dict(tokenizer.vocab_files_names)
+    fast = names.pop("tokenizer_file", "tokenizer.json")
+    in_parts = bool(names) and all((folder / name).is_file() for name in names.values())
+    return (in_parts or (folder / fast).is_file()) and tokenizer.vocab_size > 1
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a text, without special tokens added.
+
+    Raises:
+        ValueError: the text holds half of a surrogate pair, which no UTF-8 can express.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} of the text is {text[error.start]!r}, half of a surrogate "
+            "pair: remove it, or decode the text again with the right encoding"
+        ) from error
+    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def single_id(tokenizer: Any, token: str) -> int | None:
@@ -79,14 +110,24 @@ def _byte_of_char() -> dict[str, int]:
 
 
 class TextStream:
-    """Decodes a stream of tokens; buffers tokens until their characters are complete."""
+    """Decodes a stream of tokens; holds bytes back until their character is complete.
+
+    The pieces, with that of `flush`, join to what the tokenizer decodes from all tokens at once.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._bytes = _byte_of_char() if _is_byte_level(tokenizer) else None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._pending: list[int] = []
 
     def push(self, token_id: int) -> str:
         """Add a token; returns the text completed by it, or "" within a character."""
+        if self._bytes is not None:
+            piece = self._tokenizer.convert_ids_to_tokens(token_id) or ""
+            known = all(char in self._bytes for char in piece)
+            raw = bytes(self._bytes[char] for char in piece) if known else piece.encode()
+            return self._utf8.decode(raw)
         self._pending.append(token_id)
         text = self._tokenizer.decode(self._pending, skip_special_tokens=False)
         # A character has at most four bytes, so four pending tokens can no longer complete one.
@@ -94,3 +135,47 @@ class TextStream:
             return ""
         self._pending = []
         return text
+
+    def flush(self) -> str:
+        """The text of what is held back; an incomplete character becomes U+FFFD."""
+        pending, self._pending = self._pending, []
+        text = self._tokenizer.decode(pending, skip_special_tokens=False) if pending else ""
+        text += self._utf8.decode(b"", final=True)
+        self._utf8.reset()
+        return text
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    return type(decoder).__name__ == "ByteLevel"
+
+
+class StopFilter:
+    """Holds back the end of a stream that may become a stop string, and drops what follows one.
+
+    Args:
+        stop: strings that end the text.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop, self._held = stop, ""
+
+    def push(self, text: str) -> str:
+        """Add text; returns what can no longer be part of a stop string."""
+        text = self._held + text
+        ends = [text.index(stop) for stop in self._stop if stop in text]
+        n_held = max((_overlap(text, stop) for stop in self._stop), default=0)
+        end = min(ends, default=len(text) - n_held)
+        self._held = "" if ends else text[end:]
+        return text[:end]
+
+    def flush(self) -> str:
+        """The held text, once it is clear that no stop string follows."""
+        text, self._held = self._held, ""
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that begins `stop`."""
+    lengths = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((n for n in lengths if text.endswith(stop[:n])), 0)

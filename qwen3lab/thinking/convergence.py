@@ -243,7 +243,7 @@ def _forced_replies(
 ) -> Replies:
     """The finished reply, loaded into the KV cache once per sample."""
     check_samples(samples)
-    published = Sampling.published(thinking=True)
+    published = lab.defaults.sampling(thinking=True)
     replies = Replies(
         lab,
         [chat.prompt_ids] * samples,

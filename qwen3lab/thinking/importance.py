@@ -15,7 +15,7 @@ from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampler, Sampling
-from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
+from qwen3lab.generation.thinking_control import ReplyGuide
 from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
@@ -178,7 +178,7 @@ def importance(
     prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]
     sampler = _ContinuationSampler(
         lab,
-        sampling or Sampling.published(thinking=True),
+        sampling or lab.defaults.sampling(thinking=True),
         samples,
         seed,
         _max_new_tokens(chat, how, max_new_tokens),
@@ -276,7 +276,7 @@ class _ContinuationSampler:
     ) -> None:
         self.lab, self.sampling, self.samples, self.seed = lab, sampling, samples, seed
         self.max_new_tokens = max_new_tokens
-        self.marks = marks_of(lab.tokenizer)
+        self.marks = lab.marks
 
     def sample(self, prefix: Sequence[int]) -> _Continuations:
         """Sample continuations of a prompt with the first part of a reply."""

@@ -12,7 +12,7 @@ import torch
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import trimmed
 from qwen3lab.generation.sampling import Sampler, Sampling
-from qwen3lab.generation.thinking_control import ReplyGuide, Stop, marks_of
+from qwen3lab.generation.thinking_control import ReplyGuide, Stop
 from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
@@ -93,7 +93,7 @@ class Replies:
     ) -> None:
         self.lab, self.prompts, self.seeds = lab, prompts, list(seeds)
         self.sampling, self.answer_tokens = sampling, answer_tokens
-        self.marks = marks_of(lab.tokenizer)
+        self.marks = lab.marks
         self.width = max(len(prompt) for prompt in prompts)
         with lab.lock:
             self.cache = lab.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)

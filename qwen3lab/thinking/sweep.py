@@ -7,9 +7,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from qwen3lab.generation.sampling import Sampling
-from qwen3lab.generation.thinking_control import ReplyGuide, marks_of
+from qwen3lab.generation.thinking_control import ReplyGuide
 from qwen3lab.lab import Lab
 from qwen3lab.storage.jsonl_store import Store, digest
+from qwen3lab.text.chat_template import thinking_mode
 from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer, Replies
@@ -56,8 +57,8 @@ def sweep(
 
     Raises:
         ValueError: there is no problem or a problem without answer; the budgets are negative, not
-            ascending or longer than the context; the model has no thinking tokens; or the file
-            contains another sweep.
+            ascending or longer than the context; the model has no thinking tokens, or thinks always
+            and `at_once` is set; or the file contains another sweep.
 
     Example:
         >>> import qwen3lab
@@ -108,6 +109,9 @@ def sweep(
 
 
 def _check_budgets(budgets: Sequence[int]) -> tuple[int, ...]:
+    wrong = [each for each in budgets if isinstance(each, bool) or int(each) != each]
+    if wrong:
+        raise ValueError(f"a budget is {wrong[0]!r}: expected a whole number of thinking tokens")
     integers = tuple(int(budget) for budget in budgets)
     if not integers:
         raise ValueError("there is no budget: expected numbers of thinking tokens, ascending")
@@ -127,11 +131,16 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
             f"problem {unanswered[0]} has no answer: expected one to grade the replies with"
         )
     check_samples(plan.samples, len(problems))
-    marks = marks_of(lab.tokenizer)
+    marks = lab.marks
     if marks.think is None or marks.end_think is None:
         raise ValueError(
             f"the tokenizer of {lab.name} has no <think> and </think>, so the model cannot think: "
             "load a Qwen3 chat model"
+        )
+    if plan.at_once and thinking_mode(lab.tokenizer, _messages(problems[0]), False):
+        raise ValueError(
+            f"the chat template of {lab.name} has no switch for thinking, so it cannot answer "
+            "without thinking: pass at_once=False"
         )
     prompts = [lab.token_ids(_messages(problem), thinking=True) for problem in problems]
     longest = max(map(len, prompts))
@@ -204,7 +213,7 @@ def _replies(
     return Replies(
         lab,
         prompts,
-        sampling=plan.sampling or Sampling.published(thinking=thinking),
+        sampling=plan.sampling or lab.defaults.sampling(thinking=thinking),
         seeds=[plan.seed_of(row) for row in rows],
         answer_tokens=plan.answer_tokens,
     )
@@ -236,4 +245,5 @@ def _thinking_text(lab: Lab, guide: ReplyGuide) -> str:
     """The text between `<think>`, which may be in the prompt, and `</think>`."""
     text = lab.tokenizer.decode(guide.token_ids, skip_special_tokens=False)
     after_think = text if guide.opened else text.partition("<think>")[2]
-    return after_think.partition("</think>")[0].strip()
+    earlier, again, last = after_think.rpartition("<think>")
+    return (earlier + again + last.partition("</think>")[0]).strip()

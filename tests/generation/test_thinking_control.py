@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from qwen3lab.generation.reply import split_reply
 from qwen3lab.generation.thinking_control import (
     Extension,
     Marks,
@@ -7,6 +10,7 @@ from qwen3lab.generation.thinking_control import (
     Steering,
     marks_of,
     stop_check,
+    stop_strings,
 )
 
 END, THINK, CLOSE, NEWLINE = 90, 91, 92, 10
@@ -95,7 +99,16 @@ def test_a_stop_string_that_spans_several_tokens_is_found():
     assert results == [False] * len(text) + [True]
 
 
-def test_empty_stop_strings_are_refused():
+def test_a_text_is_one_stop_string():
+    assert stop_strings("end.") == ("end.",)
+    assert stop_strings(["a", "b"]) == ("a", "b")
+    assert stop_strings(None) == stop_strings([]) == ()
+
+
+@pytest.mark.parametrize("wrong", ["", ["a", ""], [3], 3, b"ab", True])
+def test_stop_strings_must_be_text(wrong):
+    with pytest.raises(ValueError, match="expected strings that are not empty"):
+        stop_strings(wrong)
     with pytest.raises(ValueError, match="not empty"):
         stop_check(Letters(), [""])
     assert stop_check(Letters(), []) is None
@@ -209,12 +222,15 @@ def test_the_answer_is_empty_during_the_thinking():
         ([1, THINK], True),
         ([1, THINK, NEWLINE], True),
         ([1, THINK, NEWLINE, NEWLINE, CLOSE, NEWLINE], False),
-        ([THINK, 5, 1], False),
+        ([1, THINK, 5, 1], True),
+        ([1, THINK, 98], True),
+        ([THINK, 5, END, 1], False),
+        ([THINK, 5, CLOSE, 1], False),
         ([], False),
     ],
 )
 def test_a_prompt_may_open_the_thinking(prompt, opened):
-    """Prompts of Qwen3-Thinking-2507 do; an earlier `<think>` in a prompt does not count."""
+    """As prompts of Qwen3-Thinking-2507 and begun replies do; earlier turns do not count."""
     guide = ReplyGuide(MARKS, budget=2, prompt_ids=prompt)
     assert (guide.opened, guide.part) == (opened, "thinking" if opened else "answer")
 
@@ -247,3 +263,75 @@ def test_inserted_tokens_are_marked_and_do_not_open_the_thinking_block():
     for token, inserted in zip(guide.token_ids, guide.inserted, strict=True):
         again.take(token, inserted=inserted)
     assert again.n_thinking == 2
+
+
+def test_a_second_block_uses_what_is_left_of_the_budget():
+    guide = ReplyGuide(MARKS, budget=3)
+    out = written(guide, [THINK, NEWLINE, 1, CLOSE, 5, THINK, 6, 7, 8, 9, END])
+    assert out == [THINK, NEWLINE, 1, CLOSE, 5, THINK, 6, 7, *SENTENCE, 8, 9, END]
+    assert (guide.n_thinking, guide.stop, guide.answer_ids) == (3, "budget", [NEWLINE, 8, 9, END])
+
+
+def test_a_block_after_the_budget_is_cut_at_once():
+    guide = ReplyGuide(MARKS, budget=1)
+    out = written(guide, [THINK, NEWLINE, 1, 5, THINK, 6, THINK, 7, END])
+    cut = [THINK, NEWLINE, *SENTENCE]
+    assert out == [THINK, NEWLINE, 1, *SENTENCE, 5, *cut, 6, *cut, 7, END]
+    assert guide.n_thinking == 1
+
+
+def test_a_think_token_within_the_thinking_counts_as_a_thinking_token():
+    guide = ReplyGuide(MARKS, budget=3)
+    out = written(guide, [THINK] * 9, n=8)
+    assert out == [THINK] * 4 + list(SENTENCE)
+    assert guide.n_thinking == 3
+
+
+def test_thinking_stays_stopped_when_the_model_thinks_again():
+    steering = Steering()
+    guide = ReplyGuide(MARKS, steering=steering)
+    written(guide, [THINK, NEWLINE, 1], n=3)
+    steering.stop_thinking()
+    out = written(guide, [5, THINK, 6, END])
+    assert out == [*SENTENCE, 5, THINK, NEWLINE, *SENTENCE, 6, END]
+    assert guide.stop == "asked"
+
+
+def test_a_sentence_after_a_blank_line_needs_no_further_line_break():
+    marks = replace(MARKS, early_stop=(98, *SENTENCE), starts_blank=True)
+    guide = ReplyGuide(marks, budget=0)
+    assert written(guide, [THINK, 5, END]) == [THINK, 98, *SENTENCE, 5, END]
+
+
+def test_the_early_stop_follows_a_blank_line_as_in_the_published_recipe(published_tokenizer):
+    marks = marks_of(published_tokenizer)
+    recipe = published_tokenizer.encode(
+        "\n\nConsidering the limited time by the user, I have to give the solution based on the "
+        "thinking directly now.\n</think>\n\n"
+    )
+    guide = ReplyGuide(marks, budget=2)
+    thought = published_tokenizer.encode("<think>\n2 legs and more")
+    out = written(guide, [*thought, 5, END], n=4 + len(recipe))
+    assert out == [*thought[:4], *recipe]
+    assert marks.early_stop == tuple(recipe)
+    opened = ReplyGuide(marks, prompt_ids=published_tokenizer.encode("<think>\n\n"))
+    assert opened.opened
+
+
+def test_end_tokens_of_the_generation_config_end_a_reply_too(tiny_tokenizer):
+    marks = marks_of(tiny_tokenizer, [7])
+    assert marks.ends == marks_of(tiny_tokenizer).ends | {7}
+
+
+@pytest.mark.parametrize(
+    ("ids", "opened", "thinking", "answer"),
+    [
+        ([THINK, 1, CLOSE, 5, THINK, 2, CLOSE, 6, END], False, (1, 6), (7, 8)),
+        ([1, CLOSE, 5, THINK, 2, CLOSE, 6, END], True, (0, 5), (6, 7)),
+        ([5, THINK, 2, CLOSE, 6, END], False, (2, 3), (4, 5)),
+        ([THINK, 1, CLOSE, 5, THINK, 2], False, (1, 6), (6, 6)),
+        ([THINK, 1, CLOSE, 5, CLOSE, 6, END], False, (1, 2), (3, 6)),
+    ],
+)
+def test_a_second_block_belongs_to_the_thinking(ids, opened, thinking, answer):
+    assert split_reply(ids, list(map(str, ids)), MARKS, opened=opened) == (thinking, answer)

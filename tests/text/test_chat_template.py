@@ -1,6 +1,8 @@
+import copy
 import itertools
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from qwen3lab.errors import ChatError
@@ -9,9 +11,17 @@ from qwen3lab.text.chat_template import (
     early_stop_text,
     render,
     render_ids,
+    switch_of,
     thinking_mode,
 )
-from qwen3lab.text.tokenizer import TextStream, end_ids, open_tokenizer, token_texts
+from qwen3lab.text.tokenizer import (
+    StopFilter,
+    TextStream,
+    encode_text,
+    end_ids,
+    open_tokenizer,
+    token_texts,
+)
 
 ASKED = [{"role": "user", "content": "How many legs do 3 spiders have?"}]
 TALKS = [
@@ -54,41 +64,173 @@ def test_special_tokens_keep_their_published_ids(published_tokenizer):
 
 
 def test_the_early_stop_sentence_is_the_one_in_the_technical_report(published_tokenizer):
+    # Qwen's documentation of the thinking budget puts a blank line before it.
     assert early_stop_text(published_tokenizer) == (
-        "Considering the limited time by the user, I have to give the solution based on the "
+        "\n\nConsidering the limited time by the user, I have to give the solution based on the "
         "thinking directly now.\n</think>\n\n"
     )
 
 
+SOFT_SWITCHES = [
+    "What is 2+2? /no_think",
+    "Explain:\n```\ncd ~/no_think && ls\n```",
+    "see https://example.org/no_think.html",
+    "/think a /no_think",
+    "what does <think> do? and </think>?",
+]
+
+
+@pytest.mark.parametrize("text", SOFT_SWITCHES)
+@pytest.mark.parametrize("role", ["user", "system"])
+@pytest.mark.parametrize("thinking", [None, True, False])
+def test_soft_switches_are_text_that_the_template_passes_on(
+    published_tokenizer, text, role, thinking
+):
+    talk = [{"role": role, "content": text}, *ASKED]
+    options = {} if thinking is None else {"enable_thinking": thinking}
+    expected = published_tokenizer.apply_chat_template(
+        talk, tokenize=False, add_generation_prompt=True, **options
+    )
+    assert render(published_tokenizer, talk, thinking=thinking) == expected
+    assert thinking_mode(published_tokenizer, talk, thinking) is (thinking is not False)
+
+
+HEADER = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+OPENS = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+OFF = (
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+)
+PLAIN = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+)
+ADDS_TEXT = (
+    "{%- if enable_thinking is false %}{{- 'Answer at once.' }}{%- endif %}" + PLAIN + HEADER
+)
+
+
+def with_ending(tokenizer, ending):
+    """The tokenizer with another end of its chat template."""
+    changed = copy.deepcopy(tokenizer)
+    head = changed.chat_template
+    changed.chat_template = head[: head.rindex("{%- if add_generation_prompt")] + ending
+    return changed
+
+
 @pytest.mark.parametrize(
-    ("texts", "thinking", "thinks"),
+    ("ending", "modes"),
     [
-        (["a"], None, True),
-        (["a"], False, False),
-        (["a /no_think"], None, False),
-        (["a /no_think"], True, False),
-        (["a /think"], False, False),
-        (["a /no_think", "b /think"], None, True),
-        (["/think a /no_think"], None, False),
-        (["a /thinking of /no_thinkers"], None, True),
+        pytest.param(HEADER, (True, True, True), id="no switch, the model opens the block"),
+        pytest.param(OPENS, (True, True, True), id="always open, as Thinking-2507"),
+        pytest.param(OFF, (False, True, False), id="off unless asked for"),
     ],
 )
-def test_the_last_soft_switch_wins_unless_thinking_is_off(texts, thinking, thinks):
-    talk = [{"role": "user", "content": text} for text in texts]
-    assert thinking_mode(talk, thinking) is thinks
+def test_the_mode_is_what_the_rendered_prompt_says(published_tokenizer, ending, modes):
+    tokenizer = with_ending(published_tokenizer, ending)
+    found = tuple(thinking_mode(tokenizer, ASKED, asked) for asked in (None, True, False))
+    assert found == modes
 
 
-def test_switches_count_in_system_messages_but_not_in_replies():
-    system = {"role": "system", "content": "/no_think"}
-    reply = {"role": "assistant", "content": "/no_think"}
-    assert not thinking_mode([system, *ASKED])
-    assert thinking_mode([*ASKED, reply, *ASKED])
+@pytest.mark.parametrize(
+    ("template", "modes"),
+    [(PLAIN + HEADER, (False, False, False)), (ADDS_TEXT, (True, True, False))],
+)
+def test_a_template_that_does_not_treat_thinking_has_none(published_tokenizer, template, modes):
+    tokenizer = copy.deepcopy(published_tokenizer)
+    tokenizer.chat_template = template
+    found = tuple(thinking_mode(tokenizer, ASKED, asked) for asked in (None, True, False))
+    assert found == modes
+
+
+@pytest.mark.parametrize(
+    ("begun", "thinks"),
+    [("A good one is the", False), ("<think>\nLegs: 3 times", True), ("two  words ", False)],
+)
+def test_a_reply_that_was_begun_is_continued_as_in_transformers(published_tokenizer, begun, thinks):
+    talk = [*ASKED, {"role": "assistant", "content": begun}]
+    expected = published_tokenizer.apply_chat_template(
+        talk, tokenize=False, continue_final_message=True
+    )
+    assert render(published_tokenizer, talk, continue_reply=True) == expected
+    assert expected.endswith(begun)
+    assert thinking_mode(published_tokenizer, talk) is thinks
+
+
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"role": "assistant", "content": " \n"}, "an assistant's, is empty: leave it out"),
+        (CALL, "the conversation ends with tool calls"),
+    ],
+)
+def test_a_last_message_that_cannot_be_continued_is_refused(published_tokenizer, last, message):
+    with pytest.raises(ChatError, match=message):
+        render_ids(published_tokenizer, [*ASKED, last], continue_reply=True)
+
+
+@pytest.mark.parametrize("call", [CALL, {k: v for k, v in CALL.items() if k != "content"}])
+def test_tool_calls_without_content_render_as_in_transformers(published_tokenizer, call):
+    talk = [*ASKED, call, {"role": "tool", "content": "24"}]
+    # The published template cannot; templates of the 2507 releases take no text for none.
+    with pytest.raises(ChatError, match="the chat template refuses the conversation"):
+        render(published_tokenizer, talk)
+    tokenizer = copy.deepcopy(published_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}{{ m.content if m.content is string else '' }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
+    )
+    expected = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    assert render(tokenizer, talk) == expected
+    assert '"name": "f"' in expected
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('No user query found in messages.') }}", "No user query found"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ messages[9].content + 1 }}", "has no element 9"),
+        ("{{ 'a' + 1 }}", "can only concatenate str"),
+    ],
+)
+def test_a_template_that_fails_is_a_chat_error_with_its_message(tiny_tokenizer, template, message):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = template
+    with pytest.raises(ChatError, match=f"refuses the conversation: .*{message}"):
+        render(tokenizer, ASKED)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, "no", 0.0, []])
+def test_a_switch_that_a_template_would_misread_is_refused(wrong):
+    with pytest.raises(ChatError, match="expected True, False or None"):
+        switch_of(wrong)
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_place(tiny_tokenizer):
+    with pytest.raises(ValueError, match=r"character 2 of the text is '\\ud83d', half of a surr"):
+        encode_text(tiny_tokenizer, "ab\ud83d")
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        render_ids(tiny_tokenizer, [{"role": "user", "content": "\udc00"}])
 
 
 @pytest.mark.parametrize(
     ("talk", "message"),
     [
         ([], "the conversation is empty"),
+        ("", "the conversation is empty"),
+        (torch.tensor([1, 2]), "the conversation is empty"),
+        ({"role": "user", "content": "a"}, "the conversation is a dict"),
+        (["hi", "there"], "message 0 has no text"),
+        ([{"role": "user", "content": None, "tool_calls": [1]}], "message 0 has no text"),
         ([{"role": "user"}], "message 0 has no text"),
         ([*ASKED, {"role": "robot", "content": "x"}], "message 1 has role 'robot'"),
     ],
@@ -113,6 +255,18 @@ def test_a_conversation_that_ends_with_a_reply_gets_no_reply_header(tiny_tokeniz
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ChatError, match=r"expected tokenizer\.json"):
+        open_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("left", [("tokenizer_config.json",), ("vocab.json",), ("config.json",)])
+def test_a_vocabulary_that_transformers_would_invent_is_refused(tmp_path, tiny_tokenizer, left):
+    tiny_tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    for file in tmp_path.iterdir():
+        if file.name not in (*left, "config.json"):
+            file.unlink()
     with pytest.raises(ChatError, match=r"expected tokenizer\.json"):
         open_tokenizer(tmp_path)
 
@@ -143,6 +297,44 @@ TOKENIZERS = [
     "tiny_tokenizer",
     pytest.param("published_tokenizer", marks=pytest.mark.published),
 ]
+RAW = "plain 👩‍👩‍👧 中文 नमस्ते ᢠ펢ᡝ and \ufffd, then \ufffd"
+
+
+@pytest.mark.parametrize("which", TOKENIZERS)
+def test_streamed_text_equals_the_text_of_all_tokens(request, which):
+    tokenizer = request.getfixturevalue(which)
+    ids = tokenizer.encode(RAW)
+    stream = TextStream(tokenizer)
+    assert "".join(stream.push(token) for token in ids) == RAW
+    # A stream that ends, or goes on, within a character.
+    for cut in range(1, len(ids)):
+        for part in (ids[:cut], ids[cut:], ids[:cut] + ids[cut + 1 :]):
+            stream = TextStream(tokenizer)
+            got = "".join(stream.push(token) for token in part) + stream.flush()
+            assert got == tokenizer.decode(part)
+
+
+@pytest.mark.parametrize(
+    ("stop", "pieces", "streamed"),
+    [
+        (["1+2"], ["3", "1", "+", "25"], ["3", "", "", ""]),
+        (["1+2"], ["3", "1", "+", "4"], ["3", "", "", "1+4"]),
+        (["aab"], ["a", "a", "a", "b"], ["", "", "a", ""]),
+        (["xy", "bcd"], ["ab", "c", "x", "z"], ["a", "", "bc", "xz"]),
+        ([], ["a", "b"], ["a", "b"]),
+    ],
+)
+def test_text_that_may_become_a_stop_string_is_held_back(stop, pieces, streamed):
+    held = StopFilter(stop)
+    assert [held.push(piece) for piece in pieces] == streamed
+    assert held.flush() == ""
+
+
+def test_held_text_is_released_at_the_end():
+    held = StopFilter(["end."])
+    assert (held.push("the en"), held.flush()) == ("the ", "en")
+
+
 TEXTS = ["café ☕ 你好龘 🙂👩‍👩‍👧", "tab\tand\nbreak", "<b>&amp;</b>", "naïve 1234"]
 
 

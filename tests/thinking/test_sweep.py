@@ -137,6 +137,7 @@ def test_the_file_of_another_sweep_is_an_error(tiny_lab, problems, tmp_path):
         ([], "there is no budget"),
         ([-1, 2], "a budget is -1: expected 0 thinking tokens or more"),
         ([4, 2], r"the budgets are \(4, 2\): expected ascending numbers"),
+        ([True], "a budget is True: expected a whole number"),
         ([4, 4], "expected ascending numbers, each once"),
         ([2, 10_000], "a budget of 10000 thinking tokens does not fit"),
     ],

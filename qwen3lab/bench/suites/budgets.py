@@ -15,7 +15,6 @@ from qwen3lab.bench.plan import BenchPlan, weights_of
 from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.errors import BenchError
 from qwen3lab.generation.sampling import Sampling
-from qwen3lab.generation.thinking_control import marks_of
 from qwen3lab.lab import Lab, load
 from qwen3lab.model.batching import pad_left
 from qwen3lab.thinking import Problem, sweep
@@ -121,7 +120,7 @@ def _sweep_answers(
         progress=False,
     )
     answers = [[a.answers[index].text for a in swept.attempts] for index in range(len(budgets))]
-    n_early_stop = len(marks_of(lab.tokenizer).early_stop)
+    n_early_stop = len(lab.marks.early_stop)
     full_replies = sum(attempt.answers[-1].reply_tokens for attempt in swept.attempts)
     # After rewinding to a smaller budget, only the answer is generated.
     after_rewinding = [
@@ -139,7 +138,7 @@ def peers_way(lab: Lab, model: Any, problems: Sequence[Problem], budgets: Sequen
 
     All problems run in one batch with left padding, as in the sweep.
     """
-    marks = marks_of(lab.tokenizer)
+    marks = lab.marks
     ends = sorted(marks.ends)
     messages = [[{"role": "user", "content": problem.question}] for problem in problems]
     prompts = [lab.token_ids(message, thinking=True) for message in messages]

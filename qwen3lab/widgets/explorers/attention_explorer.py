@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from qwen3lab.analysis.attention.profile import HeadProfile, head_profile
+from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
@@ -22,6 +23,7 @@ class RecordedModel:
 
     def __init__(self, recording: Recording) -> None:
         self.name, self.config, self.tokenizer = recording.model_name, recording.config, None
+        self.defaults = ReplyDefaults()
 
     def chat(self, messages: str, **options: Any) -> Chat:
         """Raises an error: a recording cannot reply."""

@@ -125,7 +125,7 @@ def progress(state: ExplorerState) -> Progress:
         thinking_tokens=chat.thinking_tokens if chat else parts.count("thinking"),
         answer_tokens=chat.answer_tokens if chat else parts.count("answer"),
         budget=state.asked_budget,
-        thinks=state.asked_thinking,
+        thinks=state.asked_thinking or "thinking" in parts,
         is_running=state.status != "idle",
         note=STOPS[chat.stop] if chat else NOTES[state.status],
     )

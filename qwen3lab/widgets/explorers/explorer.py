@@ -10,6 +10,7 @@ import ipywidgets as w
 from IPython.display import display
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.text.tokenizer import token_texts
@@ -32,6 +33,7 @@ class ChatModel(Protocol):
 
     name: str
     tokenizer: Any
+    defaults: ReplyDefaults
 
     @property
     def config(self) -> Qwen3Config:
@@ -203,7 +205,7 @@ class Explorer:
 
     def _options(self) -> dict[str, Any]:
         state = self.state
-        published = Sampling.published(thinking=state.thinking)
+        published = self.lab.defaults.sampling(thinking=state.thinking)
         sampled = replace(published, temperature=state.temperature)
         return {
             "thinking": state.thinking,

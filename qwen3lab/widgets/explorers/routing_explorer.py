@@ -199,6 +199,8 @@ class RoutingExplorer(Explorer):
                     "the other question is empty: type a question, or compare with nothing"
                 )
         chat = self.lab.chat(question, record=True, cancel=cancel, **options)
+        if name == "without thinking" and chat.thinking_tokens:
+            name = "with thinking all the same"
         return {"other": chat, "other_name": name}
 
     def _ask(

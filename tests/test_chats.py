@@ -1,0 +1,179 @@
+"""Chats as people ask for them: templates, continued replies, stop strings and second thoughts."""
+
+import copy
+
+import pytest
+import torch
+
+from qwen3lab import Lab, Sampling
+from qwen3lab.errors import ChatError
+from qwen3lab.generation.defaults import ReplyDefaults
+from qwen3lab.model.transformer import Qwen3
+from qwen3lab.thinking import Exercise, sweep
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from tests.test_lab import ASKED, CONFIG, TALK, THINKS, Script, replied
+
+
+def small_lab(tokenizer, **options):
+    model = Qwen3(CONFIG)
+    model.init_weights(torch.Generator().manual_seed(0), std=0.2)
+    return Lab(model, tokenizer, "small", **options)
+
+
+@pytest.fixture(scope="module")
+def lab(tiny_tokenizer):
+    return small_lab(tiny_tokenizer)
+
+
+HEAD = "{{- '<|im_start|>assistant\\n' -}}"
+NO_SWITCH = {"thinking-2507": f"{HEAD}{{{{- '<think>\\n' -}}}}", "no switch": HEAD}
+
+
+@pytest.fixture(scope="module", params=NO_SWITCH)
+def always(request, tiny_tokenizer):
+    """A lab whose template has no switch for thinking, and the start of the reply that thinks."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    head = tokenizer.chat_template.rpartition("{%- if add_generation_prompt -%}")[0]
+    tokenizer.chat_template = head + NO_SWITCH[request.param]
+    return small_lab(tokenizer), "" if request.param == "thinking-2507" else "<think>\n"
+
+
+LONG = "1 2 3 4 5 6 7 8\n</think>\n\n9<|im_end|>"
+
+
+def test_a_budget_holds_where_the_template_has_no_switch(always):
+    lab, start = always
+    with pytest.warns(UserWarning, match="no switch for thinking"):
+        chat = replied(lab, start + LONG, budget=3, thinking=False)
+    asked = replied(lab, start + LONG, budget=3)
+    for reply in (chat, asked, replied(lab, start + LONG, f"{ASKED} /no_think", budget=3)):
+        assert (reply.thinking_tokens, reply.forced.any().item()) == (3, True)
+        assert reply.thinking.startswith("1 2")
+    assert chat.prompt_ids == asked.prompt_ids
+
+
+@pytest.mark.filterwarnings("ignore:the chat template has no switch")
+def test_a_reply_that_thinks_all_the_same_is_sampled_as_thinking(always):
+    lab, _ = always
+    found = lab.chat(ASKED, thinking=False, seed=3, max_new_tokens=12)
+    wanted = lab.chat(ASKED, sampling=Sampling.published(thinking=True), seed=3, max_new_tokens=12)
+    assert found.token_ids == wanted.token_ids
+
+
+def test_a_sweep_cannot_answer_at_once_without_a_switch(always):
+    lab, _ = always
+    with pytest.raises(ValueError, match=r"has no switch for thinking.*pass at_once=False"):
+        sweep(lab, [Exercise("1", "1")], [2], progress=False)
+    found = sweep(lab, [Exercise("1", "1")], [2], at_once=False, answer_tokens=4, progress=False)
+    assert found.attempts[0].at_once is None
+
+
+def test_a_budget_holds_without_thinking_too(lab):
+    chat = replied(lab, f"<think>\n{LONG}", thinking=False, budget=3)
+    assert chat.thinking_tokens == 3
+
+
+def test_a_second_block_is_cut_and_belongs_to_the_thinking(lab):
+    sentence = f"{EARLY_STOP}\n</think>\n\n"
+    text = f"<think>\n1\n</think>\n\n2<think>\n3 4{sentence}7<|im_end|>"
+    streamed = []
+    chat = replied(lab, text, budget=5, on_step=streamed.append)
+    assert (chat.answer, chat.thinking_tokens, chat.stop) == ("7", 5, "budget")
+    assert "3" in chat.thinking
+    thoughts = "".join(step.text for step in streamed if step.part == "thinking")
+    assert "3" in thoughts
+    assert "7" not in thoughts
+
+
+def test_a_begun_reply_is_continued_without_a_new_header(lab):
+    talk = [*TALK, {"role": "assistant", "content": "It is"}]
+    chat = replied(lab, " 5<|im_end|>", talk)
+    prompt = lab.tokenizer.decode(chat.prompt_ids)
+    assert prompt == lab.tokenizer.apply_chat_template(
+        talk, tokenize=False, continue_final_message=True
+    )
+    assert prompt.endswith("It is")
+    assert (chat.answer, chat.thinking) == ("5", "")
+    edits = Script(lab, " 5").edits
+    assert lab.generate(talk, edits=edits, max_new_tokens=1).prompt_ids == chat.prompt_ids
+
+
+def test_begun_thinking_is_continued_within_the_budget(lab):
+    talk = [*TALK, {"role": "assistant", "content": "<think>\n3+2"}]
+    chat = replied(lab, LONG, talk, budget=3)
+    assert (chat.thinking_tokens, chat.thinking[:3]) == (3, "1 2")
+
+
+def test_a_finished_conversation_is_recorded_with_its_last_turn_closed(lab):
+    talk = [*TALK, {"role": "assistant", "content": "5"}]
+    assert "".join(lab.record(talk).tokens).endswith("5<|im_end|>\n")
+
+
+def test_an_empty_last_reply_is_refused(lab):
+    with pytest.raises(ChatError, match="is empty: leave it out"):
+        lab.chat([*TALK, {"role": "assistant", "content": ""}])
+
+
+@pytest.mark.parametrize("stop", ["1+2", ["1+2"], ("x", "1+2")])
+def test_a_stop_string_is_never_streamed(lab, stop):
+    streamed = []
+    text = "<think>\n1+2\n</think>\n\n31+25<|im_end|>"
+    chat = replied(lab, text, stop=stop, on_step=streamed.append)
+    assert (chat.stop, chat.answer, chat.thinking) == ("string", "3", "1+2")
+    parts = {
+        part: "".join(step.text for step in streamed if step.part == part).strip()
+        for part in ("thinking", "answer")
+    }
+    assert parts == {"thinking": "1+2", "answer": "3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("31+<|im_end|>", {"stop": "1+2"}),
+        ("31+", {"stop": "1+2", "max_new_tokens": 3}),
+        ("3好龘", {"max_new_tokens": 4}),
+        ("3好龘<|im_end|>", {"stop": "龘龘"}),
+    ],
+)
+def test_a_stream_does_not_lose_its_end(lab, text, options):
+    streamed = []
+    chat = replied(lab, text, on_step=streamed.append, **options)
+    assert "".join(step.text for step in streamed) == chat.text
+    generated, streamed = (
+        lab.generate(ASKED, edits=Script(lab, text).edits, on_step=streamed.append, **options),
+        streamed[len(streamed) :],
+    )
+    assert generated.text == chat.text
+
+
+def test_end_tokens_of_the_generation_config_end_replies(tiny_tokenizer):
+    end = tiny_tokenizer.encode("9")[0]
+    lab = small_lab(tiny_tokenizer, defaults=ReplyDefaults(ends=frozenset({end})))
+    chat = replied(lab, "<think>\n1\n</think>\n\n79 8 8 8")
+    assert (chat.answer, chat.stop) == ("7", "natural")
+    assert lab.generate(ASKED, edits=Script(lab, "79 8").edits).text == "7"
+
+
+def test_sampling_is_that_of_the_generation_config(tiny_tokenizer):
+    mine = Sampling(temperature=1.3, top_k=7, top_p=0.9)
+    lab = small_lab(tiny_tokenizer, defaults=ReplyDefaults(published=mine))
+    options = {"seed": 4, "max_new_tokens": 12}
+    for thinking in (None, False):
+        found = lab.chat(ASKED, thinking=thinking, **options)
+        wanted = lab.chat(ASKED, thinking=thinking, sampling=mine, **options)
+        assert found.token_ids == wanted.token_ids
+
+
+def test_an_interrupt_during_the_prompt_leaves_no_recording(lab):
+    def interrupt(value, name):
+        raise KeyboardInterrupt
+
+    for name in ("hook_embed", "blocks.1.attn.hook_rot_q"):
+        chat = lab.chat(ASKED, record=True, edits={name: interrupt})
+        assert (chat.stop, chat.token_ids, chat.recording) == ("interrupted", [], None)
+
+
+def test_a_chat_that_thinks_is_as_before(lab):
+    chat = replied(lab, THINKS)
+    assert (chat.thinking, chat.answer, chat.stop) == ("3+4->7", "7", "natural")
