@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3lab.config.json_fields import flag, number, shown, size
+from qwen3lab.config.json_fields import (
+    flag,
+    number,
+    refuse_two_values,
+    shown,
+    size,
+    warn_about_unused,
+)
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
 from qwen3lab.errors import ConfigError
 
@@ -20,6 +27,79 @@ BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 MAX_LAYERS, MAX_EXPERTS = 2**12, 2**14
 MAX_PARAMS = 2**60
 """Larger models would overflow torch's 64-bit tensor sizes in bytes."""
+DENSE_HEAD_SIZE = 128
+"""Of a dense Qwen3 without `head_dim`; of a mixture of experts it is hidden size over heads."""
+DEFAULT_CONTEXT = 32_768
+"""Of a config.json without `max_position_embeddings`."""
+
+USED_FIELDS = frozenset(
+    [
+        "model_type",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "tie_word_embeddings",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "partial_rotary_factor",
+        "hidden_act",
+        "attention_bias",
+        "use_sliding_window",
+        "layer_types",
+        "dtype",
+        "torch_dtype",
+        "quantization_config",
+    ]
+)
+USED_FIELDS_OF_EXPERTS = frozenset(
+    [
+        "num_experts",
+        "num_local_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "norm_topk_prob",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+    ]
+)
+FIELDS_WITHOUT_EFFECT = frozenset(
+    [
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_encoder_decoder",
+        "label2id",
+        "max_window_layers",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "pad_token_id",
+        "problem_type",
+        "return_dict",
+        "router_aux_loss_coef",
+        "sliding_window",
+        "tokenizer_class",
+        "transformers_version",
+        "use_cache",
+        "use_return_dict",
+    ]
+)
+"""Fields that change no activation: labels, training settings, and tokens that end a reply."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +158,10 @@ class Qwen3Config:
             raise ConfigError(
                 f"{path} does not exist: a model folder needs a config.json"
             ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read ({error.strerror}): check its permissions"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON ({error}): fetch it again") from error
         if not isinstance(fields, dict):
@@ -91,20 +175,24 @@ class Qwen3Config:
         Raises:
             ConfigError: not a Qwen3 or Qwen3-MoE, a feature that Qwen3 does not have
                 (sliding windows, attention biases), or a missing or invalid size.
+
+        Warns:
+            UserWarning: fields that are not used; the message names them.
         """
         is_moe = _check_supported(fields)
+        known = USED_FIELDS | (USED_FIELDS_OF_EXPERTS if is_moe else frozenset())
+        warn_about_unused(fields, known | FIELDS_WITHOUT_EFFECT, "config.json")
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
-        d_model, n_heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
-            d_model=d_model,
+            d_model=size(fields, "hidden_size"),
             n_layers=n_layers,
-            n_heads=n_heads,
+            n_heads=size(fields, "num_attention_heads"),
             n_kv_heads=size(fields, "num_key_value_heads"),
-            d_head=size(fields, "head_dim", default=d_model // max(n_heads, 1)),
+            d_head=_head_size(fields, is_moe=is_moe),
             d_mlp=size(fields, "intermediate_size", default=d_expert or None),
             d_vocab=size(fields, "vocab_size"),
-            n_ctx=size(fields, "max_position_embeddings", default=40_960),
+            n_ctx=size(fields, "max_position_embeddings", default=DEFAULT_CONTEXT),
             eps=number(fields, "rms_norm_eps", default=1e-6),
             rope=read_rope(fields),
             tied_embeddings=flag(fields, "tie_word_embeddings"),
@@ -242,8 +330,13 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
     layers = fields.get("layer_types") or ()
     if not isinstance(layers, list | tuple):
         raise ConfigError(f"config.json gives layer_types as {shown(layers)}: expected a list")
-    sliding = "sliding_attention" in layers
-    if fields.get("use_sliding_window") or sliding:
+    others = [kind for kind in layers if kind not in ("full_attention", "sliding_attention")]
+    if others:
+        raise ConfigError(
+            f"config.json gives a layer the type {shown(others[0])}: every layer of a Qwen3 has "
+            "'full_attention'"
+        )
+    if fields.get("use_sliding_window") or "sliding_attention" in layers:
         raise ConfigError(
             "the config uses sliding-window attention, which no published Qwen3 does: "
             "only full attention is supported"
@@ -253,7 +346,22 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
     activation = fields.get("hidden_act", "silu")
     if activation != "silu":
         raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")
+    if MODEL_TYPES[kind]:
+        refuse_two_values(fields, *_N_EXPERTS)
     return MODEL_TYPES[kind]
+
+
+def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
+    """Size of a head; without `head_dim`, the default of `transformers` for the architecture."""
+    if "head_dim" in fields and fields["head_dim"] is None:
+        raise ConfigError(
+            "config.json gives head_dim as null, which transformers refuses: write the size of a "
+            "head, or leave the field out"
+        )
+    if not is_moe:
+        return size(fields, "head_dim", default=DENSE_HEAD_SIZE)
+    n_heads = max(size(fields, "num_attention_heads"), 1)
+    return size(fields, "head_dim", default=size(fields, "hidden_size") // n_heads)
 
 
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
