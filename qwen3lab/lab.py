@@ -40,7 +40,7 @@ from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.hooks.edits import AnyEdits, Edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
-from qwen3lab.loading import from_transformers, open_checkpoint
+from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
@@ -89,6 +89,8 @@ def load(
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
+    # Before the weights, which are large: what cannot chat is refused before the download.
+    tokenizer = open_tokenizer(find_described(name, revision=revision))
     checkpoint = open_checkpoint(
         name,
         device=device or default_device(),
@@ -97,7 +99,7 @@ def load(
         memory=memory,
         quantise=quantise,
     )
-    return Lab(checkpoint.model, open_tokenizer(checkpoint.folder), checkpoint.name)
+    return Lab(checkpoint.model, tokenizer, checkpoint.name)
 
 
 def default_device() -> str:
