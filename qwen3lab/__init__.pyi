@@ -28,6 +28,7 @@ from .errors import (
     CorpusError as CorpusError,
     DtypeError as DtypeError,
     HookError as HookError,
+    NonFiniteError as NonFiniteError,
     Qwen3LabError as Qwen3LabError,
     RecordingError as RecordingError,
     StorageError as StorageError,

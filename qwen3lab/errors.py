@@ -45,6 +45,10 @@ class HookError(Qwen3LabError, ValueError):
     """A hook that the model does not have, or an edit that does not fit; the message says which."""
 
 
+class NonFiniteError(Qwen3LabError, ValueError):
+    """Logits that are NaN or infinite; the message names the first such activation."""
+
+
 class RecordingError(Qwen3LabError, ValueError):
     """Something asked of a recording that it does not hold, or a file that is not a recording."""
 

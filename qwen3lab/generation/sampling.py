@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+SMALL_TEMPERATURE = 1e-6
+"""Below, the largest logit is subtracted before the division."""
+MIN_DIVISOR = 1e-30
+"""Divides logits at most; its reciprocal is finite in float32."""
 TIES = 128
 """Tokens beyond `top_k` that are looked at: those as likely as its last are kept with it."""
 
@@ -72,7 +76,10 @@ class Sampling:
         if self.temperature == 0:
             best = logits.argmax(dim=-1, keepdim=True)
             return torch.ones_like(best, dtype=torch.float32), best
-        scaled, n = logits.float() / self.temperature, logits.shape[-1]
+        scaled, n = logits.float(), logits.shape[-1]
+        if self.temperature < SMALL_TEMPERATURE:  # The quotients would be infinite.
+            scaled = scaled - scaled.max(dim=-1, keepdim=True).values
+        scaled = scaled / max(self.temperature, MIN_DIVISOR)
         if self.top_k is None or self.top_k >= n:
             scaled, token_ids = scaled.sort(dim=-1, descending=True)
         else:
@@ -125,7 +132,7 @@ class Sampler:
         reach = chances.cumsum(dim=-1)
         luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
         # Never beyond the last token that has any probability, whatever rounding does.
-        last = (chances > 0).sum(dim=-1, keepdim=True) - 1
+        last = ((chances > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
         luck = luck.to(reach, non_blocking=reach.is_cuda)
         hit = (reach <= luck[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
         return token_ids.gather(-1, hit.minimum(last))[:, 0]

@@ -112,7 +112,7 @@ def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch
 def test_a_long_name_of_a_file_is_quoted_in_one_short_line(tmp_path):
     name = "a\n" * 10**4
     sharded(tmp_path, {"b": "one.safetensors"}, {"one.safetensors": {"b": B, name: A}})
-    with pytest.raises(CheckpointError, match="which model.safetensors.index.json does not") as e:
+    with pytest.raises(CheckpointError, match=r"which .*index.json does not") as e:
         CheckpointReader(tmp_path)
     assert len(str(e.value)) < 500 and "\n" not in str(e.value)
 

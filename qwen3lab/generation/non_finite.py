@@ -1,0 +1,68 @@
+"""Finds the first activation that is NaN or infinite, when a pass gave such logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from qwen3lab.errors import NonFiniteError
+
+
+class FirstNonFinite:
+    """A tap that notes the first activation with a value that is NaN or infinite.
+
+    Attributes:
+        name: of its hook; "" while every activation was finite.
+        position: of the first token at which it is not finite.
+    """
+
+    def __init__(self) -> None:
+        self.name, self.position = "", 0
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Look at an activation, and return it unchanged."""
+        if not self.name and value.is_floating_point() and not bool(value.isfinite().all()):
+            broken = ~value[0].isfinite().flatten(1).all(dim=1)
+            self.name, self.position = name, int(broken.nonzero()[0])
+        return value
+
+    def wants(self, name: str) -> bool:
+        """Nothing is computed for its sake: masked scores are infinite in a sound model, too."""
+        return False
+
+
+def refuse_non_finite(
+    model: Any, texts: Sequence[Sequence[int]], broken: Bool[Tensor, " batch"]
+) -> None:
+    """Raise an error that names the place if a row's next-token distribution is not one.
+
+    The place is found by a second pass over the row alone, without edits.
+
+    Args:
+        model: the model, or what runs its passes.
+        texts: the token ids of each row, prompt and reply.
+        broken: True where the logits of the next token are NaN or infinite.
+
+    Raises:
+        NonFiniteError: a row is broken.
+    """
+    if not bool(broken.any()):
+        return
+    row = int(broken.nonzero()[0])
+    finder, ids = FirstNonFinite(), torch.tensor([list(texts[row])], device=model.device)
+    with torch.no_grad():
+        logits = model(ids, tap=finder, last_only=True)
+    dtype = str(logits.dtype).removeprefix("torch.")
+    which = f" of prompt {row}" if len(texts) > 1 else ""
+    place = (
+        f"{finder.name} at token {finder.position} is the first activation that is not"
+        if finder.name
+        else "a pass without edits and without earlier tokens is finite, so they cause it"
+    )
+    more = ": float16 overflows above 65504, so load the model in bfloat16 or float32"
+    raise NonFiniteError(
+        f"the logits after {len(texts[row])} tokens{which} are NaN or infinite in {dtype}; {place}"
+        + (more if dtype == "float16" else "")
+    )
