@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Set
 from reprlib import repr as shown
 from typing import Any
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import ConfigError
 
 MAX_NUMBER = 1e30
@@ -96,9 +97,9 @@ def warn_about_unused(fields: Iterable[str], known: Set[str], where: str) -> Non
     unused = sorted(str(name) for name in fields if name not in known)
     if unused:
         more = f" and {len(unused) - MAX_NAMES} more" if len(unused) > MAX_NAMES else ""
-        names = ", ".join(shown(name) for name in unused[:MAX_NAMES])
+        names = ", ".join(repr(one_line(name, width=60)) for name in unused[:MAX_NAMES])
         warnings.warn(
-            f"{where} has fields that are not used, as in transformers: {names}{more}; if one of "
-            "them changes the model, the numbers are not the ones of that model",
+            f"{where} has fields that are used neither here nor by transformers' Qwen3: "
+            f"{names}{more}; code that uses them computes other numbers",
             stacklevel=2,
         )

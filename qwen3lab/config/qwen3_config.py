@@ -19,6 +19,7 @@ from qwen3lab.config.json_fields import (
     size,
     warn_about_unused,
 )
+from qwen3lab.config.known_fields import known_fields
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
 from qwen3lab.errors import ConfigError
 
@@ -31,75 +32,6 @@ DENSE_HEAD_SIZE = 128
 """Of a dense Qwen3 without `head_dim`; of a mixture of experts it is hidden size over heads."""
 DEFAULT_CONTEXT = 32_768
 """Of a config.json without `max_position_embeddings`."""
-
-USED_FIELDS = frozenset(
-    [
-        "model_type",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "intermediate_size",
-        "vocab_size",
-        "max_position_embeddings",
-        "rms_norm_eps",
-        "tie_word_embeddings",
-        "rope_parameters",
-        "rope_scaling",
-        "rope_theta",
-        "partial_rotary_factor",
-        "hidden_act",
-        "attention_bias",
-        "use_sliding_window",
-        "layer_types",
-        "dtype",
-        "torch_dtype",
-        "quantization_config",
-    ]
-)
-USED_FIELDS_OF_EXPERTS = frozenset(
-    [
-        "num_experts",
-        "num_local_experts",
-        "num_experts_per_tok",
-        "moe_intermediate_size",
-        "norm_topk_prob",
-        "decoder_sparse_step",
-        "mlp_only_layers",
-    ]
-)
-FIELDS_WITHOUT_EFFECT = frozenset(
-    [
-        "_attn_implementation",
-        "_attn_implementation_autoset",
-        "_name_or_path",
-        "architectures",
-        "attention_dropout",
-        "bos_token_id",
-        "chunk_size_feed_forward",
-        "eos_token_id",
-        "id2label",
-        "initializer_range",
-        "is_encoder_decoder",
-        "label2id",
-        "max_window_layers",
-        "name_or_path",
-        "output_attentions",
-        "output_hidden_states",
-        "output_router_logits",
-        "pad_token_id",
-        "problem_type",
-        "return_dict",
-        "router_aux_loss_coef",
-        "sliding_window",
-        "tokenizer_class",
-        "transformers_version",
-        "use_cache",
-        "use_return_dict",
-    ]
-)
-"""Fields that change no activation: labels, training settings, and tokens that end a reply."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +112,7 @@ class Qwen3Config:
             UserWarning: fields that are not used; the message names them.
         """
         is_moe = _check_supported(fields)
-        known = USED_FIELDS | (USED_FIELDS_OF_EXPERTS if is_moe else frozenset())
-        warn_about_unused(fields, known | FIELDS_WITHOUT_EFFECT, "config.json")
+        warn_about_unused(fields, known_fields(is_moe=is_moe), "config.json")
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
@@ -343,6 +274,11 @@ def _check_supported(fields: Mapping[str, Any]) -> bool:
         )
     if fields.get("attention_bias"):
         raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
+    if fields.get("is_causal", True) is not True:
+        raise ConfigError(
+            f"is_causal is {shown(fields['is_causal'])}: Qwen3 attends to earlier tokens only, and "
+            "a model that attends to later ones writes no text"
+        )
     activation = fields.get("hidden_act", "silu")
     if activation != "silu":
         raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")

@@ -84,7 +84,7 @@ def read_rope(fields: Mapping[str, Any]) -> Rope:
     theta = number({"rope_theta": fields.get("rope_theta")} | settings, "rope_theta")
     kind = settings.get("rope_type") or settings.get("type") or "default"
     if kind == "default":
-        warn_about_unused(settings, DEFAULT_KEYS, "config.json's rope settings of type 'default'")
+        warn_about_unused(settings, DEFAULT_KEYS, "config.json's rope group of type 'default'")
         return Rope(theta=theta)
     if kind != "yarn":
         raise ConfigError(
@@ -125,13 +125,21 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_yarn(fields: Mapping[str, Any], scaling: Mapping[str, Any], theta: float) -> Rope:
-    warn_about_unused(scaling, YARN_KEYS, "config.json's rope settings of type 'yarn'")
+    warn_about_unused(scaling, YARN_KEYS, "config.json's rope group of type 'yarn'")
     unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
     unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
     original, extended = "original_max_position_embeddings", "max_position_embeddings"
-    n_ctx = size(scaling, original) if original in scaling else size(fields, extended)
+    refuse_two_values(
+        {original: fields.get(original), f"yarn's {original}": scaling.get(original)},
+        original,
+        f"yarn's {original}",
+    )
+    if fields.get(original) is not None:  # Older files have it beside the group.
+        n_ctx = size(fields, original)
+    else:
+        n_ctx = size(scaling, original) if original in scaling else size(fields, extended)
     if n_ctx < 1:
         raise ConfigError(f"{original} is {n_ctx}: expected a positive number")
     if scaling.get("factor") is None:

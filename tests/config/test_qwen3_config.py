@@ -118,8 +118,8 @@ def test_every_field_that_transformers_writes_is_known():
 
 
 def test_fields_without_a_use_are_named_in_one_warning():
-    with pytest.warns(UserWarning, match=r"config.json has fields .*: 'is_causal', 'logit_scale';"):
-        Qwen3Config.from_dict(OLD | {"logit_scale": 2.0, "is_causal": False})
+    with pytest.warns(UserWarning, match=r"config.json has fields .*: 'auto_map', 'logit_scale';"):
+        Qwen3Config.from_dict(OLD | {"logit_scale": 2.0, "auto_map": {}})
     with pytest.warns(UserWarning, match=r"'num_experts'"):
         Qwen3Config.from_dict(OLD | {"num_experts": 8})
     with pytest.warns(UserWarning, match=r"'x7' and 2 more;"):
@@ -133,7 +133,7 @@ def test_rope_keys_without_a_use_are_named_and_transformers_gives_the_same_frequ
         ({"rope_type": "default", "factor": 4.0}, "factor"),
         (yarn | {"mrope_section": [1]}, "mrope_section"),
     ):
-        with pytest.warns(UserWarning, match=rf"rope settings of type .* not used.*'{key}'"):
+        with pytest.warns(UserWarning, match=rf"rope group of type .* neither .*'{key}'"):
             rope = Qwen3Config.from_dict(OLD | {"rope_scaling": scaling}).rope
         theirs = AutoConfig.for_model(**OLD | {"rope_scaling": dict(scaling)})
         made = Qwen3RotaryEmbedding(theirs)
@@ -149,6 +149,11 @@ def test_rope_keys_without_a_use_are_named_and_transformers_gives_the_same_frequ
         (
             {"rope_scaling": {"type": "default"}, "rope_parameters": {"rope_theta": 1e6}},
             "has rope_scaling and rope_parameters with different settings",
+        ),
+        ({"is_causal": False}, "is_causal is False: Qwen3 attends to earlier tokens only"),
+        (
+            {"rope_scaling": {"type": "yarn", **YARN}, "original_max_position_embeddings": 64},
+            "original_max_position_embeddings as 64 and yarn's original_max_position_embedd",
         ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: Qwen3 rotates all"),
         ({"rope_scaling": {"rope_type": "yarn", **YARN, "truncate": False}}, "yarn with truncate"),
