@@ -379,7 +379,9 @@ def test_an_index_that_lists_the_single_file_is_no_other_model(saved, tmp_path):
     load_model(folder)
 
 
-@pytest.mark.parametrize("options", [{}, {"dtype": "bfloat16"}, {"memory": "1GB"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"dtype": "bfloat16"}, {"memory": "1GB"}, {"quantise": "int8"}]
+)
 @pytest.mark.parametrize(
     ("name", "tensor"), [("dense", Q), ("experts", EXPERT), ("dense", "model.norm.weight")]
 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.checkpoints.value_range import ValueRange
 from qwen3lab.device.host_transfer import bring
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
 CHUNK_BYTES = 2**24
@@ -50,6 +51,8 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked: set[StoredPart] = set()
+        if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+            raise CheckpointError(f"{path} is not a regular file: expected a safetensors file")
         try:
             self._stamp = _file_stamp(path.stat())
             # Opened first, because safe_open calls a file without permission missing. It then
@@ -67,7 +70,8 @@ class SafetensorsFile:
             ) from error
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path} is truncated or damaged ({error}): fetch it again"
+                f"{path} is truncated or damaged ({one_line(str(error), width=200)}): fetch it "
+                "again"
             ) from error
 
     def header(self, name: str) -> TensorHeader:

@@ -165,11 +165,14 @@ class CheckpointReader:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """File names by tensor name, as an index lists them."""
+    if not index.is_file():  # A pipe would be waited for without end.
+        raise CheckpointError(f"{index} is not a valid index (not a regular file): fetch it again")
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(file) for name, file in weight_map.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{index} is not a valid index ({error}): fetch it again") from error
+        reason = one_line(str(error), width=200)
+        raise CheckpointError(f"{index} is not a valid index ({reason}): fetch it again") from error
 
 
 def _warn_of_index(index: Path) -> None:

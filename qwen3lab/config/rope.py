@@ -69,10 +69,14 @@ PLAIN_ROPE = Rope()
 """Rotary embedding without YaRN, with the base of the published models."""
 
 
-def read_rope(fields: Mapping[str, Any]) -> Rope:
+def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
     """Read the rotary embedding from the fields of a config.json.
 
     New files have `rope_parameters`, old ones `rope_theta` and `rope_scaling`.
+
+    Args:
+        fields: of the file.
+        source: the file, for warnings.
 
     Raises:
         ConfigError: an unknown kind of scaling, an invalid value, or two values for one setting.
@@ -84,12 +88,13 @@ def read_rope(fields: Mapping[str, Any]) -> Rope:
     theta = number({"rope_theta": fields.get("rope_theta")} | settings, "rope_theta")
     kind = settings.get("rope_type") or settings.get("type") or "default"
     if kind == "default":
-        warn_about_unused(settings, DEFAULT_KEYS, "config.json's rope group of type 'default'")
+        warn_about_unused(settings, DEFAULT_KEYS, f"the rope group in {source}")
         return Rope(theta=theta)
     if kind != "yarn":
         raise ConfigError(
             f"rope scaling of type {shown(kind)} is unknown: expected 'default' or 'yarn'"
         )
+    warn_about_unused(settings, YARN_KEYS, f"the rope group in {source}")
     return _read_yarn(fields, settings, theta)
 
 
@@ -125,7 +130,6 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_yarn(fields: Mapping[str, Any], scaling: Mapping[str, Any], theta: float) -> Rope:
-    warn_about_unused(scaling, YARN_KEYS, "config.json's rope group of type 'yarn'")
     unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
     unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
     if unsupported:

@@ -109,6 +109,14 @@ def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch
         CheckpointReader(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("file", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_pipe_in_place_of_weights_is_refused_at_once(tmp_path, file):
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(CheckpointError, match=rf"{file} is not .*regular file"):
+        CheckpointReader(tmp_path)
+
+
 def test_a_long_name_of_a_file_is_quoted_in_one_short_line(tmp_path):
     name = "a\n" * 10**4
     sharded(tmp_path, {"b": "one.safetensors"}, {"one.safetensors": {"b": B, name: A}})

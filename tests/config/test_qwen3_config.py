@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -133,7 +134,9 @@ def test_rope_keys_without_a_use_are_named_and_transformers_gives_the_same_frequ
         ({"rope_type": "default", "factor": 4.0}, "factor"),
         (yarn | {"mrope_section": [1]}, "mrope_section"),
     ):
-        with pytest.warns(UserWarning, match=rf"rope group of type .* neither .*'{key}'"):
+        with pytest.warns(
+            UserWarning, match=rf"the rope group in config.json has .* neither .*'{key}'"
+        ):
             rope = Qwen3Config.from_dict(OLD | {"rope_scaling": scaling}).rope
         theirs = AutoConfig.for_model(**OLD | {"rope_scaling": dict(scaling)})
         made = Qwen3RotaryEmbedding(theirs)
@@ -172,6 +175,24 @@ def test_settings_that_contradict_or_are_not_supported_are_refused(change, sente
 def test_two_numbers_of_experts_are_refused():
     with pytest.raises(ConfigError, match="num_experts as 128 and num_local_experts as 64"):
         Qwen3Config.from_dict(OLD_MOE | {"num_local_experts": 64})
+
+
+def test_an_error_and_a_warning_of_a_file_name_the_file(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(OLD | {"head_dim": "big"}))
+    with pytest.raises(ConfigError, match=f"{file}: config.json gives head_dim as 'big'"):
+        Qwen3Config.from_file(tmp_path)
+    yarn = {"rope_type": "yarn", **YARN, "attn_factor": 2.0}
+    file.write_text(json.dumps(OLD | {"rope_scaling": yarn}))
+    with pytest.warns(UserWarning, match=f"the rope group in {file} has fields .* 'attn_factor'"):
+        Qwen3Config.from_file(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_in_place_of_a_config_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match=r"config.json is not a regular file"):
+        Qwen3Config.from_file(tmp_path)
 
 
 def test_a_config_that_may_not_be_read_is_named(tmp_path, monkeypatch):
