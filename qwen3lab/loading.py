@@ -33,6 +33,7 @@ from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.packed_matrices import make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
@@ -77,7 +78,7 @@ def open_checkpoint(
         DtypeError: an unknown dtype.
     """
     dtype = dtype_of(dtype)
-    _refuse_both(memory, quantise)
+    _check_options(memory, quantise)
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
     if dtype is None and torch.device(device).type == "cpu":
@@ -130,7 +131,7 @@ def load_model(
         DtypeError: an unknown dtype.
     """
     folder = Path(folder)
-    _refuse_both(memory, quantise)
+    _check_options(memory, quantise)
     config, stated = _read_config(folder)
     weights, source = CheckpointReader(folder), str(folder)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
@@ -179,12 +180,16 @@ def _load_into_memory(
     return model.requires_grad_(True)
 
 
-def _refuse_both(memory: str | int | None, quantise: str | None) -> None:
+def _check_options(memory: str | int | None, quantise: str | None) -> None:
     if memory is not None and quantise is not None:
         raise CheckpointError(
             "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
             "or quantise (quantised weights are fast)"
         )
+    if memory is not None:
+        bytes_of(memory)
+    if quantise is not None:
+        make_packer(quantise)
 
 
 def _read_config(folder: Path) -> tuple[Qwen3Config, object]:

@@ -239,7 +239,8 @@ def test_a_tied_checkpoint_may_store_lm_head_only(saved, tmp_path):
         tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
 
     folder = changed(saved, tmp_path, "dense, tied", rename)
-    assert gap(logits(load_model(folder)), hf_opened(folder)) < 1e-5
+    for options in ({}, {"memory": "1GB"}):
+        assert gap(logits(load_model(folder, **options)), hf_opened(folder)) < 1e-5
 
 
 def test_a_model_in_memory_that_was_untied_keeps_its_unembedding():
@@ -530,6 +531,24 @@ def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(
     with pytest.raises(Qwen3LabError, match=sentence):
         qwen3lab.load("Some/Model", device="cpu")
     assert "config.json" in downloads
+    assert not [name for name in downloads if name.endswith(".safetensors")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantise": "int7"},
+        {"memory": "much"},
+        {"memory": "1GB", "quantise": "int8"},
+        {"dtype": "int7"},
+    ],
+)
+def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, options):
+    repository, downloads = tmp_path / "hub", []
+    shutil.copytree(EMBEDDED / "tiny-dense", repository)
+    hub(monkeypatch, repository, downloads)
+    with pytest.raises(Qwen3LabError, match=r"int7|'much'|cannot be combined"):
+        qwen3lab.load("Some/Model", device="cpu", **options)
     assert not [name for name in downloads if name.endswith(".safetensors")]
 
 
