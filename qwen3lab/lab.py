@@ -23,6 +23,7 @@ from qwen3lab.generation.batch_writer import (
     write,
 )
 from qwen3lab.generation.decoding import Decoder
+from qwen3lab.generation.non_finite import warn_non_finite
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
     RECORD_DEFAULTS,
@@ -244,6 +245,8 @@ class Lab:
             self.model(ids, mask=padded, tap=_chained(edits, recorder))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
+        for kept in cuts:
+            warn_non_finite(kept, self.config)
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
 
     @accepts(StoreOptions, STORE_DEFAULTS)

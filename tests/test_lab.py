@@ -391,3 +391,16 @@ def test_a_lab_says_what_it_holds(lab):
     said = repr(lab)
     assert said.startswith("Lab(small: ")
     assert f"{CONFIG.n_active_params:,} active" in said
+
+
+def test_a_recording_that_is_not_finite_names_the_first_hook_and_token(tiny_lab):
+    def overflow(value, name):
+        value = value.clone()
+        value[..., 2, :] = torch.nan
+        return value
+
+    edits = {"blocks.2.hook_resid_post": overflow}
+    with pytest.warns(UserWarning, match=r"NaN or infinite: blocks.3.attn.hook_rot_q at token 2"):
+        tiny_lab.record("3+2*7-1=?", edits=edits)
+    with pytest.warns(UserWarning, match=r"blocks.2.hook_resid_post at token 2 is the first"):
+        tiny_lab.record("3+2*7-1=?", edits=edits, capture="blocks.*.hook_resid_post")
