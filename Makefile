@@ -61,10 +61,10 @@ format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write th
 	@if test -e $(JS)/node_modules; then $(NPM) run format; fi
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
-	$(BIN)/python docs/tables.py
+	$(BIN)/python .ci/docs/tables.py
 
 docs: $(VENV)/.docs  ## build the guide as a site into build/guide
-	$(BIN)/python docs/build.py
+	$(BIN)/python .ci/docs/build.py
 
 clean:  ## remove the environment
 	rm -rf $(VENV)

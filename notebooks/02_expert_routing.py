@@ -194,7 +194,7 @@ expert_output.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
 # %%
 question, options = chat.messages[0]["content"], {"sampling": greedy, "max_new_tokens": 256}
 for name, edits in {
-    "as it is": None,
+    "unchanged": None,
     f"without expert {favourite}": rerouting.off(favourite, layers=layer),
     "one expert each": rerouting.top_k(1),
     "random experts": rerouting.shuffled(),
@@ -209,20 +209,20 @@ for name, edits in {
 
 # %%
 texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
-missed = knockout.knock_out(lab, texts, layers=layers[:1])
-figures.knock_out(missed)
+knocked_out = knockout.knock_out(lab, texts, layers=layers[:1])
+figures.knock_out(knocked_out)
 
 # %% [markdown]
 # **Is this expert special?** Compare it with other experts of similar load: does the loss increase
 # as much without them?
 
 # %%
-table = missed.to_pandas()
+table = knocked_out.to_pandas()
 expert, group = int(table.expert[0]), table.group[0]
-beside = controls.compare_with_others(lab, texts, [expert], layer=layers[0], n_controls=9)
-others = ", ".join(f"{value:.2f}" for value in beside.control_added[group])
-print(f"expert {expert}: {beside.added[group]:.2f} nats more on {group}; others: {others}")
-print(f"p = {beside.p_value(group):.2f}")
+comparison = controls.compare_with_others(lab, texts, [expert], layer=layers[0], n_controls=9)
+others = ", ".join(f"{value:.2f}" for value in comparison.control_added[group])
+print(f"expert {expert}: {comparison.added[group]:.2f} nats more on {group}; others: {others}")
+print(f"p = {comparison.p_value(group):.2f}")
 
 # %% [markdown]
 # **Does it change the answers?** The loss is an average over tokens. The next cell measures the
@@ -230,9 +230,9 @@ print(f"p = {beside.p_value(group):.2f}")
 # problems.)
 
 # %%
-asked = {"sums": tiny.chains(lab.tokenizer, n=20, steps=(2, 8))}
-for name, edits in {"as it is": None, "without": rerouting.off(expert, layers=layers[0])}.items():
-    print(f"{name:10} {effects.error_rates(lab, asked, edits=edits)['sums']:.0%} wrong")
+problems = {"sums": tiny.chains(lab.tokenizer, n=20, steps=(2, 8))}
+for name, edits in {"unchanged": None, "without": rerouting.off(expert, layers=layers[0])}.items():
+    print(f"{name:10} {effects.error_rates(lab, problems, edits=edits)['sums']:.0%} wrong")
 
 # %% [markdown]
 # ## Exercise 3

@@ -79,8 +79,8 @@ figures.growth(history)
 
 # %%
 for kind in history[-1].heads:
-    born = [look.step for look in history if float(look.heads[kind].max()) > 0.5]
-    print(f"{kind:16} above 0.5", f"from step {born[0]}" if born else "never")
+    formed = [snapshot.step for snapshot in history if float(snapshot.heads[kind].max()) > 0.5]
+    print(f"{kind:16} above 0.5", f"from step {formed[0]}" if formed else "never")
 
 # %% [markdown]
 # **Which heads are they?** The scores of all heads in the last snapshot, layer by layer. (The
@@ -96,9 +96,10 @@ for kind, of_heads in history[-1].heads.items():
 # at random, the expected value is a quarter.
 
 # %%
-stood = saturation(history)
-for look, share in list(zip(history, stood.tolist(), strict=True))[:: max(1, len(history) // 8)]:
-    print(f"step {look.step:5}", [round(value, 2) for value in share])
+saturated = saturation(history)
+every = max(1, len(history) // 8)
+for snapshot, share in list(zip(history, saturated.tolist(), strict=True))[::every]:
+    print(f"step {snapshot.step:5}", [round(value, 2) for value in share])
 
 # %% [markdown]
 # ## Use the trained model
@@ -129,9 +130,9 @@ figures.growth(childhood, log_steps=True)
 # first, in an earlier layer. In which layer is each kind?
 
 # %%
-for look in childhood:
-    scores = look.heads["induction"].max(dim=1).values
-    print(f"step {look.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
+for snapshot in childhood:
+    scores = snapshot.heads["induction"].max(dim=1).values
+    print(f"step {snapshot.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
 
 # %% [markdown]
 # The same head after 500 steps and after the whole training, on a sequence that occurs twice.

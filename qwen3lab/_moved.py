@@ -63,13 +63,26 @@ MOVED: dict[str, tuple[str, ...]] = {
     "analysis.thoughts": ("analysis.thinking_text",),
     "analysis.windows": ("analysis.map_windows",),
     "analysis.writes": ("analysis.expert_output",),
+    "tiny.arithmetic": ("tiny.world.arithmetic",),
+    "tiny.batches": ("tiny.training.batches",),
     "tiny.card": ("tiny.evaluation.card",),
+    "tiny.code": ("tiny.world.programs",),
+    "tiny.descent": ("tiny.training.optimisers",),
+    "tiny.documents": ("tiny.world.documents",),
     "tiny.evaluate": ("tiny.evaluation.evaluate",),
+    "tiny.families": ("tiny.world.families",),
     "tiny.inside": ("tiny.evaluation.internals",),
+    "tiny.lists": ("tiny.world.lists",),
+    "tiny.log": ("tiny.training.training_log",),
+    "tiny.muon": ("tiny.training.muon",),
     "tiny.recipes": ("tiny.training.recipes",),
+    "tiny.replies": ("tiny.evaluation.accuracy",),
+    "tiny.stories": ("tiny.world.stories",),
+    "tiny.swaps": ("tiny.world.swaps",),
     "tiny.targets": ("tiny.evaluation.targets",),
     "tiny.tokenizer": ("tiny.world.tokenizer",),
     "tiny.trainer": ("tiny.training.trainer",),
+    "tiny.words": ("tiny.world.common_words",),
 }
 """Old paths below `qwen3lab`, and the modules that hold their names now."""
 
@@ -100,6 +113,33 @@ RENAMED = {
     "tiny.evaluation.internals": {"head_scores": "diagnostic_head_scores"},
 }
 """Names that changed within a module: the old name, and the new one."""
+
+
+CONTENTS = {"tiny.training": "tiny.pipeline", "tiny.world": "tiny.world.settings"}
+"""Packages that bear the path of an old module, and where that module's names are now."""
+
+ATTRIBUTES = {
+    "ExplorerState": {"undrawn": "drawing_error"},
+    "AttentionState": {"seen": "recording"},
+    "RoutingState": {"seen": "recording", "whole": "baseline"},
+    "ThinkingState": {"at_once": "direct_reply", "looking": "answering"},
+    "NurseryState": {"looks": "n_snapshots"},
+}
+"""Attributes of classes that changed their name: the old name, and the new one."""
+
+
+class RenamedAttributes:
+    """A base class whose subclasses in `ATTRIBUTES` still have their old attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        """The attribute by its new name, with a warning."""
+        for kind in type(self).__mro__:
+            new = ATTRIBUTES.get(kind.__name__, {}).get(name)
+            if new is not None:
+                owner = type(self).__name__
+                _warn(f"{owner}.{name}", f"{owner}.{new}")
+                return getattr(self, new)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -153,11 +193,14 @@ def renamed(package: str, name: str) -> Any:
     Raises:
         AttributeError: the package never had the name.
     """
-    new = RENAMED.get(package, {}).get(name)
+    new, place = RENAMED.get(package, {}).get(name), package
+    if new is None and package in CONTENTS and not name.startswith("_"):
+        place = CONTENTS[package]
+        new = name if hasattr(import_module(f"qwen3lab.{place}"), name) else None
     if new is None:
         raise AttributeError(f"module 'qwen3lab.{package}' has no attribute {name!r}")
-    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{package}.{new}")
-    return getattr(import_module(f"qwen3lab.{package}"), new)
+    _warn(f"qwen3lab.{package}.{name}", f"qwen3lab.{place}.{new}")
+    return getattr(import_module(f"qwen3lab.{place}"), new)
 
 
 def _warn(old: str, new: str) -> None:

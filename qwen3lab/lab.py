@@ -26,14 +26,14 @@ from qwen3lab.generation.decoding import Decoder
 from qwen3lab.generation.non_finite import warn_non_finite
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
+    DISK_DEFAULTS,
     RECORD_DEFAULTS,
     REPLY_DEFAULTS,
-    STORE_DEFAULTS,
     ChatOptions,
+    DiskOptions,
     HookNames,
     RecordOptions,
     ReplyOptions,
-    StoreOptions,
     accepts,
 )
 from qwen3lab.generation.reply import Chat, Generation
@@ -249,14 +249,9 @@ class Lab:
             warn_non_finite(kept, self.config)
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
 
-    @accepts(StoreOptions, STORE_DEFAULTS)
+    @accepts(DiskOptions, DISK_DEFAULTS)
     def record_to_disk(
-        self,
-        prompts: Sequence[Prompt],
-        folder: str | Path,
-        *,
-        progress: bool = True,
-        **options: Unpack[StoreOptions],
+        self, prompts: Sequence[Prompt], folder: str | Path, **options: Unpack[DiskOptions]
     ) -> list[Recording]:
         """Record prompts into a folder, layer by layer.
 
@@ -267,7 +262,6 @@ class Lab:
         Args:
             prompts: each is text, chat messages or token ids.
             folder: for the files; made if it does not exist.
-            progress: show a progress bar.
             {options}
 
         Raises:
@@ -282,7 +276,7 @@ class Lab:
         names = self._recorder(["hook_unembed", *_listed(o["capture"])], None).names
         job = Job(Path(folder).expanduser(), rows, list(names), dtype_of(o["dtype"]), self.name)
         with self.lock:
-            found = record_to_disk(self.model, job, progress=progress)
+            found = record_to_disk(self.model, job, progress=o["progress"])
         return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]
 
     @accepts(ReplyOptions, REPLY_DEFAULTS)

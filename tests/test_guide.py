@@ -27,11 +27,11 @@ DOTTED = re.compile(r"\bqwen3lab(?:\.\w+)+(?![\w/])")
 @pytest.fixture(scope="module")
 def tables():
     """The module that makes the tables, which is not a part of the package."""
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / ".ci" / "docs"))
     try:
         yield importlib.import_module("tables")
     finally:
-        sys.path.remove(str(ROOT / "docs"))
+        sys.path.remove(str(ROOT / ".ci" / "docs"))
 
 
 def test_tables_and_picture_are_those_that_the_code_gives_now(tables):

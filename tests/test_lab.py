@@ -26,14 +26,14 @@ def lab(tiny_tokenizer):
 
 
 class Script:
-    """An edit of the logits: the model writes this text, whatever its weights say."""
+    """An edit of the logits that makes the model generate this text."""
 
     def __init__(self, lab, text):
         self.ids = lab.tokenizer.encode(text, add_special_tokens=False)
         self.passes = 0
 
     def __call__(self, logits, name):
-        """The likeliest token has log-probability log(e^2 / (e^2 + vocab - 1))."""
+        """The most likely token has log-probability log(e^2 / (e^2 + vocab - 1))."""
         wanted = self.ids[min(self.passes, len(self.ids) - 1)]
         self.passes += 1
         out = torch.zeros_like(logits)
@@ -76,7 +76,7 @@ def test_text_ids_and_messages_are_recorded(lab):
     assert lab.record(torch.tensor(ids)).logits.equal(by_talk.logits)
 
 
-def test_prompts_recorded_together_are_as_if_alone(lab):
+def test_a_batch_recording_equals_single_recordings(lab):
     prompts = [ASKED, TALK, [5, 6], "1"]
     together = lab.record_batch(prompts, capture="*resid_post")
     for prompt, rec in zip(prompts, together, strict=True):
@@ -92,7 +92,7 @@ def test_prompts_recorded_together_are_as_if_alone(lab):
     assert lab.record_batch([]) == []
 
 
-def test_an_edit_reaches_what_comes_after_it_and_is_gone_with_its_run(lab):
+def test_an_edit_changes_later_activations_and_only_its_own_run(lab):
     before = lab.record(ASKED).logits
     name = "blocks.1.hook_resid_post"
     changed = lab.record(ASKED, edits={name: lambda value, name: value * 2}, capture=name)
@@ -102,7 +102,7 @@ def test_an_edit_reaches_what_comes_after_it_and_is_gone_with_its_run(lab):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
-def test_nothing_stays_behind_when_an_edit_fails(lab, error):
+def test_a_failed_edit_leaves_the_model_unchanged(lab, error):
     def fail(value, name):
         raise error
 
@@ -113,7 +113,7 @@ def test_nothing_stays_behind_when_an_edit_fails(lab, error):
     assert not any(module._forward_hooks for module in lab.model.modules())
 
 
-def test_an_edited_pattern_is_the_one_that_is_shown(lab):
+def test_a_recording_contains_the_edited_pattern(lab):
     def uniform(pattern, name):
         seen = torch.ones_like(pattern).tril()
         return seen / seen.sum(-1, keepdim=True)
@@ -123,7 +123,7 @@ def test_an_edited_pattern_is_the_one_that_is_shown(lab):
     torch.testing.assert_close(rec.attention[1, 3], expected)
 
 
-def test_unknown_hooks_are_refused_before_anything_runs(lab):
+def test_unknown_hooks_are_refused_before_the_run(lab):
     with pytest.raises(HookError, match="hook_resid_post"):
         lab.record(ASKED, capture="blocks.1.hook_residpost")
     with pytest.raises(HookError, match=r"blocks\.9"):
@@ -133,7 +133,7 @@ def test_unknown_hooks_are_refused_before_anything_runs(lab):
 # Generation
 
 
-def test_greedy_text_is_that_of_transformers(tiny_tokenizer, tmp_path):
+def test_greedy_text_equals_that_of_transformers(tiny_tokenizer, tmp_path):
     model = Qwen3(CONFIG)
     model.init_weights(torch.Generator().manual_seed(3), std=0.2)
     save_checkpoint(model, tmp_path)
@@ -153,7 +153,7 @@ def test_greedy_text_is_that_of_transformers(tiny_tokenizer, tmp_path):
     assert found.token_ids == out[0, ids.shape[1] :].tolist()
 
 
-def test_a_generation_tells_its_logprobs_and_entropy(lab):
+def test_a_generation_has_logprobs_and_entropy(lab):
     found = lab.generate(ASKED, max_new_tokens=6)
     with torch.no_grad():
         logits = lab.model(torch.tensor([found.prompt_ids + found.token_ids]))[0]
@@ -165,7 +165,7 @@ def test_a_generation_tells_its_logprobs_and_entropy(lab):
     torch.testing.assert_close(found.entropy, entropy, atol=1e-5, rtol=1e-4)
 
 
-def test_a_seed_repeats_a_sampled_text(lab):
+def test_sampled_text_is_reproducible_with_a_seed(lab):
     hot = Sampling(temperature=2.0)
     one, two, other = (
         lab.generate(ASKED, sampling=hot, seed=seed, max_new_tokens=12) for seed in (7, 7, 8)
@@ -179,19 +179,19 @@ def test_a_stop_string_ends_a_text_and_is_not_part_of_it(lab):
     assert (found.text, found.stop) == ("one two ", "string")
 
 
-def test_marks_of_thinking_mean_nothing_to_plain_generation(lab):
+def test_think_marks_are_ordinary_tokens_in_plain_generation(lab):
     edits = Script(lab, "<think>STOP").edits
     assert lab.generate(ASKED, stop=["STOP"], edits=edits).text == "<think>"
 
 
-def test_no_room_to_write_is_said(lab):
+def test_generation_without_free_positions_is_refused(lab):
     with pytest.raises(ValueError, match="the context has 0 of 160 positions left"):
         lab.generate([5] * 160)
     with pytest.raises(ValueError, match="max_new_tokens is 0"):
         lab.generate(ASKED, max_new_tokens=0)
 
 
-def test_a_text_ends_where_the_context_does(lab):
+def test_generation_stops_at_the_context_length(lab):
     found = lab.generate([5] * 155, max_new_tokens=50, edits=Script(lab, "a b c d e f g h").edits)
     assert (len(found.token_ids), found.stop) == (5, "length")
 
@@ -199,10 +199,10 @@ def test_a_text_ends_where_the_context_does(lab):
 # Chat
 
 
-def test_thinking_and_answer_are_told_apart(lab):
+def test_a_reply_is_split_into_thinking_and_answer(lab):
     chat = replied(lab, THINKS)
     assert (chat.thinking, chat.answer, chat.stop) == ("3+4->7", "7", "natural")
-    # `3 + 4 - > 7` and a line break: the tokenizer is asked, not our counter.
+    # Expected from the tokenizer, not from the guide's counter: `3 + 4 - > 7` and a line break.
     written = lab.tokenizer.encode("3+4->7\n")
     assert (chat.thinking_tokens, chat.answer_tokens) == (len(written), 1)
     assert not chat.forced.any()
@@ -216,27 +216,27 @@ def test_spans_cover_prompt_thinking_and_answer(lab):
     assert (text["thinking"], text["answer"]) == ("3+4->7", "7")
 
 
-def test_the_recording_of_a_chat_is_that_of_its_whole_text(lab):
+def test_the_recording_of_a_chat_equals_that_of_its_complete_text(lab):
     chat = replied(lab, THINKS, record="*resid_post")
     # The script changes logits only, so one pass over the text gives the same activations.
-    whole = lab.record(chat.prompt_ids + chat.token_ids, capture="*resid_post")
-    assert chat.recording.tokens == whole.tokens
+    complete = lab.record(chat.prompt_ids + chat.token_ids, capture="*resid_post")
+    assert chat.recording.tokens == complete.tokens
     name = "blocks.2.hook_resid_post"
-    torch.testing.assert_close(chat.recording[name], whole[name], atol=1e-4, rtol=1e-4)
-    assert chat.recording.routing.experts.equal(whole.routing.experts)
+    torch.testing.assert_close(chat.recording[name], complete[name], atol=1e-4, rtol=1e-4)
+    assert chat.recording.routing.experts.equal(complete.routing.experts)
     torch.testing.assert_close(
-        chat.recording.attention.pattern(0), whole.attention.pattern(0), atol=1e-5, rtol=1e-4
+        chat.recording.attention.pattern(0), complete.attention.pattern(0), atol=1e-5, rtol=1e-4
     )
 
 
 def test_a_chat_records_without_a_second_pass(lab):
     script = Script(lab, THINKS)
     chat = lab.chat(ASKED, sampling=Sampling.greedy(), edits=script.edits, record=True)
-    # The prompt, then each token once; without a recording the last one need not run.
+    # The prompt, then each token once; the last token runs only for the recording.
     assert script.passes == 1 + len(chat.token_ids)
 
 
-def test_a_budget_inserts_the_sentence_and_the_answer_follows(lab):
+def test_a_budget_inserts_the_early_stop_sentence(lab):
     long = "<think>\n" + "1 " * 30
     script = Script(lab, long)
     chat = lab.chat(
@@ -250,7 +250,7 @@ def test_a_budget_inserts_the_sentence_and_the_answer_follows(lab):
     assert chat.thinking_tokens == 4
 
 
-def test_a_cut_thinking_that_is_answered_stops_for_its_budget(lab):
+def test_a_reply_with_cut_thinking_has_the_stop_budget(lab):
     sentence = f"{EARLY_STOP}\n</think>\n\n"
     chat = replied(lab, f"<think>\n1 2{sentence}7<|im_end|>", budget=3)
     assert (chat.answer, chat.stop) == ("7", "budget")
@@ -270,19 +270,19 @@ def test_a_cut_thinking_that_is_answered_stops_for_its_budget(lab):
         ),
     ],
 )
-def test_the_empty_block_is_put_in_front_when_not_thinking(lab, question, thinking, empty):
+def test_without_thinking_the_prompt_ends_with_an_empty_block(lab, question, thinking, empty):
     chat = replied(lab, "7<|im_end|>", question, thinking=thinking)
     assert lab.tokenizer.decode(chat.prompt_ids).endswith("<think>\n\n</think>\n\n") is empty
     assert (chat.answer, chat.thinking) == ("7", "")
 
 
-def test_the_published_sampling_is_that_of_the_model_card():
+def test_the_published_sampling_equals_that_of_the_model_card():
     on, off = Sampling.published(thinking=True), Sampling.published(thinking=False)
     assert (on.temperature, on.top_p, on.top_k, on.min_p) == (0.6, 0.95, 20, 0.0)
     assert (off.temperature, off.top_p, off.top_k, off.min_p) == (0.7, 0.8, 20, 0.0)
 
 
-def test_streamed_steps_add_up_to_the_reply(lab):
+def test_streamed_steps_concatenate_to_the_reply(lab):
     steps = []
     chat = replied(lab, THINKS, on_step=steps.append)
     assert [step.token_id for step in steps] == chat.token_ids
@@ -293,7 +293,7 @@ def test_streamed_steps_add_up_to_the_reply(lab):
     assert [step.logprob for step in steps] == pytest.approx(chat.logprobs.tolist())
 
 
-def test_cancelling_keeps_what_was_written(lab):
+def test_cancelling_keeps_the_generated_tokens(lab):
     cancel, steps = threading.Event(), []
 
     def listen(step):
@@ -307,7 +307,7 @@ def test_cancelling_keeps_what_was_written(lab):
     assert len(chat.recording.tokens) == len(chat.prompt_ids) + 5
 
 
-def test_an_interrupt_from_the_keyboard_keeps_what_was_written(lab):
+def test_a_keyboard_interrupt_keeps_the_generated_tokens(lab):
     def interrupt(step):
         if step.token_id == lab.tokenizer.encode("4")[0]:
             raise KeyboardInterrupt
@@ -315,27 +315,27 @@ def test_an_interrupt_from_the_keyboard_keeps_what_was_written(lab):
     chat = replied(lab, THINKS, on_step=interrupt, record=True)
     assert (chat.thinking, chat.stop) == ("3+4", "interrupted")
     assert len(chat.logprobs) == len(chat.token_ids)
-    # The last token was told but never ran.
+    # The last token was streamed but did not run through the model.
     assert len(chat.recording.tokens) == len(chat.prompt_ids) + len(chat.token_ids) - 1
 
 
-def test_conversations_in_a_batch_are_replied_to_as_if_alone(lab):
+def test_batched_chats_equal_single_chats(lab):
     hot = Sampling(temperature=1.5)
-    asked = [ASKED, "7*3*3+1=?", "1"]
-    together = lab.chat_batch(asked, sampling=hot, seed=5, max_new_tokens=10, record=True)
-    for row, (question, found) in enumerate(zip(asked, together, strict=True)):
+    questions = [ASKED, "7*3*3+1=?", "1"]
+    batch = lab.chat_batch(questions, sampling=hot, seed=5, max_new_tokens=10, record=True)
+    for row, (question, chat) in enumerate(zip(questions, batch, strict=True)):
         alone = lab.chat(question, sampling=hot, seed=5 + row, max_new_tokens=10, record=True)
-        assert found.token_ids == alone.token_ids
-        assert found.recording.tokens == alone.recording.tokens
+        assert chat.token_ids == alone.token_ids
+        assert chat.recording.tokens == alone.recording.tokens
         torch.testing.assert_close(
-            found.recording.attention.pattern(2),
+            chat.recording.attention.pattern(2),
             alone.recording.attention.pattern(2),
             atol=1e-5,
             rtol=1e-4,
         )
 
 
-def test_a_batch_of_both_modes_needs_a_sampling_of_its_own(lab):
+def test_a_batch_with_both_thinking_modes_needs_explicit_sampling(lab):
     with pytest.raises(ValueError, match="pass sampling="):
         lab.chat_batch([ASKED, f"{ASKED} /no_think"])
 
@@ -344,12 +344,12 @@ def test_a_batch_of_both_modes_needs_a_sampling_of_its_own(lab):
     ("options", "message"),
     [({"budget": -1}, "budget is -1"), ({"stop": [""]}, "not empty")],
 )
-def test_options_that_make_no_sense_are_refused(lab, options, message):
+def test_invalid_chat_options_are_refused(lab, options, message):
     with pytest.raises(ValueError, match=message):
         lab.chat(ASKED, **options)
 
 
-def test_two_threads_take_turns(lab):
+def test_chats_in_several_threads_equal_sequential_chats(lab):
     def talk(out, seed):
         hot = Sampling(temperature=1.5)
         out[seed] = lab.chat(ASKED, sampling=hot, seed=seed, max_new_tokens=12).token_ids
@@ -369,7 +369,7 @@ def test_two_threads_take_turns(lab):
 # Opening
 
 
-def test_a_model_of_transformers_in_memory_becomes_a_lab(tiny_tokenizer):
+def test_a_lab_wraps_a_transformers_model_in_memory(tiny_tokenizer):
     hf = hf_random("experts")
     lab = Lab.from_transformers(hf, tiny_tokenizer, name="mine")
     ids = [3, 4, 5]
@@ -379,7 +379,7 @@ def test_a_model_of_transformers_in_memory_becomes_a_lab(tiny_tokenizer):
     assert lab.name == "mine"
 
 
-def test_a_folder_becomes_a_lab(tmp_path, tiny_tokenizer):
+def test_a_lab_loads_from_a_folder(tmp_path, tiny_tokenizer):
     model = from_transformers(hf_random("dense"))
     save_checkpoint(model, tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
@@ -387,10 +387,10 @@ def test_a_folder_becomes_a_lab(tmp_path, tiny_tokenizer):
     assert lab.record([1, 2]).logits.shape == (2, 97)
 
 
-def test_a_lab_says_what_it_holds(lab):
-    said = repr(lab)
-    assert said.startswith("Lab(small: ")
-    assert f"{CONFIG.n_active_params:,} active" in said
+def test_a_lab_shows_its_name_and_active_parameters(lab):
+    text = repr(lab)
+    assert text.startswith("Lab(small: ")
+    assert f"{CONFIG.n_active_params:,} active" in text
 
 
 def test_a_recording_that_is_not_finite_names_the_first_hook_and_token(tiny_lab):

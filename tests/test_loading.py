@@ -34,7 +34,7 @@ def hf_logits(hf):
 
 
 def older_config(folder):
-    """Rewrite config.json as the April 2025 releases have it."""
+    """Rewrite config.json in the format of the April 2025 releases."""
     file = folder / "config.json"
     fields = json.loads(file.read_text())
     rope = fields.pop("rope_parameters")
@@ -204,13 +204,13 @@ def test_a_checkpoint_with_tied_embeddings_may_also_store_lm_head(saved, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("said", "method"),
+    ("entry", "method"),
     [({"quant_method": "fp8"}, "fp8"), ("fp8", "an unknown method"), ({"a": 1}, "an unknown")],
 )
-def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path, said, method):
+def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path, entry, method):
     folder = changed(saved, tmp_path, "dense", lambda tensors: None)
     fields = json.loads((folder / "config.json").read_text())
-    fields["quantization_config"] = said
+    fields["quantization_config"] = entry
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(CheckpointError, match=f"quantised with {method}"):
         load_model(folder)

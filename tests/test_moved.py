@@ -66,6 +66,19 @@ NOW = {
     "analysis.thoughts.sentence_kind": "analysis.thinking_text.sentence_kind",
     "analysis.windows.BLOCK": "analysis.map_windows.BLOCK",
     "analysis.writes.Writing": "analysis.expert_output.Writing",
+    "tiny.arithmetic.apply": "tiny.world.arithmetic.apply",
+    "tiny.batches.Batch": "tiny.training.batches.Batch",
+    "tiny.code.Assignment": "tiny.world.programs.Assignment",
+    "tiny.descent.optimizers": "tiny.training.optimisers.optimizers",
+    "tiny.documents.Diet": "tiny.world.documents.Diet",
+    "tiny.families.Family": "tiny.world.families.Family",
+    "tiny.lists.draw": "tiny.world.lists.draw",
+    "tiny.log.append_log": "tiny.training.training_log.append_log",
+    "tiny.muon.Muon": "tiny.training.muon.Muon",
+    "tiny.replies.held_out": "tiny.evaluation.accuracy.held_out",
+    "tiny.stories.Pet": "tiny.world.stories.Pet",
+    "tiny.swaps.Setting": "tiny.world.swaps.Setting",
+    "tiny.words.ENGLISH": "tiny.world.common_words.ENGLISH",
     "tiny.card.write_card": "tiny.evaluation.card.write_card",
     "tiny.evaluate.evaluate": "tiny.evaluation.evaluate.evaluate",
     "tiny.inside.BestHead": "tiny.evaluation.internals.BestHead",
@@ -143,6 +156,18 @@ def under(module, name):
 @pytest.mark.parametrize(("old", "new"), (NOW | RENAMED).items())
 def test_a_name_gives_the_same_object_by_its_old_path(old, new):
     assert found(old) is found(new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("tiny.training.train_model", "tiny.pipeline.train_model"),
+        ("tiny.world.WORLDS", "tiny.world.settings.WORLDS"),
+    ],
+)
+def test_a_package_with_an_old_modules_path_still_has_its_names(old, new):
+    with pytest.warns(DeprecationWarning, match=f"qwen3lab.{old} is now qwen3lab.{new};"):
+        assert found(old) is found(new)
 
 
 def test_all_renamed_names_are_tried():
@@ -243,3 +268,17 @@ def test_a_package_is_there_after_a_bare_import(fresh):
 def test_the_warning_points_at_the_line_that_uses_the_old_path(fresh):
     lines = range(1, 1 + len(OLD_LINES.splitlines()))
     assert {tuple(each) for each in fresh["warned"]} == {("notebook.py", line) for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [(kind, old, new) for kind, names in _moved.ATTRIBUTES.items() for old, new in names.items()],
+)
+def test_an_attribute_of_a_state_still_has_its_old_name(kind, old, new):
+    modules = ("state", "attention_state", "routing_state", "thinking_state", "nursery")
+    places = [import_module(f"qwen3lab.widgets.explorers.{module}") for module in modules]
+    state = next(getattr(place, kind) for place in places if hasattr(place, kind))()
+    with pytest.warns(DeprecationWarning, match=rf"{kind}\.{old} is now {kind}\.{new};"):
+        assert getattr(state, old) == getattr(state, new)
+    with pytest.raises(AttributeError, match="no attribute 'nil'"):
+        _ = state.nil

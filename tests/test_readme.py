@@ -1,4 +1,4 @@
-"""What the README promises is what happens."""
+"""Examples, commands, links and tables in the README are correct, and so is the Makefile."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_run_as_they_stand(tmp_path, monkeypatch):
+def test_the_readmes_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     assert len(blocks[0].strip().splitlines()) <= 11
@@ -25,7 +25,7 @@ def test_the_examples_run_as_they_stand(tmp_path, monkeypatch):
     assert (tmp_path / "run.safetensors").exists()
 
 
-def test_the_table_of_models_is_the_catalogs():
+def test_the_readmes_table_of_models_equals_the_catalog():
     lines = [line for line in TEXT.splitlines() if line.startswith(("| tiny", "| Qwen/"))]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     rows = list(qwen3lab.models())
@@ -44,12 +44,12 @@ def test_the_table_of_models_is_the_catalogs():
 
 
 @pytest.mark.parametrize("command", re.findall(r"^    make (\w+)", TEXT, flags=re.MULTILINE))
-def test_what_make_is_told_to_do_it_can(command):
+def test_make_targets_in_the_readme_exist(command):
     assert f"\n{command}:" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("command", re.findall(r"^    qwen3lab (\w+)", TEXT, flags=re.MULTILINE))
-def test_commands_that_are_named_exist(command):
+def test_commands_in_the_readme_exist(command):
     from qwen3lab.cli import app
 
     names = [found.name or found.callback.__name__ for found in app.registered_commands]
@@ -57,7 +57,7 @@ def test_commands_that_are_named_exist(command):
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", TEXT))
-def test_what_is_linked_is_there(link):
+def test_links_in_the_readme_exist(link):
     assert (ROOT / link).exists()
 
 
@@ -65,7 +65,7 @@ OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "SLOW", "PYTEST", "EXTRAS")
 
 
 def made(folder, *options, target="lab"):
-    """What `make lab` or another target would do with an environment in this folder."""
+    """Commands that `make` would run with an environment in this folder."""
     line = ["make", "--dry-run", target, f"VENV={folder}", *options]
     # The variables of a `make test` that runs this are not those of the one that is tried.
     own = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
@@ -74,7 +74,7 @@ def made(folder, *options, target="lab"):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_another_torch_is_installed_when_it_is_asked_for_and_stays(tmp_path, monkeypatch):
+def test_make_installs_another_torch_build_and_keeps_it(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCH", raising=False)
     assert "install torch==" in made(tmp_path)
     (tmp_path / ".torch").write_text("torch==1 --index-url x\n")
@@ -84,13 +84,13 @@ def test_another_torch_is_installed_when_it_is_asked_for_and_stays(tmp_path, mon
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_says_what_there_is_to_make():
+def test_make_without_a_target_lists_the_targets():
     ran = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "lab           open JupyterLab on the notebooks\n" in ran.stdout
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_quick_tests_check_calls_in_the_modules_that_state_shapes_and_slow_ones_in_all(tmp_path):
+def test_quick_tests_check_shapes_in_annotated_modules_and_slow_tests_in_all(tmp_path):
     quick, slow = made(tmp_path, target="test"), made(tmp_path, "SLOW=1", target="test")
     *modules, checker = re.search(r"--jaxtyping-packages=(\S+)", quick)[1].split(",")
     files = {path.relative_to(ROOT) for path in (ROOT / "qwen3lab").rglob("*.py")}

@@ -1,6 +1,7 @@
-"""The steps of writing as compiled code: slow to begin with, for many or long replies.
+"""Decoding steps compiled with torch.compile, for many or long replies on a CPU.
 
-On a CPU; what a GPU gains by is to have them captured (`qwen3lab.acceleration.cuda_graph_decoder`).
+Compiling takes time at the first step. On a GPU, capturing the steps as CUDA graphs is faster (see
+`qwen3lab.acceleration.cuda_graph_decoder`).
 """
 
 import shutil
@@ -15,20 +16,21 @@ from qwen3lab.model.kv_cache import KVCache
 from qwen3lab.model.transformer import Qwen3
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
+"""Programs of which torch needs one to compile for the CPU."""
 
 
 class CompiledDecoder:
-    """A model whose passes over a single new token are compiled when they first run.
+    """A model whose decoding steps (one new token per row) are compiled when they first run.
 
-    It is called as the model is. Prompts, and passes that an edit changes, run as ever: an edit
-    is Python that would have to be compiled anew. What is recorded comes out of the compiled
-    pass; it differs from the plain one's by rounding.
+    Call it like the model. Prefill and passes with edits run uncompiled, because each edit is
+    Python code that would have to be compiled again. Recorded activations are outputs of the
+    compiled step; they differ from those of the uncompiled step by rounding.
 
     Args:
-        model: whose weights it shares.
+        model: the model; its weights are shared, not copied.
 
     Raises:
-        CompileError: the compiler is missing that torch needs on the model's device.
+        CompileError: torch needs a compiler for the model's device, and none is installed.
     """
 
     def __init__(self, model: Qwen3) -> None:
@@ -38,11 +40,11 @@ class CompiledDecoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """The device on which the model runs."""
         return self.model.device
 
     def new_cache(self, *, batch: int = 1, capacity: int = 256) -> KVCache:
-        """An empty key/value cache, as the model makes it."""
+        """An empty KV cache for this model."""
         return self.model.new_cache(batch=batch, capacity=capacity)
 
     def __call__(
@@ -54,11 +56,11 @@ class CompiledDecoder:
         tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
-        """Logits of the next token, as `Qwen3.forward` gives them."""
+        """Logits of the next token; arguments and result as in `Qwen3.forward`."""
         names = collected_names(tap)
         if cache is None or token_ids.shape[1] != 1 or names is None:
             return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
-        # Outside, so that the compiled pass finds the cache as large as it needs.
+        # Before the compiled step, so that the cache does not grow inside of it.
         cache.reserve(1)
         logits, kept = self._step(self.model, token_ids, mask, cache, frozenset(names))
         for name, value in kept.items():
@@ -73,7 +75,7 @@ def _step(
     cache: KVCache,
     names: frozenset[str],
 ) -> tuple[Float[Tensor, "batch 1 vocab"], dict[str, Tensor]]:
-    """One pass, and what was asked for of it: a result, which a compiler knows how to give."""
+    """One decoding step; returns the logits and the requested activations, without side effects."""
     keep = Keep(names)
     return model(token_ids, mask=mask, cache=cache, tap=keep, last_only=True), keep.kept
 
@@ -81,6 +83,6 @@ def _step(
 def _check(device: torch.device) -> None:
     if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise CompileError(
-            "compiling for the CPU needs a C++ compiler, and there is none: install one, such as "
-            "g++, or go on without compiling"
+            "compiling for the CPU needs a C++ compiler, and none was found: install one, such as "
+            "g++, or continue without compiling"
         )

@@ -1,7 +1,7 @@
-"""The steps of writing as CUDA graphs: captured once, and then run with a single call each.
+"""Decoding steps as CUDA graphs: captured once, then replayed with a single launch per step.
 
-A pass over one new token is a thousand small kernels, and Python takes longer to ask for them than
-a GPU takes to run them. A graph asks for all of them at once.
+A decoding step is about a thousand small kernels, and Python takes longer to launch them than the
+GPU takes to run them. A CUDA graph launches all of them at once.
 """
 
 import warnings
@@ -21,92 +21,97 @@ from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.positions import inverse_wavelengths
 from qwen3lab.model.transformer import Qwen3
 
-PLAIN_STEPS = 16
-"""Steps over a cache's memory that run as ever: about as many as a capture takes the time of."""
+STEPS_BEFORE_CAPTURE = 16
+"""Decoding steps that run uncaptured on new cache memory: about the time that a capture takes."""
 
-MOST = 16
-"""Captured steps that are held, of several sizes of window and choices of what is recorded."""
+MAX_CAPTURED_STEPS = 16
+"""Captured steps that are kept, one for each window size and set of recorded hooks."""
 
-LEAST = 256
-"""Positions in the smallest window; each larger one is twice as large."""
+MIN_WINDOW = 256
+"""Positions in the smallest window; larger windows have 512, 1024, 2048 ... positions."""
 
-KEPT = 2**30
-"""Bytes of a cache's memory, at most, that are kept for the next reply."""
+MAX_KEPT_CACHE_BYTES = 2**30
+"""Size of a KV cache up to which its memory is kept for the next reply, in bytes."""
 
 
 def decoder_for(model: Qwen3) -> "Qwen3 | CudaGraphDecoder":
-    """What runs a model's decoding steps: captured ones on a GPU, unless weights are streamed."""
+    """A decoder that captures steps if the model is on a GPU and not streamed, else the model."""
     streamed = model.blocks.is_streamed
     return CudaGraphDecoder(model) if model.device.type == "cuda" and not streamed else model
 
 
 class CudaGraphDecoder:
-    """A model whose passes over a single new token are captured, and replayed from then on.
+    """A model whose decoding steps (one new token per row) are captured once, then replayed.
 
-    It is called as the model is. Prompts, passes that an edit changes, and passes that record
-    attention patterns run as ever. What is recorded of the others is written by the graph itself,
-    and handed on some steps at a time. It differs from the plain pass's by rounding.
+    Call it like the model. Prefill, passes with edits, and passes that record attention patterns
+    run uncaptured. In a replay, the graph itself writes the recorded activations to a buffer, which
+    is delivered to the recorder every few steps. They differ from those of an uncaptured step by
+    rounding.
 
     Args:
-        model: whose weights it shares; they may be moved all together, but not one by one.
-        capture: makes of a function a call that does the same again; a CUDA graph if None.
+        model: the model; its weights are shared, not copied. Move all weights together or none,
+            because a move is detected by the embedding's address.
+        capture: captures a function and returns its replay; CUDA graphs if None.
     """
 
     def __init__(self, model: Qwen3, *, capture: GraphCapture | None = None) -> None:
         self.model, self._capture = model, capture or CudaGraphs(model.device)
         self._inverse = inverse_wavelengths(model.config.rope, model.config.d_head)
         self._inverse = self._inverse.to(model.device)
-        self._works = True
-        self._step: CapturedStep | None = None
-        self._begin(None)
+        self._enabled = True
+        self._last_step: CapturedStep | None = None
+        self._reset(None)
 
-    def _begin(self, cache: KVCache | None) -> None:
-        """Forget what was captured: graphs know addresses, and those are others from now on."""
-        if self._step is not None:
-            self._step.hand_on()
-        self._step = None
+    def _reset(self, cache: KVCache | None) -> None:
+        """Drop all captured steps, as they hold addresses of the old memory; use this cache's."""
+        if self._last_step is not None:
+            self._last_step.deliver()
+        self._last_step = None
         self._steps: dict[tuple[int, tuple[str, ...]], CapturedStep] = {}
-        self._fixed: dict[int, bool] = {}
-        # Held, so that nothing else can come to lie where it was.
+        self._has_fixed_steps: dict[int, bool] = {}
+        # This reference keeps the memory allocated, so that no other tensor gets its address.
         self._embedding = self.model.embed.weight.detach()
         self._memory = None if cache is None else cache.alias()
-        self._user = None if cache is None else self._watched(cache)
-        self._n_seen, self._refused = 0, False
+        self._cache_in_use = None if cache is None else self._weak_reference(cache)
+        self._n_steps, self._capture_failed = 0, False
 
-    def _watched(self, cache: KVCache) -> weakref.ref[KVCache]:
-        """A reference to a cache; when that goes, so does its memory if it is much."""
-        me = weakref.ref(self)
+    def _weak_reference(self, cache: KVCache) -> weakref.ref[KVCache]:
+        """A reference that frees the memory of a large cache when the cache is deleted."""
+        weak_self = weakref.ref(self)
 
-        def let_go(user: weakref.ref[KVCache]) -> None:
-            owner = me()
-            if owner is not None and owner._user is user and owner._keeps_much:
-                owner._begin(None)
+        def on_deletion(deleted: weakref.ref[KVCache]) -> None:
+            decoder = weak_self()
+            if decoder is None or decoder._cache_in_use is not deleted:
+                return
+            if decoder._memory_is_large:
+                decoder._reset(None)
 
-        return weakref.ref(cache, let_go)
+        return weakref.ref(cache, on_deletion)
 
     @property
-    def _keeps_much(self) -> bool:
-        return self._memory is not None and self._memory.nbytes > KEPT
+    def _memory_is_large(self) -> bool:
+        return self._memory is not None and self._memory.nbytes > MAX_KEPT_CACHE_BYTES
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """The device on which the model runs."""
         return self.model.device
 
     def new_cache(self, *, batch: int = 1, capacity: int = 256) -> KVCache:
-        """An empty key/value cache, in the memory of the last one if nobody has that any more.
+        """An empty KV cache; reuses the memory of the last cache once that has been deleted.
 
-        (What was captured over that memory then serves again.)
+        Steps captured on that memory are then replayed for the new cache, too.
         """
         size = window_size(capacity)
-        if self._memory is not None and (self._user is None or self._user() is None):
+        in_use = self._cache_in_use is not None and self._cache_in_use() is not None
+        if self._memory is not None and not in_use:
             if self._memory.fits(batch, size, self.model.device, self.model.dtype):
                 cache = self._memory.alias()
-                self._user = self._watched(cache)
+                self._cache_in_use = self._weak_reference(cache)
                 cache.clear()
                 return cache
-            # First, so that there are never two.
-            self._begin(None)
+            # Free the old memory before the new cache is allocated.
+            self._reset(None)
         return self.model.new_cache(batch=batch, capacity=size)
 
     def __call__(
@@ -118,58 +123,62 @@ class CudaGraphDecoder:
         tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
-        """Logits of the next token, as `Qwen3.forward` gives them; good until the next call."""
+        """Logits of the next token; arguments as in `Qwen3.forward`.
+
+        The next call may overwrite the returned tensor, as replays write to the same memory.
+        """
         step = None
-        if cache is not None and token_ids.shape[1] == 1 and self._is_fixed(len(token_ids), tap):
+        batch, n_new = token_ids.shape
+        if cache is not None and n_new == 1 and self._is_capturable(batch, tap):
             step = self._step_for(cache, tap)
-        if self._step is not None and step is not self._step:
-            self._step.hand_on()
-        self._step = step
+        if self._last_step is not None and step is not self._last_step:
+            self._last_step.deliver()
+        self._last_step = step
         if cache is not None and step is not None:
             try:
                 return step.run(cache, token_ids, mask, tap)
             except CaptureError as error:
-                self._refuse(error)
+                self._disable_capture(error)
         return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
 
-    def _refuse(self, error: CaptureError) -> None:
-        """Let steps run as ever: while this memory is in use, or for good if it is not for room."""
-        self._works = isinstance(error.__cause__, torch.OutOfMemoryError)
-        self._step, self._steps, self._refused = None, {}, True
-        warnings.warn(f"steps of writing are not captured, but run: {error}", stacklevel=3)
+    def _disable_capture(self, error: CaptureError) -> None:
+        """Stop capturing: on this cache memory after an out-of-memory error, else on any memory."""
+        self._enabled = isinstance(error.__cause__, torch.OutOfMemoryError)
+        self._last_step, self._steps, self._capture_failed = None, {}, True
+        warnings.warn(f"decoding steps run without capture, more slowly: {error}", stacklevel=3)
 
-    def _is_fixed(self, batch: int, tap: Tap) -> bool:
-        """Whether a pass does the same whatever its tokens are, and wherever they stand."""
-        if not self._works or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+    def _is_capturable(self, batch: int, tap: Tap) -> bool:
+        """Whether a pass runs the same kernels whatever its tokens and their positions are."""
+        if not self._enabled or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             return False
         names = collected_names(tap)
         if names is None or any(name.endswith(PATTERN_HOOKS) for name in names):
             return False
         if self.model.device != self._inverse.device:
             return False
-        if batch not in self._fixed:
+        if batch not in self._has_fixed_steps:
             mlps: list[Any] = [
                 self.model.blocks[layer].mlp for layer in self.model.config.moe_layers
             ]
-            self._fixed[batch] = all(
+            self._has_fixed_steps[batch] = all(
                 has_fixed_steps(mlp, batch * mlp.k, mlp.router.weight) for mlp in mlps
             )
-        return self._fixed[batch]
+        return self._has_fixed_steps[batch]
 
     def _step_for(self, cache: KVCache, tap: Tap) -> "CapturedStep | None":
-        """The captured step for as many positions, or None if it is too early for one."""
+        """The captured step for the cache's length and the tap's hooks; None to run uncaptured."""
         cache.reserve(1)
         embedding = self.model.embed.weight.detach()
-        known = self._memory is not None and cache.shares_memory(self._memory)
-        if not known or embedding.data_ptr() != self._embedding.data_ptr():
-            self._begin(cache)
-        self._n_seen += 1
-        if self._refused or self._n_seen <= PLAIN_STEPS:
+        same_memory = self._memory is not None and cache.shares_memory(self._memory)
+        if not same_memory or embedding.data_ptr() != self._embedding.data_ptr():
+            self._reset(cache)
+        self._n_steps += 1
+        if self._capture_failed or self._n_steps <= STEPS_BEFORE_CAPTURE:
             return None
         names = collected_names(tap) or ()
         size = min(window_size(cache.length + 1), cache.capacity)
         if (size, names) not in self._steps:
-            if len(self._steps) == MOST:
+            if len(self._steps) == MAX_CAPTURED_STEPS:
                 del self._steps[next(iter(self._steps))]
             window = CacheWindow(cache, size, self._inverse)
             self._steps[size, names] = CapturedStep(
@@ -179,5 +188,5 @@ class CudaGraphDecoder:
 
 
 def window_size(n_positions: int) -> int:
-    """Positions in the smallest window that has so many."""
-    return max(LEAST, 1 << (n_positions - 1).bit_length())
+    """Size of the smallest window that holds `n_positions`: a power of 2, at least `MIN_WINDOW`."""
+    return max(MIN_WINDOW, 1 << (n_positions - 1).bit_length())

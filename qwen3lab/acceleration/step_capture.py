@@ -1,4 +1,4 @@
-"""One step of writing, captured: what it reads and writes, and how it is done again."""
+"""Capture and replay of one decoding step as a CUDA graph, with the buffers it reads and writes."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,22 +15,30 @@ from qwen3lab.hooks.taps import Collector, Keep, Tap
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.transformer import Qwen3
 
-ROOM = 64
-"""Steps whose activations are gathered on the device before they are handed on together."""
+MAX_BUFFERED_STEPS = 64
+"""Steps whose activations are buffered on the device before they are delivered together."""
 
-ROUNDING = 2e-2
-"""By how much of its size a replay may be off from what it was captured of."""
+MAX_RELATIVE_ERROR = 2e-2
+"""Largest accepted error of a replay: norm of the difference, relative to the captured run's."""
 
-ONE_AT_A_TIME = threading.Lock()
-"""Held while something is captured: what another thread begins to capture would go wrong."""
+CAPTURE_LOCK = threading.Lock()
+"""Held during a capture: captures in two threads at once would fail."""
 
 Run = Callable[[], list[Tensor]]
 GraphCapture = Callable[[Run, Callable[[], None]], Run]
-"""Given what to do, and what puts it back to where it began, makes a call that does it again."""
+"""Captures a function and returns its replay; the second argument resets the function's inputs."""
 
 
 class CapturedStep:
-    """One captured pass over a window, and the memory that it reads and writes."""
+    """One captured decoding step over a window of the KV cache, with its input and output buffers.
+
+    Args:
+        model: the model to run.
+        window: the positions of the KV cache that the step reads and writes.
+        batch: rows.
+        names: hooks whose activations are recorded.
+        capture: captures a function and returns its replay.
+    """
 
     def __init__(
         self,
@@ -48,7 +56,8 @@ class CapturedStep:
         self.n_gathered = 0
         self.recorder: Collector | None = None
         self._replay: Run | None = None
-        self._stands_at: int | None = None
+        # The position stored in `window.at` on the device; None if unknown.
+        self._device_position: int | None = None
         self._all_real = True
 
     def run(
@@ -58,12 +67,21 @@ class CapturedStep:
         mask: Bool[Tensor, "batch 1"] | None,
         tap: Tap,
     ) -> Float[Tensor, "batch 1 vocab"]:
-        """Put a token into each row, and have the step done.
+        """Run the step with one new token per row; the first call captures it.
+
+        Args:
+            cache: the cache whose window this is; it advances by one position.
+            token_ids: the new tokens.
+            mask: True where the new token is real; all are if None.
+            tap: `NO_TAP`, or a collector of `names`.
+
+        Returns:
+            Logits of the next token, in memory that the next call overwrites.
 
         Raises:
-            CaptureError: it cannot be captured. The cache is as it was.
+            CaptureError: the step cannot be captured. The cache is unchanged.
         """
-        self._gather_for(tap)
+        self._set_recorder(tap)
         self.token_ids.copy_(token_ids)
         if mask is not None:
             self.real.copy_(mask)
@@ -71,79 +89,82 @@ class CapturedStep:
             self.real.fill_(True)
         self._all_real = mask is None
         if self._replay is None:
-            self._set(cache.length)
-            self._replay = self._captured(partial(self._set, cache.length))
-            self._stands_at = None  # It has run meanwhile.
-        if self._stands_at != cache.length:
-            self._set(cache.length)
-        self._stands_at = None  # Until it is done: an interrupt may come.
+            self._write_indices(cache.length)
+            self._replay = self._capture_pass(partial(self._write_indices, cache.length))
+            self._device_position = None  # The capture has run the step, which advanced it.
+        if self._device_position != cache.length:
+            self._write_indices(cache.length)
+        self._device_position = None  # Unknown if an interrupt comes before the replay ends.
         logits = self._replay()[0]
         cache.advance_seen(padded=cache.padded or mask is not None)
-        self._stands_at = cache.length
+        self._device_position = cache.length
         self.n_gathered += bool(self.names)
         return logits
 
-    def _captured(self, reset: Callable[[], None]) -> Run:
+    def _capture_pass(self, reset: Callable[[], None]) -> Run:
         try:
-            return self.capture(self._pass, reset)
+            return self.capture(self._run_pass, reset)
         except RuntimeError as error:
             raise CaptureError(str(error)) from error
 
-    def hand_on(self) -> None:
-        """Give what has been gathered to the recorder that it is for."""
+    def deliver(self) -> None:
+        """Copy the buffered activations to the recorder, and empty the buffers."""
         if self.recorder is not None and self.n_gathered:
             for names, values in self.gathered:
                 self.recorder.keep(names, values[:, :, : self.n_gathered].clone())
-        self.n_gathered, self.recorder, self._stands_at = 0, None, None
+        self.n_gathered, self.recorder, self._device_position = 0, None, None
 
-    def _gather_for(self, tap: Tap) -> None:
+    def _set_recorder(self, tap: Tap) -> None:
+        """Buffer for this tap; deliver first if it is another one, or if the buffers are full."""
         recorder = tap if isinstance(tap, Collector) else None
-        if self.recorder is not recorder or self.n_gathered == ROOM:
-            self.hand_on()
+        if self.recorder is not recorder or self.n_gathered == MAX_BUFFERED_STEPS:
+            self.deliver()
             self.recorder = recorder
             if recorder is not None:
-                recorder.expect(self.hand_on)
+                recorder.expect(self.deliver)
 
-    def _set(self, place: int) -> None:
-        self.window.at.fill_(place)
+    def _write_indices(self, position: int) -> None:
+        """Copy the new token's position and the next free buffer slot to the device."""
+        self.window.at.fill_(position)
         self.slot.fill_(self.n_gathered)
 
-    def _pass(self) -> list[Tensor]:
-        """All that is captured: logits, and what is gathered. It moves on by itself."""
+    def _run_pass(self) -> list[Tensor]:
+        """The captured function: runs the model, fills the buffers, advances both indices."""
         keep = Keep(self.names)
         logits = self.model(
             self.token_ids, mask=self.real, cache=self.window, tap=keep, last_only=True
         )
         if not self.gathered:
-            self.gathered = _room_for(keep.kept)
-        for names, room in self.gathered:
+            self.gathered = _buffers_for(keep.kept)
+        for names, buffer in self.gathered:
             values = torch.stack([keep.kept[name] for name in names])
-            room.index_copy_(2, self.slot, values)
+            buffer.index_copy_(2, self.slot, values)
         self.slot.add_(1)
         self.window.at.add_(1)
-        # Of what is gathered, the step that is compared when it is captured.
-        return [logits, *(room[:, :, :1] for _, room in self.gathered)]
+        # A new capture compares its first step with the replay, so the first slot is enough.
+        return [logits, *(buffer[:, :, :1] for _, buffer in self.gathered)]
 
 
-def _room_for(kept: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
-    """Memory for some steps' activations; those of one shape together, one after another."""
+def _buffers_for(kept: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
+    """Empty buffers, one for all hooks of the same dtype and shape, with the hooks' names."""
 
-    def kind(name: str) -> str:
+    def dtype_and_shape(name: str) -> str:
         return f"{kept[name].dtype} {tuple(kept[name].shape)}"
 
-    found = []
-    for _, alike in groupby(sorted(kept, key=kind), key=kind):
-        names = list(alike)
+    buffers = []
+    for _, group in groupby(sorted(kept, key=dtype_and_shape), key=dtype_and_shape):
+        names = list(group)
         batch, _, *shape = kept[names[0]].shape
-        found.append((names, kept[names[0]].new_zeros(len(names), batch, ROOM, *shape)))
-    return found
+        size = (len(names), batch, MAX_BUFFERED_STEPS, *shape)
+        buffers.append((names, kept[names[0]].new_zeros(size)))
+    return buffers
 
 
 class CudaGraphs:
-    """Captures functions on one device.
+    """Captures functions on one device as CUDA graphs.
 
     Args:
-        device: where they run.
+        device: the CUDA device on which they run.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -152,35 +173,39 @@ class CudaGraphs:
         self._streams: list[torch.cuda.Stream] = []
 
     def __call__(self, run: Run, reset: Callable[[], None]) -> Run:
-        """A call that does again what the function does now.
+        """Capture a function as a CUDA graph; returns a function that replays it.
+
+        Args:
+            run: the function; it returns tensors.
+            reset: restores the inputs that `run` changes, before it runs again.
 
         Raises:
-            RuntimeError: it cannot be captured, or a replay gives other numbers than the run did.
+            RuntimeError: the function cannot be captured, or its replay gave other values.
         """
         with (
-            ONE_AT_A_TIME,
+            CAPTURE_LOCK,
             torch.cuda.device(self.device),
-            # A capture that fails would leave its own stream as the current one.
+            # Restores the current stream: a failed capture leaves its own stream current.
             torch.cuda.stream(torch.cuda.current_stream()),
         ):
-            return self._captured(run, reset)
+            return self._capture(run, reset)
 
-    def _captured(self, run: Run, reset: Callable[[], None]) -> Run:
+    def _capture(self, run: Run, reset: Callable[[], None]) -> Run:
         if not self._streams:
-            # Of its own: torch's for captures belongs to the device that was first to capture.
+            # torch's own capture stream belongs to the first device that captured, maybe another.
             self._streams = [torch.cuda.Stream(), torch.cuda.Stream()]
-        expected = self._run_aside(run, reset)
+        expected = self._run_on_side_stream(run, reset)
         graph = torch.cuda.CUDAGraph()
-        # All graphs share their memory, for none needs another's results. It goes with the last.
+        # Graphs share one memory pool, as none reads another's results. The last one frees it.
         other = next(iter(self._graphs), None)
-        shared = {"pool": other.pool()} if other is not None else {}
-        # Other threads, of widgets for one, may go on using the device.
-        quiet = {"stream": self._streams[1], "capture_error_mode": "thread_local"}
-        with torch.cuda.graph(graph, **shared, **quiet):
+        pool = {"pool": other.pool()} if other is not None else {}
+        # Other threads, such as a widget's, may use the device during the capture.
+        options = {"stream": self._streams[1], "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(graph, **pool, **options):
             outs = run()
         graph.replay()
         if not agree(outs, expected):
-            raise RuntimeError("a replay gave other numbers than the run before it")
+            raise RuntimeError("the replay of a CUDA graph gave other values than the model")
         self._graphs.add(graph)
 
         def replay() -> list[Tensor]:
@@ -189,23 +214,23 @@ class CudaGraphs:
 
         return replay
 
-    def _run_aside(self, run: Run, reset: Callable[[], None]) -> list[Tensor]:
-        """What a function gives, run where nothing is captured: torch asks for that."""
-        here, aside = torch.cuda.current_stream(), self._streams[0]
-        aside.wait_stream(here)
+    def _run_on_side_stream(self, run: Run, reset: Callable[[], None]) -> list[Tensor]:
+        """Copies of the results of a warm-up run on a side stream, which a capture requires."""
+        current, side = torch.cuda.current_stream(), self._streams[0]
+        side.wait_stream(current)
         try:
-            with torch.cuda.stream(aside):
+            with torch.cuda.stream(side):
                 expected = [out.clone() for out in run()]
                 reset()
         finally:
-            here.wait_stream(aside)
+            current.wait_stream(side)
         return expected
 
 
 def agree(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether tensors are the same but for rounding."""
+    """Whether tensors are equal up to rounding; NaN and infinity count as 0."""
     for a, b in zip(found, expected, strict=True):
         a, b = (torch.nan_to_num(each.double(), 0.0, 0.0, 0.0) for each in (a, b))
-        if not float((a - b).norm()) <= ROUNDING * float(b.norm()):
+        if not float((a - b).norm()) <= MAX_RELATIVE_ERROR * float(b.norm()):
             return False
     return True

@@ -1,4 +1,4 @@
-"""Recordings and sweeps in, small frozen results out; nothing here runs a model."""
+"""Analyses of recordings and sweeps; results are small and frozen, and no analysis runs a model."""
 
 import lazy_loader
 

@@ -20,7 +20,7 @@ class Balance(Displayed):
         variation: coefficient of variation of the load: standard deviation over mean, 0 if even.
         most: load of the most used expert over uniform load.
         least: load of the least used expert over uniform load.
-        dead: experts that no token was sent to.
+        dead: experts without tokens.
     """
 
     variation: float
@@ -45,15 +45,15 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
     """Balance of a load over the experts.
 
     Args:
-        load: of one layer's experts: counts or shares, such as `expert_load` gives.
+        load: of one layer's experts: counts, or shares such as those of `expert_load`.
 
     Raises:
-        ValueError: nothing was counted.
+        ValueError: the load is 0.
 
     Source: Shazeer et al. (arXiv 1701.06538), section 4, for the coefficient of variation.
     """
     if not load.sum() > 0:
-        raise ValueError("no token was counted: expected a load of at least one expert")
+        raise ValueError("no token was counted: expected at least one expert with a load above 0")
     relative = load.double() / load.double().mean()
     return Balance(
         variation=float(relative.std(correction=0)),
@@ -76,11 +76,11 @@ def expert_importance(
 def balance_loss(
     logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token k"]
 ) -> Float[Tensor, ""]:
-    """Experts times the product of each one's share of slots and mean probability, summed.
+    """Load-balancing loss: number of experts times the sum of slot share times mean probability.
 
-    1 for a uniform load; the number of experts if one expert has all of it. With the tokens of a
-    whole batch it is the global-batch loss that Qwen3 uses. The gradient flows through the
-    probabilities.
+    1 for a uniform load; the number of experts if one expert gets all tokens. With the tokens of
+    a global batch it is the global-batch loss that Qwen3 uses. Only the probabilities have a
+    gradient.
 
     Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
     arXiv 2501.11873. `transformers` counts each of the k choices in full, so its value is k times
@@ -92,5 +92,5 @@ def balance_loss(
 
 
 def __getattr__(name: str) -> Any:
-    """Names of before 0.2, with a warning."""
+    """Names from before version 0.2, with a warning."""
     return renamed("analysis.balance", name)

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class BudgetPoint(Displayed):
-    """The answers within one budget; costs are those of a run of its own, means over answers.
+    """The answers within one budget; costs are means per answer, as if each ran separately.
 
     Attributes:
-        budget: thinking tokens allowed; None where there was no thinking.
-        right: the share of right answers. (Several samples of one problem are not independent:
-            with them, the interval is for these problems and not for others of their kind.)
-        cut: the share of thinkings that the budget cut.
-        thinking_tokens: spent on thinking.
-        reply_tokens: of the whole reply.
-        flops: operations of reading the question and writing the reply.
+        budget: thinking tokens allowed; None for answers without thinking.
+        right: the share of right answers. Several samples of one problem are not independent:
+            the interval then holds for these problems only, not for others of their kind.
+        cut: the share of replies whose thinking was cut by the budget.
+        thinking_tokens: thinking tokens used.
+        reply_tokens: tokens of the whole reply.
+        flops: operations of the prefill and of decoding the reply.
     """
 
     budget: int | None
@@ -40,12 +40,12 @@ class BudgetPoint(Displayed):
 
     @property
     def tokens_per_right(self) -> float:
-        """Tokens written for each right answer; infinite where none was right."""
+        """Generated tokens for each right answer; infinite without right answers."""
         return self._per_right(self.reply_tokens)
 
     @property
     def flops_per_right(self) -> float:
-        """Operations for each right answer; infinite where none was right."""
+        """Operations for each right answer; infinite without right answers."""
         return self._per_right(self.flops)
 
     def _per_right(self, cost: float) -> float:
@@ -68,10 +68,10 @@ class BudgetCurve(Displayed):
     """A model's answers within each budget, and without thinking.
 
     Attributes:
-        name: of the model, or of what the answers have in common.
-        active_params: parameters that each token meets.
-        points: one per budget, the least first.
-        at_once: without thinking, or None.
+        name: of the model, or of the level of the problems.
+        active_params: parameters that are active for each token.
+        points: one per budget, the smallest budget first.
+        at_once: answers without thinking, or None.
     """
 
     name: str
@@ -80,7 +80,7 @@ class BudgetCurve(Displayed):
     at_once: BudgetPoint | None
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table, a row per budget; the budget is missing where there was no thinking.
+        """A table, a row per budget; the budget is missing in the row without thinking.
 
         Columns: budget, answers, right, low, high, cut, thinking_tokens, reply_tokens, flops.
         """
@@ -108,8 +108,8 @@ class Lengths(Displayed):
 
     Attributes:
         level: of the problems.
-        tokens: length of each thinking that ended by itself.
-        cut: number of thinkings that the largest budget cut.
+        tokens: thinking tokens of each reply in which the model ended the thinking.
+        cut: number of replies whose thinking was cut by the largest budget.
     """
 
     level: str
@@ -127,40 +127,40 @@ def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
     """Accuracy and cost against the budget.
 
     Args:
-        sweep: what was answered.
-        level: of problems of this level only.
+        sweep: with at least one answer.
+        level: use only problems of this level.
 
     Raises:
-        ValueError: nothing was answered, or nothing of this level.
+        ValueError: the sweep has no answer, or none of this level.
     """
-    found = [a for a in sweep.attempts if level is None or a.level == level]
-    if not found:
+    attempts = [a for a in sweep.attempts if level is None or a.level == level]
+    if not attempts:
         of = "" if level is None else f" of level {level!r}"
-        raise ValueError(f"the sweep holds no answer{of}: its levels are {levels(sweep)}")
+        raise ValueError(f"the sweep has no answer{of}: its levels are {levels(sweep)}")
     config = sweep.plan.config
     points = tuple(
-        _point(config, found, budget, lambda a, place=place: (a.answers[place], a.right[place]))
+        _point(config, attempts, budget, lambda a, place=place: (a.answers[place], a.right[place]))
         for place, budget in enumerate(sweep.budgets)
     )
-    quick = [a for a in found if a.at_once is not None]
-    at_once = _point(config, quick, None, _at_once) if quick else None
+    without_thinking = [a for a in attempts if a.at_once is not None]
+    at_once = _point(config, without_thinking, None, _at_once) if without_thinking else None
     name = sweep.plan.model if level is None else level
     return BudgetCurve(name, config.n_active_params, points, at_once)
 
 
 def levels(sweep: Sweep) -> list[str]:
-    """The problems' levels, numbers in their order."""
+    """Levels of the problems, in ascending order of their numbers."""
     return sorted({attempt.level for attempt in sweep.attempts}, key=_rank)
 
 
 def natural_lengths(sweep: Sweep) -> list[Lengths]:
-    """Thinking lengths without a budget, by the level of the problems."""
-    found = []
+    """Thinking lengths without a budget, by problem level."""
+    result = []
     for level in levels(sweep):
         lengths = [a.natural_tokens for a in sweep.attempts if a.level == level]
         ended = tuple(tokens for tokens in lengths if tokens is not None)
-        found.append(Lengths(level, ended, len(lengths) - len(ended)))
-    return found
+        result.append(Lengths(level, ended, len(lengths) - len(ended)))
+    return result
 
 
 def _point(
@@ -169,16 +169,16 @@ def _point(
     budget: int | None,
     answered: Callable[[Attempt], tuple[Answer, bool]],
 ) -> BudgetPoint:
-    found = [(attempt, *answered(attempt)) for attempt in attempts]
+    answers = [(attempt, *answered(attempt)) for attempt in attempts]
     return BudgetPoint(
         budget=budget,
-        right=Share(sum(right for _, _, right in found), len(found)),
-        cut=Share(sum(answer.cut for _, answer, _ in found), len(found)),
-        thinking_tokens=fmean(answer.thinking_tokens for _, answer, _ in found),
-        reply_tokens=fmean(answer.reply_tokens for _, answer, _ in found),
+        right=Share(sum(right for _, _, right in answers), len(answers)),
+        cut=Share(sum(answer.cut for _, answer, _ in answers), len(answers)),
+        thinking_tokens=fmean(answer.thinking_tokens for _, answer, _ in answers),
+        reply_tokens=fmean(answer.reply_tokens for _, answer, _ in answers),
         flops=fmean(
             reply_flops(config, attempt.prompt_tokens_for(budget), answer.reply_tokens)
-            for attempt, answer, _ in found
+            for attempt, answer, _ in answers
         ),
     )
 

@@ -14,10 +14,11 @@ def router_entropy(
 
     Args:
         logits: before the softmax, from `hook_router_logits`.
-        relative: as a share of its maximum, the logarithm of the number of experts.
+        relative: divide by the maximum, the logarithm of the number of experts.
 
     Returns:
-        0 if one expert has all the probability; log(experts), or 1, if all have the same.
+        0 if one expert has all the probability; log(experts), or 1 if relative, if all experts
+        have the same.
     """
     log_p = logits.float().log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
@@ -27,20 +28,19 @@ def router_entropy(
 def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*places"]:
     """Logit of the last chosen expert minus that of the first expert not chosen.
 
-    The ratio of their probabilities is exp(margin): near 0 the choice was nearly a tie.
+    The ratio of their probabilities is exp(margin): a margin near 0 is nearly a tie.
 
     Args:
         logits: before the softmax.
-        k: how many experts are chosen.
+        k: experts per token.
 
     Raises:
-        ValueError: with this k, none is chosen or none refused.
+        ValueError: k is below 1, or all experts are chosen.
     """
     n_experts = logits.shape[-1]
     if not 1 <= k < n_experts:
         raise ValueError(
-            f"with k = {k} of {n_experts} experts no choice is near another: expected 1 to "
-            f"{n_experts - 1}"
+            f"k is {k}: a margin between chosen and other experts needs 1 to {n_experts - 1}"
         )
     best = logits.float().topk(k + 1, dim=-1).values
     return best[..., k - 1] - best[..., k]
@@ -59,15 +59,15 @@ def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*pl
 
 
 def new_experts(experts: Int[Tensor, "*layers token k"]) -> Float[Tensor, "*layers token"]:
-    """Share of a token's experts that did not serve the previous token.
+    """Share of a token's experts that the previous token was not routed to.
 
-    0 if the set stays, 1 if all change; NaN for the first token. -1 is no expert.
+    0 if the experts stay the same, 1 if all change; NaN for the first token. -1 is no expert.
     """
     later, before = experts[..., 1:, :], experts[..., :-1, :]
-    served = later >= 0
-    same = (later[..., :, None] == before[..., None, :]).any(dim=-1) & served
-    kept = same.sum(dim=-1) / served.sum(dim=-1)
-    first = torch.full_like(kept[..., :1], torch.nan)
-    if not kept.shape[-1]:
+    real = later >= 0
+    same = (later[..., :, None] == before[..., None, :]).any(dim=-1) & real
+    shared = same.sum(dim=-1) / real.sum(dim=-1)
+    first = torch.full_like(shared[..., :1], torch.nan)
+    if not shared.shape[-1]:
         first = torch.full(experts.shape[:-1], torch.nan)
-    return torch.cat([first, 1 - kept], dim=-1)
+    return torch.cat([first, 1 - shared], dim=-1)

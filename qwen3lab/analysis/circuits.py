@@ -1,9 +1,9 @@
 """Circuits from a head's weights alone: OV and QK circuits, copying scores, QK-norm.
 
-Source: Elhage et al., "A mathematical framework for transformer circuits" (2021). The norm
-before attention is folded in by its weight; each token's own scale is left out, as there. The mean
+Source: Elhage et al., "A mathematical framework for transformer circuits" (2021). As there, the
+weight of the norm before attention is folded in, and the scale of each token is omitted. The mean
 is subtracted from the unembedding, because adding a constant to all logits changes no probability.
-No matrix of vocabulary by vocabulary is built.
+No vocabulary-by-vocabulary matrix is built.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 ROWS_PER_BLOCK = 512
-"""Vocabulary rows that are multiplied at a time."""
+"""Vocabulary rows in one matrix product."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +37,7 @@ class NormPart(Displayed):
         query_after: its length after the norm.
         key_before: length of the key of the head's key/value head before the norm.
         key_after: its length after the norm.
-        temperature: a score is the cosine of query and key over this.
+        temperature: an attention score is the cosine of query and key divided by it.
     """
 
     layers: tuple[int, ...]
@@ -104,13 +104,13 @@ def norm_part(recording: Recording) -> NormPart:
     """
     config = recording.config
     group = config.n_heads // config.n_kv_heads
-    found: dict[str, list[Tensor]] = {"q": [], "rot_q": [], "k": [], "rot_k": []}
+    by_hook: dict[str, list[Tensor]] = {"q": [], "rot_q": [], "k": [], "rot_k": []}
     for layer in range(config.n_layers):
-        for name, lengths in found.items():
+        for name, lengths in by_hook.items():
             activation = recording[f"blocks.{layer}.attn.hook_{name}"]
             length = activation.float().norm(dim=-1).mean(dim=0)
             lengths.append(length.repeat_interleave(group) if name.endswith("k") else length)
-    q, rot_q, k, rot_k = (torch.stack(lengths) for lengths in found.values())
+    q, rot_q, k, rot_k = (torch.stack(lengths) for lengths in by_hook.values())
     temperature = config.d_head**0.5 / (rot_q * rot_k)
     scale = config.rope.scale
     return NormPart(tuple(range(config.n_layers)), q, rot_q / scale, k, rot_k / scale, temperature)
@@ -120,20 +120,20 @@ def norm_part(recording: Recording) -> NormPart:
 def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     """Copying score of each head, -1 to 1: does attending to a token raise that token's logit?
 
-    The sum of the eigenvalues of the path embedding, W_V, W_O, unembedding over the sum of their
-    absolute values: 1 if all are positive. They are computed from a matrix of d_head by d_head,
-    because AB and BA have the same non-zero eigenvalues.
+    The sum of the eigenvalues of embedding, W_V, W_O and unembedding (the full OV circuit) over
+    the sum of their absolute values: 1 if all are positive. They are computed from a matrix of
+    d_head by d_head, because AB and BA have the same non-zero eigenvalues.
     """
     config = lab.config
-    met = torch.zeros(config.d_model, config.d_model, dtype=torch.float64)
-    spoken = _unembedding(lab)
+    vocabulary = torch.zeros(config.d_model, config.d_model, dtype=torch.float64)
+    unembedding = _unembedding(lab)
     for embedded, at in _embedded(lab):
-        met += spoken[at : at + len(embedded)].T @ embedded
+        vocabulary += unembedding[at : at + len(embedded)].T @ embedded
     scores = torch.zeros(config.n_layers, config.n_heads)
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
             into, out = _ov(lab, layer, head)
-            values = torch.linalg.eigvals(out @ met @ into)
+            values = torch.linalg.eigvals(out @ vocabulary @ into)
             scores[layer, head] = values.real.sum() / values.abs().sum()
     layers = tuple(range(config.n_layers))
     labels = Labels("copying score", ("layer", "head"), layers, model_name=lab.name)
@@ -146,9 +146,9 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
 
     Args:
         lab: the model.
-        layer: by its number.
-        head: by its number.
-        n: pairs.
+        layer: its number.
+        head: its number.
+        n: number of pairs.
 
     Raises:
         ValueError: no such layer or head.
@@ -161,16 +161,16 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
 
 @torch.no_grad()
 def qk_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
-    """The largest entries of the QK circuit: token pairs with the highest score by content.
+    """The largest entries of the QK circuit: token pairs with the highest attention score.
 
     Queries and keys pass through QK-norm and are not rotated: the score of two tokens at the same
     position.
 
     Args:
         lab: the model.
-        layer: by its number.
-        head: by its number.
-        n: pairs; the source is the query's token.
+        layer: its number.
+        head: its number.
+        n: number of pairs; the source is the query's token.
 
     Raises:
         ValueError: no such layer or head.
@@ -192,18 +192,18 @@ def _strongest(
     n: int,
 ) -> Pairs:
     """The largest products, computed block by block so that no full matrix is in memory."""
-    values, sources, found = torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long()
+    values, sources, targets = torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long()
     for rows, at in left:
         product = (rows @ right.T).float()
         best = product.flatten().topk(min(n, product.numel()))
         values = torch.cat([values, best.values])
         sources = torch.cat([sources, at + best.indices // len(right)])
-        found = torch.cat([found, best.indices % len(right)])
+        targets = torch.cat([targets, best.indices % len(right)])
         keep = values.topk(min(n, len(values))).indices
-        values, sources, found = values[keep], sources[keep], found[keep]
+        values, sources, targets = values[keep], sources[keep], targets[keep]
     return Pairs(
         tuple(token_texts(lab.tokenizer, sources.tolist())),
-        tuple(token_texts(lab.tokenizer, found.tolist())),
+        tuple(token_texts(lab.tokenizer, targets.tolist())),
         tuple(values.tolist()),
     )
 
@@ -244,7 +244,7 @@ def _exact(weight: Tensor) -> Tensor:
 
 
 def _block(lab: Lab, layer: int) -> Any:
-    """A block; torch's types do not know what a list of modules holds."""
+    """A block, as `Any`: torch's type of a module list does not have the block's attributes."""
     return lab.model.blocks[layer]
 
 
@@ -258,5 +258,5 @@ def _check(lab: Lab, layer: int, head: int) -> None:
     if not 0 <= layer < config.n_layers or not 0 <= head < config.n_heads:
         raise ValueError(
             f"layer {layer}, head {head} does not exist: the model has layers 0 to "
-            f"{config.n_layers - 1} of heads 0 to {config.n_heads - 1}"
+            f"{config.n_layers - 1} with heads 0 to {config.n_heads - 1}"
         )

@@ -30,17 +30,17 @@ SUMS = ("slots", "weights", "entropy", "tokens")
 
 
 class RoutingCorpus(Displayed):
-    """Expert counts over many texts, by group; memory does not grow with the tokens.
+    """Expert counts over many texts, by group; memory does not depend on the number of tokens.
 
     Args:
         config: of the model whose recordings are counted.
 
     Attributes:
         groups: labels, in the order of their first occurrence.
-        slots: number of a group's tokens that each expert served.
-        weights: the summed weight, as applied, of each expert on a group's tokens.
-        entropy: the routers' summed entropy on a group's tokens, in nats.
-        tokens: how many tokens a group has.
+        slots: number of a group's tokens routed to each expert.
+        weights: summed routing weight of each expert on a group's tokens.
+        entropy: summed router entropy on a group's tokens, in nats.
+        tokens: number of a group's tokens.
 
     Raises:
         CorpusError: the model is dense.
@@ -48,7 +48,7 @@ class RoutingCorpus(Displayed):
 
     def __init__(self, config: Qwen3Config) -> None:
         if not config.is_moe:
-            raise CorpusError("this model is dense: it has no experts to count the tokens of")
+            raise CorpusError("this model is dense: expected a mixture of experts")
         self.config = config
         self.groups: list[str] = []
         self.slots: Float[Tensor, "layer group expert"] = self._zeros(config.n_experts)
@@ -72,16 +72,16 @@ class RoutingCorpus(Displayed):
 
         Args:
             recording: with its routing.
-            labels: the group of all of its tokens, or of each.
+            labels: the group of all tokens, or one group per token.
 
         Raises:
-            CorpusError: the recording is of a model of another shape, or there is not one label
-                for each token.
+            CorpusError: the recording is of a model with another configuration, or the numbers
+                of labels and tokens differ.
         """
         if recording.config != self.config:
             raise CorpusError(
-                f"the recording is of {recording.model_name}, a model of another shape: add "
-                "recordings of one model"
+                f"the recording is of {recording.model_name}, a model with another configuration: "
+                "add recordings of one model"
             )
         named = [labels] * len(recording) if isinstance(labels, str) else list(labels)
         if len(named) != len(recording):
@@ -95,32 +95,32 @@ class RoutingCorpus(Displayed):
         for layer, (experts, weights) in enumerate(
             zip(routing.experts, routing.weights, strict=True)
         ):
-            served = chosen(experts, self.config.n_experts).double()
-            applied = weights_by_expert(experts, weights.double(), self.config.n_experts)
-            self.slots[layer].index_add_(0, rows, served)
-            self.weights[layer].index_add_(0, rows, applied)
+            is_chosen = chosen(experts, self.config.n_experts).double()
+            by_expert = weights_by_expert(experts, weights.double(), self.config.n_experts)
+            self.slots[layer].index_add_(0, rows, is_chosen)
+            self.weights[layer].index_add_(0, rows, by_expert)
             self.entropy[layer].index_add_(0, rows, entropies[layer])
 
     def merge(self, other: "RoutingCorpus") -> None:
         """Add the counts of another corpus.
 
         Raises:
-            CorpusError: it is of a model of another shape.
+            CorpusError: its model has another configuration.
         """
         if other.config != self.config:
-            raise CorpusError("the two corpora are of models of different shapes")
+            raise CorpusError("the models of the two corpora have different configurations")
         rows = self._rows(other.groups)
         for name in ("slots", "weights", "entropy"):
             getattr(self, name).index_add_(1, rows, getattr(other, name))
         self.tokens.index_add_(0, rows, other.tokens)
 
     def load(self, group: str | None = None) -> Float[LabelledTensor, "layer expert"]:
-        """Share of routed slots that each expert received; of one group, or of all tokens.
+        """Share of routed slots of each expert, for one group or for all tokens.
 
-        Rows know their layers.
+        The result has labels for the layers.
 
         Raises:
-            CorpusError: no such group, or nothing was counted.
+            CorpusError: no such group, or no recording was added.
         """
         slots = self.slots.sum(dim=1) if group is None else self.slots[:, self._row(group)]
         if not slots.sum() > 0:
@@ -131,8 +131,8 @@ class RoutingCorpus(Displayed):
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: layer, group, expert, tokens, slots, share, weight, npmi.
 
-        `share` is of the group's tokens, `weight` the mean over the tokens that the expert
-        served, `npmi` between group and expert.
+        `share` is the share of the group's tokens routed to the expert, `weight` its mean weight
+        on these tokens, `npmi` the normalised pointwise mutual information of group and expert.
         """
         import pandas
 
@@ -165,10 +165,10 @@ class RoutingCorpus(Displayed):
 
     @classmethod
     def open(cls, path: str | Path) -> "RoutingCorpus":
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            CorpusError: no such file, or one that holds no counts.
+            CorpusError: no such file, or another format.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -176,7 +176,7 @@ class RoutingCorpus(Displayed):
                 return cls._rebuilt(about, {name: file.get_tensor(name) for name in SUMS})
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise CorpusError(
-                f"{path} holds no counts ({error}): give a file that RoutingCorpus.save wrote"
+                f"{path} holds no counts ({error}): expected a file written by RoutingCorpus.save"
             ) from error
 
     @classmethod
@@ -192,17 +192,17 @@ class RoutingCorpus(Displayed):
     def _row(self, group: str) -> int:
         if group not in self.groups:
             known = ", ".join(self.groups) or "none yet"
-            raise CorpusError(f"there is no group {group!r}: there are {known}")
+            raise CorpusError(f"there is no group {group!r}: the groups are {known}")
         return self.groups.index(group)
 
     def _rows(self, labels: Sequence[str]) -> Int[Tensor, " label"]:
-        """The row of each label; adds rows for new labels."""
+        """Row number of each label; adds rows for new labels."""
         new = [label for label in dict.fromkeys(labels) if label not in self.groups]
         if new:
             self.groups += new
             for name in ("slots", "weights"):
-                grown = self._zeros(self.config.n_experts, groups=len(new))
-                setattr(self, name, torch.cat([getattr(self, name), grown], dim=1))
+                zeros = self._zeros(self.config.n_experts, groups=len(new))
+                setattr(self, name, torch.cat([getattr(self, name), zeros], dim=1))
             self.entropy = torch.cat([self.entropy, self._zeros(groups=len(new))], dim=1)
             self.tokens = torch.cat([self.tokens, torch.zeros(len(new), dtype=torch.long)])
         number = {label: row for row, label in enumerate(self.groups)}

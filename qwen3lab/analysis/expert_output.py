@@ -1,11 +1,11 @@
-"""What experts write into the residual stream: norms and direct logit attribution."""
+"""Expert outputs in the residual stream: norms and direct logit attribution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
@@ -26,14 +26,14 @@ NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
 
 @dataclass(frozen=True, repr=False)
 class Writing(Displayed):
-    """Direct logits of one expert: the tokens that its own output raises and lowers.
+    """Direct logits of one expert: the tokens whose logits its output raises and lowers most.
 
     Attributes:
         layer: of the model.
         expert: in the layer.
-        tokens: number of tokens that the expert served; the logits are means over them.
-        raised: tokens whose logits it raises most, with how much.
-        lowered: tokens whose logits it lowers most, with how much.
+        tokens: number of tokens routed to the expert; the logits are means over them.
+        raised: text and logit of the tokens that it raises most.
+        lowered: text and logit of the tokens that it lowers most.
     """
 
     layer: int
@@ -62,7 +62,7 @@ class Writing(Displayed):
 
 
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
-    """Each chosen expert's addition to the residual stream: its output times its weight.
+    """The contribution of each chosen expert to the residual stream: its output times its weight.
 
     Their sum over k is `hook_mlp_out`.
 
@@ -80,76 +80,77 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
 
 
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
-    """Euclidean norm of each expert's addition to each token; 0 if it does not serve the token.
+    """Euclidean norm of each expert's contribution to each token; 0 for experts not chosen.
 
     Arguments and errors as in `contributions`.
     """
     norms, experts = contributions(recording, layer).norm(dim=-1), _experts(recording, layer)
     by_expert = weights_by_expert(experts, norms, recording.config.n_experts)
     source = recording.routing.layer(layer).experts
-    return relabelled(by_expert, source, "norm of what is added", ["token", "expert"])
+    return relabelled(by_expert, source, "contribution norm", ["token", "expert"])
 
 
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
-    """Direct logit attribution: each chosen expert's addition to the next token's logits.
+    """Direct logit attribution: the contribution of each chosen expert to the next-token logits.
 
-    The final norm divides by one scale per token, which is kept as recorded. The rest is linear:
-    the direct logits of everything that writes to the stream sum to the logits. Effects through
+    The final norm divides by one scale per token, which is taken from the recording. The rest is
+    linear: the direct logits of all contributions to the stream sum to the logits. Effects through
     later layers are not included.
 
     Args:
-        lab: the model that was recorded.
+        lab: the recorded model.
         recording: with `capture=NEEDED`.
         layer: with experts.
 
     Source: direct logit attribution, Elhage et al. 2021, A Mathematical Framework for
     Transformer Circuits, and TransformerLens' `apply_ln_to_stack`.
     """
-    added = contributions(recording, layer) / recording[SCALE][:, None]
-    read = lab.model.unembedding.detach().float().cpu() * lab.model.ln_final.weight.detach().cpu()
-    return added @ read.float().T
+    scaled = contributions(recording, layer) / recording[SCALE][:, None]
+    norm_weight = lab.model.ln_final.weight.detach().cpu()
+    unembedding = lab.model.unembedding.detach().float().cpu() * norm_weight
+    return scaled @ unembedding.float().T
 
 
 def expert_writing(
     lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
 ) -> Writing:
-    """The next tokens that an expert raises and lowers most, mean over the tokens it serves.
+    """The next tokens whose logits an expert raises and lowers most, mean over its tokens.
 
     Args:
-        lab: the model that was recorded.
+        lab: the recorded model.
         recordings: with `capture=NEEDED`.
         layer: with experts.
         expert: in the layer.
-        n: tokens of each kind.
+        n: number of raised, and of lowered, tokens.
 
     Raises:
         RecordingError: the experts' outputs were not recorded.
-        ValueError: no such expert, or it serves none of the tokens.
+        ValueError: no such expert, or no token is routed to it.
     """
     if not 0 <= expert < lab.config.n_experts:
         raise ValueError(
             f"expert {expert} does not exist: the layer has experts 0 to {lab.config.n_experts - 1}"
         )
-    summed, served = torch.zeros(lab.config.d_vocab), 0
+    summed, n_tokens = torch.zeros(lab.config.d_vocab), 0
     for recording in recordings:
-        chosen = _served(recording, layer, expert)
-        if chosen.any():
-            summed += direct_logits(lab, recording, layer)[chosen].sum(dim=0)
-            served += int(chosen.sum())
-    if not served:
+        is_chosen = _experts(recording, layer) == expert
+        if is_chosen.any():
+            summed += direct_logits(lab, recording, layer)[is_chosen].sum(dim=0)
+            n_tokens += int(is_chosen.sum())
+    if not n_tokens:
         raise ValueError(
-            f"expert {expert} of layer {layer} serves none of the tokens: give a text that it "
-            "serves"
+            f"no token is routed to expert {expert} of layer {layer}: expected recordings with at "
+            "least one"
         )
     # Adding a constant to all logits changes no probability: subtract their mean.
-    mean = summed / served - (summed / served).mean()
+    mean = summed / n_tokens - (summed / n_tokens).mean()
     best, worst = mean.topk(n), (-mean).topk(n)
     texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
     raised, lowered = texts
     return Writing(
         layer,
         expert,
-        served,
+        n_tokens,
         tuple(zip(raised, best.values.tolist(), strict=True)),
         tuple(zip(lowered, (-worst.values).tolist(), strict=True)),
     )
@@ -157,13 +158,13 @@ def expert_writing(
 
 @dataclass(frozen=True, repr=False)
 class Extremes(Displayed):
-    """The largest activation of each expert, and the experts that stand out.
+    """The largest activation of each expert, and the outliers among the experts.
 
     Attributes:
-        layers: of the model, with experts; the rows of `largest`.
-        largest: greatest absolute value in an expert's output, before its weight; 0 for an
+        layers: layers with experts; the rows of `largest`.
+        largest: largest absolute value in an expert's output, before its weight; 0 for an
             expert without tokens.
-        outliers: layer and expert of those that stand out, the greatest first.
+        outliers: layer and expert of each outlier, largest activation first.
     """
 
     layers: tuple[int, ...]
@@ -171,7 +172,7 @@ class Extremes(Displayed):
     outliers: tuple[tuple[int, int], ...]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table of the experts that stand out: layer, expert, largest."""
+        """A table of the outliers: layer, expert, largest."""
         import pandas
 
         rows = [
@@ -181,15 +182,15 @@ class Extremes(Displayed):
         return pandas.DataFrame(rows, columns=["layer", "expert", "largest"])
 
     def _summary(self) -> Summary:
-        facts = {"layers": str(len(self.layers)), "experts that stand out": str(len(self.outliers))}
+        facts = {"layers": str(len(self.layers)), "outliers": str(len(self.outliers))}
         return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
 
 
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     """Experts with extreme activations, as "super experts" have (Su et al., arXiv 2507.23279).
 
-    Here one stands out if its greatest activation is above the 99.5th percentile of all experts'
-    and above a tenth of the greatest.
+    An expert is an outlier if its largest activation is above the 99.5th percentile of all experts
+    and above a tenth of the maximum.
 
     Args:
         recordings: with `capture=NEEDED`.
@@ -210,15 +211,11 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
             experts = _experts(recording, layer).flatten()
             real = experts >= 0
             largest[row].scatter_reduce_(0, experts[real], peaks[real], "amax")
-    stands_out = (largest > largest.quantile(0.995)) & (largest > largest.max() / 10)
-    cells = stands_out.nonzero().tolist()
+    is_outlier = (largest > largest.quantile(0.995)) & (largest > largest.max() / 10)
+    cells = is_outlier.nonzero().tolist()
     cells.sort(key=lambda cell: -float(largest[cell[0], cell[1]]))
     outliers = tuple((config.moe_layers[row], expert) for row, expert in cells)
     return Extremes(config.moe_layers, largest, outliers)
-
-
-def _served(recording: Recording, layer: int, expert: int) -> Bool[Tensor, "token k"]:
-    return _experts(recording, layer) == expert
 
 
 def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:

@@ -1,7 +1,7 @@
-"""Head scores: attention where a known mechanism (previous token, induction) would attend.
+"""Head scores: attention to the key positions of a known mechanism, such as induction.
 
-The first three follow TransformerLens' demonstration of head detection: the mean attention
-along a diagonal of the pattern, on a repeated sequence.
+The first three scores follow TransformerLens' demonstration of head detection: the mean
+attention along a diagonal of the pattern, on a repeated sequence.
 """
 
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ from torch import Tensor
 def previous_token_score(
     pattern: Float[Tensor, "head query key"],
 ) -> Float[Tensor, " head"]:
-    """Mean attention from a token to the one before it.
+    """Mean attention from a token to the previous token.
 
     Raises:
         ValueError: fewer than two tokens.
@@ -26,7 +26,7 @@ def duplicate_token_score(
 
     Args:
         pattern: of a sequence of different tokens that is repeated at least once.
-        period: tokens until it repeats.
+        period: number of tokens before it repeats.
 
     Raises:
         ValueError: the sequence is not longer than its period.
@@ -37,11 +37,11 @@ def duplicate_token_score(
 def induction_score(
     pattern: Float[Tensor, "head query key"], period: int
 ) -> Float[Tensor, " head"]:
-    """Mean attention from a token to the one after its last occurrence.
+    """Mean attention from a token to the token after its last occurrence.
 
     Args:
         pattern: of a sequence of different tokens that is repeated at least once.
-        period: tokens until it repeats.
+        period: number of tokens before it repeats.
 
     Raises:
         ValueError: the sequence is not longer than its period.
@@ -62,7 +62,7 @@ def attention_between(
         ValueError: no pairs.
     """
     if not len(queries):
-        raise ValueError("there are no pairs of positions: give at least one")
+        raise ValueError("there are no pairs of positions: expected at least one")
     return pattern[:, queries, keys].mean(dim=-1)
 
 

@@ -1,6 +1,6 @@
 """Parts of attention maps: a window of a head's map, thumbnails, a row or a column.
 
-A long map is never rendered in full: blocks of rows are rendered and pooled one after another.
+A long map is not computed in full: blocks of rows are computed and pooled one after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from qwen3lab.recording.recording import Recording
 
 BLOCK = 256
 THUMB = 32
-"""Rows and columns of a thumbnail."""
+"""Maximum rows and columns of a thumbnail."""
 
 WALL_GAP = 2
 """Cells between the thumbnails of a wall."""
@@ -37,7 +37,7 @@ class MapWindow(Displayed):
         row_step: queries in a block.
         column_step: keys in a block.
         how: "max" or "mean".
-        sampled: True if only the first query of every block was rendered.
+        sampled: True if only the first query of every block was computed.
     """
 
     values: Float[Tensor, "row column"]
@@ -79,14 +79,14 @@ def window(
 
     Args:
         recording: with attention.
-        layer: by its number.
-        head: by its number.
+        layer: its number.
+        head: its number.
         rows: first and past-the-end query; all if None.
         columns: first and past-the-end key; all if None.
-        how: value of a block: its "max", or its "mean" over the keys that are not later.
-        max_side: rows and columns at most.
-        sampled: render only the first query of every block: a preview of a long text, in time
-            linear in the tokens.
+        how: value of a block: its "max", or its "mean" without masked (later) keys.
+        max_side: maximum rows and columns.
+        sampled: compute only the first query of every block: a preview of a long text, in time
+            linear in the number of tokens.
         on_block: called with the number of finished blocks and of all blocks; an exception that
             it raises stops the work.
 
@@ -103,16 +103,16 @@ def window(
     stride = row_step if sampled else 1
     per_block = max(1, BLOCK // row_step) * row_step
     starts = range(rows[0], rows[1], per_block)
-    kept = []
+    blocks = []
     for done, start in enumerate(starts, 1):
         end = min(start + per_block, rows[1])
         queries = torch.arange(start, end, stride)
         weights = _rows(recording, layer, head, slice(start, end, stride))
         shown = weights[:, columns[0] : columns[1]]
-        kept.append(_pooled(shown, queries, columns[0], row_step // stride, column_step, how))
+        blocks.append(_pooled(shown, queries, columns[0], row_step // stride, column_step, how))
         if on_block is not None:
             on_block(done, len(starts))
-    return MapWindow(torch.cat(kept), rows, columns, row_step, column_step, how, stride > 1)
+    return MapWindow(torch.cat(blocks), rows, columns, row_step, column_step, how, stride > 1)
 
 
 def thumbnails(
@@ -120,13 +120,12 @@ def thumbnails(
 ) -> Float[Tensor, "head row column"]:
     """Thumbnails of a layer's heads: sampled queries, largest weight of each block of keys.
 
-    Of more than `side` tokens, evenly spaced queries are rendered, so that the cost is that of
-    `side` queries at any length.
+    For more than `side` tokens, only evenly spaced queries are computed, `side` at most.
 
     Args:
         recording: with attention.
-        layer: by its number.
-        side: rows and columns at most.
+        layer: its number.
+        side: maximum rows and columns.
 
     Raises:
         RecordingError: no such layer, or attention was not recorded.
@@ -148,8 +147,8 @@ def attention_wall(
 
     Args:
         recording: with attention.
-        layers: by their numbers, at least one.
-        side: rows and columns of a thumbnail at most.
+        layers: numbers of the layers, at least one.
+        side: maximum rows and columns of a thumbnail.
 
     Returns:
         Weights; NaN for later keys, and in the `WALL_GAP` cells between two thumbnails.
@@ -183,10 +182,10 @@ def looked_at_by(
 
     Args:
         recording: with attention.
-        layer: by its number.
-        head: by its number.
+        layer: its number.
+        head: its number.
         token: position of the key.
-        rows: first and past-the-end query that count; the others are 0. All if None.
+        rows: first and past-the-end query; the value of other queries is 0. All if None.
 
     Raises:
         RecordingError: no such layer or head, or attention was not recorded.
@@ -195,11 +194,11 @@ def looked_at_by(
     _check_token(recording, token)
     n = len(recording)
     first, last = _within(rows, n, "rows")
-    found = torch.zeros(n)
+    column = torch.zeros(n)
     for start in range(max(token, first), last, BLOCK):
         block = slice(start, min(start + BLOCK, last))
-        found[block] = _rows(recording, layer, head, block)[:, token]
-    return found
+        column[block] = _rows(recording, layer, head, block)[:, token]
+    return column
 
 
 def _rows(recording: Recording, layer: int, head: int, rows: slice) -> Float[Tensor, "query key"]:
@@ -218,26 +217,26 @@ def _pooled(
     column_step: int,
     how: str,
 ) -> Float[Tensor, "pooled_row pooled_column"]:
-    """Blocks of some rows of a map as one value each; nan where no key has come yet.
+    """Rows of a map, pooled in blocks; nan for blocks in which all keys are masked.
 
-    Later keys have no weight, so they change neither a maximum nor a sum: only what a mean is
-    divided by has to be counted.
+    Masked keys have weight 0, so they change neither a maximum nor a sum; a mean divides by the
+    number of visible keys.
     """
-    merge = torch.amax if how == "max" else torch.sum
-    small = merge(_blocks(weights, column_step), dim=-1)
-    small = merge(_blocks(small.T, row_step), dim=-1).T
+    reduce = torch.amax if how == "max" else torch.sum
+    small = reduce(_blocks(weights, column_step), dim=-1)
+    small = reduce(_blocks(small.T, row_step), dim=-1).T
     starts = first_key + column_step * torch.arange(small.shape[1])
     ends = (starts + column_step).clamp(max=first_key + weights.shape[1])
-    seen = ((queries[:, None] + 1).clamp(max=ends) - starts).clamp(min=0)
-    count = _blocks(seen.T, row_step).sum(dim=-1).T
+    visible = ((queries[:, None] + 1).clamp(max=ends) - starts).clamp(min=0)
+    count = _blocks(visible.T, row_step).sum(dim=-1).T
     pooled = small / count if how == "mean" else small
     return pooled.masked_fill(count == 0, torch.nan)
 
 
 def _blocks(values: Tensor, step: int) -> Tensor:
     """The last axis in blocks of `step`; the last block is padded with zeros."""
-    lacking = -values.shape[-1] % step
-    return F.pad(values, (0, lacking)).unflatten(-1, (-1, step))
+    n_padding = -values.shape[-1] % step
+    return F.pad(values, (0, n_padding)).unflatten(-1, (-1, step))
 
 
 def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:
@@ -246,7 +245,7 @@ def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:
     first, end = span
     if not 0 <= first < end <= n:
         raise ValueError(
-            f"{name} {first} to {end} are outside the text: expected a stretch within 0 to {n}"
+            f"{name} {first} to {end} are outside the text: expected a range within 0 to {n}"
         )
     return first, end
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from qwen3lab.display import Displayed, Summary
 
 MAX_SIDE = 1024
-"""Maximum rows or columns of a map that is drawn: about a million cells."""
+"""Maximum rows, and maximum columns, of a map that is drawn: about a million cells."""
 
 
 @dataclass(frozen=True, repr=False)
 class Pooled(Displayed):
-    """A map in blocks of `row_step` by `column_step`; each value is the largest of its block."""
+    """A map pooled in blocks of `row_step` by `column_step`; each value is a block's maximum."""
 
     values: Float[Tensor, "row column"]
     row_step: int
@@ -33,15 +33,15 @@ class Pooled(Displayed):
 
 
 def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:
-    """Rows and columns of a block, such that each side has at most `max_side` blocks."""
+    """Block size, in rows and columns, that gives at most `max_side` blocks along each side."""
     n_rows, n_columns = values.shape
     return max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
 
 
 def max_pool(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> Pooled:
-    """The map itself where it has at most `max_side` rows and columns, else its block maxima.
+    """The map itself if it has at most `max_side` rows and columns, else its block maxima.
 
-    NaN marks a cell without a value: a block is NaN only if all of it is.
+    NaN marks a cell without a value; a block is NaN only if all its cells are.
     """
     n_rows, n_columns = values.shape
     row_step, column_step = steps(values, max_side=max_side)

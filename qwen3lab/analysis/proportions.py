@@ -27,9 +27,9 @@ class Share(Displayed):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper end (Wilson 1927)."""
-        found = binomtest(self.hits, self.total).proportion_ci(0.95, method="wilson")
-        return float(found.low), float(found.high)
+        """Lower and upper bound of the interval (Wilson 1927)."""
+        interval = binomtest(self.hits, self.total).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:
         low, high = self.interval

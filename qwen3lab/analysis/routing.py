@@ -15,16 +15,16 @@ LOAD = "expert load"
 def expert_load(
     experts: Int[Tensor, "pos k"], n_experts: int, *, mask: Bool[Tensor, " pos"] | None = None
 ) -> Float[Tensor, " expert"]:
-    """Share of routed slots that each expert received.
+    """Share of routed slots of each expert.
 
     Args:
         experts: chosen experts of a layer, such as `rec.routing.layer(2).experts`; -1 is no
             expert.
         n_experts: experts in the layer.
-        mask: True where a token counts; all count if None.
+        mask: True for tokens to count; all if None.
 
     Returns:
-        Fractions in [0, 1] that sum to 1; float32. They know layer and model if `experts` do.
+        Fractions in [0, 1] that sum to 1; float32. Labels of `experts` are kept.
 
     Raises:
         ValueError: an index is outside [-1, n_experts), or the mask leaves no token.
@@ -41,7 +41,7 @@ def expert_load(
     counted = experts if mask is None else experts[mask]
     counted = counted[counted >= 0]
     if counted.numel() == 0:
-        raise ValueError("no token is left to count: expected at least one, loosen the mask")
+        raise ValueError("no token is left to count: expected at least one True in the mask")
     counts = torch.bincount(counted.flatten(), minlength=n_experts)
     return relabelled(counts.float() / counted.numel(), experts, LOAD, ["expert"])
 
@@ -49,7 +49,7 @@ def expert_load(
 def weights_by_expert(
     experts: Int[Tensor, "pos k"], weights: Float[Tensor, "pos k"], n_experts: int
 ) -> Float[Tensor, "pos expert"]:
-    """Weights as applied, one column per expert; zero where an expert was not chosen.
+    """Routing weights, one column per expert; 0 for experts that were not chosen.
 
     Args:
         experts: chosen experts of one layer, best first; -1 is no expert.
@@ -61,16 +61,16 @@ def weights_by_expert(
     """
     _check_experts(experts, n_experts)
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
-    laid_out = table.scatter_add(1, experts.long().clamp(min=0), weights)
-    return relabelled(laid_out, experts, "expert weights", ["token", "expert"])
+    filled = table.scatter_add(1, experts.long().clamp(min=0), weights)
+    return relabelled(filled, experts, "expert weights", ["token", "expert"])
 
 
 def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "token expert"]:
-    """One layer's weights as applied, by token and expert; no columns for a dense model.
+    """Routing weights of one layer, by token and expert; no columns for a dense model.
 
     Args:
-        recording: with its routing.
-        layer: by its number in the model.
+        recording: with routing.
+        layer: its number in the model.
 
     Raises:
         RecordingError: the model has experts, but not in this layer.
@@ -88,14 +88,14 @@ def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "to
 def layer_loads(
     recording: Recording, *, tokens: slice = slice(None)
 ) -> Float[LabelledTensor, "layer expert"]:
-    """The load of every expert in each layer that has experts; no rows for a dense model.
+    """Expert load of each layer with experts; no rows for a dense model.
 
     Args:
-        recording: with its routing.
-        tokens: that count.
+        recording: with routing.
+        tokens: to count.
 
     Raises:
-        ValueError: no token counts.
+        ValueError: there is no token to count.
     """
     layers, n_experts = recording.routing.layers, recording.config.n_experts
     rows = [
@@ -108,12 +108,12 @@ def layer_loads(
 def loads_of_layers(
     loads: Float[Tensor, "layer expert"], layers: Sequence[int], model_name: str
 ) -> Float[LabelledTensor, "layer expert"]:
-    """Loads that know which layers and which model they are of.
+    """Loads with labels for layers and model.
 
     Args:
         loads: share of routed slots, rows sum to 1.
-        layers: the layer of each row, by its number in the model.
-        model_name: what the model was loaded as.
+        layers: the layer number of each row.
+        model_name: name of the loaded model.
     """
     return labelled(loads, Labels(LOAD, ("layer", "expert"), tuple(layers), model_name=model_name))
 

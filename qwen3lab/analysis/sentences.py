@@ -1,4 +1,4 @@
-"""Attention between the sentences of a thinking, and receiver heads."""
+"""Attention between the sentences of a thinking text, and receiver heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ MIN_SENTENCE_DISTANCE = 4
 """Minimum distance between two sentences, in sentences, to count as looking back."""
 
 MIN_KURTOSIS_VALUES = 6
-"""Minimum number of values for a kurtosis; that of three values is always the same."""
+"""Minimum number of values for a kurtosis; three values always have the same one."""
 
 
 @dataclass(frozen=True, repr=False)
 class SentenceAttention(Displayed):
-    """Attention from the tokens of each sentence to those of each other sentence.
+    """Attention between each pair of sentences.
 
     Attributes:
         layers: of the model.
-        attention: mean over pairs of a query token in one sentence and a key token in another;
-            0 where the second comes later.
+        attention: mean over pairs of a query token in the first sentence and a key token in the
+            other; 0 if the other sentence is later.
     """
 
     layers: tuple[int, ...]
@@ -37,15 +37,15 @@ class SentenceAttention(Displayed):
         _, n_heads, n_sentences, _ = self.attention.shape
         sizes = {"layers": len(self.layers), "heads": n_heads, "sentences": n_sentences}
         facts = {name: str(size) for name, size in sizes.items()}
-        note = "receiver_scores() finds the heads that look back at few sentences"
+        note = "receiver_scores() finds heads that attend to few earlier sentences"
         return Summary("Attention between sentences", facts, note=note)
 
     def received(
         self, *, apart: int = MIN_SENTENCE_DISTANCE
     ) -> Float[Tensor, "layer head sentence"]:
-        """Attention that a sentence receives from sentences `apart` or more later, mean.
+        """Mean attention that a sentence receives from sentences at least `apart` later.
 
-        nan for sentences without a later one at that distance.
+        nan for sentences without such a later sentence.
         """
         n = self.attention.shape[-1]
         place = torch.arange(n)
@@ -57,39 +57,39 @@ class SentenceAttention(Displayed):
     def receiver_scores(self, *, apart: int = MIN_SENTENCE_DISTANCE) -> Float[Tensor, "layer head"]:
         """Kurtosis of the attention that sentences receive from later ones, by head.
 
-        A "receiver head" narrows later attention to a few sentences (Thought Anchors,
-        arXiv 2506.19143, section 4). Excess kurtosis, as `scipy` has it: 0 for a normal
-        distribution.
+        The attention of a "receiver head" goes to few earlier sentences (Thought Anchors,
+        arXiv 2506.19143, section 4). Excess kurtosis, as in `scipy`: 0 for a normal distribution.
 
         Raises:
-            ValueError: fewer than `MIN_KURTOSIS_VALUES` sentences have a later one so far away.
+            ValueError: fewer than `MIN_KURTOSIS_VALUES` sentences have a later sentence at this
+                distance.
         """
-        got = self.received(apart=apart)
-        got = got[..., ~got[0, 0].isnan()]
-        if got.shape[-1] < MIN_KURTOSIS_VALUES:
+        received = self.received(apart=apart)
+        received = received[..., ~received[0, 0].isnan()]
+        if received.shape[-1] < MIN_KURTOSIS_VALUES:
             raise ValueError(
-                f"{got.shape[-1]} sentences have others at least {apart} behind them: expected "
-                f"{MIN_KURTOSIS_VALUES} or more, so use a longer thinking or a smaller distance"
+                f"{received.shape[-1]} sentences have a sentence at least {apart} later: expected "
+                f"{MIN_KURTOSIS_VALUES} or more, use a longer thinking text or a smaller distance"
             )
-        return torch.from_numpy(kurtosis(got.double().numpy(), axis=-1)).float()
+        return torch.from_numpy(kurtosis(received.double().numpy(), axis=-1)).float()
 
 
 def sentence_attention(
     recording: Recording, parts: Sequence[Piece], *, block: int = BLOCK
 ) -> SentenceAttention:
-    """Measure attention between sentences, a block of queries at a time.
+    """Measure attention between sentences, in blocks of queries.
 
     Args:
         recording: with attention.
         parts: the sentences, in order; from `thinking.pieces`.
-        block: queries at a time.
+        block: queries per block.
 
     Raises:
         RecordingError: attention was not recorded.
         ValueError: no sentence.
     """
     if not parts:
-        raise ValueError("there is no sentence: expected the pieces of a thinking")
+        raise ValueError("there is no sentence: expected the pieces of a thinking text")
     n_parts, n_heads = len(parts), recording.config.n_heads
     of_token = torch.zeros(len(recording), n_parts)
     for number, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""How much the choice of experts says about the text, such as its domain."""
+"""Expert specialisation: the dependence between chosen experts and labels of the text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.recording import Recording
 
 MAX_BATCH_VALUES = 2**22
-"""Values that resampled documents may take at a time, in an array of doubles: 32 MB."""
+"""Maximum values of resampled documents in memory: 32 MB of doubles."""
 
 Values = np.ndarray | np.floating
 
@@ -24,7 +24,7 @@ def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     """Mutual information of label and expert, in nats.
 
     Args:
-        counts: how often tokens of each label were routed to each expert.
+        counts: number of tokens of each label routed to each expert.
 
     Returns:
         The sum of p(l, e) log(p(l, e) / (p(l) p(e))); 0 if label and expert are independent.
@@ -86,8 +86,8 @@ def label_information(
     Args:
         counts: tokens of each document that were routed to each expert.
         labels: of the documents, from 0 on.
-        n_shuffles: random orders of the labels; if there are no more orders than that, each is
-            taken once.
+        n_shuffles: number of random orders of the labels; if not more orders exist, each is used
+            once.
         seed: of the shuffles.
 
     Raises:
@@ -103,7 +103,7 @@ def label_information(
         of_label = shuffled[..., None, :] == np.arange(n_labels)[:, None]
         return _information(of_label.astype(float) @ documents)
 
-    found = permutation_test(
+    test = permutation_test(
         (labels.numpy(),),
         information,
         permutation_type="pairings",
@@ -113,18 +113,18 @@ def label_information(
         alternative="greater",
         rng=np.random.default_rng(seed),
     )
-    return Information(float(found.statistic), tuple(np.sort(found.null_distribution).tolist()))
+    return Information(float(test.statistic), tuple(np.sort(test.null_distribution).tolist()))
 
 
 def choice_overlap(
     one: Int[Tensor, "layer token k"], other: Int[Tensor, "*alike"]
 ) -> Float[Tensor, " layer"]:
-    """Share of the experts chosen in one run that the other chose for the same tokens, too.
+    """Share of the experts of one run that are also chosen in the other, for the same tokens.
 
-    1 where both choose alike; k / experts where they choose independently and evenly.
+    1 if all choices are the same; k / experts for independent uniform choices.
 
     Raises:
-        ValueError: the runs are not of the same layers, tokens and k.
+        ValueError: the runs differ in layers, tokens or k.
 
     Source: OLMoE (arXiv 2409.02060), equation 5, router saturation, where `other` is the
     final checkpoint.
@@ -142,10 +142,10 @@ def choice_overlap(
 def shares_by_label(
     experts: Int[Tensor, "token k"], labels: Int[Tensor, " same_token"], n_experts: int
 ) -> Float[Tensor, "label expert"]:
-    """Of the tokens of each label, the share that each expert serves.
+    """Share of each label's tokens that are routed to each expert.
 
-    By domain this is OLMoE's domain specialisation, by the token's own id (or the id that is
-    predicted there) its vocabulary specialisation.
+    With domains as labels this is OLMoE's domain specialisation; with input or predicted token
+    ids as labels, its vocabulary specialisation.
 
     Args:
         experts: chosen experts of one layer; -1 is no expert.
@@ -156,7 +156,7 @@ def shares_by_label(
         Rows sum to k; uniform routing gives k / experts. NaN for a label without tokens.
 
     Raises:
-        ValueError: there is not one label for each token.
+        ValueError: the numbers of labels and tokens differ.
 
     Source: OLMoE (arXiv 2409.02060), equations 7 and 8.
     """
@@ -173,19 +173,19 @@ def shares_by_label(
 def by_document(
     groups: Mapping[str, Sequence[Recording]], row: int
 ) -> tuple[Float[Tensor, "document expert"], Int[Tensor, " document"], Int[Tensor, " document"]]:
-    """Documents in groups, counted for `label_information` and `share_intervals`.
+    """Counts by document, for `label_information` and `share_intervals`.
 
     Args:
         groups: the recordings of each group's documents.
-        row: of the layer, among those with experts.
+        row: index of the layer among the layers with experts.
 
     Returns:
-        How many tokens of each document each expert served; the tokens of each document; the
-        number of its group.
+        Number of each document's tokens routed to each expert; number of its tokens; number of
+        its group.
     """
     listed = [(g, rec) for g, recordings in enumerate(groups.values()) for rec in recordings]
-    served = [chosen(rec.routing.experts[row], rec.config.n_experts) for _, rec in listed]
-    counts = torch.stack([table.float().sum(dim=0) for table in served])
+    tables = [chosen(rec.routing.experts[row], rec.config.n_experts) for _, rec in listed]
+    counts = torch.stack([table.float().sum(dim=0) for table in tables])
     tokens = torch.tensor([len(rec) for _, rec in listed])
     return counts, tokens, torch.tensor([group for group, _ in listed])
 
@@ -216,7 +216,7 @@ def share_intervals(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> Interval:
-    """Shares of each label's tokens that each expert serves, with 95% bootstrap intervals.
+    """Shares of each label's tokens routed to each expert, with 95% bootstrap intervals.
 
     Documents are resampled within their label, because tokens of a document are not
     independent. The interval of a label with a single document is NaN.
@@ -237,49 +237,49 @@ def share_intervals(
     for label in range(int(labels.max()) + 1):
         own = torch.nonzero(labels == label).flatten()
         if not len(own):
-            raise ValueError(f"label {label} has no document: expected at least one of each")
-        served, size = counts[own].double().numpy().T, tokens[own].double().numpy()
-        rows.append([_share(served, size), *_ends(served, size, n_resamples, rng)])
+            raise ValueError(f"label {label} has no document: expected at least one per label")
+        routed, size = counts[own].double().numpy().T, tokens[own].double().numpy()
+        rows.append([_share(routed, size), *_interval(routed, size, n_resamples, rng)])
     value, low, high = torch.tensor(np.stack(rows, axis=1)).float()
     return Interval(value, low, high)
 
 
-def _share(served: np.ndarray, size: np.ndarray, axis: int = -1) -> Values:
-    return served.sum(axis=axis) / size.sum(axis=axis)
+def _share(routed: np.ndarray, size: np.ndarray, axis: int = -1) -> Values:
+    return routed.sum(axis=axis) / size.sum(axis=axis)
 
 
-def _ends(
-    served: np.ndarray, size: np.ndarray, n_resamples: int, rng: np.random.Generator
+def _interval(
+    routed: np.ndarray, size: np.ndarray, n_resamples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95% percentile interval of each expert's share.
+    """Lower and upper bound of the 95% percentile interval of each expert's share.
 
     All experts share the resampled documents (`paired`).
     """
     if len(size) == 1:
-        return np.full(len(served), np.nan), np.full(len(served), np.nan)
-    found = bootstrap(
-        (served, size),
+        return np.full(len(routed), np.nan), np.full(len(routed), np.nan)
+    result = bootstrap(
+        (routed, size),
         _share,
         axis=-1,
         paired=True,
         vectorized=True,
         method="percentile",
         n_resamples=n_resamples,
-        batch=max(1, MAX_BATCH_VALUES // served.size),
+        batch=max(1, MAX_BATCH_VALUES // routed.size),
         rng=rng,
     )
-    return found.confidence_interval.low, found.confidence_interval.high
+    return result.confidence_interval.low, result.confidence_interval.high
 
 
 def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]:
     """Normalised pointwise mutual information of each label with each expert.
 
     Args:
-        counts: how often tokens of each label were routed to each expert.
+        counts: number of tokens of each label routed to each expert.
 
     Returns:
-        1 where the two only come together, 0 where they are independent, -1 where they never
-        meet; NaN for a label or an expert that was never seen.
+        1 if label and expert occur only together, 0 if they are independent, -1 if they never
+        occur together; NaN for a label or an expert without tokens.
 
     Raises:
         ValueError: nothing was counted.
@@ -290,8 +290,8 @@ def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]
     if not counts.sum() > 0:
         raise ValueError("nothing was counted: expected tokens of at least one label")
     joint = counts.double() / counts.sum()
-    alone = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
-    value = (joint / alone).log() / -joint.log()
-    value = torch.where((joint == 0) & (alone > 0), -1.0, value)
-    # Where the two are all there is, both logarithms are zero.
+    independent = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
+    value = (joint / independent).log() / -joint.log()
+    value = torch.where((joint == 0) & (independent > 0), -1.0, value)
+    # With a single label and a single expert, both logarithms are zero.
     return torch.where(joint == 1, 1.0, value).float()

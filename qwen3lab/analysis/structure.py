@@ -14,24 +14,24 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
 
 MAX_BATCH_VALUES = 2**22
-"""Values that permuted memberships may take at a time, in an array of doubles: 32 MB."""
+"""Maximum values of permuted memberships in memory: 32 MB of doubles."""
 
 DIVERGENCE_DECIMALS = 12
 
 
 def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
-    """True where an expert serves a token; -1 among the chosen is no expert."""
+    """True for each token's chosen experts; -1 is no expert."""
     table = torch.zeros(len(experts), n_experts + 1, dtype=torch.bool)
     # -1 (no expert) falls into an extra last column, which is cut off.
     return table.scatter(1, experts.long() % (n_experts + 1), True)[:, :n_experts]
 
 
 def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:
-    """Of the tokens of an expert, the share that each other expert serves, too.
+    """Share of an expert's tokens that are also routed to each other expert.
 
     Returns:
-        Rows of shares in [0, 1] with 1 on the diagonal; NaN for an expert without tokens. They
-        know layer and model if `experts` do.
+        Rows of shares in [0, 1] with 1 on the diagonal; NaN for an expert without tokens. Labels
+        of `experts` are kept.
 
     Source: OLMoE (arXiv 2409.02060), equation 6.
     """
@@ -42,13 +42,13 @@ def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tens
 
 
 def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
-    """An order of the experts that puts co-activated ones side by side: average linkage.
+    """An order of the experts in which co-activated ones are adjacent, by average linkage.
 
     Args:
         together: from `co_activation`; NaN counts as 0.
     """
-    alike = together.nan_to_num(0.0)
-    mean = ((alike + alike.T) / 2).clamp(0, 1).double()
+    shares = together.nan_to_num(0.0)
+    mean = ((shares + shares.T) / 2).clamp(0, 1).double()
     mean.fill_diagonal_(1.0)
     if len(mean) < 3:
         return list(range(len(mean)))
@@ -58,19 +58,19 @@ def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
 def transitions(
     earlier: Int[Tensor, "token k"], later: Int[Tensor, "same_token k"], n_experts: int
 ) -> Float[Tensor, "earlier later"]:
-    """Where the tokens of an expert are sent in a later layer.
+    """Experts of a later layer to which the tokens of each expert are routed.
 
     Returns:
-        Entry (i, j): of the later slots of the tokens that expert i served, the share of
-        expert j. Rows sum to 1; NaN for an expert without tokens. They know the layers and the
-        model if both arguments do.
+        Entry (i, j): the share of expert j in the later slots of expert i's tokens. Rows sum to
+        1; NaN for an expert without tokens. Labelled if both arguments are.
 
     Raises:
         ValueError: the layers have different numbers of tokens.
     """
     if len(earlier) != len(later):
         raise ValueError(
-            f"{len(earlier)} tokens of one layer and {len(later)} of the other: expected the same"
+            f"{len(earlier)} tokens of one layer and {len(later)} of the other: expected the same "
+            "number"
         )
     flow = chosen(earlier, n_experts).float().T @ chosen(later, n_experts).float()
     shares, first, second = flow / flow.sum(dim=1, keepdim=True), *map(labels_of, (earlier, later))
@@ -84,7 +84,7 @@ def transitions(
 def committee(
     experts: Int[Tensor, "token k"], n_experts: int, *, at_least: float = 0.9
 ) -> tuple[int, ...]:
-    """Experts that serve at least this share of the tokens, whatever the text."""
+    """Experts that at least this share of the tokens is routed to."""
     share = chosen(experts, n_experts).float().mean(dim=0)
     return tuple(torch.nonzero(share >= at_least).flatten().tolist())
 
@@ -94,11 +94,11 @@ class Overlap(Displayed):
     """Similarity of the experts of two sets of tokens, and a permutation test of it.
 
     Attributes:
-        jaccard: experts that serve both sets over those that serve either, weighed by share:
-            the sum of the smaller shares over that of the larger.
-        divergence: Jensen-Shannon divergence of the two loads, in nats; 0 if alike, at most
+        jaccard: weighted Jaccard index of the two loads: the sum over experts of the smaller
+            share over the sum of the larger share.
+        divergence: Jensen-Shannon divergence of the two loads, in nats; 0 if equal, at most
             log(2).
-        p_value: share of the permutations, the observed one included, with at least this
+        p_value: share of the permutations, including the observed one, with at least this
             divergence.
     """
 
@@ -125,10 +125,10 @@ def overlap(
     """Similarity of the experts of two sets; the test permutes whole groups, such as documents.
 
     Args:
-        one: for each group of tokens of the first set, how many slots went to each expert.
+        one: slots routed to each expert, for each group of tokens of the first set.
         other: the same for the second set.
-        n_permutations: random orders of the groups; if there are no more orders than that, each
-            is taken once.
+        n_permutations: number of random orders of the groups; if not more orders exist, each is
+            used once.
         seed: of the permutations.
 
     Raises:
@@ -145,11 +145,11 @@ def overlap(
     def divergence(is_first: np.ndarray, axis: int) -> np.ndarray | np.floating:
         first = is_first @ groups
         both = (first, groups.sum(axis=0) - first)
-        found = jensenshannon(*both, axis=-1) ** 2  # pyright: ignore[reportCallIssue]
-        # Orders that only rename groups give the same divergence except for the last bits.
-        return np.round(found, DIVERGENCE_DECIMALS)
+        value = jensenshannon(*both, axis=-1) ** 2  # pyright: ignore[reportCallIssue]
+        # Equivalent orders give the same divergence only up to rounding.
+        return np.round(value, DIVERGENCE_DECIMALS)
 
-    # Permutes the membership, since scipy's test of two samples refuses a sample of one group.
+    # Permutes the membership, because scipy's two-sample test refuses a sample of one group.
     test = permutation_test(
         (np.repeat([1.0, 0.0], [len(one), len(other)]),),
         divergence,

@@ -1,4 +1,4 @@
-"""Inside one thinking: kinds of sentences, forking tokens, attention from the answer."""
+"""Analyses of one thinking text: kinds of sentences, forking tokens, attention from the answer."""
 
 import re
 from collections.abc import Sequence
@@ -30,17 +30,17 @@ _RULES = {
     "computing": r"\d\s*[-+*/^=×÷·<>%加减乘除]\s*\S|\S\s*[=≈]\s*\S",
 }
 KINDS = (*_RULES, "other")
-"""What a sentence does, by the first rule that fits it: words that it contains, or arithmetic."""
+"""Kinds of sentences; the first rule that matches decides: keywords, or arithmetic."""
 
 
 @dataclass(frozen=True, repr=False)
 class Looks(Displayed):
-    """Attention from the positions that write an answer, by part of the text.
+    """Attention from the positions that predict an answer, by part of the text.
 
     Attributes:
-        names: "question", each piece of the thinking, and "rest": the marks, and the answer.
+        names: "question", each piece of the thinking, and "rest": special tokens and the answer.
         mass: share of a head's attention, mean over the positions; sums to 1 over names.
-        layers: the layer of each row of `mass`, by its number in the model.
+        layers: the layer number of each row of `mass`.
     """
 
     names: tuple[str, ...]
@@ -48,7 +48,7 @@ class Looks(Displayed):
     layers: tuple[int, ...] = ()
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table, a row per part of the text: part, mean over heads, the head that looks most."""
+        """A table, a row per part: part, mean over heads, the head with the largest share."""
         import pandas
 
         n_heads = self.mass.shape[1]
@@ -65,7 +65,7 @@ class Looks(Displayed):
 
 
 def sentence_kind(text: str) -> str:
-    """What a sentence does: one of `KINDS`.
+    """The kind of a sentence: one of `KINDS`.
 
     Keyword rules for English and Chinese: "wait" counts as doubt in any context.
     """
@@ -80,11 +80,11 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
     section 3. Inserted tokens and tokens of zero entropy are left out.
 
     Args:
-        chat: a reply that thinks.
-        share: of the thinking's tokens.
+        chat: a reply with thinking.
+        share: of the thinking tokens.
 
     Returns:
-        Their positions in the conversation, in order.
+        Positions in the conversation, in ascending order.
 
     Raises:
         ValueError: the share is not above 0 and at most 1.
@@ -93,17 +93,17 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
         raise ValueError(f"share is {share}: expected more than 0 and at most 1")
     n_prompt = chat.spans["prompt"][1]
     first, end = (place - n_prompt for place in chat.spans["thinking"])
-    drawn = [place for place in range(first, end) if not bool(chat.forced[place])]
-    most = round(share * len(drawn))
-    open_ones = [place for place in drawn if float(chat.entropy[place]) > 0]
-    ranked = sorted(open_ones, key=lambda place: -float(chat.entropy[place]))
-    return sorted(place + n_prompt for place in ranked[:most])
+    sampled = [place for place in range(first, end) if not bool(chat.forced[place])]
+    n_most = round(share * len(sampled))
+    uncertain = [place for place in sampled if float(chat.entropy[place]) > 0]
+    ranked = sorted(uncertain, key=lambda place: -float(chat.entropy[place]))
+    return sorted(place + n_prompt for place in ranked[:n_most])
 
 
 def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
-    """Attention of each head from the positions that write the answer.
+    """Attention of each head from the positions that predict the answer.
 
-    A position predicts the token after it: the first one is the last token before the answer.
+    A position predicts the next token: the first position is the last token before the answer.
 
     Args:
         recording: of a chat, with its spans.
@@ -115,7 +115,7 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
     """
     start, end = recording.spans.get("answer", (0, 0))
     if end <= start:
-        raise ValueError("the recording has no answer: record a chat that answers")
+        raise ValueError("the recording has no answer: record a chat with an answer")
     spans = [recording.spans["prompt"], *((part.start, part.end) for part in parts)]
     layers = []
     for layer in recording.attention.some_layers:
@@ -128,18 +128,18 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
 
 
 def part_loads(recording: Recording, part: str) -> Float[LabelledTensor, "layer expert"]:
-    """The load of each layer's experts on one part of a chat; rows sum to 1.
+    """Expert load of each layer on one part of a chat; rows sum to 1.
 
     Args:
         recording: of a chat with a mixture of experts.
         part: "prompt", "thinking" or "answer".
 
     Raises:
-        ValueError: a part that is not there, or a dense model.
+        ValueError: no such part, or a dense model.
     """
     first, end = recording.spans.get(part, (0, 0))
     if end <= first:
         raise ValueError(f"the recording has no {part}: its parts are {list(recording.spans)}")
     if not recording.routing.layers:
-        raise ValueError("the model is dense: it has no experts whose load could be compared")
+        raise ValueError("the model is dense: expected a mixture of experts")
     return layer_loads(recording, tokens=slice(first, end))

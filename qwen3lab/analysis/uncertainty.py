@@ -1,4 +1,4 @@
-"""Entropy and surprisal of each token that a model wrote."""
+"""Entropy and surprisal of each generated token."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Uncertainty(Displayed):
-    """Entropy and surprisal along the tokens that a model generated.
+    """Entropy and surprisal of the generated tokens.
 
     Attributes:
         tokens: text of each generated token.
-        first: position of the first of them in the whole conversation.
-        entropy: of the distribution each token was drawn from, in nats.
+        first: position of the first generated token in the whole conversation.
+        entropy: of the next-token distribution before sampling filters, in nats.
         surprisal: minus the log-probability of the generated token, in nats.
-        thinking: first and past-the-end position of the thinking; equal where there is none.
-        answer: the same of the answer.
-        forced: True where the token was inserted (early-stop sentence) and not sampled.
-        stop: why the generation stopped, as in `Chat.stop`.
+        thinking: first and past-the-end position of the thinking; equal without thinking.
+        answer: the same for the answer.
+        forced: True if the token was inserted (early-stop sentence) and not sampled.
+        stop: the stop reason, as in `Chat.stop`.
     """
 
     tokens: tuple[str, ...]

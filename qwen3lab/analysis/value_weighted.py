@@ -1,4 +1,4 @@
-"""Value-weighted attention: weights times the norm of the values that they move."""
+"""Value-weighted attention: attention weights times the norm of the transformed values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,20 +13,20 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
 NEEDED = "blocks.*.attn.hook_v"
-"""Hook to record besides the default ones."""
+"""Hook to record in addition to the default ones."""
 
 
 @torch.no_grad()
 def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
-    """Norm of what each head writes for each key token at an attention weight of 1.
+    """Norm of each head's output for each key token at an attention weight of 1.
 
-    The norm of the token's value through the head's part of W_O (Kobayashi et al.,
+    The norm of the token's value times the head's part of W_O (Kobayashi et al.,
     arXiv 2004.10102, equation 5). Their transform has a bias; Qwen3 has none.
 
     Args:
-        lab: the model that was recorded.
+        lab: the recorded model.
         recording: with values; record with `capture=value_weighted.NEEDED`.
-        layer: by its number.
+        layer: its number.
 
     Raises:
         RecordingError: values were not recorded.
@@ -46,14 +46,14 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
     )
     # |v W|^2 = v (W W^T) v^T avoids one vector of d_model per token and head.
     square = einsum(w_out, w_out, "head i d_model, head j d_model -> head i j")
-    found = einsum(values, square, values, "key head i, head i j, key head j -> head key")
-    return found.clamp(min=0).sqrt()
+    squared = einsum(values, square, values, "key head i, head i j, key head j -> head key")
+    return squared.clamp(min=0).sqrt()
 
 
 def moved_blocks(
     lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
 ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
-    """A layer's value-weighted attention, in blocks of queries.
+    """Value-weighted attention of a layer, in blocks of queries.
 
     Yields:
         The position of a block's first query, and the block.

@@ -1,4 +1,4 @@
-"""Vocabulary specialisation: the tokens that an expert serves."""
+"""Vocabulary specialisation: the tokens that are routed to an expert."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from qwen3lab.recording.recording import Recording
 
 
 class Served(NamedTuple):
-    """A token's text and how often an expert served it.
+    """A token's text and how often it was routed to an expert.
 
     Attributes:
         text: of the token.
-        served: how often the expert served it.
-        seen: how often it occurred.
+        served: number of occurrences routed to the expert.
+        seen: number of occurrences.
     """
 
     text: str
@@ -25,9 +25,9 @@ class Served(NamedTuple):
 def served_vocabulary(
     recordings: Sequence[Recording], layer: int, expert: int, *, at_least: int = 1
 ) -> list[Served]:
-    """The tokens that an expert serves, by vocabulary specialisation, highest first.
+    """The tokens routed to an expert, by vocabulary specialisation, highest first.
 
-    The vocabulary specialisation of a token is `served / seen`; ties are broken by frequency.
+    The vocabulary specialisation of a token is `served / seen`; frequent tokens first among ties.
 
     Args:
         recordings: of one model.
@@ -52,5 +52,5 @@ def served_vocabulary(
         table = chosen(routing.experts, n_experts)[:, expert]
         seen.update(recording.tokens)
         served.update(t for t, is_served in zip(recording.tokens, table, strict=True) if is_served)
-    found = [Served(text, n, seen[text]) for text, n in served.items() if seen[text] >= at_least]
-    return sorted(found, key=lambda one: (-one.served / one.seen, -one.seen, one.text))
+    tokens = [Served(text, n, seen[text]) for text, n in served.items() if seen[text] >= at_least]
+    return sorted(tokens, key=lambda one: (-one.served / one.seen, -one.seen, one.text))

@@ -1,4 +1,4 @@
-"""What the machine gives: dtypes, copies between a GPU and the host, the C allocator."""
+"""Dtypes, copies between GPU and host, and settings of the C allocator."""
 
 from qwen3lab.device.dtypes import DTYPES, dtype_of
 

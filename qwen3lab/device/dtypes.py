@@ -8,7 +8,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """The dtype of a name; a dtype or None is returned unchanged.
+    """The dtype with a name; returns a dtype or None unchanged.
 
     Raises:
         DtypeError: the name is not in `DTYPES`.

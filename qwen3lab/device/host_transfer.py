@@ -1,95 +1,102 @@
-"""Between a GPU and the host: activations that leave while it goes on, and weights that come."""
+"""Asynchronous copies between a GPU and the host, through pinned memory."""
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-LOAD = 2**26
-"""Bytes that are brought over together, at most: to ask for a copy takes the host as long as to
-ask for a kernel."""
+MAX_BATCHED_BYTES = 2**26
+"""Bytes in one batch of copies; batches save the host time, as each copy is one launch."""
 
-Slot = tuple[list[Tensor], int]
-"""A list, and a place in it."""
+ListItem = tuple[list[Tensor], int]
+"""A list of tensors, and the index of one of them."""
 
 
 def current_stream(device: torch.device | str) -> torch.cuda.Stream | None:
-    """Where this thread's work for a GPU goes; None for another device."""
+    """This thread's current stream on a GPU; None for another device."""
     return torch.cuda.current_stream(device) if torch.device(device).type == "cuda" else None
 
 
 class HostTransfer:
-    """Copies what a CUDA device has computed into pinned memory, on a stream of its own.
+    """Copies tensors from a GPU to pinned host memory, asynchronously on a separate stream.
 
-    The forward pass does not wait for the copies, and what was copied takes no memory of the GPU
-    once it is no longer needed there. Call `wait` before the copies are read.
+    The forward pass does not wait for the copies. A copied tensor's GPU memory is freed as soon as
+    nothing else refers to it. Call `wait` before the copies are read.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[torch.dtype, list[Slot]] = {}
-        self._n_bytes = 0
+        self._pending: dict[torch.dtype, list[ListItem]] = {}
+        self._n_pending_bytes = 0
         self._stream: torch.cuda.Stream | None = None
 
     def take(self, value: Shaped[Tensor, "*any"], into: list[Tensor]) -> None:
-        """Append a tensor to a list; after `wait`, a copy on the host stands in its place.
+        """Append a tensor to a list; `wait` replaces it there with its copy on the host.
 
-        One that is on the host already stays as it is.
+        A tensor that is already on the host is not copied.
+
+        Args:
+            value: the tensor.
+            into: the list.
         """
         if value.is_cuda:
             n_bytes = value.nbytes
-            if self._n_bytes + n_bytes > LOAD:
-                self._send()
-            self._waiting.setdefault(value.dtype, []).append((into, len(into)))
-            self._n_bytes += n_bytes
+            if self._n_pending_bytes + n_bytes > MAX_BATCHED_BYTES:
+                self._copy_pending()
+            self._pending.setdefault(value.dtype, []).append((into, len(into)))
+            self._n_pending_bytes += n_bytes
         into.append(value)
 
     def wait(self) -> None:
-        """Wait until all copies are complete."""
-        self._send()
+        """Copy all pending tensors, and synchronise with the copy stream."""
+        self._copy_pending()
         if self._stream is not None:
             self._stream.synchronize()
 
     @property
     def has_copied(self) -> bool:
-        """Whether anything has come from a GPU."""
+        """True if any tensor has been copied from a GPU."""
         return self._stream is not None
 
-    def _send(self) -> None:
-        """Have what waits copied, as one tensor of each dtype."""
-        for dtype, slots in list(self._waiting.items()):
-            # Some are in place already where an interrupt came.
-            self._replace([(into, place) for into, place in slots if into[place].is_cuda])
-            del self._waiting[dtype]
-        self._n_bytes = 0
+    def _copy_pending(self) -> None:
+        """Start the copies of all pending tensors, concatenated by dtype."""
+        for dtype, items in list(self._pending.items()):
+            # After an interrupt, some have already been replaced by their copies.
+            self._replace([(into, index) for into, index in items if into[index].is_cuda])
+            del self._pending[dtype]
+        self._n_pending_bytes = 0
 
-    def _replace(self, slots: list[Slot]) -> None:
-        """Put copies of one dtype in their places."""
-        if not slots:
+    def _replace(self, items: list[ListItem]) -> None:
+        """Replace tensors of one dtype by their copies on the host."""
+        if not items:
             return
-        values = [into[place] for into, place in slots]
+        values = [into[index] for into, index in items]
         flat = [value.reshape(-1) for value in values]
-        host = self._copied(flat[0] if len(flat) == 1 else torch.cat(flat))
+        host = self._copy_to_host(flat[0] if len(flat) == 1 else torch.cat(flat))
         parts = host.split([len(value) for value in flat])
-        for (into, place), value, part in zip(slots, values, parts, strict=True):
-            into[place] = part.view(value.shape)
+        for (into, index), value, part in zip(items, values, parts, strict=True):
+            into[index] = part.view(value.shape)
 
-    def _copied(self, value: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
-        """A copy on the host that is complete once the stream is."""
+    def _copy_to_host(self, value: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
+        """A copy in pinned memory; it is complete once the copy stream is synchronised."""
         if self._stream is None:
             self._stream = torch.cuda.Stream(value.device)
         host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(value.device))
         with torch.cuda.stream(self._stream):
             host.copy_(value, non_blocking=True)
-        # Its memory must not serve something else before it is copied.
+        # Without this, the allocator may reuse the memory of `value` before the copy has ended.
         value.record_stream(self._stream)
         return host
 
 
 def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
-    """Copy a tensor of the host into another; to a GPU through pinned memory.
+    """Copy a tensor on the host into another one; to a GPU through pinned memory, for speed.
 
-    (Other memory cannot be copied to a GPU at its speed, and by one thread alone.) It waits for
-    the copy, and begins only after what this thread's current stream has been asked to do.
+    The copy starts after all work queued on this thread's current stream. Returns once the copy is
+    complete.
+
+    Args:
+        value: the source, on the host.
+        out: the destination, on any device.
     """
     if not out.is_cuda:
         out.copy_(value)
@@ -98,7 +105,7 @@ def bring(value: Shaped[Tensor, "*any"], out: Shaped[Tensor, "*any"]) -> None:
     stream = torch.cuda.Stream(out.device)
     stream.wait_stream(torch.cuda.current_stream(out.device))
     with torch.cuda.stream(stream):
-        # Converted there, if at all: on the way it would go by another, unpinned copy.
+        # Convert the dtype on the GPU: `copy_` would convert on the host, into unpinned memory.
         same = host.dtype == out.dtype
         out.copy_(host if same else host.to(out.device, non_blocking=True), non_blocking=True)
     stream.synchronize()

@@ -1,45 +1,47 @@
-"""What the C allocator does with memory that is free: a matter of speed on a CPU, no more."""
+"""Settings of the C allocator for freed memory; they change speed and memory use, not results."""
 
 import ctypes
 import sys
 from contextlib import suppress
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-"""Numbers of glibc's `mallopt`, from its malloc.h."""
+"""Parameters of glibc's `mallopt`, from its malloc.h."""
 
-NEVER = 2**31 - 1
-LARGE = 2**17
-"""Bytes from which glibc maps a block of its own, until it has freed one and raises this."""
+MAX_TRIM_THRESHOLD = 2**31 - 1
+"""Bytes; a trim threshold this high switches trimming off."""
+MIN_MAPPED_BYTES = 2**17
+"""glibc's initial threshold: blocks of at least this size get a memory mapping of their own."""
 
 
 def keep_freed() -> None:
-    """Let this process keep what it frees, for the next tensor, instead of handing it back.
+    """Keep freed memory in the process and reuse it for the next tensor.
 
-    By default glibc maps every large tensor anew, and the system fills its pages with zeros one
-    by one. Does nothing under another allocator.
+    By default glibc returns a large tensor's memory to the system and maps new memory for the next
+    one, and the system zeroes each new page. Does nothing with another allocator.
     """
     with suppress(OSError, AttributeError):
         libc = _glibc()
         libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, NEVER)
+        libc.mallopt(TRIM_THRESHOLD, MAX_TRIM_THRESHOLD)
 
 
 def map_large() -> None:
-    """Let every large tensor have a mapping of its own for good, which goes when it does.
+    """Give every large tensor a memory mapping of its own, which is returned when it is freed.
 
-    By default glibc soon takes tensors of up to 32 MiB from its heap, where what lives on keeps
-    what was freed beside it in the process: how much is a matter of luck. Slower, but what the
-    process takes is then what its tensors take. Does nothing under another allocator.
+    By default glibc raises its threshold as mappings are freed, and then allocates tensors of up to
+    32 MiB on its heap. There, memory between live tensors cannot be returned to the system
+    (fragmentation). With this setting the process uses the memory of its tensors and no more, but
+    allocations are slower. Does nothing with another allocator.
     """
     with suppress(OSError, AttributeError):
-        _glibc().mallopt(MMAP_THRESHOLD, LARGE)
+        _glibc().mallopt(MMAP_THRESHOLD, MIN_MAPPED_BYTES)
 
 
 def give_back() -> None:
-    """Let the system have what is free between what is kept.
+    """Return free memory between live blocks to the system.
 
-    glibc holds on to it, and takes new memory for the next matrix of the same size all the same:
-    without this, twice the memory stays in use.
+    By default glibc keeps it, yet allocates new memory for the next matrix of the same size, so
+    that up to twice the memory stays in use. Does nothing with another allocator.
     """
     with suppress(OSError, AttributeError):
         _glibc().malloc_trim(0)

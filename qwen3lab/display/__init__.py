@@ -1,6 +1,6 @@
-"""How results show themselves: short text in a terminal, HTML in a notebook.
+"""Display of results: short text in a terminal, HTML in a notebook.
 
-Text of models, prompts and files is escaped, and control characters are written out.
+Text of models, prompts and files is escaped, including control characters.
 """
 
 from qwen3lab.display.html import Page, escape, table

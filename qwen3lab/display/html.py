@@ -1,4 +1,4 @@
-"""HTML of a result in a notebook's colours, light or dark."""
+"""HTML of results, in the notebook's theme colours."""
 
 import html
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas
 
 MAX_TABLE_ROWS = 12
-"""Rows of a table that are shown; pandas leaves out those in the middle."""
+"""Maximum rows of a table; pandas leaves out the rows in the middle."""
 
 MAX_TABLE_COLUMNS = 20
 MAX_CELL_CHARACTERS = 80
@@ -24,7 +24,7 @@ _TEXT = "white-space: pre-wrap; overflow-wrap: anywhere"
 
 
 def escape(text: str) -> str:
-    """Text as HTML that shows it unchanged; control characters are written out."""
+    """Text as HTML that shows it unchanged; control characters are escaped, such as `\\x1b`."""
     return html.escape(several_lines(text))
 
 
@@ -34,11 +34,11 @@ def table(frame: "pandas.DataFrame", *, index: bool = False, max_rows: int = MAX
     Args:
         frame: the table.
         index: also show the row names.
-        max_rows: rows that are shown; those in the middle are left out.
+        max_rows: maximum rows; pandas leaves out the rows in the middle.
     """
     import numpy as np
 
-    # pandas' own dtypes (such as Int64) have a missing value that its `na_rep` does not reach.
+    # `na_rep` does not apply to the missing value of pandas' own dtypes, such as Int64.
     texts = [
         place
         for place, dtype in enumerate(frame.dtypes)
@@ -89,13 +89,13 @@ def _cell(text: str) -> str:
 
 
 class Page:
-    """HTML put together piece by piece; every text that goes in is escaped."""
+    """Builds HTML from parts; all text is escaped."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
 
     def heading(self, title: str, *, about: str = "") -> "Page":
-        """A bold title, with a muted remark behind it."""
+        """A bold title, followed by a muted remark."""
         remark = f' <span style="color: {MUTED}">{escape(about)}</span>' if about else ""
         return self._add(f"<div><b>{escape(title)}</b>{remark}</div>")
 
@@ -121,7 +121,7 @@ class Page:
         return self._add(f'<div style="color: {MUTED}; margin: 4px 0">{escape(text)}</div>')
 
     def folded(self, summary: str, text: str) -> "Page":
-        """A text that a click unfolds."""
+        """A collapsed text; a click on the summary shows it."""
         inside = Page().text(text, boxed=True)._inner()
         head = f'<summary style="cursor: pointer; color: {MUTED}">{escape(summary)}</summary>'
         return self._add(f'<details style="margin: 4px 0">{head}{inside}</details>')
@@ -131,7 +131,7 @@ class Page:
         return self._add(table(frame, **options))
 
     def render(self) -> str:
-        """All of it, in a frame."""
+        """All parts, in one element."""
         return f'<div style="{_FONT}; color: {INK}; max-width: 60em">{self._inner()}</div>'
 
     def _inner(self) -> str:

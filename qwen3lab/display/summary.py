@@ -1,4 +1,4 @@
-"""A result in few words: a title, some facts and a table, as text or as HTML."""
+"""Summaries of results: a title, facts and a table, as text or as HTML."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ MAX_FACT_CHARACTERS = 120
 
 @dataclass(frozen=True)
 class Summary:
-    """What a person wants to see of a result.
+    """Summary of a result.
 
     Attributes:
-        title: what it is.
+        title: of the result.
         facts: names and values.
-        frame: makes the table, which is shown in notebooks only; None if there is none.
-        note: a sentence below, such as how to get at the rest.
+        frame: makes the table, for notebooks only; None for no table.
+        note: a sentence below the table, such as how to get more.
         index: show the names of the table's rows.
     """
 
@@ -33,15 +33,15 @@ class Summary:
 
     def text(self) -> str:
         """One line."""
-        said = (f"{name} {one_line(value, width=60)}" for name, value in self.facts.items())
-        facts = ", ".join(one_line(each) for each in said)
+        pairs = (f"{name} {one_line(value, width=60)}" for name, value in self.facts.items())
+        facts = ", ".join(one_line(pair) for pair in pairs)
         title = one_line(self.title, width=MAX_FACT_CHARACTERS)
         return f"{title}: {facts}" if facts else title
 
     def html(self) -> str | None:
-        """The title, the facts and the table; None where the table needs pandas and there is none.
+        """The title, the facts and the table; None if the table needs pandas and it is missing.
 
-        A notebook then shows the text.
+        With None, a notebook shows the text.
         """
         short = {k: one_line(v, width=MAX_FACT_CHARACTERS) for k, v in self.facts.items()}
         page = Page().heading(one_line(self.title, width=MAX_FACT_CHARACTERS)).facts(short)
@@ -56,7 +56,7 @@ class Summary:
 
 
 class Displayed:
-    """Shows itself by `_summary`: one line in a terminal, HTML in a notebook.
+    """Base class of results that are displayed by `_summary`, as one line or as HTML.
 
     A dataclass that derives from it needs `repr=False`.
     """

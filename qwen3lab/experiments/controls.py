@@ -1,4 +1,4 @@
-"""The effect of switching off a set of experts, against sets of about the same load."""
+"""The effect of switching off a set of experts, compared with control sets of similar load."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class Comparison(Displayed):
     Attributes:
         experts: the set.
         load: its share of the routed slots.
-        base: loss (nats per token) or share of errors of each group, with every expert on.
+        base: loss (nats per token) or share of errors of each group, with all experts on.
         added: increase over `base` without the set.
-        controls: sets of as many other experts of the same layer.
+        controls: sets of other experts of the same layer, of the same size.
         control_loads: their shares of the routed slots.
         control_added: increase without each control set, by group.
     """
@@ -45,9 +45,9 @@ class Comparison(Displayed):
     control_added: Mapping[str, tuple[float, ...]]
 
     def p_value(self, group: str) -> float:
-        """Share of the sets, this one included, whose removal adds at least as much.
+        """Share of the sets, including this one, whose removal adds at least as much.
 
-        The controls are given, not drawn from a distribution: scipy's Monte Carlo test draws.
+        Computed here because scipy's Monte Carlo test draws its samples from a distribution.
         """
         reached = sum(other >= self.added[group] for other in self.control_added[group])
         return (reached + 1) / (len(self.controls) + 1)
@@ -71,7 +71,7 @@ class Comparison(Displayed):
     def _summary(self) -> Summary:
         named = ", ".join(map(str, self.experts))
         return Summary(
-            f"Without experts {named}, beside {count(len(self.controls), 'set')} of like load",
+            f"Experts {named} off, compared with {count(len(self.controls), 'control set')}",
             {"load": f"{self.load:.1%}"},
             frame=self.to_pandas,
         )
@@ -89,18 +89,18 @@ def compare_with_others(
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
-    """Switch off a set of experts, then other sets of the same layer with about the same load.
+    """Switch off a set of experts, then control sets of the same layer with similar load.
 
-    The controls are the sets of nearest load among many random ones.
+    The control sets are those with the nearest load among many random sets.
 
     Args:
         lab: a mixture of experts.
-        texts: in groups; the load and the loss are measured on them.
+        texts: in groups, for the load and the loss.
         experts: the set.
         layer: of the experts.
-        problems: by group; if given, the share of errors on them is measured, not the loss.
+        problems: by group; if not None, measures the share of errors on them, not the loss.
         thinking: let the model think before it answers a problem.
-        n_controls: number of control sets; fewer if there are no more.
+        n_controls: maximum number of control sets.
         seed: of the random sets.
         progress: show a progress bar.
 
@@ -136,30 +136,30 @@ def compare_with_others(
 def sets_of_like_load(
     load: Float[Tensor, " expert"], experts: Sequence[int], *, n: int, seed: int = 0
 ) -> list[tuple[int, ...]]:
-    """Random sets of as many other experts whose summed load is nearest to that of a set.
+    """Random sets of other experts, of the same size and with the nearest summed load.
 
     Args:
         load: of the layer's experts.
         experts: the set.
-        n: how many; fewer if there are no more.
-        seed: of the draw.
+        n: maximum number of sets.
+        seed: of the random sets.
 
     Raises:
-        ValueError: there are fewer other experts than the set has.
+        ValueError: the set is larger than half of the layer.
     """
     others = [expert for expert in range(len(load)) if expert not in experts]
     if len(others) < len(experts):
         raise ValueError(
-            f"a set of {len(experts)} leaves {len(others)} of {len(load)} experts to compare "
-            "with: expected at most half of them"
+            f"the set has {len(experts)} of {len(load)} experts: expected at most half, to leave "
+            "enough for control sets"
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = {
         tuple(sorted(others[i] for i in torch.randperm(len(others), generator=generator)[:k]))
         for k in [len(experts)] * 50 * n
     }
-    wanted = float(load[list(experts)].sum())
+    target = float(load[list(experts)].sum())
     nearest = sorted(
-        drawn, key=lambda chosen: (abs(float(load[list(chosen)].sum()) - wanted), chosen)
+        drawn, key=lambda chosen: (abs(float(load[list(chosen)].sum()) - target), chosen)
     )
     return nearest[:n]

@@ -37,14 +37,14 @@ class KnockOut(Displayed):
     load: Float[Tensor, "layer expert"]
 
     def ranked(self) -> list[tuple[int, int]]:
-        """Layer and expert of all experts, by the greatest loss that any group gains."""
-        worst = self.added.flatten(0, 1).amax(dim=1)
+        """Layer and number of all experts, by the largest loss added to any group."""
+        largest = self.added.flatten(0, 1).amax(dim=1)
         n_experts = self.added.shape[1]
-        cells = worst.argsort(descending=True).tolist()
+        cells = largest.argsort(descending=True).tolist()
         return [(self.layers[cell // n_experts], cell % n_experts) for cell in cells]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: layer, expert, load, group, base, added; sorted by falling `added`."""
+        """A tidy table: layer, expert, load, group, base, added; the largest `added` first."""
         import pandas
 
         sizes = (
@@ -90,12 +90,12 @@ def knock_out(
     Args:
         lab: a mixture of experts.
         texts: in groups.
-        layers: whose experts are switched off; every layer with experts if None.
+        layers: layers whose experts are switched off; all layers with experts if None.
         progress: show a progress bar.
 
     Raises:
         HookError: the model is dense, or a layer has no experts.
-        ValueError: there is no text, or none of a group's tokens counts.
+        ValueError: there is no text, or a group has no token that counts.
     """
     config = lab.config
     every = tuple(layers) if layers is not None else config.moe_layers

@@ -1,4 +1,4 @@
-"""Figures: a result in, a `plotly` figure out; nothing is computed or shown."""
+"""Plotly figures of results; a figure computes nothing and is returned, not shown."""
 
 from qwen3lab.figures.attention import attention_map
 from qwen3lab.figures.budget import (

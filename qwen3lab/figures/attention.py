@@ -21,7 +21,7 @@ from qwen3lab.figures.theme import (
 from qwen3lab.recording.labels import labels_of
 
 MAX_TOKENS = 512
-"""A map of more tokens is drawn in blocks; each shows its largest weight."""
+"""Maximum tokens of a map without pooling; a larger map shows the largest weight of each block."""
 
 
 def attention_map(
@@ -31,14 +31,14 @@ def attention_map(
     layer: int | None = None,
     head: int | None = None,
 ) -> go.Figure:
-    """One head's attention: each row shows where one token looks.
+    """Attention map of one head: each row shows the attention of one query token.
 
     Args:
-        pattern: weights of one head, rows sum to 1; `rec.attention[layer, head]` knows its tokens,
-            layer, head and model.
+        pattern: weights of one head, rows sum to 1; `rec.attention[layer, head]` has labels for
+            tokens, layer, head and model.
         tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
-        layer: named in the title.
-        head: named in the title.
+        layer: shown in the title.
+        head: shown in the title.
 
     Raises:
         ValueError: the pattern does not have one row and one column per token, or its tokens are
@@ -81,8 +81,8 @@ def attention_map(
     figure.update_layout(
         template=TEMPLATE, width=720, height=660, plot_bgcolor=EMPTY_CELL_COLOUR, title=title
     )
-    figure.update_xaxes(token_axis("key token (looked at)"), tickangle=-90)
-    figure.update_yaxes(token_axis("query token (looking)"), autorange="reversed")
+    figure.update_xaxes(token_axis("key token"), tickangle=-90)
+    figure.update_yaxes(token_axis("query token"), autorange="reversed")
     if not pooled.is_exact:
         figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step), margin_t=84)
     return figure
@@ -94,7 +94,7 @@ def _title(layer: int | None, head: int | None) -> str:
 
 
 def _pooling_note(step: int) -> str:
-    return f"each cell stands for {step} × {step} tokens and shows their largest weight"
+    return f"each cell shows the largest weight of {step} × {step} tokens"
 
 
 def _with_gaps(values: Float[Tensor, "row column"]) -> list[list[float | None]]:

@@ -10,21 +10,22 @@ from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
 
-ACCURACY = "share of answers that are right"
+ACCURACY = "share of right answers"
+TITLE = "Accuracy under a thinking budget"
 COSTS = {
     "budget": "thinking tokens allowed",
     "tokens": "thinking tokens used (mean)",
     "flops": "floating-point operations per answer (mean)",
 }
-NO_BUDGET = "There is no accuracy to show: no budget was tried."
+NO_BUDGET = "There is no accuracy to show: no budget was tested."
 
 
 def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None) -> go.Figure:
     """Accuracy against thinking tokens allowed, with 95% Wilson intervals.
 
     Args:
-        by_budget: how many answers were right, for each budget in tokens; as a card has it.
-        at_once: the same without thinking, drawn as a horizontal line with its interval.
+        by_budget: share of right answers for each budget in tokens, as in a model card.
+        at_once: share without thinking, drawn as a horizontal line with its interval.
     """
     if not by_budget:
         return empty_figure(NO_BUDGET)
@@ -32,7 +33,7 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
     shares = [by_budget[budget] for budget in budgets]
     about = ["at most " + str(budget) + " thinking tokens" for budget in budgets]
     totals = [share.total for share in shares]
-    figure = _framed("What a thinking budget buys", totals, COSTS["budget"])
+    figure = _framed(TITLE, totals, COSTS["budget"])
     figure.add_trace(_line("within the budget", budgets, shares, about, 0))
     figure.update_layout(showlegend=False)
     if at_once is not None:
@@ -41,13 +42,13 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
 
 
 def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -> go.Figure:
-    """Accuracy of several models, or of several levels of problems, as the budget grows.
+    """Accuracy against the budget, for several models or several levels of problems.
 
     Args:
         curves: from `analysis.budgets.curve`.
         against: "budget", the thinking tokens allowed; "tokens", the thinking tokens used; or
-            "flops", the operations per answer, on a logarithmic axis. Answers without
-            thinking are open circles; against the budget, they stand left of 0.
+            "flops", the operations per answer, on a logarithmic axis. Answers without thinking
+            are open circles, left of 0 if the axis is the budget.
 
     Raises:
         ValueError: `against` is none of the three.
@@ -57,7 +58,7 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
     if not curves:
         return empty_figure(NO_BUDGET)
     totals = [point.right.total for curve in curves for point in curve.points]
-    figure = _framed("What a thinking budget buys", totals, COSTS[against])
+    figure = _framed(TITLE, totals, COSTS[against])
     left = -0.05 * max(curve.points[-1].budget or 1 for curve in curves)
     for number, curve in enumerate(curves):
         costs = [_cost(point, against, left) for point in curve.points]
@@ -83,10 +84,10 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
 
 
 def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
-    """The best accuracy of each model against its active parameters.
+    """Accuracy of each model against its active parameters.
 
-    With the largest budget, and without thinking if that was tried: does a small model that thinks
-    match a larger one that does not?
+    One line with the largest budget and one without thinking, if that was tested: they show
+    whether a small model with thinking reaches the accuracy of a larger one without.
 
     Args:
         curves: one per model, from `analysis.budgets.curve`.
@@ -96,15 +97,17 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
     totals = [point.right.total for curve in curves for point in curve.points]
     figure = _framed("Accuracy and size", totals, "active parameters")
     ordered = sorted(curves, key=lambda curve: curve.active_params)
-    sides = {
-        "thinking": [(curve, curve.points[-1]) for curve in ordered],
-        "at once": [(curve, curve.at_once) for curve in ordered if curve.at_once is not None],
+    lines = {
+        "with thinking": [(curve, curve.points[-1]) for curve in ordered],
+        "without thinking": [
+            (curve, curve.at_once) for curve in ordered if curve.at_once is not None
+        ],
     }
-    for number, (name, found) in enumerate(sides.items()):
-        if found:
-            sizes = [curve.active_params for curve, _ in found]
-            about = [f"{escape(curve.name)}, {_about(point)}" for curve, point in found]
-            line = _line(name, sizes, [point.right for _, point in found], about, number)
+    for number, (name, models) in enumerate(lines.items()):
+        if models:
+            sizes = [curve.active_params for curve, _ in models]
+            about = [f"{escape(curve.name)}, {_about(point)}" for curve, point in models]
+            line = _line(name, sizes, [point.right for _, point in models], about, number)
             figure.add_trace(line.update(line_dash="dot"))
     for curve in ordered:
         figure.add_annotation(
@@ -118,44 +121,44 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
             font={"color": MUTED, "size": 12},
         )
     sizes = sorted({curve.active_params for curve in curves})
-    words = [f"{size / 1e6:,.2f} M" for size in sizes]
-    return figure.update_xaxes(type="log", tickvals=sizes, ticktext=words, tickangle=-30)
+    labels = [f"{size / 1e6:,.2f} M" for size in sizes]
+    return figure.update_xaxes(type="log", tickvals=sizes, ticktext=labels, tickangle=-30)
 
 
 def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
-    """Thinking lengths without a budget, by the level of the problem.
+    """Thinking lengths without a budget, by problem level.
 
     Args:
         lengths: from `analysis.budgets.natural_lengths`.
     """
-    if not any(found.tokens for found in lengths):
-        return empty_figure("There is no length to show: no thinking ended by itself.")
+    if not any(level.tokens for level in lengths):
+        return empty_figure("There is no length to show: the largest budget cut every thinking.")
     figure = go.Figure(
         [
             go.Box(
-                y=found.tokens,
-                name=escape(found.level) or "all",
+                y=level.tokens,
+                name=escape(level.level) or "all",
                 marker_color=OKABE_ITO[0],
-                boxpoints="all" if len(found.tokens) <= 50 else False,
+                boxpoints="all" if len(level.tokens) <= 50 else False,
                 jitter=0.4,
                 pointpos=0,
                 marker_size=4,
                 hovertemplate="level %{x}<br>%{y} thinking tokens<extra></extra>",
             )
-            for found in lengths
+            for level in lengths
         ]
     )
-    cut = sum(found.cut for found in lengths)
-    total = cut + sum(len(found.tokens) for found in lengths)
+    cut = sum(level.cut for level in lengths)
+    total = cut + sum(len(level.tokens) for level in lengths)
     figure.update_layout(
         template=TEMPLATE,
         height=400,
-        title="How long it thinks",
-        title_subtitle_text=f"{total} thinkings; {cut} that the largest budget cut are left out",
+        title="Thinking length by problem level",
+        title_subtitle_text=f"{total} replies; without {cut} that the largest budget cut",
         margin_t=84,
         showlegend=False,
     )
-    figure.update_xaxes(title="level of the problem", type="category")
+    figure.update_xaxes(title="problem level", type="category")
     return figure.update_yaxes(title="thinking tokens", rangemode="tozero")
 
 
@@ -166,7 +169,7 @@ def _framed(title: str, totals: Sequence[int], x: str) -> go.Figure:
         template=TEMPLATE,
         height=400,
         title=title,
-        title_subtitle_text=f"{n} answers to each point, 95% Wilson intervals",
+        title_subtitle_text=f"{n} answers per point, 95% Wilson intervals",
         margin_t=84,
     )
     figure.update_xaxes(title=x)

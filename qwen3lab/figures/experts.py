@@ -1,4 +1,4 @@
-"""Experts: the tokens that they serve, their co-activation, and what their absence costs."""
+"""Experts: their tokens, their co-activation, and the loss without them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,15 +40,15 @@ def token_strip(
     *,
     layer: int | None = None,
 ) -> go.Figure:
-    """The text itself, each token in the colour of one expert.
+    """The text, with each token in the colour of one expert.
 
     Args:
         tokens: a layer's routing, `rec.routing.layer(2)`; or the text of each token.
         experts: one expert per token, -1 for none; the expert with the greatest weight if None.
-        layer: named in the title.
+        layer: shown in the title.
 
     Raises:
-        ValueError: there is not one expert for each token.
+        ValueError: the numbers of experts and tokens differ, or there are no experts.
     """
     if isinstance(tokens, LayerRouting):
         layer = tokens.layer if layer is None else layer
@@ -94,11 +94,11 @@ def token_strip(
             ygap=4,
         )
     )
-    where = "" if layer is None else f" in layer {layer}"
+    where = "" if layer is None else f", layer {layer}"
     figure.update_layout(
         template=TEMPLATE,
         height=90 + 46 * n_rows,
-        title=by_model(f"The expert of each token{where}", source),
+        title=by_model(f"Expert of each token{where}", source),
         margin={"l": 16, "t": 56, "b": 16},
     )
     figure.update_xaxes(visible=False)
@@ -108,11 +108,11 @@ def token_strip(
 def transitions(
     flow: Float[Tensor, "earlier later"], *, layers: tuple[int, int] | None = None
 ) -> go.Figure:
-    """Where the tokens of each expert are sent in a later layer.
+    """Experts of a later layer to which the tokens of each expert are routed.
 
     Args:
         flow: rows of shares that sum to 1; from `analysis.structure.transitions`.
-        layers: the two layers, named on the axes; as `flow` knows them if None.
+        layers: the two layers, shown on the axes; the labels of `flow` if None.
     """
     earlier, later = ("earlier layer", "later layer")
     labels = labels_of(flow)
@@ -122,22 +122,22 @@ def transitions(
         earlier, later = (f"layer {layer}" for layer in layers)
     return _map(
         flow,
-        title=by_model("Where the tokens of an expert go", flow),
-        subtitle=f"uniform would be {100 / max(1, flow.shape[1]):.1f} % each; grey: no tokens",
+        title=by_model("Expert transitions between layers", flow),
+        subtitle=f"uniform routing: {100 / max(1, flow.shape[1]):.1f} % each; grey: no tokens",
         x=f"expert in {later}",
         y=f"expert in {earlier}",
-        value="share of the slots (%)",
+        value="share of routed slots (%)",
     )
 
 
 def co_activation(
     together: Float[Tensor, "expert other"], *, layer: int | None = None
 ) -> go.Figure:
-    """Which experts serve the same tokens; co-activated experts stand side by side.
+    """Co-activation of experts; frequently co-activated experts are adjacent.
 
     Args:
         together: from `analysis.structure.co_activation`.
-        layer: named in the title; as `together` knows it if None.
+        layer: shown in the title; the label of `together` if None.
     """
     order, layer = cluster_order(together), layer_of(together, layer)
     where = "" if layer is None else f", layer {layer}"
@@ -145,11 +145,11 @@ def co_activation(
     shown.fill_diagonal_(np.nan)
     return _map(
         shown,
-        title=by_model(f"Experts that serve the same tokens{where}", together),
-        subtitle="grey: an expert with itself, or without tokens",
+        title=by_model(f"Co-activation of experts{where}", together),
+        subtitle="grey: the diagonal, and experts without tokens",
         x="other expert",
         y="expert",
-        value="of its tokens, the other serves (%)",
+        value="its tokens that the other also gets (%)",
         names=[str(expert) for expert in order],
     )
 
@@ -157,17 +157,17 @@ def co_activation(
 def specialisation(
     found: Interval, labels: Sequence[str], *, expert: int, k: int, layer: int | None = None
 ) -> go.Figure:
-    """The share of each label's tokens that an expert serves, with 95% intervals.
+    """The share of each label's tokens that are routed to an expert, with 95% intervals.
 
     Args:
         found: from `analysis.specialisation.share_intervals`.
-        labels: in the order of its rows.
-        expert: which one.
-        k: experts per token; uniform routing would give each k / experts.
-        layer: named in the title.
+        labels: in the order of the rows.
+        expert: its number.
+        k: experts per token; with uniform routing the share is k / experts.
+        layer: shown in the title.
 
     Raises:
-        ValueError: the labels are not those of the rows, or there is no such expert.
+        ValueError: the numbers of labels and rows differ, or no such expert.
     """
     n_labels, n_experts = found.value.shape
     if len(labels) != n_labels:
@@ -203,11 +203,11 @@ def specialisation(
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title=f"Whom expert {expert}{where} serves",
-        title_subtitle_text="share of each group's tokens; 95% bootstrap intervals over documents",
+        title=f"Tokens routed to expert {expert}{where}",
+        title_subtitle_text="share of each label's tokens; 95% bootstrap intervals over documents",
         margin_t=84,
     )
-    return figure.update_yaxes(title="tokens served (%)", rangemode="tozero")
+    return figure.update_yaxes(title="tokens routed to the expert (%)", rangemode="tozero")
 
 
 def load_difference(
@@ -217,17 +217,17 @@ def load_difference(
     names: tuple[str, str],
     layers: Sequence[int] | None = None,
 ) -> go.Figure:
-    """The load of each expert on one set of tokens less that on another.
+    """The load of each expert on one set of tokens minus its load on another.
 
     Args:
-        one: share of routed slots, rows sum to 1; from `analysis.thinking_text.part_loads` or
-            `RoutingCorpus.load`, it knows its layers.
+        one: share of routed slots, rows sum to 1; results of `analysis.thinking_text.part_loads`
+            and `RoutingCorpus.load` have labels for the layers.
         other: the same for the other set.
         names: of the two sets, such as thinking and answer.
         layers: the layer of each row; needed for plain tensors.
 
     Raises:
-        ValueError: the two are of different shapes, or the layers are not known.
+        ValueError: the shapes differ, or the layers are unknown.
     """
     if one.shape != other.shape:
         raise ValueError(
@@ -238,18 +238,18 @@ def load_difference(
     first, second = map(escape, names)
     return _map(
         one - other,
-        title=by_model(f"Experts of {first} against {second}", one),
-        subtitle=f"red: more of {first}; blue: more of {second}",
+        title=by_model(f"Expert load: {first} minus {second}", one),
+        subtitle=f"red: higher in {first}; blue: higher in {second}",
         x="expert",
         y="layer",
-        value="difference of load (points)",
+        value="difference of load (percentage points)",
         rows=[str(row) for row in rows],
         diverging=True,
     )
 
 
 def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
-    """The loss that each group of texts gains when an expert is switched off, greatest first.
+    """The loss added to each group of texts by switching off an expert, largest first.
 
     Args:
         found: from `experiments.knockout.knock_out`.
@@ -267,8 +267,8 @@ def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
         shown,
         Side("", names),
         Side("", [escape(group) for group in found.groups]),
-        title="What is lost without an expert",
-        subtitle=f"the {len(cells)} of {len(ranked)} experts with the greatest added loss",
+        title="Loss added by switching off one expert",
+        subtitle=f"the {len(cells)} of {len(ranked)} experts with the largest added loss",
         value="added loss (nats per token)",
         hover="%{y}<br>%{x}: %{z:+.3f} nats per token<br>load %{customdata:.1f} %",
         low=-limit,
@@ -312,7 +312,7 @@ def _map(
 
 
 def _colours(n: int) -> list[list[Any]]:
-    """A colour scale in n even steps, pale enough to read dark text on."""
+    """A colour scale with n equal steps, pale enough for dark text."""
     steps: list[list[Any]] = []
     for step in range(n):
         colour = _pale(COLOURS[step % len(COLOURS)])

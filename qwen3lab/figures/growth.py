@@ -1,4 +1,4 @@
-"""Loss, heads and routing over the steps of a training."""
+"""Loss, heads and routing over the steps of a training run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_MARKED = 60
 
 
 MARGIN = {"t": 64, "r": 16, "l": 60, "b": 50, "autoexpand": False}
-"""Fixed: a legend that is wider than its panel must not take room from the plots."""
+"""Fixed, so that a legend wider than its panel does not shrink the plots."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,20 @@ class Panel:
 def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure:
     """The training of a model in four plots over its steps.
 
-    What it has learned, family by family; the best head of each kind; what the choice of
-    experts says about the family, with the most that shuffled labels gave in grey; and how
-    much of the last look's choice of experts stood already (router saturation). Of a model
-    without experts, the first two.
+    Excess loss by family; best score of each kind of head; mutual information of expert and
+    family, in grey its maximum over shuffled labels; and router saturation, the share of the
+    last snapshot's expert choices that were made already. A dense model has the first two only.
 
     Args:
-        history: of a `Growth` or an `early_life`, the first look first.
-        log_steps: steps on a logarithmic axis; one at 0 is then not shown.
+        history: of a `Growth` or an `early_life`, the first snapshot first.
+        log_steps: logarithmic step axis; it does not show step 0.
 
     Raises:
-        ValueError: there is no look.
+        ValueError: the history is empty.
     """
     if not history:
-        raise ValueError("there is no look at the model to show: expected at least one")
-    steps, panels = [look.step for look in history], _panels(history)
+        raise ValueError("the history is empty: expected at least one snapshot")
+    steps, panels = [snapshot.step for snapshot in history], _panels(history)
     n_rows = len(panels) // 2
     figure = make_subplots(rows=n_rows, cols=2, horizontal_spacing=0.1, vertical_spacing=0.21)
     for number, panel in enumerate(panels):
@@ -67,21 +66,21 @@ def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure
 
 
 def _panels(history: Sequence[Snapshot]) -> list[Panel]:
-    heads = [{kind: float(s.max()) for kind, s in look.heads.items()} for look in history]
-    learned = [
-        Panel("Excess loss", "nats per token", [look.surplus for look in history]),
+    heads = [{kind: float(s.max()) for kind, s in one.heads.items()} for one in history]
+    all_models = [
+        Panel("Excess loss", "nats per token", [one.surplus for one in history]),
         Panel("Best head of each kind", "score", heads, top=1.05),
     ]
     if not history[-1].information:
-        return learned
+        return all_models
     names = [f"layer {layer}" for layer in history[-1].layers]
-    said = [_by_name(names, [i.value for i in look.information]) for look in history]
-    chance = [_by_name(names, [i.shuffled[-1] for i in look.information]) for look in history]
-    stood = [_by_name(names, row.tolist()) for row in saturation(history)]
+    values = [_by_name(names, [i.value for i in one.information]) for one in history]
+    chance = [_by_name(names, [i.shuffled[-1] for i in one.information]) for one in history]
+    saturated = [_by_name(names, row.tolist()) for row in saturation(history)]
     return [
-        *learned,
-        Panel("Mutual information: expert, family", "nats", said, chance),
-        Panel("Router saturation", "share", stood, top=1.05),
+        *all_models,
+        Panel("Mutual information: expert, family", "nats", values, chance),
+        Panel("Router saturation", "share", saturated, top=1.05),
     ]
 
 
@@ -111,7 +110,7 @@ def _lines(steps: Sequence[int], panel: Panel, number: int) -> list[go.Scatter]:
         if panel.chance is not None:
             below = [row[name] for row in panel.chance]
             grey = {"color": MUTED, "width": 1, "dash": "dot"}
-            hover = f"{name}, most of the shuffles: %{{y:.3f}}<extra></extra>"
+            hover = f"{name}, maximum of the shuffles: %{{y:.3f}}<extra></extra>"
             chance = go.Scatter(x=steps, y=below, mode="lines", line=grey, hovertemplate=hover)
             lines.append(chance.update(showlegend=False))
         stroke = {"color": OKABE_ITO[place % len(OKABE_ITO)], "width": 2}

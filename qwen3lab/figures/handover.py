@@ -15,10 +15,10 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def to_circuitsvis(recording: Recording, layer: int) -> Any:
-    """One layer's heads in `circuitsvis`, as it shows them.
+    """The attention patterns of one layer as a `circuitsvis` view.
 
     Raises:
-        ImportError: `circuitsvis`, or what it needs, is not installed.
+        ImportError: `circuitsvis` or a package that it imports is not installed.
         RecordingError: no such layer, or attention was not recorded.
     """
     patterns = recording.attention.pattern(layer)
@@ -27,10 +27,10 @@ def to_circuitsvis(recording: Recording, layer: int) -> Any:
 
 
 def to_bertviz(recording: Recording) -> Any:
-    """All layers and heads in `bertviz`' head view.
+    """The attention patterns of all layers in the head view of `bertviz`.
 
     Raises:
-        ImportError: `bertviz`, or what it needs, is not installed.
+        ImportError: `bertviz` or a package that it imports is not installed.
         RecordingError: attention was not recorded.
     """
     attention = recording.attention
@@ -39,7 +39,7 @@ def to_bertviz(recording: Recording) -> Any:
 
 
 def _harmless(tokens: Sequence[str]) -> list[str]:
-    """Tokens without `<`: these packages write them into scripts, which `</script>` would end."""
+    """Tokens without `<`: in the scripts of these packages, `</script>` would end the script."""
     return [visible(token).replace("<", "‹") for token in tokens]
 
 
@@ -48,14 +48,16 @@ def _imported(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{package} does not open ({error}): pip install {package}") from error
+        raise ImportError(
+            f"{package} cannot be imported ({error}): pip install {package}"
+        ) from error
 
 
 def save(figure: go.Figure, path: str | Path) -> Path:
     """Write a figure as HTML that opens without a network, or as PNG, SVG or PDF.
 
     Args:
-        figure: any of this package's.
+        figure: of this package.
         path: its suffix selects the format; pictures need the `export` extra and a browser.
 
     Raises:

@@ -1,4 +1,4 @@
-"""All heads: their scores, thumbnails of their maps, and the tokens that draw attention."""
+"""All heads: scores, thumbnails of their attention maps, and attention received by each token."""
 
 from collections.abc import Sequence
 
@@ -26,21 +26,21 @@ from qwen3lab.recording.recording import Recording
 SCORES = {
     "first": "share on the first token",
     "itself": "share on the token itself",
-    "previous": "share on the token before",
+    "previous": "share on the previous token",
     "duplicate": "share on earlier occurrences",
-    "induction": "share after earlier occurrences",
+    "induction": "share on tokens after earlier occurrences",
     "special": "share on special tokens",
-    "drawn": "share of the token that draws most",
+    "drawn": "share on the most attended token",
     "entropy": "entropy (nats)",
-    "relative_entropy": "entropy, of its maximum",
+    "relative_entropy": "entropy (share of its maximum)",
     "distance": "mean distance (tokens)",
 }
 MAX_TOKENS = 1024
-"""Tokens of a sink profile that are drawn."""
+"""Maximum number of tokens in a sink profile."""
 
 
 def head_map(scores: HeadProfile, score: str) -> go.Figure:
-    """One score of every head, layer by layer, with each head's likely kind on hover.
+    """One score of every head, by layer and head, with the likely kind as hover text.
 
     Args:
         scores: from `analysis.attention.head_profile`.
@@ -58,7 +58,7 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
         values,
         Side("layer", [str(layer) for layer in scores.layers]),
         Side("head", [str(head) for head in range(values.shape[1])]),
-        title=f"Every head: {SCORES[score]}",
+        title=f"Attention of each head: {SCORES[score]}",
         subtitle="",
         value=SCORES[score],
         hover="layer %{y}, head %{x}<br>%{z:.3f}<br>likely kind: %{customdata}",
@@ -72,7 +72,7 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
 
     Args:
         recording: with attention.
-        layers: whose heads; all that were recorded if None.
+        layers: to show; all recorded layers if None.
 
     Raises:
         RecordingError: no such layer, or attention was not recorded.
@@ -97,7 +97,7 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
     figure.update_layout(
         template=TEMPLATE,
         title=f"Thumbnails of all heads · {escape(recording.model_name)}",
-        title_subtitle_text="each square: queries downwards, keys to the right; grey: later keys",
+        title_subtitle_text="rows of a thumbnail are queries, columns are keys; grey: later keys",
         height=int(max(320, min(1400, 130 + 52 * len(shown)))),
         plot_bgcolor=EMPTY_CELL_COLOUR,
         margin_t=84,
@@ -128,17 +128,18 @@ def sink_profile(
     """The attention that each token receives, mean over heads, one line per layer.
 
     Args:
-        mass: from `analysis.attention.key_mass`; it knows its tokens and layers.
+        mass: from `analysis.attention.key_mass`, which labels tokens and layers.
         tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
         layers: the layer of each row; needed for a plain tensor.
 
     Raises:
-        ValueError: not one mass for each token, or the tokens or layers are not known.
+        ValueError: the numbers of keys and tokens differ, or tokens or layers are unknown.
     """
     tokens = tokens_of(mass, tokens)
     if mass.shape[-1] != len(tokens):
         raise ValueError(
-            f"there are {mass.shape[-1]} masses for {len(tokens)} tokens: expected one for each"
+            f"the mass has {mass.shape[-1]} keys, but there are {len(tokens)} tokens: "
+            "expected one key per token"
         )
     if not tokens:
         return empty_figure("There is no attention to show: the recording has no tokens.")
@@ -162,8 +163,8 @@ def sink_profile(
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title=by_model("What draws attention", mass),
-        title_subtitle_text=f"mean over heads and over the queries that can see the token{note}",
+        title=by_model("Attention received by each token", mass),
+        title_subtitle_text=f"mean over heads, and over the token itself and later queries{note}",
         margin_t=84,
     )
     figure.update_xaxes(token_axis("token"), tickangle=-90)

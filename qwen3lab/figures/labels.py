@@ -1,4 +1,4 @@
-"""Layers, tokens and titles of a figure: as given, or from the labels of the values."""
+"""Layers, tokens and titles of a figure, from arguments or from the labels of the values."""
 
 from collections.abc import Sequence
 
@@ -9,56 +9,56 @@ from qwen3lab.recording.labels import labels_of
 
 
 def tokens_of(values: Tensor, tokens: Sequence[str] | None) -> Sequence[str]:
-    """Text of each token.
+    """Text of each token, from the argument or the labels.
 
     Raises:
-        ValueError: neither given nor known.
+        ValueError: neither has it.
     """
     labels = labels_of(values)
     if tokens is not None:
         return tokens
     if labels is None:
         raise ValueError(
-            "the values are a plain tensor that does not know its tokens: pass them, as rec.tokens"
+            "the values are a plain tensor without token labels: pass tokens=, such as rec.tokens"
         )
     return labels.tokens
 
 
 def layers_of(values: Tensor, layers: Sequence[int] | None, *, what: str) -> list[int]:
-    """The layer of each row.
+    """The layer of each row, from the argument or the labels.
 
     Args:
-        values: with a first axis of layers.
-        layers: as given; these win over the labels.
-        what: the values are, for the message.
+        values: the first axis is the layer.
+        layers: take precedence over the labels.
+        what: name of the values, for the message.
 
     Raises:
-        ValueError: neither given nor known, or not one for each row.
+        ValueError: neither has it, or the number of layers and rows differ.
     """
     labels = labels_of(values)
-    found = labels.layers if layers is None and labels is not None else layers
-    if found is None:
+    numbers = labels.layers if layers is None and labels is not None else layers
+    if numbers is None:
         if not len(values):
             return []
         raise ValueError(
-            f"the {what} is a plain tensor that does not know the layers of its {len(values)} "
-            "rows: pass layers=, with the number of each row's layer"
+            f"the {what} is a plain tensor of {len(values)} rows without layer labels: "
+            "pass layers=, with the layer number of each row"
         )
-    if len(found) != len(values):
+    if len(numbers) != len(values):
         raise ValueError(
-            f"{len(found)} layers are named, but the {what} has {len(values)} rows: "
-            "expected one name per row"
+            f"the {what} has {len(values)} rows, but there are {len(numbers)} layers: "
+            "expected one layer per row"
         )
-    return list(found)
+    return list(numbers)
 
 
 def layer_of(values: Tensor, layer: int | None) -> int | None:
-    """The layer as given, or from the labels; None if neither is known."""
+    """The layer, from the argument or the labels; None if neither has it."""
     labels = labels_of(values)
     return labels.layer if layer is None and labels is not None else layer
 
 
 def by_model(title: str, values: Tensor) -> str:
-    """A title with the model's name behind it, if the values know it."""
+    """A title followed by the model's name, if the labels have it."""
     labels = labels_of(values)
     return f"{title} · {escape(labels.model_name)}" if labels and labels.model_name else title

@@ -15,7 +15,7 @@ DIVERGING = "RdBu_r"
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a map: its title and the name of each step; the caller escapes untrusted text."""
+    """An axis of a map: title and names of its cells; the caller escapes untrusted text."""
 
     title: str
     names: Sequence[str]
@@ -36,7 +36,7 @@ def labelled_map(
     about: Sequence[Sequence[Any]] | None = None,
     row_height: int = 24,
 ) -> go.Figure:
-    """A map with a name for every row and column, the first row at the top; NaN is grey.
+    """A heatmap with named rows and columns, the first row at the top; NaN is grey.
 
     Args:
         values: one per cell.
@@ -44,13 +44,13 @@ def labelled_map(
         columns: the horizontal side.
         title: of the figure.
         subtitle: below the title; none if empty.
-        value: what a value is, with its unit; along the colour bar.
+        value: name and unit of the values, shown along the colour bar.
         hover: template of a cell's hover text.
         high: value at the high end of the colours.
         low: value at the low end.
         palette: one of plotly's scales.
         about: further values of each cell for the hover text, as `customdata`.
-        row_height: pixels.
+        row_height: in pixels.
     """
     figure = go.Figure(
         go.Heatmap(

@@ -1,4 +1,4 @@
-"""Ratios of our measurements to the best of the others, case by case."""
+"""Speed and memory of qwen3lab relative to the best other library, by case."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from qwen3lab.figures.theme import OKABE_ITO, STOP_COLOUR, TEMPLATE, empty_figur
 def ratios(
     cases: Sequence[str], values: Sequence[float], details: Sequence[str], *, title: str
 ) -> go.Figure:
-    """Bars around 1, on a logarithmic axis: to the right where ours is better.
+    """Bars from 1 on a logarithmic axis, to the right if qwen3lab is better.
 
     Args:
-        cases: what was measured.
-        values: how many times as good ours is as the best of the others.
-        details: of each, for the hover text.
+        cases: name of each measurement.
+        values: ratio of qwen3lab to the best other library; above 1 is better.
+        details: hover text of each case.
         title: of the figure.
 
     Raises:
-        ValueError: not one value and detail for each case, or a ratio that is not above 0.
+        ValueError: the numbers of cases, values and details differ, or a ratio is not above 0.
     """
     if not len(cases) == len(values) == len(details):
         raise ValueError(
@@ -29,7 +29,7 @@ def ratios(
     if any(not value > 0 for value in values):
         raise ValueError(f"ratios are {list(values)}: expected numbers above 0")
     if not cases:
-        return empty_figure("Nothing was measured beside another library.")
+        return empty_figure("There is no ratio to show: no other library was measured.")
     figure = go.Figure(
         go.Bar(
             # Bars start at 1: a logarithmic axis has no natural origin.
@@ -49,10 +49,11 @@ def ratios(
     figure.update_layout(
         template=TEMPLATE,
         title=escape(title),
-        title_subtitle_text="right of 1: qwen3lab is faster, or smaller, than the best other",
+        title_subtitle_text="above 1: qwen3lab is faster, or uses less memory, than the best other",
         height=150 + 34 * len(cases),
         margin_t=84,
         margin_r=60,
     )
-    figure.update_xaxes(title="times as good", type="log", dtick="D1" if max(values) < 10 else 1)
+    spacing = "D1" if max(values) < 10 else 1
+    figure.update_xaxes(title="ratio to the best other library", type="log", dtick=spacing)
     return figure.update_yaxes(autorange="reversed", showgrid=False)

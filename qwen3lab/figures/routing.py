@@ -25,16 +25,16 @@ def routing_map(
     *,
     layer: int | None = None,
 ) -> go.Figure:
-    """One layer's routing: each column shows the experts that served one token.
+    """Routing of one layer: each column shows the expert weights of one token.
 
     Args:
-        weights: as applied, zero where an expert was not chosen; from
-            `analysis.routing.layer_weights`, they know their tokens, layer and model.
+        weights: routing weights as applied, 0 for an expert that was not chosen; those of
+            `analysis.routing.layer_weights` have labels for tokens, layer and model.
         tokens: text of each token, such as `rec.tokens`; needed for a plain tensor.
-        layer: named in the title.
+        layer: shown in the title.
 
     Raises:
-        ValueError: the weights do not have one row per token, or the tokens are not known.
+        ValueError: the numbers of rows and tokens differ, or the tokens are unknown.
     """
     tokens, layer = tokens_of(weights, tokens), layer_of(weights, layer)
     n_tokens, n_experts = weights.shape
@@ -53,7 +53,7 @@ def routing_map(
             zmin=0,
             zmax=float(weights.max()),
             colorscale=SEQUENTIAL,
-            colorbar=colour_bar("weight as applied"),
+            colorbar=colour_bar("routing weight"),
             hoverongaps=False,
             hovertemplate="token %{x}<br>expert %{y}<br>weight %{z:.4f}<extra></extra>",
             xgap=1,
@@ -76,15 +76,15 @@ def routing_map(
 def expert_load(
     load: Float[Tensor, "layer expert"], *, layers: Sequence[int] | None = None
 ) -> go.Figure:
-    """How the tokens of each layer were spread over its experts.
+    """Load of each expert, by layer.
 
     Args:
-        load: share of routed slots per expert, rows sum to 1; from `analysis.routing.layer_loads`
-            or `RoutingCorpus.load`, it knows its layers.
+        load: share of routed slots per expert, rows sum to 1; results of
+            `analysis.routing.layer_loads` and `RoutingCorpus.load` have labels for the layers.
         layers: the layer of each row; needed for a plain tensor.
 
     Raises:
-        ValueError: the layers are not known, or `layers` does not name each row.
+        ValueError: the layers are unknown, or the numbers of layers and rows differ.
     """
     numbers, n_experts = layers_of(load, layers, what="load"), load.shape[1]
     if load.numel() == 0:
@@ -94,7 +94,7 @@ def expert_load(
         Side("layer", [str(number) for number in numbers]),
         Side("expert", [str(expert) for expert in range(n_experts)]),
         title=by_model("Load of each expert by layer", load),
-        subtitle=f"uniform load would be {100 / n_experts:.1f} % each",
+        subtitle=f"uniform load: {100 / n_experts:.1f} % each",
         value="share of routed slots (%)",
         hover="layer %{y}<br>expert %{x}<br>load %{z:.2f} %",
         high=100 * float(load.max()),

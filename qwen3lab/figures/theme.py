@@ -1,7 +1,7 @@
 """Colours and layout shared by all figures, and escaping of text for plotly.
 
 Colours: Viridis for sequential values, Okabe and Ito's palette for categories; both are safe for
-colour-blind readers. Whatever a model, a prompt or a file wrote goes through `escape`.
+colour-blind readers. All text from models, prompts and files goes through `escape`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ SEQUENTIAL = "Viridis"
 INK = "#24292f"
 MUTED = "#6a737d"
 EMPTY_CELL_COLOUR = "#eceff1"
-"""Colour of a cell that holds nothing: an expert not chosen, a key in the future."""
+"""Colour of a cell without a value: an expert not chosen, a later key."""
 
 PART_COLOURS = {"prompt": "#8c959f", "thinking": "#0072b2", "answer": "#009e73"}
 STOP_COLOUR = "#d55e00"
@@ -51,8 +51,8 @@ TEMPLATE = go.layout.Template(
 def escape(text: str) -> str:
     """Text with plotly's markup escaped, so that it is shown unchanged.
 
-    plotly reads tags, entities and, where MathJax is loaded, dollar signs in titles, ticks and
-    hover text. Quotes and backslashes mean nothing to it and stay.
+    In titles, ticks and hover text, plotly interprets tags, entities and, with MathJax, dollar
+    signs. It does not interpret quotes and backslashes, so these are not escaped.
     """
     return text.translate(_MARKUP)
 
@@ -60,7 +60,7 @@ def escape(text: str) -> str:
 def visible(token: str) -> str:
     """A token on one line, with visible white space and control characters.
 
-    `" add"` gives `"·add"`, a newline `"↵"`, a bell `"\\x07"`, and no text at all `"∅"`.
+    `" add"` gives `"·add"`, a newline `"↵"`, a bell `"\\x07"`, and an empty text `"∅"`.
     """
     shown = token.translate(_WHITESPACE)
     safe = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
@@ -79,7 +79,7 @@ def short_text(token: str, *, width: int) -> str:
 
 
 def token_axis(title: str) -> dict[str, Any]:
-    """Layout of an axis of tokens: categories; plotly leaves out labels that would overlap."""
+    """Layout of a categorical axis of tokens; plotly leaves out labels that would overlap."""
     return {
         "title": title,
         "type": "category",
@@ -101,7 +101,7 @@ def traces(figure: BaseFigure) -> list[Any]:
 
 
 def empty_figure(message: str) -> go.Figure:
-    """A figure that says in one sentence why there is nothing to draw."""
+    """A figure with a message and no data."""
     figure = go.Figure(layout={"template": TEMPLATE, "height": 220})
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

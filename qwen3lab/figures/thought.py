@@ -1,4 +1,4 @@
-"""Along one thinking: the answer at each point, and the parts that it depends on."""
+"""One thinking text: the answer at each point, and the importance of its parts."""
 
 from collections.abc import Sequence
 
@@ -25,10 +25,10 @@ KIND_COLOURS = dict(zip(KINDS, (*OKABE_ITO[:5], MUTED), strict=True))
 
 
 def convergence(found: Convergence) -> go.Figure:
-    """The share of each answer at each point of a thinking, most frequent answers first.
+    """The share of each answer at each point of the thinking, most frequent answers first.
 
     The right answer is green if it is known; a line marks the point after which the most frequent
-    answer stays the same.
+    answer does not change.
 
     Args:
         found: from `thinking.convergence`.
@@ -55,7 +55,7 @@ def convergence(found: Convergence) -> go.Figure:
         x=found.points.index(found.settled) - 0.5,
         line={"color": STOP_COLOUR, "width": 2, "dash": "dash"},
         annotation={
-            "text": f"settled; thinking tokens after that: {found.after}",
+            "text": f"answer settled; thinking tokens after that: {found.after}",
             "yref": "paper",
             "y": 1.02,
             "yanchor": "bottom",
@@ -66,19 +66,18 @@ def convergence(found: Convergence) -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title="What it would answer now",
-        title_subtitle_text=f"{drawn} answer{'s' if drawn > 1 else ''} at each point; "
-        "thinking is stopped there",
+        title="Answers if the thinking is stopped early",
+        title_subtitle_text=f"{drawn} answer{'s' if drawn > 1 else ''} at each point",
         margin_t=104,
         barmode="stack",
         bargap=0.08,
     )
-    figure.update_xaxes(title="thinking tokens so far", type="category", showgrid=False)
+    figure.update_xaxes(title="thinking tokens", type="category", showgrid=False)
     return figure.update_yaxes(title="share of answers", range=[0, 1])
 
 
 def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
-    """Importance of each part of a thinking for the answer, in the order of the thinking.
+    """Importance of each part of the thinking for the answer, in the order of the text.
 
     Args:
         found: from `thinking.importance`.
@@ -88,8 +87,8 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
         ValueError: another measure.
     """
     titles = {
-        "distance": "change of the answer (total variation)",
-        "divergence": "change of the answer (nats)",
+        "distance": "change of the answers (total variation)",
+        "divergence": "change of the answers (nats)",
     }
     if measure not in titles:
         raise ValueError(f"measure is {measure!r}: choose from {', '.join(titles)}")
@@ -112,15 +111,15 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
                     "without: %{customdata[1]} (%{customdata[2]} continuations)<extra></extra>",
                 )
             )
-    way = "left out" if found.how == "leave out" else "written anew, and differently"
+    way = "left out" if found.how == "leave out" else "resampled as a different text"
     figure.update_layout(
         template=TEMPLATE,
         height=max(260, min(1000, 170 + 22 * len(names))),
-        title="Which parts of the thinking matter",
+        title="Importance of each part of the thinking",
         title_subtitle_text=f"each part is {way}; {found.samples} continuations",
         margin_t=84,
         showlegend=len(set(kinds)) > 1,
-        legend_title={"text": "what the part does", "font": {"size": 13}},
+        legend_title={"text": "kind of part", "font": {"size": 13}},
     )
     top = 1 if measure == "distance" else None
     figure.update_xaxes(title=titles[measure], range=[0, top])
@@ -130,14 +129,14 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
 
 
 def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Figure:
-    """Attention of each head while the answer is written, by part of the text.
+    """Attention of each head during the answer, by part of the text.
 
     Args:
-        found: from `analysis.thinking_text.answer_looks`; it knows its layers.
-        layers: the layer of each row, where `found` was made without them.
+        found: from `analysis.thinking_text.answer_looks`.
+        layers: the layer of each row; those of `found` if None.
 
     Raises:
-        ValueError: the layers are not known, or not one for each row.
+        ValueError: the layers are unknown, or the numbers of layers and rows differ.
     """
     if not found.mass.numel():
         return empty_figure("There is nothing to show: attention was not recorded.")
@@ -145,8 +144,7 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
     rows = found.layers if layers is None else layers
     if len(rows) != n_layers:
         raise ValueError(
-            f"{len(rows)} layers are named for the {n_layers} rows of the looks: pass layers= with "
-            "one for each"
+            f"there are {n_layers} rows, but {len(rows)} layers: pass layers= with one per row"
         )
     names = [f"layer {layer}, head {head}" for layer in rows for head in range(n_heads)]
     columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
@@ -154,8 +152,8 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
         found.mass.flatten(0, 1),
         Side("", names),
         Side("", columns),
-        title="Where the answer looks",
-        subtitle="attention of the positions that write the answer, by part of the text",
+        title="Attention from the answer",
+        subtitle="mean over the positions that predict the answer's tokens, by part of the text",
         value="share of attention",
         hover="%{y}<br>%{x}<br>%{z:.3f} of its attention",
         high=1.0,
@@ -166,7 +164,7 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
 
 def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go.Bar:
     thoughts = [
-        "before any thinking" if piece is None else short_text(piece.text.strip(), width=60)
+        "before the thinking" if piece is None else short_text(piece.text.strip(), width=60)
         for piece in found.thoughts
     ]
     return go.Bar(
@@ -174,15 +172,15 @@ def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go
         y=list(y),
         name=name,
         marker_color=colour,
-        # Not in the template: plotly would substitute a `%{y}` in the text of an answer.
+        # As customdata: in the template, plotly would substitute a `%{y}` in an answer's text.
         customdata=[[thought, name] for thought in thoughts],
-        hovertemplate="after %{x} tokens, “%{customdata[0]}”<br>%{y:.2f} answer "
-        "%{customdata[1]}<extra></extra>",
+        hovertemplate="after %{x} tokens, “%{customdata[0]}”<br>answer %{customdata[1]}: "
+        "%{y:.2f}<extra></extra>",
     )
 
 
 def _ranked(found: Convergence) -> list[str]:
-    """All answers: the last favourite first, then by frequency."""
+    """All answers: the most frequent one at the last point first, then by frequency."""
     counts: dict[str, int] = {}
     for drawn in found.answers:
         for answer in drawn:

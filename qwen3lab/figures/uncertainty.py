@@ -20,6 +20,7 @@ from qwen3lab.figures.theme import (
     token_labels,
     traces,
 )
+from qwen3lab.generation.thinking_control import STOP_REASONS
 
 MAX_LABELLED = 60
 """Maximum number of tokens that are written below the axis."""
@@ -27,21 +28,12 @@ MAX_LABELLED = 60
 MAX_MARKED = 200
 """Maximum number of tokens whose points are marked on the lines."""
 
-STOPS = {
-    "natural": "thinking ended by itself",
-    "budget": "budget reached: thinking was stopped",
-    "asked": "thinking was stopped by hand",
-    "length": "longest reply reached",
-    "string": "stop string met",
-    "interrupted": "interrupted",
-}
-
 
 def uncertainty(result: Uncertainty) -> go.Figure:
     """Entropy and surprisal of each generated token, in nats.
 
-    Thinking and answer are shaded, the stop is a labelled line, and tokens that an early stop
-    inserted are diamonds.
+    Thinking and answer are shaded, a labelled line marks the stop, and diamonds mark inserted
+    tokens.
     """
     if not result.tokens:
         return empty_figure("There is no entropy to show: no token was generated.")
@@ -67,7 +59,7 @@ def _frame() -> go.Figure:
             go.Scatter(name="surprisal", hovertemplate=hover, **line, line=_stroke(1, "dot")),
             go.Scatter(name="entropy", hovertemplate=hover, **line, line=_stroke(0, "solid")),
             go.Scatter(
-                name="inserted, not drawn",
+                name="inserted, not sampled",
                 mode="markers",
                 marker={"symbol": "diamond", "size": 8, "color": FORCED_COLOUR},
                 hovertemplate="%{customdata}",
@@ -130,7 +122,7 @@ def _inserted(result: Uncertainty) -> dict[str, object]:
 
 
 def _stop(result: Uncertainty) -> float:
-    """Position of the stop line: after the thinking if that was stopped, else at the end."""
+    """Position of the stop line: after the thinking if it ended or was stopped, else at the end."""
     if result.thinking[1] > result.thinking[0] and result.stop in ("natural", "budget", "asked"):
         return result.thinking[1] - 0.5
     return result.first + len(result.tokens) - 0.5
@@ -186,11 +178,8 @@ def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
 def _stop_note(result: Uncertainty) -> dict[str, Any]:
     at = _stop(result)
     in_left_half = at < result.first + len(result.tokens) / 2
-    text = STOPS.get(result.stop, result.stop)
-    if result.stop == "natural" and result.thinking[0] == result.thinking[1]:
-        text = "reply ended by itself"
     return {
-        "text": text,
+        "text": STOP_REASONS.get(result.stop, result.stop),
         "x": at,
         "y": 0.9,
         "xref": "x",

@@ -1,4 +1,4 @@
-"""From logits to a reply: sampling, decoding, and control of the thinking."""
+"""Text generation: sampling, decoding and control of the thinking."""
 
 from qwen3lab.generation.decoding import DecodingStep, Guide, decode
 from qwen3lab.generation.reply import Chat, ChatStep, Generation

@@ -1,4 +1,4 @@
-"""Writing replies: one or many at once, token by token."""
+"""Generates a batch of replies token by token, and turns each into a `Generation` or a `Chat`."""
 
 import threading
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from qwen3lab.text.tokenizer import TextStream, token_texts
 
 @dataclass
 class OpenReply:
-    """One reply while it is being written."""
+    """One reply of a batch during generation."""
 
     prompt_ids: list[int]
     guide: ReplyGuide
@@ -37,11 +37,11 @@ class OpenReply:
 
     @property
     def token_ids(self) -> list[int]:
-        """What has been written."""
+        """Tokens generated so far."""
         return self.guide.token_ids
 
     def take(self, step: DecodingStep, index: int) -> ChatStep:
-        """Note what a step brought to this row, and say it as it streams."""
+        """Store a decoding step's values for this row and return them as a streamed step."""
         self.logprobs.append(float(step.logprobs[index]))
         self.entropy.append(float(step.entropy[index]))
         self.forced.append(bool(step.forced[index]))
@@ -58,16 +58,17 @@ class OpenReply:
         )
 
     def close(self, *, interrupted: bool) -> None:
-        """Agree on a length, which an interrupt between two notes may have spoilt."""
-        whole = min(len(self.token_ids), len(self.logprobs), len(self.entropy), len(self.forced))
-        for notes in (self.token_ids, self.logprobs, self.entropy, self.forced):
-            del notes[whole:]
+        """Cut all lists to one length; an interrupt between two appends leaves them unequal."""
+        lists = (self.token_ids, self.logprobs, self.entropy, self.forced)
+        n_complete = min(map(len, lists))
+        for values in lists:
+            del values[n_complete:]
         if interrupted and not self.guide.ended:
             self.guide.stop = "interrupted"
 
 
 def open_generation(tokenizer: Any, ids: list[int], *, stop: Sequence[str]) -> OpenReply:
-    """A reply to plain text: nothing in it counts as thinking."""
+    """A continuation of plain text; `<think>` and `</think>` are ordinary tokens in it."""
     marks = replace(marks_of(tokenizer), think=None, end_think=None)
     guide = ReplyGuide(marks, stopped=stop_check(tokenizer, stop))
     return OpenReply(ids, guide, TextStream(tokenizer))
@@ -82,14 +83,14 @@ def open_chats(
     extension: Extension | None,
     steering: Steering | None,
 ) -> list[OpenReply]:
-    """Replies to rendered conversations.
+    """Empty replies to rendered conversations.
 
     Args:
         tokenizer: of the model.
         prompts: token ids of each conversation.
-        budgets: thinking tokens of each reply, at most; None for no limit.
+        budgets: maximum number of thinking tokens of each reply; None for no limit.
         stop: strings that end a reply.
-        extension: refuses a `</think>` that comes too early.
+        extension: refuses an early `</think>`.
         steering: ends or extends the thinking from another thread.
     """
     marks, stopped = marks_of(tokenizer), stop_check(tokenizer, stop)
@@ -126,10 +127,10 @@ def write(
     on_step: OnStep | None = None,
     cancel: threading.Event | None = None,
 ) -> None:
-    """Fill the rows until every guide is done, the length is reached, or someone interrupts.
+    """Generate all rows until every guide ends its row, `max_new_tokens`, or an interrupt.
 
-    An interrupt, by `cancel` or from the keyboard, keeps what was written; the rows that it
-    cut short have `stop` "interrupted".
+    An interrupt by `cancel` or from the keyboard keeps the generated tokens; unfinished rows
+    get `stop` "interrupted".
     """
     steps = decode(
         model,
@@ -145,9 +146,9 @@ def write(
     try:
         for step in steps:
             for index in step.live.nonzero()[:, 0].tolist():
-                told = rows[index].take(step, index)
+                streamed = rows[index].take(step, index)
                 if on_step is not None:
-                    on_step(told)
+                    on_step(streamed)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -160,7 +161,7 @@ def write(
 def finish_generation(
     row: OpenReply, tokenizer: Any, recording: Recording | None, stop: Sequence[str]
 ) -> Generation:
-    """A row that has been written, as the person who asked for it sees it."""
+    """The result of a finished row."""
     return Generation(
         prompt_ids=row.prompt_ids,
         token_ids=row.token_ids,
@@ -181,7 +182,7 @@ def finish_chat(
     recording: Recording | None,
     stop: Sequence[str],
 ) -> Chat:
-    """A reply that has been written, its thinking and its answer told apart."""
+    """The result of a finished reply, split into thinking and answer."""
     plain = finish_generation(row, tokenizer, recording, ())
     split = split_reply(row.token_ids, plain.tokens, row.guide.marks, opened=row.guide.opened)
     n_prompt = len(row.prompt_ids)
@@ -214,5 +215,5 @@ def _text(row: OpenReply, tokenizer: Any, token_ids: Sequence[int]) -> str:
 
 
 def _before_stop(text: str, stop: Sequence[str]) -> str:
-    found = [text.index(mark) for mark in stop if mark in text]
-    return text[: min(found, default=len(text))]
+    places = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(places, default=len(text))]

@@ -1,7 +1,7 @@
 """The decoding loop, which yields one step at a time.
 
-The loop runs many prompts at once, padded on the left. It knows token ids only; what ends a
-prompt's reply, or inserts tokens into it, is a `Guide`.
+The loop runs a batch of prompts with left padding. It handles token ids only; a `Guide` for each
+row ends the row or inserts tokens into it.
 """
 
 import threading
@@ -23,11 +23,11 @@ from qwen3lab.model.kv_cache import KVCache
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What runs the passes: the model itself, or a decoder that captures or compiles its steps."""
+    """Runs forward passes: a model, or a decoder with captured or compiled decoding steps."""
 
     @property
     def device(self) -> torch.device:
-        """Where the passes run."""
+        """Device of the forward passes."""
         ...
 
     def new_cache(self, *, batch: int = 1, capacity: int = 256) -> KVCache:
@@ -43,35 +43,35 @@ class Decoder(Protocol):
         tap: Tap = NO_TAP,
         last_only: bool = False,
     ) -> Float[Tensor, "batch out vocab"]:
-        """Logits of the next token, as `Qwen3.forward` gives them."""
+        """Logits of the next token, as `Qwen3.forward` returns them."""
         ...
 
 
 AFTER_BLOCKS = ("ln_final.hook_scale", "ln_final.hook_normalized", "hook_unembed")
-"""Hooks that see a prompt's last position alone, unless they are asked for."""
+"""Hooks that get the last position only, unless the tap wants one of them."""
 
 
 @runtime_checkable
 class Guide(Protocol):
-    """What accompanies one row: it may insert tokens, and it says when the row is done."""
+    """Controls one row of a batch: inserts tokens and ends the row."""
 
     def next(self, drawn: int) -> int | None:
-        """The token to write in place of the one that was drawn, or None to keep that one."""
+        """The token to insert in place of the sampled one, or None to keep the sampled one."""
         ...
 
     def take(self, token_id: int) -> bool:
-        """See a token that was drawn or inserted; True ends the row."""
+        """Process a sampled or inserted token; True ends the row."""
         ...
 
 
 @dataclass(frozen=True)
 class DecodingStep:
-    """One more token for every live row.
+    """One new token for every live row.
 
     Attributes:
-        token_ids: what was drawn or inserted; meaningless where the row is not live.
-        logprobs: the model's own log-probability of it, nats, before any filter.
-        entropy: of the model's own next-token distribution, nats, before any filter.
+        token_ids: sampled or inserted tokens; undefined in rows that are not live.
+        logprobs: the model's log-probability of each token, nats, before sampling filters.
+        entropy: of the model's next-token distribution, nats, before sampling filters.
         forced: True where a guide inserted the token.
         live: True where the row was still generating.
     """
@@ -95,19 +95,19 @@ def decode(
     cancel: threading.Event | None = None,
     cache: KVCache | None = None,
 ) -> Generator[DecodingStep, None, None]:
-    """Generate for all prompts until every guide is done or the length is reached.
+    """Generate for all prompts until every guide ends its row, or `max_new_tokens`.
 
     Args:
-        model: the model itself, or what runs its steps compiled or captured.
-        prompts: token ids, one list per row; a row without any takes no part.
-        sampler: draws the tokens; made for as many rows.
+        model: a model, or a decoder with compiled or captured steps.
+        prompts: token ids, one list per row; an empty row is never live.
+        sampler: draws the tokens; has one random stream per row.
         guides: one per row.
-        max_new_tokens: steps at most.
-        tap: is handed the activations of every pass, prompt first.
-        feed_last: also run the last token through the model, so that a recording covers it.
-        cancel: set from another thread, it ends the loop after the step in hand.
-        cache: what stands before the prompts, and where they and what is written are kept; a
-            new one if None.
+        max_new_tokens: maximum number of steps.
+        tap: gets the activations of every pass, first those of the prompts.
+        feed_last: also run the last token through the model, so that a recording contains it.
+        cancel: an event; when another thread sets it, the loop ends after the current step.
+        cache: KV cache with the tokens before the prompts; the prompts and the generated tokens
+            are appended. None creates an empty one.
 
     Raises:
         ChatError: a guide inserts a token that the model does not have.
@@ -128,7 +128,7 @@ def decode(
             texts[row].append(int(step.token_ids[row]))
         done = [row for row in rows if guides[row].take(texts[row][-1])]
         yield step
-        # Where all rows are live there is nothing to mask, and no device to ask.
+        # No mask if all rows are live: saves a copy to the device.
         fed = None if bool(live.all()) else live[:, None].to(ids.device, non_blocking=ids.is_cuda)
         live = live.clone()
         live[done] = False
@@ -140,8 +140,8 @@ def decode(
             return
 
 
-# Grad mode is set per call and not around the generator: it is a property of the thread, and
-# must not stay switched off in the caller between two steps.
+# Grad mode is set per call and not around the generator: it belongs to the thread, and would stay
+# off in the caller between two steps.
 @torch.no_grad()
 def _next_logits(
     model: Decoder,
@@ -161,15 +161,15 @@ def _choose(
     guides: Sequence[Guide],
     live: Bool[Tensor, " batch"],
 ) -> tuple[DecodingStep, Int[Tensor, " batch"]]:
-    """Draw for all rows, and put in what guides insert; gives the tokens on the device, too.
+    """Sample one token per row and apply insertions; the second value is on the device.
 
-    What the model said is fetched together with what was drawn: a GPU is waited for once.
+    Tokens, log-probabilities and entropy are copied together: a GPU synchronises once per step.
     """
     drawn = sampler.draw(logits)
     logprobs = logits.float().log_softmax(dim=-1)
     entropy = torch.special.entr(logprobs.exp()).sum(dim=-1)
     own = logprobs.gather(-1, drawn[:, None])[:, 0]
-    # As float32, in which every token id is exact, and which every device has.
+    # float32 is exact for every token id, and every device supports it.
     chosen, own, entropy = torch.stack([drawn.float(), own, entropy]).cpu().unbind()
     chosen = chosen.long()
     rows = zip(guides, chosen.tolist(), live.tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""The keyword options of recording and of writing replies: each is declared once, with its default.
+"""Keyword options of recording and generation, each declared once with its default.
 
-`accepts` gives a method its options: they show in its signature and its help, as completion needs
-it, missing ones take their default, and a misspelt one is answered with the nearest option.
+`accepts` adds the options to a method: its signature and help list them, so that completion
+works; missing options get their default; an unknown name raises an error with the nearest option.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from qwen3lab.generation.thinking_control import Extension, Steering
 from qwen3lab.hooks.edits import AnyEdits
 
 OnStep = Callable[[ChatStep], None]
-"""Called with every written token."""
+"""Called with every generated token."""
 
 HookNames = str | Iterable[str]
 """Hooks to record: an exact name, a glob, "all", or several of these."""
@@ -28,13 +28,14 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class StoreOptions(TypedDict, total=False):
-    """What is recorded, and from which prompt.
+    """Options of every recording, in memory or on disk.
 
     Attributes:
-        capture: hooks to record besides attention and routing: exact names, globs, or "all".
-        thinking: for chat messages, whether the rendered prompt asks for thinking.
-        dtype: of the kept activations, such as "bfloat16" for half of the memory; None keeps
-            the dtype in which they ran.
+        capture: hooks to record in addition to attention and routing: exact names, globs, or
+            "all".
+        thinking: for chat messages, whether the prompt is rendered in thinking mode.
+        dtype: of the stored activations, such as "bfloat16" for half of the memory; None keeps
+            the dtype of the forward pass.
     """
 
     capture: HookNames
@@ -42,30 +43,40 @@ class StoreOptions(TypedDict, total=False):
     dtype: str | None
 
 
+class DiskOptions(StoreOptions, total=False):
+    """Options of a recording on disk.
+
+    Attributes:
+        progress: show a progress bar.
+    """
+
+    progress: bool
+
+
 class RecordOptions(StoreOptions, total=False):
-    """How a prompt is recorded.
+    """Options of a recording.
 
     Attributes:
         edits: hook names or globs mapped to functions that replace activations; an intervention,
-            such as those of `interventions.rerouting`; or several, which act in order.
+            such as those of `interventions.rerouting`; or several, applied in order.
     """
 
     edits: AnyEdits | None
 
 
 class ReplyOptions(TypedDict, total=False):
-    """How a reply is written.
+    """Options of generation.
 
     Attributes:
-        max_new_tokens: at most; the context length is a limit, too.
-        sampling: how tokens are drawn.
-        seed: makes the draw repeatable.
-        stop: strings that end the reply; they are not part of its text.
-        record: True to record attention and routing of prompt and reply in the same pass, or
-            hook names to record besides these.
+        max_new_tokens: maximum number of tokens; the context length is a limit, too.
+        sampling: temperature and filters of sampling.
+        seed: makes sampling reproducible.
+        stop: strings that end the reply; its text does not contain them.
+        record: True to record attention and routing of prompt and reply during generation, or
+            hook names to record in addition.
         edits: as in `record`, active during the whole reply.
         on_step: called after every token.
-        cancel: an event that stops the reply when another thread sets it; written tokens are kept.
+        cancel: an event; when another thread sets it, generation stops and keeps its tokens.
     """
 
     max_new_tokens: int
@@ -79,13 +90,13 @@ class ReplyOptions(TypedDict, total=False):
 
 
 class ChatOptions(ReplyOptions, total=False):
-    """How a conversation is replied to.
+    """Options of a chat.
 
     Attributes:
-        thinking: False answers at once; True or None thinks first, unless the last soft switch
-            in the conversation is `/no_think`.
-        budget: thinking tokens at most; then the early-stop sentence is inserted.
-        extend: refuses a `</think>` that comes too early, and inserts a continuation.
+        thinking: False answers without thinking; True or None thinks first, unless the last soft
+            switch in the conversation is `/no_think`.
+        budget: maximum number of thinking tokens; then the early-stop sentence is inserted.
+        extend: refuses an early `</think>` and inserts a continuation.
         steering: ends or extends the thinking from another thread.
     """
 
@@ -96,6 +107,7 @@ class ChatOptions(ReplyOptions, total=False):
 
 
 STORE_DEFAULTS: StoreOptions = {"capture": (), "thinking": None, "dtype": None}
+DISK_DEFAULTS: DiskOptions = {**STORE_DEFAULTS, "progress": True}
 RECORD_DEFAULTS: RecordOptions = {**STORE_DEFAULTS, "edits": None}
 REPLY_DEFAULTS: ReplyOptions = {
     "max_new_tokens": 256,
@@ -118,10 +130,10 @@ CHAT_DEFAULTS: ChatOptions = {
 
 
 def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Method]:
-    """Give a method with `**options: Unpack[...]` these options, in signature, help and call.
+    """Decorator that adds options to a method with `**options: Unpack[...]`.
 
     Args:
-        options: a TypedDict, whose docstring says what each option means.
+        options: a TypedDict; its docstring describes each option.
         defaults: a value for each option.
 
     Raises:
@@ -162,7 +174,7 @@ def _unknown(method: str, name: str, known: Sequence[str]) -> str:
 
 
 def _documented(text: str, options: type) -> str:
-    """A method's docstring with its options' meaning in the place of `{options}`."""
+    """A method's docstring with the options' descriptions in place of `{options}`."""
     lines: list[str] = []
     for kind in reversed(_ancestors(options)):
         attributes = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
@@ -171,12 +183,12 @@ def _documented(text: str, options: type) -> str:
 
 
 def _ancestors(options: type) -> list[Any]:
-    """A TypedDict and those that it extends; its own `__mro__` does not name them."""
-    found, ahead = [], [options]
-    while ahead:
-        here = ahead.pop(0)
-        found.append(here)
-        ahead += [
-            base for base in getattr(here, "__orig_bases__", ()) if hasattr(base, "__total__")
+    """A TypedDict and its base TypedDicts; its `__mro__` does not contain them."""
+    kinds, queue = [], [options]
+    while queue:
+        kind = queue.pop(0)
+        kinds.append(kind)
+        queue += [
+            base for base in getattr(kind, "__orig_bases__", ()) if hasattr(base, "__total__")
         ]
-    return found
+    return kinds

@@ -1,4 +1,4 @@
-"""What a generation gives back: tokens, text, and where the thinking ends and the answer begins."""
+"""Results of generation: tokens, text, and the spans of thinking and answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ from qwen3lab.text.chat_template import Message
 
 @dataclass(frozen=True)
 class ChatStep:
-    """One token as it streams.
+    """One streamed token.
 
     Attributes:
         token_id: of the token.
-        text: what it adds to the reply; empty for marks and for unfinished characters.
+        text: text to append to the reply; empty for `<think>`, `</think>`, end tokens and
+            incomplete characters.
         part: "thinking" or "answer".
-        logprob: the model's log-probability of it, nats.
+        logprob: the model's log-probability of the token, nats.
         entropy: of the model's next-token distribution, nats.
-        forced: True if it was inserted by the thinking budget.
-        row: which of several prompts it belongs to.
+        forced: True if the token was inserted, not sampled.
+        row: index of the prompt in its batch.
     """
 
     token_id: int
@@ -43,18 +44,19 @@ class ChatStep:
 
 @dataclass(frozen=True)
 class Generation:
-    """A prompt and what the model wrote after it.
+    """A prompt and the generated continuation.
 
     Attributes:
-        prompt_ids: the tokens that the model was given.
-        token_ids: the tokens that it wrote.
-        tokens: their text, one readable string each.
-        text: all of it, without the token that ends it.
-        stop: "natural", "budget", "asked" (to stop thinking), "length", "string" or "interrupted".
-        logprobs: the model's own log-probability of each token, nats, before sampling filters.
+        prompt_ids: token ids of the prompt.
+        token_ids: generated token ids.
+        tokens: text of each generated token, one readable string each.
+        text: the generated text, without end tokens and stop strings.
+        stop: "natural", "budget", "asked" (thinking stopped on request), "length", "string" or
+            "interrupted".
+        logprobs: the model's log-probability of each token, nats, before sampling filters.
         entropy: of its next-token distribution, nats, before sampling filters.
-        forced: True where the thinking budget inserted the token.
-        recording: of prompt and written tokens, where it was asked for.
+        forced: True for inserted tokens, such as the early-stop sentence.
+        recording: of prompt and generated tokens; None unless `record` was set.
     """
 
     prompt_ids: list[int]
@@ -76,16 +78,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class Chat(Generation):
-    """A conversation and the model's reply, thinking and answer told apart.
+    """A conversation and the model's reply, split into thinking and answer.
 
     Attributes:
-        messages: the conversation that was replied to.
-        thinking: what was written between `<think>` and `</think>`, stripped.
-        answer: what was written after it, stripped.
-        thinking_tokens: tokens that the model spent on thinking, inserted ones not counted.
-        answer_tokens: tokens of the answer.
-        spans: first and past-the-end token of "prompt", "thinking" and "answer", counted over
-            the whole conversation, as in its recording.
+        messages: the conversation up to the reply.
+        thinking: text between `<think>` and `</think>`, stripped.
+        answer: text after `</think>`, stripped.
+        thinking_tokens: number of thinking tokens, without inserted ones.
+        answer_tokens: number of answer tokens.
+        spans: first and past-the-end token of "prompt", "thinking" and "answer", as positions in
+            the whole conversation and its recording.
     """
 
     messages: list[Message]
@@ -112,10 +114,10 @@ class Split(NamedTuple):
 def split_reply(
     token_ids: Sequence[int], tokens: Sequence[str], marks: Marks, *, opened: bool = False
 ) -> Split:
-    """Where a reply thinks and where it answers, blank tokens at the borders left out.
+    """Spans of thinking and answer in a reply, without blank tokens at their ends.
 
-    A reply without `<think>` is all answer, unless the prompt has `opened` the thinking; one
-    whose thinking never closes has no answer.
+    A reply without `<think>` is all answer, unless the prompt has `opened` the thinking; a reply
+    without `</think>` has no answer.
     """
     end = len(token_ids) - bool(token_ids and token_ids[-1] in marks.ends)
     if not opened and marks.think not in token_ids:
@@ -127,7 +129,7 @@ def split_reply(
 
 
 def trimmed(tokens: Sequence[str], first: int, end: int) -> tuple[int, int]:
-    """A stretch of tokens without the blank ones at its borders."""
+    """A span of tokens without the blank ones at its ends."""
     while first < end and not tokens[first].strip():
         first += 1
     while first < end and not tokens[end - 1].strip():

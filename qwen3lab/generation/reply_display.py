@@ -1,23 +1,16 @@
-"""How replies show themselves: as a conversation in a notebook, as one line in a terminal."""
+"""Display of replies: a conversation in a notebook, one line in a terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qwen3lab.display import Page, count, one_line
+from qwen3lab.generation.thinking_control import STOP_REASONS
 
 if TYPE_CHECKING:
     from qwen3lab.generation.reply import Chat, Generation
 
-STOP_REASONS = {
-    "natural": "the model ended it",
-    "budget": "the thinking budget ran out, and the early-stop sentence was inserted",
-    "asked": "the thinking was stopped on request",
-    "length": "the limit of new tokens was reached",
-    "string": "a stop string was written",
-    "interrupted": "it was interrupted",
-}
 MAX_LINE_CHARACTERS = 60
-"""Of a question or an answer in the one-line form."""
+"""Maximum length of a question or an answer in the one-line form."""
 
 
 def chat_line(chat: "Chat") -> str:
@@ -35,7 +28,7 @@ def generation_line(generation: "Generation") -> str:
 
 
 def chat_html(chat: "Chat") -> str:
-    """The question, the thinking folded, the answer, why it stopped, and token counts."""
+    """The question, the folded thinking, the answer, the stop reason and token counts."""
     page = Page()
     for message in chat.messages[:-1]:
         page.folded(str(message["role"]), str(message["content"]))
@@ -45,14 +38,14 @@ def chat_html(chat: "Chat") -> str:
     if chat.answer:
         page.heading("Answer").text(chat.answer)
     else:
-        page.note("There is no answer: the reply ended before it.")
+        page.note("No answer: the reply ended before it.")
     return page.note(_ending(chat, _counts(chat))).render()
 
 
 def generation_html(generation: "Generation") -> str:
-    """The text, why it stopped, and the token count."""
+    """The text, the stop reason and the token count."""
     page = Page().heading("Generated text")
-    page.text(generation.text, boxed=True) if generation.text else page.note("Nothing.")
+    page.text(generation.text, boxed=True) if generation.text else page.note("No text.")
     return page.note(_ending(generation, [count(len(generation.token_ids), "token")])).render()
 
 

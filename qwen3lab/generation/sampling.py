@@ -13,13 +13,13 @@ SMALL_TEMPERATURE = 1e-6
 """Below, the largest logit is subtracted before the division."""
 MIN_DIVISOR = 1e-30
 """Divides logits at most; its reciprocal is finite in float32."""
-TIES = 128
-"""Tokens beyond `top_k` that are looked at: those as likely as its last are kept with it."""
+MAX_TIES = 128
+"""Maximum number of tokens beyond `top_k` that are kept because they tie with its last token."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; a temperature of 0 takes the most likely one.
+    """Temperature and filters for sampling the next token; a temperature of 0 is greedy.
 
     Filters apply in this order, as in `transformers`: temperature, top-k, top-p, min-p.
 
@@ -55,23 +55,23 @@ class Sampling:
 
     @classmethod
     def published(cls, *, thinking: bool) -> "Sampling":
-        """What Qwen3's model cards recommend for each mode."""
+        """The values that Qwen3's model cards recommend for each mode."""
         if thinking:
             return cls(temperature=0.6, top_k=20, top_p=0.95)
         return cls(temperature=0.7, top_k=20, top_p=0.8)
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
-        """The distribution that is drawn from, in float32; filtered tokens have none of it."""
-        chances, token_ids = self.candidates(logits)
-        return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, token_ids, chances)
+        """The sampling distribution, in float32; filtered tokens have probability 0."""
+        probabilities, token_ids = self.candidates(logits)
+        return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, token_ids, probabilities)
 
     def candidates(
         self, logits: Float[Tensor, "batch vocab"]
     ) -> tuple[Float[Tensor, "batch candidate"], Int[Tensor, "batch candidate"]]:
-        """Chances and ids of the tokens that may be drawn, the most likely first.
+        """Probabilities and ids of the tokens that pass the filters, the most likely first.
 
-        With `top_k` only about so many are looked at, which takes far less time than to put a
-        whole vocabulary in order.
+        With `top_k`, only the `top_k + MAX_TIES` largest logits are sorted: much faster than
+        sorting the whole vocabulary.
         """
         if self.temperature == 0:
             best = logits.argmax(dim=-1, keepdim=True)
@@ -83,29 +83,30 @@ class Sampling:
         if self.top_k is None or self.top_k >= n:
             scaled, token_ids = scaled.sort(dim=-1, descending=True)
         else:
-            scaled, token_ids = scaled.topk(min(self.top_k + TIES, n), dim=-1)
+            scaled, token_ids = scaled.topk(min(self.top_k + MAX_TIES, n), dim=-1)
             weakest = scaled[:, self.top_k - 1, None]
             scaled = scaled.masked_fill(scaled < weakest, -torch.inf)
-        chances = scaled.softmax(dim=-1)
+        probabilities = scaled.softmax(dim=-1)
         if self.top_p < 1:
-            before = chances.cumsum(dim=-1) - chances
-            chances = chances.masked_fill(before >= self.top_p, 0)
+            before = probabilities.cumsum(dim=-1) - probabilities
+            probabilities = probabilities.masked_fill(before >= self.top_p, 0)
         if self.min_p > 0:
-            chances = chances.where(chances >= self.min_p * chances[:, :1], 0)
-        return chances / chances.sum(dim=-1, keepdim=True), token_ids
+            threshold = self.min_p * probabilities[:, :1]
+            probabilities = probabilities.where(probabilities >= threshold, 0)
+        return probabilities / probabilities.sum(dim=-1, keepdim=True), token_ids
 
 
 class Sampler:
-    """Draws tokens; each row of a batch has its own stream of chance.
+    """Draws tokens; each row of a batch has its own random stream.
 
-    So a row draws the same tokens whatever else runs beside it. Every step takes one number
-    from the stream, also where a guide then inserts a token: what is drawn at a step depends
-    on the seed and the step's number alone.
+    A row's tokens therefore do not depend on the other rows. Every step uses one random number
+    per row, even if a guide then inserts a token: the number depends only on the seed and the
+    step.
 
     Args:
-        sampling: how tokens are drawn.
-        seeds: of the rows' streams.
-        skip: numbers that each stream has given away already; none if left out.
+        sampling: temperature and filters.
+        seeds: one per row.
+        skip: random numbers that each row has used already, and that are skipped; none by default.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Sampler:
 
     @classmethod
     def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
-        """Row `i` is seeded with `seed + i`; without a seed, by chance."""
+        """A sampler that seeds row `i` with `seed + i`; None picks a random seed."""
         first = secrets.randbits(62) if seed is None else seed
         return cls(sampling, seeds=range(first, first + rows))
 
@@ -128,11 +129,11 @@ class Sampler:
         """One token per row."""
         if self.sampling.temperature == 0:
             return logits.argmax(dim=-1)
-        chances, token_ids = self.sampling.candidates(logits)
-        reach = chances.cumsum(dim=-1)
-        luck = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
-        # Never beyond the last token that has any probability, whatever rounding does.
-        last = ((chances > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
-        luck = luck.to(reach, non_blocking=reach.is_cuda)
-        hit = (reach <= luck[:, None] * reach[:, -1:]).sum(dim=-1, keepdim=True)
-        return token_ids.gather(-1, hit.minimum(last))[:, 0]
+        probabilities, token_ids = self.sampling.candidates(logits)
+        cumulative = probabilities.cumsum(dim=-1)
+        uniform = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
+        # Rounding must not select a token beyond the last one with a probability above 0.
+        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
+        uniform = uniform.to(cumulative, non_blocking=cumulative.is_cuda)
+        place = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(dim=-1, keepdim=True)
+        return token_ids.gather(-1, place.minimum(last))[:, 0]

@@ -1,4 +1,4 @@
-"""What accompanies one row of a generation: where it thinks, when it is cut, when it ends."""
+"""Control of one reply: tracks its thinking, enforces the thinking budget and detects its end."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,17 +11,27 @@ from qwen3lab.text.tokenizer import end_ids, single_id
 ReplyPart = Literal["thinking", "answer"]
 Stop = Literal["natural", "budget", "asked", "length", "string", "interrupted"]
 
+STOP_REASONS = {
+    "natural": "ended by the model",
+    "budget": "thinking budget reached",
+    "asked": "thinking stopped on request",
+    "length": "token limit reached",
+    "string": "stop string generated",
+    "interrupted": "interrupted",
+}
+"""Stop reasons as figures and results show them."""
+
 
 @dataclass(frozen=True)
 class Marks:
     """Token ids that structure a reply.
 
     Attributes:
-        ends: end a reply, such as `<|im_end|>`.
+        ends: tokens that end a reply, such as `<|im_end|>`.
         think: `<think>`, or None for a tokenizer without thinking.
         end_think: `</think>`, or None.
-        newline: a line break, as it follows `<think>`.
-        early_stop: the early-stop sentence with `</think>` and what follows it.
+        newline: the line break after `<think>`.
+        early_stop: the early-stop sentence, `</think>` and the line breaks after it.
     """
 
     ends: frozenset[int]
@@ -43,12 +53,12 @@ def marks_of(tokenizer: Any) -> Marks:
 
 
 def stop_check(tokenizer: Any, stop: Sequence[str]) -> Callable[[list[int]], bool] | None:
-    """Says of an answer's tokens whether their text holds one of the stop strings."""
+    """A function that is True if the text of an answer's tokens contains a stop string."""
     if not stop:
         return None
     if not all(isinstance(text, str) and text for text in stop):
         raise ValueError(f"stop is {list(stop)!r}: expected strings that are not empty")
-    # A character takes at most four tokens; older ones have been looked at before.
+    # A character has at most four tokens; earlier calls have checked the tokens before these.
     window = 4 * max(len(text) for text in stop) + 4
 
     def stopped(token_ids: list[int]) -> bool:
@@ -60,15 +70,15 @@ def stop_check(tokenizer: Any, stop: Sequence[str]) -> Callable[[list[int]], boo
 
 @dataclass(frozen=True)
 class Extension:
-    """Makes a thinking longer: a `</think>` that comes too early is refused.
+    """Extends the thinking: an early `</think>` is refused.
 
-    In its place a continuation is inserted, and the model thinks on (s1, arXiv 2501.19393,
-    section 3.1, "budget forcing").
+    A continuation is inserted in its place, and the model continues to think (s1, arXiv
+    2501.19393, section 3.1, "budget forcing").
 
     Attributes:
-        times: how often at most.
+        times: maximum number of refusals.
         text: the continuation.
-        below: only a thinking of fewer tokens than this is too short; any, if None.
+        below: `</think>` is early before this many thinking tokens; None means always.
 
     Raises:
         ValueError: a value outside its range.
@@ -88,7 +98,7 @@ class Extension:
 
 
 def opens_thinking(prompt_ids: Sequence[int], marks: Marks) -> bool:
-    """Whether a prompt ends with a `<think>` of its own, as those of Qwen3-Thinking-2507 do."""
+    """True if a prompt ends with `<think>`, as prompts of Qwen3-Thinking-2507 do."""
     if marks.think is None or marks.think not in prompt_ids[-1 - len(marks.newline) :]:
         return False
     last = len(prompt_ids) - 1 - list(prompt_ids[::-1]).index(marks.think)
@@ -96,7 +106,7 @@ def opens_thinking(prompt_ids: Sequence[int], marks: Marks) -> bool:
 
 
 class Steering:
-    """What a person decides while a reply is being written; safe to call from another thread."""
+    """Controls the thinking of a reply during generation; safe to call from another thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -105,56 +115,56 @@ class Steering:
 
     @property
     def stopped(self) -> bool:
-        """True once the thinking is to stop."""
+        """True after `stop_thinking`."""
         return self._stop.is_set()
 
     @property
     def granted(self) -> int:
-        """Thinking tokens on top of the budget."""
+        """Thinking tokens added to the budget."""
         return self._granted
 
     @property
     def refusals(self) -> int:
-        """How often `</think>` is to be refused."""
+        """Number of `</think>` to refuse."""
         return self._refusals
 
     def stop_thinking(self) -> None:
-        """End the thinking after the token in hand: the early-stop sentence, then the answer."""
+        """Insert the early-stop sentence after the current token; the answer follows."""
         self._stop.set()
 
     def think_more(self, tokens: int) -> None:
-        """Allow so many more thinking tokens than the budget, and refuse the next `</think>`."""
+        """Add this many tokens to the thinking budget and refuse the next `</think>`."""
         self._granted += tokens
         self._refusals += 1
 
 
 class ReplyGuide:
-    """Follows one reply token by token; cuts its thinking at a budget; ends it.
+    """Processes one reply token by token; enforces the thinking budget and detects the end.
 
-    A thinking token is one after `<think>` and the line break that opens the block. After
-    `budget` of them without `</think>`, the early-stop sentence is inserted and the answer
+    Thinking tokens are the tokens after `<think>` and the line break behind it. After `budget`
+    thinking tokens without `</think>`, the early-stop sentence is inserted and the answer
     follows (Qwen3 technical report, arXiv 2505.09388, section 4.3, "thinking budget").
     Inserted tokens do not count.
 
     Args:
-        marks: the tokenizer's structure.
-        budget: thinking tokens at most; None for no limit.
-        stopped: told the answer's tokens so far, returns True once a stop string is complete.
-        extension: refuses a `</think>` that comes too early.
-        continuation: what is inserted where `</think>` is refused.
-        steering: what a person decides meanwhile.
-        answer_tokens: of the answer at most, blank ones counted and inserted ones not; None for
-            no limit.
-        prompt_ids: what the reply follows; it may have opened the thinking.
+        marks: structural tokens of the tokenizer.
+        budget: maximum number of thinking tokens; None for no limit.
+        stopped: gets the answer's tokens, returns True if they contain a stop string.
+        extension: refuses an early `</think>`.
+        continuation: tokens that replace a refused `</think>`.
+        steering: ends or extends the thinking from another thread.
+        answer_tokens: maximum number of answer tokens, including blank but not inserted ones;
+            None for no limit.
+        prompt_ids: tokens before the reply; they may have opened the thinking.
 
     Attributes:
-        token_ids: what has been written.
-        inserted: of each of them, whether it was inserted.
-        part: what is being written.
-        stop: why it ended, or would if it did now.
-        ended: True once it has ended.
-        n_thinking: thinking tokens so far.
-        refused: how often `</think>` was refused.
+        token_ids: tokens so far.
+        inserted: True for each of these tokens that was inserted.
+        part: "thinking" or "answer", of the next token.
+        stop: the stop reason; "length" until the reply has ended.
+        ended: True after the last token of the reply.
+        n_thinking: number of thinking tokens so far.
+        refused: number of refused `</think>`.
         opened: True if the prompt opened the thinking.
     """
 
@@ -172,7 +182,7 @@ class ReplyGuide:
     ) -> None:
         self.marks, self.budget, self.stopped = marks, budget, stopped
         self.extension, self.continuation = extension, tuple(continuation)
-        self.steering, self.longest_answer = steering, answer_tokens
+        self.steering, self.max_answer_tokens = steering, answer_tokens
         self.token_ids: list[int] = []
         self.inserted: list[bool] = []
         self.part: ReplyPart = "answer"
@@ -180,9 +190,9 @@ class ReplyGuide:
         self.ended = False
         self.n_thinking = 0
         self.refused = 0
-        self._refused_for_person = 0
-        self._answer_from = 0
-        self._drawn_answer = 0
+        self._refused_by_steering = 0
+        self._answer_start = 0
+        self._n_answer = 0
         self._opening = False
         self._cut: Stop | None = None
         self._queue: list[int] = []
@@ -198,16 +208,16 @@ class ReplyGuide:
 
     @property
     def answer_ids(self) -> list[int]:
-        """What has been written of the answer; nothing while it thinks."""
-        return [] if self.part == "thinking" else self.token_ids[self._answer_from :]
+        """Tokens of the answer so far; empty during the thinking."""
+        return [] if self.part == "thinking" else self.token_ids[self._answer_start :]
 
     @property
     def inserts(self) -> tuple[int, ...]:
-        """The tokens that are going to be inserted next."""
+        """Tokens to insert next."""
         return tuple(self._queue)
 
     def next(self, drawn: int) -> int | None:
-        """The token to write in place of the one that was drawn, or None to keep that one."""
+        """The token to insert in place of the sampled one, or None to keep the sampled one."""
         if self.part == "thinking" and not self._queue and self._cut is None:
             if self.steering is not None and self.steering.stopped:
                 self._cut_thinking("asked")
@@ -218,7 +228,12 @@ class ReplyGuide:
         return self._queue.pop(0) if self._queue else None
 
     def take(self, token_id: int, *, inserted: bool = False) -> bool:
-        """See a token, which may have been inserted before; True if the reply ends with it."""
+        """Process a token; True if it ends the reply.
+
+        Args:
+            token_id: sampled or inserted.
+            inserted: True for an inserted token that is replayed without `next`.
+        """
         self._inserting = self._inserting or inserted
         self.token_ids.append(token_id)
         self.inserted.append(self._inserting)
@@ -228,7 +243,7 @@ class ReplyGuide:
             self.stop, self.ended = self._cut or "natural", True
         elif self.part == "answer" and self.stopped and self.stopped(self.answer_ids):
             self.stop, self.ended = "string", True
-        elif self._is_long():
+        elif self._is_too_long():
             self.ended = True
         return self.ended
 
@@ -236,9 +251,9 @@ class ReplyGuide:
         if token_id == self.marks.think:
             self._open(has_newline=False)
         elif token_id == self.marks.end_think:
-            self.part, self._answer_from = "answer", len(self.token_ids)
+            self.part, self._answer_start = "answer", len(self.token_ids)
         elif self.part == "answer":
-            self._drawn_answer += not self._inserting
+            self._n_answer += not self._inserting
         elif self._inserting:
             self._opening = False
         elif self._cut is None and token_id not in self.marks.ends:
@@ -262,23 +277,23 @@ class ReplyGuide:
         return None if self.budget is None else self.budget + granted
 
     def _refuses(self) -> bool:
-        """Whether a `</think>` is refused now: because a person asked, or because it is early."""
+        """True if a `</think>` is refused now, by `steering` or by `extension`."""
         if not self.continuation:
             return False
-        if self.steering is not None and self._refused_for_person < self.steering.refusals:
-            self._refused_for_person += 1
+        if self.steering is not None and self._refused_by_steering < self.steering.refusals:
+            self._refused_by_steering += 1
             return True
-        asked = self.extension
+        extension = self.extension
         return (
-            asked is not None
-            and self.refused - self._refused_for_person < asked.times
-            and (asked.below is None or self.n_thinking < asked.below)
+            extension is not None
+            and self.refused - self._refused_by_steering < extension.times
+            and (extension.below is None or self.n_thinking < extension.below)
         )
 
-    def _is_long(self) -> bool:
-        return self.longest_answer is not None and self._drawn_answer >= self.longest_answer
+    def _is_too_long(self) -> bool:
+        return self.max_answer_tokens is not None and self._n_answer >= self.max_answer_tokens
 
     def _cut_thinking(self, why: Stop) -> None:
-        """Insert the early-stop sentence, after the line break where there is none yet."""
+        """Insert the early-stop sentence, after the line break if `<think>` has none yet."""
         self._cut = why
         self._queue = [*(self.marks.newline if self._opening else ()), *self.marks.early_stop]

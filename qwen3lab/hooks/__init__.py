@@ -1,4 +1,4 @@
-"""Hook points, the tap that reads them, and edits that change what passes through."""
+"""Hook points, taps that read their activations, and edits that replace activations."""
 
 from typing import Any
 
@@ -29,5 +29,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names of before 0.2, with a warning."""
+    """Look up a name of version 0.1, with a deprecation warning."""
     return renamed("hooks", name)

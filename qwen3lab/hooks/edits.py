@@ -10,53 +10,53 @@ from qwen3lab.errors import HookError
 from qwen3lab.hooks.points import resolve_hooks
 
 Edit = Callable[[Tensor, str], Tensor | None]
-"""Given an activation and its hook name, returns a replacement, or None to leave it.
+"""Takes an activation and its hook name; returns a replacement, or None to leave it unchanged.
 
-One that has a method `settled` is told what became of the activation once all others have acted.
+An edit with a method `settled` also receives the final activation, after all edits of the hook.
 """
 
 
 @runtime_checkable
 class Settling(Protocol):
-    """An edit that is told what became of the activation."""
+    """An edit that also receives the final activation of its hook."""
 
     def settled(self, value: Tensor, name: str) -> None:
-        """See the activation once all edits have acted."""
+        """Called with the final activation, after all edits of the hook."""
         ...
 
 
 @runtime_checkable
 class Intervention(Protocol):
-    """Edits that belong together, and that may know where in a text they are."""
+    """A group of edits, which may depend on the position of a token in its text."""
 
     def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
         """Edits for one run, by hook name or glob.
 
         Args:
             config: of the model that runs.
-            padding: how many positions stand before each row's own first token.
+            padding: number of padded positions before the first token of each row.
 
         Raises:
-            HookError: the intervention does not fit the model.
+            HookError: the intervention cannot be applied to this model.
         """
         ...
 
 
 AnyEdits = Mapping[str, Edit] | Intervention | Sequence[Mapping[str, Edit] | Intervention]
-"""Hook names or globs to edits, an intervention, or several of these, to act in their order."""
+"""A mapping of hook names or globs to edits, an intervention, or several of these, in order."""
 
 
 class Edits:
-    """A tap that replaces activations: hook names or globs to edit functions.
+    """A tap that replaces activations with the results of edit functions.
 
     Args:
-        edits: what to replace.
+        edits: the edits, by hook name or glob.
         config: of the model that runs.
-        padding: how many positions stand before each row's own first token.
+        padding: number of padded positions before the first token of each row.
 
     Raises:
-        HookError: on creation for a name that no model of this shape has; during the forward
-            pass for a replacement of another shape.
+        HookError: on creation, if the model has no such hook; during the forward pass, if a
+            replacement has another shape.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class Edits:
     ) -> None:
         self.edits: dict[str, list[Edit]] = {}
         self.n_experts = config.n_experts
-        for given in _joined([edits] if isinstance(edits, Mapping | Intervention) else edits):
-            named = given if isinstance(given, Mapping) else given.edits(config, padding)
+        for group in _combined([edits] if isinstance(edits, Mapping | Intervention) else edits):
+            named = group if isinstance(group, Mapping) else group.edits(config, padding)
             for pattern, edit in named.items():
                 for name in resolve_hooks(pattern, config):
                     self.edits.setdefault(name, []).append(edit)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Apply the edits of this name in the order in which they were given."""
+        """Apply the edits of this hook, in the order of the arguments."""
         for edit in self.edits.get(name, ()):
-            # A copy: the same memory may serve other hooks, and an edit may write in place.
+            # Cloned, because other hooks may share the memory and the edit may write in place.
             value = self._checked(edit(value.clone(), name), value, name)
         for edit in self.edits.get(name, ()):
             if isinstance(edit, Settling):
@@ -97,33 +97,33 @@ class Edits:
         if new.shape != old.shape:
             raise HookError(
                 f"the edit of {name} returned shape {tuple(new.shape)}: "
-                f"expected {tuple(old.shape)}, the shape it was given"
+                f"expected {tuple(old.shape)}, the shape of the activation"
             )
         return new
 
 
-def _joined(
+def _combined(
     edits: Iterable[Mapping[str, Edit] | Intervention],
 ) -> list[Mapping[str, Edit] | Intervention]:
-    """The same, where neighbours of a kind that can be added act as their sum: as one."""
-    found: list[Any] = []
-    for given in edits:
-        if found and type(given) is type(found[-1]) and hasattr(given, "__add__"):
-            given = found.pop() + given
-        found.append(given)
-    return found
+    """Adds neighbours of the same type into one intervention, if the type has `__add__`."""
+    combined: list[Any] = []
+    for group in edits:
+        if combined and type(group) is type(combined[-1]) and hasattr(group, "__add__"):
+            group = combined.pop() + group
+        combined.append(group)
+    return combined
 
 
 def _checked_experts(new: Tensor, old: Tensor, name: str, n_experts: int) -> Tensor:
-    """Tokens may be given more experts or fewer; -1 leaves a slot empty."""
+    """The edited expert indices; tokens may have more or fewer experts, and -1 is an empty slot."""
     if new.shape[:-1] != old.shape[:-1] or new.shape[-1] < 1:
         raise HookError(
             f"the edit of {name} returned shape {tuple(new.shape)}: expected "
-            f"{tuple(old.shape[:-1])}, the shape it was given, and at least one expert each"
+            f"{tuple(old.shape[:-1])} and a last axis of at least one expert"
         )
     if bool(((new < -1) | (new >= n_experts)).any()):
         raise HookError(
             f"the edit of {name} returned an expert that does not exist: expected 0 to "
-            f"{n_experts - 1}, or -1 for a slot that stays empty"
+            f"{n_experts - 1}, or -1 for an empty slot"
         )
     return new

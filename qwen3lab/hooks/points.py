@@ -1,4 +1,4 @@
-"""The one table of hook points; names follow TransformerLens.
+"""The table of hook points; names follow TransformerLens.
 
 The table also gives the names of the same tensors in TransformerLens 4 and in interp-engine.
 """
@@ -21,12 +21,12 @@ class HookPoint:
     Attributes:
         pattern: the hook's name, with `{l}` for the layer.
         axes: names of the tensor's axes.
-        meaning: of the values.
-        where: the layers that have it: all, dense ones, or those with experts ("moe").
+        meaning: what the values are.
+        where: layers that have the hook: all, dense layers, or layers with experts ("moe").
         on_request: True if the forward pass computes it only for a tap that wants it.
-        lens_name: TransformerLens' name where it differs; empty if TransformerLens has none,
-            None if it is `pattern`.
-        interp_engine: interp-engine's address of the same tensor; empty if it has none.
+        lens_name: TransformerLens' name; None if it is the same as `pattern`, empty if
+            TransformerLens has no such hook.
+        interp_engine: interp-engine's name of the same tensor; empty if it has no such tensor.
     """
 
     pattern: str
@@ -39,12 +39,12 @@ class HookPoint:
 
     @property
     def transformer_lens(self) -> str:
-        """TransformerLens' name of the same tensor; empty if it has none."""
+        """TransformerLens' name of the same tensor; empty if it has no such hook."""
         return self.pattern if self.lens_name is None else self.lens_name
 
 
 def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
-    """Both halves of an RMSNorm; interp-engine has only its output, after the gain."""
+    """Both hooks of an RMSNorm; interp-engine has only its output, multiplied by the weight."""
     return (
         HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
         HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"normalised {of}"),
@@ -107,13 +107,13 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint(
         "blocks.{l}.attn.hook_result",
         "batch pos head d_model",
-        "what each head writes to the residual stream",
+        "each head's output, as added to the residual stream",
         on_request=True,
     ),
     HookPoint(
         "blocks.{l}.hook_attn_out",
         _STREAM,
-        "what attention writes",
+        "attention output, as added to the residual stream",
         interp_engine="attn_out_post.{l}",
     ),
     HookPoint(
@@ -155,22 +155,22 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint(
         "blocks.{l}.mlp.hook_expert_indices",
         "batch pos k",
-        "top-k experts; an edit may give more or fewer, and -1 for a slot that stays empty",
+        "indices of the top-k experts; an edit may return more or fewer, and -1 for an empty slot",
         "moe",
         interp_engine="expert_indices.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_weights",
         "batch pos k",
-        "weights as applied, after top-k and renormalisation "
-        "(TransformerLens 4 has one column per expert, 0 for those not chosen)",
+        "expert weights as applied, after top-k and renormalisation "
+        "(TransformerLens 4 has one column per expert, 0 if it was not chosen)",
         "moe",
         interp_engine="expert_weights.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_out",
         "batch pos k d_model",
-        "each chosen expert's output before weighting",
+        "each chosen expert's output, before it is weighted",
         "moe",
         on_request=True,
         lens_name="",
@@ -178,7 +178,7 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint(
         "blocks.{l}.hook_mlp_out",
         _STREAM,
-        "what the MLP or the experts write",
+        "MLP or MoE output, as added to the residual stream",
         interp_engine="mlp_out_post.{l}",
     ),
     HookPoint(
@@ -192,11 +192,11 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
 )
 
 PATTERN_HOOKS = ("hook_pattern", "hook_attn_scores")
-"""Endings of the hooks whose last axis is the keys: they are quadratic in the tokens."""
+"""Endings of hooks with a query and a key axis; their size is quadratic in the tokens."""
 
 
 def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
-    """Every hook name that a model of this shape has, in the order in which it meets them."""
+    """All hook names of a model with this config, in the order of the forward pass."""
     names: dict[str, HookPoint] = {}
     before = [p for p in HOOK_POINTS if p.pattern == "hook_embed"]
     block = [p for p in HOOK_POINTS if "{l}" in p.pattern]
@@ -214,13 +214,13 @@ def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
 
 
 def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]:
-    """Hook names meant by exact names, globs (`blocks.*.hook_resid_post`), or "all".
+    """Hook names that match exact names, globs (`blocks.*.hook_resid_post`), or "all".
 
     Returns:
-        Names in the model's order, each once.
+        The names in the order of the forward pass, without duplicates.
 
     Raises:
-        HookError: a name or glob that matches nothing; the nearest real names are given.
+        HookError: a name or glob matches no hook; the message lists the most similar names.
     """
     known = hook_names(config)
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -237,16 +237,20 @@ def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> 
     parts = re.match(r"blocks\.(\d+)\.(.*)", name)
     if parts and int(parts[1]) >= config.n_layers:
         return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"
-    if parts and (other := _where_it_is(parts[2], config)):
+    if parts and (other := _layers_with(parts[2], config)):
         kind = "has experts" if int(parts[1]) in config.moe_layers else "is dense"
         return f"{name!r} does not exist: layer {parts[1]} {kind}, and {other}"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"the nearest are {', '.join(near)}" if near else "see qwen3lab.hooks.points.HOOK_POINTS"
+    hint = (
+        f"the most similar are {', '.join(near)}"
+        if near
+        else "see qwen3lab.hooks.points.HOOK_POINTS"
+    )
     return f"no hook of this model matches {name!r}: {hint}"
 
 
-def _where_it_is(inner: str, config: Qwen3Config) -> str:
-    """Which layers have a hook that only dense ones, or only those with experts, have."""
+def _layers_with(inner: str, config: Qwen3Config) -> str:
+    """Says which layers have a hook that only dense or only MoE layers have; "" for other hooks."""
     kinds = {point.pattern: point.where for point in HOOK_POINTS}
     kind = kinds.get(f"blocks.{{l}}.{inner}")
     if kind not in ("dense", "moe"):

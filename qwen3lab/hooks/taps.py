@@ -1,10 +1,10 @@
-"""The tap: how activations leave a forward pass, and how edits enter it.
+"""Taps, which read or replace the named activations of a forward pass.
 
 A forward pass calls its tap with every named activation, `x = tap("blocks.3.hook_resid_post", x)`,
 and continues with the returned tensor. The tap is an argument and nothing is registered on the
-model: no hook can stay behind after a run, and two runs cannot disturb each other.
+model: no hook remains after a run, and two runs do not affect each other.
 
-`hooks.points.HOOK_POINTS` is the one table of names.
+All hook names are in the table `hooks.points.HOOK_POINTS`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,10 +32,10 @@ class Tap(Protocol):
 
 @runtime_checkable
 class Collector(Protocol):
-    """A tap that only reads, and takes the activations of several decoding steps at once.
+    """A tap that only reads, and can take the activations of several decoding steps at once.
 
-    A decoder that captures or compiles its steps asks for this: an edit would have to run as
-    Python inside of the captured step.
+    Decoders capture or compile steps only for such taps: an edit is Python code, which cannot run
+    inside of a captured step.
 
     Attributes:
         names: hooks that are read.
@@ -68,16 +68,16 @@ class NoTap:
     """The tap that does nothing."""
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Return the activation as it is."""
+        """Return the activation unchanged."""
         return value
 
     def wants(self, name: str) -> bool:
-        """Nothing is wanted."""
+        """Always False."""
         return False
 
 
 class Keep:
-    """A tap that keeps the activations it is asked for, in `kept`."""
+    """A tap that keeps the activations of some hooks, by name in `kept`."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = frozenset(names)
@@ -95,13 +95,13 @@ class Keep:
 
 
 class Chain:
-    """Several taps as one: each is handed what the one before returned."""
+    """Several taps as one: each receives the tensor that the previous one returned."""
 
     def __init__(self, *taps: Tap) -> None:
         self.taps = taps
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Hand the activation through all taps."""
+        """Pass the activation through all taps."""
         for tap in self.taps:
             value = tap(name, value)
         return value

@@ -1,9 +1,9 @@
-"""Keys and values of past positions.
+"""KV cache: keys and values of past positions.
 
-Layers write; only the one who runs the model advances or rewinds. A forward pass that fails
-half-way therefore leaves the cache where it was.
+Layers write new keys and values past the end; the model advances `length` after the last layer. A
+forward pass that fails half-way therefore leaves `length` and the past positions unchanged.
 
-A `CacheWindow` is how a pass of fixed shape sees a cache: where it stands is read on the device.
+A `CacheWindow` gives a pass of fixed shape access to a cache; its position is stored on the device.
 """
 
 import torch
@@ -18,10 +18,14 @@ class KVCache:
 
     Args:
         config: the model's sizes.
-        batch: prompts that run together.
-        capacity: positions to make room for at first; it doubles when it is used up.
-        device: where the keys and values live.
+        batch: number of prompts.
+        capacity: positions to allocate at first; it doubles when it is full.
+        device: device of the keys and values.
         dtype: the model's dtype.
+
+    Attributes:
+        length: number of past positions, padding included.
+        padded: True if a past position may be padding.
     """
 
     def __init__(
@@ -41,26 +45,26 @@ class KVCache:
 
     @property
     def batch(self) -> int:
-        """Prompts that run together."""
+        """Number of prompts."""
         return self._mask.shape[0]
 
     @property
     def capacity(self) -> int:
-        """Positions there is room for before the cache grows."""
+        """Positions that are allocated; the cache grows beyond them."""
         return self._mask.shape[1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the keys and values that there is room for."""
+        """Bytes that are allocated for keys and values."""
         return self._kv.nbytes
 
     @property
     def mask(self) -> Bool[Tensor, "batch past"]:
-        """True where a past position holds a real token and not left padding."""
+        """True where a past position is a real token, False where it is padding."""
         return self._mask[:, : self.length]
 
     def reserve(self, n_new: int) -> None:
-        """Make room for `n_new` more positions, at least doubling when it grows."""
+        """Allocate memory for `n_new` more positions; the capacity at least doubles if it grows."""
         needed = self.length + n_new
         if needed <= self.capacity:
             return
@@ -76,7 +80,7 @@ class KVCache:
     ) -> tuple[
         Float[Tensor, "batch kv_head key d_head"], Float[Tensor, "batch kv_head key d_head"]
     ]:
-        """Put a layer's new keys and values after the past ones, and return all of them."""
+        """Write a layer's new keys and values after the past ones; returns past and new ones."""
         end = self.length + k.shape[2]
         keys, values = self._kv[layer, 0], self._kv[layer, 1]
         keys[:, :, self.length : end] = k
@@ -84,33 +88,33 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def alias(self) -> "KVCache":
-        """Another cache in the same memory, which holds nothing yet."""
+        """An empty cache that shares the memory of this one."""
         other = object.__new__(KVCache)
         other._kv, other._mask = self._kv, self._mask
         other.length, other.padded = 0, False
         return other
 
     def fits(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether it is as `new_cache` would make it."""
+        """Whether the cache has this batch size, capacity, device and dtype."""
         made = (self.batch, self.capacity, self._kv.device, self._kv.dtype)
         return made == (batch, capacity, device, dtype)
 
     def shares_memory(self, other: "KVCache") -> bool:
-        """Whether both lie in the same memory."""
+        """Whether both caches use the same memory."""
         return self._kv is other._kv and self._mask is other._mask
 
     def clear(self) -> None:
-        """Forget everything, and wipe it: an edit may have left infinities."""
+        """Empty the cache and zero its memory, as an edit may have left infinite or NaN values."""
         self._kv.zero_()
         self._mask.zero_()
         self.length, self.padded = 0, False
 
     def advance(self, mask: Bool[Tensor, "batch new"], *, padded: bool = True) -> None:
-        """Count what every layer has now written as past.
+        """Count the new positions as past, after all layers have written them.
 
         Args:
             mask: True where the new token is real.
-            padded: False if no position so far is padding, known without asking the device.
+            padded: False if no past or new position is padding; a value known on the host.
         """
         self.padded = padded
         end = self.length + mask.shape[1]
@@ -118,10 +122,10 @@ class KVCache:
         self.length = end
 
     def rewind(self, length: int) -> None:
-        """Forget every position from `length` on.
+        """Drop all positions from `length` on.
 
         Raises:
-            ValueError: `length` is negative or beyond what the cache holds.
+            ValueError: `length` is negative, or greater than the current length.
         """
         if not 0 <= length <= self.length:
             raise ValueError(
@@ -131,61 +135,73 @@ class KVCache:
         self.length = length
 
     def forget(self, ends: Int[Tensor, " batch"]) -> None:
-        """Rewind to the furthest of these positions, and each row to its own.
+        """Rewind each row to its own position.
 
-        What a row held from its own position on is as padding from then on.
+        The cache's length becomes the largest of these positions. In the other rows, the positions
+        from their own end to that length become padding.
+
+        Args:
+            ends: number of positions that each row keeps.
 
         Raises:
-            ValueError: a position is negative or beyond what the cache holds.
+            ValueError: a position is negative, or greater than the current length.
         """
         if int(ends.min()) < 0:
             self.rewind(int(ends.min()))
         self.rewind(int(ends.max()))
         if int(ends.min()) < self.length:
-            places = torch.arange(self.length, device=self._mask.device)
-            self._mask[:, : self.length] &= places < ends.to(places.device)[:, None]
+            positions = torch.arange(self.length, device=self._mask.device)
+            self._mask[:, : self.length] &= positions < ends.to(positions.device)[:, None]
             self.padded = True
 
     def advance_seen(self, *, padded: bool) -> None:
-        """Count one more position, which a pass over a `CacheWindow` has noted already."""
+        """Count one more position as past; a pass over a `CacheWindow` has set its mask already."""
         self.length, self.padded = self.length + 1, padded
 
     def select(self, rows: list[int]) -> "KVCache":
-        """A copy that holds only these rows of the batch, each as often as it is named."""
-        chosen = object.__new__(KVCache)
-        chosen._kv = self._kv[:, :, rows]
-        chosen._mask = self._mask[rows]
-        chosen.length, chosen.padded = self.length, self.padded
-        return chosen
+        """A copy with these rows of the batch; a row may be listed more than once."""
+        selected = object.__new__(KVCache)
+        selected._kv = self._kv[:, :, rows]
+        selected._mask = self._mask[rows]
+        selected.length, selected.padded = self.length, self.padded
+        return selected
 
 
 class CacheWindow:
-    """The first positions of a cache, for passes of one new token a row and of one shape.
+    """The first positions of a cache, for decoding steps of fixed shape (one new token per row).
 
-    Where the token goes is a number on the device, and the whole window is looked at, whatever of
-    it is filled. So a pass over it can be captured as a CUDA graph, and run again for every step.
+    The position of the new token is stored on the device, and attention reads the whole window,
+    with a mask for the positions that are not yet written. A pass over the window can therefore be
+    captured as a CUDA graph and replayed for every step.
 
     Args:
-        cache: whose memory is shared.
-        size: positions, at most the cache's capacity.
+        cache: the cache; the window shares its memory.
+        size: number of positions, at most the cache's capacity.
         inverse: radians per position of each rotated pair, on the cache's device.
 
     Attributes:
-        at: the place of the new token.
+        at: position of the new token, on the device.
     """
 
     def __init__(self, cache: KVCache, size: int, inverse: Float[Tensor, " pair"]) -> None:
         self.inverse = inverse
         self._kv, self._mask = cache._kv[..., :size, :], cache._mask[:, :size]
         self.at = torch.full((1,), cache.length, device=cache._mask.device)
-        self._places = torch.arange(size, device=cache._mask.device)
+        self._positions = torch.arange(size, device=cache._mask.device)
 
     def see(
         self, real: Bool[Tensor, "batch 1"]
     ) -> tuple[Bool[Tensor, "batch key"], Bool[Tensor, " key"]]:
-        """Note the new token; gives where real ones stand, up to it, and where it stands."""
+        """Set the mask of the new token.
+
+        Args:
+            real: True where the new token is real.
+
+        Returns:
+            True at real tokens up to the new one; and True at the position of the new one.
+        """
         self._mask.index_copy_(1, self.at, real)
-        return self._mask & (self._places <= self.at), self._places == self.at
+        return self._mask & (self._positions <= self.at), self._positions == self.at
 
     def write(
         self,
@@ -195,6 +211,6 @@ class CacheWindow:
     ) -> tuple[
         Float[Tensor, "batch kv_head key d_head"], Float[Tensor, "batch kv_head key d_head"]
     ]:
-        """Put a layer's new key and value in their place, and return the whole window."""
+        """Write a layer's new key and value at `at`; returns the keys and values of the window."""
         keys, values = self._kv[layer, 0], self._kv[layer, 1]
         return keys.index_copy_(2, self.at, k), values.index_copy_(2, self.at, v)

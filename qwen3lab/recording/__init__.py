@@ -1,4 +1,4 @@
-"""What a tap took from a run: kept, looked at, saved and exported."""
+"""Recordings of activations: made by a tap, viewed, saved and exported."""
 
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.labels import LabelledTensor, Labels

@@ -1,6 +1,6 @@
-"""Tensors that know what their axes stand for: model, layers, heads and tokens.
+"""Tensors with labels for their axes: model, layers, head and tokens.
 
-Indexing one, or computing with it, returns a plain tensor: labels that no longer fit are dropped.
+Indexing or an operation returns a plain tensor, as the labels may no longer fit the result.
 """
 
 import copy
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labels:
-    """What the axes of a tensor stand for.
+    """Labels of a tensor: the quantity, and what each axis counts.
 
     Attributes:
-        what: the values hold, such as "attention" or "expert load".
-        axes: name of each axis, such as ("query", "key"). "layer" counts `layers`; "query", "key"
-            and "token" count `tokens`; all other axes count from 0.
-        layers: of the model, by their own numbers.
-        head: that all of it is of, or None.
+        what: the quantity, such as "attention" or "expert load".
+        axes: name of each axis, such as ("query", "key"). "layer" indexes `layers`; "query", "key"
+            and "token" index `tokens`; all other axes count from 0.
+        layers: layer numbers in the model.
+        head: the head, if all values belong to one head, else None.
         tokens: text of each token.
-        model_name: what the model was loaded as; "" if that is not known.
+        model_name: name or path that the model was loaded from; "" if unknown.
     """
 
     what: str
@@ -40,24 +40,23 @@ class Labels:
 
     @property
     def layer(self) -> int | None:
-        """The layer, if all of it is of one."""
+        """The layer, if all values belong to one layer, else None."""
         return next(iter(self.layers)) if len(self.layers) == 1 else None
 
     @property
     def place(self) -> str:
-        """Such as "layer 3, head 0", "layers 1 to 4" or "layers 1, 3"; "" if none is known."""
+        """Layers and head as text, such as "layer 3, head 0" or "layers 1 to 4"; "" if unknown."""
         if not self.layers:
             return ""
         first, last = self.layers[0], self.layers[-1]
         if first != last:
-            run = self.layers == tuple(range(first, last + 1))
-            return (
-                f"layers {first} to {last}" if run else f"layers {', '.join(map(str, self.layers))}"
-            )
+            consecutive = self.layers == tuple(range(first, last + 1))
+            numbers = f"{first} to {last}" if consecutive else ", ".join(map(str, self.layers))
+            return f"layers {numbers}"
         return f"layer {first}" + ("" if self.head is None else f", head {self.head}")
 
     def names(self, axis: int, size: int) -> list[str]:
-        """The name of each step along an axis."""
+        """The name of each index along an axis of this size."""
         kind = self.axes[axis]
         if kind == "layer" and len(self.layers) == size:
             return [str(layer) for layer in self.layers]
@@ -67,30 +66,30 @@ class Labels:
 
 
 class LabelledTensor(Tensor):
-    """A tensor with `labels`; use it as any tensor. Results of operations are plain tensors.
+    """A tensor with `labels`, usable like any tensor. Results of operations are plain tensors.
 
     Attributes:
-        labels: what its axes stand for.
+        labels: the quantity, and what each axis counts.
     """
 
     labels: Labels
 
-    # Operations ignore the subclass, so that what they return is a plain tensor.
+    # Operations ignore the subclass and return plain tensors.
     __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Layers of the model, by their own numbers."""
+        """Layer numbers in the model."""
         return self.labels.layers
 
     @property
     def layer(self) -> int | None:
-        """The layer, if all of it is of one."""
+        """The layer, if all values belong to one layer, else None."""
         return self.labels.layer
 
     @property
     def head(self) -> int | None:
-        """The head, if all of it is of one."""
+        """The head, if all values belong to one head, else None."""
         return self.labels.head
 
     @property
@@ -100,7 +99,7 @@ class LabelledTensor(Tensor):
 
     @property
     def model_name(self) -> str:
-        """What the model was loaded as."""
+        """Name or path that the model was loaded from; "" if unknown."""
         return self.labels.model_name
 
     def plain(self) -> Tensor:
@@ -143,15 +142,15 @@ class LabelledTensor(Tensor):
 
 
 def labelled(values: Tensor, labels: Labels) -> LabelledTensor:
-    """The same values with labels.
+    """The tensor with labels; it shares the memory.
 
     Raises:
-        ValueError: there is not one axis name for each axis.
+        ValueError: the number of axis names differs from the number of axes.
     """
     if values.ndim != len(labels.axes):
         raise ValueError(
-            f"{len(labels.axes)} axes are named for a tensor of shape {tuple(values.shape)}: "
-            "expected one name for each"
+            f"{len(labels.axes)} axis names were given for a tensor of shape "
+            f"{tuple(values.shape)}: expected one name per axis"
         )
     tensor = values.as_subclass(LabelledTensor)
     tensor.labels = labels
@@ -159,12 +158,22 @@ def labelled(values: Tensor, labels: Labels) -> LabelledTensor:
 
 
 def labels_of(values: Tensor) -> Labels | None:
-    """The labels of a tensor; None if it is a plain one."""
+    """The labels of a tensor; None for a plain tensor."""
     return getattr(values, "labels", None) if isinstance(values, LabelledTensor) else None
 
 
 def relabelled(values: Tensor, source: Tensor, what: str, axes: Sequence[str]) -> Tensor:
-    """New values with the layers, tokens and model of their source; plain if that is plain."""
+    """Label a result with the layers, head, tokens and model of its source.
+
+    Args:
+        values: the result.
+        source: the tensor it was computed from.
+        what: the quantity, such as "expert load".
+        axes: name of each axis of the result.
+
+    Returns:
+        The labelled result; a plain tensor if the source has no labels.
+    """
     labels = labels_of(source)
     if labels is None:
         return values

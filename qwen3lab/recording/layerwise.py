@@ -1,8 +1,8 @@
-"""Recordings that go straight to the disk, layer by layer, and can be taken up again.
+"""Records to disk layer by layer, and resumes after an interrupt.
 
-Nothing but one layer's activations is in memory. After every layer its file is complete, and so
-is the residual stream from which the next one goes on; an interrupt costs one layer at most.
-Every file says which job it belongs to, and is looked at before a job is gone on with.
+Only one layer's activations are in memory at a time. After each layer, its activations and the
+residual stream are written to files, so an interrupt costs at most one layer. Each file names its
+job, which is checked before a recording is resumed.
 """
 
 import hashlib
@@ -36,20 +36,22 @@ FORMAT = 2
 LOGITS = "hook_unembed"
 PLAN, STREAM = "plan.json", "stream.safetensors"
 EMBED, OUTER = "embed.safetensors", "outer.safetensors"
-ROOM = 1.05
-"""What the files take, over what their tensors take, at most."""
+PROGRESS_DELAY_SECONDS = 2.0
+"""Time after which the progress bar appears."""
+MAX_FILE_OVERHEAD = 1.05
+"""Size of the files relative to their tensors, at most; used for the check of free space."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is recorded, and where.
+    """What to record, and in which folder.
 
     Attributes:
-        folder: of the files.
+        folder: folder of the files.
         rows: token ids of the prompts.
-        names: hooks to keep.
-        dtype: of what is kept; as it runs if None.
-        model_name: what the model was loaded as; others may have the same sizes.
+        names: hooks to record.
+        dtype: dtype of recorded floating-point values; that of the model if None.
+        model_name: name or path that the model was loaded from.
     """
 
     folder: Path
@@ -59,7 +61,7 @@ class Job:
     model_name: str
 
     def about(self, model: Qwen3) -> dict[str, Any]:
-        """What tells this job from others."""
+        """Everything that identifies this job; it is stored in the folder's plan."""
         quantisation = quantisation_of(model)
         return {
             "format": FORMAT,
@@ -74,30 +76,29 @@ class Job:
         }
 
     def files(self, n_layers: int) -> dict[str, list[str]]:
-        """The hooks that each file holds, which may be none, by the file's name."""
+        """Hooks in each file, by file name; a file may have none."""
         blocks = [_file_of(f"blocks.{layer}.") for layer in range(n_layers)]
-        found: dict[str, list[str]] = {name: [] for name in (EMBED, *blocks, OUTER)}
+        hooks: dict[str, list[str]] = {name: [] for name in (EMBED, *blocks, OUTER)}
         for name in self.names:
             for row in range(len(self.rows)) if name == LOGITS else (0,):
-                found.setdefault(_file_of(name, row), []).append(name)
-        return found
+                hooks.setdefault(_file_of(name, row), []).append(name)
+        return hooks
 
 
 @torch.no_grad()
 def record_to_disk(model: Qwen3, job: Job, *, progress: bool = True) -> list[Mapping[str, Tensor]]:
-    """Run prompts once, and keep what the job names in its folder.
+    """Run the prompts once, and write the job's activations to its folder.
 
-    A folder that holds the beginning of the same job is gone on with, and one that holds all of
-    it is read.
+    If the folder has part of the same job, the job is resumed; if it is complete, nothing is run.
 
     Returns:
-        For each prompt its activations by hook name, read when they are asked for.
+        For each prompt, its activations by hook name; they are read from disk on access.
 
     Raises:
-        RecordingError: the folder holds something else, or its disk has too little room; said
-            before anything is run. Or a file cannot be written.
+        RecordingError: the folder has other files, or the disk has too little free space (both
+            are checked before the model runs); or a file cannot be written.
     """
-    files = Files(job.folder, _begin(model, job), job.files(model.config.n_layers))
+    files = Files(job.folder, _check_or_write_plan(model, job), job.files(model.config.n_layers))
     if not all(files.has(name) for name in files.hooks):
         _run(model, job, files, progress=progress)
     longest = max(len(ids) for ids in job.rows)
@@ -108,54 +109,50 @@ def record_to_disk(model: Qwen3, job: Job, *, progress: bool = True) -> list[Map
 
 
 def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
-    """Run what has not been run, or has been lost."""
+    """Compute and write the files that are missing."""
     ids, mask = pad_left(job.rows, model.device)
     padded = None if bool(mask.all()) else mask
-    place = Positions.of(ids, padded, None, model.config, None)
-    done, resid = _resumed(model, files, (len(ids), ids.shape[1], model.config.d_model))
+    positions = Positions.of(ids, padded, None, model.config, None)
+    n_done, resid = _load_stream(model, files, (len(ids), ids.shape[1], model.config.d_model))
     outer = Recorder([n for n in job.names if not n.startswith("blocks.")], dtype=job.dtype)
     if resid is None or not files.has(EMBED):
         embedded = outer("hook_embed", model.embed(ids))
-        files.save(EMBED, _taken(outer, files.hooks[EMBED]))
+        files.save(EMBED, _take_activations(outer, files.hooks[EMBED]))
         resid = embedded if resid is None else resid
-    bar = tqdm(
-        total=model.config.n_layers, initial=done, unit="layer", disable=not progress, delay=2.0
-    )
-    with bar:
-        for layer, block in enumerate(model.blocks.since(done), done):
+    options = {"disable": not progress, "delay": PROGRESS_DELAY_SECONDS}
+    with tqdm(total=model.config.n_layers, initial=n_done, unit="layer", **options) as bar:
+        for layer, block in enumerate(model.blocks.since(n_done), n_done):
             name = _file_of(f"blocks.{layer}.")
             tap = Recorder(files.hooks[name], dtype=job.dtype)
-            resid = block(resid.to(model.device), place, tap)
-            files.save(name, _taken(tap, files.hooks[name]))
+            resid = block(resid.to(model.device), positions, tap)
+            files.save(name, _take_activations(tap, files.hooks[name]))
             files.save(STREAM, {"resid": resid.cpu()}, layers=layer + 1)
             bar.update()
     _finish(model, job, files, resid, outer)
 
 
 def _finish(model: Qwen3, job: Job, files: Files, resid: Tensor, outer: Recorder) -> None:
-    """What comes after the last layer; logits prompt by prompt, since they are large."""
-    logits = [name for name, hooks in files.hooks.items() if LOGITS in hooks]
+    """Write the final norm and the logits; logits prompt by prompt, as they are large."""
+    logit_files = [name for name, hooks in files.hooks.items() if LOGITS in hooks]
     final = model.ln_final(resid.to(model.device), outer)
-    for row, name in enumerate(logits):
+    for row, name in enumerate(logit_files):
         tap = Recorder([LOGITS], dtype=job.dtype)
         tap(LOGITS, F.linear(final[row : row + 1], model.unembedding))
-        files.save(name, _taken(tap, [LOGITS]))
-    files.save(OUTER, _taken(outer, files.hooks[OUTER]))
+        files.save(name, _take_activations(tap, [LOGITS]))
+    files.save(OUTER, _take_activations(outer, files.hooks[OUTER]))
 
 
-def _begin(model: Qwen3, job: Job) -> str:
-    """Note the job, or see that it is the one that was noted; gives what marks its files."""
+def _check_or_write_plan(model: Qwen3, job: Job) -> str:
+    """Write the job's plan, or check that the folder's plan is the same; returns a hash of it."""
     about = json.loads(json.dumps(job.about(model)))
     folder, plan = job.folder, job.folder / PLAN
     if folder.exists() and not folder.is_dir():
         raise RecordingError(f"{folder} is a file: give the name of a folder")
     if plan.exists():
-        _compare(plan, about)
+        _check_plan(plan, about)
     elif folder.exists() and any(not is_leftover(path) for path in folder.iterdir()):
-        raise RecordingError(
-            f"{folder} is not empty, and what it holds is no recording: choose another folder"
-        )
-    _see_room(model, job)
+        raise RecordingError(f"{folder} is not empty, and has no recording: choose another folder")
+    _check_free_space(model, job)
     if not plan.exists():
         with whole_file(plan, error=RecordingError) as part:
             folder.mkdir(parents=True, exist_ok=True)
@@ -163,37 +160,37 @@ def _begin(model: Qwen3, job: Job) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _compare(plan: Path, about: dict[str, Any]) -> None:
-    """See that a plan is that of a job."""
+def _check_plan(plan: Path, about: dict[str, Any]) -> None:
+    """Check that a plan is that of this job."""
     try:
-        found = dict(json.loads(plan.read_text(encoding="utf-8")))
+        stored = dict(json.loads(plan.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RecordingError(
-            f"{plan} is damaged ({error}): remove {plan.parent} to begin anew"
+            f"{plan} is damaged ({error}): remove {plan.parent} to start again"
         ) from error
-    if other := sorted(key for key in about | found if found.get(key) != about.get(key)):
+    if different := sorted(key for key in about | stored if stored.get(key) != about.get(key)):
         raise RecordingError(
-            f"{plan.parent} holds a recording of other prompts, hooks or another model (what "
-            f"differs: {', '.join(other)}): choose another folder, or remove it to begin anew"
+            f"{plan.parent} has a recording of other prompts, hooks or another model (different: "
+            f"{', '.join(different)}): choose another folder, or remove it to start again"
         )
 
 
-def _see_room(model: Qwen3, job: Job) -> None:
-    """See that the disk has room for what is not yet there."""
-    held = sum(path.stat().st_size for path in job.folder.glob("*.safetensors"))
-    needed = (n_bytes(model.config, job, model.dtype) - held) * ROOM
+def _check_free_space(model: Qwen3, job: Job) -> None:
+    """Check that the disk has space for the files that are not yet written."""
+    written = sum(path.stat().st_size for path in job.folder.glob("*.safetensors"))
+    needed = (n_bytes(model.config, job, model.dtype) - written) * MAX_FILE_OVERHEAD
     parent = next(p for p in (job.folder, *job.folder.resolve().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise RecordingError(
-            f"{'the rest of ' if held else ''}the recording takes {needed / 1e9:.1f} GB, and the "
-            f"disk of {job.folder} has room for {free / 1e9:.1f} GB: make room, or keep fewer "
-            "hooks or a dtype of fewer bytes"
+            f"{'the rest of ' if written else ''}the recording needs {needed / 1e9:.1f} GB, and "
+            f"the disk of {job.folder} has {free / 1e9:.1f} GB free: free some space, record fewer "
+            "hooks, or choose a smaller dtype"
         )
 
 
 def n_bytes(config: Qwen3Config, job: Job, runs_in: torch.dtype) -> int:
-    """Bytes that a recording takes on the disk, the residual stream to go on from included."""
+    """Bytes of a recording on disk, including the residual stream that is kept for resuming."""
     longest = max(len(row) for row in job.rows)
     sizes = {
         **{name: getattr(config, name) for name in ("d_model", "d_head", "d_mlp")},
@@ -206,52 +203,54 @@ def n_bytes(config: Qwen3Config, job: Job, runs_in: torch.dtype) -> int:
         "vocab": config.d_vocab,
         "1": 1,
     }
-    known, kept = hook_names(config), (job.dtype or runs_in).itemsize
+    points, float_size = hook_names(config), (job.dtype or runs_in).itemsize
     total = len(job.rows) * longest * config.d_model * runs_in.itemsize
     for name in job.names:
-        itemsize = 8 if name.endswith("hook_expert_indices") else kept
-        total += itemsize * prod(sizes[axis] for axis in known[name].axes.split())
+        itemsize = 8 if name.endswith("hook_expert_indices") else float_size
+        total += itemsize * prod(sizes[axis] for axis in points[name].axes.split())
     return total
 
 
-def _resumed(model: Qwen3, files: Files, shape: tuple[int, int, int]) -> tuple[int, Tensor | None]:
-    """Layers that are done, and the residual stream after them; none if the file of one is not."""
+def _load_stream(
+    model: Qwen3, files: Files, shape: tuple[int, int, int]
+) -> tuple[int, Tensor | None]:
+    """Number of recorded layers, and the residual stream after them; (0, None) to start again."""
     path, n_layers = files.folder / STREAM, model.config.n_layers
     if not path.exists():
         return 0, None
     try:
         with safe_open(path, framework="pt") as file:
             about, resid = file.metadata() or {}, file.get_tensor("resid").clone()
-            done = int(about["layers"])
+            n_done = int(about["layers"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise RecordingError(
-            f"{path} is damaged ({error}): remove {files.folder} to begin anew"
+            f"{path} is damaged ({error}): remove {files.folder} to start again"
         ) from error
-    if about.get("job") != files.mark or not 0 < done <= n_layers or resid.shape != shape:
+    if about.get("job") != files.mark or not 0 < n_done <= n_layers or resid.shape != shape:
         raise RecordingError(
-            f"{path} is not the stream of this recording after one of its {n_layers} layers: "
-            f"remove {files.folder} to begin anew"
+            f"{path} is not the residual stream of this recording after one of its {n_layers} "
+            f"layers: remove {files.folder} to start again"
         )
-    # The stream leads back to no layer before it: where one of those is lost, all are run again.
-    whole = all(files.has(_file_of(f"blocks.{layer}.")) for layer in range(done))
-    return (done, resid) if whole else (0, None)
+    # Earlier layers cannot be computed from this stream: if a file is missing, all are run again.
+    complete = all(files.has(_file_of(f"blocks.{layer}.")) for layer in range(n_done))
+    return (n_done, resid) if complete else (0, None)
 
 
-def _taken(recorder: Recorder, names: Iterable[str]) -> dict[str, Tensor]:
-    """What a recorder has kept of some hooks, as one pass gave it; the recorder forgets it."""
+def _take_activations(recorder: Recorder, names: Iterable[str]) -> dict[str, Tensor]:
+    """The activations of some hooks from one pass, on the CPU; removes them from the recorder."""
     recorder.wait()
-    found = {}
+    tensors = {}
     for name in names:
         pieces = recorder.pieces.get(name, [])
         if pieces:
-            # Cloned where two hooks share memory, which the file format refuses.
-            found[name] = pieces[0].cpu().clone().contiguous()
+            # Cloned because hooks may share memory, which safetensors refuses.
+            tensors[name] = pieces[0].cpu().clone().contiguous()
             pieces.clear()
-    return found
+    return tensors
 
 
 def _file_of(name: str, row: int = 0) -> str:
-    """The file that a hook's activation is in."""
+    """Name of the file with a hook's activation; `row` is the prompt, for logits."""
     if name.startswith("blocks."):
         return f"layer-{int(name.split('.')[1]):03}.safetensors"
     if name == LOGITS:
@@ -260,14 +259,14 @@ def _file_of(name: str, row: int = 0) -> str:
 
 
 class OnDisk(Mapping[str, Tensor]):
-    """The activations of one prompt by hook name, mapped from their files when asked for.
+    """The activations of one prompt by hook name, read from their files on access.
 
     Args:
-        folder: of the files.
-        names: of the hooks that were kept.
-        row: of the prompt in the batch.
-        start: its first position, after the padding.
-        stop: past its last position.
+        folder: folder of the files.
+        names: recorded hooks.
+        row: row of the prompt in the batch.
+        start: the prompt's first position, after the padding.
+        stop: past-the-end position.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], row: int, start: int, stop: int) -> None:
@@ -280,12 +279,12 @@ class OnDisk(Mapping[str, Tensor]):
         path = self.folder / _file_of(name, self.row)
         try:
             with safe_open(path, framework="pt") as file:
-                found = file.get_tensor(name)[0 if name == LOGITS else self.row]
+                value = file.get_tensor(name)[0 if name == LOGITS else self.row]
         except (SafetensorError, OSError) as error:
             raise RecordingError(
                 f"{name} cannot be read from {path} ({error}): record it again"
             ) from error
-        return found[:, self.span, self.span] if name.endswith(PATTERN_HOOKS) else found[self.span]
+        return value[:, self.span, self.span] if name.endswith(PATTERN_HOOKS) else value[self.span]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

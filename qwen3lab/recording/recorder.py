@@ -1,4 +1,4 @@
-"""The tap that keeps activations while a model runs, pass after pass."""
+"""The tap that records activations over one or more passes."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,59 +17,59 @@ ROUTING = tuple(
 
 
 class Recorder:
-    """A tap that keeps activations of one or more passes, and cuts them into recordings.
+    """A tap that records activations of one or more passes, and splits them by prompt.
 
-    Those of a GPU are brought to the host while it goes on.
+    Activations on a GPU are copied to the host asynchronously, while the model runs.
 
     Args:
-        names: hook names to keep.
-        dtype: of what is kept, where it is a floating-point number; as it ran if None.
+        names: hooks to record.
+        dtype: dtype of recorded floating-point values; that of the pass if None.
     """
 
     def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
         self.dtype = dtype
-        self._offload = HostTransfer()
-        self._deliver: Callable[[], None] | None = None
+        self._transfer = HostTransfer()
+        self._deliver_pending: Callable[[], None] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Hooks that are kept."""
+        """Recorded hooks."""
         return tuple(self.pieces)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Keep the activation, detached, and return it unchanged."""
+        """Record the activation, detached, and return it unchanged."""
         if name in self.pieces:
-            self._take(name, value.detach() if value.requires_grad else value)
+            self._append(name, value.detach() if value.requires_grad else value)
         return value
 
     def keep(self, names: Sequence[str], values: Shaped[Tensor, "hook batch pos *any"]) -> None:
-        """Keep activations of several hooks, which come as one tensor."""
+        """Record activations of several hooks, stacked into one tensor."""
         for name, value in zip(names, values, strict=True):
-            self._take(name, value)
+            self._append(name, value)
 
     def expect(self, deliver: Callable[[], None]) -> None:
-        """Have something called once before what was kept is read: it brings what is on its way."""
-        self._deliver = deliver
+        """Register a function that delivers pending activations; called once before a read."""
+        self._deliver_pending = deliver
 
-    def _have_delivered(self) -> None:
-        # Once: whoever delivers may be at work for another recorder by the next time.
-        deliver, self._deliver = self._deliver, None
+    def _receive_pending(self) -> None:
+        # Called once only: later, the sender may be buffering for another recorder.
+        deliver, self._deliver_pending = self._deliver_pending, None
         if deliver is not None:
             deliver()
 
-    def _take(self, name: str, value: Tensor) -> None:
+    def _append(self, name: str, value: Tensor) -> None:
         converts = self.dtype is not None and value.is_floating_point()
-        self._offload.take(value.to(self.dtype) if converts else value, self.pieces[name])
+        self._transfer.take(value.to(self.dtype) if converts else value, self.pieces[name])
 
     def wants(self, name: str) -> bool:
-        """True if the name is kept."""
+        """True if the hook is recorded."""
         return name in self.pieces
 
     @property
     def n_complete(self) -> int:
-        """Positions for which every hook has been kept; an interrupted pass does not count."""
-        self._have_delivered()
+        """Positions that every hook has; those of an interrupted pass do not count."""
+        self._receive_pending()
         totals = [
             sum(piece.shape[2 if name.endswith(PATTERN_HOOKS) else 1] for piece in pieces)
             for name, pieces in self.pieces.items()
@@ -77,24 +77,28 @@ class Recorder:
         return min(totals, default=0)
 
     def wait(self) -> None:
-        """Wait until what was kept is complete: before `pieces` are read."""
-        self._have_delivered()
-        self._offload.wait()
+        """Complete all deliveries and copies to the host; call it before reading `pieces`."""
+        self._receive_pending()
+        self._transfer.wait()
 
     def cut(self, spans: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
-        """The prompts' activations on the CPU; the recorder is empty afterwards.
+        """The activations of each prompt on the CPU; empties the recorder.
 
-        Hook after hook is let go of as it is cut, so that there are never two copies of all.
+        Each hook's memory is freed after it is split, so that only one hook is in memory twice.
 
         Args:
             spans: first and past-the-end position of each row.
+
+        Returns:
+            For each row, its activations by hook name, without the batch axis.
         """
         self.wait()
-        # What came from a GPU lies beside other hooks of its run, which stay as long.
-        lies_well = self._offload.has_copied and len(spans) == 1
+        # Copies from a GPU share a buffer with other hooks of the recording: copying out one saves
+        # no memory.
+        shares_buffer = self._transfer.has_copied and len(spans) == 1
         cuts: list[dict[str, Tensor]] = [{} for _ in spans]
         for name, pieces in self.pieces.items():
-            if lies_well and len(pieces) == 1 and spans[0] == (0, pieces[0].shape[1]):
+            if shares_buffer and len(pieces) == 1 and spans[0] == (0, pieces[0].shape[1]):
                 cuts[0][name] = pieces[0][0].cpu()
             else:
                 for row, span in enumerate(spans):
@@ -104,20 +108,20 @@ class Recorder:
 
 
 def _cut(name: str, pieces: list[Tensor], span: slice) -> Tensor:
-    """One row's pieces of successive passes as one tensor, its own positions alone."""
+    """Joins one row's activations of successive passes, and selects the span."""
     if not name.endswith(PATTERN_HOOKS):
-        return _alone(_in_a_row(pieces)[span])
-    n_keys, nothing = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
-    padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=nothing) for piece in pieces]
-    whole = _in_a_row([piece.transpose(0, 1) for piece in padded])
-    return _alone(whole.transpose(0, 1)[:, span, span])
+        return _own_memory(_concatenated(pieces)[span])
+    n_keys, masked = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
+    padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=masked) for piece in pieces]
+    joined = _concatenated([piece.transpose(0, 1) for piece in padded])
+    return _own_memory(joined.transpose(0, 1)[:, span, span])
 
 
-def _in_a_row(pieces: list[Tensor]) -> Tensor:
+def _concatenated(pieces: list[Tensor]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _alone(value: Tensor) -> Tensor:
-    """On the CPU, and copied only where it would hold on to memory that is not its own."""
+def _own_memory(value: Tensor) -> Tensor:
+    """The tensor on the CPU; copied if it is a view that would keep a larger tensor in memory."""
     shares = value.untyped_storage().nbytes() > value.nbytes
     return value.to("cpu", copy=shares)

@@ -1,7 +1,7 @@
-"""What a tap took from a run, kept for looking at.
+"""Recordings: the tokens and activations of one run of a model.
 
-A recording holds activations by hook name. Attention is kept as rotated queries and keys,
-which take memory linear in the tokens; a pattern is rendered when it is looked at.
+A recording has activations by hook name. Attention is stored as rotated queries and keys, whose
+size is linear in the tokens; an attention pattern is computed from them on access.
 """
 
 import json
@@ -30,24 +30,32 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_TEXT_CHARACTERS, MAX_FACT_CHARACTERS = 600, 100
-"""Of the text, and of the facts, that a recording shows of itself in a notebook."""
+"""Length limits of the text and of each fact in a recording's notebook summary."""
 
-DAMAGES = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
-"""What reading a damaged text raises."""
+PARSING_ERRORS = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+"""Exceptions that damaged metadata can raise while it is read."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One prompt's run: its tokens, and the activations that were asked for.
+    """The tokens and recorded activations of one prompt.
 
     Attributes:
-        token_ids: of every position.
-        tokens: their text, one readable string each.
+        token_ids: token id of every position.
+        tokens: readable text of every token.
         config: of the model that ran.
-        model_name: what it was loaded as.
-        capture: hook names that were recorded, in the model's order.
-        activations: by hook name, without the batch axis, in the dtype in which they ran.
-        spans: named ranges of tokens, such as "thinking" of a chat: first and past-the-end.
+        model_name: name or path that the model was loaded from.
+        capture: recorded hooks, in the order of the forward pass.
+        activations: by hook name, without the batch axis, in their recorded dtype.
+        spans: named ranges of tokens, such as "thinking" of a chat: first and past-the-end
+            position.
     """
 
     token_ids: Int[Tensor, " token"]
@@ -91,21 +99,21 @@ class Recording:
 
     @property
     def capture(self) -> tuple[str, ...]:
-        """Hook names that were recorded, in the model's order."""
+        """Recorded hooks, in the order of the forward pass."""
         return tuple(name for name in hook_names(self.config) if name in self.activations)
 
     def __getitem__(self, name: str) -> Tensor:
-        """An activation by hook name, without the batch axis, float32 on the CPU.
+        """An activation by hook name, without the batch axis, on the CPU; floats are float32.
 
         Raises:
-            HookError: no model of this shape has the hook.
+            HookError: the model has no such hook.
             RecordingError: the hook exists but was not recorded.
         """
         value = self.raw(name)
         return value.float() if value.is_floating_point() else value
 
     def raw(self, name: str) -> Tensor:
-        """An activation in the dtype in which it ran; raises as indexing does."""
+        """An activation in its recorded dtype; raises the same errors as indexing."""
         if name not in self.activations:
             resolve_hooks(name, self.config)
             raise RecordingError(
@@ -120,19 +128,19 @@ class Recording:
 
     @property
     def attention(self) -> AttentionView:
-        """Attention patterns, rendered on demand."""
+        """Attention patterns, computed on access."""
         return AttentionView(self.config, self.activations, self.tokens, self.model_name)
 
     @property
     def routing(self) -> RoutingView:
-        """The routers' logits and choices; empty for a model without experts."""
+        """Router logits, chosen experts and weights; empty for a model without experts."""
         return RoutingView(self.config, self.activations, self.tokens, self.model_name)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file with all of it; `Recording.load` reads it.
+        """Write the recording to a safetensors file; `Recording.load` reads it.
 
         Raises:
-            RecordingError: the file cannot be written; nothing of it is left.
+            RecordingError: the file cannot be written; no partial file remains.
 
         Example:
             >>> import qwen3lab
@@ -144,13 +152,13 @@ class Recording:
         seen: set[int] = set()
         tensors = {"token_ids": self.token_ids}
         for name, value in self.activations.items():
-            # The file format refuses tensors that share memory, as a residual stream does.
+            # safetensors refuses tensors that share memory, as hooks of the residual stream do.
             shared = value.untyped_storage().data_ptr() in seen
             seen.add(value.untyped_storage().data_ptr())
             tensors[name] = value.clone() if shared else value
-        whole = {name: value.contiguous() for name, value in tensors.items()}
+        contiguous = {name: value.contiguous() for name, value in tensors.items()}
         with whole_file(Path(path), error=RecordingError) as part:
-            save_file(whole, part, metadata={"qwen3lab": json.dumps(self._metadata())})
+            save_file(contiguous, part, metadata={"qwen3lab": json.dumps(self._metadata())})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -165,10 +173,11 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path) -> "Recording":
-        """Read what `save` wrote.
+        """Read a recording that `save` wrote.
 
         Raises:
-            RecordingError: no such file, not a recording, damaged, or of a newer format.
+            RecordingError: the file does not exist, is no recording, is damaged, or has a newer
+                format.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -178,16 +187,17 @@ class Recording:
             raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
         except (SafetensorError, OSError) as error:
             raise RecordingError(
-                f"{path} is not a whole safetensors file ({error}): save the recording again"
+                f"{path} is not a complete safetensors file ({error}): save the recording again"
             ) from error
         return _rebuilt(cls, metadata, tensors, path)
 
     def to_xarray(self) -> "xarray.Dataset":
         """The activations as an `xarray.Dataset` with named dimensions and token texts.
 
-        A hook recorded in every layer, or in every layer with experts, becomes one variable
-        named after the hook, such as `attn.hook_rot_q`, with a `layer` (or `moe_layer`)
-        dimension; one recorded in some layers keeps its full name, layer by layer.
+        A hook that was recorded in every layer, or in every layer with experts, becomes one
+        variable named after the hook, such as `attn.hook_rot_q`, with a `layer` (or `moe_layer`)
+        dimension. A hook that was recorded in some layers becomes one variable per layer, with its
+        full name.
         """
         return to_xarray(self.activations, self.config, self.tokens, self.token_ids)
 
@@ -196,7 +206,7 @@ def _checked_metadata(header: Mapping[str, str] | None, path: str | Path) -> dic
     try:
         metadata = json.loads((header or {})["qwen3lab"])
         number = int(metadata["format"])
-    except DAMAGES as error:
+    except PARSING_ERRORS as error:
         raise RecordingError(
             f"{path} is a safetensors file but not a recording: give a file that "
             "Recording.save wrote"
@@ -223,7 +233,7 @@ def _rebuilt(
             if not 0 <= start <= stop <= len(tokens):
                 raise ValueError(f"{name} is {start} to {stop} of {len(tokens)} tokens")
         return cls(token_ids, tokens, config, str(metadata["model_name"]), tensors, spans)
-    except DAMAGES as error:
+    except PARSING_ERRORS as error:
         raise RecordingError(
             f"{path} is a damaged recording ({error}): save the recording again"
         ) from error

@@ -1,4 +1,4 @@
-"""Routing of a recording: the routers' logits and choices, layer by layer."""
+"""Views of a recording's routing: router logits, chosen experts and weights by layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class LayerRouting(Displayed):
-    """One layer's routing.
+    """The routing of one layer.
 
     Attributes:
-        layer: its number in the model.
-        model_name: what the model was loaded as.
+        layer: number of the layer in the model.
+        model_name: name or path that the model was loaded from.
         tokens: text of each token.
-        n_experts: experts in the layer.
+        n_experts: number of experts in the layer.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LayerRouting(Displayed):
 
     @property
     def experts(self) -> Int[LabelledTensor, "token k"]:
-        """Chosen experts, best first; -1 for a slot that an edit left empty."""
+        """Chosen experts, best first; -1 is a slot that an edit left empty."""
         return self._labelled("expert_indices", "chosen experts", "rank")
 
     @property
@@ -54,7 +54,7 @@ class LayerRouting(Displayed):
         return self._labelled("router_logits", "router logits", "expert")
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table, a row per token: token, token_text, then expert and weight by rank."""
+        """A table with one row per token: token, token_text, then expert and weight by rank."""
         import pandas
 
         experts, weights = self.experts, self.weights
@@ -81,17 +81,17 @@ class LayerRouting(Displayed):
 
 
 class RoutingView(Displayed):
-    """The routers' logits and choices in every layer that has experts.
+    """Router logits, chosen experts and weights of every layer with experts.
 
-    `routing.layer(2)` is layer 2 of the model. The first axis of `experts`, `weights` and `logits`
-    counts the layers *with experts*: row 2 is layer `routing.layers[2]`, another layer wherever a
-    model has dense layers. A model without experts has an empty view.
+    `routing.layer(2)` is the routing of layer 2 of the model. In `experts`, `weights` and `logits`,
+    the first axis counts only the layers *with experts*: row 2 is layer `routing.layers[2]`. The
+    numbers differ if a model has dense layers. A model without experts has an empty view.
 
     Args:
         config: of the model that ran.
         activations: by hook name.
         tokens: text of each token.
-        model_name: what the model was loaded as.
+        model_name: name or path that the model was loaded from.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RoutingView(Displayed):
         """The routing of a layer, by its number in the model; negative numbers count from the end.
 
         Raises:
-            RecordingError: no such layer, or it has no experts.
+            RecordingError: the layer does not exist, or has no experts.
         """
         n_layers = self._config.n_layers
         number = layer + n_layers if -n_layers <= layer < 0 else layer
@@ -140,26 +140,26 @@ class RoutingView(Displayed):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The model's layers with experts: what the first axis of `experts` counts."""
+        """Layers with experts, by number in the model; the first axis of `experts` counts these."""
         return self._config.moe_layers
 
     @property
     def logits(self) -> Float[Tensor, "layer token expert"]:
-        """Router logits before the softmax, float32; rows are `layers`, see `layer`."""
+        """Router logits before the softmax, float32; row i is layer `layers[i]`."""
         return self._stacked("router_logits", self._config.n_experts).float()
 
     @property
     def experts(self) -> Int[Tensor, "layer token k"]:
-        """Chosen experts, best first; -1 is an empty slot. Rows are `layers`, see `layer`."""
+        """Chosen experts, best first; -1 is an empty slot. Row i is layer `layers[i]`."""
         return self._stacked("expert_indices", self._config.n_experts_per_token, -1).long()
 
     @property
     def weights(self) -> Float[Tensor, "layer token k"]:
-        """Weights of the chosen experts as applied, best first, float32; rows are `layers`."""
+        """Weights of the chosen experts as applied, best first, float32; row i is `layers[i]`."""
         return self._stacked("expert_weights", self._config.n_experts_per_token).float()
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A tidy table: layer, token, token_text, rank, expert, weight; one row per choice."""
+        """A tidy table of chosen experts: layer, token, token_text, rank, expert, weight."""
         import pandas
 
         experts, weights = self.experts, self.weights
@@ -179,20 +179,20 @@ class RoutingView(Displayed):
         )
         return table.query("expert >= 0").reset_index(drop=True)
 
-    def _stacked(self, hook: str, width: int, nothing: int = 0) -> Tensor:
-        """One hook of all layers with experts, padded to the widest: an edit may change k."""
+    def _stacked(self, hook: str, width: int, empty: int = 0) -> Tensor:
+        """One hook of all layers with experts, padded to the largest k, as an edit may change k."""
         if not self._config.is_moe:
             return torch.zeros(0, len(self._tokens), width)
-        found = [_routed(self._activations, hook, layer) for layer in self.layers]
-        widest = max(value.shape[-1] for value in found)
-        return torch.stack([F.pad(v, (0, widest - v.shape[-1]), value=nothing) for v in found])
+        values = [_routed(self._activations, hook, layer) for layer in self.layers]
+        widest = max(value.shape[-1] for value in values)
+        return torch.stack([F.pad(v, (0, widest - v.shape[-1]), value=empty) for v in values])
 
 
 def _routed(activations: Mapping[str, Tensor], hook: str, layer: int) -> Tensor:
     name = f"blocks.{layer}.mlp.hook_{hook}"
     if name not in activations:
         raise RecordingError(
-            f"{name} was not recorded: record again with the routing hooks, as record() does by "
-            "default"
+            f"{name} was not recorded: record again with the routing hooks, which record() "
+            "includes by default"
         )
     return activations[name]

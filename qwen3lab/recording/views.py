@@ -1,4 +1,4 @@
-"""Views of a recording: attention by head; routing by layer stands in `routing_view`."""
+"""Views of a recording: attention by head, and routing by layer (from `routing_view`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,17 +18,17 @@ __all__ = ["AttentionView", "LayerRouting", "RoutingView"]
 
 
 class AttentionView(Displayed):
-    """Attention patterns of a recording, exact, rendered from rotated queries and keys.
+    """Attention patterns of a recording, computed exactly from the rotated queries and keys.
 
-    `attention[layer, head]` is one head's map; layers and heads count from 0, and from the
-    end with negative numbers. A pattern that was recorded itself, because an edit changed it or
-    `capture` named it, is returned as recorded.
+    `attention[layer, head]` is the pattern of one head; layers and heads count from 0, negative
+    numbers from the end. If the pattern itself was recorded, because an edit changed it or
+    `capture` named it, the recorded pattern is returned.
 
     Args:
         config: of the model that ran.
         activations: by hook name.
-        tokens: text of each token, for the labels of a map.
-        model_name: what the model was loaded as, for the labels of a map.
+        tokens: text of each token, for the labels of a pattern.
+        model_name: name or path that the model was loaded from, for the labels of a pattern.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class AttentionView(Displayed):
 
     def _summary(self) -> Summary:
         layers = self.layers
-        held = f"{count(len(layers), 'layer')} of {self._config.n_heads} heads"
+        recorded = f"{count(len(layers), 'layer')} of {self._config.n_heads} heads"
         return Summary(
             "Attention patterns",
-            {"recorded": held if layers else "none"},
-            note="attention[layer, head] renders one map",
+            {"recorded": recorded if layers else "none"},
+            note="attention[layer, head] is the pattern of one head",
         )
 
     @property
@@ -57,7 +57,7 @@ class AttentionView(Displayed):
 
     @property
     def some_layers(self) -> tuple[int, ...]:
-        """Layers whose attention was recorded, at least one.
+        """Layers whose attention was recorded; an error if there are none.
 
         Raises:
             RecordingError: attention was not recorded.
@@ -69,22 +69,23 @@ class AttentionView(Displayed):
         keys = {f"{name}hook_rot_q", f"{name}hook_rot_k"}
         return keys <= self._activations.keys() or f"{name}hook_pattern" in self._activations
 
-    def __getitem__(self, place: tuple[int, int]) -> Float[LabelledTensor, "query key"]:
-        """One head's pattern, float32; rows sum to 1.
+    def __getitem__(self, index: tuple[int, int]) -> Float[LabelledTensor, "query key"]:
+        """The pattern of one head, float32; rows sum to 1.
 
-        It is a tensor that also has `layer`, `head`, `tokens` and `model_name`.
+        Returns:
+            A tensor that also has the attributes `layer`, `head`, `tokens` and `model_name`.
 
         Raises:
-            RecordingError: no such layer or head, or attention was not recorded.
+            RecordingError: the layer or head does not exist, or attention was not recorded.
         """
-        layer, head = place
+        layer, head = index
         heads = range(self._config.n_heads)
         if not -len(heads) <= head < len(heads):
             raise RecordingError(
                 f"head {head} does not exist: layer {layer} has heads 0 to {len(heads) - 1}"
             )
         layer, head = self._layer(layer), heads[head]
-        pattern = self._render(layer, slice(head, head + 1), slice(None))[0]
+        pattern = self._compute(layer, slice(head, head + 1), slice(None))[0]
         tokens = tuple(self._tokens)
         return labelled(
             pattern,
@@ -97,20 +98,20 @@ class AttentionView(Displayed):
         """The patterns of a layer's heads, float32; `queries` and `heads` select some of them.
 
         Raises:
-            RecordingError: no such layer, or attention was not recorded.
+            RecordingError: the layer does not exist, or attention was not recorded.
         """
-        return self._render(self._layer(layer), heads, queries)
+        return self._compute(self._layer(layer), heads, queries)
 
     def blocks(
         self, layer: int, *, size: int = 256, heads: slice = slice(None)
     ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
         """A layer's pattern in blocks of `size` queries, each with the position of its first query.
 
-        For statistics over long recordings: memory stays linear in the tokens.
+        Use it for statistics over long recordings: memory stays linear in the tokens.
         """
         layer = self._layer(layer)
         for start in range(0, self._n_tokens(layer), size):
-            yield start, self._render(layer, heads, slice(start, start + size))
+            yield start, self._compute(layer, heads, slice(start, start + size))
 
     def _layer(self, layer: int) -> int:
         layers = range(self._config.n_layers)
@@ -121,7 +122,7 @@ class AttentionView(Displayed):
         if not self._has(layers[layer]):
             raise RecordingError(
                 f"attention of layer {layers[layer]} was not recorded: record again with "
-                "the hooks hook_rot_q and hook_rot_k, as record() does by default"
+                "the hooks hook_rot_q and hook_rot_k, which record() includes by default"
             )
         return layers[layer]
 
@@ -131,20 +132,20 @@ class AttentionView(Displayed):
             return self._activations[f"{name}pattern"].shape[1]
         return self._activations[f"{name}rot_q"].shape[0]
 
-    def _render(self, layer: int, heads: slice, queries: slice) -> Float[Tensor, "head query key"]:
+    def _compute(self, layer: int, heads: slice, queries: slice) -> Float[Tensor, "head query key"]:
         name = f"blocks.{layer}.attn.hook_"
         if f"{name}pattern" in self._activations:
             return self._activations[f"{name}pattern"][heads, queries].float()
         q, k = self._activations[f"{name}rot_q"], self._activations[f"{name}rot_k"]
-        n, group = len(q), q.shape[1] // k.shape[1]
-        rows, chosen = torch.arange(n)[queries], range(q.shape[1])[heads]
-        # No query looks beyond itself: later keys are not multiplied at all.
+        n, group_size = len(q), q.shape[1] // k.shape[1]
+        rows, selected = torch.arange(n)[queries], range(q.shape[1])[heads]
+        # Causal attention: keys after the last query are not needed.
         end = int(rows.max()) + 1 if len(rows) else 0
-        keys = k[:end, [head // group for head in chosen]].float()
-        asked = q[queries, heads].float() * self._config.d_head**-0.5
-        scores = einsum(asked, keys, "query head d_head, key head d_head -> head query key")
-        # Only keys after the first of these queries can be later than one of them.
+        keys = k[:end, [head // group_size for head in selected]].float()
+        scaled_q = q[queries, heads].float() * self._config.d_head**-0.5
+        scores = einsum(scaled_q, keys, "query head d_head, key head d_head -> head query key")
+        # Mask only from the first query on: earlier keys are visible to all queries.
         first = int(rows.min()) + 1 if len(rows) else 0
-        later = torch.arange(first, end) > rows[:, None]
-        scores[..., first:].masked_fill_(later, -torch.inf)
+        is_later = torch.arange(first, end) > rows[:, None]
+        scores[..., first:].masked_fill_(is_later, -torch.inf)
         return F.pad(torch.softmax(scores, dim=-1), (0, n - end))

@@ -1,4 +1,4 @@
-"""A fingerprint of weights: tells a model from another of the same name and sizes."""
+"""Fingerprint of a model's weights, which distinguishes models of the same name and sizes."""
 
 import hashlib
 from math import gcd
@@ -11,18 +11,18 @@ from qwen3lab.model.transformer import Qwen3
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 GROUP_SIZE = 64
-"""Neighbouring values in a row whose bits are summed before they are hashed, for speed."""
+"""Number of neighbouring values in a row that are summed before hashing, for speed."""
 MAX_FULLY_HASHED_VALUES = 2**18
-"""A tensor of at most so many values is hashed value by value: in small models a whole head fits
-into one group."""
+"""Larger tensors are hashed in groups; in small models, one group would span a whole head."""
 
 
 @torch.no_grad()
 def fingerprint(model: Qwen3) -> str:
     """A SHA-256 digest of a model's weights, as hexadecimal text.
 
-    It depends on every bit of the weights in memory, quantised ones included, and for streamed
-    weights on the files' names, sizes and times of change. Weights are read once.
+    The digest covers every bit of the weights in memory, quantised ones included. For streamed
+    weights it covers the names, sizes and modification times of the files instead. Weights
+    are read once.
 
     Raises:
         CheckpointError: a file of a streamed model is missing.
@@ -37,7 +37,7 @@ def fingerprint(model: Qwen3) -> str:
 
 
 def _sums(value: Shaped[Tensor, "*any column"]) -> Int[Tensor, "*any group"]:
-    """The bits of each group of neighbours as integers, summed; sums wrap around."""
+    """Sum of the values' bits as integers, for each group of neighbours; sums wrap around."""
     bits = value.view(INTEGERS[value.itemsize])
     size = 1 if bits.numel() <= MAX_FULLY_HASHED_VALUES else gcd(bits.shape[-1], GROUP_SIZE)
     return bits.unflatten(-1, (-1, size)).sum(dim=-1, dtype=bits.dtype)

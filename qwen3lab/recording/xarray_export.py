@@ -1,4 +1,4 @@
-"""Recorded activations for other tools."""
+"""Exports recorded activations to xarray."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -22,7 +22,13 @@ def to_xarray(
     tokens: list[str],
     token_ids: Int[Tensor, " token"],
 ) -> "xarray.Dataset":
-    """One variable per hook, stacked over layers where all layers (or all with experts) have it.
+    """One variable per hook; stacked over layers if all layers, or all with experts, have it.
+
+    Args:
+        activations: by hook name, without the batch axis.
+        config: of the model that ran.
+        tokens: text of each token.
+        token_ids: token id of every position.
 
     Raises:
         ImportError: xarray is not installed.
@@ -35,21 +41,21 @@ def to_xarray(
     variables = {}
     for name, layers in _by_hook(activations).items():
         if layers == [None]:
-            variables[name] = (_axes(name, config), _numbers(activations[name]))
+            variables[name] = (_axes(name, config), _to_numpy(activations[name]))
             continue
         dimension = _layer_dimension(layers, config)
-        full = [f"blocks.{layer}.{name}" for layer in layers]
+        names = [f"blocks.{layer}.{name}" for layer in layers]
         if dimension is None:
-            variables |= {n: (_axes(n, config), _numbers(activations[n])) for n in full}
+            variables |= {n: (_axes(n, config), _to_numpy(activations[n])) for n in names}
         else:
-            stacked = torch.stack([activations[n] for n in full])
-            variables[name] = ((dimension, *_axes(full[0], config)), _numbers(stacked))
+            stacked = torch.stack([activations[n] for n in names])
+            variables[name] = ((dimension, *_axes(names[0], config)), _to_numpy(stacked))
     used = {axis for axes, _ in variables.values() for axis in axes}
     return xarray.Dataset(variables, coords=_coordinates(used, config, tokens, token_ids))
 
 
 def _by_hook(activations: Mapping[str, Tensor]) -> dict[str, list[int | None]]:
-    """Hook names without their layer, each with the layers that have it."""
+    """Layers of each hook, by the hook's name without the layer; [None] outside of layers."""
     layers: dict[str, list[int | None]] = {}
     for name in activations:
         if name.startswith("blocks."):
@@ -57,7 +63,7 @@ def _by_hook(activations: Mapping[str, Tensor]) -> dict[str, list[int | None]]:
             layers.setdefault(hook, []).append(int(layer))
         else:
             layers.setdefault(name, []).append(None)
-    return {hook: sorted(found, key=lambda x: x or 0) for hook, found in layers.items()}
+    return {hook: sorted(numbers, key=lambda x: x or 0) for hook, numbers in layers.items()}
 
 
 def _layer_dimension(layers: list[int | None], config: Qwen3Config) -> str | None:
@@ -71,7 +77,7 @@ def _axes(name: str, config: Qwen3Config) -> tuple[str, ...]:
     return tuple(AXIS_NAMES.get(axis, axis) for axis in axes)
 
 
-def _numbers(value: Tensor):
+def _to_numpy(value: Tensor):
     return (value.float() if value.is_floating_point() else value).numpy()
 
 

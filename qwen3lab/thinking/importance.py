@@ -107,7 +107,7 @@ class Importance(Displayed):
             place = max(measured, key=lambda n: self.distance[n])
             text = one_line(self.parts[place].text.strip(), width=40)
             facts["greatest change"] = f"{self.distance[place]:.2f} without part {place} ({text})"
-        return Summary("Importance of the parts of a thinking", facts, frame=self._short_table)
+        return Summary("Importance of the parts of a thinking text", facts, frame=self._short_table)
 
     def _short_table(self) -> "pandas.DataFrame":
         table = self.to_pandas()[["part", "text", "distance", "favourite", "favourite_without"]]

@@ -64,7 +64,7 @@ def sweep(
         >>> lab = qwen3lab.load("tiny-moe")
         >>> problems = tiny.chains(lab.tokenizer, n=2, steps=(2, 6))
         >>> thinking.sweep(lab, problems, budgets=(0, 20), progress=False)
-        Sweep(tiny-moe: 4 thinkings, budgets (0, 20))
+        Sweep(tiny-moe: 4 replies, budgets (0, 20))
     """
     plan = SweepPlan(
         model=lab.name,

@@ -114,14 +114,14 @@ class Sweep:
         done, planned = len(self.attempts), len(self.plan.rows)
         left = "" if done == planned else f", {planned - done} not run"
         name = one_line(self.plan.model)
-        return f"Sweep({name}: {done} thinkings, budgets {self.plan.budgets}{left})"
+        return f"Sweep({name}: {done} replies, budgets {self.plan.budgets}{left})"
 
     def _repr_html_(self) -> str | None:
         plan, left = self.plan, len(self.plan.rows) - len(self.attempts)
         facts = {
             "problems": f"{plan.n_problems:,}",
             "samples": str(plan.samples),
-            "thinkings": f"{len(self.attempts):,}",
+            "replies": f"{len(self.attempts):,}",
             **({"not run": f"{left:,}"} if left else {}),
             "weights": plan.weights,
             "seed": str(plan.seed),

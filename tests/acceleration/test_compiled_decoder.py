@@ -1,7 +1,7 @@
-"""Compiled passes write the same tokens, and give what is recorded of them.
+"""Compiled decoding steps write the same tokens and record the same activations.
 
-torch compiles in processes of their own: it cannot look through the checks of shapes that are
-switched on in tests.
+The compiling tests run in a fresh process: torch cannot trace through the shape checks that are
+active in this one.
 """
 
 import pytest
@@ -40,23 +40,23 @@ def written(runs, *, tap=NO_TAP, n=10):
 
 
 def written_and_recorded():
-    """Tokens and recordings, plain and compiled; and how many passes were compiled ones."""
+    """Tokens and recordings of the plain and the compiled model; number of compiled steps."""
     model = small_model()
     compiled = CompiledDecoder(model)
     step, n_compiled = compiled._step, []
     compiled._step = lambda *args: (n_compiled.append(1), step(*args))[1]
-    found = []
+    results = []
     for runs in (model, compiled):
         tap = Recorder(resolve_hooks([*ATTENTION, *ROUTING, "hook_unembed"], model.config))
-        found.append((written(runs, tap=tap), tap.cut(SPANS)))
-    return *found, len(n_compiled)
+        results.append((written(runs, tap=tap), tap.cut(SPANS)))
+    return *results, len(n_compiled)
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
+def test_compiled_steps_write_and_record_the_same_as_the_plain_model():
     plain, compiled, n_compiled = in_a_fresh_process(written_and_recorded)
-    assert n_compiled == 9, "all passes but the prompt's"
+    assert n_compiled == 9, "all passes except the prefill"
     assert compiled[0] == plain[0]
     for mine, theirs in zip(compiled[1], plain[1], strict=True):
         assert mine.keys() == theirs.keys()
@@ -65,26 +65,26 @@ def test_what_is_written_and_recorded_is_that_of_the_plain_pass():
 
 
 @needs_compiler
-def test_an_edit_is_applied_though_passes_are_compiled():
+def test_an_edit_is_applied_on_a_compiled_decoder():
     model = small_model()
 
-    def silence(value, name):
+    def zero(value, name):
         return value * 0
 
-    edits = {"blocks.1.hook_mlp_out": silence}
+    edits = {"blocks.1.hook_mlp_out": zero}
     runs = (model, CompiledDecoder(model))
     edited = [written(one, tap=Edits(edits, model.config)) for one in runs]
     assert edited[0] == edited[1] != written(model)
 
 
-def test_a_machine_without_a_compiler_is_told(monkeypatch):
+def test_a_machine_without_a_compiler_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(CompileError, match="needs a C\\+\\+ compiler, and there is none"):
+    with pytest.raises(CompileError, match="needs a C\\+\\+ compiler, and none was found"):
         CompiledDecoder(small_model())
 
 
 @needs_compiler
-def test_a_lab_writes_with_compiled_passes_once_it_is_asked_to(tiny_lab):
+def test_a_lab_uses_the_compiled_decoder_after_compile(tiny_lab):
     lab = Lab(tiny_lab.model, tiny_lab.tokenizer)
     assert lab.decoder is lab.model
     lab.compile()

@@ -1,4 +1,4 @@
-"""Steps that are captured once write the same tokens, and give what is recorded of them."""
+"""Captured decoding steps write the same tokens and record the same activations."""
 
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -26,21 +26,21 @@ from tests.reference import small_config
 
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2]]
 N = 20
-PLAIN_STEPS = 3
+FIRST_STEPS = 3
 SPANS = [(0, 5 + N - 1), (3, 5 + N - 1)]
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """Captures begin soon, small and with room for little, so that a short reply meets them all."""
-    monkeypatch.setattr(cuda_graph_decoder, "PLAIN_STEPS", PLAIN_STEPS)
-    monkeypatch.setattr(cuda_graph_decoder, "LEAST", 8)
-    monkeypatch.setattr(step_capture, "ROOM", 5)
+def small_limits(monkeypatch):
+    """Small limits, so that a short reply reaches every one of them."""
+    monkeypatch.setattr(cuda_graph_decoder, "STEPS_BEFORE_CAPTURE", FIRST_STEPS)
+    monkeypatch.setattr(cuda_graph_decoder, "MIN_WINDOW", 8)
+    monkeypatch.setattr(step_capture, "MAX_BUFFERED_STEPS", 5)
 
 
 @pytest.fixture
-def pretended(model, few, monkeypatch):
-    """Steps captured as on a GPU, by all that is ours of it."""
+def emulated(model, small_limits, monkeypatch):
+    """A decoder with `CudaGraphs`, on the CPU: only torch's own part is emulated."""
     pretend(monkeypatch)
     return CudaGraphDecoder(model)
 
@@ -53,13 +53,13 @@ def model():
 
 
 @pytest.fixture
-def graphed(model, few):
+def graphed(model, small_limits):
     return CudaGraphDecoder(model, capture=Count())
 
 
-def written(runs, *, tap=NO_TAP, n=N, prompts=PROMPTS, lasting=(N, N), cache=None):
+def written(runs, *, tap=NO_TAP, n=N, prompts=PROMPTS, reply_lengths=(N, N), cache=None):
     guides = [Plain() for _ in prompts]
-    for guide, steps in zip(guides, lasting, strict=False):
+    for guide, steps in zip(guides, reply_lengths, strict=False):
         guide.take = lambda token_id, left=[steps]: left.append(left.pop() - 1) or left[0] == 0
     sampler = Sampler.in_a_row(Sampling.greedy(), len(prompts), 0)
     options = {"sampler": sampler, "guides": guides, "max_new_tokens": n, "cache": cache}
@@ -71,56 +71,56 @@ def recorder(model, *more):
     return Recorder(resolve_hooks([*ATTENTION, *ROUTING, "hook_unembed", *more], model.config))
 
 
-def same(mine, theirs):
+def assert_same(mine, theirs):
     assert mine.keys() == theirs.keys()
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_written_and_recorded_is_that_of_the_plain_pass(model, graphed):
-    plain, caught = recorder(model), recorder(model)
-    assert written(graphed, tap=caught) == written(model, tap=plain)
-    assert graphed._capture.replayed == N - 1 - PLAIN_STEPS, "all but the prompt and the first"
+def test_captured_steps_write_and_record_the_same_as_the_plain_model(model, graphed):
+    plain, captured = recorder(model), recorder(model)
+    assert written(graphed, tap=captured) == written(model, tap=plain)
+    assert graphed._capture.replayed == N - 1 - FIRST_STEPS, "all but prefill and first steps"
     assert graphed._capture.captured == 2, "windows of 16 and of 32 positions"
-    assert caught.n_complete == plain.n_complete == 5 + N - 1
-    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
-        same(mine, theirs)
+    assert captured.n_complete == plain.n_complete == 5 + N - 1
+    for mine, theirs in zip(captured.cut(SPANS), plain.cut(SPANS), strict=True):
+        assert_same(mine, theirs)
 
 
-def test_a_graph_that_is_captured_gives_the_plain_pass(model, pretended, recwarn):
-    plain, caught = recorder(model), recorder(model)
-    assert written(pretended, tap=caught) == written(model, tap=plain)
-    assert Graph.replayed == N - 1 - PLAIN_STEPS + 2, "and once more for each, to compare"
-    for mine, theirs in zip(caught.cut(SPANS), plain.cut(SPANS), strict=True):
-        same(mine, theirs)
+def test_cuda_graphs_write_and_record_the_same_as_the_plain_model(model, emulated, recwarn):
+    plain, captured = recorder(model), recorder(model)
+    assert written(emulated, tap=captured) == written(model, tap=plain)
+    assert Graph.replayed == N - 1 - FIRST_STEPS + 2, "and one comparison per capture"
+    for mine, theirs in zip(captured.cut(SPANS), plain.cut(SPANS), strict=True):
+        assert_same(mine, theirs)
     assert not recwarn.list
 
 
-def test_a_graph_that_gives_other_numbers_is_not_used(model, pretended, monkeypatch):
+def test_a_graph_whose_replay_gives_other_values_is_not_used(model, emulated, monkeypatch):
     monkeypatch.setattr(Graph, "factor", 1.1)
-    plain, caught = recorder(model), recorder(model)
-    with pytest.warns(UserWarning, match="not captured, but run: a replay gave other numbers"):
-        mine = written(pretended, tap=caught)
+    plain, captured = recorder(model), recorder(model)
+    with pytest.warns(UserWarning, match="more slowly: the replay of a CUDA graph gave"):
+        mine = written(emulated, tap=captured)
     assert mine == written(model, tap=plain)
-    assert Graph.replayed == 1, "to compare, and never again"
-    same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
+    assert Graph.replayed == 1, "the comparison alone"
+    assert_same(captured.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
-def test_a_row_that_ends_early_leaves_the_other_as_it_was(model, graphed):
-    assert written(graphed, lasting=(N, 8)) == written(model, lasting=(N, 8))
-    assert written(graphed, lasting=(6, N)) == written(model, lasting=(6, N))
+def test_a_row_that_ends_early_does_not_change_the_other_row(model, graphed):
+    assert written(graphed, reply_lengths=(N, 8)) == written(model, reply_lengths=(N, 8))
+    assert written(graphed, reply_lengths=(6, N)) == written(model, reply_lengths=(6, N))
     assert graphed._capture.replayed > N
 
 
-def test_the_next_reply_uses_what_was_captured(model, graphed):
+def test_the_next_reply_replays_the_steps_of_the_first(model, graphed):
     for prompts in (PROMPTS, [[7, 7], [8, 1, 2, 6]]):
         assert written(graphed, prompts=prompts) == written(model, prompts=prompts)
-    assert graphed._capture.captured == 3, "a smaller window came with the second"
+    assert graphed._capture.captured == 3, "the second reply needs one more, smaller window"
     assert written(graphed, prompts=[[1, 2, 3]]) == written(model, prompts=[[1, 2, 3]])
-    assert graphed._capture.captured > 2, "another batch takes other memory"
+    assert graphed._capture.captured > 2, "another batch size needs other memory"
 
 
-def test_a_cache_that_is_held_is_not_taken(graphed):
+def test_the_memory_of_a_cache_in_use_is_not_reused(graphed):
     first = graphed.new_cache(batch=2, capacity=5 + N)
     written(graphed, cache=first)
     kept = first._kv.clone()
@@ -133,60 +133,60 @@ def test_a_cache_that_is_held_is_not_taken(graphed):
     assert not again._kv.any() and not again._mask.any()
 
 
-def test_much_memory_goes_with_its_cache(model, graphed, monkeypatch):
+def test_the_memory_of_a_large_cache_is_freed_with_the_cache(model, graphed, monkeypatch):
     written(graphed)
     assert graphed._memory is not None and graphed._steps
-    monkeypatch.setattr(cuda_graph_decoder, "KEPT", graphed._memory.nbytes - 1)
-    plain, caught = recorder(model), recorder(model)
-    assert written(graphed, tap=caught) == written(model, tap=plain)
+    monkeypatch.setattr(cuda_graph_decoder, "MAX_KEPT_CACHE_BYTES", graphed._memory.nbytes - 1)
+    plain, captured = recorder(model), recorder(model)
+    assert written(graphed, tap=captured) == written(model, tap=plain)
     assert graphed._memory is None and not graphed._steps
-    same(caught.cut(SPANS)[0], plain.cut(SPANS)[0])
+    assert_same(captured.cut(SPANS)[0], plain.cut(SPANS)[0])
 
 
-def test_a_model_that_is_let_go_leaves_at_once(model):
-    """A cycle would keep its memory until Python happens to look for such."""
-    writes = CudaGraphDecoder(model, capture=Count())
-    cache = writes.new_cache(batch=1, capacity=64)
-    written(writes, prompts=[[1, 2]], cache=cache, n=2)
-    left = weakref.ref(writes)
-    assert writes._memory is not None
-    del writes
-    assert left() is None and cache.length == 3
+def test_a_deleted_decoder_is_freed_at_once(model):
+    """A reference cycle would keep its memory until the next garbage collection."""
+    decoder = CudaGraphDecoder(model, capture=Count())
+    cache = decoder.new_cache(batch=1, capacity=64)
+    written(decoder, prompts=[[1, 2]], cache=cache, n=2)
+    reference = weakref.ref(decoder)
+    assert decoder._memory is not None
+    del decoder
+    assert reference() is None and cache.length == 3
 
 
-def test_nothing_is_kept_of_inference_mode(model, graphed):
-    """Its tensors could not be written to outside."""
+def test_memory_made_in_inference_mode_is_not_captured(model, graphed):
+    """Tensors made in inference mode cannot be written to outside of it."""
     with torch.inference_mode():
         inside = written(graphed)
     assert inside == written(graphed) == written(model) and graphed._memory is not None
 
 
-def test_two_caches_in_turn_do_not_mix(model, graphed):
-    """As when one reply is written while another is held in a cache of its own."""
+def test_two_caches_used_in_turn_do_not_mix(model, graphed):
+    """As when a second reply begins before the first one continues."""
     halves = {}
     for runs in (graphed, model):
         caches = [model.new_cache(batch=2, capacity=64) for _ in range(2)]
-        found = [written(runs, cache=cache, n=N // 2) for cache in caches]
+        tokens = [written(runs, cache=cache, n=N // 2) for cache in caches]
         again = [[[1], [2]], [[5], [6]]]
-        found += [
+        tokens += [
             written(runs, cache=cache, n=N // 2, prompts=more)
             for cache, more in zip(caches, again, strict=True)
         ]
-        halves[runs] = found
+        halves[runs] = tokens
     assert halves[graphed] == halves[model]
 
 
-def test_a_cache_that_grows_or_is_rewound_goes_on_right(model, graphed):
-    found = {}
+def test_a_cache_that_grows_or_is_rewound_gives_the_same_tokens(model, graphed):
+    results = {}
     for runs in (graphed, model):
         cache = model.new_cache(batch=2, capacity=12)
         first = written(runs, cache=cache)
         cache.rewind(9)
-        found[runs] = (first, written(runs, cache=cache, prompts=[[4], [5]]), cache.capacity)
-    assert found[graphed] == found[model]
+        results[runs] = (first, written(runs, cache=cache, prompts=[[4], [5]]), cache.capacity)
+    assert results[graphed] == results[model]
 
 
-def test_edits_and_patterns_run_as_ever(model, graphed):
+def test_passes_with_edits_or_recorded_patterns_are_not_captured(model, graphed):
     edits = {"blocks.1.hook_mlp_out": lambda value, name: value * 0}
     edited = [written(one, tap=Edits(edits, model.config)) for one in (graphed, model)]
     assert edited[0] == edited[1] != written(model)
@@ -194,12 +194,12 @@ def test_edits_and_patterns_run_as_ever(model, graphed):
     for one, tap in zip((graphed, model), maps, strict=True):
         written(one, tap=tap)
     for mine, theirs in zip(maps[0].cut(SPANS), maps[1].cut(SPANS), strict=True):
-        same(mine, theirs)
+        assert_same(mine, theirs)
     assert graphed._capture.replayed == 0
 
 
-def test_recording_begins_and_ends_in_the_middle_of_a_reply(model, graphed):
-    """What was gathered goes to the recorder that was there, and to no other."""
+def test_recording_can_begin_and_end_in_the_middle_of_a_reply(model, graphed):
+    """Buffered activations go to the recorder of their own steps, and to no other."""
     cut = {}
     for runs in (graphed, model):
         cache = model.new_cache(batch=2, capacity=64)
@@ -210,11 +210,11 @@ def test_recording_begins_and_ends_in_the_middle_of_a_reply(model, graphed):
         written(runs, cache=cache, n=4, prompts=[[3], [4]])
         cut[runs] = [tap.cut([(0, tap.n_complete)] * 2)[1] for tap in (first, second)]
     for mine, theirs in zip(cut[graphed], cut[model], strict=True):
-        same(mine, theirs)
+        assert_same(mine, theirs)
 
 
 @torch.no_grad()
-def test_an_interrupted_step_is_done_again(model, graphed):
+def test_an_interrupted_step_can_be_repeated(model, graphed):
     class Interrupting(Count):
         at = 6
 
@@ -244,11 +244,11 @@ def test_an_interrupted_step_is_done_again(model, graphed):
     assert interrupts == 1 and cache.length == len(texts) == tap.n_complete
     plain = recorder(model)
     model(torch.tensor([texts]), tap=plain)
-    same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
+    assert_same(tap.cut([(0, len(texts))])[0], plain.cut([(0, len(texts))])[0])
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
-def test_what_cannot_be_captured_runs(model, graphed, kind):
+def test_a_step_that_cannot_be_captured_runs_uncaptured(model, graphed, kind):
     tried = []
 
     def fail(run, reset):
@@ -257,19 +257,19 @@ def test_what_cannot_be_captured_runs(model, graphed, kind):
         raise kind("no room")
 
     graphed._capture = fail
-    plain, caught = recorder(model), recorder(model)
-    with pytest.warns(UserWarning, match="not captured, but run: no room"):
-        mine = written(graphed, tap=caught)
+    plain, captured = recorder(model), recorder(model)
+    with pytest.warns(UserWarning, match="run without capture, more slowly: no room"):
+        mine = written(graphed, tap=captured)
     assert mine == written(model, tap=plain) and len(tried) == 1
-    same(caught.cut(SPANS)[1], plain.cut(SPANS)[1])
+    assert_same(captured.cut(SPANS)[1], plain.cut(SPANS)[1])
     graphed._capture = Count()
     assert written(graphed, prompts=[[7, 7], [8, 1, 2, 4, 5]]) and not graphed._capture.captured
     assert written(graphed, prompts=[[1, 2]]) == written(model, prompts=[[1, 2]])
-    by_room = kind is torch.OutOfMemoryError
-    assert bool(graphed._capture.captured) == by_room, "less memory may do, another machine not"
+    out_of_memory = kind is torch.OutOfMemoryError
+    assert bool(graphed._capture.captured) == out_of_memory, "a smaller cache may fit"
 
 
-def test_a_model_that_is_moved_is_captured_anew(graphed):
+def test_a_moved_model_is_captured_again(graphed):
     moved = Qwen3(graphed.model.config)
     moved.load_state_dict(graphed.model.state_dict())
     graphed.model = moved.requires_grad_(False)
@@ -280,14 +280,14 @@ def test_a_model_that_is_moved_is_captured_anew(graphed):
     moved.float()
     assert written(graphed) == written(moved) and graphed._capture.captured > n
     moved.double()
-    assert written(graphed) == written(moved), "a cache in the dtype that it is now"
+    assert written(graphed) == written(moved), "the cache has the new dtype"
     moved.to("meta")
-    assert not graphed._is_fixed(1, NO_TAP)
+    assert not graphed._is_capturable(1, NO_TAP)
     graphed.new_cache(batch=2, capacity=5 + N)
-    assert graphed._memory is None, "nothing stays where it was"
+    assert graphed._memory is None, "the old memory is freed"
 
 
-def test_numbers_agree_but_for_rounding():
+def test_values_agree_up_to_rounding():
     values = [torch.randn(3, 40), torch.arange(6), torch.zeros(4)]
     rounded = [values[0].bfloat16(), *values[1:]]
     assert step_capture.agree(rounded, values)
@@ -296,59 +296,59 @@ def test_numbers_agree_but_for_rounding():
     assert not step_capture.agree([values[0] * torch.nan, *values[1:]], values)
     for each in (values, rounded):
         each[0][0, 0] = torch.inf
-    assert step_capture.agree(rounded, values), "what overflows does so again"
+    assert step_capture.agree(rounded, values), "an overflow agrees with an overflow"
     assert not step_capture.agree([values[0] * 1.1, *values[1:]], values)
 
 
-def test_no_more_than_some_captures_are_held(model, graphed, monkeypatch):
-    monkeypatch.setattr(cuda_graph_decoder, "MOST", 3)
+def test_the_number_of_captured_steps_is_limited(model, graphed, monkeypatch):
+    monkeypatch.setattr(cuda_graph_decoder, "MAX_CAPTURED_STEPS", 3)
     for layer, hook in ((0, "hook_q"), (1, "hook_q"), (0, "hook_k"), (0, "hook_q"), (1, "hook_k")):
         taps = [recorder(model, f"blocks.{layer}.attn.{hook}") for _ in range(2)]
         assert written(graphed, tap=taps[0]) == written(model, tap=taps[1])
-        same(*(tap.cut(SPANS)[0] for tap in taps))
+        assert_same(*(tap.cut(SPANS)[0] for tap in taps))
     assert len(graphed._steps) == 3
 
 
-def test_experts_that_must_look_at_the_load_run_as_ever(model, graphed, monkeypatch):
+def test_experts_whose_kernels_depend_on_the_load_are_not_captured(model, graphed, monkeypatch):
     monkeypatch.setattr(cuda_graph_decoder, "has_fixed_steps", lambda *_: False)
     assert written(graphed) == written(model)
     assert graphed._capture.captured == 0
 
 
-def test_a_chat_that_is_recorded_is_captured_too(tiny_lab, monkeypatch):
+def test_a_recorded_chat_is_captured_too(tiny_lab, monkeypatch):
     lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
     lab._decoder = CudaGraphDecoder(lab.model, capture=Count())
-    monkeypatch.setattr(cuda_graph_decoder, "PLAIN_STEPS", PLAIN_STEPS)
-    monkeypatch.setattr(step_capture, "ROOM", 8)
+    monkeypatch.setattr(cuda_graph_decoder, "STEPS_BEFORE_CAPTURE", FIRST_STEPS)
+    monkeypatch.setattr(step_capture, "MAX_BUFFERED_STEPS", 8)
     options = {"sampling": Sampling.greedy(), "record": True}
     mine, plain = (each.chat_batch(["12+7*3-4=?", "3+2=?"], **options) for each in (lab, tiny_lab))
     assert lab.decoder._capture.replayed > 10
     for one, other in zip(mine, plain, strict=True):
         assert one.token_ids == other.token_ids
-        same(one.recording.activations, other.recording.activations)
+        assert_same(one.recording.activations, other.recording.activations)
 
 
 def test_two_threads_get_their_own_recordings(tiny_lab, monkeypatch):
-    """What is gathered of captured steps lies in memory that all replies of a size use."""
+    """Captured steps buffer activations in memory that all replies of one batch size share."""
     lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
     lab._decoder = CudaGraphDecoder(lab.model, capture=Count())
-    monkeypatch.setattr(cuda_graph_decoder, "PLAIN_STEPS", PLAIN_STEPS)
+    monkeypatch.setattr(cuda_graph_decoder, "STEPS_BEFORE_CAPTURE", FIRST_STEPS)
     questions = 2 * ["12+7*3-4=?", "3+2=?", "5*8+1=?", "9-4=?"]
     options = {"sampling": Sampling.greedy(), "record": True, "max_new_tokens": 24}
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda question: lab.chat(question, **options), questions))
-    for question, mine in zip(questions, found, strict=True):
+        chats = list(pool.map(lambda question: lab.chat(question, **options), questions))
+    for question, mine in zip(questions, chats, strict=True):
         plain = tiny_lab.chat(question, **options)
         assert mine.token_ids == plain.token_ids
-        same(mine.recording.activations, plain.recording.activations)
+        assert_same(mine.recording.activations, plain.recording.activations)
 
 
 @pytest.mark.parametrize(("needed", "size"), [(1, 256), (256, 256), (257, 512), (4000, 4096)])
-def test_windows_double(needed, size):
+def test_window_sizes_are_powers_of_two(needed, size):
     assert window_size(needed) == size
 
 
-def test_a_cpu_and_a_streamed_model_write_with_the_model_itself(model, saved):
+def test_a_model_on_the_cpu_or_streamed_is_its_own_decoder(model, saved):
     assert cuda_graph_decoder.decoder_for(model) is model
     streamed = load_model(saved["experts"], memory="300MB")
     assert cuda_graph_decoder.decoder_for(streamed) is streamed
@@ -358,29 +358,29 @@ def test_a_cpu_and_a_streamed_model_write_with_the_model_itself(model, saved):
 @pytest.mark.parametrize(
     ("name", "bits"), [("tiny-dense", None), ("tiny-moe", None), ("tiny-dense", "int8")]
 )
-def test_a_gpu_replays_what_it_would_have_run(name, bits, monkeypatch):
+def test_replays_on_a_gpu_give_the_same_replies_and_recordings(name, bits, monkeypatch):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    monkeypatch.setattr(cuda_graph_decoder, "PLAIN_STEPS", PLAIN_STEPS)
+    monkeypatch.setattr(cuda_graph_decoder, "STEPS_BEFORE_CAPTURE", FIRST_STEPS)
     lab = qwen3lab.load(name, device="cuda", dtype="float32", quantise=bits)
     assert isinstance(lab.decoder, CudaGraphDecoder)
     lab.compile()
-    assert isinstance(lab.decoder, CudaGraphDecoder), "which is quicker than what is compiled"
+    assert isinstance(lab.decoder, CudaGraphDecoder), "captured steps are faster than compiled ones"
 
     def replies():
         questions = ["12+7*3-4=?", "3+2=?"]
         return lab.chat_batch(questions, sampling=Sampling.greedy(), record=True)
 
-    found = [*replies(), *replies()]
+    chats = [*replies(), *replies()]
     assert lab.decoder._steps, "something was captured"
-    # All graphs go, and others come; and those of another model beside them.
+    # Another batch size replaces all graphs; then a second model captures its own.
     lab.chat("7+2=?", sampling=Sampling.greedy())
     other = qwen3lab.load(name, device="cuda", dtype="float32")
     other.chat("12+7*3-4=?", sampling=Sampling.greedy())
     assert lab.decoder._steps and other.decoder._steps
-    found += replies()
+    chats += replies()
     lab._decoder = lab.model
-    for mine, plain in zip(found, 3 * replies(), strict=True):
+    for mine, plain in zip(chats, 3 * replies(), strict=True):
         assert mine.token_ids == plain.token_ids
         assert mine.recording.capture == plain.recording.capture
         for hook in set(plain.recording.capture):
@@ -392,7 +392,7 @@ def test_a_gpu_replays_what_it_would_have_run(name, bits, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
+def test_attention_of_one_query_is_accurate_on_a_gpu(dtype):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     chance = torch.Generator("cuda").manual_seed(0)
@@ -400,14 +400,14 @@ def test_attention_of_one_query_is_exact_on_a_gpu(dtype):
     q = torch.randn(2, 8, 1, 64, **made).to(dtype)
     k, v = (torch.randn(2, 2, 300, 64, **made).to(dtype)[:, :, :200] for _ in range(2))
     real = torch.rand(2, 200, **made) < 0.7
-    turned = torch.zeros(1, 200, 1, 64, device="cuda")
+    unused = torch.zeros(1, 200, 1, 64, device="cuda")
     allowed = real[:, None, None]
     positions = Positions(
-        real, None, padded=True, rotations=(turned, turned), attention_mask=allowed
+        real, None, padded=True, rotations=(unused, unused), attention_mask=allowed
     )
     with torch.no_grad():
         mine = mix_one_query(q, k, v, positions).double()
-    whole = (each.double() for each in (q, k, v))
-    exact = F.scaled_dot_product_attention(*whole, attn_mask=real[:, None, None], enable_gqa=True)
+    doubles = (each.double() for each in (q, k, v))
+    exact = F.scaled_dot_product_attention(*doubles, attn_mask=real[:, None, None], enable_gqa=True)
     limit = {torch.bfloat16: 4e-3, torch.float16: 5e-4, torch.float32: 1e-5}[dtype]
     assert float((mine - exact).norm() / exact.norm()) < limit

@@ -1,4 +1,4 @@
-"""Head scores against sums by hand, against TransformerLens, and whatever the blocks."""
+"""Attention profiles, compared with explicit sums and with TransformerLens, for any block size."""
 
 import math
 import sys
@@ -27,7 +27,7 @@ def causal(n, *, seed=0, n_heads=4):
 
 
 def recorded(*patterns, ids=None, tokens=None):
-    """A recording of these patterns, a layer each."""
+    """A recording with one layer for each pattern."""
     n = patterns[0].shape[-1]
     ids = torch.arange(n) if ids is None else torch.tensor(ids)
     config = small_config(n_layers=len(patterns), moe_layers=())
@@ -40,7 +40,7 @@ def random():
     return recorded(causal(8), causal(8, seed=1), ids=IDS)
 
 
-def test_scores_are_sums_over_the_pattern(random):
+def test_profile_scores_equal_sums_over_the_pattern(random):
     found = head_profile(random)
     pattern = random.attention.pattern(1)[2]
     n = len(IDS)
@@ -61,21 +61,21 @@ def test_scores_are_sums_over_the_pattern(random):
     assert float(found.relative_entropy[1, 2]) == pytest.approx(relative, abs=1e-5)
 
 
-def test_blocks_change_nothing(random):
-    whole, small = head_profile(random), head_profile(random, block=3)
-    for name in whole.__dataclass_fields__:
+def test_the_block_size_does_not_change_a_profile(random):
+    full, small = head_profile(random), head_profile(random, block=3)
+    for name in full.__dataclass_fields__:
         if name not in ("layers", "uniform"):
-            torch.testing.assert_close(getattr(whole, name), getattr(small, name))
-    assert whole.uniform == pytest.approx(small.uniform)
+            torch.testing.assert_close(getattr(full, name), getattr(small, name))
+    assert full.uniform == pytest.approx(small.uniform)
     torch.testing.assert_close(key_mass(random), key_mass(random, block=3))
     torch.testing.assert_close(rollout(random, [2, 7]), rollout(random, [2, 7], block=3))
     torch.testing.assert_close(likeness(random), likeness(random, block=3))
 
 
-def test_a_measurement_tells_how_far_it_is_and_can_be_ended(random):
-    told, n = [], len(random)
-    head_profile(random, block=n // 2 + 1, on_block=lambda done, of: told.append((done, of)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
+def test_a_head_profile_reports_progress_and_can_be_cancelled(random):
+    reported, n = [], len(random)
+    head_profile(random, block=n // 2 + 1, on_block=lambda done, of: reported.append((done, of)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)], "two blocks in each of two layers"
 
     def end(done, of):
         raise CancelledError
@@ -85,7 +85,7 @@ def test_a_measurement_tells_how_far_it_is_and_can_be_ended(random):
 
 
 @pytest.mark.peer
-def test_previous_duplicate_and_induction_shares_are_those_of_transformerlens(random):
+def test_previous_duplicate_and_induction_shares_equal_those_of_transformerlens(random):
     detector = pytest.importorskip("transformer_lens.head_detector")
     ids, found = torch.tensor([IDS]), head_profile(random)
     for name, kind in (
@@ -106,13 +106,13 @@ def test_previous_duplicate_and_induction_shares_are_those_of_transformerlens(ra
                 assert float(getattr(found, name)[layer, head]) == pytest.approx(theirs, abs=1e-5)
 
 
-def test_targets_are_earlier_occurrences_and_what_follows_them():
+def test_targets_are_earlier_occurrences_and_the_tokens_after_them():
     duplicate, after = targets(torch.tensor(IDS), 5, 3)
     assert duplicate.nonzero().tolist() == [[1, 0], [1, 3], [2, 1], [2, 4]]
     assert after.nonzero().tolist() == [[1, 1], [1, 4], [2, 2], [2, 5]]
 
 
-def test_uniform_shares_are_those_of_a_head_that_looks_everywhere_alike():
+def test_uniform_shares_equal_those_of_a_head_with_uniform_attention():
     even = torch.ones(8, 8).tril()
     even = even / even.sum(dim=-1, keepdim=True)
     found = head_profile(recorded(torch.stack([even] * 4), ids=IDS))
@@ -121,7 +121,7 @@ def test_uniform_shares_are_those_of_a_head_that_looks_everywhere_alike():
 
 
 def planted(n=12):
-    """Heads that look at the first token, the one before, themselves, and everywhere."""
+    """Heads that attend to the first token, the previous token, their own token, and uniformly."""
     eye = torch.eye(n)
     first = torch.zeros(n, n)
     first[:, 0] = 1
@@ -131,13 +131,13 @@ def planted(n=12):
     return torch.stack([first, before, eye, even / even.sum(dim=-1, keepdim=True)])
 
 
-def test_planted_heads_are_named_with_how_sure_that_is():
+def test_planted_heads_get_their_kind_and_excess():
     table = head_profile(recorded(planted())).to_pandas()
     assert list(table.kind) == ["sink", "previous token", "itself", "broad"]
     assert list(table.sure) == ["clear", "clear", "clear", "unsure"]
     assert table.relative_entropy[3] == pytest.approx(1, abs=1e-5)
     assert table.above_uniform[0] == pytest.approx(1)
-    # The first token has none before it; uniform attention would give 1/2, 1/3 ... to the others.
+    # The first token has no previous token; uniform attention gives the others 1/2, 1/3 ...
     uniform = sum(1 / keys for keys in range(2, 13)) / 12
     assert table.above_uniform[1] == pytest.approx((11 / 12 - uniform) / (1 - uniform))
 
@@ -155,7 +155,7 @@ def test_repeated_sequences_show_induction_and_duplicate_heads():
     assert found.duplicate[0].tolist() == [0, 0.5, 0, 0.5]
 
 
-def test_the_token_that_draws_most_is_found_wherever_it_stands():
+def test_the_most_attended_token_is_found_at_any_position():
     n = 20
     sink = torch.eye(n)
     for query in range(3, n):
@@ -168,7 +168,7 @@ def test_the_token_that_draws_most_is_found_wherever_it_stands():
     assert float(found.special[0, 0]) == pytest.approx((17 + 1) / n)
 
 
-def test_mass_of_a_key_is_the_mean_over_the_queries_that_see_it(random):
+def test_the_mass_of_a_key_is_the_mean_over_the_queries_that_can_see_it(random):
     pattern = random.attention.pattern(0)[1]
     expected = [float(pattern[key:, key].mean()) for key in range(8)]
     assert key_mass(random)[0, 1].tolist() == pytest.approx(expected, abs=1e-6)
@@ -183,14 +183,14 @@ def test_rollout_is_the_product_of_halved_patterns(random):
         rollout(random, [8])
 
 
-def test_likeness_is_the_cosine_of_two_patterns(random):
+def test_head_similarity_is_the_cosine_of_two_patterns(random):
     a, b = (random.attention.pattern(0)[head].flatten() for head in (1, 3))
     expected = torch.nn.functional.cosine_similarity(a, b, dim=0)
     torch.testing.assert_close(likeness(random)[0, 1, 3], expected)
     torch.testing.assert_close(likeness(random)[0].diagonal(), torch.ones(4))
 
 
-def test_sentences_look_at_each_other_as_the_means_over_their_tokens(random):
+def test_sentence_attention_is_the_mean_over_pairs_of_tokens(random):
     parts = [Piece(1, 3, 2, "a"), Piece(3, 6, 5, "b"), Piece(6, 8, 7, "c")]
     found = sentence_attention(random, parts, block=3)
     pattern = random.attention.pattern(1)[0]
@@ -202,7 +202,7 @@ def test_sentences_look_at_each_other_as_the_means_over_their_tokens(random):
     assert bool(got[..., -1].isnan().all())
 
 
-def test_receiver_heads_look_back_at_few_sentences():
+def test_receiver_heads_attend_to_few_earlier_sentences():
     n = 24
     narrow, even = torch.eye(n), torch.ones(n, n).tril()
     for query in range(8, n):
@@ -213,13 +213,13 @@ def test_receiver_heads_look_back_at_few_sentences():
     recording = recorded(torch.stack([narrow, even, narrow, even]))
     scores = sentence_attention(recording, parts).receiver_scores()[0]
     assert float(scores[0]) > 5 > float(scores[1])
-    with pytest.raises(ValueError, match="0 sentences have others at least 4 behind them"):
+    with pytest.raises(ValueError, match="0 sentences have a sentence at least 4 later"):
         sentence_attention(recording, parts[:4]).receiver_scores()
     with pytest.raises(ValueError, match="there is no sentence"):
         sentence_attention(recording, [])
 
 
-def test_without_attention_the_reason_is_said():
+def test_recordings_without_attention_or_with_one_token_are_refused():
     bare = Recording(torch.arange(3), ["t"] * 3, CONFIG, "bare", {})
     with pytest.raises(RecordingError, match="was not recorded"):
         head_profile(bare)
@@ -248,7 +248,7 @@ for n in map(int, sys.argv[1:]):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
-def test_memory_stays_far_below_the_square():
+def test_memory_of_a_profile_is_far_below_one_full_pattern():
     import subprocess
 
     command = [sys.executable, "-c", PEAK, "64", "8192"]

@@ -5,19 +5,19 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss
 from qwen3lab.analysis.balance import balance, balance_loss, expert_importance
 
 
-def test_an_even_load_varies_by_nothing():
+def test_a_uniform_load_has_a_variation_of_zero():
     found = balance(torch.full((8,), 0.125))
     assert (found.variation, found.most, found.least, found.dead) == (0.0, 1.0, 1.0, ())
 
 
-def test_a_load_is_measured_against_uniform():
+def test_the_balance_of_a_load_is_relative_to_uniform_load():
     found = balance(torch.tensor([6.0, 2.0, 0.0, 0.0]))
     # By hand: mean 2, squared deviations 16 + 0 + 4 + 4, so a deviation of the root of 6.
     assert found.variation == pytest.approx(6**0.5 / 2)
     assert (found.most, found.least, found.dead) == (3.0, 0.0, (2, 3))
 
 
-def test_a_load_of_nothing_is_refused():
+def test_a_load_of_zero_is_refused():
     with pytest.raises(ValueError, match="no token was counted"):
         balance(torch.zeros(4))
 
@@ -28,7 +28,7 @@ def test_importance_sums_the_weights_of_each_expert():
     assert expert_importance(experts, weights, 4).tolist() == [0.75, 0.5, 0.75, 0.0]
 
 
-def test_the_balance_loss_is_that_of_transformers():
+def test_the_balance_loss_equals_that_of_transformers():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 8, generator=generator)
     experts = logits.topk(3, dim=-1).indices

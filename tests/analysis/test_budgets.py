@@ -12,7 +12,7 @@ CONFIG = small_config()
 
 
 def attempt(number, level, *answers, at_once=None):
-    """One whose answers are (right, thinking tokens, stop), each with 5 tokens around it."""
+    """An attempt with answers (right, thinking tokens, stop), each with 5 further tokens."""
 
     def answer(thinking, stop):
         return Answer("x", thinking, 1, thinking + 5, stop, cut=stop == "budget")
@@ -60,14 +60,14 @@ def test_a_point_counts_right_answers_cuts_and_costs(sweep):
     assert (found.name, found.active_params) == ("m", CONFIG.n_active_params)
 
 
-def test_answers_without_thinking_are_counted_where_there_are_any(sweep):
+def test_answers_without_thinking_are_counted_if_the_sweep_has_them(sweep):
     quick = curve(sweep).at_once
     assert (quick.budget, quick.right.hits, quick.right.total) == (None, 1, 3)
     assert quick.thinking_tokens == 0
     assert curve(swept(attempt(0, "1", (True, 1, "natural"), (True, 1, "natural")))).at_once is None
 
 
-def test_levels_stand_in_the_order_of_their_numbers(sweep):
+def test_levels_are_in_the_order_of_their_numbers(sweep):
     assert levels(sweep) == ["Level 1", "2", "10"]
     hard = curve(sweep, level="10")
     assert hard.name == "10"
@@ -75,14 +75,14 @@ def test_levels_stand_in_the_order_of_their_numbers(sweep):
     assert hard.points[0].tokens_per_right == math.inf
 
 
-def test_natural_lengths_leave_out_what_was_cut(sweep):
+def test_natural_lengths_leave_out_cut_replies(sweep):
     found = {lengths.level: lengths for lengths in natural_lengths(sweep)}
     assert (found["10"].tokens, found["10"].cut) == ((6,), 1)
     assert (found["2"].tokens, found["2"].cut) == ((4,), 0)
 
 
-def test_a_level_that_is_not_there_is_refused(sweep):
+def test_an_unknown_level_is_refused(sweep):
     with pytest.raises(ValueError, match=r"no answer of level '7': its levels are"):
         curve(sweep, level="7")
-    with pytest.raises(ValueError, match="the sweep holds no answer"):
+    with pytest.raises(ValueError, match="the sweep has no answer"):
         curve(swept())

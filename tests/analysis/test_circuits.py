@@ -1,4 +1,4 @@
-"""Circuits of a small model against the full matrices that they avoid."""
+"""Circuits of a small model, compared with the full vocabulary-by-vocabulary matrices."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def lab(tiny_tokenizer):
 
 
 def full_ov(lab, layer, head):
-    """The vocabulary-by-vocabulary matrix: from the token attended to, to what is spoken for."""
+    """The full OV circuit, vocabulary by vocabulary: from the attended token to the logits."""
     model, block = lab.model, lab.model.blocks[layer]
     embedded = model.embed.weight.double()
     embedded = embedded / (embedded.square().mean(-1, keepdim=True) + lab.config.eps).sqrt()
@@ -33,7 +33,7 @@ def full_ov(lab, layer, head):
 
 
 @torch.no_grad()
-def test_copying_is_the_share_of_positive_eigenvalues_of_the_full_circuit(lab):
+def test_the_copying_score_uses_the_eigenvalues_of_the_full_ov_circuit(lab):
     found = copying_scores(lab)
     for layer, head in ((0, 0), (1, 3)):
         values = torch.linalg.eigvals(full_ov(lab, layer, head))
@@ -42,7 +42,7 @@ def test_copying_is_the_share_of_positive_eigenvalues_of_the_full_circuit(lab):
 
 
 @torch.no_grad()
-def test_a_head_made_to_copy_scores_one(tiny_tokenizer):
+def test_a_constructed_copying_head_has_a_score_of_one(tiny_tokenizer):
     config = small_config(
         d_vocab=len(tiny_tokenizer),
         d_model=16,
@@ -77,7 +77,7 @@ def test_the_strongest_pairs_are_the_largest_entries_of_the_full_matrix(lab, mon
 
 
 @torch.no_grad()
-def test_pairs_of_the_qk_circuit_are_scores_of_two_tokens_at_one_place(lab):
+def test_pairs_of_the_qk_circuit_are_scores_of_two_tokens_at_one_position(lab):
     found = qk_pairs(lab, 0, 3, n=3)
     model, block = lab.model, lab.model.blocks[0]
     x = model.embed.weight
@@ -88,7 +88,7 @@ def test_pairs_of_the_qk_circuit_are_scores_of_two_tokens_at_one_place(lab):
     assert found.value == pytest.approx(scores.flatten().topk(3).values.tolist(), rel=1e-3)
 
 
-def test_a_score_is_the_cosine_over_the_temperature(lab):
+def test_an_attention_score_is_the_cosine_over_the_temperature(lab):
     recording = lab.record([5, 6, 7], capture=[*circuits.NEEDED, "blocks.*.attn.hook_attn_scores"])
     found = norm_part(recording)
     q = recording["blocks.1.attn.hook_rot_q"]
@@ -97,18 +97,18 @@ def test_a_score_is_the_cosine_over_the_temperature(lab):
     torch.testing.assert_close(found.query_after[1, 2], q[:, 2].norm(dim=-1).mean())
     k = recording["blocks.1.attn.hook_rot_k"]
     torch.testing.assert_close(found.key_after[1, 3], k[:, 1].norm(dim=-1).mean())
-    # In the first layer no norm has a weight: all lengths are the same, and it is exact.
+    # In the first layer, norm weights are 1 and all lengths are equal, so the score is exact.
     first = recording["blocks.0.attn.hook_rot_q"], recording["blocks.0.attn.hook_rot_k"]
     cosine = torch.nn.functional.cosine_similarity(first[0][2, 3], first[1][0, 1], dim=0)
     score = recording["blocks.0.attn.hook_attn_scores"][3, 2, 0]
     torch.testing.assert_close(cosine / found.temperature[0, 3], score, rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_carried_is_the_length_of_what_a_head_writes(lab):
+def test_the_carried_norm_is_the_norm_of_a_heads_output(lab):
     recording = lab.record([5, 6, 7, 8], capture=["blocks.*.attn.hook_v", "*hook_result"])
     lengths = value_weighted.carried(lab, recording, 1)
     pattern = recording.attention.pattern(1)
-    # The first token can only look at itself: its result is its value through W_O.
+    # The first token can only attend to itself: its output is its value times W_O.
     written = recording["blocks.1.attn.hook_result"][0].norm(dim=-1)
     torch.testing.assert_close(lengths[:, 0], written, rtol=1e-4, atol=1e-5)
     ((start, block),) = value_weighted.moved_blocks(lab, recording, 1)
@@ -117,7 +117,7 @@ def test_what_is_carried_is_the_length_of_what_a_head_writes(lab):
 
 
 @pytest.mark.parametrize("place", [(3, 0), (0, 4), (-1, 0)])
-def test_heads_that_are_not_there_are_refused(lab, place):
+def test_layers_and_heads_that_do_not_exist_are_refused(lab, place):
     for pairs in (ov_pairs, qk_pairs):
-        with pytest.raises(ValueError, match=r"layers 0 to 2 of heads 0 to 3"):
+        with pytest.raises(ValueError, match=r"layers 0 to 2 with heads 0 to 3"):
             pairs(lab, *place)

@@ -37,32 +37,32 @@ def test_slots_and_weights_are_summed_in_their_group(corpus):
     assert (corpus.slots.sum(dim=-1) == 2 * corpus.tokens).all()
 
 
-def test_the_load_of_a_group_is_that_of_its_recording(corpus):
+def test_the_load_of_a_group_equals_that_of_its_recording(corpus):
     torch.testing.assert_close(corpus.load("z"), layer_loads(OTHER))
     torch.testing.assert_close(corpus.load().sum(dim=1), torch.ones(2))
 
 
-def test_entropies_add_up(corpus):
+def test_router_entropies_are_summed_by_group(corpus):
     logits = OTHER.routing.logits.double()
     p = logits.softmax(-1)
     expected = -(p * p.log()).sum(-1).sum(-1)
     torch.testing.assert_close(corpus.entropy[:, 2], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_corpus_in_two_parts_is_the_corpus(corpus, tmp_path):
+def test_two_merged_corpora_equal_one_corpus(corpus, tmp_path):
     first, second = RoutingCorpus(MOE), RoutingCorpus(MOE)
     second.add(ONE, ["x", "y", "x", "y"])
     first.add(OTHER, "z")
     first.save(tmp_path / "counts.safetensors")
-    whole = RoutingCorpus.open(tmp_path / "counts.safetensors")
-    whole.merge(second)
-    assert sorted(whole.groups) == corpus.groups
+    merged = RoutingCorpus.open(tmp_path / "counts.safetensors")
+    merged.merge(second)
+    assert sorted(merged.groups) == corpus.groups
     for group in corpus.groups:
-        torch.testing.assert_close(whole.load(group), corpus.load(group))
-    assert int(whole.tokens.sum()) == 7
+        torch.testing.assert_close(merged.load(group), corpus.load(group))
+    assert int(merged.tokens.sum()) == 7
 
 
-def test_the_table_is_tidy(corpus):
+def test_the_corpus_table_has_one_row_per_layer_group_and_expert(corpus):
     table = corpus.to_pandas()
     assert len(table) == 2 * 3 * 6
     assert set(table.layer) == set(MOE.moe_layers)
@@ -76,7 +76,7 @@ def test_the_table_is_tidy(corpus):
     assert row.npmi == pytest.approx(math.log(joint / alone) / -math.log(joint), abs=1e-6)
 
 
-def test_its_size_does_not_grow_with_the_tokens(corpus):
+def test_the_size_of_a_corpus_does_not_depend_on_the_number_of_tokens(corpus):
     before = sum(value.nbytes for value in (corpus.slots, corpus.weights, corpus.entropy))
     for _ in range(50):
         corpus.add(ONE, "x")
@@ -84,18 +84,18 @@ def test_its_size_does_not_grow_with_the_tokens(corpus):
     assert after == before
 
 
-def test_a_dense_model_has_nothing_to_count():
+def test_a_corpus_of_a_dense_model_is_refused():
     with pytest.raises(CorpusError, match="this model is dense"):
         RoutingCorpus(DENSE)
 
 
-def test_what_does_not_fit_is_refused_and_nothing_is_lost(corpus):
+def test_invalid_recordings_and_groups_are_refused_without_changing_the_counts(corpus):
     before = corpus.slots.clone()
     with pytest.raises(CorpusError, match="2 labels for 4 tokens"):
         corpus.add(ONE, ["x", "y"])
-    with pytest.raises(CorpusError, match="a model of another shape"):
+    with pytest.raises(CorpusError, match="a model with another configuration"):
         corpus.add(record(DENSE, ["a"], {}), "x")
-    with pytest.raises(CorpusError, match="no group 'w': there are x, y, z"):
+    with pytest.raises(CorpusError, match="no group 'w': the groups are x, y, z"):
         corpus.load("w")
     with pytest.raises(CorpusError, match="nothing was counted yet"):
         RoutingCorpus(MOE).load()

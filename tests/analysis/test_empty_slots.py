@@ -1,4 +1,4 @@
-"""Where an edit left a slot empty, no expert is counted."""
+"""Slots that an edit left empty do not count for any expert."""
 
 import torch
 
@@ -13,17 +13,17 @@ EXPERTS = torch.tensor([[0, 2], [2, -1], [3, 0]])
 WEIGHTS = torch.tensor([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]])
 
 
-def test_load_and_importance_count_what_served():
+def test_empty_slots_do_not_count_in_load_and_importance():
     assert expert_load(EXPERTS, 4).tolist() == torch.tensor([0.4, 0, 0.4, 0.2]).tolist()
     assert expert_importance(EXPERTS, WEIGHTS, 4).tolist() == [1.25, 0, 1.25, 0.5]
 
 
-def test_weights_lie_at_their_experts():
+def test_weights_of_empty_slots_are_not_added_to_an_expert():
     table = weights_by_expert(EXPERTS, WEIGHTS, 4)
     assert table.tolist() == [[0.75, 0, 0.25, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5]]
 
 
-def test_the_last_expert_does_not_stand_in_for_none():
+def test_an_empty_slot_is_not_counted_as_the_last_expert():
     expected = [[True, False, True, False], [False, False, True, False], [True, False, False, True]]
     assert chosen(EXPERTS, 4).tolist() == expected
     assert committee(EXPERTS, 4, at_least=0.6) == (0, 2)
@@ -31,7 +31,7 @@ def test_the_last_expert_does_not_stand_in_for_none():
     assert shares.tolist() == [[0.5, 0, 1, 0], [1, 0, 0, 1]]
 
 
-def test_of_one_expert_all_may_be_new_or_none():
+def test_new_experts_of_a_token_with_one_expert_are_all_or_none():
     assert new_experts(EXPERTS)[1:].tolist() == [0.0, 1.0]
 
 

@@ -1,4 +1,4 @@
-"""What experts write, held to the sums they must have and to planted outputs."""
+"""Expert outputs, compared with known sums and with planted outputs."""
 
 import pytest
 import torch
@@ -28,14 +28,14 @@ def lab(tiny_tokenizer):
     return Lab(model, tiny_tokenizer)
 
 
-def test_contributions_sum_to_what_the_experts_write(lab):
+def test_contributions_sum_to_the_mlp_output(lab):
     recording = lab.record(IDS, capture=[*NEEDED, "blocks.*.hook_mlp_out"])
     for layer in (1, 2):
         written = recording[f"blocks.{layer}.hook_mlp_out"]
         torch.testing.assert_close(contributions(recording, layer).sum(dim=1), written)
 
 
-def test_norms_lie_at_the_experts_that_serve(lab):
+def test_contribution_norms_are_zero_except_for_chosen_experts(lab):
     recording = lab.record(IDS, capture=NEEDED)
     norms = contribution_norms(recording, 2)
     experts, added = recording.routing.experts[1], contributions(recording, 2)
@@ -45,7 +45,7 @@ def test_norms_lie_at_the_experts_that_serve(lab):
     assert float(norms[7, slot]) == pytest.approx(float(added[7, 1].square().sum().sqrt()))
 
 
-def test_direct_logits_of_all_that_writes_sum_to_the_logits(lab):
+def test_direct_logits_of_all_contributions_sum_to_the_logits(lab):
     streams = ["hook_embed", "blocks.*.hook_attn_out", "blocks.0.hook_mlp_out"]
     recording = lab.record(IDS, capture=[*NEEDED, *streams])
     experts = sum(direct_logits(lab, recording, layer).sum(dim=1) for layer in (1, 2))
@@ -56,10 +56,10 @@ def test_direct_logits_of_all_that_writes_sum_to_the_logits(lab):
     torch.testing.assert_close(experts + rest.detach(), recording.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_an_expert_that_writes_one_tokens_direction_raises_that_token(lab):
+def test_an_expert_with_one_tokens_unembedding_as_output_raises_that_token(lab):
     wanted = 77
     with torch.no_grad():
-        # Whatever it reads, the expert writes along the unembedding of one token.
+        # For any input, the expert's output is the unembedding of one token.
         mlp = lab.model.blocks[2].mlp
         mlp.gate_up[5] = mlp.gate_up[5].abs()
         direction = lab.model.unembedding[wanted]
@@ -74,7 +74,7 @@ def test_an_expert_that_writes_one_tokens_direction_raises_that_token(lab):
     assert found.to_pandas().shape == (3, 4)
 
 
-def test_an_expert_with_a_planted_outlier_stands_out_alone(lab):
+def test_only_an_expert_with_a_planted_large_activation_is_an_outlier(lab):
     with torch.no_grad():
         lab.model.blocks[1].mlp.down[3] *= 1000
     found = extreme_experts([lab.record(IDS, capture=NEEDED), lab.record([5, 6], capture=NEEDED)])
@@ -86,7 +86,7 @@ def test_an_expert_with_a_planted_outlier_stands_out_alone(lab):
     assert float(found.largest[0, 3]) >= float(peak)
 
 
-def test_what_is_missing_is_named(lab):
+def test_missing_activations_layers_and_experts_are_named(lab):
     with pytest.raises(RecordingError, match="hook_expert_out was not recorded: record again"):
         contributions(lab.record(IDS), 1)
     recording = lab.record(IDS, capture=NEEDED)
@@ -95,13 +95,13 @@ def test_what_is_missing_is_named(lab):
     with pytest.raises(ValueError, match="expert 8 does not exist"):
         expert_writing(lab, [recording], 1, 8)
     idle = next(e for e in range(8) if not (lab.record([5]).routing.experts[0] == e).any())
-    with pytest.raises(ValueError, match=f"expert {idle} of layer 1 serves none of the tokens"):
+    with pytest.raises(ValueError, match=f"no token is routed to expert {idle} of layer 1"):
         expert_writing(lab, [lab.record([5], capture=NEEDED)], 1, idle)
     with pytest.raises(ValueError, match="there is no recording"):
         extreme_experts([])
 
 
-def test_layers_may_have_unequal_numbers_of_experts(lab):
+def test_expert_outputs_of_layers_with_different_k_are_supported(lab):
     recording = lab.record(
         IDS, capture=[*NEEDED, "blocks.*.hook_mlp_out"], edits=rerouting.top_k(5, layers=1)
     )
@@ -113,8 +113,8 @@ def test_layers_may_have_unequal_numbers_of_experts(lab):
     assert extreme_experts([recording]).largest.shape == (2, 8)
 
 
-def test_a_reply_is_recorded_as_the_same_text_read_at_once(tiny_lab):
-    """The final norm sees all positions of a prompt where it is recorded."""
+def test_a_recorded_reply_equals_a_recording_of_the_complete_text(tiny_lab):
+    """If the final norm is recorded, it runs on all positions of a prompt."""
     chat = tiny_lab.chat("3+2*7-1=?", record=NEEDED, sampling=Sampling.greedy())
     ids = [*chat.prompt_ids, *chat.token_ids]
     read = tiny_lab.record(ids, capture=NEEDED)

@@ -10,7 +10,7 @@ from tests.reference import NO_EXPERTS, small_config
 
 
 def counted(model, ids, **options):
-    """What torch's own counter finds, with attention as plain products, which it knows."""
+    """Torch's own count, with attention as matrix products because it counts these."""
     plain = sdpa_kernel(SDPBackend.MATH)
     with plain, FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids, **options)
@@ -18,8 +18,8 @@ def counted(model, ids, **options):
 
 
 @pytest.mark.parametrize("changes", [NO_EXPERTS, {}, {"tied_embeddings": True}])
-def test_a_decoding_step_is_what_torch_counts(changes, monkeypatch):
-    # The same products, one expert after another: torch's counter does not know those of groups.
+def test_flops_of_a_decoding_step_equal_torchs_count(changes, monkeypatch):
+    # The same products, expert by expert: torch does not count grouped matrix products.
     monkeypatch.setattr(experts, "grouping_pays", lambda *_: False)
     config = small_config(**changes)
     model = Qwen3(config)
@@ -30,7 +30,7 @@ def test_a_decoding_step_is_what_torch_counts(changes, monkeypatch):
     assert forward_flops(config, 1, n_past=10) == found
 
 
-def test_a_prompt_is_what_torch_counts_but_for_the_future_that_it_masks():
+def test_flops_of_a_prompt_equal_torchs_count_without_masked_keys():
     config = small_config(**NO_EXPERTS)
     model = Qwen3(config)
     model.init_weights(torch.Generator().manual_seed(0))
@@ -40,9 +40,9 @@ def test_a_prompt_is_what_torch_counts_but_for_the_future_that_it_masks():
     assert forward_flops(config, n) + unseen == counted(model, torch.arange(n)[None])
 
 
-def test_a_reply_is_its_prompt_and_then_step_by_step():
+def test_flops_of_a_reply_are_those_of_its_prompt_and_decoding_steps():
     config = small_config()
     steps = [forward_flops(config, 1, n_past=past) for past in range(7, 10)]
-    whole = forward_flops(config, 7, n_logits=1) + sum(steps)
-    assert reply_flops(config, 7, 4) == whole
+    total = forward_flops(config, 7, n_logits=1) + sum(steps)
+    assert reply_flops(config, 7, 4) == total
     assert reply_flops(config, 7, 0) == reply_flops(config, 7, 1)

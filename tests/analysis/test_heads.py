@@ -10,7 +10,7 @@ from qwen3lab.analysis.heads import (
 
 
 def planted(n, target):
-    """One head that looks where `target` says, wholly; itself where that is nowhere."""
+    """A head with all attention on `target`, or on its own token if there is no target."""
     pattern = torch.zeros(1, n, n)
     for query in range(n):
         key = target(query)
@@ -29,13 +29,13 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_head_scores_one_on_its_kind_and_nothing_on_the_others(kind):
+def test_a_planted_head_scores_one_for_its_kind_and_zero_for_the_others(kind):
     pattern = planted(15, KINDS[kind][0])
     scores = {name: float(score(pattern)) for name, (_, score) in KINDS.items()}
     assert scores == {name: float(name == kind) for name in KINDS}
 
 
-def test_scores_are_means_worked_out_by_hand():
+def test_head_scores_equal_means_computed_by_hand():
     pattern = torch.tensor(
         [[[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.2, 0.3, 0.4]]]
     )
@@ -44,11 +44,11 @@ def test_scores_are_means_worked_out_by_hand():
     assert induction_score(pattern, 2).item() == pytest.approx((0.3 + 0.3) / 2)
 
 
-def test_scores_agree_with_the_diagonals_of_transformer_lens():
-    # As in its Main Demo: `pattern.diagonal(dim1=-2, dim2=-1, offset=1 - seq_len)` and the mean.
+def test_head_scores_equal_diagonal_means_as_in_transformer_lens():
+    # As in the Main Demo: the mean of `pattern.diagonal(dim1=-2, dim2=-1, offset=1 - seq_len)`.
     pattern = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)).tril()
     stripe = pattern.diagonal(dim1=-2, dim2=-1, offset=1 - 10)
-    # The demo's stripe has one entry more: the first token's last occurrence is itself.
+    # The demo's diagonal has one more entry, for a token without an earlier occurrence.
     torch.testing.assert_close(induction_score(pattern, 10), stripe[:, 1:].mean(-1))
     stripe = pattern.diagonal(dim1=-2, dim2=-1, offset=-10)
     torch.testing.assert_close(duplicate_token_score(pattern, 10), stripe.mean(-1))
@@ -60,7 +60,7 @@ def test_attention_between_positions_is_averaged():
     torch.testing.assert_close(found, (pattern[:, 5, 0] + pattern[:, 3, 2]) / 2)
 
 
-def test_too_short_a_sequence_is_refused():
+def test_a_sequence_that_is_too_short_is_refused():
     with pytest.raises(ValueError, match="expected more than 8"):
         induction_score(torch.zeros(1, 8, 8), 8)
     with pytest.raises(ValueError, match="no pairs"):

@@ -1,18 +1,18 @@
-"""Block maxima of maps that are too large to look at."""
+"""Max pooling of maps that are too large to draw."""
 
 import torch
 
 from qwen3lab.analysis.pooling import max_pool
 
 
-def test_a_small_map_comes_back_as_it_is() -> None:
+def test_a_small_map_is_returned_unchanged() -> None:
     values = torch.rand(5, 7)
     pooled = max_pool(values, max_side=7)
     assert pooled.is_exact
     torch.testing.assert_close(pooled.values, values)
 
 
-def test_blocks_keep_their_maximum_also_at_a_ragged_edge() -> None:
+def test_incomplete_edge_blocks_have_their_maximum() -> None:
     values = torch.tensor(
         [
             [1.0, 2.0, 3.0, 4.0, 5.0],
@@ -26,7 +26,7 @@ def test_blocks_keep_their_maximum_also_at_a_ragged_edge() -> None:
     torch.testing.assert_close(pooled.values, expected)
 
 
-def test_a_block_is_empty_only_if_all_of_it_is() -> None:
+def test_a_block_is_nan_only_if_all_its_cells_are() -> None:
     nan = torch.nan
     pooled = max_pool(torch.tensor([[nan, 0.5, nan, nan]]), max_side=2)
     torch.testing.assert_close(pooled.values, torch.tensor([[0.5, nan]]), equal_nan=True)

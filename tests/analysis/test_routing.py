@@ -1,4 +1,4 @@
-"""Load and weights by expert, against hand-made routing."""
+"""Load and weights by expert, for routing written by hand."""
 
 import pytest
 import torch
@@ -19,19 +19,19 @@ def test_load_counts_only_the_tokens_of_the_mask() -> None:
     torch.testing.assert_close(load, torch.tensor([0.0, 0.0, 0.5, 0.5]))
 
 
-def test_a_mask_that_leaves_nothing_is_refused() -> None:
+def test_a_mask_without_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="no token is left"):
         expert_load(EXPERTS, 4, mask=torch.zeros(3, dtype=torch.bool))
 
 
-def test_an_expert_that_the_layer_does_not_have_is_named() -> None:
+def test_an_expert_that_does_not_exist_is_refused_with_the_range() -> None:
     with pytest.raises(ValueError, match="expert 3 does not exist: the layer has experts 0 to 2"):
         expert_load(EXPERTS, 3)
     with pytest.raises(ValueError, match="expert -2 does not exist"):
         weights_by_expert(torch.tensor([[-2]]), torch.ones(1, 1), 4)
 
 
-def test_weights_stand_under_their_experts_and_the_rest_is_zero() -> None:
+def test_weights_are_in_the_columns_of_their_experts_and_others_are_zero() -> None:
     weights = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.875, 0.125]])
     expected = torch.tensor(
         [[0.75, 0.0, 0.25, 0.0], [0.0, 0.0, 0.5, 0.5], [0.125, 0.0, 0.875, 0.0]]
@@ -39,7 +39,7 @@ def test_weights_stand_under_their_experts_and_the_rest_is_zero() -> None:
     torch.testing.assert_close(weights_by_expert(EXPERTS, weights, 4), expected)
 
 
-def test_a_recorded_layers_weights_are_found_by_the_layers_own_number() -> None:
+def test_weights_of_a_recorded_layer_are_selected_by_its_number() -> None:
     recording = record(MOE, ["a", "b", "c"], {})
     routing = recording.routing  # layers 1 and 3
     expected = torch.zeros(3, MOE.n_experts)

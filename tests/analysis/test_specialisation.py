@@ -22,12 +22,12 @@ from tests.reference import small_config
         ([[5.0, 0, 0], [0, 7, 0]], -(5 / 12 * math.log(5 / 12) + 7 / 12 * math.log(7 / 12))),
         ([[1.0, 1], [1, 1]], 0.0),
         ([[3.0, 6], [2, 4]], 0.0),
-        # Worked out by hand: 0.4 log(0.4 / 0.25) twice and 0.1 log(0.1 / 0.25) twice.
+        # By hand: 0.4 log(0.4 / 0.25) twice and 0.1 log(0.1 / 0.25) twice.
         ([[4.0, 1], [1, 4]], 0.8 * math.log(1.6) + 0.2 * math.log(0.4)),
         ([[4.0]], 0.0),
     ],
 )
-def test_information_in_nats_is_what_the_definition_gives(counts, expected):
+def test_mutual_information_equals_its_definition_in_nats(counts, expected):
     assert mutual_information(torch.tensor(counts)) == pytest.approx(expected, abs=1e-12)
 
 
@@ -41,20 +41,20 @@ def test_planted_specialisation_is_above_every_shuffle():
     assert len(found.shuffled) == 200
 
 
-def test_experts_that_say_nothing_are_not_above_chance():
+def test_independent_experts_are_not_above_chance():
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(5, 15, (60, 8), generator=generator).float()
     found = label_information(counts, torch.arange(60) % 3)
     assert not found.above_chance
 
 
-def test_a_seed_repeats_the_shuffles():
+def test_shuffles_are_reproducible_with_a_seed():
     counts, labels = torch.rand(10, 3), torch.arange(10) % 2
     assert label_information(counts, labels) == label_information(counts, labels)
     assert label_information(counts, labels, seed=1) != label_information(counts, labels)
 
 
-def test_few_documents_are_shuffled_into_every_order_once():
+def test_with_few_documents_every_order_is_used_once():
     # Of the six orders, two give label 0 to the first document: two documents share label 1.
     counts, labels = torch.tensor([[4.0, 0], [0, 4], [0, 4]]), torch.tensor([0, 1, 1])
     found = label_information(counts, labels)
@@ -71,17 +71,17 @@ def test_labels_of_one_document_are_refused():
         label_information(torch.ones(1, 2), torch.tensor([0]))
 
 
-def test_what_cannot_be_counted_is_refused():
+def test_counts_of_zero_are_refused():
     with pytest.raises(ValueError, match="nothing was counted"):
         mutual_information(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="nothing was counted"):
         label_information(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]))
 
 
-def test_shares_count_the_tokens_of_a_label_that_an_expert_serves():
+def test_shares_are_the_tokens_of_a_label_routed_to_an_expert():
     experts = torch.tensor([[0, 1], [0, 2], [3, 1], [3, 1]])
     found = shares_by_label(experts, torch.tensor([0, 0, 2, 2]), 4)
-    # By hand: expert 0 serves both tokens of label 0; label 1 has none.
+    # By hand: both tokens of label 0 are routed to expert 0; label 1 has no tokens.
     assert found[0].tolist() == [1.0, 0.5, 0.5, 0.0]
     assert found[1].isnan().all()
     assert found[2].tolist() == [0.0, 1.0, 0.0, 1.0]
@@ -93,7 +93,7 @@ def test_a_label_list_of_the_wrong_length_is_refused():
 
 
 def test_a_planted_specialisation_is_recovered_within_its_interval():
-    # Documents of 50 tokens; an expert serves each with probability 0.8 or 0.3, by label.
+    # Documents of 50 tokens; each is routed to the expert with probability 0.8 or 0.3, by label.
     rng = np.random.default_rng(0)
     planted = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
     labels = torch.arange(80) % 2
@@ -106,13 +106,13 @@ def test_a_planted_specialisation_is_recovered_within_its_interval():
     torch.testing.assert_close(found.value, planted, atol=0.04, rtol=0)
 
 
-def test_documents_that_are_all_alike_leave_no_doubt():
+def test_identical_documents_give_an_interval_of_width_zero():
     counts, labels = torch.tensor([[3.0, 1.0]] * 4), torch.tensor([0, 0, 1, 1])
     found = share_intervals(counts, torch.full((4,), 4), labels)
     assert found.low.equal(found.high) and found.value[0].tolist() == [0.75, 0.25]
 
 
-def test_a_single_document_says_nothing_of_how_they_differ():
+def test_the_interval_of_a_single_document_is_nan():
     counts, labels = torch.tensor([[3.0, 1.0], [1.0, 3.0], [2.0, 2.0]]), torch.tensor([0, 1, 1])
     found = share_intervals(counts, torch.full((3,), 4), labels)
     assert found.low[0].isnan().all() and found.high[0].isnan().all()
@@ -124,20 +124,20 @@ def test_a_label_without_a_document_is_refused():
         share_intervals(torch.ones(1, 2), torch.tensor([2]), torch.tensor([1]))
 
 
-def test_npmi_is_one_for_what_only_comes_together_and_minus_one_for_what_never_does():
+def test_npmi_is_one_for_exclusive_pairs_and_minus_one_for_pairs_that_never_occur():
     assert npmi(torch.tensor([[5.0, 0.0], [0.0, 5.0]])).tolist() == [[1.0, -1.0], [-1.0, 1.0]]
     torch.testing.assert_close(npmi(torch.tensor([[2.0, 4.0], [3.0, 6.0]])), torch.zeros(2, 2))
     assert npmi(torch.tensor([[7.0]])).tolist() == [[1.0]]
     assert npmi(torch.tensor([[1.0, 0.0]]))[0, 1].isnan()
 
 
-def test_npmi_by_hand():
+def test_npmi_equals_a_value_computed_by_hand():
     found = npmi(torch.tensor([[2.0, 2.0], [0.0, 4.0]]))
     # p(0, 0) = 1/4, p(0) = 1/2, p(0) of the expert 1/4: log(2) over log(4).
     assert float(found[0, 0]) == pytest.approx(0.5)
 
 
-def test_documents_are_counted_one_by_one():
+def test_counts_have_a_row_for_each_document():
     one, two, three = (
         recorded(rows) for rows in ([[0, 1], [0, 2]], [[3, 0]], [[1, 2], [1, 3], [1, -1]])
     )
@@ -148,7 +148,7 @@ def test_documents_are_counted_one_by_one():
 
 
 def recorded(rows):
-    """A recording whose second layer with experts chose these."""
+    """A recording with these choices in the second layer with experts."""
     chosen = {1: [[6, 7]] * len(rows), 2: rows}
     kept = {f"blocks.{n}.mlp.hook_expert_indices": torch.tensor(e) for n, e in chosen.items()}
     return Recording(torch.arange(len(rows)), ["t"] * len(rows), small_config(), "planted", kept)

@@ -33,12 +33,12 @@ from tests.thinking.test_pieces import chat
         ("", "other"),
     ],
 )
-def test_sentences_are_of_the_kind_that_their_words_say(text, kind):
+def test_the_kind_of_a_sentence_follows_from_its_keywords(text, kind):
     assert sentence_kind(text) == kind
     assert kind in KINDS
 
 
-def test_forking_tokens_are_the_most_open_fifth_of_the_thinking():
+def test_forking_tokens_are_the_fifth_of_the_thinking_with_the_highest_entropy():
     made = chat([f" {n}" for n in range(10)])
     made.entropy[:] = torch.tensor([9.0, 9, *[0.1, 0.9, 0.3, 0, 0.8, 0, 0, 0.2, 0, 0.1], 9, 9])
     # Position 5 is the thinking's first token.
@@ -46,7 +46,7 @@ def test_forking_tokens_are_the_most_open_fifth_of_the_thinking():
     assert forking_tokens(made, share=0.4) == [5 + n for n in (1, 2, 4, 7)]
 
 
-def test_tokens_that_were_inserted_or_certain_are_no_forks():
+def test_inserted_tokens_and_tokens_of_zero_entropy_are_not_forking_tokens():
     made = chat(["a", "b", "c", "d"], forced=2)
     made.entropy[:] = torch.tensor([0.0, 0, 0.5, 0, 7, 7, 7, 0])
     assert forking_tokens(made, share=1.0) == [5]
@@ -60,7 +60,7 @@ def run(tiny_lab):
     return tiny_lab.chat(problem.question, sampling=Sampling.greedy(), record=True)
 
 
-def test_the_answers_attention_is_shared_out_over_the_parts(run):
+def test_the_attention_of_the_answer_over_the_parts_sums_to_one(run):
     recording, parts = run.recording, pieces(run)
     found = answer_looks(recording, parts)
     assert found.names == ("question", *(part.text for part in parts), "rest")
@@ -73,7 +73,7 @@ def test_the_answers_attention_is_shared_out_over_the_parts(run):
         torch.testing.assert_close(found.mass[layer, head, 2], by_hand)
 
 
-def test_loads_of_a_part_are_the_counts_of_its_experts(run):
+def test_the_load_of_a_part_counts_its_experts(run):
     recording = run.recording
     found = part_loads(recording, "thinking")
     first, end = run.spans["thinking"]
@@ -81,7 +81,7 @@ def test_loads_of_a_part_are_the_counts_of_its_experts(run):
     torch.testing.assert_close(found[2], counts / counts.sum())
 
 
-def test_what_a_recording_does_not_hold_is_refused(tiny_lab, run):
+def test_parts_that_a_recording_does_not_have_are_refused(tiny_lab, run):
     quick = tiny_lab.chat("2+3=?", thinking=False, record=True, sampling=Sampling.greedy())
     with pytest.raises(ValueError, match="the recording has no thinking"):
         part_loads(quick.recording, "thinking")

@@ -7,7 +7,7 @@ from tests.reference import NO_EXPERTS, small_config
 
 
 def recorded(tokens, experts):
-    """A recording whose layer 2 chose these experts; layer 1 chose the last two throughout."""
+    """A recording with these experts in layer 2 and the last two experts in layer 1."""
     config = small_config()
     chosen = {1: [[6, 7]] * len(tokens), 2: experts}
     kept = {
@@ -17,7 +17,7 @@ def recorded(tokens, experts):
     return Recording(torch.arange(len(tokens)), tokens, config, "planted", kept)
 
 
-def test_words_come_with_how_often_they_were_served_and_seen():
+def test_tokens_have_the_counts_of_routed_and_of_all_occurrences():
     texts = [
         recorded(["a", "b", "a"], [[3, 0], [1, 3], [3, 1]]),
         recorded(["b", "c", "a", "c"], [[1, 2], [3, 2], [3, 2], [3, -1]]),
@@ -32,7 +32,7 @@ def test_words_come_with_how_often_they_were_served_and_seen():
     assert [one.served for one in served_vocabulary(texts, 1, 7)] == [3, 2, 2]
 
 
-def test_what_is_not_there_is_named():
+def test_layers_and_experts_that_do_not_exist_are_named():
     texts = [recorded(["a"], [[0, 1]])]
     with pytest.raises(ValueError, match=r"layer 0 has no experts: .* are 1, 2"):
         served_vocabulary(texts, 0, 3)

@@ -1,4 +1,4 @@
-"""What a process takes for tensors that come and go beside others that stay."""
+"""Memory use and page faults of a process under each setting of the C allocator."""
 
 import sys
 
@@ -10,26 +10,26 @@ from qwen3lab.device.malloc import keep_freed, map_large
 from tests.fresh_process import in_a_fresh_process
 
 MIB = 2**20
-N, STAYING, GOING = 40, MIB, 3 * MIB
+N, KEPT_BYTES, FREED_BYTES = 40, MIB, 3 * MIB
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs glibc, on Linux")
 
 
-def taken(setting):
-    """Bytes that a process takes where, after a first round, one tensor stays for one that goes."""
+def peak_memory(setting):
+    """Peak bytes of a process that allocates pairs of tensors and frees one of each pair."""
     setting()
     for _ in range(2):
-        torch.ones(8 * GOING, dtype=torch.uint8)
+        torch.ones(8 * FREED_BYTES, dtype=torch.uint8)
     before, kept = start_counting("cpu"), []
     for _ in range(N):
-        passing = torch.ones(GOING, dtype=torch.uint8)
-        kept.append(torch.ones(STAYING, dtype=torch.uint8))
-        del passing
+        temporary = torch.ones(FREED_BYTES, dtype=torch.uint8)
+        kept.append(torch.ones(KEPT_BYTES, dtype=torch.uint8))
+        del temporary
     return peak_bytes("cpu") - before
 
 
 def faults_of(setting):
-    """Pages that the system has to provide for the same tensor, made and freed again and again."""
+    """Minor page faults while a tensor of the same size is allocated and freed five times."""
     import resource
 
     setting()
@@ -41,20 +41,20 @@ def faults_of(setting):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def taken_and_faults_of(setting):
-    return taken(setting), faults_of(setting)
+def peak_memory_and_faults_of(setting):
+    return peak_memory(setting), faults_of(setting)
 
 
 @pytest.fixture(scope="module")
 def mapped():
-    """Bytes taken, and page faults, of a process that maps large tensors."""
-    return in_a_fresh_process(taken_and_faults_of, map_large)
+    """Peak bytes and page faults of a process that maps large tensors."""
+    return in_a_fresh_process(peak_memory_and_faults_of, map_large)
 
 
-def test_where_large_tensors_are_mapped_only_those_that_live_take_memory(mapped):
-    needed = N * STAYING + GOING
+def test_with_mapped_tensors_only_live_tensors_use_memory(mapped):
+    needed = N * KEPT_BYTES + FREED_BYTES
     assert needed - MIB <= mapped[0] < 1.05 * needed
 
 
-def test_what_is_freed_and_kept_is_not_provided_anew(mapped):
+def test_kept_memory_is_reused_without_page_faults(mapped):
     assert in_a_fresh_process(faults_of, keep_freed) < 1_000 < mapped[1]

@@ -26,19 +26,19 @@ def is_harmless(html: str) -> bool:
     return not any(tag in html for tag in tags) and all(c.isprintable() or c == "\n" for c in html)
 
 
-def test_one_line_writes_out_what_a_terminal_would_obey():
+def test_one_line_escapes_control_characters():
     assert one_line("a\nb\tc\x1b[0m") == r"a↵b⇥c\x1b[0m"
     assert one_line("\u202e\ud800") == r"\u202e\ud800"
     assert one_line("中文 é") == "中文 é"
 
 
-def test_one_line_keeps_to_its_width():
+def test_one_line_is_at_most_as_wide_as_given():
     assert one_line("abcdef", width=4) == "abc…"
     assert len(one_line("\x1b" * 50, width=10)) == 10
     assert one_line("abcd", width=4) == "abcd"
 
 
-def test_several_lines_keep_breaks_and_nothing_else():
+def test_several_lines_keep_line_breaks_and_tabs_and_escape_other_control_characters():
     assert several_lines("a\r\nb\n\tc\rd\x00") == "a\nb\n\tc\\rd\\x00"
 
 
@@ -47,7 +47,7 @@ def test_a_long_text_is_cut_in_the_middle():
     assert shortened("short", 23) == "short"
 
 
-def test_every_piece_of_a_page_escapes_its_text():
+def test_every_part_of_a_page_escapes_its_text():
     page = Page().heading(HOSTILE, about=HOSTILE).facts({HOSTILE: HOSTILE}).text(HOSTILE)
     page.note(HOSTILE).folded(HOSTILE, HOSTILE)
     page.table(
@@ -59,7 +59,7 @@ def test_every_piece_of_a_page_escapes_its_text():
     assert escape("a & \x1b") == r"a &amp; \x1b"
 
 
-def test_a_table_leaves_out_rows_and_shows_numbers_in_three_digits():
+def test_a_long_table_is_shortened_and_numbers_have_three_digits():
     frame = pandas.DataFrame({"x": [0.58333, 4e-6, 65_234.0, float("nan")] * 10, "t": ["a"] * 40})
     html = table(frame, max_rows=6)
     assert html.count("<tr") == 1 + 6 + 1 and "..." in html
@@ -67,13 +67,13 @@ def test_a_table_leaves_out_rows_and_shows_numbers_in_three_digits():
     assert "<tbody>\n  </tbody>" in table(frame[:0])
 
 
-def test_a_summary_is_one_line_of_text_and_a_page_with_the_table():
-    class Found(Displayed):
+def test_a_summary_is_one_line_of_text_or_html_with_the_table():
+    class Result(Displayed):
         def _summary(self) -> Summary:
             frame = pandas.DataFrame({"text": [HOSTILE]})
             return Summary(HOSTILE, {"tokens": "3", "stop\n": HOSTILE}, lambda: frame, note="more")
 
-    shown, html = repr(Found()), Found()._repr_html_()
+    shown, html = repr(Result()), Result()._repr_html_()
     assert "\n" not in shown and shown.isprintable() and "tokens 3" in shown
     assert is_harmless(html) and "<table" in html and "more" in html
 
@@ -82,7 +82,7 @@ def test_a_table_without_rows_is_left_out():
     assert "<table" not in Summary("x", {}, pandas.DataFrame).html()
 
 
-def test_without_pandas_a_notebook_is_left_with_the_text():
+def test_without_pandas_only_the_text_is_shown():
     def frame():
         raise ImportError("pandas")
 
@@ -90,9 +90,9 @@ def test_without_pandas_a_notebook_is_left_with_the_text():
     assert Summary("x", {}, frame).text() == "x"
 
 
-@pytest.mark.parametrize(("n", "said"), [(0, "0 tokens"), (1, "1 token"), (2500, "2,500 tokens")])
-def test_counts_have_their_noun(n, said):
-    assert count(n, "token") == said
+@pytest.mark.parametrize(("n", "text"), [(0, "0 tokens"), (1, "1 token"), (2500, "2,500 tokens")])
+def test_a_count_is_followed_by_its_noun(n, text):
+    assert count(n, "token") == text
 
 
 def test_display_imports_neither_pandas_nor_torch():

@@ -1,4 +1,4 @@
-"""Results show themselves in short; hostile text is harmless, empty results are no error."""
+"""Results have a short display; it escapes hostile text and works for empty results."""
 
 from dataclasses import replace
 
@@ -87,32 +87,32 @@ RESULTS = [
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
 def test_a_result_is_one_short_line_in_a_terminal_and_harmless_in_a_notebook(result):
-    said, html = repr(result), result._repr_html_()
-    assert said.isprintable() and len(said) < 600
-    assert "tensor(" not in said + html
+    line, html = repr(result), result._repr_html_()
+    assert line.isprintable() and len(line) < 600
+    assert "tensor(" not in line + html
     assert is_harmless(html)
 
 
-def test_a_chat_shows_question_folded_thinking_answer_stop_and_counts():
+def test_a_chat_shows_question_folded_thinking_answer_stop_reason_and_token_counts():
     html = CHAT._repr_html_()
     order = ["system", "2+2=?", "Thinking · 1,234 tokens", "two and two", "Answer", "4 &lt;h1&gt;"]
     places = [html.index(part) for part in order]
     assert places == sorted(places)
     folded = html[html.index("Thinking ·") : html.index("Answer")]
     assert html.count("<details") == 2 and "two and two" in folded and "</details>" in folded
-    assert "the thinking budget ran out" in html and "1,234 thinking + 1 answer token" in html
+    assert "Stop: thinking budget reached" in html and "1,234 thinking + 1 answer token" in html
     assert repr(CHAT) == "Chat: 2+2=? → 4 <h1> (1,234 thinking, 1 answer token; stop: budget)"
 
 
 def test_a_chat_without_thinking_or_answer_says_so():
     bare = replace(CHAT, thinking="", answer="", thinking_tokens=0, answer_tokens=0, stop="length")
     html = bare._repr_html_()
-    assert "There is no answer" in html and "Thinking ·" not in html
+    assert "No answer: the reply ended before it." in html and "Thinking ·" not in html
     assert "no answer (0 answer tokens; stop: length)" in repr(bare)
-    assert "Nothing." in replace(RESULTS[1], text="", token_ids=[])._repr_html_()
+    assert "No text." in replace(RESULTS[1], text="", token_ids=[])._repr_html_()
 
 
-def test_a_lab_shows_its_size_and_never_its_weights(tiny_lab):
+def test_a_lab_shows_its_size_but_not_its_weights(tiny_lab):
     html = tiny_lab._repr_html_()
     assert f"{tiny_lab.config.n_params:,}" in html and "key/value" in html and "cpu" in html
     named = Lab(tiny_lab.model, tiny_lab.tokenizer, HOSTILE)
@@ -154,6 +154,6 @@ def test_tables_name_the_layer_of_each_row():
     ],
     ids=lambda result: type(result).__name__,
 )
-def test_an_empty_result_shows_itself_without_an_error(result):
+def test_an_empty_result_is_displayed_without_an_error(result):
     assert repr(result).isprintable()
     assert "nan" not in result._repr_html_().lower()

@@ -33,12 +33,14 @@ def test_divergence_matches_scipy_and_expert_agreement_matches_sets(tiny_lab, no
     found = fidelity(tiny_lab, noisy, PROMPTS)
     kls, tops, experts = [], [], []
     for prompt in PROMPTS:
-        whole, form = tiny_lab.record(prompt), noisy.record(prompt)
-        p, q = (softmax(r.logits.double().numpy(), axis=-1) for r in (whole, form))
+        exact, perturbed = tiny_lab.record(prompt), noisy.record(prompt)
+        p, q = (softmax(r.logits.double().numpy(), axis=-1) for r in (exact, perturbed))
         kls += rel_entr(p, q).sum(axis=-1).tolist()
         tops += (p.argmax(axis=-1) == q.argmax(axis=-1)).tolist()
         for ours, theirs in zip(
-            whole.routing.experts.transpose(0, 1), form.routing.experts.transpose(0, 1), strict=True
+            exact.routing.experts.transpose(0, 1),
+            perturbed.routing.experts.transpose(0, 1),
+            strict=True,
         ):
             pairs = zip(ours.tolist(), theirs.tolist(), strict=True)
             experts.append([len({*one} & {*other}) / len(one) for one, other in pairs])

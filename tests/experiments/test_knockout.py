@@ -1,4 +1,4 @@
-"""Knock-outs on random models, held to transformers' loss and to experts that serve nobody."""
+"""Knock-outs on random models, compared with transformers' loss and with experts without tokens."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def found(lab):
     return knock_out(lab, texts, progress=False)
 
 
-def test_the_loss_of_a_group_is_the_mean_over_its_tokens_as_transformers_has_it(tiny_tokenizer):
+def test_the_loss_of_a_group_equals_that_of_transformers(tiny_tokenizer):
     hf = hf_random("experts")
     lab = Lab.from_transformers(hf, tiny_tokenizer)
     rows = tokens(batch=3, length=9).tolist()
@@ -40,7 +40,7 @@ def test_the_loss_of_a_group_is_the_mean_over_its_tokens_as_transformers_has_it(
     assert losses == pytest.approx({"x": (each[0] + each[2]) / 2, "y": each[1]}, rel=1e-4)
 
 
-def test_only_the_tokens_that_count_are_counted(lab):
+def test_only_counted_tokens_contribute_to_the_loss(lab):
     counts = [False, False, True, False, True, False]
     logits = lab.record(A).logits.log_softmax(dim=-1)
     expected = -(logits[1, A[2]] + logits[3, A[4]]) / 2
@@ -49,27 +49,27 @@ def test_only_the_tokens_that_count_are_counted(lab):
     )
 
 
-def test_an_expert_that_serves_none_of_a_groups_tokens_is_not_missed_there(lab, found):
+def test_switching_off_an_expert_without_tokens_does_not_change_the_loss(lab, found):
     routing = lab.record(B).routing.experts[-1]
     idle = [expert for expert in range(8) if not (routing == expert).any()]
     busy = [expert for expert in range(8) if expert not in idle]
     assert idle and busy
-    # In the last layer, what an expert writes reaches no other router.
+    # In the last layer, an expert's output reaches no other router.
     assert found.added[-1, idle, 1].abs().max() < 1e-6
     assert found.added[-1, busy, 1].abs().min() > 1e-4
 
 
-def test_a_knock_out_is_the_loss_with_that_expert_off(lab, found):
+def test_added_loss_is_the_difference_of_loss_with_the_expert_off_and_on(lab, found):
     texts = [Text("b", B)]
     off = group_losses(lab, texts, edits=rerouting.off(3, layers=2))["b"]
     plain = group_losses(lab, texts)["b"]
-    # Losses of about 8 nats in float32, whose last place is 1e-6: two roundings on either side.
+    # Losses of about 8 nats have a float32 precision of 1e-6; both sides round twice.
     assert float(found.added[1, 3, 1]) == pytest.approx(off - plain, abs=4e-6)
     assert found.layers == (1, 2) and found.groups == ("a", "b")
     torch.testing.assert_close(found.load.sum(dim=1), torch.ones(2))
 
 
-def test_the_table_has_every_case_once_and_the_greatest_loss_first(found):
+def test_the_table_has_every_case_once_and_the_largest_added_loss_first(found):
     table = found.to_pandas()
     assert len(table) == 2 * 8 * 2
     assert table.added.is_monotonic_decreasing
@@ -79,7 +79,7 @@ def test_the_table_has_every_case_once_and_the_greatest_loss_first(found):
     assert row.base == pytest.approx(float(found.base[0]))
 
 
-def test_sets_of_like_load_are_those_nearest_to_the_set(lab):
+def test_control_sets_have_the_nearest_load(lab):
     load = torch.tensor([0.30, 0.10, 0.12, 0.02, 0.28, 0.08, 0.05, 0.05])
     # Of all pairs of other experts, 4 with 2 comes nearest to 0.40, then 4 with 5 or 1.
     sets = sets_of_like_load(load, [0, 1], n=2)
@@ -87,7 +87,7 @@ def test_sets_of_like_load_are_those_nearest_to_the_set(lab):
     assert sets_of_like_load(load, [0], n=1) == [(4,)]
 
 
-def test_a_set_is_compared_with_others_of_its_layer(lab):
+def test_a_set_is_compared_with_control_sets_of_its_layer(lab):
     texts = [Text("a", A), Text("b", B)]
     found = compare_with_others(lab, texts, [0, 1], layer=2, n_controls=5, progress=False)
     assert len(found.controls) == 5 and all(not {0, 1} & set(chosen) for chosen in found.controls)
@@ -104,15 +104,18 @@ def test_a_set_is_compared_with_others_of_its_layer(lab):
         (lambda lab: knock_out(lab, [Text("a", A)], layers=[0]), "layer 0 has no experts"),
         (lambda lab: knock_out(lab, [Text("a", A, [False] * 6)]), "no token of group 'a' counts"),
         (lambda lab: knock_out(lab, [Text("a", A, [True])]), "6 tokens has 1 marks"),
-        (lambda lab: sets_of_like_load(torch.ones(4), [0, 1, 2], n=1), "leaves 1 of 4 experts"),
+        (
+            lambda lab: sets_of_like_load(torch.ones(4), [0, 1, 2], n=1),
+            "the set has 3 of 4 experts",
+        ),
     ],
 )
-def test_what_cannot_be_measured_is_refused(lab, call, message):
+def test_invalid_texts_layers_and_sets_are_refused(lab, call, message):
     with pytest.raises((ValueError, HookError), match=message):
         call(lab)
 
 
-def test_the_loads_of_several_layers_are_counted_in_one_reading(lab):
+def test_loads_of_several_layers_are_returned_in_the_given_order(lab):
     texts = [Text("a", A), Text("b", B)]
     found = expert_loads(lab, texts, [2, 1])
     experts = torch.cat([lab.record(ids).routing.experts for ids in (A, B)], dim=1)
@@ -127,34 +130,34 @@ def test_errors_are_counted_by_group_and_an_intervention_changes_them(tiny_lab):
         "stories": tiny.problems("stories", n=4, steps=2, seed=1),
     }
     found = error_rates(tiny_lab, problems, thinking=False, max_new_tokens=64)
-    for group, asked in problems.items():
+    for group, questions in problems.items():
         wrong = [
             not problem.grade(
                 tiny_lab.chat(problem.question, thinking=False, sampling=Sampling.greedy()).answer
             )
-            for problem in asked
+            for problem in questions
         ]
         assert found[group] == sum(wrong) / len(wrong)
-    # Without the first layer's experts but four, next to nothing is right.
-    blind = rerouting.off(range(12), layers=0)
-    without = error_rates(tiny_lab, problems, edits=blind, thinking=False, max_new_tokens=24)
+    # With four experts in the first layer, almost no answer is right.
+    edits = rerouting.off(range(12), layers=0)
+    without = error_rates(tiny_lab, problems, edits=edits, thinking=False, max_new_tokens=24)
     assert without["sums"] > 0.5
 
 
-def test_a_set_is_compared_by_its_errors_where_problems_are_given(tiny_lab):
-    asked = {"sums": tiny.problems("arithmetic", n=4, steps=2, seed=1)}
+def test_with_problems_a_set_is_compared_by_its_errors(tiny_lab):
+    problems = {"sums": tiny.problems("arithmetic", n=4, steps=2, seed=1)}
     found = compare_with_others(
-        tiny_lab, [Text("a", A)], [3], layer=0, problems=asked, n_controls=2, progress=False
+        tiny_lab, [Text("a", A)], [3], layer=0, problems=problems, n_controls=2, progress=False
     )
-    off = error_rates(tiny_lab, asked, edits=rerouting.off(3, layers=0))
+    off = error_rates(tiny_lab, problems, edits=rerouting.off(3, layers=0))
     assert found.added["sums"] == off["sums"] - found.base["sums"]
-    assert found.base == error_rates(tiny_lab, asked)
+    assert found.base == error_rates(tiny_lab, problems)
     assert len(found.control_added["sums"]) == 2
 
 
 @pytest.mark.parametrize(
     ("problems", "message"), [({}, "there is no problem"), ({"a": []}, "group 'a' has no problems")]
 )
-def test_no_problem_is_refused(tiny_lab, problems, message):
+def test_groups_without_problems_are_refused(tiny_lab, problems, message):
     with pytest.raises(ValueError, match=message):
         error_rates(tiny_lab, problems)

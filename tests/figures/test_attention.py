@@ -1,4 +1,4 @@
-"""Attention maps show the pattern that they are given."""
+"""Attention maps show the weights of a pattern."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ PATTERN = torch.tensor(
 )
 
 
-def test_each_cell_up_to_the_query_holds_its_weight_and_later_keys_are_blank() -> None:
+def test_each_cell_up_to_the_query_shows_its_weight_and_later_keys_are_blank() -> None:
     (trace,) = figures.attention_map(PATTERN, TOKENS).data
     assert [list(row) for row in trace.z] == [
         [1.0, None, None, None],
@@ -27,7 +27,7 @@ def test_each_cell_up_to_the_query_holds_its_weight_and_later_keys_are_blank() -
     assert (trace.zmin, trace.zmax) == (0, 1)
 
 
-def test_axes_name_the_tokens_as_text_and_the_title_names_the_head() -> None:
+def test_axes_show_escaped_tokens_and_the_title_shows_layer_and_head() -> None:
     figure = figures.attention_map(PATTERN, TOKENS, layer=3, head=1)
     labels = ("0 &lt;script&gt;", "1 ·add", "2 ↵", '3 "\\')
     assert figure.data[0].x == labels
@@ -37,17 +37,17 @@ def test_axes_name_the_tokens_as_text_and_the_title_names_the_head() -> None:
     assert figure.data[0].colorbar.title.text == "attention weight"
 
 
-def test_a_pattern_that_does_not_fit_the_tokens_is_refused_with_both_sizes() -> None:
+def test_a_pattern_of_another_size_than_the_tokens_is_refused_with_both_sizes() -> None:
     with pytest.raises(ValueError, match=r"shape \(4, 4\), but there are 2 tokens"):
         figures.attention_map(PATTERN, ["a", "b"])
 
 
-def test_no_tokens_give_a_sentence_in_place_of_a_map() -> None:
+def test_without_tokens_the_figure_is_a_message() -> None:
     figure = figures.attention_map(torch.zeros(0, 0), [])
     assert "no tokens" in figure.layout.annotations[0].text
 
 
-def test_a_long_map_is_drawn_in_blocks_that_keep_the_largest_weight_and_says_so() -> None:
+def test_a_long_map_shows_the_largest_weight_of_each_block_and_names_the_block_size() -> None:
     n = 1025  # three tokens a block, 342 blocks
     pattern = torch.zeros(n, n)
     pattern[1000, 500] = 0.875

@@ -1,4 +1,4 @@
-"""Accuracy against budget is drawn with its intervals."""
+"""Accuracy and thinking length against the budget are drawn with their intervals."""
 
 import math
 
@@ -11,7 +11,7 @@ from qwen3lab.analysis.proportions import Share
 CURVE = {40: Share(9, 10), 0: Share(1, 10), 10: Share(5, 10)}
 
 
-def test_budgets_stand_in_order_with_their_wilson_intervals() -> None:
+def test_budgets_are_drawn_in_ascending_order_with_wilson_intervals() -> None:
     (line,) = figures.budget_curve(CURVE).data
     assert line.x == (0, 10, 40)
     assert line.y == (0.1, 0.5, 0.9)
@@ -21,15 +21,15 @@ def test_budgets_stand_in_order_with_their_wilson_intervals() -> None:
     assert list(line.customdata[2][2:]) == [9, 10, "at most 40 thinking tokens"]
 
 
-def test_answers_without_thinking_are_a_level_line() -> None:
+def test_accuracy_without_thinking_is_a_horizontal_line() -> None:
     figure = figures.budget_curve(CURVE, at_once=Share(2, 10))
     texts = [note.text for note in figure.layout.annotations]
     assert "without thinking: 0.20" in texts
     assert {shape.y0 for shape in figure.layout.shapes} >= {0.2}
 
 
-def test_no_budget_says_so() -> None:
-    assert "no budget was tried" in figures.budget_curve({}).layout.annotations[0].text
+def test_without_budgets_the_figure_is_a_message() -> None:
+    assert "no budget was tested" in figures.budget_curve({}).layout.annotations[0].text
 
 
 def point(budget: int | None, hits: int, *, used: float, flops: float = 1e6) -> BudgetPoint:
@@ -53,7 +53,7 @@ OTHER = BudgetCurve("two", 4_000_000, (point(20, 6, used=15, flops=8e6),), None)
         ("flops", [1e6, 2e6, 3e6], 5e5),
     ],
 )
-def test_accuracy_is_drawn_against_what_it_costs(
+def test_accuracy_is_drawn_against_the_selected_cost(
     against: str, x: list[int | float], quick: float
 ) -> None:
     figure = figures.accuracy_curves([MODEL, OTHER], against=against)
@@ -65,28 +65,29 @@ def test_accuracy_is_drawn_against_what_it_costs(
     assert "no thinking" in dot.customdata[0][4]
 
 
-def test_other_costs_are_refused() -> None:
+def test_an_unknown_cost_is_refused() -> None:
     with pytest.raises(ValueError, match="against is 'time': choose from budget, tokens, flops"):
         figures.accuracy_curves([MODEL], against="time")
 
 
-def test_models_stand_in_the_order_of_their_size() -> None:
+def test_models_are_drawn_in_ascending_order_of_active_parameters() -> None:
     figure = figures.accuracy_by_size([OTHER, MODEL])
     thinking, quick = figure.data
+    assert (thinking.name, quick.name) == ("with thinking", "without thinking")
     assert list(thinking.x) == [1_000_000, 4_000_000] and list(thinking.y) == [0.9, 0.6]
     assert list(quick.x) == [1_000_000] and list(quick.y) == [0.2]
     places = {note.text: note.x for note in figure.layout.annotations}
     assert places["two"] == pytest.approx(math.log10(4_000_000))
 
 
-def test_lengths_are_boxes_by_level_and_cuts_are_counted() -> None:
+def test_thinking_lengths_are_boxes_by_level_and_the_subtitle_counts_cuts() -> None:
     figure = figures.thinking_lengths([Lengths("2", (4, 6), 0), Lengths("10", (20,), 3)])
     assert [box.name for box in figure.data] == ["2", "10"]
     assert list(figure.data[0].y) == [4, 6]
-    assert "6 thinkings; 3 that the largest" in figure.layout.title.subtitle.text
+    assert "6 replies; without 3 that the largest" in figure.layout.title.subtitle.text
 
 
-def test_nothing_to_draw_says_so() -> None:
+def test_without_data_the_figures_are_messages() -> None:
     for figure in (
         figures.accuracy_curves([]),
         figures.accuracy_by_size([]),

@@ -11,7 +11,7 @@ def only_trace(figure):
     return trace
 
 
-def test_the_strip_shows_the_text_and_each_tokens_expert():
+def test_the_token_strip_shows_the_text_and_each_tokens_expert():
     tokens = [f" w{n}" for n in range(14)]
     experts = torch.tensor([*range(13), -1])
     trace = only_trace(figures.token_strip(tokens, experts, layer=2))
@@ -22,13 +22,13 @@ def test_the_strip_shows_the_text_and_each_tokens_expert():
     assert trace.customdata[1][1] == 13
 
 
-def test_the_strip_escapes_what_a_text_brings():
+def test_the_token_strip_escapes_markup():
     trace = only_trace(figures.token_strip(["<b>", "$x$", "&amp;"], torch.tensor([0, 1, 1])))
     shown = [text.partition("</b><br>")[0] for text in trace.text[0][:3]]
     assert shown == ["<b>&lt;b&gt;", "<b>&#36;x&#36;", "<b>&amp;amp;"]
 
 
-def test_each_expert_has_a_colour_of_its_own():
+def test_sixteen_experts_have_different_colours():
     scale = only_trace(figures.token_strip(["a"] * 16, torch.arange(16))).colorscale
     assert len({colour for _, colour in scale}) == 16
 
@@ -42,7 +42,7 @@ def test_transitions_are_shown_in_percent_and_experts_without_tokens_grey():
     assert figure.layout.xaxis.title.text == "expert in layer 2"
 
 
-def test_experts_that_go_together_stand_side_by_side():
+def test_co_activated_experts_are_adjacent():
     together = torch.full((6, 6), 0.05)
     for one, other in ((0, 4), (1, 3), (2, 5)):
         together[one, other] = together[other, one] = 0.9
@@ -56,7 +56,7 @@ def test_experts_that_go_together_stand_side_by_side():
     assert trace.z[0][1] == pytest.approx(90.0)
 
 
-def test_bars_carry_their_intervals_and_the_uniform_share():
+def test_specialisation_bars_have_intervals_and_a_line_at_the_uniform_share():
     value = torch.tensor([[0.5, 0.1], [0.2, 0.9]])
     found = Interval(value, value - 0.1, value + 0.05)
     figure = figures.specialisation(found, ["english", "中文"], expert=1, k=1, layer=3)
@@ -68,7 +68,7 @@ def test_bars_carry_their_intervals_and_the_uniform_share():
     assert "expert 1 of layer 3" in figure.layout.title.text
 
 
-def test_a_difference_of_loads_is_symmetric_about_nothing():
+def test_the_colours_of_a_load_difference_are_symmetric_about_0():
     one, other = torch.tensor([[0.7, 0.3]]), torch.tensor([[0.4, 0.6]])
     figure = figures.load_difference(one, other, names=("thinking", "<answer>"), layers=[5])
     trace = only_trace(figure)
@@ -89,7 +89,7 @@ def knocked(added):
     )
 
 
-def test_the_experts_that_are_missed_most_come_first():
+def test_experts_with_the_largest_added_loss_come_first():
     added = torch.zeros(2, 4, 2)
     added[1, 2, 0], added[0, 3, 1] = 2.0, 1.0
     trace = only_trace(figures.knock_out(knocked(added), most=3))
@@ -100,7 +100,7 @@ def test_the_experts_that_are_missed_most_come_first():
     assert list(trace.customdata[0]) == [25, 25]
 
 
-def test_what_is_empty_says_so():
+def test_without_data_the_figures_are_messages():
     for figure in (
         figures.token_strip([], torch.zeros(0, dtype=torch.long)),
         figures.transitions(torch.zeros(0, 0)),
@@ -127,6 +127,6 @@ def test_what_is_empty_says_so():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_arguments_that_do_not_match_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""A training's history is drawn as it was seen."""
+"""The history of a training run is drawn by step."""
 
 from dataclasses import replace
 
@@ -34,11 +34,11 @@ def test_each_panel_shows_its_values_by_step() -> None:
     assert drawn["legend", "lists"].y == (3.0, 0.5)
     assert drawn["legend2", "induction"].y == pytest.approx((0.2, 0.9))
     assert drawn["legend3", "layer 1"].y == (0.0, 0.5)
-    # Of (0, 2) and (2, 3), chosen at last, three of four were chosen before.
+    # Of the last choices (0, 2) and (2, 3), three of four were made before.
     assert drawn["legend4", "layer 3"].y == (0.75, 1.0)
 
 
-def test_chance_is_drawn_beneath_the_information() -> None:
+def test_the_maximum_of_the_shuffles_is_drawn_with_the_information() -> None:
     chance = [trace for trace in figures.growth(HISTORY).data if trace.name is None]
     assert [trace.y for trace in chance] == [(0.02, 0.02), (0.03, 0.03)]
 
@@ -50,7 +50,7 @@ def test_every_panel_has_a_title_and_its_axes_have_units() -> None:
     assert titles == ["nats per token", "score", "nats", "share"]
 
 
-def test_a_model_without_experts_has_two_panels() -> None:
+def test_a_dense_model_has_two_panels() -> None:
     dense = [replace(look, information=[], experts=None) for look in HISTORY]
     figure = figures.growth(dense, log_steps=True)
     assert [note.text for note in figure.layout.annotations] == [
@@ -60,6 +60,6 @@ def test_a_model_without_experts_has_two_panels() -> None:
     assert figure.layout.xaxis.type == "log" and figure.layout.xaxis.tickvals == (0, 5)
 
 
-def test_no_look_is_refused() -> None:
-    with pytest.raises(ValueError, match="no look at the model"):
+def test_an_empty_history_is_refused() -> None:
+    with pytest.raises(ValueError, match="the history is empty: expected at least one snapshot"):
         figures.growth([])

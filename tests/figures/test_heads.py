@@ -1,4 +1,4 @@
-"""All heads at a glance."""
+"""Figures of all heads, and export to files and other packages."""
 
 import sys
 from dataclasses import replace
@@ -19,7 +19,7 @@ def recording():
     return recorded()
 
 
-def test_a_score_of_every_head_stands_at_its_layer_and_head(recording) -> None:
+def test_a_head_map_shows_each_score_at_its_layer_and_head(recording) -> None:
     scores = head_profile(recording)
     (map_,) = figures.head_map(scores, "previous").data
     assert [list(row) for row in map_.z] == scores.previous.tolist()
@@ -29,7 +29,7 @@ def test_a_score_of_every_head_stands_at_its_layer_and_head(recording) -> None:
         figures.head_map(scores, "beauty")
 
 
-def test_the_wall_has_a_thumbnail_for_every_head(recording) -> None:
+def test_the_attention_wall_has_a_thumbnail_for_every_head(recording) -> None:
     figure = figures.attention_wall(recording)
     (wall,) = figure.data
     assert (len(wall.z), len(wall.z[0])) == (2 * 20 + 2, 4 * 20 + 3 * 2)
@@ -38,7 +38,7 @@ def test_the_wall_has_a_thumbnail_for_every_head(recording) -> None:
     assert list(figures.attention_wall(recording, layers=[1]).layout.yaxis.ticktext) == ["1"]
 
 
-def test_a_sink_stands_out_of_its_profile(recording) -> None:
+def test_a_sink_is_a_peak_of_the_sink_profile(recording) -> None:
     mass = torch.full((2, 4, 40), 0.1)
     mass[1, :, 3] = 0.8
     tokens = ["<b>", *["t"] * 39]
@@ -46,7 +46,7 @@ def test_a_sink_stands_out_of_its_profile(recording) -> None:
     assert figure.data[1].name == "layer 5" and figure.data[1].y[3] == pytest.approx(0.8)
     assert figure.data[0].x[0] == "0 &lt;b&gt;"
     assert len(figures.sink_profile(key_mass(recording), recording.tokens).data) == 2
-    with pytest.raises(ValueError, match="40 masses for 2 tokens"):
+    with pytest.raises(ValueError, match="the mass has 40 keys, but there are 2 tokens"):
         figures.sink_profile(mass, ["a", "b"])
 
 
@@ -60,13 +60,15 @@ def test_figures_are_saved_as_html_that_needs_no_network(recording, tmp_path) ->
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<svg")])
-def test_figures_are_saved_as_pictures(recording, tmp_path, name, begins) -> None:
+def test_figures_are_saved_as_images(recording, tmp_path, name, begins) -> None:
     chromium()
     path = figures.save(figures.head_map(head_profile(recording), "previous"), tmp_path / name)
     assert path.read_bytes().startswith(begins)
 
 
-def test_other_packages_get_what_they_expect(recording, monkeypatch) -> None:
+def test_circuitsvis_and_bertviz_get_patterns_and_tokens_without_markup(
+    recording, monkeypatch
+) -> None:
     given = {}
     tokens = ["</script>", *recording.tokens[1:]]
     recording = replace(recording, tokens=tokens)

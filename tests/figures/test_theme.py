@@ -1,4 +1,4 @@
-"""Text that plotly shows as itself, and tokens that can be seen."""
+"""Text is escaped for plotly, and white space in tokens is visible."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from qwen3lab.figures import theme
         (r"\frac 'quotes' \" %{x}", r"\frac 'quotes' \" %{x}"),
     ],
 )
-def test_markup_is_escaped_and_nothing_else(text: str, escaped: str) -> None:
+def test_only_markup_is_escaped(text: str, escaped: str) -> None:
     assert theme.escape(text) == escaped
 
 
@@ -32,16 +32,16 @@ def test_markup_is_escaped_and_nothing_else(text: str, escaped: str) -> None:
         ("\u202e", "\\u202e"),
     ],
 )
-def test_white_space_and_control_characters_of_a_token_can_be_seen(token: str, shown: str) -> None:
+def test_white_space_and_control_characters_of_a_token_are_visible(token: str, shown: str) -> None:
     assert theme.visible(token) == shown
 
 
-def test_labels_carry_position_and_are_shortened_before_they_are_escaped() -> None:
+def test_labels_have_a_position_and_are_shortened_before_escaping() -> None:
     labels = theme.token_labels(["<b>", "a" * 40], first=7, width=10)
     assert labels == ["7 &lt;b&gt;", "8 " + "a" * 9 + "…"]
 
 
-def test_an_empty_figure_says_why_in_its_only_annotation() -> None:
+def test_an_empty_figure_has_its_message_as_the_only_annotation() -> None:
     figure = theme.empty_figure("nothing <here>")
     assert [note.text for note in figure.layout.annotations] == ["nothing &lt;here&gt;"]
     assert not figure.data

@@ -1,4 +1,4 @@
-"""What happens along a thinking is drawn with its text, escaped."""
+"""Convergence, importance and attention of one thinking text are drawn with escaped text."""
 
 import math
 
@@ -16,7 +16,7 @@ def made(answers, right=None):
     return Convergence((0, 3, 6), (None, *STEPS), answers, right, answers[-1][0], 6)
 
 
-def test_shares_of_answers_stack_to_one_and_the_last_favourite_comes_first() -> None:
+def test_shares_of_answers_sum_to_one_and_the_last_most_frequent_answer_comes_first() -> None:
     found = made(
         (("a", "b"), ("b", "b"), ("c", "c")), ((False, False), (False, False), (True, True))
     )
@@ -32,13 +32,13 @@ def test_shares_of_answers_stack_to_one_and_the_last_favourite_comes_first() -> 
     assert "&lt;i&gt;" in thought and answer == "c (right)"
 
 
-def test_an_answer_is_no_part_of_the_template_that_plotly_fills_in() -> None:
+def test_plotly_does_not_substitute_templates_in_an_answer() -> None:
     bar, _ = figures.convergence(made((("%{customdata}",), ("%{y}",), ("%{y}",)))).data
     assert bar.name == "%{y}" and [row[1] for row in bar.customdata] == ["%{y}"] * 3
     assert "%{y}" not in bar.hovertemplate.replace("%{y:.2f}", "") and "answer" in bar.hovertemplate
 
 
-def test_rare_answers_are_drawn_together() -> None:
+def test_rare_answers_are_drawn_as_one_bar() -> None:
     found = made((tuple("abcdefgh"), tuple("aaaaaaaa"), tuple("aaaaaaaa")))
     figure = figures.convergence(found)
     assert len(figure.data) == 7
@@ -52,7 +52,7 @@ def importance(values=(0.2, math.nan)):
     )
 
 
-def test_bars_stand_in_the_order_of_the_thinking_in_the_colour_of_their_kind() -> None:
+def test_importance_bars_are_in_the_order_of_the_text_and_coloured_by_kind() -> None:
     figure = figures.importance(importance())
     bars = {bar.name: bar for bar in figure.data}
     assert set(bars) == {"computing", "doubting"}
@@ -63,7 +63,7 @@ def test_bars_stand_in_the_order_of_the_thinking_in_the_colour_of_their_kind() -
         figures.importance(importance(), measure="weight")
 
 
-def test_looks_are_a_row_for_every_head() -> None:
+def test_attention_from_the_answer_has_a_row_for_every_head() -> None:
     mass = torch.tensor([[[0.25, 0.75], [1.0, 0.0]]])
     (map_,) = figures.answer_looks(Looks(("question", "rest"), mass), layers=[4]).data
     assert list(map_.y) == ["layer 4, head 0", "layer 4, head 1"]

@@ -19,7 +19,7 @@ from tests.reference import small_config
 
 
 class Plain:
-    """A guide that notes tokens, inserts those it was given, and ends after `n`."""
+    """A guide that stores tokens, inserts given tokens at given steps, and ends after `n`."""
 
     def __init__(self, n=1000, insert=()):
         self.n, self.insert, self.seen = n, dict(insert), []
@@ -50,11 +50,11 @@ def full_pass(model, ids):
         return model(torch.tensor([ids]))[0]
 
 
-def test_a_stream_that_has_given_numbers_away_goes_on_where_it_stood():
+def test_a_sampler_with_skipped_numbers_draws_as_an_uninterrupted_one():
     logits = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(1))
     hot = Sampling(temperature=2.0)
-    whole = Sampler(hot, seeds=[4, 9])
-    drawn = [whole.draw(step) for step in logits]
+    uninterrupted = Sampler(hot, seeds=[4, 9])
+    drawn = [uninterrupted.draw(step) for step in logits]
     later = Sampler(hot, seeds=[4, 9], skip=[2, 1])
     assert int(later.draw(logits[2])[0]) == int(drawn[2][0])
     assert int(Sampler(hot, seeds=[4, 9], skip=[2, 1]).draw(logits[1])[1]) == int(drawn[1][1])
@@ -71,17 +71,17 @@ def test_a_stream_that_has_given_numbers_away_goes_on_where_it_stood():
     ],
 )
 @pytest.mark.parametrize("vocab", [40, 3000])
-def test_the_distribution_drawn_from_is_that_of_transformers(sampling, vocab):
+def test_the_sampling_distribution_equals_that_of_transformers(sampling, vocab):
     logits = torch.randn(6, vocab, generator=torch.Generator().manual_seed(1)) * 3
     expected = by_transformers(sampling, logits)
     torch.testing.assert_close(sampling.probabilities(logits), expected)
-    chances, token_ids = sampling.candidates(logits)
-    assert torch.equal(chances, chances.sort(dim=-1, descending=True).values)
-    torch.testing.assert_close(expected.gather(-1, token_ids), chances)
+    probabilities, token_ids = sampling.candidates(logits)
+    assert torch.equal(probabilities, probabilities.sort(dim=-1, descending=True).values)
+    torch.testing.assert_close(expected.gather(-1, token_ids), probabilities)
 
 
-def test_tokens_as_likely_as_the_last_of_the_most_likely_are_kept_as_well():
-    """In few bits there are many such."""
+def test_tokens_that_tie_with_the_last_of_the_top_k_are_kept():
+    """Ties are frequent in bfloat16."""
     logits = torch.randn(8, 3000, generator=torch.Generator().manual_seed(2)).bfloat16() * 3
     sampling = Sampling(temperature=0.6, top_k=20)
     expected = by_transformers(sampling, logits.float())
@@ -128,7 +128,7 @@ def test_a_filtered_token_is_never_drawn():
     assert set(drawn.tolist()) == {3}
 
 
-def test_a_seed_repeats_and_a_row_draws_the_same_whatever_runs_beside_it(model):
+def test_a_seed_is_reproducible_and_a_row_does_not_depend_on_other_rows(model):
     hot = Sampling(temperature=1.5)
     alone = [run(model, [[7, 8, 9]], [Plain()], hot, seed=s) for s in (3, 4)]
     guides = [Plain(), Plain()]
@@ -138,21 +138,21 @@ def test_a_seed_repeats_and_a_row_draws_the_same_whatever_runs_beside_it(model):
     assert guides[0].seen != guides[1].seen
 
 
-def test_greedy_tokens_are_the_most_likely_of_a_full_pass(model):
+def test_greedy_tokens_are_the_argmax_of_a_full_pass(model):
     prompt, guide = [1, 2, 3], Plain()
     run(model, [prompt], [guide])
     logits = full_pass(model, prompt + guide.seen)
     assert logits[2:-1].argmax(-1).tolist() == guide.seen
 
 
-def test_logprob_and_entropy_are_those_of_the_unfiltered_distribution(model):
+def test_logprob_and_entropy_come_from_the_unfiltered_distribution(model):
     prompt, guide = [1, 2, 3], Plain(n=5)
     steps = run(model, [prompt], [guide], Sampling(temperature=0.5, top_k=3))
-    chances = full_pass(model, prompt + guide.seen)[2:-1].double().softmax(-1)
+    probabilities = full_pass(model, prompt + guide.seen)[2:-1].double().softmax(-1)
     expected = torch.stack(
-        [row[token].log() for row, token in zip(chances, guide.seen, strict=True)]
+        [row[token].log() for row, token in zip(probabilities, guide.seen, strict=True)]
     )
-    entropy = -(chances * chances.log()).sum(-1)
+    entropy = -(probabilities * probabilities.log()).sum(-1)
     torch.testing.assert_close(
         torch.stack([s.logprobs[0] for s in steps]).double(), expected, atol=1e-4, rtol=1e-4
     )
@@ -161,7 +161,7 @@ def test_logprob_and_entropy_are_those_of_the_unfiltered_distribution(model):
     )
 
 
-def test_prompts_of_unequal_length_generate_as_they_do_alone(model):
+def test_prompts_of_unequal_length_generate_the_same_tokens_as_alone(model):
     prompts = [[5], [1, 2, 3, 4, 5, 6], [9, 8]]
     together = [Plain() for _ in prompts]
     run(model, prompts, together)
@@ -177,10 +177,10 @@ def test_inserted_tokens_are_fed_to_the_model_and_marked(model):
     assert guide.seen[2:4] == [40, 41]
     assert [bool(step.forced[0]) for step in steps] == [False, False, True, True, False, False]
     logits = full_pass(model, [1, 2, *guide.seen])
-    assert logits[1 + 4].argmax() == guide.seen[4], "the model goes on from what was inserted"
+    assert logits[1 + 4].argmax() == guide.seen[4], "the model continues after the inserted tokens"
 
 
-def test_a_finished_row_stays_finished_while_others_go_on(model):
+def test_a_finished_row_stays_finished_while_other_rows_continue(model):
     guides = [Plain(n=2), Plain(n=6)]
     steps = run(model, [[1], [2]], guides)
     assert [step.live.tolist() for step in steps] == [[True, True]] * 2 + [[False, True]] * 4
@@ -189,7 +189,7 @@ def test_a_finished_row_stays_finished_while_others_go_on(model):
     assert alone.seen == guides[1].seen
 
 
-def test_a_cancelled_run_ends_after_the_step_in_hand(model):
+def test_a_cancelled_run_ends_after_the_current_step(model):
     cancel = threading.Event()
     sampler = Sampler(Sampling.greedy(), seeds=[0])
     steps = decode(
@@ -200,13 +200,13 @@ def test_a_cancelled_run_ends_after_the_step_in_hand(model):
     assert list(steps) == []
 
 
-def test_the_callers_gradient_mode_is_its_own_between_steps(model):
+def test_the_callers_gradient_mode_is_unchanged_between_steps(model):
     sampler = Sampler(Sampling.greedy(), seeds=[0])
     for _ in decode(model, [[1]], sampler=sampler, guides=[Plain()], max_new_tokens=3):
         assert torch.is_grad_enabled()
 
 
-def test_padding_goes_to_the_left():
+def test_padding_is_on_the_left():
     ids, mask = pad_left([[1, 2, 3], [4]])
     assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
     assert mask.tolist() == [[True] * 3, [False, False, True]]
@@ -223,7 +223,7 @@ def test_padding_goes_to_the_left():
         ({"min_p": 1.5}, "min_p is 1.5: expected a share from 0 to 1"),
     ],
 )
-def test_impossible_sampling_is_refused_in_one_sentence(fields, sentence):
+def test_invalid_sampling_options_are_refused_with_the_expected_range(fields, sentence):
     with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
         Sampling(**fields)
 
@@ -233,7 +233,7 @@ def test_published_defaults_differ_by_mode():
     assert Sampling.published(thinking=False) == Sampling(0.7, 20, 0.8)
 
 
-def test_chance_without_a_seed_leaves_torchs_own_alone():
+def test_sampling_without_a_seed_does_not_use_torchs_global_generator():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

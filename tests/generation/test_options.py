@@ -1,4 +1,4 @@
-"""The options of recording and chatting: in the signature, in the help, and misspelt."""
+"""Options of recording and chat: in the signature, in the help, and misspelt."""
 
 import inspect
 
@@ -22,7 +22,7 @@ def test_the_signature_shows_every_option_with_its_default(method):
 @pytest.mark.parametrize(
     "method", [Lab.chat, Lab.chat_batch, Lab.generate, Lab.record, Lab.record_to_disk]
 )
-def test_the_help_says_what_each_option_means(method):
+def test_the_help_describes_each_option(method):
     text = inspect.getdoc(method) or ""
     names = [
         name
@@ -36,16 +36,16 @@ def test_the_help_says_what_each_option_means(method):
 @pytest.mark.parametrize(
     ("given", "nearest"), [("budgt", "budget"), ("samplng", "sampling"), ("message", "messages")]
 )
-def test_a_misspelt_option_is_answered_with_the_nearest_one(tiny_lab, given, nearest):
+def test_a_misspelt_option_is_refused_with_the_nearest_one(tiny_lab, given, nearest):
     with pytest.raises(TypeError, match=rf"chat\(\) has no option '{given}': .* '{nearest}'"):
         tiny_lab.chat("3+2=?", **{given: 3})
 
 
-def test_an_option_like_no_other_is_answered_with_all_of_them(tiny_lab):
+def test_an_unknown_option_is_refused_with_the_list_of_options(tiny_lab):
     with pytest.raises(TypeError, match="choose from capture, dtype, edits, prompt, thinking"):
         tiny_lab.record("3+2=?", xyz=1)
 
 
-def test_an_option_without_a_default_is_a_mistake_of_ours():
+def test_an_option_without_a_default_fails_at_declaration():
     with pytest.raises(AssertionError, match="a type and a default"):
         accepts(ChatOptions, {"budget": None})

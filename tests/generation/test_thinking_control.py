@@ -17,10 +17,10 @@ MARKS = Marks(
 
 
 def written(guide, drawn, n=40):
-    """What comes out when the model would draw these tokens, one after the other."""
+    """The reply if the model samples these tokens one after the other."""
     drawn, out = list(drawn), []
     for _ in range(n):
-        # The model draws at every step; where a token is inserted, it draws anew at the next.
+        # After an inserted token, the model samples the same token again at the next step.
         inserted = guide.next(drawn[0] if drawn else 0)
         token = drawn.pop(0) if inserted is None else inserted
         out.append(token)
@@ -29,45 +29,45 @@ def written(guide, drawn, n=40):
     return out
 
 
-def test_a_reply_that_ends_by_itself_is_natural():
+def test_a_reply_that_the_model_ends_has_the_stop_natural():
     guide = ReplyGuide(MARKS)
     written(guide, [THINK, NEWLINE, 1, 2, NEWLINE, CLOSE, NEWLINE, 5, END])
     assert (guide.stop, guide.n_thinking, guide.answer_ids) == ("natural", 3, [NEWLINE, 5, END])
 
 
-def test_a_budget_counts_thinking_tokens_and_then_inserts_the_sentence():
+def test_the_early_stop_sentence_is_inserted_when_the_budget_is_used_up():
     guide = ReplyGuide(MARKS, budget=2)
     out = written(guide, [THINK, NEWLINE, 1, 2, 5, END])
     assert out == [THINK, NEWLINE, 1, 2, *SENTENCE, 5, END]
     assert (guide.stop, guide.n_thinking) == ("budget", 2)
 
 
-def test_a_line_break_counts_where_it_does_not_open_the_block():
+def test_a_line_break_inside_the_thinking_counts_as_a_token():
     guide = ReplyGuide(MARKS, budget=2)
     out = written(guide, [THINK, 1, NEWLINE, 5, END])
     assert out == [THINK, 1, NEWLINE, *SENTENCE, 5, END]
 
 
-def test_a_budget_of_nothing_opens_the_block_and_closes_it():
+def test_a_budget_of_zero_opens_and_closes_the_thinking_block():
     guide = ReplyGuide(MARKS, budget=0)
     assert written(guide, [THINK, 5, END]) == [THINK, NEWLINE, *SENTENCE, 5, END]
     assert guide.n_thinking == 0
 
 
-def test_a_thinking_that_ends_in_time_is_not_cut():
+def test_thinking_that_ends_within_the_budget_is_not_cut():
     guide = ReplyGuide(MARKS, budget=3)
     out = written(guide, [THINK, NEWLINE, 1, 2, CLOSE, 5, END])
     assert out == [THINK, NEWLINE, 1, 2, CLOSE, 5, END]
     assert guide.stop == "natural"
 
 
-def test_the_answer_after_a_cut_has_no_budget():
+def test_the_budget_does_not_limit_the_answer():
     guide = ReplyGuide(MARKS, budget=1)
     written(guide, [THINK, NEWLINE, 1, *range(20, 40), END])
     assert guide.answer_ids[1:-1] == list(range(20, 40))
 
 
-def test_a_reply_that_is_cut_off_by_its_length_says_so():
+def test_an_unfinished_reply_has_the_stop_length():
     guide = ReplyGuide(MARKS)
     written(guide, [1, 2, 3], n=3)
     assert (guide.stop, guide.ended) == ("length", False)
@@ -81,34 +81,34 @@ def test_a_stop_string_ends_the_answer_but_not_the_thinking():
 
 
 class Letters:
-    """A tokenizer of which token `n` is the letter of that code."""
+    """A tokenizer whose token `n` is the character with code point `n`."""
 
     def decode(self, ids, *, skip_special_tokens):
         return "".join(map(chr, ids))
 
 
-def test_a_stop_string_is_found_where_tokens_meet():
+def test_a_stop_string_that_spans_several_tokens_is_found():
     stopped = stop_check(Letters(), ["end."])
     assert stopped is not None
     text = "a long text before it, and then the end."
-    found = [stopped([ord(char) for char in text[:n]]) for n in range(len(text) + 1)]
-    assert found == [False] * len(text) + [True]
+    results = [stopped([ord(char) for char in text[:n]]) for n in range(len(text) + 1)]
+    assert results == [False] * len(text) + [True]
 
 
-def test_stop_strings_must_be_text():
+def test_empty_stop_strings_are_refused():
     with pytest.raises(ValueError, match="not empty"):
         stop_check(Letters(), [""])
     assert stop_check(Letters(), []) is None
 
 
-def test_the_marks_of_the_published_tokenizer(published_tokenizer):
+def test_the_marks_of_the_published_tokenizer_have_their_published_ids(published_tokenizer):
     marks = marks_of(published_tokenizer)
     assert (marks.think, marks.end_think, marks.newline) == (151667, 151668, (198,))
-    # 271 is the published token of two line breaks, which follow </think> in Qwen's replies.
+    # 271 is the token of two line breaks in the published vocabulary; they follow </think>.
     assert marks.early_stop[-2:] == (151668, 271)
 
 
-def test_a_tokenizer_without_thinking_has_no_marks_for_it():
+def test_a_tokenizer_without_thinking_has_no_think_marks():
     class Plain:
         eos_token_id, init_kwargs = 3, {}
 
@@ -125,22 +125,22 @@ def test_a_tokenizer_without_thinking_has_no_marks_for_it():
 WAIT = (70, 71)
 
 
-def test_a_close_that_comes_too_early_is_refused_so_many_times():
+def test_an_early_end_of_thinking_is_refused_the_given_number_of_times():
     guide = ReplyGuide(MARKS, extension=Extension(times=2), continuation=WAIT)
     out = written(guide, [THINK, NEWLINE, 1, CLOSE, 5, END])
-    # The model would close at every step; what is inserted counts for nothing.
+    # The model samples </think> at every step; inserted tokens do not count.
     assert out == [THINK, NEWLINE, 1, *WAIT, *WAIT, CLOSE, 5, END]
     assert (guide.refused, guide.n_thinking, guide.stop) == (2, 1, "natural")
 
 
-def test_a_thinking_that_is_long_enough_may_close():
+def test_an_end_of_thinking_is_refused_only_below_the_minimum_length():
     long_enough = ReplyGuide(MARKS, extension=Extension(5, below=3), continuation=WAIT)
     assert written(long_enough, [THINK, 1, 2, 3, CLOSE, END]) == [THINK, 1, 2, 3, CLOSE, END]
     short = ReplyGuide(MARKS, extension=Extension(1, below=3), continuation=WAIT)
     assert written(short, [THINK, 1, CLOSE, END]) == [THINK, 1, *WAIT, CLOSE, END]
 
 
-def test_a_budget_cuts_a_thinking_that_is_made_longer():
+def test_the_budget_also_limits_extended_thinking():
     guide = ReplyGuide(MARKS, budget=2, extension=Extension(9), continuation=WAIT)
     out = written(guide, [THINK, NEWLINE, 1, 2, 5, END])
     assert out == [THINK, NEWLINE, 1, 2, *SENTENCE, 5, END]
@@ -153,12 +153,12 @@ def test_a_budget_cuts_a_thinking_that_is_made_longer():
     ("wrong", "message"),
     [({"times": 0}, "times is 0"), ({"below": 0}, "below is 0"), ({"text": ""}, "is empty")],
 )
-def test_extensions_that_mean_nothing_are_refused(wrong, message):
+def test_invalid_extensions_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Extension(**wrong)
 
 
-def test_a_person_can_end_the_thinking_between_two_tokens():
+def test_steering_ends_the_thinking_between_two_tokens():
     steering = Steering()
     guide = ReplyGuide(MARKS, steering=steering)
     assert written(guide, [THINK, NEWLINE, 1, 2], n=4) == [THINK, NEWLINE, 1, 2]
@@ -167,14 +167,14 @@ def test_a_person_can_end_the_thinking_between_two_tokens():
     assert (guide.stop, guide.n_thinking) == ("asked", 2)
 
 
-def test_a_thinking_that_is_ended_before_its_line_break_gets_one():
+def test_thinking_that_is_stopped_before_its_line_break_gets_one():
     steering = Steering()
     steering.stop_thinking()
     guide = ReplyGuide(MARKS, steering=steering)
     assert written(guide, [THINK, 5, END]) == [THINK, NEWLINE, *SENTENCE, 5, END]
 
 
-def test_a_person_can_allow_more_thinking_than_the_budget():
+def test_steering_adds_tokens_to_the_budget():
     steering = Steering()
     guide = ReplyGuide(MARKS, budget=2, steering=steering)
     written(guide, [THINK, NEWLINE, 1], n=3)
@@ -183,7 +183,7 @@ def test_a_person_can_allow_more_thinking_than_the_budget():
     assert (guide.stop, guide.n_thinking) == ("budget", 4)
 
 
-def test_a_person_can_have_the_next_close_refused():
+def test_steering_refuses_the_next_end_of_thinking():
     steering = Steering()
     guide = ReplyGuide(MARKS, steering=steering, continuation=WAIT)
     steering.think_more(5)
@@ -191,13 +191,13 @@ def test_a_person_can_have_the_next_close_refused():
     assert (guide.refused, guide.n_thinking) == (1, 1)
 
 
-def test_an_answer_has_a_longest_length():
+def test_an_answer_ends_at_its_maximum_length():
     guide = ReplyGuide(MARKS, answer_tokens=2)
     assert written(guide, [THINK, 1, 2, 3, CLOSE, 5, 6, 7, END]) == [THINK, 1, 2, 3, CLOSE, 5, 6]
     assert (guide.stop, guide.ended) == ("length", True)
 
 
-def test_nothing_is_answered_while_it_thinks():
+def test_the_answer_is_empty_during_the_thinking():
     guide = ReplyGuide(MARKS)
     written(guide, [THINK, 1, 2], n=3)
     assert guide.answer_ids == []
@@ -214,12 +214,12 @@ def test_nothing_is_answered_while_it_thinks():
     ],
 )
 def test_a_prompt_may_open_the_thinking(prompt, opened):
-    """As that of Qwen3-Thinking-2507 does; one that only speaks of thinking does not."""
+    """Prompts of Qwen3-Thinking-2507 do; an earlier `<think>` in a prompt does not count."""
     guide = ReplyGuide(MARKS, budget=2, prompt_ids=prompt)
     assert (guide.opened, guide.part) == (opened, "thinking" if opened else "answer")
 
 
-def test_a_thinking_that_the_prompt_opened_has_a_budget():
+def test_the_budget_limits_thinking_that_the_prompt_opened():
     guide = ReplyGuide(MARKS, budget=2, prompt_ids=[7, THINK, NEWLINE])
     assert written(guide, [1, 2, 5, END]) == [1, 2, *SENTENCE, 5, END]
     assert (guide.n_thinking, guide.stop, guide.cut_by_budget) == (2, "budget", True)
@@ -229,20 +229,20 @@ def test_a_thinking_that_the_prompt_opened_has_a_budget():
     assert written(bare, [5, END]) == [NEWLINE, *SENTENCE, 5, END]
 
 
-def test_the_end_of_a_reply_is_no_thought():
+def test_an_end_token_is_not_a_thinking_token():
     guide = ReplyGuide(MARKS, budget=2)
     assert written(guide, [THINK, NEWLINE, 1, END]) == [THINK, NEWLINE, 1, END]
     assert (guide.n_thinking, guide.stop) == (1, "natural")
 
 
-def test_what_is_inserted_is_noted_and_opens_nothing():
+def test_inserted_tokens_are_marked_and_do_not_open_the_thinking_block():
     guide = ReplyGuide(MARKS, extension=Extension(), continuation=[70])
     for drawn in [THINK, CLOSE, NEWLINE, 1, CLOSE, 5, END]:
         inserted = guide.next(drawn)
         guide.take(drawn if inserted is None else inserted)
     assert guide.token_ids == [THINK, 70, NEWLINE, 1, CLOSE, 5, END]
     assert guide.inserted == [False, True, *(5 * [False])]
-    assert guide.n_thinking == 2, "a line break after the continuation is a thought"
+    assert guide.n_thinking == 2, "a line break after the continuation is a thinking token"
     again = ReplyGuide(MARKS)
     for token, inserted in zip(guide.token_ids, guide.inserted, strict=True):
         again.take(token, inserted=inserted)

@@ -1,7 +1,7 @@
-"""Activations of the embedded models, kept from before the forward pass was taken apart.
+"""Activations of the embedded models as computed by version 0.1.0, kept for comparison.
 
-`python -m tests.model.kept FILE` writes them. That was done once, at version 0.1.0, where the
-forward pass was a single file. Write them again only if the embedded weights change.
+`python -m tests.model.kept FILE` writes them. They were written at version 0.1.0, before the
+forward pass was split into modules. Write them again only if the embedded weights change.
 """
 
 import sys
@@ -14,11 +14,11 @@ from torch import Tensor
 import qwen3lab
 
 LONG = 200
-"""Tokens of the long prompt: enough for the experts' loop over groups."""
+"""Tokens of the long prompt: enough for the loop over experts."""
 
 
-class Taken:
-    """A tap that keeps what matches, under a prefix."""
+class KeepByEnding:
+    """A tap that keeps hooks with some endings; a prefix is added to their names."""
 
     def __init__(self, prefix: str, endings: tuple[str, ...]) -> None:
         self.prefix, self.endings = prefix, endings
@@ -35,26 +35,26 @@ class Taken:
 
 @torch.no_grad()
 def activations(name: str) -> dict[str, Tensor]:
-    """What an embedded model gives for a padded batch, a long prompt, edited ways, and a reply."""
+    """An embedded model's results for a padded batch, long prompts, and decoding with a cache."""
     model = qwen3lab.load(name, device="cpu", dtype="float32").model
-    chance = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(7)
     vocab = model.config.d_vocab
-    batch = torch.randint(vocab, (2, 12), generator=chance)
+    batch = torch.randint(vocab, (2, 12), generator=generator)
     mask = torch.ones(2, 12, dtype=torch.bool)
     mask[1, :5] = False
     kept: dict[str, Tensor] = {}
 
-    stream = Taken(f"{name} batch", ("hook_resid_post", "hook_z", "hook_expert_weights"))
+    stream = KeepByEnding(f"{name} batch", ("hook_resid_post", "hook_z", "hook_expert_weights"))
     kept[f"{name} batch logits"] = model(batch, mask=mask, tap=stream)
     kept |= stream.kept
 
-    explicit = Taken(f"{name} explicit", ("hook_pattern", "hook_expert_out", "hook_result"))
+    explicit = KeepByEnding(f"{name} explicit", ("hook_pattern", "hook_expert_out", "hook_result"))
     kept[f"{name} explicit logits"] = model(batch[:1, :4], tap=explicit)
     kept |= {key: value for key, value in explicit.kept.items() if "blocks.3." in key}
 
-    long = torch.randint(vocab, (1, LONG), generator=chance)
+    long = torch.randint(vocab, (1, LONG), generator=generator)
     kept[f"{name} long logits"] = model(long, last_only=True)
-    many = torch.randint(vocab, (12, LONG), generator=chance)
+    many = torch.randint(vocab, (12, LONG), generator=generator)
     kept[f"{name} many logits"] = model(many, last_only=True)
 
     cache = model.new_cache(batch=2, capacity=16)
@@ -65,7 +65,7 @@ def activations(name: str) -> dict[str, Tensor]:
 
 
 def machine() -> dict[str, str]:
-    """What decides the last bit: the build of torch, and the instructions that it uses."""
+    """What rounding depends on: torch's version, the CPU's instruction set, the thread count."""
     return {
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -75,5 +75,5 @@ def machine() -> dict[str, str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = activations("tiny-moe") | activations("tiny-dense")
-    save_file({name: value.contiguous() for name, value in found.items()}, sys.argv[1], machine())
+    kept = activations("tiny-moe") | activations("tiny-dense")
+    save_file({name: value.contiguous() for name, value in kept.items()}, sys.argv[1], machine())

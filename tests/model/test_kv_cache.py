@@ -17,7 +17,7 @@ def model(request):
 
 
 def in_pieces(model, ids, sizes, *, mask=None, capacity=4, cache=None):
-    """Logits of a pass made of pieces; the cache starts small, so that it has to grow."""
+    """Logits of successive passes over parts of a text; the cache starts small and has to grow."""
     cache = cache or model.new_cache(batch=len(ids), capacity=capacity)
     pieces = ids.split(sizes, dim=1)
     masks = [None] * len(pieces) if mask is None else mask.split(sizes, dim=1)
@@ -31,7 +31,7 @@ def in_pieces(model, ids, sizes, *, mask=None, capacity=4, cache=None):
     ids=["prefill", "decode", "prefill and decode", "two chunks", "uneven chunks"],
 )
 @pytest.mark.parametrize("padding", [0, 5])
-def test_pieces_through_the_cache_give_the_logits_of_one_full_pass(model, sizes, padding):
+def test_passes_with_a_cache_give_the_logits_of_one_full_pass(model, sizes, padding):
     ids, mask = tokens(length=LENGTH), torch.ones(2, LENGTH, dtype=torch.bool)
     mask[1, :padding] = False
     full = model(ids, mask=mask)
@@ -51,7 +51,7 @@ def test_decoding_after_a_padded_prompt_needs_no_further_mask(model):
     assert gap(logits, full[:, 10:]) < 1e-5
 
 
-def test_activations_in_the_middle_are_those_of_the_full_pass_too(model):
+def test_activations_of_a_later_chunk_are_those_of_the_full_pass(model):
     ids = tokens(length=LENGTH)
     names = [f"blocks.{layer}.hook_resid_post" for layer in range(3)]
     names += [f"blocks.{layer}.attn.hook_pattern" for layer in range(3)]
@@ -67,18 +67,18 @@ def test_activations_in_the_middle_are_those_of_the_full_pass_too(model):
 
 
 @pytest.mark.parametrize("back_to", [0, 1, 9, 16])
-def test_after_a_rewind_another_continuation_is_as_if_the_first_had_not_been(model, back_to):
+def test_after_a_rewind_the_dropped_positions_have_no_effect(model, back_to):
     ids, other = tokens(length=LENGTH), tokens(length=8, seed=9)
     _, cache = in_pieces(model, ids, [16, 8])
     cache.rewind(back_to)
     assert cache.length == back_to
-    got = model(other, cache=cache)
+    logits = model(other, cache=cache)
     full = model(torch.cat([ids[:, :back_to], other], dim=1))[:, back_to:]
-    assert gap(got, full) < 1e-5
+    assert gap(logits, full) < 1e-5
 
 
 @pytest.mark.parametrize("length", [-1, 25])
-def test_a_rewind_to_where_the_cache_never_was_is_refused(model, length):
+def test_a_rewind_beyond_the_cached_positions_is_refused(model, length):
     _, cache = in_pieces(model, tokens(length=LENGTH), [LENGTH])
     with pytest.raises(ValueError, match=f"cannot rewind to {length} positions: the cache holds"):
         cache.rewind(length)
@@ -86,69 +86,71 @@ def test_a_rewind_to_where_the_cache_never_was_is_refused(model, length):
 
 
 @pytest.mark.parametrize("ends", [(9, 9), (5, 17), (20, 3)])
-def test_rows_forget_back_to_places_of_their_own(model, ends):
+def test_each_row_rewinds_to_its_own_position(model, ends):
     ids, other = tokens(length=LENGTH), tokens(length=8, seed=9)
     _, cache = in_pieces(model, ids, [16, 8])
     cache.forget(torch.tensor(ends))
     assert cache.length == max(ends)
-    got = model(other, cache=cache)
+    logits = model(other, cache=cache)
     for row, end in enumerate(ends):
-        whole = torch.cat([ids[row, :end], other[row]])[None]
-        assert gap(got[row], model(whole)[0, end:]) < 1e-5
+        full_text = torch.cat([ids[row, :end], other[row]])[None]
+        assert gap(logits[row], model(full_text)[0, end:]) < 1e-5
 
 
-def test_rows_forget_step_by_step(model):
+def test_rows_can_rewind_several_times(model):
     ids, other = tokens(length=LENGTH), tokens(length=8, seed=9)
     _, cache = in_pieces(model, ids, [LENGTH])
     for ends in ((20, 15), (12, 15), (4, 9)):
         cache.forget(torch.tensor(ends))
-        got = model(other, cache=cache)
+        logits = model(other, cache=cache)
     for row, end in enumerate(ends):
-        whole = torch.cat([ids[row, :end], other[row]])[None]
-        assert gap(got[row], model(whole)[0, end:]) < 1e-5
+        full_text = torch.cat([ids[row, :end], other[row]])[None]
+        assert gap(logits[row], model(full_text)[0, end:]) < 1e-5
 
 
 @pytest.mark.parametrize("ends", [(-1, 5), (5, 25)])
-def test_places_that_the_cache_does_not_hold_cannot_be_gone_back_to(model, ends):
+def test_rewinding_a_row_beyond_the_cached_positions_is_refused(model, ends):
     _, cache = in_pieces(model, tokens(length=LENGTH), [LENGTH])
     with pytest.raises(ValueError, match="the cache holds 24"):
         cache.forget(torch.tensor(ends))
     assert cache.length == LENGTH and bool(cache.mask.all())
 
 
-def test_selected_rows_go_on_alone_and_leave_the_others_as_they_were(model):
+def test_selected_rows_continue_without_changing_the_original_cache(model):
     ids, mask = tokens(batch=3, length=12), torch.ones(3, 12, dtype=torch.bool)
     mask[2, :4] = False
     more = tokens(batch=3, length=5, seed=8)
-    whole = torch.cat([ids, more], dim=1)
-    full = model(whole, mask=torch.cat([mask, torch.ones(3, 5, dtype=torch.bool)], dim=1))[:, 12:]
+    full_text = torch.cat([ids, more], dim=1)
+    full = model(full_text, mask=torch.cat([mask, torch.ones(3, 5, dtype=torch.bool)], dim=1))[
+        :, 12:
+    ]
 
     _, cache = in_pieces(model, ids, [12], mask=mask)
     chosen = cache.select([2, 0, 2])
     assert chosen.batch == 3 and chosen.length == 12
-    got = model(more[[2, 0, 2]], cache=chosen)
-    assert gap(got, full[[2, 0, 2]]) < 1e-5
+    logits = model(more[[2, 0, 2]], cache=chosen)
+    assert gap(logits, full[[2, 0, 2]]) < 1e-5
     assert cache.length == 12
     assert gap(model(more, cache=cache), full) < 1e-5
 
 
-@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt])
-def test_a_pass_that_fails_half_way_leaves_the_cache_where_it_was(model, trouble):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_pass_that_fails_half_way_leaves_the_cache_unchanged(model, error):
     ids = tokens(length=LENGTH)
     full = model(ids)
     cache = model.new_cache(batch=2, capacity=4)
     model(ids[:, :10], cache=cache)
 
     def fail(value, name):
-        raise trouble
+        raise error
 
-    with pytest.raises(trouble):
+    with pytest.raises(error):
         model(ids[:, 12:], cache=cache, tap=Edits({"blocks.2.hook_mlp_out": fail}, model.config))
     assert cache.length == 10
     assert gap(model(ids[:, 10:], cache=cache), full[:, 10:]) < 1e-5
 
 
-def test_the_cache_doubles_when_it_is_full_and_keeps_what_it_holds(model):
+def test_a_full_cache_doubles_and_keeps_its_contents(model):
     cache = model.new_cache(batch=1, capacity=4)
     ids = tokens(batch=1, length=LENGTH)
     capacities = []
@@ -159,10 +161,10 @@ def test_the_cache_doubles_when_it_is_full_and_keeps_what_it_holds(model):
     assert gap(model(ids[:, 10:], cache=cache), model(ids)[:, 10:]) < 1e-5
 
 
-def test_the_cache_takes_the_bytes_that_the_config_promises():
+def test_the_cache_has_the_size_that_the_config_states():
     config = Qwen3Config(
         d_model=8, n_layers=3, n_heads=4, n_kv_heads=2, d_head=6, d_mlp=8, d_vocab=10
     )
     cache = KVCache(config, capacity=7, dtype=torch.bfloat16)
-    taken = cache._kv.numel() * cache._kv.element_size()
-    assert taken == 7 * config.kv_cache_bytes_per_token("bfloat16") == 7 * 2 * 3 * 2 * 6 * 2
+    n_bytes = cache._kv.numel() * cache._kv.element_size()
+    assert n_bytes == 7 * config.kv_cache_bytes_per_token("bfloat16") == 7 * 2 * 3 * 2 * 6 * 2

@@ -1,4 +1,4 @@
-"""Our activations and TransformerLens' on the same weights, wherever both have the name."""
+"""Activations equal those of TransformerLens on the same weights, for all hooks of both."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.peer
 OURS_ALONE = {"hook_router_logits", "hook_expert_out"}
 
 
-def words(n_words):
+def word_tokenizer(n_words):
     vocabulary = {f"t{number}": number for number in range(n_words)}
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t1")),
@@ -27,11 +27,11 @@ def words(n_words):
 
 @pytest.fixture(scope="module", params=CASES)
 def both(request, tmp_path_factory):
-    """The same folder run by us and by TransformerLens: our model, our cache, their cache."""
+    """One checkpoint run by qwen3lab and TransformerLens: model, our and their activations."""
     bridge = pytest.importorskip("transformer_lens.model_bridge").TransformerBridge
     folder = tmp_path_factory.mktemp("peer")
     hf_random(request.param).save_pretrained(folder)
-    words(97).save_pretrained(folder)
+    word_tokenizer(97).save_pretrained(folder)
     theirs = bridge.boot_transformers(str(folder))
     theirs.set_use_attn_result(True)
     ids = tokens()
@@ -42,24 +42,24 @@ def both(request, tmp_path_factory):
 
 
 def shared(model, theirs):
-    apart = ("hook_expert_indices", "hook_expert_weights", "hook_attn_scores")
-    return [n for n in hook_names(model.config) if n in theirs and not n.endswith(apart)]
+    compared_below = ("hook_expert_indices", "hook_expert_weights", "hook_attn_scores")
+    return [n for n in hook_names(model.config) if n in theirs and not n.endswith(compared_below)]
 
 
-def test_every_activation_that_both_name_is_the_same_tensor(both):
+def test_every_shared_hook_has_the_same_activation(both):
     model, ours, theirs = both
     gaps = {name: gap(ours[name], theirs[name]) for name in shared(model, theirs)}
     print(f"largest gap: {max(gaps.values()):.2e}")
     assert {name: size for name, size in gaps.items() if size > 1e-5} == {}
 
 
-def test_only_what_transformerlens_lacks_has_no_counterpart(both):
+def test_only_known_hooks_are_missing_in_transformerlens(both):
     model, _, theirs = both
     without = {name.rpartition(".")[2] for name in hook_names(model.config) if name not in theirs}
     assert without <= OURS_ALONE
 
 
-def test_the_table_names_a_transformerlens_hook_exactly_where_there_is_one(both):
+def test_the_table_names_the_transformerlens_hook_wherever_there_is_one(both):
     model, _, theirs = both
     for layer in range(model.config.n_layers):
         kinds = ("all", "moe" if layer in model.config.moe_layers else "dense")
@@ -77,7 +77,7 @@ def test_the_chosen_experts_are_the_same_and_in_the_same_order(both):
         assert torch.equal(ours[name].flatten(0, 1), theirs[name])
 
 
-def test_their_expert_weights_are_ours_put_at_the_experts_places(both):
+def test_their_expert_weights_are_ours_in_one_column_per_expert(both):
     model, ours, theirs = both
     for layer in model.config.moe_layers:
         name = f"blocks.{layer}.mlp"
@@ -94,7 +94,7 @@ def test_their_routers_output_is_our_router_logits(both):
         assert gap(logits, theirs[f"blocks.{layer}.mlp.gate.hook_out"]) < 1e-5
 
 
-def test_scores_are_the_same_where_a_query_may_look_and_lowest_where_it_may_not(both):
+def test_scores_are_the_same_where_visible_and_lowest_where_masked(both):
     model, ours, theirs = both
     visible = torch.ones(20, 20).tril().bool()
     for layer in range(model.config.n_layers):

@@ -17,7 +17,7 @@ CONFIG = Qwen3Config(
 QUERY_BY_KEY = ("hook_attn_scores", "hook_pattern")
 
 
-def place(mask=None, *, length=None, config=CONFIG, cache=None):
+def positions(mask=None, *, length=None, config=CONFIG, cache=None):
     ids = torch.ones(1 if mask is None else len(mask), length or mask.shape[1], dtype=torch.long)
     return Positions.of(ids, mask, cache, config)
 
@@ -30,7 +30,7 @@ def test_plain_wavelengths_follow_the_formula():
 @pytest.mark.parametrize("factor", [1.5, 4.0, 32.0])
 @pytest.mark.parametrize("original", [64, 4096, 32_768])
 @pytest.mark.parametrize("extra", [{}, {"beta_fast": 16.0, "beta_slow": 2.0}])
-def test_yarns_wavelengths_and_scale_are_those_of_transformers(factor, original, extra):
+def test_yarn_wavelengths_and_scale_equal_those_of_transformers(factor, original, extra):
     scaling = {
         "rope_type": "yarn",
         "rope_theta": 1e6,
@@ -62,76 +62,76 @@ def test_yarn_leaves_fast_dimensions_alone_and_divides_slow_ones_by_the_factor()
 
 def test_a_rotation_multiplies_each_pair_by_a_unit_complex_number():
     x = torch.randn(1, 6, 2, 8, generator=torch.Generator().manual_seed(0))
-    turned = place(length=6).rotate(x)
+    rotated = positions(length=6).rotate(x)
     angles = torch.arange(6)[:, None] * inverse_wavelengths(CONFIG.rope, 8)
     unit = torch.polar(torch.ones_like(angles), angles)[None, :, None]
     expected = torch.complex(x[..., :4], x[..., 4:]) * unit
-    torch.testing.assert_close(turned, torch.cat([expected.real, expected.imag], dim=-1))
+    torch.testing.assert_close(rotated, torch.cat([expected.real, expected.imag], dim=-1))
 
 
-def test_a_rotated_product_depends_on_the_distance_only():
+def test_the_product_of_rotated_vectors_depends_only_on_their_distance():
     generator = torch.Generator().manual_seed(1)
     q, k = torch.randn(8, generator=generator), torch.randn(8, generator=generator)
-    rotate = place(length=10).rotate
+    rotate = positions(length=10).rotate
     q, k = (rotate(v.expand(1, 10, 1, 8))[0, :, 0] for v in (q, k))
     products = q @ k.T
     for distance in range(-5, 6):
-        along = products.diagonal(distance)
-        torch.testing.assert_close(along, along[:1].expand_as(along))
+        diagonal = products.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
 
 
 def test_yarn_scales_queries_and_keys_alike():
     rope = Rope(1e4, factor=4.0, original_n_ctx=64)
     config = Qwen3Config(**(vars(CONFIG) | {"rope": rope}))
     x = torch.randn(1, 5, 1, 8, generator=torch.Generator().manual_seed(0))
-    turned = place(length=5, config=config).rotate(x)
-    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1) * (0.1 * math.log(4) + 1))
+    rotated = positions(length=5, config=config).rotate(x)
+    torch.testing.assert_close(rotated.norm(dim=-1), x.norm(dim=-1) * (0.1 * math.log(4) + 1))
 
 
 def test_padding_does_not_count_as_a_position():
     mask = torch.tensor([[False, False, True, True, True], [True] * 5])
-    padded, plain = place(mask), place(length=5)
+    padded, plain = positions(mask), positions(length=5)
     torch.testing.assert_close(padded.cos[0, 2:], plain.cos[0, :3])
     torch.testing.assert_close(padded.cos[1], plain.cos[0])
 
 
 def test_a_query_sees_real_tokens_up_to_itself_and_a_padded_one_only_itself():
-    allowed = place(torch.tensor([[False, True, True]])).attention_mask()
+    allowed = positions(torch.tensor([[False, True, True]])).attention_mask()
     assert allowed.tolist() == [
         [[[True, False, False], [False, True, False], [False, True, True]]],
     ]
 
 
-def test_only_a_pass_without_padding_and_past_needs_no_mask():
-    assert place(length=4).needs_no_mask
-    assert place(torch.ones(2, 4, dtype=torch.bool)).needs_no_mask
-    assert not place(torch.tensor([[False, True]])).needs_no_mask
+def test_a_pass_without_padding_and_past_needs_no_mask():
+    assert positions(length=4).needs_no_mask
+    assert positions(torch.ones(2, 4, dtype=torch.bool)).needs_no_mask
+    assert not positions(torch.tensor([[False, True]])).needs_no_mask
 
 
 @pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])
-def test_prompts_in_a_left_padded_batch_have_the_activations_that_they_have_alone(name):
+def test_a_prompt_in_a_left_padded_batch_has_the_activations_it_has_alone(name):
     model = from_transformers(hf_random(name))
     ids, lengths = tokens(batch=3, length=14), (14, 9, 1)
     mask = torch.stack([torch.arange(14) >= 14 - length for length in lengths])
-    together = our_activations(model, ids, mask)
+    batched = our_activations(model, ids, mask)
     for row, length in enumerate(lengths):
         alone = our_activations(model, ids[row : row + 1, 14 - length :])
         for hook in hook_names(model.config):
-            got, expected = together[hook][row, ..., :], alone[hook][0]
+            actual, expected = batched[hook][row, ..., :], alone[hook][0]
             if hook.endswith(QUERY_BY_KEY):
-                padded = got[:, 14 - length :, : 14 - length]
+                padded = actual[:, 14 - length :, : 14 - length]
                 assert (padded == (0 if "pattern" in hook else -torch.inf)).all()
                 visible = torch.ones(length, length).tril().bool()
-                got = got[:, 14 - length :, 14 - length :]
-                assert gap(got[:, visible], expected[:, visible]) < 1e-5, hook
+                actual = actual[:, 14 - length :, 14 - length :]
+                assert gap(actual[:, visible], expected[:, visible]) < 1e-5, hook
             elif hook.endswith("hook_expert_indices"):
-                assert torch.equal(got[14 - length :], expected)
+                assert torch.equal(actual[14 - length :], expected)
             else:
-                assert gap(got[14 - length :], expected) < 1e-5, hook
+                assert gap(actual[14 - length :], expected) < 1e-5, hook
 
 
 @pytest.mark.parametrize("name", ["dense", "experts"])
-def test_what_stands_in_the_padding_changes_nothing(name):
+def test_token_ids_in_the_padding_have_no_effect(name):
     model = from_transformers(hf_random(name))
     ids, mask = tokens(length=10), torch.ones(2, 10, dtype=torch.bool)
     mask[0, :4] = False

@@ -1,4 +1,4 @@
-"""The forward pass against transformers' eager one, on the same random weights."""
+"""The forward pass equals the eager one of transformers on the same random weights."""
 
 import copy
 
@@ -25,7 +25,7 @@ from tests.reference import (
 )
 
 MOE_CASES = [name for name in CASES if "experts" in name]
-# 20 tokens, and for YaRN 100, where the context was 64 before it was stretched.
+# 20 tokens; for YaRN also 100, beyond the original context of 64 tokens.
 LENGTHS = [(name, 20) for name in CASES] + [(name, 100) for name in CASES if "yarn" in name]
 
 
@@ -35,7 +35,7 @@ def model(request):
 
 
 @pytest.mark.parametrize(("name", "length"), LENGTHS)
-def test_every_activation_is_that_of_transformers(name, length):
+def test_every_activation_equals_that_of_transformers(name, length):
     hf = hf_random(name)
     ids = tokens(length=length)
     theirs = hf_activations(hf, ids)
@@ -69,7 +69,7 @@ def test_the_fused_pass_gives_the_logits_of_transformers(name, length):
 
 
 @pytest.mark.parametrize("name", ["dense", "experts", "experts, yarn"])
-def test_a_left_padded_batch_is_that_of_transformers(name):
+def test_activations_of_a_left_padded_batch_equal_those_of_transformers(name):
     hf = hf_random(name)
     ids, mask = tokens(), torch.ones(2, 20, dtype=torch.bool)
     mask[1, :7] = False
@@ -82,20 +82,23 @@ def test_a_left_padded_batch_is_that_of_transformers(name):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])
-def test_half_precision_is_no_further_from_exact_than_transformers_is(name, dtype):
+def test_half_precision_is_as_close_to_float32_as_transformers_is(name, dtype):
     hf = hf_random(name, dtype=dtype)
-    assert hf.model.rotary_emb.inv_freq.dtype == torch.float32  # else the gap would be its own
+    # In half precision, transformers' rotary angles would add an error of their own.
+    assert hf.model.rotary_emb.inv_freq.dtype == torch.float32
     ids = tokens()
     theirs = hf_activations(hf, ids)
-    # Rounding flips choices between experts that are all but tied: give all the same ones.
-    given = {hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")}
-    ours = with_experts(from_transformers(hf), ids, given)
-    exact = with_experts(from_transformers(hf).float(), ids, given)
+    # Rounding changes the choice between nearly tied experts: all passes use the same experts.
+    experts_by_hook = {
+        hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")
+    }
+    ours = with_experts(from_transformers(hf), ids, experts_by_hook)
+    exact = with_experts(from_transformers(hf).float(), ids, experts_by_hook)
 
     eps = torch.finfo(dtype).eps
-    for hook in theirs.keys() & ours.keys() - given.keys():
+    for hook in theirs.keys() & ours.keys() - experts_by_hook.keys():
         assert ours[hook].dtype == dtype, hook
-        apart, reference, own = (
+        difference, their_error, our_error = (
             gap(x.float(), y.float())
             for x, y in [
                 (ours[hook], theirs[hook]),
@@ -103,13 +106,16 @@ def test_half_precision_is_no_further_from_exact_than_transformers_is(name, dtyp
                 (ours[hook], exact[hook]),
             ]
         )
-        # Some ten roundings in each of three blocks: sqrt(30) of them in standard deviations.
-        assert apart < 6 * eps, hook
-        assert own < 1.5 * reference + eps, hook
+        # About ten roundings in each of three blocks: an error of sqrt(30) standard deviations.
+        assert difference < 6 * eps, hook
+        assert our_error < 1.5 * their_error + eps, hook
 
 
-def with_experts(model, ids, given):
-    edits = Edits({hook: (lambda _, name: given[name]) for hook in given}, model.config)
+def with_experts(model, ids, experts_by_hook):
+    def replace(_, name):
+        return experts_by_hook[name]
+
+    edits = Edits(dict.fromkeys(experts_by_hook, replace), model.config)
     keep = Keep(hook_names(model.config))
     with torch.no_grad():
         model(ids, tap=Chain(edits, keep))
@@ -117,32 +123,37 @@ def with_experts(model, ids, given):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_chooses_other_experts_only_where_they_are_all_but_tied(dtype):
+def test_half_precision_chooses_other_experts_only_if_they_are_nearly_tied(dtype):
     hf = hf_random("experts", dtype=dtype)
     ids = tokens(batch=8)
     theirs = hf_activations(hf, ids)
-    given = {hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")}
-    ours = with_experts(from_transformers(hf), ids, given)
+    experts_by_hook = {
+        hook: v for hook, v in theirs.items() if hook.endswith("hook_expert_indices")
+    }
+    ours = with_experts(from_transformers(hf), ids, experts_by_hook)
     for layer in range(3):
         logits = theirs[f"blocks.{layer}.mlp.hook_router_logits"].float()
         chosen = ours[f"blocks.{layer}.mlp.hook_router_logits"].float().topk(3).indices
-        best, got = logits.topk(3).values, logits.gather(-1, chosen).sort(descending=True).values
-        assert (best - got).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
+        best, chosen_logits = (
+            logits.topk(3).values,
+            logits.gather(-1, chosen).sort(descending=True).values,
+        )
+        assert (best - chosen_logits).max() < 6 * torch.finfo(dtype).eps * logits.abs().max()
 
 
-def test_a_norm_in_half_precision_rounds_before_the_weight_as_the_reference_does():
+def test_a_norm_in_half_precision_rounds_before_the_weight_like_the_reference():
     hf = hf_random("dense", dtype=torch.bfloat16)
     x = torch.randn(500, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.no_grad():
         ours, theirs = from_transformers(hf).ln_final(x), hf.model.norm(x)
         late = (hf.model.norm.weight.float() * F.rms_norm(x.float(), (48,), eps=1e-6)).bfloat16()
-    # A quotient and a product with an inverse root round apart once in thousands.
+    # Dividing by a root and multiplying by its inverse differ in about one of 1000 values.
     assert (ours == theirs).float().mean() > 0.999
     assert (ours == late).float().mean() < 0.9
 
 
 @pytest.mark.parametrize("name", ["experts", "experts, weights not renormalised"])
-def test_in_half_precision_the_router_weighs_bit_for_bit_as_the_reference_does(name):
+def test_router_weights_in_half_precision_equal_the_reference_bit_for_bit(name):
     hf = hf_random(name, dtype=torch.bfloat16)
     x = torch.randn(1, 200, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
     names = [f"blocks.0.mlp.hook_{n}" for n in ("router_logits", "expert_weights")]
@@ -155,7 +166,7 @@ def test_in_half_precision_the_router_weighs_bit_for_bit_as_the_reference_does(n
     assert torch.equal(keep.kept["blocks.0.mlp.hook_expert_indices"][0], experts)
 
 
-def test_the_explicit_attention_path_gives_what_the_fused_one_gives(model):
+def test_explicit_attention_gives_the_logits_of_fused_attention(model):
     ids = tokens()
     with torch.no_grad():
         plain = model(ids)
@@ -199,7 +210,7 @@ class _Edit:
         return False
 
 
-def test_the_heads_results_add_up_to_what_attention_writes(model):
+def test_head_results_sum_to_the_attention_output(model):
     kept = our_activations(model, tokens())
     fused = our_activations(model, tokens(), names=["blocks.1.hook_attn_out"])
     total = kept["blocks.1.attn.hook_result"].sum(dim=2)
@@ -207,7 +218,7 @@ def test_the_heads_results_add_up_to_what_attention_writes(model):
     assert gap(total, fused["blocks.1.hook_attn_out"]) < 1e-5
 
 
-def test_weighted_expert_outputs_add_up_to_what_the_layer_writes():
+def test_weighted_expert_outputs_sum_to_the_output_of_the_layer():
     model = from_transformers(hf_random("experts, weights not renormalised"))
     kept = our_activations(model, tokens())
     for layer in range(3):
@@ -222,9 +233,7 @@ WAYS = ("_gathered", "_padded", "_grouped", "_looped")
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 40])
 @pytest.mark.parametrize("way", WAYS)
-def test_experts_dispatched_in_any_way_give_what_a_loop_over_tokens_gives(
-    monkeypatch, way, n_tokens
-):
+def test_every_dispatch_of_experts_equals_a_loop_over_tokens(monkeypatch, way, n_tokens):
     model = from_transformers(hf_random("experts"))
     layer = model.blocks[0].mlp
     if way == "_grouped" and not hasattr(F, "grouped_mm"):
@@ -249,43 +258,43 @@ def test_experts_dispatched_in_any_way_give_what_a_loop_over_tokens_gives(
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
-def test_a_gpu_without_a_grouped_product_gathers_what_few_tokens_need(monkeypatch, capability):
-    """Such as an A100: any other way synchronises in every layer, and no step could be captured."""
+def test_a_gpu_without_a_grouped_product_gathers_experts_for_few_tokens(monkeypatch, capability):
+    """Such as an A100: other dispatches synchronise in every layer and cannot be captured."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
     layer = from_transformers(hf_random("experts")).blocks[0].mlp.bfloat16()
     for name in ("gate_up", "down"):
         setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Pretended)))
     x = layer.router.weight.detach().as_subclass(Pretended)
-    able = capability[0] in (9, 10) and hasattr(F, "grouped_mm")
+    has_grouped = capability[0] in (9, 10) and hasattr(F, "grouped_mm")
     monkeypatch.setattr(experts, "MAX_GATHERED_BYTES", 6 * layer.gate_up[0].nbytes)
     with torch.no_grad():
         assert [experts.gathering_pays(layer, n, x) for n in (3, 6, 7, 12)] == [
-            not able,
-            not able,
+            not has_grouped,
+            not has_grouped,
             False,
             False,
         ]
-        assert [experts.has_fixed_steps(layer, n, x) for n in (6, 9)] == [True, able]
+        assert [experts.has_fixed_steps(layer, n, x) for n in (6, 9)] == [True, has_grouped]
 
 
-def test_outputs_summed_directly_are_those_held_one_by_one(monkeypatch):
-    """A long prompt: expert by expert in float32, against every output weighted by hand."""
+def test_directly_summed_outputs_equal_the_sum_of_recorded_ones(monkeypatch):
+    """A long prompt: compares with each expert's output, weighted and summed in the test."""
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
     monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
     monkeypatch.setattr(experts, "MAX_BATCHED_TOKENS_PER_EXPERT", 4)
     x = torch.randn(2, 20, 48, generator=torch.Generator().manual_seed(0))
     kept = Keep([f"{layer.name}.hook_expert_{part}" for part in ("out", "weights")])
     with torch.no_grad():
-        held = layer(x, kept)
+        recorded = layer(x, kept)
         weights, out = (kept.kept[f"{layer.name}.hook_expert_{p}"] for p in ("weights", "out"))
         monkeypatch.delattr(experts, "dispatch")
-        added = layer(x, NO_TAP)
-    assert gap(added, (weights[..., None] * out).sum(dim=2)) < 1e-6
-    assert gap(added, held) < 1e-6
+        summed = layer(x, NO_TAP)
+    assert gap(summed, (weights[..., None] * out).sum(dim=2)) < 1e-6
+    assert gap(summed, recorded) < 1e-6
 
 
-def test_a_gradient_or_a_short_prompt_is_never_summed_directly(monkeypatch):
+def test_gradients_and_short_prompts_are_not_summed_directly(monkeypatch):
     layer = from_transformers(hf_random("experts")).blocks[0].mlp
     monkeypatch.setattr(experts, "MAX_PADDED_EXPERT_VALUES", 0)
     chosen = torch.zeros(1, 65 * 8, 1, dtype=torch.long)
@@ -301,7 +310,7 @@ def one_expert(layer, x, expert):
 
 
 @pytest.mark.parametrize("name", ["dense", "dense, tied", "experts", "experts, one dense layer"])
-def test_gradients_are_those_of_transformers(name):
+def test_gradients_equal_those_of_transformers(name):
     hf = hf_random(name)
     ours, ids = from_transformers(hf), tokens()
     for logits in (ours(ids), hf(ids).logits):
@@ -317,7 +326,7 @@ def test_gradients_are_those_of_transformers(name):
 
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("name", ["dense", "dense, yarn", "experts", "experts, one dense layer"])
-def test_greedy_generation_is_that_of_transformers_token_for_token(name, padding):
+def test_greedy_generation_gives_the_tokens_of_transformers(name, padding):
     hf = hf_random(name)
     ids, mask = tokens(length=12), torch.ones(2, 12, dtype=torch.bool)
     mask[0, :padding] = False
@@ -326,57 +335,57 @@ def test_greedy_generation_is_that_of_transformers_token_for_token(name, padding
     )[:, 12:]
 
     model = from_transformers(hf)
-    cache, new, step_mask, got = model.new_cache(batch=2, capacity=4), ids, mask, []
+    cache, new, step_mask, generated = model.new_cache(batch=2, capacity=4), ids, mask, []
     with torch.no_grad():
         for _ in range(24):
             logits = model(new, mask=step_mask, cache=cache, last_only=True)
             new, step_mask = logits[:, -1].argmax(-1, keepdim=True), None
-            got.append(new)
-    assert torch.equal(torch.cat(got, dim=1), expected)
+            generated.append(new)
+    assert torch.equal(torch.cat(generated, dim=1), expected)
     assert positions(mask)[0, -1] == 11 - padding
 
 
-def test_only_the_last_position_is_unembedded_where_that_is_all_that_is_asked_for(model):
+def test_last_only_gives_the_logits_of_the_last_position(model):
     ids = tokens()
     with torch.no_grad():
         assert gap(model(ids, last_only=True), model(ids)[:, -1:]) < 1e-6
 
 
 @pytest.mark.parametrize("explicit", [False, True])
-def test_texts_packed_into_a_row_are_as_if_alone(model, explicit):
+def test_texts_packed_into_one_row_have_the_logits_they_have_alone(model, explicit):
     texts = [tokens(1, n, seed=n) for n in (5, 1, 9)]
     row = torch.cat(texts, dim=1)
     segments = torch.repeat_interleave(torch.arange(3), torch.tensor([5, 1, 9]))[None]
     tap = Keep(["blocks.0.attn.hook_pattern"]) if explicit else NO_TAP
     with torch.no_grad():
-        together = model(row, segments=segments, tap=tap)
+        packed = model(row, segments=segments, tap=tap)
         alone = torch.cat([model(text) for text in texts], dim=1)
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt])
-def test_a_pass_that_is_broken_off_leaves_nothing_behind(model, trouble):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_pass_leaves_no_hooks_or_state_behind(model, error):
     ids = tokens()
     with torch.no_grad():
         before = model(ids)
 
         def fail(value, name):
-            raise trouble
+            raise error
 
-        with pytest.raises(trouble):
+        with pytest.raises(error):
             model(ids, tap=Edits({"blocks.1.hook_resid_mid": fail}, model.config))
         assert torch.equal(model(ids), before)
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_on_the_meta_device_a_pass_has_shapes_and_no_memory():
+def test_a_pass_on_the_meta_device_gives_shapes():
     config = from_transformers(hf_random("dense, tied")).config
     model = Qwen3(config, device="meta")
     logits = model(tokens().to("meta"))
     assert logits.shape == (2, 20, 97) and logits.device.type == "meta"
 
 
-def test_drawn_weights_repeat_with_the_generator_and_norms_start_at_one():
+def test_random_weights_depend_on_the_seed_and_norms_start_at_one():
     config = from_transformers(hf_random("experts, tied")).config
     drawn = []
     for seed in (3, 3, 4):
@@ -393,7 +402,7 @@ def test_drawn_weights_repeat_with_the_generator_and_norms_start_at_one():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(CASES))
-def test_every_activation_on_a_gpu_is_that_of_transformers(name):
+def test_every_activation_on_a_gpu_equals_that_of_transformers(name):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     hf, ids = hf_random(name), tokens()
@@ -403,7 +412,7 @@ def test_every_activation_on_a_gpu_is_that_of_transformers(name):
     keys = set(theirs) - {hook for hook in theirs if hook.endswith("hook_expert_indices")}
     gaps = {hook: gap(ours[hook].cpu(), theirs[hook]) for hook in keys}
     assert {hook: size for hook, size in gaps.items() if size > 1e-4} == {}
-    # With nothing tapped, and beside padding, other kernels run.
+    # Without a tap, and with padding, other kernels run.
     padded = torch.ones_like(ids, dtype=torch.bool)
     padded[0, :5] = False
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A labelled tensor is a tensor in every use, and its labels never outlive their axes."""
+"""A labelled tensor behaves like any tensor, and results of operations have no labels."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ LABELS = Labels("attention", ("query", "key"), (3,), 0, ("<b>", "\x1b[31m"), "ti
 TENSOR = labelled(VALUES.clone(), LABELS)
 
 
-def test_it_is_a_tensor_with_the_values_and_says_what_they_are():
+def test_it_is_a_tensor_with_the_same_values_and_has_labels():
     assert isinstance(TENSOR, Tensor) and isinstance(TENSOR, Float[Tensor, "query key"])
     assert torch.equal(TENSOR, VALUES)
     torch.testing.assert_close(TENSOR, VALUES)
@@ -47,15 +47,15 @@ def test_it_is_a_tensor_with_the_values_and_says_what_they_are():
         lambda t: t.to(torch.float16),
     ],
 )
-def test_what_is_made_from_it_is_a_plain_tensor_with_the_same_values(operation):
-    found = operation(TENSOR)
-    assert type(found) is Tensor
-    assert torch.equal(found, operation(VALUES))
+def test_an_operation_returns_a_plain_tensor_with_the_same_values(operation):
+    result = operation(TENSOR)
+    assert type(result) is Tensor
+    assert torch.equal(result, operation(VALUES))
 
 
-# torch's own `__array__` has no `copy` argument, for plain tensors neither.
+# torch's `__array__` has no `copy` argument; plain tensors cause the same warning.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_numpy_plotly_and_safetensors_take_it_as_a_tensor(tmp_path):
+def test_numpy_plotly_and_safetensors_accept_it(tmp_path):
     assert np.array_equal(TENSOR.numpy(), VALUES.numpy())
     assert np.array_equal(np.asarray(TENSOR), VALUES.numpy())
     assert [list(row) for row in go.Heatmap(z=TENSOR).z] == VALUES.tolist()
@@ -73,12 +73,12 @@ def test_gradients_flow_through_it():
     "duplicate", [copy.deepcopy, copy.copy, lambda t: pickle.loads(pickle.dumps(t))]
 )
 def test_copies_keep_the_labels(duplicate):
-    again = duplicate(TENSOR)
-    assert isinstance(again, LabelledTensor) and again.labels == LABELS
-    assert torch.equal(again, VALUES)
+    copied = duplicate(TENSOR)
+    assert isinstance(copied, LabelledTensor) and copied.labels == LABELS
+    assert torch.equal(copied, VALUES)
 
 
-def test_a_terminal_shows_one_harmless_line_and_a_notebook_a_table_with_names():
+def test_repr_is_one_escaped_line_and_html_is_an_escaped_table_with_names():
     assert repr(TENSOR) == "Attention, layer 3, head 0 · tiny: a tensor of 2 query × 2 key, float32"
     load = Labels("load", ("layer", "token"), (1, 5), None, ("<b>", "\x1b[31m"), "<i>")
     html = labelled(VALUES.clone(), load)._repr_html_()
@@ -93,13 +93,13 @@ def test_empty_and_three_dimensional_values_show_no_table():
     assert "<table" not in cube._repr_html_() and "layers 1, 5" in repr(cube)
 
 
-def test_axes_that_do_not_fit_are_refused_and_plain_sources_give_no_labels():
-    with pytest.raises(ValueError, match=r"2 axes are named for a tensor of shape \(3,\)"):
+def test_a_wrong_number_of_axis_names_is_refused_and_plain_sources_give_no_labels():
+    with pytest.raises(ValueError, match=r"2 axis names were given for a tensor of shape \(3,\)"):
         labelled(torch.zeros(3), LABELS)
     assert type(relabelled(VALUES, VALUES, "load", ["a", "b"])) is Tensor
 
 
-def test_a_layers_routing_is_found_by_its_own_number_where_others_are_dense():
+def test_routing_of_a_layer_is_indexed_by_its_number_in_the_model():
     recording = record(MOE, ["a", "b", "c"], {})  # layers 1 and 3 have experts
     routing = recording.routing.layer(3)
     assert torch.equal(routing.experts, recording.routing.experts[1])
@@ -121,6 +121,8 @@ def test_a_layers_routing_is_found_by_its_own_number_where_others_are_dense():
         (DENSE, 0, "the layers with experts are none, because this model is dense$"),
     ],
 )
-def test_a_layer_without_experts_is_refused_with_those_that_have_some(config, layer, message):
+def test_a_layer_without_experts_is_refused_with_the_layers_that_have_experts(
+    config, layer, message
+):
     with pytest.raises(RecordingError, match=message):
         record(config, ["a"], {}).routing.layer(layer)

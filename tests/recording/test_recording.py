@@ -37,17 +37,17 @@ def record(model, ids=IDS, names=None, passes=None):
     return Recording(torch.tensor(ids), texts, model.config, "small", kept, {"answer": (2, 5)})
 
 
-def test_a_rendered_pattern_is_the_one_that_the_model_used(model):
-    whole = record(model)
+def test_a_pattern_computed_from_queries_and_keys_equals_the_recorded_one(model):
+    full = record(model)
     linear = record(model, names=[n for n in hook_names(CONFIG) if "hook_rot_" in n])
     for layer in range(3):
-        expected = whole[f"blocks.{layer}.attn.hook_pattern"]
+        expected = full[f"blocks.{layer}.attn.hook_pattern"]
         torch.testing.assert_close(linear.attention.pattern(layer), expected, atol=1e-6, rtol=0)
         torch.testing.assert_close(linear.attention[layer, 3], expected[3], atol=1e-6, rtol=0)
     torch.testing.assert_close(linear.attention[-1, -1], linear.attention[2, 3])
 
 
-def test_a_pattern_worked_out_by_hand_is_rendered():
+def test_a_pattern_equals_one_computed_by_hand():
     config = Qwen3Config(
         d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_mlp=4, d_vocab=5
     )
@@ -59,7 +59,7 @@ def test_a_pattern_worked_out_by_hand_is_rendered():
     torch.testing.assert_close(view[0, 1], torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
 
 
-def test_blocks_of_queries_make_up_the_whole_pattern(model):
+def test_blocks_of_queries_concatenate_to_the_full_pattern(model):
     attention = record(model, names=[n for n in hook_names(CONFIG) if "hook_rot_" in n]).attention
     starts, blocks = zip(*attention.blocks(1, size=3), strict=True)
     assert starts == (0, 3, 6)
@@ -69,25 +69,25 @@ def test_blocks_of_queries_make_up_the_whole_pattern(model):
     )
 
 
-def test_passes_one_after_another_record_what_a_single_pass_does(model):
-    whole = record(model)
-    pieces = record(model, passes=[IDS[:3], IDS[3:4], IDS[4:5], IDS[5:]])
-    assert pieces.capture == whole.capture == tuple(hook_names(CONFIG))
-    for name in whole.capture:
-        torch.testing.assert_close(pieces[name], whole[name], atol=2e-5, rtol=1e-4, msg=name)
+def test_successive_passes_record_the_same_as_a_single_pass(model):
+    single = record(model)
+    successive = record(model, passes=[IDS[:3], IDS[3:4], IDS[4:5], IDS[5:]])
+    assert successive.capture == single.capture == tuple(hook_names(CONFIG))
+    for name in single.capture:
+        torch.testing.assert_close(successive[name], single[name], atol=2e-5, rtol=1e-4, msg=name)
 
 
-def test_routing_gives_the_choices_best_first_with_the_weights_as_applied(model):
+def test_routing_has_the_chosen_experts_best_first_with_their_applied_weights(model):
     routing = record(model).routing
     assert (routing.layers, len(routing)) == ((1, 2), 2)
-    chances = routing.logits.softmax(-1)
-    best = chances.sort(dim=-1, descending=True)
+    probabilities = routing.logits.softmax(-1)
+    best = probabilities.sort(dim=-1, descending=True)
     assert torch.equal(routing.experts, best.indices[..., :2])
     expected = best.values[..., :2] / best.values[..., :2].sum(-1, keepdim=True)
     torch.testing.assert_close(routing.weights, expected)
 
 
-def test_routing_as_a_table_is_tidy(model):
+def test_routing_as_a_table_has_one_row_per_chosen_expert(model):
     recording = record(model)
     table = recording.routing.to_pandas()
     assert list(table) == ["layer", "token", "token_text", "rank", "expert", "weight"]
@@ -98,7 +98,7 @@ def test_routing_as_a_table_is_tidy(model):
     assert row.token_text == "t5"
 
 
-def test_a_dense_model_has_an_empty_routing_that_says_so():
+def test_the_routing_of_a_dense_model_is_empty_and_says_so():
     config = Qwen3Config(
         d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_mlp=4, d_vocab=5
     )
@@ -109,7 +109,7 @@ def test_a_dense_model_has_an_empty_routing_that_says_so():
     assert routing.to_pandas().empty
 
 
-def test_what_is_loaded_equals_what_was_saved(model, tmp_path):
+def test_a_loaded_recording_equals_the_saved_one(model, tmp_path):
     saved = record(model)
     saved.save(tmp_path / "run.safetensors")
     loaded = Recording.load(tmp_path / "run.safetensors")
@@ -123,7 +123,7 @@ def test_what_is_loaded_equals_what_was_saved(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
 
-def test_a_saved_file_tells_its_version_and_capture(model, tmp_path):
+def test_a_saved_file_has_its_version_and_capture_in_the_metadata(model, tmp_path):
     from safetensors import safe_open
 
     record(model).save(tmp_path / "run.safetensors")
@@ -142,24 +142,24 @@ def test_foreign_newer_damaged_and_missing_files_are_refused_with_a_reason(model
     for path, reason in [
         (foreign, "not a recording"),
         (newer, "format 99.*upgrade"),
-        (cut, "not a whole safetensors file"),
+        (cut, "not a complete safetensors file"),
         (tmp_path / "nothing", "does not exist"),
     ]:
         with pytest.raises(RecordingError, match=reason):
             Recording.load(path)
 
 
-def test_a_recording_with_a_tensor_taken_out_is_refused(model, tmp_path):
+def test_a_recording_with_a_missing_tensor_is_refused(model, tmp_path):
     path = tmp_path / "run"
-    whole = record(model)
-    whole.save(path)
-    metadata = {"qwen3lab": json.dumps(whole._metadata())}
-    save_file({"token_ids": whole.token_ids}, path, metadata=metadata)
+    recording = record(model)
+    recording.save(path)
+    metadata = {"qwen3lab": json.dumps(recording._metadata())}
+    save_file({"token_ids": recording.token_ids}, path, metadata=metadata)
     with pytest.raises(RecordingError, match="damaged"):
         Recording.load(path)
 
 
-def test_xarray_names_its_dimensions_and_carries_the_tokens(model):
+def test_an_xarray_dataset_has_named_dimensions_and_tokens(model):
     recording = record(model)
     data = recording.to_xarray()
     queries = data["attn.hook_rot_q"]
@@ -174,11 +174,11 @@ def test_xarray_names_its_dimensions_and_carries_the_tokens(model):
     assert chosen.tolist() == recording.routing.experts[1, 4].tolist()
 
 
-def test_asking_for_what_is_not_there_says_what_to_do(model):
+def test_errors_for_missing_activations_say_what_to_do(model):
     recording = record(model, names=["hook_embed"])
     with pytest.raises(RecordingError, match=r"record again with capture=\['hook_unembed'\]"):
         recording.logits  # noqa: B018
-    with pytest.raises(HookError, match="the nearest are"):
+    with pytest.raises(HookError, match="the most similar are"):
         recording["blocks.1.hook_resid_posst"]
     with pytest.raises(RecordingError, match="attention of layer 1 was not recorded"):
         recording.attention[1, 0]
@@ -190,7 +190,7 @@ def test_asking_for_what_is_not_there_says_what_to_do(model):
         recording.routing.logits  # noqa: B018
 
 
-def test_tensors_leave_in_float32_on_the_cpu_detached(model):
+def test_activations_are_float32_on_the_cpu_and_detached(model):
     half = Qwen3(CONFIG, dtype=torch.bfloat16)
     half.init_weights(torch.Generator().manual_seed(0), std=0.3)
     recording = record(half)
@@ -202,38 +202,40 @@ def test_tensors_leave_in_float32_on_the_cpu_detached(model):
     assert recording.raw("hook_embed").dtype == torch.bfloat16
 
 
-def test_what_is_kept_can_be_of_half_the_size(tiny_lab):
-    whole, half = tiny_lab.record("3+4=?"), tiny_lab.record("3+4=?", dtype="bfloat16")
-    for name in whole.capture:
-        floats = whole.raw(name).is_floating_point()
-        assert half.raw(name).dtype == (torch.bfloat16 if floats else whole.raw(name).dtype)
-        assert torch.equal(half.raw(name), whole.raw(name).to(half.raw(name).dtype))
-    assert torch.equal(half.routing.experts, whole.routing.experts), "chosen before rounding"
+def test_activations_can_be_recorded_in_half_precision(tiny_lab):
+    full, half = tiny_lab.record("3+4=?"), tiny_lab.record("3+4=?", dtype="bfloat16")
+    for name in full.capture:
+        floats = full.raw(name).is_floating_point()
+        assert half.raw(name).dtype == (torch.bfloat16 if floats else full.raw(name).dtype)
+        assert torch.equal(half.raw(name), full.raw(name).to(half.raw(name).dtype))
+    assert torch.equal(half.routing.experts, full.routing.experts), (
+        "experts are chosen before rounding"
+    )
     with pytest.raises(ValueError, match="dtype 'half' is unknown: choose from float32"):
         tiny_lab.record("3+4=?", dtype="half")
 
 
-def test_a_recording_holds_on_to_its_own_memory_alone(tiny_lab):
+def test_a_recording_keeps_no_memory_beyond_its_own_values(tiny_lab):
     for recording in tiny_lab.record_batch(["3+4=?", "3+4*2-1=?"]):
         for value in recording.activations.values():
             assert value.untyped_storage().nbytes() == value.nbytes
 
 
-def test_what_is_on_its_way_is_asked_for_once():
-    """Whoever brings it may be at work for another recorder by the next time."""
-    recorder, brought = Recorder(["x"]), []
+def test_pending_activations_are_delivered_once():
+    """Later, the sender may be buffering for another recorder."""
+    recorder, deliveries = Recorder(["x"]), []
 
-    def bring():
-        brought.append(1)
+    def deliver():
+        deliveries.append(1)
         recorder.keep(["x"], torch.ones(1, 1, 3, 2))
 
-    recorder.expect(bring)
+    recorder.expect(deliver)
     assert recorder.n_complete == recorder.n_complete == 3
     (cut,) = recorder.cut([(0, 3)])
-    assert torch.equal(cut["x"], torch.ones(3, 2)) and brought == [1]
+    assert torch.equal(cut["x"], torch.ones(3, 2)) and deliveries == [1]
 
 
-def test_cutting_lets_go_hook_by_hook():
+def test_cut_splits_rows_and_empties_the_recorder():
     recorder = Recorder(["a", "b"])
     for name in ("a", "b"):
         recorder(name, torch.arange(6.0).view(2, 3, 1))
@@ -243,7 +245,7 @@ def test_cutting_lets_go_hook_by_hook():
     assert recorder.n_complete == 0
 
 
-def test_the_default_capture_is_linear_in_the_tokens():
+def test_the_default_capture_has_no_patterns_or_scores():
     assert not any("pattern" in name or "scores" in name for name in (*ATTENTION, *ROUTING))
 
 
@@ -260,33 +262,36 @@ def test_the_default_capture_is_linear_in_the_tokens():
         {"config": None},
     ],
 )
-def test_a_recording_whose_words_are_damaged_is_refused(model, tmp_path, changes):
-    whole = record(model, names=["hook_embed"])
-    tensors = {"token_ids": whole.token_ids, "hook_embed": whole.raw("hook_embed").contiguous()}
-    metadata = {"qwen3lab": json.dumps(whole._metadata() | changes)}
+def test_a_recording_with_damaged_metadata_is_refused(model, tmp_path, changes):
+    recording = record(model, names=["hook_embed"])
+    tensors = {
+        "token_ids": recording.token_ids,
+        "hook_embed": recording.raw("hook_embed").contiguous(),
+    }
+    metadata = {"qwen3lab": json.dumps(recording._metadata() | changes)}
     save_file(tensors, tmp_path / "run", metadata=metadata)
     with pytest.raises(RecordingError, match=r"is a damaged recording \("):
         Recording.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 1e999}', '{"format": []}', "[]"])
-def test_a_file_with_words_of_another_kind_is_not_a_recording(tmp_path, text):
+def test_a_file_with_other_metadata_is_not_a_recording(tmp_path, text):
     save_file({"x": torch.zeros(2)}, tmp_path / "run", metadata={"qwen3lab": text})
     with pytest.raises(RecordingError, match="not a recording"):
         Recording.load(tmp_path / "run")
 
 
-def test_a_recording_that_cannot_be_written_leaves_nothing_behind(model, tmp_path):
+def test_a_failed_save_leaves_no_partial_file_and_keeps_the_old_one(model, tmp_path):
     recording = record(model)
     with pytest.raises(RecordingError, match=r"cannot be written .* see that its folder is there"):
         recording.save(tmp_path / "nowhere" / "run")
-    (tmp_path / "run").write_text("what was there")
+    (tmp_path / "run").write_text("old file")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # As on a disk that is full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # Emulates a full disk.
     try:
         with pytest.raises(RecordingError, match="cannot be written"):
             recording.save(tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert (tmp_path / "run").read_text() == "what was there"
+    assert (tmp_path / "run").read_text() == "old file"

@@ -1,4 +1,4 @@
-"""Other weights have another fingerprint, and the same weights the same one."""
+"""Different weights have different fingerprints, and equal weights have the same one."""
 
 import os
 
@@ -22,19 +22,19 @@ def fresh(dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("small", [0, fingerprints.MAX_FULLY_HASHED_VALUES])
-def test_the_last_bit_of_any_one_weight_counts(monkeypatch, dtype, small):
-    monkeypatch.setattr(fingerprints, "MAX_FULLY_HASHED_VALUES", small)
+@pytest.mark.parametrize("limit", [0, fingerprints.MAX_FULLY_HASHED_VALUES])
+def test_the_last_bit_of_any_tensor_changes_the_fingerprint(monkeypatch, dtype, limit):
+    monkeypatch.setattr(fingerprints, "MAX_FULLY_HASHED_VALUES", limit)
     model = fresh(dtype)
-    found = {fingerprint(model)}
+    digests = {fingerprint(model)}
     bits = {4: torch.int32, 2: torch.int16}[dtype.itemsize]
     for parameter in model.parameters():
         parameter.detach().view(bits).flatten()[-1] ^= 1
-        found.add(fingerprint(model))
-    assert len(found) == 1 + len(list(model.parameters()))
+        digests.add(fingerprint(model))
+    assert len(digests) == 1 + len(list(model.parameters()))
 
 
-def test_heads_that_have_changed_places_count():
+def test_swapped_heads_change_the_fingerprint():
     model = fresh()
     before, out = fingerprint(model), model.blocks[0].attn.o.weight
     with torch.no_grad():
@@ -42,22 +42,22 @@ def test_heads_that_have_changed_places_count():
     assert fingerprint(model) != before
 
 
-def test_the_same_weights_read_anew_or_by_more_threads_are_the_same(tmp_path):
+def test_the_fingerprint_is_the_same_after_reloading_and_for_any_thread_count(tmp_path):
     model = fresh()
     save_checkpoint(model, tmp_path)
     assert fingerprint(load_model(tmp_path)) == fingerprint(model)
     n_threads = torch.get_num_threads()
-    found = set()
+    digests = set()
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            found.add(fingerprint(model))
+            digests.add(fingerprint(model))
     finally:
         torch.set_num_threads(n_threads)
-    assert found == {fingerprint(model)}
+    assert digests == {fingerprint(model)}
 
 
-def test_quantised_weights_count():
+def test_a_quantised_weight_changes_the_fingerprint():
     pytest.importorskip("torchao")
     model = fresh()
     quantise(model, "int8")
@@ -66,7 +66,7 @@ def test_quantised_weights_count():
     assert fingerprint(model) != before
 
 
-def test_files_of_a_streamed_model_count_by_their_times_and_their_loss_is_said(tmp_path):
+def test_the_fingerprint_of_a_streamed_model_depends_on_file_times_and_needs_the_files(tmp_path):
     save_checkpoint(fresh(), tmp_path)
     model, path = load_model(tmp_path, memory="1GB"), tmp_path / "model.safetensors"
     before = fingerprint(model)

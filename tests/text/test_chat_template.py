@@ -28,7 +28,7 @@ TALKS = [
 
 @pytest.mark.parametrize("talk", TALKS)
 @pytest.mark.parametrize("thinking", [True, False])
-def test_rendered_chats_match_the_published_template(published_tokenizer, talk, thinking):
+def test_rendered_chats_equal_those_of_the_published_template(published_tokenizer, talk, thinking):
     expected = published_tokenizer.apply_chat_template(
         talk, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
     )
@@ -42,9 +42,9 @@ def test_rendered_chats_match_the_published_template(published_tokenizer, talk, 
 def test_the_published_reply_begins_as_qwen_documents_it(published_tokenizer):
     # From the model card: without thinking, the reply starts with an empty thinking block.
     head = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    asked = [{"role": "user", "content": "Hi"}]
-    assert render(published_tokenizer, asked) == head
-    assert render(published_tokenizer, asked, thinking=False) == f"{head}<think>\n\n</think>\n\n"
+    talk = [{"role": "user", "content": "Hi"}]
+    assert render(published_tokenizer, talk) == head
+    assert render(published_tokenizer, talk, thinking=False) == f"{head}<think>\n\n</think>\n\n"
 
 
 def test_special_tokens_keep_their_published_ids(published_tokenizer):
@@ -61,7 +61,7 @@ def test_the_early_stop_sentence_is_the_one_in_the_technical_report(published_to
 
 
 @pytest.mark.parametrize(
-    ("texts", "asked", "thinks"),
+    ("texts", "thinking", "thinks"),
     [
         (["a"], None, True),
         (["a"], False, False),
@@ -73,16 +73,16 @@ def test_the_early_stop_sentence_is_the_one_in_the_technical_report(published_to
         (["a /thinking of /no_thinkers"], None, True),
     ],
 )
-def test_the_last_soft_switch_wins_unless_thinking_is_off(texts, asked, thinks):
+def test_the_last_soft_switch_wins_unless_thinking_is_off(texts, thinking, thinks):
     talk = [{"role": "user", "content": text} for text in texts]
-    assert thinking_mode(talk, asked) is thinks
+    assert thinking_mode(talk, thinking) is thinks
 
 
 def test_switches_count_in_system_messages_but_not_in_replies():
     system = {"role": "system", "content": "/no_think"}
-    said = {"role": "assistant", "content": "/no_think"}
+    reply = {"role": "assistant", "content": "/no_think"}
     assert not thinking_mode([system, *ASKED])
-    assert thinking_mode([*ASKED, said, *ASKED])
+    assert thinking_mode([*ASKED, reply, *ASKED])
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def test_messages_are_rendered_up_to_the_start_of_the_reply(tiny_tokenizer):
     text = tiny_tokenizer.decode(ids(tiny_tokenizer, talk))
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert "</think>" in tiny_tokenizer.decode(ids(tiny_tokenizer, talk, thinking=False))
-    asked = [{"role": "user", "content": "Hi /no_think"}]
-    assert "</think>" in tiny_tokenizer.decode(ids(tiny_tokenizer, asked))
+    talk = [{"role": "user", "content": "Hi /no_think"}]
+    assert "</think>" in tiny_tokenizer.decode(ids(tiny_tokenizer, talk))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where heads look: a profile of every head, the tokens that draw attention, attention rollout."""
+"""Attention statistics: a profile of each head, attention received by each token, rollout."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ __all__ = ["BLOCK", "KINDS", "HeadProfile", "head_profile", "key_mass", "likenes
 
 
 def __getattr__(name: str) -> Any:
-    """Names of before 0.2, with a warning."""
+    """Names from before version 0.2, with a warning."""
     return renamed("analysis.attention", name)

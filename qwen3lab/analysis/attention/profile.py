@@ -1,7 +1,7 @@
-"""Where every head looks, measured over a recording of any length.
+"""Attention profile of every head, for a recording of any length.
 
-Patterns are rendered a block of queries at a time, and only sums are kept: memory is linear in
-the tokens, where the patterns themselves would grow with their square.
+Patterns are computed for one block of queries at a time, and only sums are kept: memory is linear
+in the number of tokens, while full patterns would be quadratic.
 """
 
 import re
@@ -26,7 +26,7 @@ PROGRESS_DELAY_SECONDS = 1.0
 
 SPECIAL = re.compile(r"<\|.*\|>|</?think>")
 CLEAR_EXCESS, MIN_EXCESS = 0.5, 0.25
-"""Excess over uniform attention at which the kind of a head is clear, and at which it shows."""
+"""Excess over uniform attention from which the kind of a head is "clear", and "shows"."""
 
 MIN_BROAD_ENTROPY = 0.9
 """Relative entropy above which a head without a kind is "broad"."""
@@ -45,20 +45,20 @@ class HeadProfile(Displayed):
     """Where each head attends: shares of its attention, means over the queries.
 
     Attributes:
-        layers: of the model; the first axis of all that follows.
+        layers: of the model; the first axis of all other attributes.
         entropy: of a query's distribution over keys, nats.
         relative_entropy: entropy over its maximum, the logarithm of the number of keys; queries
             with one key are left out.
         distance: tokens between query and key, weighted by attention.
         first: share on the first token.
-        strongest: the token of the first half that receives most attention.
-        drawn: the share that it receives, mean over the queries that can see it.
+        strongest: position of the most attended token, in the first half of the text.
+        drawn: share on that token, mean over the token itself and later queries.
         itself: share on the query's own token.
-        previous: on the token before.
-        duplicate: on earlier occurrences of the same token.
-        induction: on the tokens after those.
-        special: on tokens that structure a chat, such as `<|im_start|>` and `<think>`.
-        uniform: the value under uniform attention, for some of the shares.
+        previous: share on the previous token.
+        duplicate: share on earlier occurrences of the query's token.
+        induction: share on the tokens after these occurrences.
+        special: share on special tokens of a chat, such as `<|im_start|>` and `<think>`.
+        uniform: for some of the shares, the value under uniform attention.
     """
 
     layers: tuple[int, ...]
@@ -76,11 +76,11 @@ class HeadProfile(Displayed):
     uniform: Mapping[str, float]
 
     def kinds(self) -> list[list[tuple[str, float]]]:
-        """The likely kind of each head by layer, and how sure that is, from 0 to 1.
+        """The likely kind of each head by layer, and its excess over uniform attention, 0 to 1.
 
         The kind with the largest excess of its share over uniform attention, relative to the
-        largest excess possible. Below `MIN_EXCESS` a head is "mixed", or "broad" if its relative
-        entropy is above `MIN_BROAD_ENTROPY`. It describes where a head attends on this text,
+        largest possible excess. Below `MIN_EXCESS` a head is "mixed", or "broad" if its relative
+        entropy is above `MIN_BROAD_ENTROPY`. It describes the attention of a head on this text,
         not its function.
         """
         excess = torch.stack(
@@ -97,29 +97,29 @@ class HeadProfile(Displayed):
             strict=True,
         )
         return [
-            [_named(names[place], sure, broad) for place, sure, broad in zip(*row, strict=True)]
+            [_kind(names[place], excess, broad) for place, excess, broad in zip(*row, strict=True)]
             for row in rows
         ]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A table of all heads with their scores, likely kind, and how sure that is."""
+        """A table of all heads: scores, likely kind, and excess over uniform attention."""
         import pandas
 
         n_layers, n_heads = self.entropy.shape
         kinds = [kind for row in self.kinds() for kind in row]
-        apart = ("layers", "uniform")
+        not_scores = ("layers", "uniform")
         scores = {
             name: getattr(self, name).flatten().tolist()
             for name in self.__dataclass_fields__
-            if name not in apart
+            if name not in not_scores
         }
         return pandas.DataFrame(
             {
                 "layer": [layer for layer in self.layers for _ in range(n_heads)],
                 "head": list(range(n_heads)) * n_layers,
                 "kind": [kind for kind, _ in kinds],
-                "above_uniform": [above for _, above in kinds],
-                "sure": [_sure(above) for _, above in kinds],
+                "above_uniform": [excess for _, excess in kinds],
+                "sure": [_certainty(excess) for _, excess in kinds],
                 **scores,
             }
         )
@@ -130,7 +130,7 @@ class HeadProfile(Displayed):
         return Summary("Profile of heads", facts, frame=self._clearest)
 
     def _clearest(self) -> "pandas.DataFrame":
-        """The head of each kind that is most above uniform attention."""
+        """The head of each kind with the largest excess over uniform attention."""
         table = self.to_pandas().sort_values("above_uniform", ascending=False)
         columns = ["kind", "layer", "head", "above_uniform", "sure"]
         return table.loc[table["sure"] != "unsure", columns].groupby("kind", sort=False).head(1)
@@ -143,14 +143,14 @@ def head_profile(
     progress: bool = True,
     on_block: Callable[[int, int], None] | None = None,
 ) -> HeadProfile:
-    """Measure where every head attends.
+    """Measure the attention profile of every head.
 
-    The shares on previous tokens, duplicates and induction targets are those of TransformerLens'
-    `detect_head` with `error_measure="mul"`, nothing left out.
+    The shares on previous tokens, duplicates and induction targets equal those of TransformerLens'
+    `detect_head` with `error_measure="mul"` and nothing excluded.
 
     Args:
         recording: with attention.
-        block: queries at a time; it does not change the result.
+        block: queries per block; does not change the result.
         progress: show a progress bar after `PROGRESS_DELAY_SECONDS`.
         on_block: called with the number of finished blocks and of all blocks, over all layers; an
             exception that it raises stops the work.
@@ -187,11 +187,11 @@ def head_profile(
     return HeadProfile(layers=layers, **stacked, uniform=uniform)
 
 
-def _named(name: str, sure: float, broad: bool) -> tuple[str, float]:
-    if sure >= MIN_EXCESS:
-        return KINDS[name], sure
-    return "broad" if broad else "mixed", max(sure, 0.0)
+def _kind(name: str, excess: float, broad: bool) -> tuple[str, float]:
+    if excess >= MIN_EXCESS:
+        return KINDS[name], excess
+    return "broad" if broad else "mixed", max(excess, 0.0)
 
 
-def _sure(above: float) -> str:
-    return "clear" if above >= CLEAR_EXCESS else "shows" if above >= MIN_EXCESS else "unsure"
+def _certainty(excess: float) -> str:
+    return "clear" if excess >= CLEAR_EXCESS else "shows" if excess >= MIN_EXCESS else "unsure"

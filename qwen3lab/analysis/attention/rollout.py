@@ -1,4 +1,4 @@
-"""Attention rollout: how much of each token is mixed into a position over all layers."""
+"""Attention rollout: the share of each token in a position's stream, over all layers."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from qwen3lab.recording.recording import Recording
 def rollout(
     recording: Recording, queries: Sequence[int], *, block: int = BLOCK
 ) -> Float[Tensor, "query key"]:
-    """How much of each token is mixed into these positions over all layers.
+    """The share of each token in these positions, over all layers.
 
-    Heads are averaged, and the residual stream counts for half: in every layer
+    Heads are averaged and the residual stream has weight one half: in every layer
     `0.5 * pattern + 0.5 * identity` (attention rollout, Abnar and Zuidema, arXiv 2005.00928,
-    section 3). It uses the patterns only, not the values that they move. The product is computed
-    from the last layer down, for these queries only, so that no token-by-token matrix is kept.
+    section 3). It uses patterns only, not values. The product is computed from the last layer
+    down, for these queries only, so no token-by-token matrix is stored.
 
     Args:
         recording: with the attention of every layer.
         queries: positions.
-        block: queries at a time.
+        block: queries per block.
 
     Raises:
         RecordingError: attention was not recorded in every layer.
@@ -32,14 +32,14 @@ def rollout(
     n = len(recording)
     if not queries or not all(-n <= query < n for query in queries):
         raise ValueError(f"queries are {list(queries)}: expected positions from 0 to {n - 1}")
-    mixed = _one_hot(list(queries), n)
+    shares = _one_hot(list(queries), n)
     for layer in range(recording.config.n_layers - 1, -1, -1):
-        passed = torch.zeros_like(mixed)
+        attended = torch.zeros_like(shares)
         for start, pattern in recording.attention.blocks(layer, size=block):
-            rows = mixed[:, start : start + pattern.shape[1]]
-            passed += rows @ pattern.mean(dim=0)
-        mixed = 0.5 * passed + 0.5 * mixed
-    return mixed
+            rows = shares[:, start : start + pattern.shape[1]]
+            attended += rows @ pattern.mean(dim=0)
+        shares = 0.5 * attended + 0.5 * shares
+    return shares
 
 
 def _one_hot(places: Sequence[int], n: int) -> Float[Tensor, "query key"]:

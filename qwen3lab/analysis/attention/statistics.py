@@ -1,4 +1,4 @@
-"""Statistics over all heads of a recording, computed a block of queries at a time."""
+"""Attention statistics over all heads of a recording, computed in blocks of queries."""
 
 import torch
 from einops import einsum
@@ -9,7 +9,7 @@ from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 
 BLOCK = 256
-"""Queries at a time."""
+"""Queries per block."""
 
 
 def key_mass(
@@ -17,11 +17,11 @@ def key_mass(
 ) -> Float[LabelledTensor, "layer head key"]:
     """The attention that each key token receives: mean over the queries that can see it.
 
-    An attention sink (arXiv 2309.17453) stands out here at any position.
+    An attention sink (arXiv 2309.17453) at any position has a high value.
 
     Args:
         recording: with attention.
-        block: queries at a time.
+        block: queries per block.
 
     Raises:
         RecordingError: attention was not recorded.
@@ -42,12 +42,12 @@ def likeness(
 ) -> Float[LabelledTensor, "layer head other"]:
     """Similarity of a layer's heads: cosine of their patterns, flattened to vectors.
 
-    Heads that share a key/value head see the same keys. A high cosine shows that they also attend
-    to the same tokens.
+    Heads that share a key/value head have the same keys. A high cosine shows that they also
+    attend to the same tokens.
 
     Args:
         recording: with attention.
-        block: queries at a time.
+        block: queries per block.
 
     Raises:
         RecordingError: attention was not recorded.
@@ -69,7 +69,7 @@ def targets(
     """Duplicate and induction targets of a block of queries.
 
     Returns:
-        True at earlier occurrences of the query's token, and at the tokens after those.
+        True at earlier occurrences of the query's token, and at the tokens after them.
     """
     queries = torch.arange(start, start + n_queries)[:, None]
     keys = torch.arange(len(token_ids))[None]
@@ -99,13 +99,14 @@ class _Sums:
         queries = torch.arange(start, start + pattern.shape[1])
         self.by_key += pattern.sum(dim=1)
         entropy = torch.special.entr(pattern).sum(dim=-1)
-        most = torch.log(queries + 1.0)
-        before = _taken(pattern, (queries - 1).clamp(min=0))
+        maximum = torch.log(queries + 1.0)
+        relative = entropy / maximum.clamp(min=1e-9)
+        previous = _at_keys(pattern, (queries - 1).clamp(min=0))
         added = {
             "entropy": entropy,
-            "relative_entropy": torch.where(most > 0, entropy / most.clamp(min=1e-9), 0.0),
-            "itself": _taken(pattern, queries),
-            "previous": torch.where(queries > 0, before, 0.0),
+            "relative_entropy": torch.where(maximum > 0, relative, 0.0),
+            "itself": _at_keys(pattern, queries),
+            "previous": torch.where(queries > 0, previous, 0.0),
             "duplicate": _share(pattern, duplicate),
             "induction": _share(pattern, induction),
         }
@@ -114,18 +115,18 @@ class _Sums:
 
     def means(self) -> dict[str, Tensor]:
         """Means over the queries, by score."""
-        found = {name: (total / self.n).float() for name, total in self.total.items()}
-        found["relative_entropy"] = found["relative_entropy"] * self.n / (self.n - 1)
+        means = {name: (total / self.n).float() for name, total in self.total.items()}
+        means["relative_entropy"] = means["relative_entropy"] * self.n / (self.n - 1)
         keys = torch.arange(self.n, dtype=torch.float64)
-        drawn = self.by_key / (self.n - keys)
-        # The last tokens are seen by few queries, so that their means are unreliable.
-        lasting = drawn[:, : max(1, self.n // 2)].max(dim=-1)
-        return found | {
+        received = self.by_key / (self.n - keys)
+        # Few queries can see the last tokens, so their means are unreliable.
+        strongest = received[:, : max(1, self.n // 2)].max(dim=-1)
+        return means | {
             # Mean position of the queries minus that of the keys, weighted by attention.
             "distance": (keys.mean() - self.by_key @ keys / self.n).float(),
             "first": (self.by_key[:, 0] / self.n).float(),
-            "strongest": lasting.indices,
-            "drawn": lasting.values.float(),
+            "strongest": strongest.indices,
+            "drawn": strongest.values.float(),
             "special": (self.by_key[:, self.special].sum(dim=-1) / self.n).float(),
         }
 
@@ -139,24 +140,24 @@ def _uniform(token_ids: Int[Tensor, " token"], block: int) -> dict[str, float]:
     total["duplicate"] = total["induction"] = 0.0
     for start in range(0, n, block):
         size = min(block, n - start)
-        for name, found in zip(
+        for name, is_target in zip(
             ("duplicate", "induction"), targets(token_ids, start, size), strict=True
         ):
-            total[name] += float((found.sum(dim=1) / keys[start : start + size]).sum())
+            total[name] += float((is_target.sum(dim=1) / keys[start : start + size]).sum())
     return {name: value / n for name, value in total.items()}
 
 
-def _taken(
+def _at_keys(
     pattern: Float[Tensor, "head query key"], keys: Int[Tensor, " query"]
 ) -> Float[Tensor, "head query"]:
-    """The attention of each query to one key."""
+    """Attention of each query to its key in `keys`."""
     return pattern.gather(-1, keys[None, :, None].expand(len(pattern), -1, 1))[..., 0]
 
 
 def _share(
     pattern: Float[Tensor, "head query key"], wanted: Bool[Tensor, "query key"]
 ) -> Float[Tensor, "head query"]:
-    """The attention of each query to the wanted keys."""
+    """Attention of each query to its `wanted` keys."""
     return einsum(pattern, wanted.float(), "head query key, query key -> head query")
 
 

@@ -9,6 +9,7 @@ import traitlets
 from IPython.display import display
 
 from qwen3lab import figures
+from qwen3lab._moved import RenamedAttributes
 from qwen3lab.tiny.growth import Growth, Snapshot
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.layout import Alert, card, close_tree, heading, page
@@ -18,7 +19,7 @@ from qwen3lab.widgets.components.worker import Worker
 HINT = "measured on held-out texts; grey: maximum over shuffled labels"
 
 
-class NurseryState(traitlets.HasTraits):
+class NurseryState(RenamedAttributes, traitlets.HasTraits):
     """State of the nursery.
 
     Attributes:

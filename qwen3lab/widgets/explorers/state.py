@@ -2,10 +2,11 @@
 
 import traitlets
 
+from qwen3lab._moved import RenamedAttributes
 from qwen3lab.generation.reply import Chat
 
 
-class ExplorerState(traitlets.HasTraits):
+class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     """Question and settings, result of the run, and the layer, head and token shown.
 
     Attributes:

@@ -170,7 +170,7 @@ def test_errors_are_shown_in_the_explorer(explorer, lab):
     explorer.wait()
     view.write.click()
     explorer.wait()
-    assert "expert 5 of layer 2 serves none of the tokens" in view.alert.value
+    assert "no token is routed to expert 5 of layer 2" in view.alert.value
     view.compare.value = "another question"
     view.other_question.value = " "
     view.controls.run.click()

@@ -1,6 +1,6 @@
 """Builds the guide: the pages of notebooks/guide, and an API reference made from the packages.
 
-    python docs/build.py [FOLDER]       build/guide if left out; warnings are errors
+    python .ci/docs/build.py [FOLDER]       build/guide if left out; warnings are errors
 
 The pages are copied first, so that nothing is written into the source tree.
 """
@@ -133,7 +133,15 @@ def main(out: Path = ROOT / "build" / "guide") -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         gather(source)
-    options = ["-W", "--keep-going", "-q", "-c", str(ROOT / "docs"), "-d", f"{out}-doctrees"]
+    options = [
+        "-W",
+        "--keep-going",
+        "-q",
+        "-c",
+        str(ROOT / ".ci" / "docs"),
+        "-d",
+        f"{out}-doctrees",
+    ]
     return build_main([*options, str(source), str(out)])
 
 

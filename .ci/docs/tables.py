@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "qwen3lab"
 GUIDE = ROOT / "notebooks" / "guide"
 FLOORS = GUIDE / "images" / "floors.svg"
