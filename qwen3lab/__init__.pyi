@@ -18,6 +18,7 @@ from . import (
     widgets as widgets,
 )
 from .checkpoints.embedded import models as models
+from .config.qwen3_config import Qwen3Config as Qwen3Config
 from .errors import (
     BenchError as BenchError,
     CaptureError as CaptureError,
@@ -29,6 +30,7 @@ from .errors import (
     DtypeError as DtypeError,
     HookError as HookError,
     LabError as LabError,
+    NonFiniteError as NonFiniteError,
     Qwen3LabError as Qwen3LabError,
     RecordingError as RecordingError,
     StorageError as StorageError,

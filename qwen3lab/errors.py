@@ -49,6 +49,10 @@ class LabError(Qwen3LabError, TypeError):
     """A lab that cannot be copied or pickled."""
 
 
+class NonFiniteError(Qwen3LabError, ValueError):
+    """Logits that are NaN or infinite; the message names the first such activation."""
+
+
 class RecordingError(Qwen3LabError, ValueError):
     """Something asked of a recording that it does not hold, or a file that is not a recording."""
 

@@ -28,6 +28,7 @@ from qwen3lab.generation.batch_writer import (
 )
 from qwen3lab.generation.decoding import Decoder
 from qwen3lab.generation.defaults import ReplyDefaults
+from qwen3lab.generation.non_finite import warn_non_finite
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
     DISK_DEFAULTS,
@@ -46,7 +47,7 @@ from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
 from qwen3lab.hooks.edits import AnyEdits, Edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
-from qwen3lab.loading import from_transformers, open_checkpoint
+from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
@@ -95,6 +96,8 @@ def load(
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
+    # Before the weights, which are large: what cannot chat is refused before the download.
+    tokenizer = open_tokenizer(find_described(name, revision=revision))
     checkpoint = open_checkpoint(
         name,
         device=device or default_device(),
@@ -104,7 +107,6 @@ def load(
         quantise=quantise,
     )
     defaults = ReplyDefaults.from_folder(checkpoint.folder)
-    tokenizer = open_tokenizer(checkpoint.folder)
     return Lab(checkpoint.model, tokenizer, checkpoint.name, defaults=defaults)
 
 
@@ -302,6 +304,8 @@ class Lab:
             self.model(ids, mask=padded, tap=_chained(edits, recorder))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
+        for kept in cuts:
+            warn_non_finite(kept, self.config)
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
 
     @accepts(DiskOptions, DISK_DEFAULTS)

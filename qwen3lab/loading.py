@@ -1,25 +1,39 @@
 """Loads a model from a folder, an embedded model or the hub: in memory, streamed or quantised.
 
 The tensors must match the configuration exactly: a missing, surplus or misshapen tensor is an
-error. Pickle files are never opened. Tensors are read one at a time, so peak memory is about one
-copy of the weights.
+error, and so is a NaN or infinite weight. Pickle files are never opened. Tensors are read one at a
+time, so peak memory is about one copy of the weights. They are not mapped from their files: a file
+that changes later changes no number and cannot kill the process.
 """
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qwen3lab.checkpoints.folders import find_folder
-from qwen3lab.checkpoints.safetensors_reader import CheckpointReader, TensorsInMemory, TensorSource
-from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
-from qwen3lab.checkpoints.tensor_plan import assign, plan_tensors, read_parameter
+from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
+from qwen3lab.checkpoints.safetensors_reader import (
+    IN_MEMORY,
+    CheckpointReader,
+    TensorsInMemory,
+    TensorSource,
+)
+from qwen3lab.checkpoints.tensor_plan import (
+    as_stored,
+    assign,
+    copy_parts,
+    plan_tensors,
+    stored_dtype,
+)
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.packed_matrices import make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
@@ -50,7 +64,8 @@ def open_checkpoint(
             revision, embedded models are tried first, since local folders have no revisions.
         device: of the weights.
         dtype: of the weights. None means float32 on a CPU, bfloat16 on a CPU with `quantise`
-            (its fast kernels need bfloat16 activations), and the stored dtype elsewhere.
+            (its fast kernels need bfloat16 activations), and elsewhere the dtype that config.json
+            states, or else that of the embedding.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
@@ -62,12 +77,36 @@ def open_checkpoint(
         ConfigError: the model is not a Qwen3.
         DtypeError: an unknown dtype.
     """
+    dtype = dtype_of(dtype)
+    _check_options(memory, quantise)
+    find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.bfloat16 if quantise else torch.float32
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     full_name = f"{name}@{revision}" if revision else str(name)
     return Checkpoint(model.config, model, folder, full_name)
+
+
+def find_described(name: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a model that can be loaded, with its config and tokenizer, without weights.
+
+    Of a model of the hub only these small files are fetched, so that a model which cannot be loaded
+    is refused before its weights are downloaded.
+
+    Args:
+        name: a local folder, an embedded model, or a hub id.
+        revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
+
+    Raises:
+        CheckpointError: no such model, an adapter, or quantised weights.
+        ConfigError: the model is not a Qwen3.
+    """
+    folder = find_folder(name, revision=revision, weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
+        _read_config(folder)
+    return folder
 
 
 def load_model(
@@ -80,29 +119,26 @@ def load_model(
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
-    Peak memory is about one copy of the weights. On a CPU, weights in their stored dtype stay
-    memory-mapped. With `memory`, blocks beyond the limit are read when the forward pass reaches
-    them. With `quantise`, matrices are quantised one at a time while they are read.
+    Peak memory is about one copy of the weights. With `memory`, blocks beyond the limit are read
+    when the forward pass reaches them. With `quantise`, matrices are quantised one at a time while
+    they are read.
 
     Raises:
-        CheckpointError: a tensor is missing, surplus, of another shape or unreadable; both
-            `memory` and `quantise` are given.
+        CheckpointError: a tensor is missing, surplus, of another shape, unreadable, or has a value
+            that is NaN or infinite (of streamed blocks: when they are first read); both `memory`
+            and `quantise` are given.
         ConfigError: the folder's config.json does not describe a Qwen3.
         DtypeError: an unknown dtype.
     """
     folder = Path(folder)
-    config = Qwen3Config.from_file(folder)
-    _refuse_quantised(folder)
-    weights, kind = CheckpointReader(folder), dtype_of(dtype)
+    _check_options(memory, quantise)
+    config, stated = _read_config(folder)
+    weights, source = CheckpointReader(folder), str(folder)
+    kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
+    config = as_stored(config, weights, source)
     if memory is None and quantise is None:
-        return _load_into_memory(config, weights, device=device, dtype=kind, source=str(folder))
-    if memory is not None and quantise is not None:
-        raise CheckpointError(
-            "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
-            "or quantise (quantised weights are fast)"
-        )
-    kind = kind or weights.dtype(OUTSIDE_BLOCKS["embed.weight"])
-    options: dict[str, Any] = {"device": device, "dtype": kind, "source": str(folder)}
+        return _load_into_memory(config, weights, device=device, dtype=kind, source=source)
+    options: dict[str, Any] = {"device": device, "dtype": kind, "source": source}
     if quantise is not None:
         return open_quantised(config, weights, quantise, **options)
     assert memory is not None
@@ -117,10 +153,14 @@ def from_transformers(hf_model: Any) -> Qwen3:
         ConfigError: the model is not a Qwen3.
     """
     config = Qwen3Config.from_dict(hf_model.config.to_dict())
-    memory = TensorsInMemory(hf_model.state_dict())
+    weights = TensorsInMemory(hf_model.state_dict())
     device = next(hf_model.parameters()).device
     return _load_into_memory(
-        config, memory, device=device, dtype=None, source="the model in memory"
+        as_stored(config, weights, IN_MEMORY),
+        weights,
+        device=device,
+        dtype=stored_dtype(weights, IN_MEMORY),
+        source=IN_MEMORY,
     )
 
 
@@ -130,21 +170,42 @@ def _load_into_memory(
     weights: TensorSource,
     *,
     device: torch.device | str,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     source: str,
 ) -> Qwen3:
     model = Qwen3(config, device="meta")
     for name, parts in plan_tensors(model, weights, source).items():
-        like = model.get_parameter(name)
-        assign(model, name, read_parameter(weights, parts, like, device, dtype))
+        out = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
+        assign(model, name, copy_parts(weights, parts, out))
     return model.requires_grad_(True)
 
 
-def _refuse_quantised(folder: Path) -> None:
+def _check_options(memory: str | int | None, quantise: str | None) -> None:
+    if memory is not None and quantise is not None:
+        raise CheckpointError(
+            "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
+            "or quantise (quantised weights are fast)"
+        )
+    if memory is not None:
+        bytes_of(memory)
+    if quantise is not None:
+        make_packer(quantise)
+
+
+def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
+    """The config of a folder, and the dtype that it states; refuses what cannot be loaded."""
+    if (adapter := folder / ADAPTER_CONFIG).exists():
+        raise CheckpointError(
+            f"{adapter} describes an adapter such as LoRA: merge it into its base model "
+            "(peft: model.merge_and_unload()), save that, and load it"
+        )
+    config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if quantised := fields.get("quantization_config"):
         has_method = isinstance(quantised, dict) and "quant_method" in quantised
         method = quantised["quant_method"] if has_method else "an unknown method"
         raise CheckpointError(
-            f"{folder} holds weights quantised with {method}: load the model's unquantised release"
+            f"{folder} holds weights quantised with {one_line(str(method), width=60)}: load the "
+            "model's unquantised release"
         )
+    return config, fields.get("dtype") or fields.get("torch_dtype")

@@ -403,6 +403,19 @@ def test_a_lab_shows_its_name_and_active_parameters(lab):
     assert f"{CONFIG.n_active_params:,} active" in text
 
 
+def test_a_recording_that_is_not_finite_names_the_first_hook_and_token(tiny_lab):
+    def overflow(value, name):
+        value = value.clone()
+        value[..., 2, :] = torch.nan
+        return value
+
+    edits = {"blocks.2.hook_resid_post": overflow}
+    with pytest.warns(UserWarning, match=r"NaN or infinite: blocks.3.attn.hook_rot_q at token 2"):
+        tiny_lab.record("3+2*7-1=?", edits=edits)
+    with pytest.warns(UserWarning, match=r"blocks.2.hook_resid_post at token 2 is the first"):
+        tiny_lab.record("3+2*7-1=?", edits=edits, capture="blocks.*.hook_resid_post")
+
+
 # Copies
 
 

@@ -1,18 +1,23 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_revisions
 from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.checkpoints.foreign_names import WRAPPERS
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.device.dtypes import DTYPES
-from qwen3lab.errors import CheckpointError, ConfigError, DtypeError
+from qwen3lab.errors import CheckpointError, ConfigError, DtypeError, Qwen3LabError
 from qwen3lab.loading import from_transformers, load_model, open_checkpoint
 from qwen3lab.model.transformer import Qwen3
 from tests.reference import CASES, gap, hf_random, small_config, tokens
@@ -211,6 +216,220 @@ def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path
         load_model(folder)
 
 
+def hf_opened(folder):
+    """Logits of the folder as `transformers` opens it."""
+    return hf_logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval())
+
+
+@pytest.mark.parametrize("name", ["dense, tied", "experts, tied"])
+def test_an_unembedding_of_its_own_is_kept_where_the_config_says_tied(saved, tmp_path, name):
+    def store(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).contiguous()
+
+    folder = changed(saved, tmp_path, name, store)
+    for options in ({}, {"memory": "1GB"}):
+        with pytest.warns(UserWarning, match=r"ties the embeddings, but .* holds lm_head.weight"):
+            model = load_model(folder, **options)
+        assert not model.config.tied_embeddings
+        assert gap(logits(model), hf_opened(folder)) < 1e-5
+
+
+def test_a_tied_checkpoint_may_store_lm_head_only(saved, tmp_path):
+    def rename(tensors):
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+
+    folder = changed(saved, tmp_path, "dense, tied", rename)
+    for options in ({}, {"memory": "1GB"}):
+        assert gap(logits(load_model(folder, **options)), hf_opened(folder)) < 1e-5
+
+
+def test_a_model_in_memory_that_was_untied_keeps_its_unembedding():
+    hf = hf_random("dense, tied")
+    hf.lm_head.weight = torch.nn.Parameter(hf.lm_head.weight.detach().flip(0).clone())
+    with pytest.warns(UserWarning, match="the model in memory holds lm_head.weight"):
+        assert gap(logits(from_transformers(hf)), hf_logits(hf)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense, tied", "experts, tied"])
+def test_names_without_the_prefix_model_give_the_logits_of_transformers(saved, tmp_path, name):
+    def strip(tensors):
+        for stored in list(tensors):
+            tensors[stored.removeprefix("model.")] = tensors.pop(stored)
+
+    folder = changed(saved, tmp_path, name, strip)
+    for options in ({}, {"memory": "1GB"}):
+        assert gap(logits(load_model(folder, **options)), hf_opened(folder)) < 1e-5
+
+
+def test_a_model_without_unembedding_is_refused_as_one_that_writes_no_text(saved, tmp_path):
+    folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.pop("lm_head.weight"))
+    with pytest.raises(CheckpointError, match=r"lm_head.weight is missing .* has no logits") as e:
+        load_model(folder)
+    assert "again" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "_orig_mod.{}".format,
+        "module.{}".format,
+        "base_model.model.{}".format,
+        "module._orig_mod.{}".format,
+        lambda name: name.replace("model.", "model._orig_mod.", 1),
+        lambda name: name.replace(".self_attn", "._fsdp_wrapped_module.self_attn"),
+        "student.{}".format,
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_the_prefix_of_a_wrapper_is_named(saved, tmp_path, wrap, dtype):
+    def rename(tensors):
+        for stored in list(tensors):
+            tensors[wrap(stored)] = tensors.pop(stored)
+
+    folder = changed(saved, tmp_path, "dense", rename)
+    prefix = next(p for p in [*WRAPPERS, "student."] if p in wrap("model.layers.0.self_attn.x"))
+    with pytest.raises(CheckpointError, match=f"holds it as .* the names have '{prefix}'"):
+        load_model(folder, dtype=dtype)
+
+
+def test_an_adapter_that_is_not_merged_is_refused(saved, tmp_path):
+    lora = {"model.layers.0.self_attn.q_proj.lora_A.default.weight": torch.zeros(4, 48)}
+    folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.update(lora))
+    with pytest.raises(CheckpointError, match=r"an adapter such as LoRA that is not merged"):
+        load_model(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter_config.json describes an adapter"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["dense", "experts"])
+@pytest.mark.parametrize("stated", ["bfloat16", None])
+def test_tensors_in_another_dtype_are_converted_as_in_transformers(saved, tmp_path, name, stated):
+    def mix(tensors):
+        for stored, value in tensors.items():
+            wide = "norm" in stored or stored.endswith("mlp.gate.weight")
+            tensors[stored] = value if wide else value.bfloat16()
+
+    folder = changed(saved, tmp_path, name, mix)
+    fields = json.loads((folder / "config.json").read_text()) | {"dtype": stated}
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in fields.items() if v}))
+    hf = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if stated else torch.bfloat16)
+    expected = from_transformers(hf).state_dict()
+    converted = r"are not stored as bfloat16, such as .* \(float32\)"
+    with pytest.warns(UserWarning, match=converted):
+        model = load_model(folder)
+    assert all(torch.equal(value, expected[n]) for n, value in model.state_dict().items())
+    with pytest.warns(UserWarning, match=converted):
+        streamed = load_model(folder, memory="1GB")
+    assert gap(logits(streamed).float(), logits(model).float()) < 0.02
+    assert open_checkpoint(folder).model.dtype == torch.float32  # Without a warning.
+
+
+def test_the_dtype_of_the_config_is_taken_as_in_transformers(saved, tmp_path):
+    folder = changed(saved, tmp_path, "dense", lambda tensors: None)
+    fields = json.loads((folder / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    hf = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    with pytest.warns(UserWarning, match=r"of .* are not stored as bfloat16"):
+        assert load_model(folder).dtype == hf.dtype == torch.bfloat16
+
+
+def test_a_model_in_memory_with_quantised_or_absent_weights_is_refused():
+    hf = hf_random("dense")
+    weight = hf.model.layers[0].mlp.up_proj.weight
+    weight.requires_grad_(False).data = weight.data.to(torch.int8)
+    with pytest.raises(CheckpointError, match=r"up_proj.weight in .* is quantised \(torch.int8\)"):
+        from_transformers(hf)
+    with pytest.raises(CheckpointError, match=r"is on the meta device"):
+        from_transformers(hf_random("dense").to("meta"))
+
+
+def both(saved, folder, single, sharded):
+    """A folder with one model as a single file, and another one in shards with an index."""
+    saved_shards = hf_random(sharded)
+    saved_shards.save_pretrained(folder, max_shard_size="100KB")
+    (folder / "model.safetensors").write_bytes((single / "model.safetensors").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("shards", ["complete", "missing", "damaged index"])
+def test_a_single_file_is_read_before_an_index_as_in_transformers(saved, tmp_path, shards):
+    def scale(tensors):
+        tensors["model.norm.weight"] = tensors["model.norm.weight"] * 2
+
+    single = tmp_path / "single"
+    single.mkdir()
+    folder = both(saved, tmp_path / "both", changed(saved, single, "dense", scale), "dense")
+    if shards == "missing":
+        for file in folder.glob("model-*.safetensors"):
+            file.unlink()
+    if shards == "damaged index":
+        (folder / "model.safetensors.index.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"holds model.safetensors, which is read.*index.json bes"):
+        model = load_model(folder)
+    assert gap(logits(model), hf_opened(single)) < 1e-5
+    if shards != "damaged index":
+        assert gap(logits(model), hf_opened(folder)) < 1e-5
+
+
+def test_an_index_that_lists_the_single_file_is_no_other_model(saved, tmp_path):
+    folder = changed(saved, tmp_path, "dense", lambda tensors: None)
+    names = load_file(folder / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dtype": "bfloat16"}, {"memory": "1GB"}, {"quantise": "int8"}]
+)
+@pytest.mark.parametrize(
+    ("name", "tensor"), [("dense", Q), ("experts", EXPERT), ("dense", "model.norm.weight")]
+)
+@pytest.mark.parametrize(
+    ("value", "kind"), [(float("nan"), "NaN"), (float("inf"), "inf"), (-float("inf"), "inf")]
+)
+def test_a_weight_that_is_not_finite_is_named(saved, tmp_path, name, tensor, value, kind, options):
+    def damage(tensors):
+        tensors[tensor].view(-1)[-1] = value
+
+    folder = changed(saved, tmp_path, name, damage)
+    with pytest.raises(CheckpointError, match=rf"{tensor} in .*not finite \({kind}"):
+        logits(load_model(folder, **options))
+
+
+def test_a_weight_in_memory_that_is_not_finite_is_named():
+    hf = hf_random("dense")
+    hf.lm_head.weight.data[3, 5] = float("nan")
+    with pytest.raises(CheckpointError, match=r"lm_head.weight in the model in memory has values"):
+        from_transformers(hf)
+
+
+def test_weights_beyond_the_range_of_the_asked_dtype_are_named(saved, tmp_path):
+    def enlarge(tensors):
+        tensors[Q] = tensors[Q] * 1e6
+
+    folder = changed(saved, tmp_path, "dense", enlarge)
+    with pytest.warns(UserWarning, match=rf"{Q} in .* beyond the range of float16"):
+        load_model(folder, dtype="float16")
+    load_model(folder, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("change", ["cut short", "overwritten"])
+def test_a_file_that_changes_after_loading_changes_no_number(saved, tmp_path, change):
+    folder = changed(saved, tmp_path, "dense", lambda tensors: None)
+    model = load_model(folder)
+    before, file = logits(model), folder / "model.safetensors"
+    size = file.stat().st_size
+    if change == "cut short":
+        os.truncate(file, size // 2)
+    else:
+        with file.open("r+b") as stream:
+            stream.seek(size // 2)
+            stream.write(bytes(size - size // 2))
+    assert torch.equal(logits(model), before)
+
+
 def test_a_folder_of_another_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ConfigError, match="model_type is 'llama'"):
@@ -277,6 +496,76 @@ def test_a_hub_id_in_the_cache_opens_offline(saved, tmp_path):
         check=False,
     )
     assert ran.stdout.strip() == "Qwen/Tiny", ran.stderr
+
+
+def hub(monkeypatch, repository, downloads):
+    """A hub that holds one repository; notes the files of each download."""
+
+    def snapshot_download(hub_id, *, revision, allow_patterns):
+        local = repository.parent / "local"
+        local.mkdir(exist_ok=True)
+        for file in repository.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                downloads.append(file.name)
+                (local / file.name).write_bytes(file.read_bytes())
+        return str(local)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("config.json", '{"model_type": "llama"}', "model_type is 'llama'"),
+        ("adapter_config.json", "{}", "describes an adapter"),
+        ("tokenizer.json", "{", "no tokenizer"),
+    ],
+)
+def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(
+    monkeypatch, tmp_path, file, text, sentence
+):
+    repository, downloads = tmp_path / "hub", []
+    shutil.copytree(EMBEDDED / "tiny-dense", repository)
+    (repository / file).write_text(text)
+    hub(monkeypatch, repository, downloads)
+    with pytest.raises(Qwen3LabError, match=sentence):
+        qwen3lab.load("Some/Model", device="cpu")
+    assert "config.json" in downloads
+    assert not [name for name in downloads if name.endswith(".safetensors")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantise": "int7"},
+        {"memory": "much"},
+        {"memory": "1GB", "quantise": "int8"},
+        {"dtype": "int7"},
+    ],
+)
+def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, options):
+    repository, downloads = tmp_path / "hub", []
+    shutil.copytree(EMBEDDED / "tiny-dense", repository)
+    hub(monkeypatch, repository, downloads)
+    with pytest.raises(Qwen3LabError, match=r"int7|'much'|cannot be combined"):
+        qwen3lab.load("Some/Model", device="cpu", **options)
+    assert not [name for name in downloads if name.endswith(".safetensors")]
+
+
+def test_a_chat_template_and_generation_settings_are_fetched_with_the_weights(
+    monkeypatch, tmp_path
+):
+    repository, downloads = tmp_path / "hub", []
+    shutil.copytree(EMBEDDED / "tiny-dense", repository)
+    (repository / "generation_config.json").write_text("{}")
+    template = json.loads((repository / "tokenizer_config.json").read_text())
+    text = template.pop("chat_template", None) or "{{ messages[0].content }}"
+    (repository / "chat_template.jinja").write_text(text)
+    hub(monkeypatch, repository, downloads)
+    lab = qwen3lab.load("Some/Model", device="cpu")
+    assert lab.tokenizer.chat_template == text
+    assert downloads.index("model.safetensors") > downloads.index("chat_template.jinja")
+    assert "generation_config.json" in downloads
 
 
 PEAK = """

@@ -5,21 +5,31 @@ from pathlib import Path
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models, embedded_revisions
 from qwen3lab.errors import CheckpointError
 
+ADAPTER_CONFIG = "adapter_config.json"
 CONFIG_AND_TOKENIZER_FILES = (
     "config.json",
+    ADAPTER_CONFIG,
     "generation_config.json",
     "tokenizer*",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*",
 )
+"""Small files, which are fetched and read before the weights."""
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 
 
-def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
+def find_folder(name: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
     """The folder with a model's files; downloads them from the hub if they are not cached.
 
     Args:
         name: a local folder, an embedded model, or a hub id.
         revision: branch, tag or commit on the hub, or a revision of an embedded model.
+        weights: False to fetch only config and tokenizer from the hub.
 
     Raises:
         CheckpointError: no such folder, model or revision, or the hub cannot be reached.
@@ -37,7 +47,7 @@ def find_folder(name: str | Path, *, revision: str | None = None) -> Path:
             f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, an embedded "
             "model, or a hub id such as 'Qwen/Qwen3-0.6B'"
         )
-    return _download(text, revision)
+    return _download(text, revision, weights=weights)
 
 
 def _without_revision(folder: Path, revision: str | None) -> Path:
@@ -58,22 +68,13 @@ def _embedded_revision(name: str, revision: str) -> Path:
     return EMBEDDED / name / revision
 
 
-def _download(hub_id: str, revision: str | None) -> Path:
+def _download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                hub_id,
-                revision=revision,
-                allow_patterns=[
-                    *CONFIG_AND_TOKENIZER_FILES,
-                    "*.safetensors",
-                    "*.safetensors.index.json",
-                ],
-            )
-        )
+        files = [*CONFIG_AND_TOKENIZER_FILES, *(WEIGHT_FILES if weights else ())]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{hub_id} is not in the local cache and could not be fetched from the hub "

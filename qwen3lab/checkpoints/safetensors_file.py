@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -14,11 +14,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.checkpoints.value_range import ValueRange
 from qwen3lab.device.host_transfer import bring
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
 CHUNK_BYTES = 2**24
 """Bytes per read where a tensor must change its dtype or its device."""
+CHUNK_VALUES = 2**22
+"""Values per read where a tensor is compared with another."""
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -46,18 +50,28 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._checked: set[StoredPart] = set()
+        if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+            raise CheckpointError(f"{path} is not a regular file: expected a safetensors file")
         try:
             self._stamp = _file_stamp(path.stat())
-            # safe_open validates the header.
+            # Opened first, because safe_open calls a file without permission missing. It then
+            # validates the header.
+            path.open("rb").close()
             self._mapped: Any = safe_open(path, framework="pt").__enter__()
             self.headers = _read_headers(path)
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{path} is missing, and the index needs it: fetch it again"
             ) from error
+        except PermissionError as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error.strerror}): check its permissions"
+            ) from error
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path} is truncated or damaged ({error}): fetch it again"
+                f"{path} is truncated or damaged ({one_line(str(error), width=200)}): fetch it "
+                "again"
             ) from error
 
     def header(self, name: str) -> TensorHeader:
@@ -91,7 +105,10 @@ class SafetensorsFile:
             raise self._read_error(error) from error
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
-        """Copy tensors of this file into existing tensors."""
+        """Copy tensors of this file into existing tensors.
+
+        A part is checked for NaN and infinity when it is first read, chunk by chunk in memory.
+        """
         try:
             with self.path.open("rb", buffering=0) as file:
                 self._check(os.fstat(file.fileno()))
@@ -101,20 +118,43 @@ class SafetensorsFile:
         except OSError as error:
             raise self._read_error(error) from error
 
+    def values(self, name: str) -> Iterator[Shaped[Tensor, " n"]]:
+        """The values of a tensor in pieces of `CHUNK_VALUES`, each in newly allocated memory."""
+        header = self.header(name)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                self._check(os.fstat(file.fileno()))
+                total, done = torch.Size(header.shape).numel(), 0
+                while done < total:
+                    piece = torch.empty(min(CHUNK_VALUES, total - done), dtype=header.dtype)
+                    _read(file, header.offset + done * header.dtype.itemsize, piece)
+                    yield piece
+                    done += len(piece)
+        except OSError as error:
+            raise self._read_error(error) from error
+
     def _copy(self, file: FileIO, out: Tensor, part: StoredPart) -> None:
         """Read a part directly into a tensor, or in chunks through a reused buffer."""
         header, flat = self.header(part.name), out.view(-1)
         offset = header.offset + (part.entry or 0) * len(flat) * header.dtype.itemsize
+        found = None if part in self._checked else ValueRange(part.name, str(self.path))
         if out.device.type == "cpu" and out.dtype == header.dtype:
             _read(file, offset, flat)
-            return
-        chunks = flat.split(CHUNK_BYTES // header.dtype.itemsize)
-        buffer = torch.empty(len(chunks[0]), dtype=header.dtype, pin_memory=out.is_cuda)
-        for chunk in chunks:
-            stored = buffer[: len(chunk)]
-            _read(file, offset, stored)
-            bring(stored, chunk)
-            offset += stored.nbytes
+            if found:
+                found.add(flat)
+        else:
+            chunks = flat.split(CHUNK_BYTES // header.dtype.itemsize)
+            buffer = torch.empty(len(chunks[0]), dtype=header.dtype, pin_memory=out.is_cuda)
+            for chunk in chunks:
+                stored = buffer[: len(chunk)]
+                _read(file, offset, stored)
+                if found:
+                    found.add(stored)
+                bring(stored, chunk)
+                offset += stored.nbytes
+        if found:
+            found.warn_beyond(out.dtype)
+            self._checked.add(part)
 
     def _check(self, now: os.stat_result) -> None:
         if _file_stamp(now) != self._stamp:

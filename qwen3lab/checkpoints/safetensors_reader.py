@@ -1,33 +1,49 @@
 """Reads tensors from the safetensors files of a folder, or from a model in memory."""
 
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from qwen3lab.checkpoints.safetensors_file import SafetensorsFile, TensorHeader
-from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.checkpoints.safetensors_file import (
+    CHUNK_VALUES,
+    SAFETENSORS_DTYPES,
+    SafetensorsFile,
+    TensorHeader,
+)
+from qwen3lab.checkpoints.tensor_names import StoredPart, stored_names
+from qwen3lab.checkpoints.value_range import ValueRange
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
-INDEX = "model.safetensors.index.json"
+IN_MEMORY = "the model in memory"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class CheckpointReader:
     """Reads the tensors of a checkpoint folder by published name.
 
-    The constructor reads the index and the file headers; tensors are read on request.
+    The constructor reads the index and the file headers; tensors are read on request. Where a
+    folder holds both model.safetensors and an index, the single file is read, as in `transformers`.
+    Names without the prefix `model.`, as of embedding models, get it.
 
     Raises:
         CheckpointError: no safetensors files, an index that is damaged or points outside the
             folder, a shard that is missing or truncated.
+
+    Warns:
+        UserWarning: the folder also holds an index that lists other files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[Path, SafetensorsFile] = {}
-        self.file_of = self._find_files()
+        files = self._find_files()
+        self._stored = stored_names(files)
+        self.file_of = {name: files[stored] for name, stored in self._stored.items()}
 
     def names(self) -> set[str]:
         """Published names of all tensors."""
@@ -43,7 +59,7 @@ class CheckpointReader:
         Raises:
             CheckpointError: the file has changed.
         """
-        return self._file(self.file_of[name]).tensor(name)
+        return self._file(self.file_of[name]).tensor(self._stored[name])
 
     def dtype(self, name: str) -> torch.dtype:
         """The dtype in which a tensor is stored.
@@ -52,7 +68,7 @@ class CheckpointReader:
             CheckpointError: there is no such tensor, or it is not stored as a float type.
         """
         if name not in self.file_of:
-            raise CheckpointError(f"{name} is missing from {self.folder}: fetch the model again")
+            raise CheckpointError(f"{name} is missing from {self.folder}")
         return self._header(name).dtype
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
@@ -66,9 +82,18 @@ class CheckpointReader:
         """
         by_file: dict[Path, list[tuple[Tensor, StoredPart]]] = {}
         for out, part in targets:
-            by_file.setdefault(self.file_of[part.name], []).append((out, part))
+            stored = part._replace(name=self._stored[part.name])
+            by_file.setdefault(self.file_of[part.name], []).append((out, stored))
         for path, pairs in by_file.items():
             self._file(path).fill(pairs)
+
+    def values(self, name: str) -> Iterator[Tensor]:
+        """The values of a tensor, in flat pieces.
+
+        Raises:
+            CheckpointError: the file has changed.
+        """
+        return self._file(self.file_of[name]).values(self._stored[name])
 
     def file_stamps(self) -> list[str]:
         """Current name, size and modification time of every file.
@@ -79,12 +104,14 @@ class CheckpointReader:
         return [self._file(path).stamp() for path in sorted(set(self.file_of.values()))]
 
     def _find_files(self) -> dict[str, Path]:
-        index = self.folder / INDEX
+        """The file of each tensor, by stored name."""
+        index, single = self.folder / INDEX, self.folder / SINGLE
+        if single.exists():
+            if index.exists():
+                _warn_of_index(index)
+            return dict.fromkeys(self._file(single).headers, single)
         if index.exists():
             return self._read_index(index)
-        single = self.folder / "model.safetensors"
-        if single.exists():
-            return dict.fromkeys(self._file(single).headers, single)
         pickles = [p for s in ("*.bin", "*.pt", "*.pth") for p in sorted(self.folder.glob(s))]
         if pickles:
             raise CheckpointError(
@@ -97,24 +124,16 @@ class CheckpointReader:
         )
 
     def _read_index(self, index: Path) -> dict[str, Path]:
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            shards = {str(name): str(file) for name, file in weight_map.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{index} is not a valid index ({error}): fetch it again"
-            ) from error
+        shards = _weight_map(index)
         for name, file in shards.items():
             path = PurePosixPath(file)
+            maps = f"{index} maps {one_line(name, width=120)} to {one_line(repr(file), width=120)}"
             if len(path.parts) != 1 or path.name in ("", "..") or "\\" in file:
                 raise CheckpointError(
-                    f"{index.name} maps {name} to {file!r}, outside the model's folder: "
-                    "expected a file in the folder"
+                    f"{maps}, outside the model's folder: expected a file in the folder"
                 )
             if path.suffix != ".safetensors":
-                raise CheckpointError(
-                    f"{index.name} maps {name} to {file!r}: expected a safetensors file"
-                )
+                raise CheckpointError(f"{maps}: expected a safetensors file")
         file_of = {name: self.folder / file for name, file in shards.items()}
         self._check_shards(file_of, index)
         return file_of
@@ -125,30 +144,56 @@ class CheckpointReader:
         for name, path in file_of.items():
             if name not in stored[path]:
                 raise CheckpointError(
-                    f"{index.name} maps {name} to {path.name}, which does not hold it: fetch the "
-                    "model again"
+                    f"{index} maps {one_line(name, width=120)} to {path.name}, which does not hold "
+                    "it: index and shards are of different models, so fetch them together"
                 )
         for path, names in stored.items():
             if surplus := names - file_of.keys():
                 raise CheckpointError(
-                    f"{path.name} holds {sorted(surplus)[0]}, which {index.name} does not list: "
-                    "fetch the model again"
+                    f"{path} holds {one_line(min(surplus), width=120)}, which {index.name} does "
+                    "not list: index and shards are of different models, so fetch them together"
                 )
 
-    def _header(self, name: str) -> "TensorHeader":
-        return self._file(self.file_of[name]).header(name)
+    def _header(self, name: str) -> TensorHeader:
+        return self._file(self.file_of[name]).header(self._stored[name])
 
-    def _file(self, path: Path) -> "SafetensorsFile":
+    def _file(self, path: Path) -> SafetensorsFile:
         if path not in self._files:
             self._files[path] = SafetensorsFile(path)
         return self._files[path]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """File names by tensor name, as an index lists them."""
+    if not index.is_file():  # A pipe would be waited for without end.
+        raise CheckpointError(f"{index} is not a valid index (not a regular file): fetch it again")
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(file) for name, file in weight_map.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = one_line(str(error), width=200)
+        raise CheckpointError(f"{index} is not a valid index ({reason}): fetch it again") from error
+
+
+def _warn_of_index(index: Path) -> None:
+    """Warn of an index beside a single file, unless it lists just that file."""
+    try:
+        others = set(_weight_map(index).values()) - {SINGLE}
+    except CheckpointError:
+        others = {""}
+    if others:
+        warnings.warn(
+            f"{index.parent} holds {SINGLE}, which is read, as in transformers; {INDEX} beside it "
+            "lists other files and is not read: remove the one that is out of date",
+            stacklevel=2,
+        )
 
 
 class TensorsInMemory:
     """The tensors of a model in memory; `tensor` returns copies."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
+        self._tensors = {name: tensors[stored] for name, stored in stored_names(tensors).items()}
 
     def names(self) -> set[str]:
         """Names of all tensors."""
@@ -163,14 +208,38 @@ class TensorsInMemory:
         return self._tensors[name].detach().clone()
 
     def dtype(self, name: str) -> torch.dtype:
-        """The dtype of a tensor."""
-        return self._tensors[name].dtype
+        """The dtype of a tensor.
+
+        Raises:
+            CheckpointError: there is no such tensor, or it is not of a float dtype, or not loaded.
+        """
+        if name not in self._tensors:
+            raise CheckpointError(f"{name} is missing from {IN_MEMORY}")
+        found = self._tensors[name]
+        if found.dtype not in SAFETENSORS_DTYPES.values() or found.is_meta:
+            kind = "on the meta device" if found.is_meta else f"quantised ({found.dtype})"
+            raise CheckpointError(
+                f"{name} in {IN_MEMORY} is {kind}: load the unquantised model into memory"
+            )
+        return found.dtype
+
+    def values(self, name: str) -> Iterator[Tensor]:
+        """The values of a tensor, in flat pieces of a file's size."""
+        return iter(self._tensors[name].detach().flatten().split(CHUNK_VALUES))
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
-        """Copy stored tensors into existing ones."""
+        """Copy stored tensors into existing ones.
+
+        Raises:
+            CheckpointError: a value is NaN or infinite.
+        """
         for out, part in targets:
-            stored = self._tensors[part.name]
-            out.copy_((stored if part.entry is None else stored[part.entry]).view_as(out))
+            stored = self._tensors[part.name].detach()
+            stored = stored if part.entry is None else stored[part.entry]
+            found = ValueRange(part.name, IN_MEMORY)
+            found.add(stored)
+            found.warn_beyond(out.dtype)
+            out.copy_(stored.view_as(out))
 
 
 TensorSource = CheckpointReader | TensorsInMemory

@@ -1,6 +1,6 @@
 """Translates the model's parameter names to the tensor names of published checkpoints."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from torch import Tensor
@@ -24,7 +24,9 @@ INSIDE_BLOCK = {
 EXPERT_MATRICES = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
 FUSED_EXPERTS = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
 TIED_UNEMBEDDING = "lm_head.weight"
-"""A checkpoint with tied embeddings may store this copy; the model does not need it."""
+"""A checkpoint with tied embeddings may store this copy, or only this one."""
+OF_BASE_MODEL = ("embed_tokens.", "layers.", "norm.")
+"""Names without the prefix `model.`: of a checkpoint that was saved without its `lm_head`."""
 
 
 class StoredPart(NamedTuple):
@@ -32,6 +34,21 @@ class StoredPart(NamedTuple):
 
     name: str
     entry: int | None = None
+
+
+def stored_names(names: Iterable[str]) -> dict[str, str]:
+    """The stored name of each tensor, by its published name with the prefix `model.`.
+
+    Where a checkpoint has both, the one without the prefix keeps its name.
+    """
+    stored = list(names)
+    every = frozenset(stored)
+    return {
+        f"model.{name}"
+        if name.startswith(OF_BASE_MODEL) and f"model.{name}" not in every
+        else name: name
+        for name in stored
+    }
 
 
 def published_name(name: str) -> str:
@@ -56,7 +73,11 @@ def stored_parts(name: str, config: Qwen3Config, available: Set[str]) -> list[St
     """The published tensors that make up a parameter, in row order."""
     layer, inner = split_name(name)
     if inner not in EXPERT_MATRICES:
-        return [StoredPart(published_name(name))]
+        published = published_name(name)
+        only_unembedding = config.tied_embeddings and published not in available
+        if name == "embed.weight" and only_unembedding and TIED_UNEMBEDDING in available:
+            return [StoredPart(TIED_UNEMBEDDING)]
+        return [StoredPart(published)]
     fused = f"model.layers.{layer}.{FUSED_EXPERTS[inner]}"
     if fused in available:
         return [StoredPart(fused)]

@@ -1,10 +1,23 @@
 """Matches a model's parameters to published tensors; checks names and shapes before reading."""
 
+import warnings
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from qwen3lab.checkpoints.foreign_names import missing, surplus
 from qwen3lab.checkpoints.safetensors_reader import TensorSource
-from qwen3lab.checkpoints.tensor_names import TIED_UNEMBEDDING, StoredPart, is_fused, stored_parts
+from qwen3lab.checkpoints.tensor_names import (
+    OUTSIDE_BLOCKS,
+    TIED_UNEMBEDDING,
+    StoredPart,
+    is_fused,
+    stored_parts,
+)
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.dtypes import DTYPES
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
 
@@ -32,10 +45,7 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
     if model.config.tied_embeddings:
         unused.discard(TIED_UNEMBEDDING)
     if unused:
-        raise CheckpointError(
-            f"{source} holds {sorted(unused)[0]}, which a model of this config.json does not have"
-            f" ({len(unused)} such tensors in all): check that config and weights belong together"
-        )
+        raise CheckpointError(surplus(unused, source))
     return planned
 
 
@@ -48,7 +58,7 @@ def _check(
     source: str,
 ) -> None:
     if part not in available:
-        raise CheckpointError(f"{part} is missing from {source}: fetch the model again")
+        raise CheckpointError(missing(part, available, source))
     expected = shape
     if len(shape) == 3 and not is_fused(part):
         expected = (shape[0] * shape[1] // n_parts, shape[2])
@@ -59,35 +69,79 @@ def _check(
         )
 
 
+def as_stored(config: Qwen3Config, weights: TensorSource, source: str) -> Qwen3Config:
+    """The config, with embeddings untied if the weights hold an unembedding of its own.
+
+    So does `transformers`.
+
+    Args:
+        config: as read.
+        weights: the available tensors.
+        source: name of the source, for the warning.
+
+    Warns:
+        UserWarning: the config ties embeddings that differ.
+    """
+    names, available = (OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING), weights.names()
+    if not config.tied_embeddings or not available.issuperset(names) or _equal(weights, *names):
+        return config
+    warnings.warn(
+        f"config.json ties the embeddings, but {source} holds {names[1]} with other values than "
+        f"{names[0]}: both are used, as in transformers; write tie_word_embeddings as false",
+        stacklevel=2,
+    )
+    return replace(config, tied_embeddings=False)
+
+
+def _equal(weights: TensorSource, one: str, other: str) -> bool:
+    if weights.shape(one) != weights.shape(other):
+        return False
+    kinds = {weights.dtype(one), weights.dtype(other)}
+    pairs = zip(weights.values(one), weights.values(other), strict=True)
+    if len(kinds) == 1:
+        return all(torch.equal(a, b) for a, b in pairs)
+    return all(torch.equal(a.double(), b.double()) for a, b in pairs)
+
+
+def stored_dtype(weights: TensorSource, source: str, stated: object = None) -> torch.dtype:
+    """The dtype of a checkpoint: what its config states, else that of its embedding.
+
+    All tensors get this dtype, as in `transformers`, because one pass cannot mix dtypes.
+
+    Args:
+        weights: the available tensors.
+        source: name of the source, for error messages.
+        stated: `dtype` or `torch_dtype` of config.json.
+
+    Raises:
+        CheckpointError: there is no embedding, or a tensor is not of a float dtype.
+
+    Warns:
+        UserWarning: tensors that are stored in another dtype; the message names one.
+    """
+    names = [OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING]
+    first = next((name for name in names if name in weights.names()), names[0])
+    if first not in weights.names():
+        raise CheckpointError(missing(first, weights.names(), source))
+    kind = DTYPES.get(stated) if isinstance(stated, str) else None
+    kind = kind or weights.dtype(first)
+    others = [name for name in sorted(weights.names()) if weights.dtype(name) != kind]
+    if others:
+        other = str(weights.dtype(others[0])).removeprefix("torch.")
+        warnings.warn(
+            f"{len(others)} of {len(weights.names())} tensors of {source} are not stored as "
+            f"{str(kind).removeprefix('torch.')}, such as {one_line(others[0], width=120)} "
+            f"({other}): they are converted, as in transformers; give dtype= to choose",
+            stacklevel=2,
+        )
+    return kind
+
+
 def assign(module: nn.Module, name: str, value: Tensor) -> None:
     """Set a module's parameter of this name to a tensor."""
     path, leaf = name.rpartition(".")[::2]
     parameter = nn.Parameter(value, requires_grad=False)
     setattr(module.get_submodule(path), leaf, parameter)
-
-
-def read_parameter(
-    weights: TensorSource,
-    parts: list[StoredPart],
-    like: Tensor,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    """A new parameter read from its published tensors; peak memory is one copy of it.
-
-    Args:
-        weights: where to read from.
-        parts: the published tensors, in row order.
-        like: gives the shape.
-        device: of the result.
-        dtype: of the result; None keeps the stored dtype. On the CPU, a single tensor in its
-            stored dtype stays mapped from the file.
-    """
-    stored = weights.dtype(parts[0].name)
-    kind = dtype or stored
-    if len(parts) == 1 and kind == stored and torch.device(device).type == "cpu":
-        return weights.tensor(parts[0].name).view(like.shape)
-    return copy_parts(weights, parts, torch.empty(like.shape, device=device, dtype=kind))
 
 
 def copy_parts(weights: TensorSource, parts: list[StoredPart], into: Tensor) -> Tensor:

@@ -68,6 +68,6 @@ def _refuse_incomplete_model(model: Qwen3) -> None:
 def _refuse_shards(folder: Path) -> None:
     if (index := folder / INDEX).exists():
         raise CheckpointError(
-            f"{index} lists a checkpoint in shards, which would be read instead of the saved one: "
+            f"{index} lists a checkpoint in shards, and a folder with two models is ambiguous: "
             "choose another folder, or remove the index and its shards"
         )

@@ -1,15 +1,19 @@
 """Reads typed and bounded fields from a published `config.json`."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Set
 from reprlib import repr as shown
 from typing import Any
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import ConfigError
 
 MAX_NUMBER = 1e30
 """Upper bound of a floating-point field."""
 MAX_SIZE = 2**24
 """Default upper bound of an integer field; far above the sizes of existing models."""
+MAX_NAMES = 8
+"""Unused fields that a warning names."""
 
 
 def size(
@@ -64,3 +68,38 @@ def flag(fields: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"config.json gives {name} as {shown(value)}: expected true or false")
     return value
+
+
+def refuse_two_values(fields: Mapping[str, Any], *names: str) -> None:
+    """Check that names of one setting do not have two values.
+
+    Raises:
+        ConfigError: two of the fields differ.
+    """
+    given = {name: fields[name] for name in names if fields.get(name) is not None}
+    first = next(iter(given), "")
+    for name, value in given.items():
+        if value != given[first]:
+            raise ConfigError(
+                f"config.json gives {first} as {shown(given[first])} and {name} as {shown(value)}:"
+                " both mean the same, so remove the wrong one"
+            )
+
+
+def warn_about_unused(fields: Iterable[str], known: Set[str], where: str) -> None:
+    """Name the fields that are not used in one warning.
+
+    Args:
+        fields: of the file.
+        known: fields that are used, or have no effect.
+        where: the file, or the part of it, for the message.
+    """
+    unused = sorted(str(name) for name in fields if name not in known)
+    if unused:
+        more = f" and {len(unused) - MAX_NAMES} more" if len(unused) > MAX_NAMES else ""
+        names = ", ".join(repr(one_line(name, width=60)) for name in unused[:MAX_NAMES])
+        warnings.warn(
+            f"{where} has fields that are used neither here nor by transformers' Qwen3: "
+            f"{names}{more}; code that uses them computes other numbers",
+            stacklevel=2,
+        )

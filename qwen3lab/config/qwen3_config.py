@@ -11,15 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3lab.config.json_fields import flag, number, shown, size
+from qwen3lab.config.json_fields import (
+    flag,
+    number,
+    shown,
+    size,
+    warn_about_unused,
+)
+from qwen3lab.config.known_fields import known_fields
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
+from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_supported
 from qwen3lab.errors import ConfigError
 
-MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 MAX_LAYERS, MAX_EXPERTS = 2**12, 2**14
 MAX_PARAMS = 2**60
 """Larger models would overflow torch's 64-bit tensor sizes in bytes."""
+DENSE_HEAD_SIZE = 128
+"""Of a dense Qwen3 without `head_dim`; of a mixture of experts it is hidden size over heads."""
+DEFAULT_CONTEXT = 32_768
+"""Of a config.json without `max_position_embeddings`."""
 
 
 @dataclass(frozen=True)
@@ -72,43 +83,59 @@ class Qwen3Config:
         """
         path = Path(path)
         path = path / "config.json" if path.is_dir() else path
+        if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+            raise ConfigError(f"{path} is not a regular file: a model folder needs a config.json")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{path} does not exist: a model folder needs a config.json"
             ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read ({error.strerror}): check its permissions"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON ({error}): fetch it again") from error
         if not isinstance(fields, dict):
             raise ConfigError(f"{path} holds a {type(fields).__name__}: expected a JSON object")
-        return cls.from_dict(fields)
+        try:
+            return cls.from_dict(fields, source=str(path))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Qwen3Config":
+    def from_dict(cls, fields: Mapping[str, Any], *, source: str = "config.json") -> "Qwen3Config":
         """Read the fields of a published `config.json`, old or new generation.
+
+        Args:
+            fields: of the file.
+            source: the file, for warnings.
 
         Raises:
             ConfigError: not a Qwen3 or Qwen3-MoE, a feature that Qwen3 does not have
                 (sliding windows, attention biases), or a missing or invalid size.
+
+        Warns:
+            UserWarning: fields that are not used; the message names them.
         """
-        is_moe = _check_supported(fields)
+        is_moe = check_supported(fields)
+        warn_about_unused(fields, known_fields(is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
-        d_model, n_heads = size(fields, "hidden_size"), size(fields, "num_attention_heads")
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
-            d_model=d_model,
+            d_model=size(fields, "hidden_size"),
             n_layers=n_layers,
-            n_heads=n_heads,
+            n_heads=size(fields, "num_attention_heads"),
             n_kv_heads=size(fields, "num_key_value_heads"),
-            d_head=size(fields, "head_dim", default=d_model // max(n_heads, 1)),
+            d_head=_head_size(fields, is_moe=is_moe),
             d_mlp=size(fields, "intermediate_size", default=d_expert or None),
             d_vocab=size(fields, "vocab_size"),
-            n_ctx=size(fields, "max_position_embeddings", default=40_960),
+            n_ctx=size(fields, "max_position_embeddings", default=DEFAULT_CONTEXT),
             eps=number(fields, "rms_norm_eps", default=1e-6),
-            rope=read_rope(fields),
+            rope=read_rope(fields, source),
             tied_embeddings=flag(fields, "tie_word_embeddings"),
-            n_experts=size(fields, *_N_EXPERTS, most=MAX_EXPERTS) if is_moe else 0,
+            n_experts=size(fields, *N_EXPERTS_FIELDS, most=MAX_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
             d_expert=d_expert,
             norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
@@ -214,9 +241,6 @@ class Qwen3Config:
         return embeddings + blocks + (self.n_layers - n_moe) * dense + self.d_model
 
 
-_N_EXPERTS = ("num_experts", "num_local_experts")
-
-
 def _require_positive(config: Qwen3Config) -> None:
     names = ["d_model", "n_layers", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_vocab", "n_ctx"]
     names += ["d_expert"] if config.is_moe else []
@@ -231,29 +255,17 @@ def _bytes_per_value(dtype: str) -> int:
     return BYTES_PER_VALUE[dtype]
 
 
-def _check_supported(fields: Mapping[str, Any]) -> bool:
-    """True if the fields describe a mixture of experts; raises ConfigError if not a Qwen3."""
-    kind = fields.get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
+    """Size of a head; without `head_dim`, the default of `transformers` for the architecture."""
+    if "head_dim" in fields and fields["head_dim"] is None:
         raise ConfigError(
-            f"model_type is {shown(kind)}: this package runs Qwen3 ('qwen3') and "
-            "Qwen3-MoE ('qwen3_moe') only"
+            "config.json gives head_dim as null, which transformers refuses: write the size of a "
+            "head, or leave the field out"
         )
-    layers = fields.get("layer_types") or ()
-    if not isinstance(layers, list | tuple):
-        raise ConfigError(f"config.json gives layer_types as {shown(layers)}: expected a list")
-    sliding = "sliding_attention" in layers
-    if fields.get("use_sliding_window") or sliding:
-        raise ConfigError(
-            "the config uses sliding-window attention, which no published Qwen3 does: "
-            "only full attention is supported"
-        )
-    if fields.get("attention_bias"):
-        raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
-    activation = fields.get("hidden_act", "silu")
-    if activation != "silu":
-        raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")
-    return MODEL_TYPES[kind]
+    if not is_moe:
+        return size(fields, "head_dim", default=DENSE_HEAD_SIZE)
+    n_heads = max(size(fields, "num_attention_heads"), 1)
+    return size(fields, "head_dim", default=size(fields, "hidden_size") // n_heads)
 
 
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qwen3lab.config.json_fields import number, shown, size
+from qwen3lab.config.json_fields import (
+    number,
+    refuse_two_values,
+    shown,
+    size,
+    warn_about_unused,
+)
 from qwen3lab.errors import ConfigError
 
 
@@ -44,38 +50,100 @@ class Rope:
         return 0.1 * math.log(self.factor) + 1.0
 
 
+DEFAULT_KEYS = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor"})
+YARN_KEYS = DEFAULT_KEYS | frozenset(
+    [
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ]
+)
+"""Keys of the two kinds, as `transformers` reads them; it warns of others and ignores them."""
+
 PLAIN_ROPE = Rope()
 """Rotary embedding without YaRN, with the base of the published models."""
 
 
-def read_rope(fields: Mapping[str, Any]) -> Rope:
+def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
     """Read the rotary embedding from the fields of a config.json.
 
     New files have `rope_parameters`, old ones `rope_theta` and `rope_scaling`.
 
+    Args:
+        fields: of the file.
+        source: the file, for warnings.
+
     Raises:
-        ConfigError: an unknown kind of scaling, or an invalid value.
+        ConfigError: an unknown kind of scaling, an invalid value, or two values for one setting.
+
+    Warns:
+        UserWarning: keys that are not used; the message names them.
     """
-    inner = fields.get("rope_parameters") or {}
-    scaling = fields.get("rope_scaling") or inner
-    for settings in (inner, scaling):
-        if not isinstance(settings, Mapping):
-            raise ConfigError(
-                f"config.json gives rope settings as {shown(settings)}: expected an object"
-            )
-    theta = number({"rope_theta": fields.get("rope_theta"), **inner, **scaling}, "rope_theta")
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    settings = _rope_settings(fields)
+    theta = number({"rope_theta": fields.get("rope_theta")} | settings, "rope_theta")
+    kind = settings.get("rope_type") or settings.get("type") or "default"
     if kind == "default":
+        warn_about_unused(settings, DEFAULT_KEYS, f"the rope group in {source}")
         return Rope(theta=theta)
     if kind != "yarn":
         raise ConfigError(
             f"rope scaling of type {shown(kind)} is unknown: expected 'default' or 'yarn'"
         )
-    unsupported = {"mscale", "mscale_all_dim", "truncate"} & set(scaling)
+    warn_about_unused(settings, YARN_KEYS, f"the rope group in {source}")
+    return _read_yarn(fields, settings, theta)
+
+
+def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The one group of rope settings, with its keys checked for contradictions."""
+    groups = [fields.get(name) for name in ("rope_scaling", "rope_parameters")]
+    for group in groups:
+        if group is not None and not isinstance(group, Mapping):
+            raise ConfigError(
+                f"config.json gives rope settings as {shown(group)}: expected an object"
+            )
+    scaling, parameters = (dict(group or {}) for group in groups)
+    if scaling and parameters and scaling != parameters:
+        raise ConfigError(
+            "config.json has rope_scaling and rope_parameters with different settings, and "
+            "transformers reads the first only: remove the wrong one"
+        )
+    settings = scaling or parameters
+    refuse_two_values(settings, "rope_type", "type")
+    name = "rope_scaling" if scaling else "rope_parameters"
+    thetas = {
+        "rope_theta": fields.get("rope_theta"),
+        f"{name}.rope_theta": settings.get("rope_theta"),
+    }
+    refuse_two_values(thetas, *thetas)
+    for group in (fields, settings):
+        if group.get("partial_rotary_factor") not in (None, 1, 1.0):
+            raise ConfigError(
+                f"partial_rotary_factor is {shown(group['partial_rotary_factor'])}: Qwen3 rotates "
+                "all dimensions of a head"
+            )
+    return settings
+
+
+def _read_yarn(fields: Mapping[str, Any], scaling: Mapping[str, Any], theta: float) -> Rope:
+    unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
+    unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
     original, extended = "original_max_position_embeddings", "max_position_embeddings"
-    n_ctx = size(scaling, original) if original in scaling else size(fields, extended)
+    refuse_two_values(
+        {original: fields.get(original), f"yarn's {original}": scaling.get(original)},
+        original,
+        f"yarn's {original}",
+    )
+    if fields.get(original) is not None:  # Older files have it beside the group.
+        n_ctx = size(fields, original)
+    else:
+        n_ctx = size(scaling, original) if original in scaling else size(fields, extended)
     if n_ctx < 1:
         raise ConfigError(f"{original} is {n_ctx}: expected a positive number")
     if scaling.get("factor") is None:
@@ -85,6 +153,11 @@ def read_rope(fields: Mapping[str, Any]) -> Rope:
     if not factor >= 1:
         raise ConfigError(f"yarn's factor is {factor!r}: expected a number of at least 1")
     scale = scaling.get("attention_factor")
+    if factor == 1 and scale not in (None, 1):
+        raise ConfigError(
+            f"yarn's factor is 1 and its attention_factor is {shown(scale)}: expected a factor "
+            "above 1, or no yarn"
+        )
     return Rope(
         theta=theta,
         factor=float(factor),

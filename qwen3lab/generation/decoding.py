@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.errors import ChatError
+from qwen3lab.generation.non_finite import refuse_non_finite
 from qwen3lab.generation.sampling import Sampler
 from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.model.batching import pad_left
@@ -106,7 +108,12 @@ def decode(
         cancel: an event; when another thread sets it, the loop ends after the current step.
         cache: KV cache with the tokens before the prompts; the prompts and the generated tokens
             are appended. None creates an empty one.
+
+    Raises:
+        ChatError: a guide inserts a token that the model does not have.
+        NonFiniteError: logits are NaN or infinite; the message names the first such activation.
     """
+    texts = [list(prompt) for prompt in prompts]
     ids, mask = pad_left(prompts, model.device)
     room = min(ids.shape[1] + max_new_tokens, 4096)
     if cache is None:
@@ -115,8 +122,11 @@ def decode(
     live = torch.tensor([len(prompt) > 0 for prompt in prompts])
     for left in range(max_new_tokens, 0, -1):
         step, ids = _choose(logits, sampler, guides, live)
+        refuse_non_finite(model, texts, step.entropy.isnan() & live)
         rows = live.nonzero()[:, 0].tolist()
-        done = [row for row in rows if guides[row].take(int(step.token_ids[row]))]
+        for row in rows:
+            texts[row].append(int(step.token_ids[row]))
+        done = [row for row in rows if guides[row].take(texts[row][-1])]
         yield step
         # No mask if all rows are live: saves a copy to the device.
         fed = None if bool(live.all()) else live[:, None].to(ids.device, non_blocking=ids.is_cuda)
@@ -167,6 +177,11 @@ def _choose(
     forced = torch.tensor([token is not None for token in inserted])
     for row, token in enumerate(inserted):
         if token is not None:
+            if token >= logits.shape[-1]:
+                raise ChatError(
+                    f"token {token}, which the thinking budget inserts, does not exist: the model "
+                    f"has tokens 0 to {logits.shape[-1] - 1}, so its tokenizer is of another model"
+                )
             chosen[row] = token
             own[row] = logprobs[row, token].cpu()
     if bool(forced.any()):

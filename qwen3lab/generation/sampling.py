@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+SMALL_TEMPERATURE = 1e-6
+"""Below, the largest logit is subtracted before the division."""
+MIN_DIVISOR = 1e-30
+"""Divides logits at most; its reciprocal is finite in float32."""
 MAX_TIES = 128
 """Maximum number of tokens beyond `top_k` that are kept because they tie with its last token."""
 
@@ -72,7 +76,10 @@ class Sampling:
         if self.temperature == 0:
             best = logits.argmax(dim=-1, keepdim=True)
             return torch.ones_like(best, dtype=torch.float32), best
-        scaled, n = logits.float() / self.temperature, logits.shape[-1]
+        scaled, n = logits.float(), logits.shape[-1]
+        if self.temperature < SMALL_TEMPERATURE:  # The quotients would be infinite.
+            scaled = scaled - scaled.max(dim=-1, keepdim=True).values
+        scaled = scaled / max(self.temperature, MIN_DIVISOR)
         if self.top_k is None or self.top_k >= n:
             scaled, token_ids = scaled.sort(dim=-1, descending=True)
         else:
@@ -126,7 +133,7 @@ class Sampler:
         cumulative = probabilities.cumsum(dim=-1)
         uniform = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
         # Rounding must not select a token beyond the last one with a probability above 0.
-        last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
         uniform = uniform.to(cumulative, non_blocking=cumulative.is_cuda)
         place = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(dim=-1, keepdim=True)
         return token_ids.gather(-1, place.minimum(last))[:, 0]

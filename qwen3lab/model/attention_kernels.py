@@ -19,7 +19,8 @@ def mix_fused(
     grouped = q.shape[1] != k.shape[1]
     if positions.needs_no_mask:
         causal = q.shape[2] > 1
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        z = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        return z if q.is_cuda else _with_nan_of(q, k, z)
     if q.shape[2] == 1:
         return mix_one_query(q, k, v, positions)
     if grouped and q.is_cuda:
@@ -29,6 +30,24 @@ def mix_fused(
         grouped = False
     mask = positions.attention_mask()
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+
+
+def _with_nan_of(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch kv_head key d_head"],
+    z: Float[Tensor, "batch head query d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """`z`, but NaN at queries that are NaN: on short prompts the CPU's kernel returns zeros there.
+
+    With a single key, it also overlooks a key that is NaN.
+    """
+    # In float32, where the sum of finite values is finite, too.
+    options = {"dim": -1, "keepdim": True, "dtype": torch.float32}
+    z = z + (0 * q.sum(**options)).to(z.dtype)
+    if k.shape[2] == 1:
+        nan = (0 * k.sum(**options)).to(z.dtype)
+        z = z + nan.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    return z
 
 
 def mix_one_query(

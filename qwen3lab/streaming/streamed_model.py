@@ -74,7 +74,8 @@ def open_streamed(
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, or `memory` is below
-            `least_memory`; checked before any tensor is read.
+            `least_memory`; checked before any tensor is read. A NaN or infinite value outside the
+            blocks is refused here, one of a block or an expert when it is first read.
     """
     model = Qwen3(config, device="meta")
     parts, least = plan_tensors(model, weights, source), least_memory(config, dtype)

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from qwen3lab.checkpoints import safetensors_file as module
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader, TensorsInMemory
 from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.checkpoints.value_range import ValueRange
 from qwen3lab.errors import CheckpointError
 
 A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
@@ -95,6 +96,44 @@ def test_a_truncated_file_is_named(tmp_path, keep):
     file.write_bytes(whole[: keep if keep >= 0 else len(whole) + keep])
     with pytest.raises(CheckpointError, match=r"model.safetensors is truncated or damaged"):
         CheckpointReader(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):
+    save_file({"a": A}, tmp_path / "model.safetensors")
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", deny)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\)"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("file", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_pipe_in_place_of_weights_is_refused_at_once(tmp_path, file):
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(CheckpointError, match=rf"{file} is not .*regular file"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_long_name_of_a_file_is_quoted_in_one_short_line(tmp_path):
+    name = "a\n" * 10**4
+    sharded(tmp_path, {"b": "one.safetensors"}, {"one.safetensors": {"b": B, name: A}})
+    with pytest.raises(CheckpointError, match=r"which .*index.json does not") as e:
+        CheckpointReader(tmp_path)
+    assert len(str(e.value)) < 500 and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 300, 1000])
+def test_a_value_that_is_not_finite_is_found_wherever_it_stands(value, kind, place):
+    values = torch.linspace(-2, 2, 1001).to(kind)
+    ValueRange("w", "a file").add(values)
+    values[place] = value
+    with pytest.raises(CheckpointError, match="w in a file has values that are not finite"):
+        ValueRange("w", "a file").add(values)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])

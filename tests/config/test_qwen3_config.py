@@ -1,10 +1,14 @@
 import json
+import os
 
 import pytest
-from transformers import AutoConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.errors import ConfigError
+from qwen3lab.model.positions import inverse_wavelengths
 
 OLD = {
     "model_type": "qwen3",
@@ -87,9 +91,117 @@ def test_old_and_new_config_files_give_the_same_config(fields):
     assert Qwen3Config.from_dict(as_new_generation(fields)) == Qwen3Config.from_dict(fields)
 
 
-def test_a_missing_head_size_is_derived():
-    assert Qwen3Config.from_dict(without(OLD, "head_dim")).d_head == 1024 // 16
-    assert Qwen3Config.from_dict(OLD | {"head_dim": None}).d_head == 1024 // 16
+@pytest.mark.parametrize("generation", [dict, as_new_generation])
+def test_missing_sizes_are_the_defaults_of_transformers(generation):
+    optional = ("head_dim", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings")
+    fields = generation(without(OLD, *optional))
+    config, theirs = Qwen3Config.from_dict(fields), AutoConfig.for_model(**fields)
+    assert config.d_head == theirs.head_dim != 1024 // 16
+    assert config.n_ctx == theirs.max_position_embeddings
+    assert (config.eps, config.tied_embeddings) == (theirs.rms_norm_eps, False)
+
+
+def test_a_missing_head_size_of_a_mixture_of_experts_is_hidden_size_over_heads(tmp_path):
+    fields = without(OLD_MOE, "head_dim") | {"num_hidden_layers": 1, "num_experts": 8}
+    with torch.device("meta"):
+        theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    assert Qwen3Config.from_dict(fields).d_head == theirs.model.layers[0].self_attn.head_dim
+
+
+@pytest.mark.parametrize("fields", [OLD, OLD_MOE])
+def test_a_head_size_of_null_is_refused(fields):
+    assert refusal(fields | {"head_dim": None}).startswith("config.json gives head_dim as null")
+
+
+def test_every_field_that_transformers_writes_is_known():
+    for fields in (OLD, OLD_MOE):
+        Qwen3Config.from_dict(AutoConfig.for_model(**fields).to_dict())
+
+
+def test_fields_without_a_use_are_named_in_one_warning():
+    with pytest.warns(UserWarning, match=r"config.json has fields .*: 'auto_map', 'logit_scale';"):
+        Qwen3Config.from_dict(OLD | {"logit_scale": 2.0, "auto_map": {}})
+    with pytest.warns(UserWarning, match=r"'num_experts'"):
+        Qwen3Config.from_dict(OLD | {"num_experts": 8})
+    with pytest.warns(UserWarning, match=r"'x7' and 2 more;"):
+        Qwen3Config.from_dict(OLD | {f"x{i}": 0 for i in range(10)})
+
+
+def test_rope_keys_without_a_use_are_named_and_transformers_gives_the_same_frequencies():
+    yarn = {"rope_type": "yarn", **YARN}
+    for scaling, key in (
+        (yarn | {"attn_factor": 0.5}, "attn_factor"),
+        ({"rope_type": "default", "factor": 4.0}, "factor"),
+        (yarn | {"mrope_section": [1]}, "mrope_section"),
+    ):
+        with pytest.warns(
+            UserWarning, match=rf"the rope group in config.json has .* neither .*'{key}'"
+        ):
+            rope = Qwen3Config.from_dict(OLD | {"rope_scaling": scaling}).rope
+        theirs = AutoConfig.for_model(**OLD | {"rope_scaling": dict(scaling)})
+        made = Qwen3RotaryEmbedding(theirs)
+        torch.testing.assert_close(made.inv_freq, inverse_wavelengths(rope, 128))
+        assert made.attention_scaling == pytest.approx(rope.scale)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"rope_parameters": {"rope_theta": 5.0}}, "rope_theta as .* and rope_parameters.rope_the"),
+        ({"rope_scaling": {"type": "yarn", "rope_type": "default"}}, "rope_type as .* and type as"),
+        (
+            {"rope_scaling": {"type": "default"}, "rope_parameters": {"rope_theta": 1e6}},
+            "has rope_scaling and rope_parameters with different settings",
+        ),
+        ({"is_causal": False}, "is_causal is False: Qwen3 attends to earlier tokens only"),
+        (
+            {"rope_scaling": {"type": "yarn", **YARN}, "original_max_position_embeddings": 64},
+            "original_max_position_embeddings as 64 and yarn's original_max_position_embedd",
+        ),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: Qwen3 rotates all"),
+        ({"rope_scaling": {"rope_type": "yarn", **YARN, "truncate": False}}, "yarn with truncate"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 1.0, "attention_factor": 2.0}},
+            "factor is 1 and its attention_factor is 2.0",
+        ),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "a layer the type 'linear_att"),
+    ],
+)
+def test_settings_that_contradict_or_are_not_supported_are_refused(change, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Qwen3Config.from_dict(OLD | change)
+
+
+def test_two_numbers_of_experts_are_refused():
+    with pytest.raises(ConfigError, match="num_experts as 128 and num_local_experts as 64"):
+        Qwen3Config.from_dict(OLD_MOE | {"num_local_experts": 64})
+
+
+def test_an_error_and_a_warning_of_a_file_name_the_file(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(OLD | {"head_dim": "big"}))
+    with pytest.raises(ConfigError, match=f"{file}: config.json gives head_dim as 'big'"):
+        Qwen3Config.from_file(tmp_path)
+    yarn = {"rope_type": "yarn", **YARN, "attn_factor": 2.0}
+    file.write_text(json.dumps(OLD | {"rope_scaling": yarn}))
+    with pytest.warns(UserWarning, match=f"the rope group in {file} has fields .* 'attn_factor'"):
+        Qwen3Config.from_file(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_in_place_of_a_config_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match=r"config.json is not a regular file"):
+        Qwen3Config.from_file(tmp_path)
+
+
+def test_a_config_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", deny)
+    with pytest.raises(ConfigError, match=r"config.json cannot be read \(Permission denied\)"):
+        Qwen3Config.from_file(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import copy
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from qwen3lab.errors import ChatError, NonFiniteError
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.model.batching import pad_left
@@ -85,6 +87,16 @@ def test_tokens_that_tie_with_the_last_of_the_top_k_are_kept():
     expected = by_transformers(sampling, logits.float())
     assert int((expected > 0).sum(dim=-1).max()) > 20
     torch.testing.assert_close(sampling.probabilities(logits), expected)
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-20, 1e-30, 1e-38, 1e-40, 5e-324])
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_a_temperature_next_to_zero_takes_the_most_likely_token(temperature, options):
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(1)) * 30
+    sampling = Sampling(temperature=temperature, **options)
+    expected = torch.nn.functional.one_hot(logits.argmax(dim=-1), 40).float()
+    assert torch.equal(sampling.probabilities(logits), expected)
+    assert torch.equal(Sampler(sampling, seeds=[1, 2, 3]).draw(logits), logits.argmax(dim=-1))
 
 
 def by_transformers(sampling, logits):
@@ -228,3 +240,78 @@ def test_sampling_without_a_seed_does_not_use_torchs_global_generator():
     two = [Sampler.in_a_row(Sampling(temperature=1.0), 2).draw(torch.zeros(2, 10**6)) for _ in "ab"]
     assert torch.equal(torch.rand(3), expected)
     assert not torch.equal(*two)
+
+
+class Overflow:
+    """An edit that makes one activation infinite from the `first`-th pass on."""
+
+    def __init__(self, name, first=1):
+        self.name, self.left = name, first
+
+    def __call__(self, name, value):
+        self.left -= name == "hook_embed"
+        return value * torch.inf if name == self.name and self.left <= 0 else value
+
+    def wants(self, name):
+        return False
+
+
+@pytest.mark.parametrize("sampling", [Sampling.greedy(), Sampling(1.0), Sampling(1.0, top_k=3)])
+@pytest.mark.parametrize(
+    ("weight", "place"),
+    [
+        ("blocks.1.mlp.down", "blocks.1.mlp.hook_expert_out at token 0"),
+        ("blocks.0.attn.q_norm.weight", "blocks.0.attn.hook_rot_q at token 0"),
+        ("blocks.0.mlp.up.weight", "blocks.0.mlp.hook_pre_linear at token 0"),
+        ("ln_final.weight", "hook_unembed at token 0"),
+    ],
+)
+def test_logits_that_are_not_finite_are_refused_with_the_place(model, sampling, weight, place):
+    broken = copy.deepcopy(model)
+    broken.get_parameter(weight).data.fill_(torch.inf)
+    sentence = rf"the logits after 3 tokens are NaN or infinite in float32; {place} is the first"
+    with pytest.raises(NonFiniteError, match=sentence):
+        run(broken, [[5, 6, 7]], [Plain()], sampling)
+
+
+def test_the_token_and_the_prompt_that_overflow_are_named(model):
+    broken = copy.deepcopy(model)
+    broken.embed.weight.data[9] = torch.inf
+    sentence = r"after 4 tokens of prompt 1 are .*; hook_embed at token 2 is the first"
+    with pytest.raises(NonFiniteError, match=sentence):
+        run(broken, [[5, 6, 7], [5, 6, 9, 7]], [Plain(), Plain()])
+
+
+def test_float16_that_overflows_is_named_with_a_way_out(model):
+    half = copy.deepcopy(model)
+    half.blocks[0].mlp.up.weight.data.mul_(1e4)
+    run(half, [[5, 6, 7]], [Plain(2)])  # In float32 it is finite.
+    sentence = r"in float16; blocks.0.* float16 overflows above 65504, so load .* bfloat16"
+    with pytest.raises(NonFiniteError, match=sentence):
+        run(half.half(), [[5, 6, 7]], [Plain()])
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_logits_that_an_edit_makes_infinite_are_refused(model, first):
+    steps, tap = [], Overflow("blocks.0.hook_mlp_out", first)
+    sampler = Sampler.in_a_row(Sampling.greedy(), 1, 0)
+    options = {"sampler": sampler, "guides": [Plain()], "max_new_tokens": 9, "tap": tap}
+    with pytest.raises(NonFiniteError, match=r"a pass without edits .* is finite, so they cause"):
+        steps.extend(decode(model, [[5, 6, 7]], **options))
+    assert len(steps) == first - 1
+
+
+def test_tokens_that_an_edit_rules_out_are_not_an_error(model):
+    class Forbid(Overflow):
+        def __call__(self, name, value):
+            return (
+                value.index_fill(-1, torch.arange(25), -torch.inf) if name == self.name else value
+            )
+
+    found = run(model, [[5, 6, 7]], [Plain(4)], tap=Forbid("hook_unembed"))
+    assert all(int(step.token_ids[0]) >= 25 for step in found)
+
+
+def test_an_inserted_token_that_the_model_does_not_have_is_refused(model):
+    with pytest.raises(ChatError, match=r"token 50, .* does not exist: .* tokens 0 to 49"):
+        run(model, [[5, 6, 7]], [Plain(insert={1: 50})])

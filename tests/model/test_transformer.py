@@ -1,5 +1,7 @@
 """The forward pass equals the eager one of transformers on the same random weights."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -172,6 +174,40 @@ def test_explicit_attention_gives_the_logits_of_fused_attention(model):
             keep = Keep(f"blocks.{layer}.attn.{hook}" for layer in range(3))
             assert gap(model(ids, tap=keep), plain) < 1e-5
             assert len(keep.kept) == 3
+
+
+@pytest.mark.parametrize("hook", ["hook_rot_q", "hook_rot_k", "hook_v"])
+@pytest.mark.parametrize("length", [1, 2, 5, 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_value_that_is_not_a_number_spreads_through_either_attention_path(
+    model, hook, length, dtype
+):
+    def spoil(name, value):
+        if name == f"blocks.1.attn.{hook}":
+            value = value.clone()
+            value[0, length - 1, 0, 3] = torch.nan
+        return value
+
+    half = copy.deepcopy(model).to(dtype)
+    spread = []
+    for explicit in (False, True):
+        keep = Keep(["blocks.1.attn.hook_z"] + explicit * ["blocks.1.attn.hook_pattern"])
+        tap = Chain(_Edit(spoil), keep)
+        with torch.no_grad():
+            half(tokens(batch=1, length=length, vocab=half.config.d_vocab), tap=tap)
+        spread.append(keep.kept["blocks.1.attn.hook_z"].isnan().any(dim=-1))
+    assert spread[0].any() and torch.equal(*spread)
+
+
+class _Edit:
+    def __init__(self, change):
+        self.change = change
+
+    def __call__(self, name, value):
+        return self.change(name, value)
+
+    def wants(self, name):
+        return False
 
 
 def test_head_results_sum_to_the_attention_output(model):

@@ -198,9 +198,9 @@ def test_no_prompts_give_no_recordings_and_no_folder(lab, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def other_weights(folder, tokenizer):
+def other_weights(folder, tokenizer, seed=1):
     model = Qwen3(small_config(d_vocab=len(tokenizer)))
-    model.init_weights(torch.Generator().manual_seed(1), std=0.2)
+    model.init_weights(torch.Generator().manual_seed(seed), std=0.2)
     save_checkpoint(model, folder)
 
 
@@ -233,7 +233,7 @@ def test_a_checkpoint_with_new_weights_is_another_model(tiny_tokenizer, tmp_path
     for run in range(2):
         other_weights(tmp_path / "weights", tiny_tokenizer)
         if run == 1 and memory is None:
-            save_checkpoint(Qwen3(small_config(d_vocab=len(tiny_tokenizer))), tmp_path / "weights")
+            other_weights(tmp_path / "weights", tiny_tokenizer, seed=2)
         lab = Lab(load_model(tmp_path / "weights", memory=memory), tiny_tokenizer, "small")
         if run == 0:
             lab.record_to_disk(PROMPTS, tmp_path / "run")

@@ -1,0 +1,49 @@
+"""Refuses a `config.json` of another architecture, or with features that Qwen3 does not have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qwen3lab.config.json_fields import refuse_two_values, shown
+from qwen3lab.errors import ConfigError
+
+MODEL_TYPES = {"qwen3": False, "qwen3_moe": True}
+"""Whether a model type is a mixture of experts."""
+N_EXPERTS_FIELDS = ("num_experts", "num_local_experts")
+"""Names of one field in the two generations of the file format."""
+
+
+def check_supported(fields: Mapping[str, Any]) -> bool:
+    """True if the fields describe a mixture of experts; raises ConfigError if not a Qwen3."""
+    kind = fields.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+        raise ConfigError(
+            f"model_type is {shown(kind)}: this package runs Qwen3 ('qwen3') and "
+            "Qwen3-MoE ('qwen3_moe') only"
+        )
+    layers = fields.get("layer_types") or ()
+    if not isinstance(layers, list | tuple):
+        raise ConfigError(f"config.json gives layer_types as {shown(layers)}: expected a list")
+    others = [kind for kind in layers if kind not in ("full_attention", "sliding_attention")]
+    if others:
+        raise ConfigError(
+            f"config.json gives a layer the type {shown(others[0])}: every layer of a Qwen3 has "
+            "'full_attention'"
+        )
+    if fields.get("use_sliding_window") or "sliding_attention" in layers:
+        raise ConfigError(
+            "the config uses sliding-window attention, which no published Qwen3 does: "
+            "only full attention is supported"
+        )
+    if fields.get("attention_bias"):
+        raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
+    if fields.get("is_causal", True) is not True:
+        raise ConfigError(
+            f"is_causal is {shown(fields['is_causal'])}: Qwen3 attends to earlier tokens only, and "
+            "a model that attends to later ones writes no text"
+        )
+    activation = fields.get("hidden_act", "silu")
+    if activation != "silu":
+        raise ConfigError(f"hidden_act is {shown(activation)}: Qwen3's MLPs use 'silu'")
+    if MODEL_TYPES[kind]:
+        refuse_two_values(fields, *N_EXPERTS_FIELDS)
+    return MODEL_TYPES[kind]
