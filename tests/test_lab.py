@@ -350,7 +350,7 @@ def test_a_batch_with_both_thinking_modes_needs_explicit_sampling(lab):
         ({"budget": True}, "budget is True"),
         ({"budget": 2.5}, r"budget is 2\.5"),
         ({"stop": [""]}, "not empty"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: expected a whole number"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: expected an integer"),
         ({"max_new_tokens": True}, "max_new_tokens is True"),
     ],
 )

@@ -3,6 +3,7 @@
 import operator
 import threading
 from collections.abc import Iterable
+from reprlib import repr as shown
 from typing import Any
 
 from qwen3lab.generation.sampling import Sampling
@@ -62,4 +63,4 @@ def _is_index(value: Any) -> bool:
 
 
 def _wrong(name: str, value: Any, expected: str) -> str:
-    return f"{name} is of type {type(value).__name__}: expected {expected}"
+    return f"{name} is {shown(value)}: expected {expected}"

@@ -1,8 +1,8 @@
 """How the experts of a layer run: five ways to dispatch tokens, and the cost model that chooses.
 
 A slot is one pair of a token and one of its k experts. Every way gives the same outputs but for
-rounding. Which one is fastest depends on the device, the
-size of an expert, and the number of tokens per expert:
+rounding. Which one is fastest depends on the device, the size of an expert, and the number of
+tokens per expert:
 
 - *gathered*: copies the matrices of each slot's expert, for one batched product; for few tokens;
 - *padded*: one batched product, each expert's group padded to the largest; for small experts that

@@ -105,10 +105,10 @@ def test_a_suite_has_only_its_own_cases(folder):
 def test_peers_are_measured_if_they_are_installed(tmp_path):
     pytest.importorskip("transformer_lens")
     pytest.importorskip("nnsight")
-    from tests.model.test_peer_transformerlens import words
+    from tests.model.test_peer_transformerlens import word_tokenizer
 
     hf_random("experts").save_pretrained(tmp_path)
-    words(97).save_pretrained(tmp_path)
+    word_tokenizer(97).save_pretrained(tmp_path)
     rows = bench.run(quick(tmp_path), ["forward", "record"], progress=False).rows
     assert [row.unit for row in rows] == ["ms", "ms", "MiB", "MiB"]
     for row in rows:

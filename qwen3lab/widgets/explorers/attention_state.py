@@ -2,7 +2,7 @@
 
 import traitlets
 
-from qwen3lab.widgets.explorers.state import ExplorerState
+from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
 DIRECTIONS = ("tokens it attends to", "tokens that attend to it")
 """What the text pane shades for a token: a row or a column of the attention map."""
@@ -25,10 +25,10 @@ class AttentionState(ExplorerState):
         measuring: True while the measurement runs.
     """
 
-    recording = traitlets.Any(None)
+    recording = Result(None)
     window = traitlets.Tuple(default_value=WHOLE)
     pooling = traitlets.Enum(["max", "mean"], "max")
     direction = traitlets.Enum(DIRECTIONS, DIRECTIONS[0])
-    scores = traitlets.Any(None)
+    scores = Result(None)
     measured = traitlets.Float(0.0)
     measuring = traitlets.Bool(False)

@@ -8,7 +8,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.interventions import rerouting
 from qwen3lab.interventions.rerouting import Rerouting
 from qwen3lab.recording.recording import Recording
-from qwen3lab.widgets.explorers.state import ExplorerState
+from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
 COMPARE = ("nothing", "the other thinking mode", "another question")
 """What a run can be compared with."""
@@ -35,10 +35,10 @@ class RoutingState(ExplorerState):
     expert = traitlets.Int(-1)
     off = traitlets.Tuple()
     asked_off = traitlets.Tuple()
-    baseline = traitlets.Any(None)
+    baseline = Result(None)
     compare = traitlets.Enum(COMPARE, COMPARE[0])
     other_question = traitlets.Unicode()
-    other = traitlets.Any(None)
+    other = Result(None)
     other_name = traitlets.Unicode()
 
     @property

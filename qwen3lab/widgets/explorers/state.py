@@ -6,6 +6,17 @@ from qwen3lab._moved import RenamedAttributes
 from qwen3lab.generation.reply import Chat
 
 
+class Result(traitlets.Any):
+    """A trait whose observers are called for every new object, also for one that is equal."""
+
+    def set(self, obj: traitlets.HasTraits, value: object) -> None:
+        """Set the value, and notify of an equal one, too: a run may repeat an earlier one."""
+        old = obj._trait_values.get(self.name, self.default_value)
+        super().set(obj, value)
+        if value is not old and bool(old == value):
+            obj._notify_trait(self.name, old, value)
+
+
 class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     """Question and settings, result of the run, and the layer, head and token shown.
 
@@ -45,7 +56,7 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     asked_thinking = traitlets.Bool(True)
     asked_budget = traitlets.Int(None, allow_none=True)
     chips = traitlets.Any(())
-    chat = traitlets.Any(None)
+    chat = Result(None)
     chat_run = traitlets.Int(-1)
     error = traitlets.Unicode()
     drawing_error = traitlets.Unicode()

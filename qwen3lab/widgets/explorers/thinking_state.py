@@ -2,7 +2,7 @@
 
 import traitlets
 
-from qwen3lab.widgets.explorers.state import ExplorerState
+from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
 
 class ThinkingState(ExplorerState):
@@ -21,7 +21,7 @@ class ThinkingState(ExplorerState):
     marker = traitlets.Int(-1)
     steps = traitlets.Tuple()
     answers = traitlets.Any({})
-    direct_reply = traitlets.Any(None)
+    direct_reply = Result(None)
     answering = traitlets.Bool(False)
 
     @property
