@@ -51,7 +51,7 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked: set[StoredPart] = set()
-        if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+        if path.exists() and not path.is_file():  # Reading a pipe would block.
             raise CheckpointError(f"{path} is not a regular file: expected a safetensors file")
         try:
             self._stamp = _file_stamp(path.stat())

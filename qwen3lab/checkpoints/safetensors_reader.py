@@ -165,7 +165,7 @@ class CheckpointReader:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """File names by tensor name, as an index lists them."""
-    if not index.is_file():  # A pipe would be waited for without end.
+    if not index.is_file():  # Reading a pipe would block.
         raise CheckpointError(f"{index} is not a valid index (not a regular file): fetch it again")
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]

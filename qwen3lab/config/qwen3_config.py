@@ -83,7 +83,7 @@ class Qwen3Config:
         """
         path = Path(path)
         path = path / "config.json" if path.is_dir() else path
-        if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+        if path.exists() and not path.is_file():  # Reading a pipe would block.
             raise ConfigError(f"{path} is not a regular file: a model folder needs a config.json")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
