@@ -11,6 +11,7 @@ class Result(traitlets.Any):
 
     def set(self, obj: traitlets.HasTraits, value: object) -> None:
         """Set the value, and notify of an equal one, too: a run may repeat an earlier one."""
+        assert self.name is not None, "a trait of a class has a name"
         old = obj._trait_values.get(self.name, self.default_value)
         super().set(obj, value)
         if value is not old and bool(old == value):
