@@ -24,7 +24,7 @@ JS := .ci/js
 NPM := npm --prefix $(JS) --silent --no-fund --no-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check scripts format docs clean
+.PHONY: help lab test fuzz check scripts format docs clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,15 @@ FAST = -m "not slow" --jaxtyping-packages=$(SHAPED)beartype.beartype
 
 test: $(VENV)/.test  ## run the tests; with SLOW=1 the slow ones, too
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,$(FAST)) $(PYTEST)
+
+# CASES is shared by the suites; SEED starts another sequence than the usual one.
+CASES ?= 100000
+SEED ?= $(shell date +%s)
+
+fuzz: $(VENV)/.test  ## run the fuzz suites alone, with CASES cases in all (100,000) and a new SEED
+	@echo "SEED=$(SEED)"
+	QWEN3LAB_FUZZ_CASES=$(CASES) QWEN3LAB_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz \
+	--numprocesses 2 --timeout 0 --jaxtyping-packages= $(PYTEST)
 
 check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebooks without output
 	$(BIN)/ruff check .
