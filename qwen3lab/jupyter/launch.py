@@ -64,7 +64,7 @@ def command(folder: Path, *, browser: bool = True, port: int | None = None) -> l
 
 
 def environment() -> dict[str, str]:
-    """The user's environment variables, the package's settings of JupyterLab, and how threads wait."""
+    """The user's environment variables, with JupyterLab settings and waiting of the package."""
     user_path = os.environ.get("JUPYTER_CONFIG_PATH")
     paths = [str(SETTINGS), *([user_path] if user_path else [])]
     return PASSIVE_WAITING | os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
