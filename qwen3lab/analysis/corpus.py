@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from qwen3lab.errors import CorpusError
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.storage.checked_tensors import open_tensors
 
 if TYPE_CHECKING:
     import pandas
@@ -171,12 +171,12 @@ class RoutingCorpus(Displayed):
             CorpusError: no such file, or another format.
         """
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["routing_corpus"])
+            with open_tensors(Path(path)) as file:
+                about = json.loads(file.metadata["routing_corpus"])
                 if about["format"] != FORMAT:
                     raise ValueError(f"format {about['format']}, and this version reads {FORMAT}")
-                return cls._rebuilt(about, {name: file.get_tensor(name) for name in SUMS})
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                return cls._rebuilt(about, {name: file.read(name) for name in SUMS})
+        except (OSError, KeyError, ValueError) as error:
             raise CorpusError(
                 f"{path} holds no counts ({error}): expected a file written by RoutingCorpus.save"
             ) from error
