@@ -63,7 +63,7 @@ def _fields(file: CheckedTensors, path: Path) -> dict[str, Any]:
     try:
         if metadata["format"] > 1 and not file.has_checksums:
             raise ValueError("its checksums are missing")
-        return _checked(metadata, file)
+        return _checked(metadata, file, path)
     except PARSING_ERRORS as error:
         raise RecordingError(
             f"{path} is a damaged recording ({_reason(error)}): save the recording again"
@@ -91,9 +91,9 @@ def _metadata(file: CheckedTensors, path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _checked(metadata: dict[str, Any], file: CheckedTensors) -> dict[str, Any]:
+def _checked(metadata: dict[str, Any], file: CheckedTensors, path: Path) -> dict[str, Any]:
     """The fields; layouts are checked first, so that no tensor is larger than its model allows."""
-    config = Qwen3Config.from_dict(metadata["config"])
+    config = Qwen3Config.from_dict(metadata["config"], source=f"the config in {path}")
     tokens = checked_texts(metadata["tokens"])
     layouts = {name: Layout(stored.dtype, stored.shape) for name, stored in file.stored.items()}
     if missing := {*metadata["capture"], TOKEN_IDS} ^ set(layouts):
