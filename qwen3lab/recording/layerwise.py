@@ -42,8 +42,9 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.atomic_files import is_leftover, whole_file
 from qwen3lab.storage.tensor_files import Files
 
-FORMAT, WITHOUT_CHECKSUMS = 3, 2
-"""Format of new folders, and the one before checksums, whose folders are read and resumed."""
+FORMAT = 3
+WITHOUT_CHECKSUMS = 2
+"""The format before checksums, whose folders are still read and resumed."""
 PLAN = "plan.json"
 PROGRESS_DELAY_SECONDS = 2.0
 """Time after which the progress bar appears."""

@@ -94,14 +94,14 @@ def read_header(file: BinaryIO) -> Header:
 
 def _parsed(text: bytes) -> dict[str, Any]:
     """The header's fields; refuses what JSON does not define but Python reads."""
-    if text[:1] != b"{":
-        raise ValueError("its header is not a JSON object")
     try:
         fields = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("its header is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"its header is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError("its header is not a JSON object")
     return fields
 
 
