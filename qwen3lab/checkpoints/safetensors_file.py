@@ -131,6 +131,7 @@ class SafetensorsFile:
                     read_into(file, header.offset + done * header.dtype.itemsize, piece)
                     yield piece
                     done += len(piece)
+                self._check(os.fstat(file.fileno()))
         except OSError as error:
             raise self._read_error(error) from error
 
