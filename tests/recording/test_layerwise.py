@@ -18,6 +18,7 @@ from qwen3lab.loading import load_model
 from qwen3lab.model.transformer import Block, Qwen3
 from qwen3lab.quantisation.quantised_model import quantise
 from qwen3lab.recording import layerwise
+from qwen3lab.recording.on_disk import OnDisk
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage import atomic_files
 from qwen3lab.storage.checked_tensors import open_tensors, save_checked
@@ -553,3 +554,21 @@ def test_a_pipe_in_place_of_a_plan_is_refused_without_reading_it(lab, tmp_path):
     os.mkfifo(tmp_path / "plan.json")
     with pytest.raises(RecordingError, match=r"plan.json is damaged \(not a regular file\)"):
         lab.record_to_disk(PROMPTS, tmp_path)
+
+
+@pytest.mark.parametrize("capture", [None, ["blocks.1.attn.hook_pattern"]])
+def test_blocks_of_attention_read_each_file_once(lab, tmp_path, monkeypatch, capture):
+    options = {"capture": capture} if capture else {}
+    [recording] = lab.record_to_disk(["3+4*2-1=?" * 4], tmp_path / "run", **options)
+    attention, read, original = recording.attention, [], OnDisk.__getitem__
+    whole = attention.pattern(1)
+
+    def counting(self, name):
+        read.append(name)
+        return original(self, name)
+
+    monkeypatch.setattr(OnDisk, "__getitem__", counting)
+    blocks = list(attention.blocks(1, size=5))
+    assert len(blocks) > 2
+    assert read == (capture or ["blocks.1.attn.hook_rot_q", "blocks.1.attn.hook_rot_k"])
+    torch.testing.assert_close(torch.cat([block for _, block in blocks], dim=1), whole)
