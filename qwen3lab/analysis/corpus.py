@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.analysis.choices import router_entropy
@@ -16,16 +14,28 @@ from qwen3lab.analysis.routing import loads_of_layers, weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary, count, one_line
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.storage.checked_tensors import open_tensors, save_checked
 
 if TYPE_CHECKING:
     import pandas
 
 FORMAT = 1
+MAX_REASON_CHARACTERS = 200
+READING_ERRORS = (
+    OSError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+"""Exceptions that a missing or damaged file can raise while it is read."""
 SUMS = ("slots", "weights", "entropy", "tokens")
 
 
@@ -161,7 +171,7 @@ class RoutingCorpus(Displayed):
         about = {"format": FORMAT, "groups": self.groups, "config": self.config.to_dict()}
         sums = {name: getattr(self, name).contiguous() for name in SUMS}
         with whole_file(Path(path), error=CorpusError) as part:
-            save_file(sums, part, metadata={"routing_corpus": json.dumps(about)})
+            save_checked(sums, part, {"routing_corpus": json.dumps(about)})
 
     @classmethod
     def open(cls, path: str | Path) -> "RoutingCorpus":
@@ -171,23 +181,32 @@ class RoutingCorpus(Displayed):
             CorpusError: no such file, or another format.
         """
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["routing_corpus"])
+            with open_tensors(Path(path)) as file:
+                about = json.loads(file.metadata["routing_corpus"])
                 if about["format"] != FORMAT:
                     raise ValueError(f"format {about['format']}, and this version reads {FORMAT}")
-                return cls._rebuilt(about, {name: file.get_tensor(name) for name in SUMS})
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                return cls._rebuilt(about, {name: file.read(name) for name in SUMS}, path)
+        except READING_ERRORS as error:
+            reason = one_line(str(error), width=MAX_REASON_CHARACTERS)
             raise CorpusError(
-                f"{path} holds no counts ({error}): expected a file written by RoutingCorpus.save"
+                f"{path} holds no counts ({reason}): expected a file written by RoutingCorpus.save"
             ) from error
 
     @classmethod
-    def _rebuilt(cls, about: dict[str, Any], sums: dict[str, Tensor]) -> "RoutingCorpus":
-        corpus = cls(Qwen3Config.from_dict(about["config"]))
-        corpus._rows(about["groups"])
+    def _rebuilt(
+        cls, about: dict[str, Any], sums: dict[str, Tensor], path: str | Path
+    ) -> "RoutingCorpus":
+        corpus = cls(Qwen3Config.from_dict(about["config"], source=f"the config in {path}"))
+        groups = about["groups"]
+        if not isinstance(groups, list) or not all(isinstance(each, str) for each in groups):
+            raise ValueError("its groups are not a list of texts")
+        corpus._rows(groups)
         for name, value in sums.items():
-            if getattr(corpus, name).shape != value.shape:
-                raise ValueError(f"{name} has the shape {tuple(value.shape)}")
+            empty = getattr(corpus, name)
+            if empty.shape != value.shape or empty.dtype != value.dtype:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, dtype {value.dtype}")
+            if bool((value < 0).any()):
+                raise ValueError(f"{name} holds a value that is no count")
             setattr(corpus, name, value)
         return corpus
 

@@ -1,16 +1,13 @@
 """Reads tensors from one safetensors file, which must not change while it is in use."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Shaped
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qwen3lab.checkpoints.tensor_names import StoredPart
@@ -18,6 +15,8 @@ from qwen3lab.checkpoints.value_range import ValueRange
 from qwen3lab.device.host_transfer import bring
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
+from qwen3lab.storage.checked_tensors import read_into
+from qwen3lab.storage.tensor_header import read_header
 
 CHUNK_BYTES = 2**24
 """Bytes per read where a tensor must change its dtype or its device."""
@@ -55,11 +54,8 @@ class SafetensorsFile:
             raise CheckpointError(f"{path} is not a regular file: expected a safetensors file")
         try:
             self._stamp = _file_stamp(path.stat())
-            # Opened first, because safe_open calls a file without permission missing. It then
-            # validates the header.
-            path.open("rb").close()
-            self._mapped: Any = safe_open(path, framework="pt").__enter__()
-            self.headers = _read_headers(path)
+            with path.open("rb") as file:
+                self.headers = read_header(file).tensors
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{path} is missing, and the index needs it: fetch it again"
@@ -68,7 +64,7 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{path} cannot be read ({error.strerror}): check its permissions"
             ) from error
-        except (SafetensorError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is truncated or damaged ({one_line(str(error), width=200)}): fetch it "
                 "again"
@@ -80,13 +76,13 @@ class SafetensorsFile:
         Raises:
             CheckpointError: the stored dtype is not one of `SAFETENSORS_DTYPES`.
         """
-        dtype, shape, offset = self.headers[name]
-        if dtype not in SAFETENSORS_DTYPES:
+        stored = self.headers[name]
+        if stored.code not in SAFETENSORS_DTYPES:
             raise CheckpointError(
-                f"{name} in {self.path} is stored as {dtype}: expected one of "
+                f"{name} in {self.path} is stored as {stored.code}: expected one of "
                 f"{', '.join(SAFETENSORS_DTYPES)}, as in a model's unquantised release"
             )
-        return TensorHeader(SAFETENSORS_DTYPES[dtype], tuple(shape), offset)
+        return TensorHeader(SAFETENSORS_DTYPES[stored.code], stored.shape, stored.offset)
 
     def stamp(self) -> str:
         """Current name, size and modification time of the file."""
@@ -97,12 +93,17 @@ class SafetensorsFile:
         return f"{self.path.name} {size} {changed}"
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor, memory-mapped from the file."""
+        """A tensor, in newly allocated memory."""
+        header = self.header(name)
+        out = torch.empty(header.shape, dtype=header.dtype)
         try:
-            self._check(self.path.stat())
-            return self._mapped.get_tensor(name)
-        except (SafetensorError, OSError) as error:
+            with self.path.open("rb", buffering=0) as file:
+                self._check(os.fstat(file.fileno()))
+                read_into(file, header.offset, out.view(-1))
+                self._check(os.fstat(file.fileno()))
+        except OSError as error:
             raise self._read_error(error) from error
+        return out
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
         """Copy tensors of this file into existing tensors.
@@ -127,9 +128,10 @@ class SafetensorsFile:
                 total, done = torch.Size(header.shape).numel(), 0
                 while done < total:
                     piece = torch.empty(min(CHUNK_VALUES, total - done), dtype=header.dtype)
-                    _read(file, header.offset + done * header.dtype.itemsize, piece)
+                    read_into(file, header.offset + done * header.dtype.itemsize, piece)
                     yield piece
                     done += len(piece)
+                self._check(os.fstat(file.fileno()))
         except OSError as error:
             raise self._read_error(error) from error
 
@@ -139,7 +141,7 @@ class SafetensorsFile:
         offset = header.offset + (part.entry or 0) * len(flat) * header.dtype.itemsize
         found = None if part in self._checked else ValueRange(part.name, str(self.path))
         if out.device.type == "cpu" and out.dtype == header.dtype:
-            _read(file, offset, flat)
+            read_into(file, offset, flat)
             if found:
                 found.add(flat)
         else:
@@ -147,7 +149,7 @@ class SafetensorsFile:
             buffer = torch.empty(len(chunks[0]), dtype=header.dtype, pin_memory=out.is_cuda)
             for chunk in chunks:
                 stored = buffer[: len(chunk)]
-                _read(file, offset, stored)
+                read_into(file, offset, stored)
                 if found:
                     found.add(stored)
                 bring(stored, chunk)
@@ -172,33 +174,3 @@ class SafetensorsFile:
 def _file_stamp(stat: os.stat_result) -> tuple[int, int, int]:
     """Inode, size and modification time; they differ once the file is replaced or written to."""
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _read_headers(path: Path) -> dict[str, tuple[str, list[int], int]]:
-    """Stored dtype code, shape and file offset of each tensor.
-
-    The file starts with the header's length in eight bytes, then the header as JSON. `safe_open`
-    reads it as well but does not return the offsets.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return {
-        name: (entry["dtype"], entry["shape"], 8 + length + entry["data_offsets"][0])
-        for name, entry in header.items()
-    }
-
-
-def _read(file: FileIO, offset: int, out: Shaped[Tensor, " n"]) -> None:
-    """Read bytes of a file into a tensor's memory.
-
-    Reads explicitly because a memory-mapped file that is truncated meanwhile kills the process.
-    """
-    remaining = out.view(torch.uint8).numpy().data
-    file.seek(offset)
-    while len(remaining):
-        n = file.readinto(remaining)
-        if not n:
-            raise OSError("it ends too early")
-        remaining = remaining[n:]

@@ -54,7 +54,7 @@ class CheckpointReader:
         return self._header(name).shape
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor, memory-mapped from its file.
+        """A tensor, in newly allocated memory.
 
         Raises:
             CheckpointError: the file has changed.

@@ -1,26 +1,37 @@
 """Checks of a recording that was read from a file against the table of hook points."""
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.hooks.points import hook_names
+from qwen3lab.storage.checked_tensors import digest_of
 
 EXPERTS = "hook_expert_indices"
 
 
-def check_tensors(tensors: Mapping[str, Tensor], config: Qwen3Config, n_tokens: int) -> None:
-    """Check the names, dtypes, shapes and expert indices of activations.
+class Layout(NamedTuple):
+    """Dtype and shape of a tensor in a file, without the batch axis; None for an unknown dtype."""
+
+    dtype: torch.dtype | None
+    shape: tuple[int, ...]
+
+
+def check_layouts(
+    tensors: Mapping[str, Layout], config: Qwen3Config, n_tokens: int, *, k: int | None = None
+) -> None:
+    """Check the names, dtypes and shapes of activations; it needs no values.
 
     Args:
         tensors: by hook name, without the batch axis.
         config: of the model that ran.
         n_tokens: number of tokens of the recording.
+        k: chosen experts of a token. If None, edits may have changed the model's number, and the
+            hooks of each layer must agree on it.
 
     Raises:
         ValueError: one does not fit; the message names it.
@@ -29,25 +40,35 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Qwen3Config, n_tokens: 
     for name, value in tensors.items():
         if name not in known:
             raise ValueError(f"{name} is not a hook of its model")
-        if value.is_floating_point() == name.endswith(EXPERTS) or not _is_number(value):
+        if not _is_number(value.dtype) or value.dtype.is_floating_point == name.endswith(EXPERTS):
             raise ValueError(f"{name} has dtype {value.dtype}")
         axes = known[name].axes.split()[1:]
-        # Edits may change k: one layer's hooks must agree on it.
-        chosen = tensors.get(f"{name.rpartition('.')[0]}.{EXPERTS}")
-        k = chosen.shape[-1] if chosen is not None and chosen is not value and chosen.ndim else None
-        expected = [k if axis == "k" else sizes[axis] for axis in axes]
+        in_layer = _k_of(tensors, name) if k is None else k
+        expected = [in_layer if axis == "k" else sizes[axis] for axis in axes]
         matches = (want in (None, size) for want, size in zip(expected, value.shape, strict=False))
-        if value.ndim != len(axes) or not all(matches) or value.shape[-1:] == (0,):
+        if len(value.shape) != len(axes) or not all(matches) or value.shape[-1:] == (0,):
             shape = ", ".join(str(axes[i] if n is None else n) for i, n in enumerate(expected))
             raise ValueError(f"{name} has shape {tuple(value.shape)} in place of ({shape})")
-        if name.endswith(EXPERTS):
-            check_range(name, value, -1, config.n_experts - 1)
+
+
+def _k_of(tensors: Mapping[str, Layout], name: str) -> int | None:
+    """Chosen experts of a token in the layer of another hook; None if they were not recorded."""
+    experts = f"{name.rpartition('.')[0]}.{EXPERTS}"
+    if experts == name or experts not in tensors or not tensors[experts].shape:
+        return None
+    return tensors[experts].shape[-1]
+
+
+def check_experts(name: str, value: Tensor, config: Qwen3Config) -> None:
+    """Raises `ValueError` if this is a hook of expert indices, and one is out of range."""
+    if name.endswith(EXPERTS):
+        check_range(name, value, -1, config.n_experts - 1)
 
 
 def check_token_ids(token_ids: Tensor, config: Qwen3Config) -> None:
     """Raises `ValueError` unless these are token ids of the model's vocabulary."""
     # An empty tensor may have any dtype: torch.tensor([]) is float32.
-    is_integer = not token_ids.is_floating_point() and _is_number(token_ids)
+    is_integer = _is_number(token_ids.dtype) and not token_ids.is_floating_point()
     if token_ids.ndim != 1 or not (is_integer or not len(token_ids)):
         raise ValueError(f"token_ids has shape {tuple(token_ids.shape)}, dtype {token_ids.dtype}")
     check_range("token_ids", token_ids, 0, config.d_vocab - 1)
@@ -89,27 +110,22 @@ def checked_spans(spans: Any, n_tokens: int) -> dict[str, tuple[int, int]]:
 
 
 def check_digests(tensors: Mapping[str, Tensor], digests: Any) -> None:
-    """Check each tensor against its digest; files of before 0.2 have none.
+    """Check each tensor against its digest; format 1 has them, or none.
 
     Raises:
         ValueError: a tensor is not the one that was saved; the message names it.
     """
     if digests is None:
         return
+    if not isinstance(digests, dict) or digests.keys() != tensors.keys():
+        raise ValueError("its tensors are not those that were saved")
     for name, value in tensors.items():
-        if dict(digests).get(name) != digest_of(name, value):
+        if digests[name] != digest_of(name, value):
             raise ValueError(f"{name} has other values than were saved")
 
 
-def digest_of(name: str, value: Shaped[Tensor, "*any"]) -> str:
-    """A SHA-256 digest of a tensor's name, dtype, shape and values, as hexadecimal text."""
-    digest = hashlib.sha256(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-    digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _is_number(value: Tensor) -> bool:
-    return value.dtype != torch.bool and not value.is_complex()
+def _is_number(dtype: torch.dtype | None) -> TypeGuard[torch.dtype]:
+    return dtype is not None and dtype != torch.bool and not dtype.is_complex
 
 
 def _sizes(config: Qwen3Config, n_tokens: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ job, which is checked before a recording is resumed.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,30 +16,42 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import RecordingError
-from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
+from qwen3lab.hooks.points import hook_names
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
+from qwen3lab.recording.on_disk import (
+    EMBED,
+    LOGITS,
+    MAX_REASON_CHARACTERS,
+    OUTER,
+    STREAM,
+    DiskLayout,
+    OnDisk,
+    file_of,
+)
 from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.atomic_files import is_leftover, whole_file
 from qwen3lab.storage.tensor_files import Files
 
-FORMAT = 2
-LOGITS = "hook_unembed"
-PLAN, STREAM = "plan.json", "stream.safetensors"
-EMBED, OUTER = "embed.safetensors", "outer.safetensors"
+FORMAT = 3
+WITHOUT_CHECKSUMS = 2
+"""The format before checksums, whose folders are still read and resumed."""
+PLAN = "plan.json"
 PROGRESS_DELAY_SECONDS = 2.0
 """Time after which the progress bar appears."""
 MAX_FILE_OVERHEAD = 1.05
 """Size of the files relative to their tensors, at most; used for the check of free space."""
+CHECKSUM_BYTES = 68
+"""Of a SHA-256 checksum as text in a file's header."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +89,11 @@ class Job:
 
     def files(self, n_layers: int) -> dict[str, list[str]]:
         """Hooks in each file, by file name; a file may have none."""
-        blocks = [_file_of(f"blocks.{layer}.") for layer in range(n_layers)]
+        blocks = [file_of(f"blocks.{layer}.") for layer in range(n_layers)]
         hooks: dict[str, list[str]] = {name: [] for name in (EMBED, *blocks, OUTER)}
         for name in self.names:
             for row in range(len(self.rows)) if name == LOGITS else (0,):
-                hooks.setdefault(_file_of(name, row), []).append(name)
+                hooks.setdefault(file_of(name, row), []).append(name)
         return hooks
 
 
@@ -98,12 +110,19 @@ def record_to_disk(model: Qwen3, job: Job, *, progress: bool = True) -> list[Map
         RecordingError: the folder has other files, or the disk has too little free space (both
             are checked before the model runs); or a file cannot be written.
     """
-    files = Files(job.folder, _check_or_write_plan(model, job), job.files(model.config.n_layers))
+    about = _check_or_write_plan(model, job)
+    longest = max(len(ids) for ids in job.rows)
+    files = Files(
+        job.folder,
+        hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(),
+        job.files(model.config.n_layers),
+        DiskLayout(model.config, len(job.rows), longest, model.dtype),
+        needs_checksums=about["format"] != WITHOUT_CHECKSUMS,
+    )
     if not all(files.has(name) for name in files.hooks):
         _run(model, job, files, progress=progress)
-    longest = max(len(ids) for ids in job.rows)
     return [
-        OnDisk(job.folder, job.names, row, longest - len(ids), longest)
+        OnDisk(files, model.config, job.names, row, slice(longest - len(ids), longest))
         for row, ids in enumerate(job.rows)
     ]
 
@@ -113,7 +132,7 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
     ids, mask = pad_left(job.rows, model.device)
     padded = None if bool(mask.all()) else mask
     positions = Positions.of(ids, padded, None, model.config, None)
-    n_done, resid = _load_stream(model, files, (len(ids), ids.shape[1], model.config.d_model))
+    n_done, resid = _load_stream(model, files)
     outer = Recorder([n for n in job.names if not n.startswith("blocks.")], dtype=job.dtype)
     if resid is None or not files.has(EMBED):
         embedded = outer("hook_embed", model.embed(ids))
@@ -122,7 +141,7 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
     options = {"disable": not progress, "delay": PROGRESS_DELAY_SECONDS}
     with tqdm(total=model.config.n_layers, initial=n_done, unit="layer", **options) as bar:
         for layer, block in enumerate(model.blocks.since(n_done), n_done):
-            name = _file_of(f"blocks.{layer}.")
+            name = file_of(f"blocks.{layer}.")
             tap = Recorder(files.hooks[name], dtype=job.dtype)
             resid = block(resid.to(model.device), positions, tap)
             files.save(name, _take_activations(tap, files.hooks[name]))
@@ -142,14 +161,14 @@ def _finish(model: Qwen3, job: Job, files: Files, resid: Tensor, outer: Recorder
     files.save(OUTER, _take_activations(outer, files.hooks[OUTER]))
 
 
-def _check_or_write_plan(model: Qwen3, job: Job) -> str:
-    """Write the job's plan, or check that the folder's plan is the same; returns a hash of it."""
+def _check_or_write_plan(model: Qwen3, job: Job) -> dict[str, Any]:
+    """Write the job's plan, or check that the folder's plan is the same; returns it."""
     about = json.loads(json.dumps(job.about(model)))
     folder, plan = job.folder, job.folder / PLAN
     if folder.exists() and not folder.is_dir():
         raise RecordingError(f"{folder} is a file: give the name of a folder")
     if plan.exists():
-        _check_plan(plan, about)
+        about["format"] = _check_plan(plan, about)
     elif folder.exists() and any(not is_leftover(path) for path in folder.iterdir()):
         raise RecordingError(f"{folder} is not empty, and has no recording: choose another folder")
     _check_free_space(model, job)
@@ -157,27 +176,34 @@ def _check_or_write_plan(model: Qwen3, job: Job) -> str:
         with whole_file(plan, error=RecordingError) as part:
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(about), encoding="utf-8")
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return about
 
 
-def _check_plan(plan: Path, about: dict[str, Any]) -> None:
-    """Check that a plan is that of this job."""
+def _check_plan(plan: Path, about: dict[str, Any]) -> int:
+    """Check that a plan is that of this job; returns the number of its format."""
     try:
+        if not plan.is_file():  # Reading a pipe would block.
+            raise ValueError("not a regular file")
         stored = dict(json.loads(plan.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:
+        reason = one_line(str(error), width=MAX_REASON_CHARACTERS)
         raise RecordingError(
-            f"{plan} is damaged ({error}): remove {plan.parent} to start again"
+            f"{plan} is damaged ({reason}): remove {plan.parent} to start again"
         ) from error
+    readable = stored.get("format") in (FORMAT, WITHOUT_CHECKSUMS)
+    about = about | {"format": stored["format"] if readable else FORMAT}
     if different := sorted(key for key in about | stored if stored.get(key) != about.get(key)):
+        listed = one_line(", ".join(different), width=MAX_REASON_CHARACTERS)
         raise RecordingError(
             f"{plan.parent} has a recording of other prompts, hooks or another model (different: "
-            f"{', '.join(different)}): choose another folder, or remove it to start again"
+            f"{listed}): choose another folder, or remove it to start again"
         )
+    return int(about["format"])
 
 
 def _check_free_space(model: Qwen3, job: Job) -> None:
     """Check that the disk has space for the files that are not yet written."""
-    written = sum(path.stat().st_size for path in job.folder.glob("*.safetensors"))
+    written = sum(path.stat().st_size for path in _regular(job.folder))
     needed = (n_bytes(model.config, job, model.dtype) - written) * MAX_FILE_OVERHEAD
     parent = next(p for p in (job.folder, *job.folder.resolve().parents) if p.exists())
     free = shutil.disk_usage(parent).free
@@ -190,7 +216,7 @@ def _check_free_space(model: Qwen3, job: Job) -> None:
 
 
 def n_bytes(config: Qwen3Config, job: Job, runs_in: torch.dtype) -> int:
-    """Bytes of a recording on disk, including the residual stream that is kept for resuming."""
+    """Bytes of a recording on disk, with checksums, and the residual stream for resuming."""
     longest = max(len(row) for row in job.rows)
     sizes = {
         **{name: getattr(config, name) for name in ("d_model", "d_head", "d_mlp")},
@@ -205,34 +231,35 @@ def n_bytes(config: Qwen3Config, job: Job, runs_in: torch.dtype) -> int:
     }
     points, float_size = hook_names(config), (job.dtype or runs_in).itemsize
     total = len(job.rows) * longest * config.d_model * runs_in.itemsize
+    total += len(job.rows) * len(job.names) * CHECKSUM_BYTES
     for name in job.names:
         itemsize = 8 if name.endswith("hook_expert_indices") else float_size
         total += itemsize * prod(sizes[axis] for axis in points[name].axes.split())
     return total
 
 
-def _load_stream(
-    model: Qwen3, files: Files, shape: tuple[int, int, int]
-) -> tuple[int, Tensor | None]:
+def _regular(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.safetensors") if path.is_file()]
+
+
+def _load_stream(model: Qwen3, files: Files) -> tuple[int, Tensor | None]:
     """Number of recorded layers, and the residual stream after them; (0, None) to start again."""
     path, n_layers = files.folder / STREAM, model.config.n_layers
     if not path.exists():
         return 0, None
     try:
-        with safe_open(path, framework="pt") as file:
-            about, resid = file.metadata() or {}, file.get_tensor("resid").clone()
-            n_done = int(about["layers"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        with files.open(STREAM) as file:
+            n_done, resid = int(file.metadata["layers"]), file.read("resid", by_row=True)
+            if not 0 < n_done <= n_layers:
+                raise ValueError(f"it is said to be after {n_done} of {n_layers} layers")
+    except (KeyError, ValueError, OSError) as error:
+        reason = one_line(str(error), width=MAX_REASON_CHARACTERS)
         raise RecordingError(
-            f"{path} is damaged ({error}): remove {files.folder} to start again"
+            f"{path} is not the residual stream of this recording ({reason}): remove "
+            f"{files.folder} to start again"
         ) from error
-    if about.get("job") != files.mark or not 0 < n_done <= n_layers or resid.shape != shape:
-        raise RecordingError(
-            f"{path} is not the residual stream of this recording after one of its {n_layers} "
-            f"layers: remove {files.folder} to start again"
-        )
     # Earlier layers cannot be computed from this stream: if a file is missing, all are run again.
-    complete = all(files.has(_file_of(f"blocks.{layer}.")) for layer in range(n_done))
+    complete = all(files.has(file_of(f"blocks.{layer}.")) for layer in range(n_done))
     return (n_done, resid) if complete else (0, None)
 
 
@@ -247,50 +274,3 @@ def _take_activations(recorder: Recorder, names: Iterable[str]) -> dict[str, Ten
             tensors[name] = pieces[0].cpu().clone().contiguous()
             pieces.clear()
     return tensors
-
-
-def _file_of(name: str, row: int = 0) -> str:
-    """Name of the file with a hook's activation; `row` is the prompt, for logits."""
-    if name.startswith("blocks."):
-        return f"layer-{int(name.split('.')[1]):03}.safetensors"
-    if name == LOGITS:
-        return f"logits-{row:05}.safetensors"
-    return EMBED if name == "hook_embed" else OUTER
-
-
-class OnDisk(Mapping[str, Tensor]):
-    """The activations of one prompt by hook name, read from their files on access.
-
-    Args:
-        folder: folder of the files.
-        names: recorded hooks.
-        row: row of the prompt in the batch.
-        start: the prompt's first position, after the padding.
-        stop: past-the-end position.
-    """
-
-    def __init__(self, folder: Path, names: Sequence[str], row: int, start: int, stop: int) -> None:
-        self.folder, self.row, self.span = folder, row, slice(start, stop)
-        self._names = dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        path = self.folder / _file_of(name, self.row)
-        try:
-            with safe_open(path, framework="pt") as file:
-                value = file.get_tensor(name)[0 if name == LOGITS else self.row]
-        except (SafetensorError, OSError) as error:
-            raise RecordingError(
-                f"{name} cannot be read from {path} ({error}): record it again"
-            ) from error
-        return value[:, self.span, self.span] if name.endswith(PATTERN_HOOKS) else value[self.span]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -22,35 +20,19 @@ from qwen3lab.display import Page, count, one_line, shortened
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import hook_names, resolve_hooks
 from qwen3lab.recording.equality import EqualByValue
-from qwen3lab.recording.file_checks import (
-    check_digests,
-    check_tensors,
-    check_token_ids,
-    checked_spans,
-    checked_texts,
-    digest_of,
-)
+from qwen3lab.recording.on_disk import OnDisk
+from qwen3lab.recording.recording_file import FORMAT, TOKEN_IDS, read_recording
 from qwen3lab.recording.views import AttentionView, RoutingView
 from qwen3lab.recording.xarray_export import to_xarray
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.storage.checked_tensors import save_checked
 
 if TYPE_CHECKING:
     import xarray
 
 
-FORMAT = 1
 MAX_TEXT_CHARACTERS, MAX_FACT_CHARACTERS = 600, 100
 """Length limits of the text and of each fact in a recording's notebook summary."""
-
-PARSING_ERRORS = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)
-"""Exceptions that damaged metadata can raise while it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +76,16 @@ class Recording(EqualByValue):
         )
 
     def __repr__(self) -> str:
-        size = sum(value.nbytes for value in self.activations.values())
         return (
             f"Recording of {count(len(self), 'token')} by {one_line(self.model_name)}: "
-            f"{len(self.activations)} hook points, {size / 2**20:.1f} MiB"
+            f"{len(self.activations)} hook points, {self._n_bytes / 2**20:.1f} MiB"
         )
 
     def _repr_html_(self) -> str:
-        size = sum(value.nbytes for value in self.activations.values())
         routed = self.config.moe_layers
         facts = {
             "hook points": str(len(self.activations)),
-            "size": f"{size / 2**20:.1f} MiB",
+            "size": f"{self._n_bytes / 2**20:.1f} MiB",
             "attention": f"{len(self.attention.layers)} of {self.config.n_layers} layers",
             **({"experts in layers": ", ".join(map(str, routed))} if routed else {}),
             **{name: f"tokens {start} to {end}" for name, (start, end) in self.spans.items()},
@@ -118,6 +98,12 @@ class Recording(EqualByValue):
         return page.note(
             "tokens, logits, attention[layer, head], routing.layer(n), [hook name]"
         ).render()
+
+    @property
+    def _n_bytes(self) -> int:
+        if isinstance(self.activations, OnDisk):
+            return self.activations.n_bytes()
+        return sum(value.nbytes for value in self.activations.values())
 
     @property
     def capture(self) -> tuple[str, ...]:
@@ -134,7 +120,7 @@ class Recording(EqualByValue):
         value = self.raw(name)
         kind = torch.float32 if value.is_floating_point() else value.dtype
         # Activations on disk are read anew for each access, so they are not copied again.
-        return value.to(kind, copy=value is self.activations[name])
+        return value.to(kind, copy=not isinstance(self.activations, OnDisk))
 
     def raw(self, name: str) -> Tensor:
         """An activation in its recorded dtype; raises the same errors as indexing.
@@ -182,7 +168,7 @@ class Recording(EqualByValue):
             True
         """
         seen: set[int] = set()
-        tensors = {"token_ids": self.token_ids}
+        tensors = {TOKEN_IDS: self.token_ids}
         for name, value in self.activations.items():
             # safetensors refuses tensors that share memory, as hooks of the residual stream do.
             shared = value.untyped_storage().data_ptr() in seen
@@ -190,9 +176,7 @@ class Recording(EqualByValue):
             tensors[name] = value.clone() if shared else value
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
         with whole_file(Path(path), error=RecordingError) as part:
-            digests = {name: digest_of(name, value) for name, value in contiguous.items()}
-            metadata = self._metadata() | {"sha256": digests}
-            save_file(contiguous, part, metadata={"qwen3lab": json.dumps(metadata)})
+            save_checked(contiguous, part, {"qwen3lab": json.dumps(self._metadata())})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -211,21 +195,10 @@ class Recording(EqualByValue):
 
         Raises:
             RecordingError: the file does not exist, is no recording, is damaged, or has a newer
-                format. Names, dtypes, shapes and ranges are checked, and a digest of each tensor.
+                format. Names, dtypes, shapes and ranges are checked, and a checksum of each tensor
+                and of the metadata.
         """
-        if Path(path).exists() and not Path(path).is_file():
-            raise RecordingError(f"{path} is not a regular file: give a file that save() wrote")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = _checked_metadata(file.metadata(), path)
-                tensors = {name: _read(file, name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError as error:
-            raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
-        except (SafetensorError, OSError) as error:
-            raise RecordingError(
-                f"{path} is not a complete safetensors file ({error}): save the recording again"
-            ) from error
-        return _rebuilt(cls, metadata, tensors, path)
+        return cls(**read_recording(Path(path)))
 
     def to_xarray(self) -> "xarray.Dataset":
         """The activations as an `xarray.Dataset` with named dimensions and token texts.
@@ -236,49 +209,3 @@ class Recording(EqualByValue):
         full name.
         """
         return to_xarray(self.activations, self.config, self.tokens, self.token_ids)
-
-
-def _checked_metadata(header: Mapping[str, str] | None, path: str | Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads((header or {})["qwen3lab"])
-        number = int(metadata["format"])
-    except PARSING_ERRORS as error:
-        raise RecordingError(
-            f"{path} is a safetensors file but not a recording: give a file that "
-            "Recording.save wrote"
-        ) from error
-    if number < 1:
-        raise RecordingError(f"{path} is a damaged recording (its format is {number})")
-    if number > FORMAT:
-        raise RecordingError(
-            f"{path} has format {number}, and this qwen3lab reads up to {FORMAT}: "
-            "upgrade qwen3lab to read it"
-        )
-    return metadata
-
-
-def _rebuilt(
-    cls: type[Recording], metadata: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
-) -> Recording:
-    try:
-        config = Qwen3Config.from_dict(metadata["config"])
-        check_digests(tensors, metadata.get("sha256"))
-        token_ids, tokens = tensors.pop("token_ids"), checked_texts(metadata["tokens"])
-        check_token_ids(token_ids, config)
-        missing = set(metadata["capture"]) ^ set(tensors)
-        if missing or len(tokens) != len(token_ids):
-            raise KeyError(", ".join(sorted(missing)) or "tokens")
-        check_tensors(tensors, config, len(tokens))
-        spans = checked_spans(metadata["spans"], len(tokens))
-        if not isinstance(metadata["model_name"], str):
-            raise ValueError("model_name is not text")
-        return cls(token_ids, tokens, config, metadata["model_name"], tensors, spans)
-    except PARSING_ERRORS as error:
-        raise RecordingError(
-            f"{path} is a damaged recording ({error}): save the recording again"
-        ) from error
-
-
-def _read(file: Any, name: str) -> Tensor:
-    """A tensor in memory of its own: a mapped one would crash if the file were cut later."""
-    return file.get_tensor(name).clone()

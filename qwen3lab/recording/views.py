@@ -90,7 +90,7 @@ class AttentionView(Displayed):
         layer = index_of(index[0], self._config.n_layers, "layer", "the model")
         head = index_of(index[1], self._config.n_heads, "head", f"layer {layer}")
         layer = self._layer(layer)
-        pattern = self._compute(layer, slice(head, head + 1), slice(None))[0]
+        pattern = self._compute(self._stored(layer), slice(head, head + 1), slice(None))[0]
         tokens = tuple(self._tokens)
         return labelled(
             pattern,
@@ -107,7 +107,7 @@ class AttentionView(Displayed):
                 or `heads` is no slice of integers with a positive step.
         """
         queries, heads = whole_slice(queries, "queries"), whole_slice(heads, "heads")
-        return self._compute(self._layer(layer), heads, queries)
+        return self._compute(self._stored(self._layer(layer)), heads, queries)
 
     def blocks(
         self, layer: SupportsIndex, *, size: int = 256, heads: slice = slice(None)
@@ -126,9 +126,12 @@ class AttentionView(Displayed):
         )
         if size < 1:
             raise RecordingError(f"size is {size}: expected 1 query or more in a block")
+        # Read once, as activations on disk are read and checked on each access.
+        stored = self._stored(layer)
+        n_tokens = stored[0].shape[1 if len(stored) == 1 else 0]
         return (
-            (start, self._compute(layer, heads, slice(start, start + size)))
-            for start in range(0, self._n_tokens(layer), size)
+            (start, self._compute(stored, heads, slice(start, start + size)))
+            for start in range(0, n_tokens, size)
         )
 
     def _layer(self, layer: SupportsIndex) -> int:
@@ -140,18 +143,19 @@ class AttentionView(Displayed):
             )
         return number
 
-    def _n_tokens(self, layer: int) -> int:
+    def _stored(self, layer: int) -> tuple[Tensor, ...]:
+        """The recorded pattern of a layer, or else its rotated queries and keys."""
         name = f"blocks.{layer}.attn.hook_"
         if f"{name}pattern" in self._activations:
-            return self._activations[f"{name}pattern"].shape[1]
-        return self._activations[f"{name}rot_q"].shape[0]
+            return (self._activations[f"{name}pattern"],)
+        return self._activations[f"{name}rot_q"], self._activations[f"{name}rot_k"]
 
-    def _compute(self, layer: int, heads: slice, queries: slice) -> Float[Tensor, "head query key"]:
-        name = f"blocks.{layer}.attn.hook_"
-        if f"{name}pattern" in self._activations:
-            recorded = self._activations[f"{name}pattern"][heads, queries]
-            return recorded.to(torch.float32, copy=True)
-        q, k = self._activations[f"{name}rot_q"], self._activations[f"{name}rot_k"]
+    def _compute(
+        self, stored: tuple[Tensor, ...], heads: slice, queries: slice
+    ) -> Float[Tensor, "head query key"]:
+        if len(stored) == 1:
+            return stored[0][heads, queries].to(torch.float32, copy=True)
+        q, k = stored
         n, group_size = len(q), q.shape[1] // k.shape[1]
         rows, selected = torch.arange(n)[queries], range(q.shape[1])[heads]
         # Causal attention: keys after the last query are not needed.

@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.device.malloc import keep_freed
@@ -13,6 +11,7 @@ from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import load
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file, write_text
+from qwen3lab.storage.checked_tensors import read_tensors
 from qwen3lab.text.tokenizer import end_ids, open_tokenizer
 from qwen3lab.tiny.evaluation.card import write_card
 from qwen3lab.tiny.evaluation.evaluate import Evaluation, evaluate
@@ -51,7 +50,7 @@ def export_early(trainer: Trainer, folder: Path) -> None:
     early = Qwen3(trainer.recipe.config)
     for step in trainer.recipe.early:
         if trainer.weights_at(step).exists():
-            early.load_state_dict(load_file(trainer.weights_at(step)))
+            early.load_state_dict(read_tensors(trainer.weights_at(step)))
             export(early, folder / f"step{step}")
 
 

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.routing import layer_loads
 from qwen3lab.errors import CorpusError
+from qwen3lab.storage.checked_tensors import open_tensors, save_checked
 from tests.fake_lab import DENSE, MOE, record
 
 ONE = record(MOE, ["a", "b", "c", "d"], {})
@@ -108,3 +110,43 @@ def test_a_file_that_holds_no_counts_is_refused(tmp_path):
     for wrong in (path, tmp_path / "absent"):
         with pytest.raises(CorpusError, match="holds no counts"):
             RoutingCorpus.open(wrong)
+
+
+def rewritten(path, sums=None, **changes):
+    """Writes a file of counts again, with changes and checksums that fit."""
+    with open_tensors(path) as file:
+        about = json.loads(file.metadata["routing_corpus"]) | changes
+        tensors = {name: file.read(name) for name in file.stored} | (sums or {})
+    save_checked(tensors, path, {"routing_corpus": json.dumps(about)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"groups": "xyz"}, "its groups are not a list of texts"),
+        ({"groups": [1, 2, 3]}, "its groups are not a list of texts"),
+        ({"groups": ["x", "x", "y"]}, "has shape"),
+        ({"format": [1]}, "format"),
+        ({"config": None}, "config"),
+        ({"sums": {"slots": torch.zeros(2, 2)}}, "slots has shape"),
+        ({"sums": {"tokens": torch.tensor([1, -1, 1])}}, "tokens holds a value that is no count"),
+        ({"sums": {"tokens": torch.tensor([1.0, 1.0, 1.0])}}, "dtype torch.float32"),
+    ],
+)
+def test_damaged_counts_are_refused(tmp_path, changes, reason):
+    corpus, path = RoutingCorpus(MOE), tmp_path / "counts"
+    corpus.add(ONE, [*"xyzz"])
+    corpus.save(path)
+    rewritten(path, **changes)
+    with pytest.raises(CorpusError, match=f"counts holds no counts .*{reason}"):
+        RoutingCorpus.open(path)
+
+
+def test_a_count_that_changed_in_the_file_is_refused(tmp_path):
+    corpus, path = RoutingCorpus(MOE), tmp_path / "counts"
+    corpus.add(ONE, [*"xyzz"])
+    corpus.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CorpusError, match="has other values than were saved"):
+        RoutingCorpus.open(path)

@@ -159,4 +159,5 @@ def _change_field(draw: Any, place: Any, key: Any) -> None:
     elif kind == "nudge" and type(place[key]) in (int, float):
         place[key] += draw(st.sampled_from([-1, 1, 7, 1e-3]))
     else:
-        place[key] = draw(st.sampled_from(ODD_VALUES) | st.text(max_size=8) | st.integers())
+        value = draw(st.sampled_from(ODD_VALUES) | st.text(max_size=8) | st.integers())
+        place[key] = deepcopy(value)  # A later change of it must leave ODD_VALUES as it is.

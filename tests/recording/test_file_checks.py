@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.recording import Recording
+from qwen3lab.storage.checked_tensors import save_checked
 
+DATA = Path(__file__).parent / "data"
 EXPERTS = "blocks.2.mlp.hook_expert_indices"
 ROUTER, QUERIES = "blocks.2.mlp.hook_router_logits", "blocks.2.attn.hook_rot_q"
 
@@ -22,15 +26,17 @@ def saved(tiny_lab, tmp_path):
 
 
 def rewritten(path, *, digests=False, **changes):
-    """Writes the file again with changed tensors or metadata, and without digests."""
+    """Writes the file again with changed tensors or metadata, and checksums that fit, or not."""
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        metadata = json.loads(file.metadata()["qwen3lab"])
+        header = file.metadata()
     for name, change in changes.pop("tensors", {}).items():
         tensors[name] = change(tensors[name]).contiguous()
-    if not digests:
-        del metadata["sha256"]
-    save_file(tensors, path, metadata={"qwen3lab": json.dumps(metadata | changes)})
+    text = json.dumps(json.loads(header["qwen3lab"]) | changes)
+    if digests:
+        save_file(tensors, path, metadata=header)
+    else:
+        save_checked(tensors, path, {"qwen3lab": text})
 
 
 def with_token(value, expert):
@@ -138,9 +144,71 @@ def test_layers_that_changed_places_are_found_by_their_digests(saved):
         Recording.load(saved)
 
 
-def test_a_recording_without_digests_is_read(saved, tiny_lab):
-    rewritten(saved)
-    assert Recording.load(saved) == tiny_lab.record("3+2*7-1=?")
+def without_seal(header, text):
+    return {"qwen3lab": text, "digests": header["digests"]}
+
+
+def without_digests(header, text):
+    return {"qwen3lab": text}
+
+
+def of_format_1(header, text):
+    return {**header, "qwen3lab": json.dumps(json.loads(text) | {"format": 1})}
+
+
+def with_another_token(header, text):
+    return {**header, "qwen3lab": text.replace('"3"', '"4"')}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_seal, "its metadata is not what was saved"),
+        (without_digests, "its checksums are missing"),
+        (of_format_1, "its metadata is not what was saved"),
+        (with_another_token, "its metadata is not what was saved"),
+    ],
+)
+def test_metadata_that_changed_or_lost_its_checksum_is_refused(saved, change, reason):
+    tensors = load_file(saved)
+    with safe_open(saved, framework="pt") as file:
+        header = file.metadata()
+    changed = change(header, header["qwen3lab"])
+    assert changed != header
+    save_file(tensors, saved, metadata=changed)
+    with pytest.raises(RecordingError, match=reason) as caught:
+        Recording.load(saved)
+    assert str(saved) in str(caught.value)
+
+
+@pytest.fixture
+def old(tmp_path):
+    return shutil.copy(DATA / "format_1.safetensors", tmp_path)
+
+
+def test_a_recording_of_format_1_is_read(old):
+    recording, stored = Recording.load(old), load_file(old)
+    assert recording.tokens == ["3", "+", "4", "=?"] and recording.model_name == "small"
+    assert torch.equal(recording.token_ids, stored.pop("token_ids"))
+    assert recording.activations.keys() == stored.keys()
+    assert all(torch.equal(recording.raw(name), stored[name]) for name in stored)
+
+
+def test_a_change_in_a_recording_of_format_1_is_found_by_its_digest(old):
+    content = Path(old).read_bytes()
+    Path(old).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RecordingError, match="has other values than were saved"):
+        Recording.load(old)
+
+
+def test_a_recording_of_format_1_without_digests_is_read(old):
+    tensors = load_file(old)
+    with safe_open(old, framework="pt") as file:
+        metadata = json.loads(file.metadata()["qwen3lab"])
+    expected = Recording.load(old)
+    del metadata["sha256"]
+    save_file(tensors, old, metadata={"qwen3lab": json.dumps(metadata)})
+    assert Recording.load(old) == expected
 
 
 def test_recordings_whose_edits_changed_k_are_read(tiny_lab, tmp_path):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.errors import RecordingError
@@ -18,6 +18,7 @@ from qwen3lab.quantisation.quantised_model import quantise
 from qwen3lab.recording import layerwise
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage import atomic_files
+from qwen3lab.storage.checked_tensors import open_tensors, save_checked
 from qwen3lab.storage.tensor_files import Files
 from qwen3lab.streaming.streamed_model import StreamedBlocks
 from tests.reference import small_config
@@ -173,7 +174,7 @@ def test_the_size_of_the_files_is_known_before_the_run(lab, tmp_path, monkeypatc
     job = layerwise.Job(tmp_path, rows, recordings[0].capture, None, "small")
     needed = layerwise.n_bytes(lab.config, job, torch.float32)
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("*.safetensors"))
-    headers = 8_000  # Names and shapes of about seventy tensors.
+    headers = 16_000  # Names, twice, and shapes of about seventy tensors.
     assert needed <= written <= needed + headers
     monkeypatch.setattr(layerwise.shutil, "disk_usage", lambda path: Disk(free=needed // 2))
     with pytest.raises(RecordingError, match=r"needs 0\.0 GB, and the disk of .* has .* free"):
@@ -345,7 +346,7 @@ def max_file_size(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("n_bytes", "n_files"), [(100, 0), (5_000, 2), (7_500, 6)])
+@pytest.mark.parametrize(("n_bytes", "n_files"), [(100, 0), (5_000, 2), (9_200, 6)])
 def test_a_full_disk_is_reported_and_the_recording_can_be_resumed(lab, tmp_path, n_bytes, n_files):
     with (
         max_file_size(n_bytes),
@@ -379,26 +380,30 @@ def test_a_path_that_is_a_file_or_inside_of_one_is_refused(lab, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "shape", "reason"),
     [
-        (
-            {"layers": "0"},
-            None,
-            "is not the residual stream of this recording after one of its 3 layers",
-        ),
-        ({"layers": "-1"}, None, "is not the residual stream"),
-        ({"layers": "4"}, None, "is not the residual stream"),
-        ({"layers": "two"}, None, "is damaged"),
-        ({"job": "another"}, None, "is not the residual stream"),
-        ({}, (1, 5, 7), "is not the residual stream"),
+        ({"layers": "0"}, None, "after 0 of 3 layers"),
+        ({"layers": "-1"}, None, "after -1 of 3 layers"),
+        ({"layers": "4"}, None, "after 4 of 3 layers"),
+        ({"layers": "two"}, None, "invalid literal"),
+        ({"job": "another"}, None, "a file of another recording"),
+        ({}, (1, 5, 7), "does not hold one tensor of shape"),
     ],
 )
+@pytest.mark.parametrize("checksums", ["that fit", "of before"])
 def test_a_residual_stream_of_another_recording_is_refused(
-    lab, tmp_path, monkeypatch, changes, shape, reason
+    lab, tmp_path, monkeypatch, changes, shape, reason, checksums
 ):
     interrupted_run(lab, tmp_path / "run", monkeypatch, after=2)
     path = tmp_path / "run" / "stream.safetensors"
+    with open_tensors(path) as file:
+        about, resid = file.metadata, file.read("resid", by_row=True)
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-    resid = load_file(path)["resid"]
-    save_file({"resid": torch.zeros(shape) if shape else resid}, path, metadata=about | changes)
-    with pytest.raises(RecordingError, match=reason):
+        header = file.metadata()
+    tensors = {"resid": torch.zeros(shape) if shape else resid}
+    if checksums == "that fit":
+        save_checked(tensors, path, about | changes, by_row=True)
+    else:
+        save_file(tensors, path, metadata=header | changes)
+        reason = "its metadata is not what was saved" if changes else reason
+    match = f"is not the residual stream of this recording .*{reason}"
+    with pytest.raises(RecordingError, match=match):
         lab.record_to_disk(PROMPTS, tmp_path / "run")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,6 +22,7 @@ from qwen3lab.analysis.balance import balance_loss
 from qwen3lab.hooks.taps import Keep
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.storage.checked_tensors import open_tensors, read_tensors
 from qwen3lab.tiny.training.batches import Batch, Packer
 from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
 from qwen3lab.tiny.training.recipes import Recipe
@@ -222,13 +223,14 @@ class Trainer:
         path = self.folder / "run.safetensors"
         if not path.exists():
             return
-        about = _read_metadata(path)
+        with open_tensors(path) as file:
+            about = json.loads(file.metadata["run"])
         if about["recipe"] != _recipe_fields(self.recipe):
             raise ValueError(
                 f"{self.folder} holds a run of another recipe: choose another folder, "
                 "or remove this one"
             )
-        state = load_file(path, device=self.device)
+        state = {name: value.to(self.device) for name, value in read_tensors(path).items()}
         weights = {n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")}
         self.model.load_state_dict(weights)
         for name, buffers in self._optimiser_states():
@@ -306,13 +308,6 @@ def _is_milestone(step: int) -> bool:
 
 def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(recipe)))
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["run"])
 
 
 def _by_family(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
