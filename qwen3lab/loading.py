@@ -24,6 +24,7 @@ from qwen3lab.checkpoints.safetensors_reader import (
 from qwen3lab.checkpoints.tensor_plan import (
     as_stored,
     assign,
+    check_depth,
     copy_parts,
     plan_tensors,
     stored_dtype,
@@ -134,6 +135,7 @@ def load_model(
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     weights, source = CheckpointReader(folder), str(folder)
+    check_depth(config, weights, source)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
     if memory is None and quantise is None:

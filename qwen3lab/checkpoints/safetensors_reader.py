@@ -148,6 +148,12 @@ class CheckpointReader:
                     "it: index and shards are of different models, so fetch them together"
                 )
         for path, names in stored.items():
+            if twice := {name for name in names if file_of.get(name, path) != path}:
+                raise CheckpointError(
+                    f"{path} holds {one_line(min(twice), width=120)}, which {index.name} maps to "
+                    f"{file_of[min(twice)].name}: the model has the tensor twice, so fetch index "
+                    "and shards together"
+                )
             if surplus := names - file_of.keys():
                 raise CheckpointError(
                     f"{path} holds {one_line(min(surplus), width=120)}, which {index.name} does "

@@ -49,6 +49,23 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
     return planned
 
 
+def check_depth(config: Qwen3Config, weights: TensorSource, source: str) -> None:
+    """Check that there are as many tensors as layers, before a model of so many is built.
+
+    Args:
+        config: as read.
+        weights: the available tensors.
+        source: name of the source, for the error message.
+
+    Raises:
+        CheckpointError: there are fewer tensors than layers.
+    """
+    names = weights.names()
+    if len(names) < config.n_layers:
+        last = f"model.layers.{config.n_layers - 1}.input_layernorm.weight"
+        raise CheckpointError(missing(last, names, source))
+
+
 def _check(
     part: str,
     shape: tuple[int, ...],

@@ -20,7 +20,7 @@ from qwen3lab.config.json_fields import (
 )
 from qwen3lab.config.known_fields import known_fields
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
-from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_supported
+from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_layer_types, check_supported
 from qwen3lab.errors import ConfigError
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -122,6 +122,7 @@ class Qwen3Config:
         is_moe = check_supported(fields)
         warn_about_unused(fields, known_fields(is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
+        check_layer_types(fields, n_layers)
         d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
             d_model=size(fields, "hidden_size"),
@@ -257,11 +258,6 @@ def _bytes_per_value(dtype: str) -> int:
 
 def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
     """Size of a head; without `head_dim`, the default of `transformers` for the architecture."""
-    if "head_dim" in fields and fields["head_dim"] is None:
-        raise ConfigError(
-            "config.json gives head_dim as null, which transformers refuses: write the size of a "
-            "head, or leave the field out"
-        )
     if not is_moe:
         return size(fields, "head_dim", default=DENSE_HEAD_SIZE)
     n_heads = max(size(fields, "num_attention_heads"), 1)
@@ -271,8 +267,9 @@ def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
     """Layers with experts: every `decoder_sparse_step`-th, except `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
-    listed = fields.get("mlp_only_layers") or []
-    is_list = isinstance(listed, list | tuple) and all(isinstance(i, int) for i in listed)
+    listed = fields.get("mlp_only_layers")
+    listed = [] if listed is None else listed
+    is_list = isinstance(listed, list | tuple) and all(type(i) is int for i in listed)
     if step < 1 or not is_list:
         raise ConfigError(
             f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not define "

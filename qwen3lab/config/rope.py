@@ -7,6 +7,7 @@ from typing import Any
 
 from qwen3lab.config.json_fields import (
     number,
+    refuse_null,
     refuse_two_values,
     shown,
     size,
@@ -85,8 +86,9 @@ def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
         UserWarning: keys that are not used; the message names them.
     """
     settings = _rope_settings(fields)
-    theta = number({"rope_theta": fields.get("rope_theta")} | settings, "rope_theta")
-    kind = settings.get("rope_type") or settings.get("type") or "default"
+    thetas = (group.get("rope_theta") for group in (settings, fields))
+    theta = number({"rope_theta": t for t in thetas if t is not None}, "rope_theta")
+    kind = settings.get("rope_type", settings.get("type", "default"))
     if kind == "default":
         warn_about_unused(settings, DEFAULT_KEYS, f"the rope group in {source}")
         return Rope(theta=theta)
@@ -113,6 +115,7 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
             "transformers reads the first only: remove the wrong one"
         )
     settings = scaling or parameters
+    refuse_null(settings, "rope_theta", "partial_rotary_factor")
     refuse_two_values(settings, "rope_type", "type")
     name = "rope_scaling" if scaling else "rope_parameters"
     thetas = {
@@ -129,7 +132,17 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _read_yarn(fields: Mapping[str, Any], scaling: Mapping[str, Any], theta: float) -> Rope:
+def _read_yarn(fields: Mapping[str, Any], settings: Mapping[str, Any], theta: float) -> Rope:
+    if not theta > 1:
+        raise ConfigError(f"yarn's rope_theta is {theta!r}: expected a number above 1")
+    if "factor" not in settings:
+        raise ConfigError(
+            "config.json has no factor for yarn: write it (null means the ratio of "
+            "max_position_embeddings and original_max_position_embeddings)"
+        )
+    for group in (fields, settings):
+        refuse_null(group, "original_max_position_embeddings")
+    scaling = {key: value for key, value in settings.items() if value is not None}
     unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
     unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
     if unsupported:
