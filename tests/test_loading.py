@@ -176,6 +176,20 @@ def test_a_missing_embedding_is_named_by_loaders_that_read_its_dtype(saved, tmp_
         load_model(folder, **options)
 
 
+@pytest.mark.parametrize("options", [{}, {"memory": "1GB"}, {"quantise": "int8"}])
+def test_more_layers_than_tensors_are_refused_before_a_model_is_built(
+    saved, tmp_path, monkeypatch, options
+):
+    folder = tmp_path / "deep"
+    shutil.copytree(saved["dense"], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["layer_types"]
+    (folder / "config.json").write_text(json.dumps(fields | {"num_hidden_layers": 4096}))
+    monkeypatch.setattr(Qwen3, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+    with pytest.raises(CheckpointError, match=r"layers.4095.input_layernorm.weight is missing"):
+        load_model(folder, **options)
+
+
 def test_a_surplus_tensor_is_named(saved, tmp_path):
     extra = {"model.layers.1.self_attn.q_proj.bias": torch.zeros(64)}
     folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.update(extra))

@@ -86,8 +86,7 @@ def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
         UserWarning: keys that are not used; the message names them.
     """
     settings = _rope_settings(fields)
-    thetas = (group.get("rope_theta") for group in (settings, fields))
-    theta = number({"rope_theta": t for t in thetas if t is not None}, "rope_theta")
+    theta = number(settings if "rope_theta" in settings else fields, "rope_theta")
     kind = settings.get("rope_type", settings.get("type", "default"))
     if kind == "default":
         warn_about_unused(settings, DEFAULT_KEYS, f"the rope group in {source}")
@@ -115,7 +114,7 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
             "transformers reads the first only: remove the wrong one"
         )
     settings = scaling or parameters
-    refuse_null(settings, "rope_theta", "partial_rotary_factor")
+    refuse_null(settings, "rope_theta")
     refuse_two_values(settings, "rope_type", "type")
     name = "rope_scaling" if scaling else "rope_parameters"
     thetas = {
@@ -140,6 +139,7 @@ def _read_yarn(fields: Mapping[str, Any], settings: Mapping[str, Any], theta: fl
             "config.json has no factor for yarn: write it (null means the ratio of "
             "max_position_embeddings and original_max_position_embeddings)"
         )
+    refuse_null(settings, "partial_rotary_factor")
     for group in (fields, settings):
         refuse_null(group, "original_max_position_embeddings")
     scaling = {key: value for key, value in settings.items() if value is not None}

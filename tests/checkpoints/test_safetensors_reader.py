@@ -81,6 +81,16 @@ def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path):
         CheckpointReader(tmp_path)
 
 
+def test_a_tensor_in_two_shards_is_named(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "two.safetensors"},
+        {"one.safetensors": {"a": A, "b": B + 1}, "two.safetensors": {"b": B}},
+    )
+    with pytest.raises(CheckpointError, match=r"one.safetensors holds b, .* to two.safetensors"):
+        CheckpointReader(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', "{", "[" * 10**5])
 def test_a_damaged_index_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)

@@ -219,10 +219,10 @@ def reply_fields(draw: Any) -> dict[str, Any]:
 @fuzz("configs", 0.1)
 @given(fields=reply_fields() | json_mutations(REPLIES))
 def test_reply_defaults_are_those_that_transformers_reads(fields):
-    with written(with_json({}, GENERATION, fields)) as folder:
-        with refusable() as outcome, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            outcome.value = ReplyDefaults.from_folder(folder)
+    files = with_json({}, GENERATION, fields)
+    with written(files) as folder, refusable() as outcome, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome.value = ReplyDefaults.from_folder(folder)
     if outcome.refusal is not None:
         assert GENERATION in outcome.refusal
         return
