@@ -176,6 +176,15 @@ def test_a_missing_embedding_is_named_by_loaders_that_read_its_dtype(saved, tmp_
         load_model(folder, **options)
 
 
+def test_a_mixture_of_names_with_and_without_their_prefix_is_refused(saved, tmp_path):
+    def shorten(tensors):
+        tensors[EXPERT.removeprefix("model.")] = tensors.pop(EXPERT)
+
+    folder = changed(saved, tmp_path, "experts", shorten)
+    with pytest.raises(CheckpointError, match=f"{EXPERT} is missing from {folder}"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("options", [{}, {"memory": "1GB"}, {"quantise": "int8"}])
 def test_more_layers_than_tensors_are_refused_before_a_model_is_built(
     saved, tmp_path, monkeypatch, options

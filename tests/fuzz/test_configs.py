@@ -234,7 +234,7 @@ def test_reply_defaults_are_those_that_transformers_reads(fields):
         assert outcome.value.published == Sampling.greedy()
     elif outcome.value.published is not None:
         read = {name: getattr(theirs, name) for name in SAMPLING}
-        read = {name: SAMPLING[name] if v is None else v for name, v in read.items()}
+        read = {name: SAMPLING[name] if v is None else float(v) for name, v in read.items()}
         assert outcome.value.published == Sampling(**read | {"top_k": int(read["top_k"]) or None})
     else:
         assert not any(fields.get(name) for name in SAMPLING)
