@@ -210,4 +210,5 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
             f"{folder} holds weights quantised with {one_line(str(method), width=60)}: load the "
             "model's unquantised release"
         )
-    return config, fields.get("dtype") or fields.get("torch_dtype")
+    stated = fields.get("dtype")
+    return config, fields.get("torch_dtype") if stated is None else stated

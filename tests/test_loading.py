@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from fnmatch import fnmatch
 
 import pytest
@@ -115,6 +116,36 @@ def test_a_half_precision_checkpoint_computes_in_float32_on_a_cpu(tmp_path):
     save_checkpoint(from_transformers(hf_random("dense")), tmp_path, dtype="float16")
     assert open_checkpoint(tmp_path).model.dtype == torch.float32
     assert load_model(tmp_path).dtype == torch.float16
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("stated", [None, "float32", "bfloat16", "float16"])
+def test_a_stated_dtype_is_used_as_in_transformers(saved, tmp_path, key, stated):
+    folder = stating(saved, tmp_path, key, stated)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of the other dtype.
+        assert load_model(folder).dtype == theirs
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("stated", ["half", "int8", "nonsense", 16, True, {}])
+def test_a_stated_dtype_that_is_not_known_is_refused_unless_one_is_given(
+    saved, tmp_path, key, stated
+):
+    folder = stating(saved, tmp_path, key, stated)
+    with pytest.raises(CheckpointError, match=r"config.json in .* gives dtype as .*: expected one"):
+        load_model(folder)
+    assert load_model(folder, dtype="float32").dtype == torch.float32
+
+
+def stating(saved, tmp_path, key, stated):
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["dense"], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["dtype"]
+    (folder / "config.json").write_text(json.dumps(fields | {key: stated}))
+    return folder
 
 
 def one_expert():
