@@ -203,7 +203,7 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if quantised := fields.get("quantization_config"):
+    if (quantised := fields.get("quantization_config")) is not None:
         has_method = isinstance(quantised, dict) and "quant_method" in quantised
         method = quantised["quant_method"] if has_method else "an unknown method"
         raise CheckpointError(

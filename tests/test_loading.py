@@ -259,7 +259,11 @@ def test_a_checkpoint_with_tied_embeddings_may_also_store_lm_head(saved, tmp_pat
 
 @pytest.mark.parametrize(
     ("entry", "method"),
-    [({"quant_method": "fp8"}, "fp8"), ("fp8", "an unknown method"), ({"a": 1}, "an unknown")],
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ("fp8", "an unknown method"),
+        *[(value, "an unknown method") for value in ({"a": 1}, {}, 0, False)],
+    ],
 )
 def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path, entry, method):
     folder = changed(saved, tmp_path, "dense", lambda tensors: None)
