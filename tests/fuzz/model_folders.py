@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -125,7 +126,7 @@ def written(files: Files) -> Iterator[Path]:
 
 
 def check_loading(files: Files) -> None:
-    """Check what loading a folder gives: the logits of transformers, or a refusal.
+    """Check what loading a folder in float32 gives: the logits of transformers, or a refusal.
 
     - Where transformers loads the folder, the logits are the same. A warning excuses no difference.
     - Where transformers refuses it, they are those that it gives for `without_labels`.
@@ -157,7 +158,8 @@ def bounded() -> Iterator[None]:
 
 
 def _peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak  # There it is counted in bytes.
 
 
 @torch.no_grad()
