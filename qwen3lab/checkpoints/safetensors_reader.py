@@ -21,6 +21,8 @@ from qwen3lab.errors import CheckpointError
 
 IN_MEMORY = "the model in memory"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_NAME = 255
+"""Characters of a file's name, on the usual file systems."""
 
 
 class CheckpointReader:
@@ -132,6 +134,8 @@ class CheckpointReader:
                 raise CheckpointError(
                     f"{maps}, outside the model's folder: expected a file in the folder"
                 )
+            if len(file) > MAX_NAME or not file.isprintable():
+                raise CheckpointError(f"{maps}: expected the plain name of a file")
             if path.suffix != ".safetensors":
                 raise CheckpointError(f"{maps}: expected a safetensors file")
         file_of = {name: self.folder / file for name, file in shards.items()}
