@@ -32,6 +32,9 @@ help:  ## say what there is to make
 lab: $(VENV)/.lab  ## open JupyterLab on the notebooks
 	$(BIN)/qwen3lab lab
 
+# Threads that wait for each other sleep: beside other work, spinning ones hold each other up.
+export OMP_WAIT_POLICY ?= passive
+
 # Arguments of calls are checked at run time in the modules that state shapes; with SLOW=1 in all.
 SHAPED = $(shell grep -rl --include='*.py' '^from jaxtyping' qwen3lab \
 	| sed 's|\.py$$||; s|/__init__$$||' | tr '/\n' '.,')

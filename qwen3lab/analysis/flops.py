@@ -21,7 +21,7 @@ def forward_flops(
     n_pairs = sum(range(n_past + 1, n_past + n_new + 1))
     attention = 4 * config.n_layers * config.n_heads * config.d_head * n_pairs
     unembedded = n_new if n_logits is None else n_logits
-    weights = 2 * n_new * _products_per_token(config)
+    weights = 2 * n_new * config.products_per_token
     return weights + attention + 2 * unembedded * config.d_model * config.d_vocab
 
 
@@ -32,15 +32,3 @@ def reply_flops(config: Qwen3Config, prompt_tokens: int, reply_tokens: int) -> i
     """
     n_read = prompt_tokens + max(reply_tokens - 1, 0)
     return forward_flops(config, n_read, n_logits=max(reply_tokens, 1))
-
-
-def _products_per_token(config: Qwen3Config) -> int:
-    """Multiply-adds of one token with the blocks' weights and in the weighted sum of experts."""
-    heads = 2 * config.n_heads + 2 * config.n_kv_heads
-    attention = config.d_model * config.d_head * heads
-    experts = config.n_experts_per_token * 3 * config.d_model * config.d_expert
-    mixing = config.n_experts_per_token * config.d_model
-    routed = config.d_model * config.n_experts + experts + mixing
-    n_moe = len(config.moe_layers)
-    dense = 3 * config.d_model * config.d_mlp
-    return config.n_layers * attention + n_moe * routed + (config.n_layers - n_moe) * dense

@@ -1,11 +1,13 @@
 """Runs a measurement in a new process, whose memory contains nothing else."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from qwen3lab.device.waiting import PASSIVE_WAITING
 from qwen3lab.errors import BenchError
 
 Result = TypeVar("Result")
@@ -22,6 +24,8 @@ def in_fresh_process(job: Callable[..., Result], *arguments: object) -> Result:
         BenchError: the process died.
     """
     executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    for name, value in PASSIVE_WAITING.items():
+        os.environ.setdefault(name, value)  # This process has read it already; the new one will.
     try:
         with executor:
             return executor.submit(job, *arguments).result()

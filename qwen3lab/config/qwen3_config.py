@@ -192,6 +192,21 @@ class Qwen3Config:
         """Parameters used in one token's forward pass, embeddings included."""
         return self._count(experts_per_layer=self.n_experts_per_token)
 
+    @property
+    def products_per_token(self) -> int:
+        """Multiply-adds of one token with the blocks' weights and in the weighted sum of experts.
+
+        The unembedding and the products of queries with keys are not counted.
+        """
+        heads = 2 * self.n_heads + 2 * self.n_kv_heads
+        attention = self.d_model * self.d_head * heads
+        experts = self.n_experts_per_token * 3 * self.d_model * self.d_expert
+        mixing = self.n_experts_per_token * self.d_model
+        routed = self.d_model * self.n_experts + experts + mixing
+        n_moe = len(self.moe_layers)
+        dense = 3 * self.d_model * self.d_mlp
+        return self.n_layers * attention + n_moe * routed + (self.n_layers - n_moe) * dense
+
     def weight_bytes(self, dtype: str = "bfloat16") -> int:
         """Bytes of all weights in `dtype`.
 

@@ -1,5 +1,5 @@
-"""Dtypes, copies between GPU and host, and settings of the C allocator."""
+"""Dtypes, threads, copies between GPU and host, and settings of the C allocator."""
 
-from qwen3lab.device.dtypes import DTYPES, dtype_of
+import lazy_loader
 
-__all__ = ["DTYPES", "dtype_of"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

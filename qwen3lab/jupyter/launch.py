@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import qwen3lab
+from qwen3lab.device.waiting import PASSIVE_WAITING
 from qwen3lab.storage.atomic_files import whole_file
 
 SETTINGS = Path(__file__).parent
@@ -63,10 +64,10 @@ def command(folder: Path, *, browser: bool = True, port: int | None = None) -> l
 
 
 def environment() -> dict[str, str]:
-    """Environment variables that add the package's JupyterLab settings to the user's own."""
+    """The user's environment variables, with JupyterLab settings and waiting of the package."""
     user_path = os.environ.get("JUPYTER_CONFIG_PATH")
     paths = [str(SETTINGS), *([user_path] if user_path else [])]
-    return os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+    return PASSIVE_WAITING | os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
 
 
 def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:

@@ -19,6 +19,7 @@ from qwen3lab.model.attention_kernels import mix_fused
 from qwen3lab.model.blocks import BlockList, Blocks
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.normalisation import RMSNorm
+from qwen3lab.model.pass_threads import on_paying_threads
 from qwen3lab.model.positions import Positions
 
 Stream = Float[Tensor, "batch pos d_model"]
@@ -52,6 +53,7 @@ class Qwen3(nn.Module):
         if not config.tied_embeddings:
             self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False, **options)
 
+    @on_paying_threads
     def forward(
         self,
         token_ids: Int[Tensor, "batch pos"],

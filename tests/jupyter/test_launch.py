@@ -38,6 +38,13 @@ def test_the_users_own_settings_stay_in_effect(monkeypatch):
     assert ":" not in environment()["JUPYTER_CONFIG_PATH"]
 
 
+def test_threads_of_kernels_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert environment()["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert environment()["OMP_WAIT_POLICY"] == "active"
+
+
 def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
     package = tmp_path / "site" / "qwen3lab"
     (package / "_notebooks").mkdir(parents=True)
