@@ -34,6 +34,11 @@ def check_supported(fields: Mapping[str, Any]) -> bool:
             "the config uses sliding-window attention, which no published Qwen3 does: "
             "only full attention is supported"
         )
+    if fields.get("per_layer_config"):
+        raise ConfigError(
+            "config.json gives layers a config of their own (per_layer_config): every layer of a "
+            "Qwen3 has the same, and transformers' Qwen3 does not read another"
+        )
     if fields.get("attention_bias"):
         raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
     if fields.get("is_causal", True) is not True:
