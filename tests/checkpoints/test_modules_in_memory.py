@@ -171,3 +171,23 @@ def test_an_adapter_that_is_not_merged_is_refused_and_a_merged_one_is_copied(inn
         from_transformers(lora.get_base_model() if inner else lora)
     expected = lora(tokens()).logits
     assert gap(copied_logits(lora.merge_and_unload()), expected) < 1e-5
+
+
+@pytest.mark.peer
+@torch.no_grad()
+def test_hooks_of_accelerate_that_move_tensors_do_not_count():
+    hooks = pytest.importorskip("accelerate.hooks")
+    hf = hf_random("experts")
+    for module in hf.modules():
+        hooks.add_hook_to_module(module, hooks.AlignDevicesHook(execution_device="cpu"))
+    assert gap(copied_logits(hf), hf(tokens()).logits) < 1e-5
+
+
+@pytest.mark.peer
+def test_a_model_dispatched_by_accelerate_whose_forward_was_patched_is_refused():
+    hooks = pytest.importorskip("accelerate.hooks")
+    hf = hf_random("experts")
+    patch(layer(hf).mlp)
+    hooks.add_hook_to_module(layer(hf).mlp, hooks.AlignDevicesHook(execution_device="cpu"))
+    with pytest.raises(CheckpointError, match=r"layers.1.mlp .* has a forward of its own"):
+        from_transformers(hf)
