@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
+from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
     CheckpointReader,
@@ -148,22 +149,25 @@ def load_model(
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
-    """Copy a `transformers` Qwen3 or Qwen3-MoE model.
+    """Copy a `transformers` Qwen3 or Qwen3-MoE model, as it is after `eval()`.
 
     Raises:
-        CheckpointError: the model's tensors do not match its config.
+        CheckpointError: the model's tensors do not match its config, or it computes something else
+            than config and tensors say.
         ConfigError: the model is not a Qwen3.
+
+    Warns:
+        UserWarning: hooks or dropout, which the copy does not have.
     """
+    hf_model = require_model(hf_model)
     config = Qwen3Config.from_dict(hf_model.config.to_dict())
     weights = TensorsInMemory(hf_model.state_dict())
+    dtype = stored_dtype(weights, IN_MEMORY)
     device = next(hf_model.parameters()).device
-    return _load_into_memory(
-        as_stored(config, weights, IN_MEMORY),
-        weights,
-        device=device,
-        dtype=stored_dtype(weights, IN_MEMORY),
-        source=IN_MEMORY,
-    )
+    config = as_stored(config, weights, IN_MEMORY)
+    model = _load_into_memory(config, weights, device=device, dtype=dtype, source=IN_MEMORY)
+    check_modules(hf_model)  # Last: names of tensors explain a wrapper or an adapter better.
+    return model
 
 
 @torch.no_grad()

@@ -226,10 +226,19 @@ class TensorsInMemory:
         if name not in self._tensors:
             raise CheckpointError(f"{name} is missing from {IN_MEMORY}")
         found = self._tensors[name]
-        if found.dtype not in SAFETENSORS_DTYPES.values() or found.is_meta:
-            kind = "on the meta device" if found.is_meta else f"quantised ({found.dtype})"
+        if type(found) is not Tensor:  # torchao and distributed tensors are subclasses.
             raise CheckpointError(
-                f"{name} in {IN_MEMORY} is {kind}: load the unquantised model into memory"
+                f"{name} in {IN_MEMORY} is a {type(found).__name__}, of a quantised or a "
+                "distributed model: load the unquantised model whole"
+            )
+        if found.is_meta:
+            raise CheckpointError(
+                f"{name} in {IN_MEMORY} is on the meta device or offloaded, without values: load "
+                "the model into memory"
+            )
+        if found.dtype not in SAFETENSORS_DTYPES.values():
+            raise CheckpointError(
+                f"{name} in {IN_MEMORY} is quantised ({found.dtype}): load the unquantised model"
             )
         return found.dtype
 

@@ -31,6 +31,8 @@ DENSE_HEAD_SIZE = 128
 """Of a dense Qwen3 without `head_dim`; of a mixture of experts it is hidden size over heads."""
 DEFAULT_CONTEXT = 32_768
 """Of a config.json without `max_position_embeddings`."""
+DEFAULT_MLP_OF_EXPERTS = 6144
+"""Width of dense layers among experts in a config.json without `intermediate_size`."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,15 @@ class Qwen3Config:
         warn_about_unused(fields, known_fields(is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
         check_layer_types(fields, n_layers)
-        d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
         return cls(
             d_model=size(fields, "hidden_size"),
             n_layers=n_layers,
             n_heads=size(fields, "num_attention_heads"),
-            n_kv_heads=size(fields, "num_key_value_heads"),
+            n_kv_heads=_n_kv_heads(fields, is_moe=is_moe),
             d_head=_head_size(fields, is_moe=is_moe),
-            d_mlp=size(fields, "intermediate_size", default=d_expert or None),
+            d_mlp=size(
+                fields, "intermediate_size", default=DEFAULT_MLP_OF_EXPERTS if is_moe else None
+            ),
             d_vocab=size(fields, "vocab_size"),
             n_ctx=size(fields, "max_position_embeddings", default=DEFAULT_CONTEXT),
             eps=number(fields, "rms_norm_eps", default=1e-6),
@@ -138,7 +141,7 @@ class Qwen3Config:
             tied_embeddings=flag(fields, "tie_word_embeddings"),
             n_experts=size(fields, *N_EXPERTS_FIELDS, most=MAX_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
-            d_expert=d_expert,
+            d_expert=size(fields, "moe_intermediate_size") if is_moe else 0,
             norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
             moe_layers=_read_moe_layers(fields, n_layers) if is_moe else (),
         )
@@ -269,6 +272,12 @@ def _bytes_per_value(dtype: str) -> int:
     if dtype not in BYTES_PER_VALUE:
         raise ConfigError(f"dtype {dtype!r} is unknown: choose from {', '.join(BYTES_PER_VALUE)}")
     return BYTES_PER_VALUE[dtype]
+
+
+def _n_kv_heads(fields: Mapping[str, Any], *, is_moe: bool) -> int:
+    """Key/value heads; null means one for each query head in a dense model of `transformers`."""
+    each_its_own = not is_moe and fields.get("num_key_value_heads", 0) is None
+    return size(fields, "num_attention_heads" if each_its_own else "num_key_value_heads")
 
 
 def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:

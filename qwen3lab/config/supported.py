@@ -26,6 +26,11 @@ def check_supported(fields: Mapping[str, Any]) -> bool:
         )
     if flag(fields, "use_sliding_window"):
         raise ConfigError(SLIDING_WINDOW)
+    if fields.get("per_layer_config"):
+        raise ConfigError(
+            "config.json gives layers a config of their own (per_layer_config): every layer of a "
+            "Qwen3 has the same, and transformers' Qwen3 does not read another"
+        )
     if flag(fields, "attention_bias"):
         raise ConfigError("attention_bias is true: Qwen3's projections have no biases")
     if fields.get("is_causal", True) is not True:

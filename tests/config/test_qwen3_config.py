@@ -342,7 +342,6 @@ def test_an_invalid_expert_field_is_named_in_one_sentence(change, sentence):
         "num_key_value_heads",
         "vocab_size",
         "intermediate_size",
-        "rope_theta",
     ],
 )
 def test_a_missing_field_is_named(name):
