@@ -164,7 +164,7 @@ def _read_yarn(fields: Mapping[str, Any], settings: Mapping[str, Any], theta: fl
         refuse_null(group, "original_max_position_embeddings")
     scaling = {key: value for key, value in settings.items() if value is not None}
     unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
-    unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
+    unsupported |= {"truncate"} if settings.get("truncate", True) is not True else set()
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
     original, extended = "original_max_position_embeddings", "max_position_embeddings"

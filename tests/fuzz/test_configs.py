@@ -64,7 +64,7 @@ PLAUSIBLE: dict[str, list[Any]] = {
     "beta_slow": [1, 2.0, 32],
     "mscale": [1.0, 0.7, 0],
     "mscale_all_dim": [1.0, 0.5, 0],
-    "truncate": [True, False],
+    "truncate": [True, False, None],
     "hidden_size": [16, 8, 2**24],
     "num_hidden_layers": [1, 2, 3, 4096],
     "intermediate_size": [24, 16, 2**24],
