@@ -146,10 +146,11 @@ class Lab:
     @classmethod
     def from_transformers(cls, hf_model: Any, hf_tokenizer: Any, *, name: str = "") -> "Lab":
         """A lab with copies of the weights of a `transformers` model in memory."""
+        model = from_transformers(hf_model)
         called = name or getattr(hf_model.config, "_name_or_path", "") or "model"
         settings = getattr(hf_model, "generation_config", None)
         defaults = ReplyDefaults.from_fields(settings.to_diff_dict() if settings else {})
-        return cls(from_transformers(hf_model), hf_tokenizer, called, defaults=defaults)
+        return cls(model, hf_tokenizer, called, defaults=defaults)
 
     def __repr__(self) -> str:
         size = f"{self.config.n_params:,} parameters"

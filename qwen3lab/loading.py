@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
+from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
     CheckpointReader,
@@ -24,6 +25,7 @@ from qwen3lab.checkpoints.safetensors_reader import (
 from qwen3lab.checkpoints.tensor_plan import (
     as_stored,
     assign,
+    check_depth,
     copy_parts,
     plan_tensors,
     stored_dtype,
@@ -134,6 +136,7 @@ def load_model(
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     weights, source = CheckpointReader(folder), str(folder)
+    check_depth(config, weights, source)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
     if memory is None and quantise is None:
@@ -146,22 +149,25 @@ def load_model(
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
-    """Copy a `transformers` Qwen3 or Qwen3-MoE model.
+    """Copy a `transformers` Qwen3 or Qwen3-MoE model, as it is after `eval()`.
 
     Raises:
-        CheckpointError: the model's tensors do not match its config.
+        CheckpointError: the model's tensors do not match its config, or it computes something else
+            than config and tensors say.
         ConfigError: the model is not a Qwen3.
+
+    Warns:
+        UserWarning: hooks or dropout, which the copy does not have.
     """
+    hf_model = require_model(hf_model)
     config = Qwen3Config.from_dict(hf_model.config.to_dict())
     weights = TensorsInMemory(hf_model.state_dict())
+    dtype = stored_dtype(weights, IN_MEMORY)
     device = next(hf_model.parameters()).device
-    return _load_into_memory(
-        as_stored(config, weights, IN_MEMORY),
-        weights,
-        device=device,
-        dtype=stored_dtype(weights, IN_MEMORY),
-        source=IN_MEMORY,
-    )
+    config = as_stored(config, weights, IN_MEMORY)
+    model = _load_into_memory(config, weights, device=device, dtype=dtype, source=IN_MEMORY)
+    check_modules(hf_model)  # Last: names of tensors explain a wrapper or an adapter better.
+    return model
 
 
 @torch.no_grad()
@@ -201,11 +207,12 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if quantised := fields.get("quantization_config"):
+    if (quantised := fields.get("quantization_config")) is not None:
         has_method = isinstance(quantised, dict) and "quant_method" in quantised
         method = quantised["quant_method"] if has_method else "an unknown method"
         raise CheckpointError(
             f"{folder} holds weights quantised with {one_line(str(method), width=60)}: load the "
             "model's unquantised release"
         )
-    return config, fields.get("dtype") or fields.get("torch_dtype")
+    stated = fields.get("dtype")
+    return config, fields.get("torch_dtype") if stated is None else stated

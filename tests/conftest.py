@@ -7,6 +7,7 @@ import torch
 import qwen3lab
 from qwen3lab.text.tokenizer import open_tokenizer
 from qwen3lab.tiny.world.tokenizer import write_tokenizer
+from tests.peers.versions import versions
 from tests.reference import CASES, hf_random
 
 DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
@@ -20,6 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
     torch.set_num_threads(share)
+
+
+def pytest_report_header():
+    """The versions of what the tests compare with."""
+    return "compared: " + ", ".join(f"{name} {found}" for name, found in versions().items())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -72,7 +72,11 @@ CASES = {
 
 def hf_random(name, *, dtype=torch.float32, attention="eager"):
     """A `transformers` model of random weights; norms' weights are random, too, not 1."""
-    kind, fields = CASES[name]
+    return random_model(*CASES[name], dtype=dtype, attention=attention)
+
+
+def random_model(kind, fields, *, dtype=torch.float32, attention="eager"):
+    """As `hf_random`, of any config."""
     config = AutoConfig.for_model(kind, **fields)
     config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)

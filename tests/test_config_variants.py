@@ -61,9 +61,17 @@ WARNED = {
     "an unknown scale": {"logit_scale": 3.0},
     "bidirectional attention by another name": {"use_bidirectional_attention": True},
     "tied, with an unembedding": {"tie_word_embeddings": True},
-}
-REFUSED = {
     "no theta": {"rope_parameters": ABSENT},
+    "yarn, no theta": yarn("rope_theta"),
+    "older yarn, no theta": {
+        "rope_parameters": ABSENT,
+        "rope_scaling": {"type": "yarn", "factor": 2.0},
+    },
+}
+MESSAGES = r"are used neither here nor|ties the embeddings, but|has no rope_theta: 10000 is used"
+REFUSED = {
+    "theta null": {"rope_parameters": ABSENT, "rope_theta": None},
+    "theta null in its group": rope(rope_theta=None),
     "two thetas": {"rope_theta": 5e5},
     "yarn of factor 1 that scales": yarn(factor=1.0, attention_factor=2.0),
     "yarn with mscale": yarn(mscale=0.7, mscale_all_dim=0.5),
@@ -113,7 +121,7 @@ def test_a_variant_gives_the_logits_of_transformers(saved, tmp_path, name, chang
 @pytest.mark.parametrize("changes", WARNED.values(), ids=WARNED)
 def test_a_variant_with_a_warning_gives_the_logits_of_transformers(saved, tmp_path, name, changes):
     folder = variant(saved, tmp_path, name, changes)
-    with pytest.warns(UserWarning, match=r"are used neither here nor|ties the embeddings, but"):
+    with pytest.warns(UserWarning, match=MESSAGES):
         assert compared(folder) < 1e-5
 
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from fnmatch import fnmatch
 
 import pytest
@@ -117,6 +118,36 @@ def test_a_half_precision_checkpoint_computes_in_float32_on_a_cpu(tmp_path):
     assert load_model(tmp_path).dtype == torch.float16
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("stated", [None, "float32", "bfloat16", "float16"])
+def test_a_stated_dtype_is_used_as_in_transformers(saved, tmp_path, key, stated):
+    folder = stating(saved, tmp_path, key, stated)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of the other dtype.
+        assert load_model(folder).dtype == theirs
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("stated", ["half", "int8", "nonsense", 16, True, {}])
+def test_a_stated_dtype_that_is_not_known_is_refused_unless_one_is_given(
+    saved, tmp_path, key, stated
+):
+    folder = stating(saved, tmp_path, key, stated)
+    with pytest.raises(CheckpointError, match=r"config.json in .* gives dtype as .*: expected one"):
+        load_model(folder)
+    assert load_model(folder, dtype="float32").dtype == torch.float32
+
+
+def stating(saved, tmp_path, key, stated):
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["dense"], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["dtype"]
+    (folder / "config.json").write_text(json.dumps(fields | {key: stated}))
+    return folder
+
+
 def one_expert():
     model = Qwen3(small_config(n_experts=1, n_experts_per_token=1))
     model.init_weights(torch.Generator().manual_seed(0))
@@ -176,6 +207,29 @@ def test_a_missing_embedding_is_named_by_loaders_that_read_its_dtype(saved, tmp_
         load_model(folder, **options)
 
 
+def test_a_mixture_of_names_with_and_without_their_prefix_is_refused(saved, tmp_path):
+    def shorten(tensors):
+        tensors[EXPERT.removeprefix("model.")] = tensors.pop(EXPERT)
+
+    folder = changed(saved, tmp_path, "experts", shorten)
+    with pytest.raises(CheckpointError, match=f"{EXPERT} is missing from {folder}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"memory": "1GB"}, {"quantise": "int8"}])
+def test_more_layers_than_tensors_are_refused_before_a_model_is_built(
+    saved, tmp_path, monkeypatch, options
+):
+    folder = tmp_path / "deep"
+    shutil.copytree(saved["dense"], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["layer_types"]
+    (folder / "config.json").write_text(json.dumps(fields | {"num_hidden_layers": 4096}))
+    monkeypatch.setattr(Qwen3, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+    with pytest.raises(CheckpointError, match=r"layers.4095.input_layernorm.weight is missing"):
+        load_model(folder, **options)
+
+
 def test_a_surplus_tensor_is_named(saved, tmp_path):
     extra = {"model.layers.1.self_attn.q_proj.bias": torch.zeros(64)}
     folder = changed(saved, tmp_path, "dense", lambda tensors: tensors.update(extra))
@@ -205,7 +259,11 @@ def test_a_checkpoint_with_tied_embeddings_may_also_store_lm_head(saved, tmp_pat
 
 @pytest.mark.parametrize(
     ("entry", "method"),
-    [({"quant_method": "fp8"}, "fp8"), ("fp8", "an unknown method"), ({"a": 1}, "an unknown")],
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ("fp8", "an unknown method"),
+        *[(value, "an unknown method") for value in ({"a": 1}, {}, 0, False)],
+    ],
 )
 def test_quantised_weights_are_refused_and_their_method_is_named(saved, tmp_path, entry, method):
     folder = changed(saved, tmp_path, "dense", lambda tensors: None)

@@ -21,6 +21,8 @@ from qwen3lab.errors import CheckpointError
 
 IN_MEMORY = "the model in memory"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_NAME = 255
+"""Characters of a file's name, on the usual file systems."""
 
 
 class CheckpointReader:
@@ -132,6 +134,8 @@ class CheckpointReader:
                 raise CheckpointError(
                     f"{maps}, outside the model's folder: expected a file in the folder"
                 )
+            if len(file) > MAX_NAME or not file.isprintable():
+                raise CheckpointError(f"{maps}: expected the plain name of a file")
             if path.suffix != ".safetensors":
                 raise CheckpointError(f"{maps}: expected a safetensors file")
         file_of = {name: self.folder / file for name, file in shards.items()}
@@ -148,6 +152,12 @@ class CheckpointReader:
                     "it: index and shards are of different models, so fetch them together"
                 )
         for path, names in stored.items():
+            if twice := {name for name in names if file_of.get(name, path) != path}:
+                raise CheckpointError(
+                    f"{path} holds {one_line(min(twice), width=120)}, which {index.name} maps to "
+                    f"{file_of[min(twice)].name}: the model has the tensor twice, so fetch index "
+                    "and shards together"
+                )
             if surplus := names - file_of.keys():
                 raise CheckpointError(
                     f"{path} holds {one_line(min(surplus), width=120)}, which {index.name} does "
@@ -216,10 +226,19 @@ class TensorsInMemory:
         if name not in self._tensors:
             raise CheckpointError(f"{name} is missing from {IN_MEMORY}")
         found = self._tensors[name]
-        if found.dtype not in SAFETENSORS_DTYPES.values() or found.is_meta:
-            kind = "on the meta device" if found.is_meta else f"quantised ({found.dtype})"
+        if type(found) is not Tensor:  # torchao and distributed tensors are subclasses.
             raise CheckpointError(
-                f"{name} in {IN_MEMORY} is {kind}: load the unquantised model into memory"
+                f"{name} in {IN_MEMORY} is a {type(found).__name__}, of a quantised or a "
+                "distributed model: load the unquantised model whole"
+            )
+        if found.is_meta:
+            raise CheckpointError(
+                f"{name} in {IN_MEMORY} is on the meta device or offloaded, without values: load "
+                "the model into memory"
+            )
+        if found.dtype not in SAFETENSORS_DTYPES.values():
+            raise CheckpointError(
+                f"{name} in {IN_MEMORY} is quantised ({found.dtype}): load the unquantised model"
             )
         return found.dtype
 

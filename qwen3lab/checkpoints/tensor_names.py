@@ -39,16 +39,13 @@ class StoredPart(NamedTuple):
 def stored_names(names: Iterable[str]) -> dict[str, str]:
     """The stored name of each tensor, by its published name with the prefix `model.`.
 
-    Where a checkpoint has both, the one without the prefix keeps its name.
+    Where some names have the prefix, all keep their names: `transformers` joins the experts of a
+    mixture of both in another order.
     """
     stored = list(names)
-    every = frozenset(stored)
-    return {
-        f"model.{name}"
-        if name.startswith(OF_BASE_MODEL) and f"model.{name}" not in every
-        else name: name
-        for name in stored
-    }
+    if any(name.startswith("model.") for name in stored):
+        return {name: name for name in stored}
+    return {f"model.{n}" if n.startswith(OF_BASE_MODEL) else n: n for n in stored}
 
 
 def published_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from reprlib import repr as shown
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,23 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
     if unused:
         raise CheckpointError(surplus(unused, source))
     return planned
+
+
+def check_depth(config: Qwen3Config, weights: TensorSource, source: str) -> None:
+    """Check that there are as many tensors as layers, before a model of so many is built.
+
+    Args:
+        config: as read.
+        weights: the available tensors.
+        source: name of the source, for the error message.
+
+    Raises:
+        CheckpointError: there are fewer tensors than layers.
+    """
+    names = weights.names()
+    if len(names) < config.n_layers:
+        last = f"model.layers.{config.n_layers - 1}.input_layernorm.weight"
+        raise CheckpointError(missing(last, names, source))
 
 
 def _check(
@@ -114,7 +132,8 @@ def stored_dtype(weights: TensorSource, source: str, stated: object = None) -> t
         stated: `dtype` or `torch_dtype` of config.json.
 
     Raises:
-        CheckpointError: there is no embedding, or a tensor is not of a float dtype.
+        CheckpointError: there is no embedding, a tensor is not of a float dtype, or the config
+            states something else than a float dtype.
 
     Warns:
         UserWarning: tensors that are stored in another dtype; the message names one.
@@ -123,8 +142,7 @@ def stored_dtype(weights: TensorSource, source: str, stated: object = None) -> t
     first = next((name for name in names if name in weights.names()), names[0])
     if first not in weights.names():
         raise CheckpointError(missing(first, weights.names(), source))
-    kind = DTYPES.get(stated) if isinstance(stated, str) else None
-    kind = kind or weights.dtype(first)
+    kind = _stated_dtype(stated, weights.dtype(first), source)
     others = [name for name in sorted(weights.names()) if weights.dtype(name) != kind]
     if others:
         other = str(weights.dtype(others[0])).removeprefix("torch.")
@@ -135,6 +153,17 @@ def stored_dtype(weights: TensorSource, source: str, stated: object = None) -> t
             stacklevel=2,
         )
     return kind
+
+
+def _stated_dtype(stated: object, stored: torch.dtype, source: str) -> torch.dtype:
+    if stated in (None, str(stored).removeprefix("torch.")):
+        return stored
+    if not isinstance(stated, str) or stated not in DTYPES:
+        raise CheckpointError(
+            f"config.json in {source} gives dtype as {shown(stated)}: expected one of "
+            f"{', '.join(DTYPES)}; correct it, or give dtype= to choose"
+        )
+    return DTYPES[stated]
 
 
 def assign(module: nn.Module, name: str, value: Tensor) -> None:

@@ -28,9 +28,10 @@ def size(
         most: upper bound; protects against files that would exhaust the memory.
 
     Raises:
-        ConfigError: the field is missing, not an integer, or above `most`.
+        ConfigError: the field is missing, null, not an integer, or above `most`.
     """
-    value = next((fields[name] for name in names if fields.get(name) is not None), default)
+    refuse_null(fields, *names)
+    value = next((fields[name] for name in names if name in fields), default)
     if value is None:
         raise ConfigError(f"config.json has no {' or '.join(names)}: a Qwen3 config needs it")
     if not isinstance(value, int) or isinstance(value, bool):
@@ -50,7 +51,8 @@ def number(fields: Mapping[str, Any], name: str, *, default: float | None = None
     Raises:
         ConfigError: the field is missing without a default, or not such a number.
     """
-    value = fields[name] if fields.get(name) is not None else default
+    refuse_null(fields, name)
+    value = fields.get(name, default)
     if value is None:
         raise ConfigError(f"config.json has no {name}: a Qwen3 config needs it")
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_NUMBER:
@@ -64,10 +66,24 @@ def flag(fields: Mapping[str, Any], name: str) -> bool:
     Raises:
         ConfigError: the field is not a boolean.
     """
-    value = fields.get(name) or False
+    value = fields.get(name, False)
     if not isinstance(value, bool):
         raise ConfigError(f"config.json gives {name} as {shown(value)}: expected true or false")
     return value
+
+
+def refuse_null(fields: Mapping[str, Any], *names: str) -> None:
+    """Check that fields which may be missing are not null.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    for name in names:
+        if name in fields and fields[name] is None:
+            raise ConfigError(
+                f"config.json gives {name} as null, which transformers refuses: write its value, "
+                "or leave the field out"
+            )
 
 
 def refuse_two_values(fields: Mapping[str, Any], *names: str) -> None:

@@ -20,7 +20,7 @@ from qwen3lab.config.json_fields import (
 )
 from qwen3lab.config.known_fields import known_fields
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
-from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_supported
+from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_layer_types, check_supported
 from qwen3lab.errors import ConfigError
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -31,6 +31,8 @@ DENSE_HEAD_SIZE = 128
 """Of a dense Qwen3 without `head_dim`; of a mixture of experts it is hidden size over heads."""
 DEFAULT_CONTEXT = 32_768
 """Of a config.json without `max_position_embeddings`."""
+DEFAULT_MLP_OF_EXPERTS = 6144
+"""Width of dense layers among experts in a config.json without `intermediate_size`."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,16 @@ class Qwen3Config:
         is_moe = check_supported(fields)
         warn_about_unused(fields, known_fields(is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
-        d_expert = size(fields, "moe_intermediate_size") if is_moe else 0
+        check_layer_types(fields, n_layers)
         return cls(
             d_model=size(fields, "hidden_size"),
             n_layers=n_layers,
             n_heads=size(fields, "num_attention_heads"),
-            n_kv_heads=size(fields, "num_key_value_heads"),
+            n_kv_heads=_n_kv_heads(fields, is_moe=is_moe),
             d_head=_head_size(fields, is_moe=is_moe),
-            d_mlp=size(fields, "intermediate_size", default=d_expert or None),
+            d_mlp=size(
+                fields, "intermediate_size", default=DEFAULT_MLP_OF_EXPERTS if is_moe else None
+            ),
             d_vocab=size(fields, "vocab_size"),
             n_ctx=size(fields, "max_position_embeddings", default=DEFAULT_CONTEXT),
             eps=number(fields, "rms_norm_eps", default=1e-6),
@@ -137,7 +141,7 @@ class Qwen3Config:
             tied_embeddings=flag(fields, "tie_word_embeddings"),
             n_experts=size(fields, *N_EXPERTS_FIELDS, most=MAX_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
-            d_expert=d_expert,
+            d_expert=size(fields, "moe_intermediate_size") if is_moe else 0,
             norm_topk_prob=flag(fields, "norm_topk_prob") if is_moe else True,
             moe_layers=_read_moe_layers(fields, n_layers) if is_moe else (),
         )
@@ -270,13 +274,14 @@ def _bytes_per_value(dtype: str) -> int:
     return BYTES_PER_VALUE[dtype]
 
 
+def _n_kv_heads(fields: Mapping[str, Any], *, is_moe: bool) -> int:
+    """Key/value heads; null means one for each query head in a dense model of `transformers`."""
+    each_its_own = not is_moe and fields.get("num_key_value_heads", 0) is None
+    return size(fields, "num_attention_heads" if each_its_own else "num_key_value_heads")
+
+
 def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
     """Size of a head; without `head_dim`, the default of `transformers` for the architecture."""
-    if "head_dim" in fields and fields["head_dim"] is None:
-        raise ConfigError(
-            "config.json gives head_dim as null, which transformers refuses: write the size of a "
-            "head, or leave the field out"
-        )
     if not is_moe:
         return size(fields, "head_dim", default=DENSE_HEAD_SIZE)
     n_heads = max(size(fields, "num_attention_heads"), 1)
@@ -286,8 +291,9 @@ def _head_size(fields: Mapping[str, Any], *, is_moe: bool) -> int:
 def _read_moe_layers(fields: Mapping[str, Any], n_layers: int) -> tuple[int, ...]:
     """Layers with experts: every `decoder_sparse_step`-th, except `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
-    listed = fields.get("mlp_only_layers") or []
-    is_list = isinstance(listed, list | tuple) and all(isinstance(i, int) for i in listed)
+    listed = fields.get("mlp_only_layers")
+    listed = [] if listed is None else listed
+    is_list = isinstance(listed, list | tuple) and all(type(i) is int for i in listed)
     if step < 1 or not is_list:
         raise ConfigError(
             f"decoder_sparse_step {step!r} and mlp_only_layers {shown(listed)} do not define "

@@ -1,12 +1,14 @@
 """Rotary position embeddings: their settings, and how a config.json stores them."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qwen3lab.config.json_fields import (
     number,
+    refuse_null,
     refuse_two_values,
     shown,
     size,
@@ -67,6 +69,8 @@ YARN_KEYS = DEFAULT_KEYS | frozenset(
 
 PLAIN_ROPE = Rope()
 """Rotary embedding without YaRN, with the base of the published models."""
+THETA_LEFT_OUT = 10_000.0
+"""The base where a config.json states none: that of `transformers`, not of a published Qwen3."""
 
 
 def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
@@ -82,11 +86,11 @@ def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
         ConfigError: an unknown kind of scaling, an invalid value, or two values for one setting.
 
     Warns:
-        UserWarning: keys that are not used; the message names them.
+        UserWarning: keys that are not used, named in the message, or no `rope_theta`.
     """
     settings = _rope_settings(fields)
-    theta = number({"rope_theta": fields.get("rope_theta")} | settings, "rope_theta")
-    kind = settings.get("rope_type") or settings.get("type") or "default"
+    theta = _read_theta(fields, settings, source)
+    kind = settings.get("rope_type", settings.get("type", "default"))
     if kind == "default":
         warn_about_unused(settings, DEFAULT_KEYS, f"the rope group in {source}")
         return Rope(theta=theta)
@@ -96,6 +100,19 @@ def read_rope(fields: Mapping[str, Any], source: str = "config.json") -> Rope:
         )
     warn_about_unused(settings, YARN_KEYS, f"the rope group in {source}")
     return _read_yarn(fields, settings, theta)
+
+
+def _read_theta(fields: Mapping[str, Any], settings: Mapping[str, Any], source: str) -> float:
+    """The base of the wavelengths: of the group, else beside it, else that of `transformers`."""
+    for group in (settings, fields):
+        if "rope_theta" in group:
+            return number(group, "rope_theta")
+    warnings.warn(
+        f"{source} has no rope_theta: {THETA_LEFT_OUT:.0f} is used, as in transformers; the "
+        f"published Qwen3 models have {PLAIN_ROPE.theta:.0f}, so check the file",
+        stacklevel=2,
+    )
+    return THETA_LEFT_OUT
 
 
 def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +130,11 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
             "transformers reads the first only: remove the wrong one"
         )
     settings = scaling or parameters
+    if nested := [key for key, value in settings.items() if isinstance(value, Mapping)]:
+        raise ConfigError(
+            f"config.json gives rope settings of its own to {shown(nested[0])}: all layers of a "
+            "Qwen3 have the same"
+        )
     refuse_two_values(settings, "rope_type", "type")
     name = "rope_scaling" if scaling else "rope_parameters"
     thetas = {
@@ -129,9 +151,20 @@ def _rope_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _read_yarn(fields: Mapping[str, Any], scaling: Mapping[str, Any], theta: float) -> Rope:
+def _read_yarn(fields: Mapping[str, Any], settings: Mapping[str, Any], theta: float) -> Rope:
+    if not theta > 1:
+        raise ConfigError(f"yarn's rope_theta is {theta!r}: expected a number above 1")
+    if "factor" not in settings:
+        raise ConfigError(
+            "config.json has no factor for yarn: write it (null means the ratio of "
+            "max_position_embeddings and original_max_position_embeddings)"
+        )
+    refuse_null(settings, "partial_rotary_factor")
+    for group in (fields, settings):
+        refuse_null(group, "original_max_position_embeddings")
+    scaling = {key: value for key, value in settings.items() if value is not None}
     unsupported = {key for key in ("mscale", "mscale_all_dim") if scaling.get(key) is not None}
-    unsupported |= {"truncate"} if scaling.get("truncate", True) is not True else set()
+    unsupported |= {"truncate"} if settings.get("truncate", True) is not True else set()
     if unsupported:
         raise ConfigError(f"yarn with {', '.join(sorted(unsupported))} is not used by any Qwen3")
     original, extended = "original_max_position_embeddings", "max_position_embeddings"

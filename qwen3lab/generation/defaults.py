@@ -50,14 +50,17 @@ class ReplyDefaults:
         Raises:
             ConfigError: the file is damaged, or a value is outside its range.
         """
+        file = folder / FILE
+        if file.exists() and not file.is_file():  # Reading a pipe would block.
+            raise ConfigError(f"{file} is not a regular file: expected JSON")
         try:
-            fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            fields = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{folder / FILE} is not readable JSON ({error})") from error
+            raise ConfigError(f"{file} is not readable JSON ({error})") from error
         if not isinstance(fields, dict):
-            raise ConfigError(f"{folder / FILE} holds {shown(fields)}: expected an object")
+            raise ConfigError(f"{file} holds {shown(fields)}: expected an object")
         return cls.from_fields(fields)
 
     @classmethod

@@ -150,6 +150,6 @@ def inverse_wavelengths(rope: Rope, d_head: int) -> Float[Tensor, " pair"]:
 
     low = max(math.floor(pair_that_turns(rope.beta_fast)), 0)
     high = min(math.ceil(pair_that_turns(rope.beta_slow)), d_head - 1)
-    ramp = (torch.arange(d_head // 2) - low) / max(high - low, 1e-3)
+    ramp = (torch.arange(d_head // 2) - low) / ((high - low) or 1e-3)
     stretched = ramp.clamp(0, 1)
     return plain / rope.factor * stretched + plain * (1 - stretched)

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import ChatError
 
 
@@ -14,14 +15,16 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """Open the tokenizer of a model folder; code in the folder is never executed.
 
     Raises:
-        ChatError: the folder has no tokenizer that `transformers` opens, or lacks its vocabulary.
+        ChatError: the folder has no tokenizer that `transformers` opens and that encodes, or lacks
+            its vocabulary.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
+        tokenizer.encode("a", add_special_tokens=False)  # Fails where a setting has a wrong type.
     except Exception as error:  # The tokenizers library raises a bare Exception for damaged files.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = one_line((str(error) or type(error).__name__).splitlines()[0], width=200)
         raise ChatError(
             f"{folder} has no tokenizer that transformers opens "
             f"({reason}): expected tokenizer.json and tokenizer_config.json, complete"

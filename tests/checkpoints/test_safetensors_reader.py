@@ -53,6 +53,17 @@ def test_an_index_that_points_outside_the_folder_is_refused(tmp_path, file):
         CheckpointReader(folder)
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["a\x7f.safetensors", "a\x00.safetensors", "\ud800.safetensors", "a" * 250 + ".safetensors"],
+)
+def test_an_index_with_a_name_that_no_shard_has_is_refused_in_one_short_line(tmp_path, file):
+    sharded(tmp_path, {"a": file}, {})
+    with pytest.raises(CheckpointError, match=r"maps a to .*: expected the plain name") as e:
+        CheckpointReader(tmp_path)
+    assert len(str(e.value)) < 500 and str(e.value).isprintable()
+
+
 def test_an_index_that_names_a_pickle_is_refused(tmp_path):
     sharded(tmp_path, {"a": "model.bin"}, {})
     with pytest.raises(CheckpointError, match=r"maps a to 'model.bin': expected a safetensors"):
@@ -78,6 +89,16 @@ def test_a_tensor_missing_from_its_shard_is_named(tmp_path):
 def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path):
     sharded(tmp_path, {"a": "one.safetensors"}, {"one.safetensors": {"a": A, "b": B}})
     with pytest.raises(CheckpointError, match=r"one.safetensors holds b, which"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_tensor_in_two_shards_is_named(tmp_path):
+    sharded(
+        tmp_path,
+        {"a": "one.safetensors", "b": "two.safetensors"},
+        {"one.safetensors": {"a": A, "b": B + 1}, "two.safetensors": {"b": B}},
+    )
+    with pytest.raises(CheckpointError, match=r"one.safetensors holds b, .* to two.safetensors"):
         CheckpointReader(tmp_path)
 
 

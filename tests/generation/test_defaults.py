@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -71,6 +72,13 @@ def test_a_folder_without_the_file_has_no_defaults(tmp_path):
 def test_values_outside_their_range_are_refused(tmp_path, text, message):
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
+        ReplyDefaults.from_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_in_place_of_the_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "generation_config.json")
+    with pytest.raises(ConfigError, match=r"generation_config.json is not a regular file"):
         ReplyDefaults.from_folder(tmp_path)
 
 

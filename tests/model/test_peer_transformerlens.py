@@ -2,27 +2,15 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
 from qwen3lab.hooks.points import HOOK_POINTS, hook_names
 from qwen3lab.loading import load_model
+from tests.peers.words import word_tokenizer
 from tests.reference import CASES, gap, hf_random, our_activations, tokens
 
 pytestmark = pytest.mark.peer
 
 OURS_ALONE = {"hook_router_logits", "hook_expert_out"}
-
-
-def word_tokenizer(n_words):
-    vocabulary = {f"t{number}": number for number in range(n_words)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="t1")),
-        unk_token="t1",
-        pad_token="t0",
-        eos_token="t2",
-        bos_token="t3",
-    )
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -29,7 +29,11 @@ def test_plain_wavelengths_follow_the_formula():
 
 @pytest.mark.parametrize("factor", [1.5, 4.0, 32.0])
 @pytest.mark.parametrize("original", [64, 4096, 32_768])
-@pytest.mark.parametrize("extra", [{}, {"beta_fast": 16.0, "beta_slow": 2.0}])
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"beta_fast": 16.0, "beta_slow": 2.0}, {"beta_fast": 2.0, "beta_slow": 32.0}],
+    ids=["defaults", "betas", "betas the wrong way round"],
+)
 def test_yarn_wavelengths_and_scale_equal_those_of_transformers(factor, original, extra):
     scaling = {
         "rope_type": "yarn",
