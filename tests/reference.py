@@ -1,5 +1,6 @@
 """Random Qwen3 models of `transformers`, and their activations under our hook names."""
 
+import copy
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ def hf_random(name, *, dtype=torch.float32, attention="eager"):
 
 def random_model(kind, fields, *, dtype=torch.float32, attention="eager"):
     """As `hf_random`, of any config."""
-    config = AutoConfig.for_model(kind, **fields)
+    # A config keeps the rope settings that it is given, and writes into them.
+    config = AutoConfig.for_model(kind, **copy.deepcopy(fields))
     config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
     generator = torch.Generator().manual_seed(1)

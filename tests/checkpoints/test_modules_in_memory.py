@@ -1,5 +1,6 @@
 """A model of transformers in memory: the copy computes the same, or there is a refusal."""
 
+import copy
 import warnings
 
 import pytest
@@ -124,7 +125,7 @@ def test_hooks_are_named_in_a_warning(watch):
 @torch.no_grad()
 def test_dropout_in_training_mode_is_left_out_with_a_warning():
     kind, fields = CASES["dense"]
-    config = AutoConfig.for_model(kind, **fields, attention_dropout=0.5)
+    config = AutoConfig.for_model(kind, **copy.deepcopy(fields), attention_dropout=0.5)
     hf = AutoModelForCausalLM.from_config(config).train()
     with pytest.warns(UserWarning, match="training mode with attention_dropout 0.5"):
         ours = copied_logits(hf)

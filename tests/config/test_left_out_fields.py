@@ -56,7 +56,8 @@ NEEDED = {
 
 def written(kind, spelling):
     """All fields of a config of transformers, in one of the spellings."""
-    fields = json.loads(AutoConfig.for_model(kind, **KINDS[kind]).to_json_string(use_diff=False))
+    config = AutoConfig.for_model(kind, **copy.deepcopy(KINDS[kind]))
+    fields = json.loads(config.to_json_string(use_diff=False))
     return {k: v for k, v in (fields | SPELLINGS[spelling]).items() if v is not ...}
 
 
