@@ -41,7 +41,8 @@ LOOPS = [
     "<|im_end|>\n{% endfor %}",
     "<|im_start|>user\n{{ messages[-1].content }}<|im_end|>\n",
     "{% for m in messages if m.role != 'system' %}{{ m.content | trim }}<|im_end|>{% endfor %}",
-    "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
+    "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m | tojson }}"
+    "{% endfor %}",
     "{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n }}"
     "{{ m.reasoning_content or m.content }}<|im_end|>{% endfor %}",
     "{% if messages[0].role == 'user' %}{{ raise_exception('No system message') }}{% endif %}",
@@ -61,7 +62,8 @@ SWITCHES = [
     "<think>\n\n</think>\n\n",
     "</think>",
     "<think>\nThe user<|im_end|>\n",
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}",
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}",
     "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
     "{% if enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
     "{% if enable_thinking is not false %}<think>\n{% endif %}",

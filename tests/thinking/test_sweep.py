@@ -256,7 +256,7 @@ def test_a_sweep_does_not_resume_with_other_values_of_the_weights(tmp_path):
     sweep(lab, [Exercise("3+2=?", "⑤")], [5], **options)
     before = path.read_bytes()
     with torch.no_grad():
-        lab.model.unembed.weight[7, 3] += 1
+        next(lab.model.parameters())[7, 3] += 1
     with pytest.raises(ResultsError, match="with other weights_and_tokens"):
         sweep(lab, [Exercise("3+2=?", "⑤")], [5], **options)
     assert path.read_bytes() == before
