@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 # Pieces of messages: what templates look for, what tokenizers treat as one token, odd characters.
 PIECES = [
+    "",
     "3+2*7-1=?",
     "Hi",
     " ",
@@ -57,7 +58,7 @@ CALLS = [
     None,
 ]
 
-texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=5).map("".join)
+texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), min_size=1, max_size=5).map("".join)
 contents = st.one_of(
     texts,
     texts,
@@ -85,7 +86,6 @@ def messages(draw):
     return message
 
 
-talks = st.lists(messages(), min_size=1, max_size=5)
 plain_talks = st.lists(
     st.builds(
         lambda role, content: {"role": role, "content": content}, st.sampled_from(ROLES), texts
@@ -93,6 +93,7 @@ plain_talks = st.lists(
     min_size=1,
     max_size=4,
 )
+talks = st.one_of(plain_talks, plain_talks, st.lists(messages(), min_size=1, max_size=5))
 
 
 def thinking_written(tokenizer, prompt_ids, token_ids, forced):
