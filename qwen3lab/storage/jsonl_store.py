@@ -37,7 +37,7 @@ class Plan(Protocol):
         """Raises a ValueError for settings that no run can have."""
         ...
 
-    def key_of(self, result: Any) -> Hashable:
+    def key_of(self, result: Any, /) -> Hashable:
         """What identifies a result; raises a ValueError for one that the plan does not have."""
         ...
 
