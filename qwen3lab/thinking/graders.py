@@ -91,8 +91,9 @@ _MATH = WorkerProcess(
 def equivalent(found: str, answer: str) -> bool:
     """True if the library `math-verify` finds two expressions mathematically equal.
 
-    The comparison runs in a process of its own. One that exceeds 5 seconds or 2 GiB counts as not
-    equal.
+    The sides are not alike, as in the library: `0=0` is found equal to the answer `0`, but `0` is
+    not found equal to the answer `0=0`. The comparison runs in a process of its own. One that
+    exceeds 5 seconds or 2 GiB counts as not equal.
 
     Raises:
         ImportError: the library is not installed; the message says how to install it.
