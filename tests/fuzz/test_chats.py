@@ -114,7 +114,7 @@ def test_replies_start_from_that_text_and_think_within_the_budget(
     continued = talk[-1].get("role") == "assistant"
     expected = expected_text(lab.tokenizer, talk, thinking, continued=continued)
     with refusable(ValueError) as outcome, warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("ignore")  # That the model may think all the same.
         outcome.value = lab.chat(
             talk,
             thinking=thinking,
