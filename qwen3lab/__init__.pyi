@@ -33,6 +33,7 @@ from .errors import (
     NonFiniteError as NonFiniteError,
     Qwen3LabError as Qwen3LabError,
     RecordingError as RecordingError,
+    ResultsError as ResultsError,
     StorageError as StorageError,
 )
 from .generation.reply import Chat as Chat

@@ -57,5 +57,9 @@ class RecordingError(Qwen3LabError, ValueError):
     """Something asked of a recording that it does not hold, or a file that is not a recording."""
 
 
+class ResultsError(Qwen3LabError, ValueError):
+    """A file of results that is damaged or holds another run; the message names file and line."""
+
+
 class StorageError(Qwen3LabError, OSError):
     """A file that cannot be written; the message names the file and the system's reason."""

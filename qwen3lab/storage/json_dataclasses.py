@@ -12,6 +12,8 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn
 
 T = TypeVar("T")
+PLAIN_TYPES = {int: (int,), str: (str,), bool: (bool,), float: (float, int)}
+"""What a field of each plain type may be in JSON: cattrs alone would convert "0" and 0.5 to 0."""
 
 
 def unstructure(value: Any) -> Any:
@@ -42,6 +44,12 @@ def _builder(kind: type[T], ignore_extra: bool) -> Callable[[Any, type[T]], T]:
     return make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=not ignore_extra)
 
 
+def _unchanged(value: Any, kind: type[Any], *, accepted: tuple[type, ...]) -> Any:
+    if type(value) not in accepted:
+        raise ValueError(f"{repr(value)[:40]} is no {kind.__name__}")
+    return kind(value)
+
+
 def _has_dict_form(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "to_dict") and hasattr(kind, "from_dict")
 
@@ -49,6 +57,8 @@ def _has_dict_form(kind: Any) -> bool:
 def _converter() -> Converter:
     converter = Converter(detailed_validation=False, forbid_extra_keys=True)
     converter.register_unstructure_hook_func(_has_dict_form, lambda value: value.to_dict())
+    for kind, accepted in PLAIN_TYPES.items():
+        converter.register_structure_hook(kind, functools.partial(_unchanged, accepted=accepted))
     converter.register_structure_hook_func(
         _has_dict_form, lambda fields, kind: kind.from_dict(fields)
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from qwen3lab.errors import ChatError
+from qwen3lab.text.template_process import render_template
 from qwen3lab.text.tokenizer import encode_text, end_ids, single_id
 
 Message = Mapping[str, Any]
@@ -137,17 +138,12 @@ def render(
     talk, switch = as_messages(messages), switch_of(thinking)
     if continue_reply:
         _check_continuation(talk[-1])
-    try:
-        return tokenizer.apply_chat_template(
-            talk,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt and not continue_reply,
-            continue_final_message=continue_reply,
-            **switch,
-        )
-    except Exception as error:  # A template is a program of the model's folder.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ChatError(f"the chat template refuses the conversation: {reason}") from error
+    options = {
+        "add_generation_prompt": add_generation_prompt and not continue_reply,
+        "continue_final_message": continue_reply,
+        **switch,
+    }
+    return render_template(tokenizer, talk, options)
 
 
 def switch_of(thinking: object) -> dict[str, bool]:

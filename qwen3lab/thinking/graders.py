@@ -1,21 +1,21 @@
 """Graders: extract the answer from a reply, and compare it with the right answer."""
 
-import atexit
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 from pathlib import Path
 
+from qwen3lab.device.worker_process import WorkerProcess
+
 NUMBER_PATTERN = re.compile(r"(?<![\w.])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 MAX_INTEGER_DIGITS = 1000
 """Integers with more digits are written with an exponent, as 1E+5000."""
+SECONDS = 5
+"""Time limit of comparing two expressions."""
+MAX_MEMORY_BYTES = 2**31
 BOX_COMMANDS = ("\\boxed", "\\fbox")
 
 
@@ -83,63 +83,17 @@ def _boxed_or_text(text: str) -> str:
     return boxed(text) or text.strip()
 
 
-class _MathProcess:
-    """The process that compares expressions; a new one is started after one has ended."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.process: subprocess.Popen[str] | None = None
-        self.owner = 0
-        atexit.register(self.close)
-
-    def equal(self, found: str, answer: str) -> bool:
-        """True if two expressions are equal; False if the process ended over them."""
-        with self.lock:
-            done = False
-            try:
-                process = self._running()
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(f"{json.dumps([answer, found])}\n")
-                process.stdin.flush()
-                reply = process.stdout.readline().strip()
-                done = bool(reply)
-                return reply == "1"
-            except BrokenPipeError:
-                return False
-            finally:
-                # After a limit or an interrupt: a later answer must not be taken for the next.
-                if not done:
-                    self.close()
-
-    def close(self) -> None:
-        """End the process, if it is one of ours."""
-        process, self.process = self.process, None
-        if process is not None and self.owner == os.getpid():
-            process.kill()
-            process.communicate()
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self.process is None or self.owner != os.getpid():
-            self.owner = os.getpid()
-            self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("math_worker.py"))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches this process only.
-            )
-        return self.process
-
-
-_MATH = _MathProcess()
+_MATH = WorkerProcess(
+    Path(__file__).with_name("math_worker.py"), seconds=SECONDS, max_memory_bytes=MAX_MEMORY_BYTES
+)
 
 
 def equivalent(found: str, answer: str) -> bool:
     """True if the library `math-verify` finds two expressions mathematically equal.
 
-    The comparison runs in a process of its own. One that exceeds 5 seconds or 2 GiB counts as not
-    equal.
+    The sides are not alike, as in the library: `0=0` is found equal to the answer `0`, but `0` is
+    not found equal to the answer `0=0`. The comparison runs in a process of its own. One that
+    exceeds 5 seconds or 2 GiB counts as not equal.
 
     Raises:
         ImportError: the library is not installed; the message says how to install it.
@@ -149,7 +103,7 @@ def equivalent(found: str, answer: str) -> bool:
             "comparing expressions needs the library math-verify: pip install 'qwen3lab[math]', "
             "or choose the grader “boxed”"
         )
-    return found == answer or _MATH.equal(found, answer)
+    return found == answer or _MATH.ask(json.dumps([answer, found])) == "1"
 
 
 def _equal(found: str, answer: str) -> bool:

@@ -1,13 +1,13 @@
 """Problems: questions with known answers, and the reader of JSON Lines files with problems."""
 
 import codecs
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from qwen3lab.storage.json_lines import parse_json_line
 from qwen3lab.thinking.graders import Grader, boxed, grader_of
 
 
@@ -111,16 +111,7 @@ def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exerci
 
 def _parse_line(line: bytes, grader: str | None) -> Exercise:
     """The problem in one line; the message of a ValueError continues "line 3 of file ..."."""
-    try:
-        fields = json.loads(line.decode(), parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text ({error.reason} at byte {error.start + 1})") from None
-    except RecursionError:
-        raise ValueError("is not JSON that can be read (it is nested too deeply)") from None
-    except ValueError as error:  # Integers of thousands of digits.
-        raise ValueError(f"is not JSON that can be read ({error})") from None
+    fields = parse_json_line(line)
     if not isinstance(fields, dict):
         raise ValueError("is not an object: expected one with a question and an answer")
     question = _text(fields, "question", "problem")
@@ -134,10 +125,6 @@ def _parse_line(line: bytes, grader: str | None) -> Exercise:
             "has no answer: expected text under 'answer', or a 'solution' with a \\boxed answer"
         )
     return Exercise(question, answer, _text(fields, "level", "steps"), grader or default_grader)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _answer(fields: Mapping[str, Any]) -> tuple[str, str]:

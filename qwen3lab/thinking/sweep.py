@@ -1,17 +1,20 @@
 """Sweep over thinking budgets: think once with the largest, then rewind to each smaller one."""
 
-import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide
 from qwen3lab.lab import Lab
+from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.jsonl_store import Store, digest
 from qwen3lab.text.chat_template import thinking_mode
-from qwen3lab.thinking.limits import check_samples
+from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer, Replies
 from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
@@ -58,7 +61,9 @@ def sweep(
     Raises:
         ValueError: there is no problem or a problem without answer; the budgets are negative, not
             ascending or longer than the context; the model has no thinking tokens, or thinks always
-            and `at_once` is set; or the file contains another sweep.
+            and `at_once` is set.
+        ResultsError: the file contains another sweep, or is damaged.
+        StorageError: another run writes the file, or it cannot be written.
 
     Example:
         >>> import qwen3lab
@@ -76,7 +81,7 @@ def sweep(
             [(each.question, each.answer, each.level, _grader(each)) for each in problems]
         ),
         n_problems=len(problems),
-        budgets=_check_budgets(budgets),
+        budgets=check_budgets(budgets),
         samples=samples,
         seed=seed,
         sampling=sampling,
@@ -86,40 +91,58 @@ def sweep(
     prompts = _prompts(lab, problems, plan)
     if batch < 1:
         raise ValueError(f"batch is {batch}: expected 1 reply or more")
-    store = None if path is None else Store(path, SweepPlan, Attempt)
-    done: list[Attempt] = [] if store is None else store.resume(plan)
-    finished = {(attempt.problem, attempt.sample) for attempt in done}
-    remaining = (row for row in plan.rows if row not in finished)
     # Prompts of similar length share a batch, which saves padding.
-    rows = sorted(remaining, key=lambda row: (len(prompts[row[0]]), row))
+    rows = sorted(plan.rows, key=lambda row: (len(prompts[row[0]]), row))
+    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    run = partial(_attempts, lab, problems, prompts, plan)
+    if path is None:
+        return Sweep(plan, _run(plan, batches, run, None, [], progress))
+    plan = replace(plan, **_state(lab, problems, prompts, plan))
+    store = Store(path, SweepPlan, Attempt)
+    with store.writing(plan) as done:
+        return Sweep(plan, _run(plan, batches, run, store, done, progress))
+
+
+def _run(
+    plan: SweepPlan,
+    batches: Sequence[Sequence[SampleKey]],
+    run: Callable[[Sequence[SampleKey], Callable[[int], object]], list[Attempt]],
+    store: Store[SweepPlan, Attempt] | None,
+    done: Sequence[Attempt],
+    progress: bool,
+) -> tuple[Attempt, ...]:
+    """The attempts of all batches; a batch without a missing row is not run.
+
+    A batch that is partly done runs whole, because its rows round as their batch does.
+    """
+    found = {plan.key_of(attempt): attempt for attempt in done}
     per_row = len(plan.budgets) + plan.at_once
+    left = [batch for batch in batches if any(row not in found for row in batch)]
     with tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar:
-        bar.update(len(done) * per_row)
+        bar.update((plan.n_rows - sum(map(len, left))) * per_row)
         try:
-            for start in range(0, len(rows), batch):
-                attempts = _attempts(
-                    lab, problems, prompts, plan, rows[start : start + batch], bar.update
-                )
-                done += attempts
+            for batch in left:
+                new = [a for a in run(batch, bar.update) if plan.key_of(a) not in found]
+                found |= {plan.key_of(attempt): attempt for attempt in new}
                 if store is not None:
-                    store.add(attempts)
+                    store.add(new)
         except KeyboardInterrupt:
             pass
-    return Sweep(plan, in_order(done))
+    return in_order(list(found.values()))
 
 
-def _check_budgets(budgets: Sequence[int]) -> tuple[int, ...]:
-    wrong = [each for each in budgets if isinstance(each, bool) or int(each) != each]
-    if wrong:
-        raise ValueError(f"a budget is {wrong[0]!r}: expected a whole number of thinking tokens")
-    integers = tuple(int(budget) for budget in budgets)
-    if not integers:
-        raise ValueError("there is no budget: expected numbers of thinking tokens, ascending")
-    if integers[0] < 0:
-        raise ValueError(f"a budget is {integers[0]}: expected 0 thinking tokens or more")
-    if any(a >= b for a, b in itertools.pairwise(integers)):
-        raise ValueError(f"the budgets are {integers}: expected ascending numbers, each once")
-    return integers
+def _state(
+    lab: Lab, problems: Sequence[Problem], prompts: Sequence[Sequence[int]], plan: SweepPlan
+) -> dict[str, Any]:
+    """What else of the lab determines the results: its weights, its tokens, its sampling."""
+    direct = [lab.token_ids(_messages(p), thinking=False) for p in problems if plan.at_once]
+    marks = lab.marks
+    tokens = [[list(ids) for ids in prompts], direct, sorted(marks.ends), list(marks.early_stop)]
+    modes = (True, False) if plan.sampling is None else ()
+    return {
+        "weights_and_tokens": digest([fingerprint(lab.model), tokens]),
+        "published_sampling": tuple(lab.defaults.sampling(thinking=mode) for mode in modes),
+    }
 
 
 def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """The plan and the results of a sweep over thinking budgets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Summary, one_line
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.storage.jsonl_store import Store
+from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.rewind import Answer
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class SweepPlan:
         sampling: how tokens are sampled; None for Qwen3's published settings of each mode.
         answer_tokens: maximum number of tokens of an answer.
         at_once: also answer without thinking.
+        weights_and_tokens: hash of the weights and of the prompts' token ids, of a sweep with a
+            file; empty in files of earlier versions.
+        published_sampling: what None for `sampling` stands for: with and without thinking.
     """
 
     model: str
@@ -47,6 +51,31 @@ class SweepPlan:
     sampling: Sampling | None
     answer_tokens: int
     at_once: bool
+    weights_and_tokens: str = field(default="", compare=False)
+    published_sampling: tuple[Sampling, ...] = field(default=(), compare=False)
+
+    def check(self) -> None:
+        """Raises a ValueError for settings that no sweep can have."""
+        check_budgets(self.budgets)
+        check_samples(self.samples, self.n_problems)
+        if min(self.n_problems, self.answer_tokens) < 1:
+            raise ValueError("the sweep has no problem, or no tokens for an answer")
+
+    def key_of(self, attempt: "Attempt") -> SampleKey:
+        """The indices of its problem and sample.
+
+        Raises:
+            ValueError: the sweep has no such attempt.
+        """
+        if not (
+            0 <= attempt.problem < self.n_problems
+            and 0 <= attempt.sample < self.samples
+            and len(attempt.answers) == len(attempt.right) == len(self.budgets)
+            and (attempt.at_once is not None) == self.at_once
+            and (attempt.right_at_once is not None) == self.at_once
+        ):
+            raise ValueError("it does not fit the plan in the first line")
+        return attempt.problem, attempt.sample
 
     @property
     def n_rows(self) -> int:
@@ -185,7 +214,8 @@ class Sweep:
         """Read a sweep from its file; the sweep may be incomplete.
 
         Raises:
-            ValueError: the file was not written by a sweep.
+            ResultsError: the file was not written by a sweep, or is damaged.
+            OSError: the file cannot be read.
         """
         store = Store(path, SweepPlan, Attempt)
         plan = store.plan()

@@ -1,11 +1,13 @@
 import copy
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from qwen3lab.errors import ChatError
+from qwen3lab.text import template_process
 from qwen3lab.text.chat_template import (
     as_messages,
     early_stop_text,
@@ -376,3 +378,61 @@ def test_the_saved_tokenizer_opens_in_transformers(tiny_tokenizer, tmp_path):
     tiny_tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again.encode("Start at 3") == tiny_tokenizer.encode("Start at 3")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (
+            "{% for a in range(9999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "1 seconds",
+        ),
+        ("{{ 'x' * 2 * 10**7 }}", "renders to 20,000,000 characters"),
+        ("{{ 'x' * 10**11 }}", "MemoryError"),
+        ("{{ 9**(9**9) }}", "1 seconds and 1,024 MiB"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+    ],
+)
+def test_a_template_that_loops_or_fills_memory_is_ended(
+    tiny_tokenizer, monkeypatch, template, reason
+):
+    monkeypatch.setattr(template_process._PROCESS, "seconds", 1)
+    monkeypatch.setattr(template_process, "SECONDS", 1)
+    tokenizer = copy.copy(tiny_tokenizer)
+    tokenizer.chat_template = template
+    with pytest.raises(ChatError, match=f"refuses the conversation: .*{reason}"):
+        render(tokenizer, ASKED)
+    monkeypatch.undo()
+    expected = tiny_tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
+    assert render(tiny_tokenizer, ASKED) == expected
+
+
+def test_a_template_gets_the_special_tokens_of_its_tokenizer(tiny_tokenizer):
+    tokenizer = copy.copy(tiny_tokenizer)
+    tokenizer.chat_template = "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}"
+    assert render(tokenizer, ASKED) == "|<|im_end|>|<|endoftext|>"
+
+
+def test_one_of_several_named_templates_is_the_default(tiny_tokenizer):
+    tokenizer = copy.copy(tiny_tokenizer)
+    tokenizer.chat_template = {"default": "plain", "tool_use": "tools"}
+    assert render(tokenizer, ASKED) == "plain"
+    tokenizer.chat_template = {"other": "plain"}
+    with pytest.raises(ChatError, match="multiple chat templates with no default"):
+        render(tokenizer, ASKED)
+
+
+def test_an_error_with_control_characters_is_one_printable_line(tiny_tokenizer):
+    tokenizer = copy.copy(tiny_tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('a\\nb\\x00' * 900) }}"
+    with pytest.raises(ChatError) as caught:
+        render(tokenizer, ASKED)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+def test_conversations_are_rendered_from_several_threads(tiny_tokenizer):
+    talks = [[{"role": "user", "content": str(n)}] for n in range(12)]
+    expected = [tiny_tokenizer.apply_chat_template(talk, tokenize=False) for talk in talks]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda t: render(tiny_tokenizer, t, add_generation_prompt=False), talks)
+        assert list(found) == expected

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from qwen3lab import thinking, tiny
+from qwen3lab.errors import ResultsError
 from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.swept import Sweep
 
@@ -49,7 +50,10 @@ def test_a_number_in_a_sweep_file_fills_no_memory(tiny_lab, problems, tmp_path):
     thinking.sweep(tiny_lab, problems, (0, 4), path=path, progress=False)
     first, *rest = path.read_text("utf-8").split("\n")
     path.write_text("\n".join([json.dumps(json.loads(first) | {"samples": 2**31}), *rest]), "utf-8")
-    sweep = Sweep.load(path)
-    assert not sweep.complete
-    assert repr(sweep).endswith("4294967294 not run)")
-    assert "4,294,967,294" in (sweep._repr_html_() or "")
+    with pytest.raises(ResultsError, match="checksum is not that of its text"):
+        Sweep.load(path)
+    plan = json.loads(first) | {"samples": 2**31}
+    del plan["crc32"]
+    path.write_text(json.dumps(plan) + "\n", "utf-8")
+    with pytest.raises(ResultsError, match="4,294,967,296 replies: expected at most"):
+        Sweep.load(path)

@@ -2,9 +2,11 @@ import copy
 import json
 
 import pytest
+import torch
 
 import qwen3lab
 from qwen3lab import Sampling, tiny
+from qwen3lab.errors import ResultsError
 from qwen3lab.thinking import Exercise, Sweep, sweep, sweep as package_sweep
 
 BUDGETS = (0, 3, 7, 10, 40)
@@ -246,3 +248,31 @@ def test_a_sweep_does_not_resume_with_other_weights(tiny_lab, tmp_path):
     half = qwen3lab.load("tiny-moe", dtype="bfloat16", device="cpu")
     with pytest.raises(ValueError, match="with other weights"):
         sweep(half, [Exercise("3+2=?", "⑤")], [5], **options)
+
+
+def test_a_sweep_does_not_resume_with_other_values_of_the_weights(tmp_path):
+    path, lab = tmp_path / "sweep.jsonl", qwen3lab.load("tiny-dense", device="cpu")
+    options = {"sampling": Sampling.greedy(), "progress": False, "path": path}
+    sweep(lab, [Exercise("3+2=?", "⑤")], [5], **options)
+    before = path.read_bytes()
+    with torch.no_grad():
+        next(lab.model.parameters())[7, 3] += 1
+    with pytest.raises(ResultsError, match="with other weights_and_tokens"):
+        sweep(lab, [Exercise("3+2=?", "⑤")], [5], **options)
+    assert path.read_bytes() == before
+
+
+def test_a_batch_of_which_a_part_is_done_runs_whole_and_adds_only_the_rest(
+    tiny_lab, problems, tmp_path, monkeypatch
+):
+    path = tmp_path / "sweep.jsonl"
+    options = {"sampling": Sampling.greedy(), "batch": 3, "progress": False, "path": path}
+    whole = sweep(tiny_lab, problems[:6], [2], **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: -len(data.split(b"\n")[-2]) - 20])
+    module = __import__("qwen3lab.thinking.sweep", fromlist=["_attempts"])
+    real, sizes = module._attempts, []
+    monkeypatch.setattr(module, "_attempts", lambda *a: sizes.append(len(a[4])) or real(*a))
+    assert sweep(tiny_lab, problems[:6], [2], **options) == whole
+    assert sizes == [3]
+    assert path.read_bytes() == data
