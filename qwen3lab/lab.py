@@ -28,7 +28,6 @@ from qwen3lab.generation.batch_writer import (
 )
 from qwen3lab.generation.decoding import Decoder
 from qwen3lab.generation.defaults import ReplyDefaults
-from qwen3lab.generation.non_finite import warn_non_finite
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
     DISK_DEFAULTS,
@@ -52,6 +51,7 @@ from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
+from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
@@ -304,9 +304,13 @@ class Lab:
             self.model(ids, mask=padded, tap=_chained(edits, recorder))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
-        for kept in cuts:
-            warn_non_finite(kept, self.config)
+        self._warn_non_finite(cuts)
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
+
+    def _warn_non_finite(self, cuts: Sequence[Mapping[str, Tensor]]) -> None:
+        warning = NonFiniteWarning(self.config, len(cuts))
+        for row, kept in enumerate(cuts):
+            warning.look(kept, row)
 
     @accepts(DiskOptions, DISK_DEFAULTS)
     def record_to_disk(
@@ -505,9 +509,11 @@ class Lab:
             for start, text in zip(starts, texts, strict=True)
         ]
         spans = list(zip(starts, ends, strict=True))
+        cuts = recorder.cut(spans)
+        self._warn_non_finite(cuts)
         return [
             self._recording(text[: end - start], kept)
-            for text, (start, end), kept in zip(texts, spans, recorder.cut(spans), strict=True)
+            for text, (start, end), kept in zip(texts, spans, cuts, strict=True)
         ]
 
 

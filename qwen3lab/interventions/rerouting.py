@@ -67,6 +67,7 @@ class Rerouting:
         changes = [
             replace(change, layers=_moe_layers(change.layers, config)) for change in self.changes
         ]
+        _check_some_are_on(changes, config)
         run = _RunState(config, changes, padding)
         edits: dict[str, Edit] = {"hook_embed": run.count_tokens}
         for layer in sorted({layer for change in changes for layer in change.layers or ()}):
@@ -129,10 +130,6 @@ class _RunState:
 
     def keep_final_logits(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
         """Keep the logits from which the experts will be chosen."""
-        if bool((logits == -torch.inf).all(dim=-1).any()):
-            raise HookError(
-                f"{name}: all experts of a token are off: leave at least one on for each token"
-            )
         self.final_logits = logits
 
     def edit_experts(
@@ -286,6 +283,24 @@ def _tokens(tokens: Tokens) -> slice | frozenset[int]:
             "the text is unknown during generation"
         )
     return tokens if isinstance(tokens, slice) else frozenset(positions)
+
+
+def _check_some_are_on(changes: Sequence[Change], config: Qwen3Config) -> None:
+    """Refuses changes that leave a layer without experts, where that is known before the run."""
+    for layer in config.moe_layers:
+        gone: set[int] = set()
+        for change in changes:
+            if layer not in (change.layers or ()):
+                continue
+            if isinstance(change, Off) and change.tokens is None:
+                gone |= set(change.experts)
+            elif isinstance(change, On | Borrowed):  # These may switch experts on again.
+                gone.clear()
+        if len(gone) == config.n_experts:
+            raise HookError(
+                f"all {config.n_experts} experts of layer {layer} would be off: leave at least one "
+                "on for each token"
+            )
 
 
 def _moe_layers(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:

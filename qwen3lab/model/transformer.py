@@ -242,7 +242,7 @@ class Experts(nn.Module):
         weights, chosen = probabilities.topk(self.k, dim=-1)
         edited = tap(f"{self.name}.hook_expert_indices", chosen)
         if edited is not chosen:
-            chosen, weights = moe.reroute(edited, probabilities)
+            chosen, weights = moe.reroute(edited, probabilities, self.name)
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         weights = tap(f"{self.name}.hook_expert_weights", weights.to(logits.dtype))
