@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
 from qwen3lab.generation.batch_writer import (
@@ -90,17 +90,20 @@ def load(
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too small for the embeddings and the weights in use.
         DtypeError: an unknown dtype.
+        DeviceError: a device that this machine does not have.
 
     Example:
         >>> import qwen3lab
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
+    device = device_of(default_device() if device is None else device)
+    dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot chat is refused before the download.
     tokenizer = open_tokenizer(find_described(name, revision=revision))
     checkpoint = open_checkpoint(
         name,
-        device=device or default_device(),
+        device=device,
         dtype=dtype,
         revision=revision,
         memory=memory,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qwen3lab._moved import renamed
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 
 
@@ -41,6 +42,7 @@ class Balance(Displayed):
         )
 
 
+@checked
 def balance(load: Float[Tensor, " expert"]) -> Balance:
     """Balance of a load over the experts.
 
@@ -63,6 +65,7 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
     )
 
 
+@checked
 def expert_importance(
     experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: int
 ) -> Float[Tensor, " expert"]:
@@ -73,6 +76,7 @@ def expert_importance(
     return weights_by_expert(experts, weights.double(), n_experts).sum(dim=0).float()
 
 
+@checked
 def balance_loss(
     logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token k"]
 ) -> Float[Tensor, ""]:

@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 
+
+@checked
 def router_entropy(
     logits: Float[Tensor, "*places expert"], *, relative: bool = False
 ) -> Float[Tensor, "*places"]:
@@ -25,6 +28,7 @@ def router_entropy(
     return entropy / math.log(logits.shape[-1]) if relative else entropy
 
 
+@checked
 def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*places"]:
     """Logit of the last chosen expert minus that of the first expert not chosen.
 
@@ -46,6 +50,7 @@ def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*p
     return best[..., k - 1] - best[..., k]
 
 
+@checked
 def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*places"]:
     """Effective number of experts of a token: 1 over the sum of squared weight shares.
 
@@ -58,6 +63,7 @@ def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*pl
     return 1 / shares.square().sum(dim=-1)
 
 
+@checked
 def new_experts(experts: Int[Tensor, "*layers token k"]) -> Float[Tensor, "*layers token"]:
     """Share of a token's experts that the previous token was not routed to.
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -62,6 +63,7 @@ class Writing(Displayed):
         )
 
 
+@checked
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
     """The contribution of each chosen expert to the residual stream: its output times its weight.
 
@@ -80,6 +82,7 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
     return out * routing.weights[:, : out.shape[1], None]
 
 
+@checked
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
     """Euclidean norm of each expert's contribution to each token; 0 for experts not chosen.
 
@@ -91,6 +94,7 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
     return relabelled(by_expert, source, "contribution norm", ["token", "expert"])
 
 
+@checked
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
     """Direct logit attribution: the contribution of each chosen expert to the next-token logits.
 
@@ -112,6 +116,7 @@ def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "
     return scaled @ unembedding.float().T
 
 
+@checked
 def expert_writing(
     lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
 ) -> Writing:
@@ -187,6 +192,7 @@ class Extremes(EqualByValue, Displayed):
         return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
 
 
+@checked
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     """Experts with extreme activations, as "super experts" have (Su et al., arXiv 2507.23279).
 

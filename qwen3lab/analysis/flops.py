@@ -1,8 +1,10 @@
 """Floating-point operations of a forward pass and of a reply."""
 
+from qwen3lab.arguments import checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 
+@checked
 def forward_flops(
     config: Qwen3Config, n_new: int, *, n_past: int = 0, n_logits: int | None = None
 ) -> int:
@@ -25,6 +27,7 @@ def forward_flops(
     return weights + attention + 2 * unembedded * config.d_model * config.d_vocab
 
 
+@checked
 def reply_flops(config: Qwen3Config, prompt_tokens: int, reply_tokens: int) -> int:
     """Operations of the prefill of a prompt and of decoding a reply token by token.
 

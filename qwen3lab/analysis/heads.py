@@ -7,7 +7,10 @@ attention along a diagonal of the pattern, on a repeated sequence.
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 
+
+@checked
 def previous_token_score(
     pattern: Float[Tensor, "head query key"],
 ) -> Float[Tensor, " head"]:
@@ -19,6 +22,7 @@ def previous_token_score(
     return _diagonal(pattern, 1, first=1)
 
 
+@checked
 def duplicate_token_score(
     pattern: Float[Tensor, "head query key"], period: int
 ) -> Float[Tensor, " head"]:
@@ -34,6 +38,7 @@ def duplicate_token_score(
     return _diagonal(pattern, period, first=period)
 
 
+@checked
 def induction_score(
     pattern: Float[Tensor, "head query key"], period: int
 ) -> Float[Tensor, " head"]:
@@ -51,6 +56,7 @@ def induction_score(
     return _diagonal(pattern, period - 1, first=period)
 
 
+@checked
 def attention_between(
     pattern: Float[Tensor, "head query key"],
     queries: Int[Tensor, " pair"],

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -64,6 +65,7 @@ class MapWindow(EqualByValue, Displayed):
         return Summary("Window of an attention map", facts)
 
 
+@checked
 def window(
     recording: Recording,
     layer: int,
@@ -116,6 +118,7 @@ def window(
     return MapWindow(torch.cat(blocks), rows, columns, row_step, column_step, how, stride > 1)
 
 
+@checked
 def thumbnails(
     recording: Recording, layer: int, *, side: int = THUMB
 ) -> Float[Tensor, "head row column"]:
@@ -141,6 +144,7 @@ def thumbnails(
     return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
 
 
+@checked
 def attention_wall(
     recording: Recording, layers: Sequence[int], *, side: int = THUMB
 ) -> Float[Tensor, "row column"]:
@@ -165,6 +169,7 @@ def attention_wall(
     return torch.cat(rows, dim=0)[:-WALL_GAP, :-WALL_GAP]
 
 
+@checked
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
     """Attention of one query token: a row of the map.
 
@@ -176,6 +181,7 @@ def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[T
     return _rows(recording, layer, head, slice(token, token + 1))[0]
 
 
+@checked
 def looked_at_by(
     recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
 ) -> Float[Tensor, " token"]:

@@ -6,12 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled, relabelled
 from qwen3lab.recording.recording import Recording
 
 LOAD = "expert load"
 
 
+@checked
 def expert_load(
     experts: Int[Tensor, "pos k"], n_experts: int, *, mask: Bool[Tensor, " pos"] | None = None
 ) -> Float[Tensor, " expert"]:
@@ -46,6 +48,7 @@ def expert_load(
     return relabelled(counts.float() / counted.numel(), experts, LOAD, ["expert"])
 
 
+@checked
 def weights_by_expert(
     experts: Int[Tensor, "pos k"], weights: Float[Tensor, "pos k"], n_experts: int
 ) -> Float[Tensor, "pos expert"]:
@@ -65,6 +68,7 @@ def weights_by_expert(
     return relabelled(filled, experts, "expert weights", ["token", "expert"])
 
 
+@checked
 def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "token expert"]:
     """Routing weights of one layer, by token and expert; no columns for a dense model.
 
@@ -85,6 +89,7 @@ def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "to
     return table
 
 
+@checked
 def layer_loads(
     recording: Recording, *, tokens: slice = slice(None)
 ) -> Float[LabelledTensor, "layer expert"]:
@@ -105,6 +110,7 @@ def layer_loads(
     return loads_of_layers(loads, layers, recording.model_name)
 
 
+@checked
 def loads_of_layers(
     loads: Float[Tensor, "layer expert"], layers: Sequence[int], model_name: str
 ) -> Float[LabelledTensor, "layer expert"]:

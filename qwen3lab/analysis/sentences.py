@@ -9,6 +9,7 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -75,6 +76,7 @@ class SentenceAttention(EqualByValue, Displayed):
         return torch.from_numpy(kurtosis(received.double().numpy(), axis=-1)).float()
 
 
+@checked
 def sentence_attention(
     recording: Recording, parts: Sequence[Piece], *, block: int = BLOCK
 ) -> SentenceAttention:

@@ -11,6 +11,7 @@ from scipy.stats import bootstrap, permutation_test
 from torch import Tensor
 
 from qwen3lab.analysis.structure import chosen
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -21,6 +22,7 @@ MAX_BATCH_VALUES = 2**22
 Values = np.ndarray | np.floating
 
 
+@checked
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     """Mutual information of label and expert, in nats.
 
@@ -73,6 +75,7 @@ class Information(Displayed):
         return Summary("Mutual information of expert and label", facts)
 
 
+@checked
 def label_information(
     counts: Float[Tensor, "document expert"],
     labels: Int[Tensor, " document"],
@@ -117,6 +120,7 @@ def label_information(
     return Information(float(test.statistic), tuple(np.sort(test.null_distribution).tolist()))
 
 
+@checked
 def choice_overlap(
     one: Int[Tensor, "layer token k"], other: Int[Tensor, "*alike"]
 ) -> Float[Tensor, " layer"]:
@@ -140,6 +144,7 @@ def choice_overlap(
     return shared.sum(dim=(1, 2)) / real.sum(dim=(1, 2))
 
 
+@checked
 def shares_by_label(
     experts: Int[Tensor, "token k"], labels: Int[Tensor, " same_token"], n_experts: int
 ) -> Float[Tensor, "label expert"]:
@@ -171,6 +176,7 @@ def shares_by_label(
     return (counts / torch.bincount(labels, minlength=n_labels)[:, None]).float()
 
 
+@checked
 def by_document(
     groups: Mapping[str, Sequence[Recording]], row: int
 ) -> tuple[Float[Tensor, "document expert"], Int[Tensor, " document"], Int[Tensor, " document"]]:
@@ -209,6 +215,7 @@ class Interval(EqualByValue, Displayed):
         return Summary("Shares of tokens with 95% intervals", facts)
 
 
+@checked
 def share_intervals(
     counts: Float[Tensor, "document expert"],
     tokens: Int[Tensor, " document"],
@@ -272,6 +279,7 @@ def _interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+@checked
 def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]:
     """Normalised pointwise mutual information of each label with each expert.
 

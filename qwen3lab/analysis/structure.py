@@ -10,6 +10,7 @@ from scipy.spatial.distance import jensenshannon, squareform
 from scipy.stats import permutation_test
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
 
@@ -19,6 +20,7 @@ MAX_BATCH_VALUES = 2**22
 DIVERGENCE_DECIMALS = 12
 
 
+@checked
 def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
     """True for each token's chosen experts; -1 is no expert."""
     table = torch.zeros(len(experts), n_experts + 1, dtype=torch.bool)
@@ -26,6 +28,7 @@ def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "tok
     return table.scatter(1, experts.long() % (n_experts + 1), True)[:, :n_experts]
 
 
+@checked
 def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:
     """Share of an expert's tokens that are also routed to each other expert.
 
@@ -41,6 +44,7 @@ def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tens
     return relabelled(shares, experts, "co-activation", ["expert", "other"])
 
 
+@checked
 def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     """An order of the experts in which co-activated ones are adjacent, by average linkage.
 
@@ -55,6 +59,7 @@ def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     return leaves_list(linkage(squareform(1 - mean.numpy(), checks=False), "average")).tolist()
 
 
+@checked
 def transitions(
     earlier: Int[Tensor, "token k"], later: Int[Tensor, "same_token k"], n_experts: int
 ) -> Float[Tensor, "earlier later"]:
@@ -81,6 +86,7 @@ def transitions(
     return labelled(shares, Labels("transitions", axes, layers, model_name=first.model_name))
 
 
+@checked
 def committee(
     experts: Int[Tensor, "token k"], n_experts: int, *, at_least: float = 0.9
 ) -> tuple[int, ...]:
@@ -115,6 +121,7 @@ class Overlap(Displayed):
         return Summary("Overlap of the experts of two sets of tokens", facts)
 
 
+@checked
 def overlap(
     one: Float[Tensor, "group expert"],
     other: Float[Tensor, "other_group expert"],

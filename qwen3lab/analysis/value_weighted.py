@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.arguments import checked
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
@@ -16,6 +17,7 @@ NEEDED = "blocks.*.attn.hook_v"
 """Hook to record in addition to the default ones."""
 
 
+@checked
 @torch.no_grad()
 def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
     """Norm of each head's output for each key token at an attention weight of 1.
@@ -50,6 +52,7 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
     return squared.clamp(min=0).sqrt()
 
 
+@checked
 def moved_blocks(
     lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
 ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:

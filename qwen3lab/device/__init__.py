@@ -1,5 +1,5 @@
 """Dtypes, copies between GPU and host, and settings of the C allocator."""
 
-from qwen3lab.device.dtypes import DTYPES, dtype_of
+from qwen3lab.device.dtypes import DTYPES, device_of, dtype_of
 
-__all__ = ["DTYPES", "dtype_of"]
+__all__ = ["DTYPES", "device_of", "dtype_of"]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
 from qwen3lab.hooks.edits import AnyEdits
@@ -77,6 +78,7 @@ class Comparison(Displayed):
         )
 
 
+@checked
 def compare_with_others(
     lab: Lab,
     texts: Sequence[Text],
@@ -133,6 +135,7 @@ def compare_with_others(
     )
 
 
+@checked
 def sets_of_like_load(
     load: Float[Tensor, " expert"], experts: Sequence[int], *, n: int, seed: int = 0
 ) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.routing import expert_load, loads_of_layers
+from qwen3lab.arguments import checked
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.lab import Lab
@@ -32,6 +33,7 @@ class Text:
     counts: Sequence[bool] | None = None
 
 
+@checked
 def group_losses(
     lab: Lab, texts: Sequence[Text], *, edits: AnyEdits | None = None
 ) -> dict[str, float]:
@@ -71,6 +73,7 @@ def _losses(logits: Float[Tensor, "token vocab"], text: Text) -> Float[Tensor, "
     return losses[torch.tensor(counts[1:], dtype=torch.bool)]
 
 
+@checked
 def error_rates(
     lab: Lab,
     problems: Mapping[str, Sequence[Problem]],
@@ -113,6 +116,7 @@ def error_rates(
     return rates
 
 
+@checked
 def expert_loads(
     lab: Lab, texts: Sequence[Text], layers: Sequence[int]
 ) -> Float[Tensor, "layer expert"]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interventions import rerouting
@@ -77,6 +78,7 @@ class KnockOut(EqualByValue, Displayed):
         return self.to_pandas().head(8)
 
 
+@checked
 def knock_out(
     lab: Lab,
     texts: Sequence[Text],

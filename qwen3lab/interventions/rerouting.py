@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
@@ -171,6 +172,7 @@ class _RunState:
         return [change for change in self.changes if layer in (change.layers or ())]
 
 
+@checked
 def off(
     experts: Numbers, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
@@ -194,6 +196,7 @@ def off(
     return _one(Off(experts=_numbers(experts), **_place(layers, tokens)))
 
 
+@checked
 def on(
     experts: Numbers, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
@@ -205,6 +208,7 @@ def on(
     return _one(On(experts=_numbers(experts), **_place(layers, tokens)))
 
 
+@checked
 def bias(
     experts: Numbers,
     by: float,
@@ -216,6 +220,7 @@ def bias(
     return _one(Bias(experts=_numbers(experts), by=float(by), **_place(layers, tokens)))
 
 
+@checked
 def scale(by: float, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
     """Multiply all router logits; a factor above 1 sharpens the weights, 0 makes them equal.
 
@@ -224,11 +229,13 @@ def scale(by: float, *, layers: Numbers | None = None, tokens: Tokens | None = N
     return _one(Scale(by=float(by), **_place(layers, tokens)))
 
 
+@checked
 def top_k(k: int, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
     """Route each token to k experts in place of the model's number. Other arguments as in `off`."""
     return _one(TopK(k=k, **_place(layers, tokens)))
 
 
+@checked
 def shuffled(
     *, seed: int = 0, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
@@ -240,6 +247,7 @@ def shuffled(
     return _one(Shuffled(seed=seed, **_place(layers, tokens)))
 
 
+@checked
 def borrowed(
     recording: "Recording", *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:

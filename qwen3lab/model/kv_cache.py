@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import whole
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 
@@ -125,8 +126,9 @@ class KVCache:
         """Drop all positions from `length` on.
 
         Raises:
-            ValueError: `length` is negative, or greater than the current length.
+            ValueError: `length` is no integer, negative, or greater than the current length.
         """
+        length = whole(length, "length")
         if not 0 <= length <= self.length:
             raise ValueError(
                 f"cannot rewind to {length} positions: the cache holds {self.length}, "

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.arguments import checked
 from qwen3lab.recording.recording import Recording
 
 
+@checked
 def rollout(
     recording: Recording, queries: Sequence[int], *, block: int = BLOCK
 ) -> Float[Tensor, "query key"]:
