@@ -8,14 +8,35 @@ import functools
 import inspect
 import math
 import operator
+import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from reprlib import repr as shown
-from typing import Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import jaxtyping
+import numpy as np
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value of a number, part of its annotation."""
+
+    least: int | float
+    most: int | float = math.inf
+
+
+Count = Annotated[int, Range(1)]
+"""An integer of 1 or more."""
+CountOrNone = Annotated[int, Range(0)]
+"""An integer of 0 or more."""
+Seed = Annotated[int, Range(0, 2**61 - 2)]
+"""Of a random choice; other integers would give the same choices as one of these."""
+Share = Annotated[float, Range(0, 1)]
+"""A number from 0 to 1."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -123,6 +144,8 @@ def argument(kind: Any, name: str, value: Any) -> Any:
     Raises:
         ValueError: the annotation does not allow it.
     """
+    if get_origin(kind) is Annotated:
+        return _in_range(argument(get_args(kind)[0], name, value), name, get_args(kind)[1])
     if get_origin(kind) in (Union, types.UnionType):
         return _one_of(get_args(kind), name, value)
     if kind in (int, float):
@@ -137,15 +160,48 @@ def argument(kind: Any, name: str, value: Any) -> Any:
         return _expected(isinstance(value, Mapping), name, value, "a mapping such as a dict")
     if get_origin(kind) is Callable:
         return _expected(callable(value), name, value, "a function")
-    if not isinstance(kind, type) or get_origin(kind) is not None or kind is object:
-        return value
     if kind is bool:
         return _expected(isinstance(value, bool), name, value, "True or False")
     if kind is str:
         return _expected(isinstance(value, str), name, value, "a text")
     if kind is slice:
-        return _expected(isinstance(value, slice), name, value, "a slice such as slice(0, 2)")
+        return _slice(name, value)
+    if kind is Path:
+        return _expected(isinstance(value, os.PathLike), name, value, "a path")
+    if get_origin(kind) is tuple:
+        return _tuple(get_args(kind), name, value)
+    if not isinstance(kind, type) or get_origin(kind) is not None or kind is object:
+        return value
     return _expected(isinstance(value, kind), name, value, kind.__name__)
+
+
+def _in_range(value: Any, name: str, allowed: object) -> Any:
+    if not isinstance(allowed, Range) or allowed.least <= value <= allowed.most:
+        return value
+    upto = f"{allowed.least} to {allowed.most}"
+    upto = f"{allowed.least} or more" if allowed.most == math.inf else upto
+    raise ValueError(f"{name} is {shown(value)}: expected {upto}")
+
+
+def _slice(name: str, value: Any) -> slice:
+    """A slice of integers with a positive step."""
+    _expected(isinstance(value, slice), name, value, "a slice such as slice(0, 2)")
+    ends = (value.start, value.stop, value.step)
+    start, stop, step = (None if end is None else whole(end, name) for end in ends)
+    if step is not None and step < 1:
+        raise ValueError(f"the step of {name} is {step}: expected 1 or more")
+    return slice(start, stop, step)
+
+
+def _tuple(kinds: Sequence[Any], name: str, value: Any) -> Any:
+    """A tuple of a fixed length, or of one kind of items (`tuple[int, ...]`)."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError(f"{name} is {shown(value)}: expected a tuple")
+    inner = kinds[:1] * len(value) if kinds[-1:] == (...,) else kinds
+    if len(inner) != len(value):
+        raise ValueError(f"{name} is {shown(value)}: expected {len(inner)} values")
+    pairs = enumerate(zip(inner, value, strict=True))
+    return tuple(argument(kind, f"{name}[{place}]", each) for place, (kind, each) in pairs)
 
 
 def _expected(fits: bool, name: str, value: Any, what: str) -> Any:
@@ -176,8 +232,10 @@ def _listed(kind: Any, name: str, value: Any) -> Any:
     if not isinstance(value, Iterable) or isinstance(value, refused):
         raise ValueError(f"{name} is {shown(value)}: expected a list")
     inner = get_args(kind)[0]
-    if isinstance(value, Tensor) or type(value).__module__ == "numpy":
-        value = cast(Any, value).tolist()
+    if isinstance(value, Tensor | np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, Iterable):  # It was a single number.
+        raise ValueError(f"{name} is {shown(value)}: expected a list")
     listed = list(value)
     items = [argument(inner, f"{name}[{place}]", each) for place, each in enumerate(listed)]
     same = isinstance(value, Sequence) and all(map(operator.is_, items, listed))

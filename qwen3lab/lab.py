@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
+from qwen3lab.arguments import argument
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.display import Summary, one_line
@@ -43,7 +44,7 @@ from qwen3lab.generation.options import (
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
-from qwen3lab.hooks.edits import AnyEdits, Edits
+from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.loading import find_described, from_transformers, open_checkpoint
@@ -336,11 +337,12 @@ class Lab:
             ValueError: an empty prompt, an unknown token, or a prompt longer than the context.
         """
         o: dict[str, Any] = dict(options)
+        folder = argument(str | Path, "folder", folder)
         rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
         if not rows:
             return []
         names = self._recorder(["hook_unembed", *_listed(o["capture"])], None).names
-        job = Job(Path(folder).expanduser(), rows, list(names), dtype_of(o["dtype"]), self.name)
+        job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=o["progress"])
         return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]
@@ -451,10 +453,11 @@ class Lab:
     def _edits(self, edits: AnyEdits | None, lengths: Sequence[int]) -> Edits | None:
         """The edits of one run of prompts of these lengths."""
         padding = [max(lengths) - length for length in lengths]
-        return Edits(edits, self.config, padding=padding) if edits else None
+        given = [each for each in listed_edits(edits) if each != {}] if edits is not None else []
+        return Edits(given, self.config, padding=padding) if given else None
 
     def _recorder(
-        self, capture: HookNames, edits: Edits | None, dtype: str | None = None
+        self, capture: HookNames, edits: Edits | None, dtype: torch.dtype | None = None
     ) -> Recorder:
         """A recorder of attention, routing and the hooks in `capture`.
 
@@ -465,7 +468,7 @@ class Lab:
         layers = {name.split(".")[1] for name in edited if name.endswith(PATTERN_HOOKS)}
         names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *_listed(capture)]
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
-        return Recorder(resolve_hooks(names, self.config), dtype=dtype_of(dtype))
+        return Recorder(resolve_hooks(names, self.config), dtype=dtype)
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
         tokens = token_texts(self.tokenizer, ids)

@@ -57,8 +57,13 @@ def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*pl
     1 if one expert has all the weight; k if all k have the same. Renormalising the weights does
     not change it.
 
+    Raises:
+        ValueError: a weight is negative.
+
     Source: the inverse Herfindahl index, Hill number of order 2 (Hill 1973).
     """
+    if bool((weights < 0).any()):
+        raise ValueError("a weight is negative: expected weights of 0 or more")
     shares = weights.float() / weights.float().sum(dim=-1, keepdim=True)
     return 1 / shares.square().sum(dim=-1)
 

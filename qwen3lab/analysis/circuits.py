@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -146,7 +146,7 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
 
 @checked
 @torch.no_grad()
-def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
+def ov_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the OV circuit: the logits that attending to a token raises most.
 
     Args:
@@ -166,7 +166,7 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
 
 @checked
 @torch.no_grad()
-def qk_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
+def qk_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the QK circuit: token pairs with the highest attention score.
 
     Queries and keys pass through QK-norm and are not rotated: the score of two tokens at the same

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -74,7 +74,7 @@ def window(
     rows: tuple[int, int] | None = None,
     columns: tuple[int, int] | None = None,
     how: str = "max",
-    max_side: int = MAX_SIDE,
+    max_side: Count = MAX_SIDE,
     sampled: bool = False,
     on_block: Callable[[int, int], None] | None = None,
 ) -> MapWindow:
@@ -120,7 +120,7 @@ def window(
 
 @checked
 def thumbnails(
-    recording: Recording, layer: int, *, side: int = THUMB
+    recording: Recording, layer: int, *, side: Count = THUMB
 ) -> Float[Tensor, "head row column"]:
     """Thumbnails of a layer's heads: sampled queries, largest weight of each block of keys.
 
@@ -146,7 +146,7 @@ def thumbnails(
 
 @checked
 def attention_wall(
-    recording: Recording, layers: Sequence[int], *, side: int = THUMB
+    recording: Recording, layers: Sequence[int], *, side: Count = THUMB
 ) -> Float[Tensor, "row column"]:
     """Thumbnails of all heads in one map: layers downwards, heads to the right.
 
@@ -161,6 +161,8 @@ def attention_wall(
     Raises:
         RecordingError: no such layer, or attention was not recorded.
     """
+    if not layers:
+        raise ValueError("there are no layers to show: expected at least one")
     rows = []
     for layer in layers:
         gap = (0, WALL_GAP, 0, WALL_GAP)

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
-from qwen3lab.arguments import checked
+from qwen3lab.analysis.one_model import check_recorded_by
+from qwen3lab.arguments import Count, checked
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
@@ -33,6 +34,7 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
     Raises:
         RecordingError: values were not recorded.
     """
+    check_recorded_by(lab, recording)
     config = lab.config
     group = config.n_heads // config.n_kv_heads
     values = repeat(
@@ -54,7 +56,7 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
 
 @checked
 def moved_blocks(
-    lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
+    lab: Lab, recording: Recording, layer: int, *, block: Count = BLOCK
 ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
     """Value-weighted attention of a layer, in blocks of queries.
 

@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.routing import expert_load, loads_of_layers
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import check_fields, checked
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
+from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
 
@@ -31,6 +32,9 @@ class Text:
     group: str
     token_ids: Sequence[int]
     counts: Sequence[bool] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @checked
@@ -126,8 +130,14 @@ def expert_loads(
         lab: a mixture of experts.
         texts: to run.
         layers: MoE layers, by their layer numbers in the model.
+
+    Raises:
+        HookError: a layer has no experts.
+        ValueError: there are no layers or no texts.
     """
-    rows = [lab.config.moe_layers.index(layer % lab.config.n_layers) for layer in layers]
+    if not layers or not texts:
+        raise ValueError("there are no layers or no texts: expected at least one of each")
+    rows = [lab.config.moe_layers.index(n) for n in moe_layers_of(tuple(layers), lab.config)]
     chosen = []
     for start in range(0, len(texts), BATCH_SIZE):
         ids = [list(text.token_ids) for text in texts[start : start + BATCH_SIZE]]

@@ -124,8 +124,17 @@ class Sampler:
 
     @classmethod
     def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
-        """A sampler that seeds row `i` with `seed + i`; None picks a random seed."""
+        """A sampler that seeds row `i` with `seed + i`; None picks a random seed.
+
+        Raises:
+            ValueError: the last row's seed is too large for torch's generator.
+        """
         first = secrets.randbits(62) if seed is None else seed
+        if first + rows > 2**64:
+            raise ValueError(
+                f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
+                f"expected at most 2**64 - {rows}"
+            )
         return cls(sampling, seeds=range(first, first + rows))
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:

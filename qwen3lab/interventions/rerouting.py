@@ -11,14 +11,14 @@ distributed over the chosen ones in proportion to their own weights.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Seed, check_fields, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
@@ -33,9 +33,7 @@ from qwen3lab.interventions.routing_changes import (
     Shuffled,
     TopK,
 )
-
-if TYPE_CHECKING:
-    from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 Numbers = int | Iterable[int]
 Tokens = int | slice | Iterable[int]
@@ -48,7 +46,12 @@ class Rerouting:
 
     changes: tuple[Change, ...]
 
-    def __add__(self, other: "Rerouting") -> "Rerouting":
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __add__(self, other: object) -> "Rerouting":
+        if not isinstance(other, Rerouting):
+            return NotImplemented
         return Rerouting(self.changes + other.changes)
 
     def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
@@ -66,7 +69,7 @@ class Rerouting:
         for change in self.changes:
             change.check(config)
         changes = [
-            replace(change, layers=_moe_layers(change.layers, config)) for change in self.changes
+            replace(change, layers=moe_layers_of(change.layers, config)) for change in self.changes
         ]
         _check_some_are_on(changes, config)
         run = _RunState(config, changes, padding)
@@ -237,7 +240,7 @@ def top_k(k: int, *, layers: Numbers | None = None, tokens: Tokens | None = None
 
 @checked
 def shuffled(
-    *, seed: int = 0, layers: Numbers | None = None, tokens: Tokens | None = None
+    *, seed: Seed = 0, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
     """Random routing: permutes each token's router logits over the experts.
 
@@ -249,7 +252,7 @@ def shuffled(
 
 @checked
 def borrowed(
-    recording: "Recording", *, layers: Numbers | None = None, tokens: Tokens | None = None
+    recording: Recording, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
     """The routing of another text: replaces router logits by those of a recording, by position.
 
@@ -311,8 +314,12 @@ def _check_some_are_on(changes: Sequence[Change], config: Qwen3Config) -> None:
             )
 
 
-def _moe_layers(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
-    """Layer numbers counted from 0; None means all MoE layers."""
+def moe_layers_of(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
+    """Layer numbers counted from 0; None means all MoE layers.
+
+    Raises:
+        HookError: a layer has no experts, or does not exist.
+    """
     if layers is None:
         return config.moe_layers
     choices = ", ".join(map(str, config.moe_layers))

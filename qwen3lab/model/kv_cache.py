@@ -24,6 +24,9 @@ class KVCache:
         device: device of the keys and values.
         dtype: the model's dtype.
 
+    Raises:
+        ValueError: `batch` is no integer of 1 or more, or `capacity` none of 0 or more.
+
     Attributes:
         length: number of past positions, padding included.
         padded: True if a past position may be padding.
@@ -38,6 +41,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        batch, capacity = whole(batch, "batch", least=1), whole(capacity, "capacity", least=0)
         shape = (config.n_layers, 2, batch, config.n_kv_heads, max(capacity, 1), config.d_head)
         self._kv = torch.zeros(shape, device=device, dtype=dtype)
         self._mask = torch.zeros(batch, max(capacity, 1), dtype=torch.bool, device=device)
@@ -161,7 +165,12 @@ class KVCache:
         self.length, self.padded = self.length + 1, padded
 
     def select(self, rows: list[int]) -> "KVCache":
-        """A copy with these rows of the batch; a row may be listed more than once."""
+        """A copy with these rows of the batch; a row may be listed more than once.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        rows = [whole(row, "a row", least=0, most=self.batch - 1) for row in rows]
         selected = object.__new__(KVCache)
         selected._kv = self._kv[:, :, rows]
         selected._mask = self._mask[rows]

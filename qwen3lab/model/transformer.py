@@ -75,6 +75,9 @@ class Qwen3(nn.Module):
 
         Returns:
             The logits; `out` is `pos`, or 1 with `last_only`.
+
+        Raises:
+            ValueError: mask, segments or cache do not fit the tokens.
         """
         positions = Positions.of(token_ids, mask, cache, self.config, segments)
 

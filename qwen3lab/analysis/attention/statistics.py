@@ -5,7 +5,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 
@@ -15,7 +15,7 @@ BLOCK = 256
 
 @checked
 def key_mass(
-    recording: Recording, *, block: int = BLOCK
+    recording: Recording, *, block: Count = BLOCK
 ) -> Float[LabelledTensor, "layer head key"]:
     """The attention that each key token receives: mean over the queries that can see it.
 
@@ -41,7 +41,7 @@ def key_mass(
 
 @checked
 def likeness(
-    recording: Recording, *, block: int = BLOCK
+    recording: Recording, *, block: Count = BLOCK
 ) -> Float[LabelledTensor, "layer head other"]:
     """Similarity of a layer's heads: cosine of their patterns, flattened to vectors.
 
