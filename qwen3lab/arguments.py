@@ -144,6 +144,8 @@ def argument(kind: Any, name: str, value: Any) -> Any:
     Raises:
         ValueError: the annotation does not allow it.
     """
+    if kind in (Any, object):
+        return value
     if get_origin(kind) is Annotated:
         return _in_range(argument(get_args(kind)[0], name, value), name, get_args(kind)[1])
     if get_origin(kind) in (Union, types.UnionType):
@@ -170,7 +172,7 @@ def argument(kind: Any, name: str, value: Any) -> Any:
         return _expected(isinstance(value, os.PathLike), name, value, "a path")
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), name, value)
-    if not isinstance(kind, type) or get_origin(kind) is not None or kind is object:
+    if not isinstance(kind, type) or get_origin(kind) is not None:
         return value
     return _expected(isinstance(value, kind), name, value, kind.__name__)
 

@@ -1,7 +1,10 @@
 """Arguments of public functions: what an annotation allows, and the sentence for all else."""
 
+import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 
 import numpy as np
 import pandas
@@ -10,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qwen3lab.arguments import checked, real, whole
+from qwen3lab.arguments import argument, checked, real, whole
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import Extension, Steering
 from tests.fresh_process import in_a_fresh_process
@@ -150,3 +153,26 @@ def test_sampling_with_numbers_of_numpy_equals_that_with_numbers_of_python():
 def top_k_of(value):
     assert Sampling(0.5, value) == Sampling(0.5, int(value))
     return type(Sampling(0.5, value).top_k)
+
+
+def checked_functions():
+    for package in ("analysis", "experiments", "exercises", "figures", "interventions"):
+        root = import_module(f"qwen3lab.{package}")
+        inner = pkgutil.walk_packages(getattr(root, "__path__", []), f"{root.__name__}.")
+        for module in [root, *(import_module(each.name) for each in inner)]:
+            for name, function in inspect.getmembers(module, inspect.isfunction):
+                if function.__module__ == module.__name__ and not name.startswith("_"):
+                    yield function
+
+
+def test_every_annotation_of_the_public_functions_decides_and_allows_the_default():
+    functions = list(checked_functions())
+    assert len(functions) > 90
+    for function in functions:
+        for name, each in inspect.signature(function).parameters.items():
+            if each.kind is each.VAR_KEYWORD or each.annotation is object:
+                continue
+            if each.default is not each.empty:
+                argument(each.annotation, name, each.default)
+            with pytest.raises(ValueError, match=f"{name} is .*: expected "):
+                argument(each.annotation, name, object())
