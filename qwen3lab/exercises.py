@@ -3,7 +3,7 @@
 import html
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from qwen3lab.analysis.budgets import curve
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.routing import expert_load
 from qwen3lab.analysis.specialisation import npmi
+from qwen3lab.arguments import checked, is_whole
 from qwen3lab.errors import HookError
 from qwen3lab.experiments.effects import Text, group_losses
 from qwen3lab.interventions.rerouting import Rerouting
@@ -21,6 +22,12 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Convergence, Importance, Sweep
 
+SCORES = [
+    field.name
+    for field in fields(HeadProfile)
+    if field.name not in ("layers", "strongest", "uniform")
+]
+"""Scores of a `HeadProfile`, by layer and head."""
 NO_ANSWER = "No answer yet: replace None with your answer and run the cell again."
 _EXPECTED_EDIT = (
     "an intervention of qwen3lab.interventions.rerouting, as in "
@@ -53,6 +60,7 @@ class Verdict:
         return {True: "Right.", False: "Not yet.", None: "…"}[self.solved]
 
 
+@checked
 def busiest_expert(recording: Recording, layer: int, answer: object) -> Verdict:
     """Which expert of a layer is chosen by most tokens of a run?"""
     answer = _number(answer)
@@ -69,6 +77,7 @@ def busiest_expert(recording: Recording, layer: int, answer: object) -> Verdict:
     return Verdict(False, f"{fact}; another expert is chosen by more.")
 
 
+@checked
 def specialist(corpus: RoutingCorpus, group: str, layer: int, answer: object) -> Verdict:
     """Which expert of a layer has the highest NPMI with a group of tokens?"""
     answer = _number(answer)
@@ -87,6 +96,7 @@ def _no_expert(layer: int, expert: int, n_experts: int) -> str:
     return f"Expert {expert} does not exist: layer {layer} has experts 0 to {n_experts - 1}."
 
 
+@checked
 def hurts_most(
     lab: Lab, texts: Sequence[Text], group: str, answer: object, *, ratio: float = 2.0
 ) -> Verdict:
@@ -122,6 +132,7 @@ def hurts_most(
     )
 
 
+@checked
 def budget_needed(sweep: Sweep, level: str, answer: object, *, share: float = 0.9) -> Verdict:
     """Which is the smallest budget with which `share` of a level's problems are solved?"""
     answer = _number(answer)
@@ -141,6 +152,7 @@ def budget_needed(sweep: Sweep, level: str, answer: object, *, share: float = 0.
     return Verdict(True, f"{fact}, and with every smaller budget fewer than {share:.0%}.")
 
 
+@checked
 def settles(found: Convergence, answer: object) -> Verdict:
     """After how many thinking tokens does the answer stop changing?"""
     answer = _number(answer)
@@ -157,6 +169,7 @@ def settles(found: Convergence, answer: object) -> Verdict:
     return Verdict(False, f"After {answer} tokens the answer is {here!r}; it settles {direction}.")
 
 
+@checked
 def crucial_part(found: Importance, answer: object) -> Verdict:
     """The removal of which part of the thinking changes the answer most?"""
     answer = _number(answer)
@@ -173,6 +186,7 @@ def crucial_part(found: Importance, answer: object) -> Verdict:
     return Verdict(False, f"{changed}; another part changes more.")
 
 
+@checked
 def best_head(scores: HeadProfile, score: str, answer: object, *, least: float = 0.5) -> Verdict:
     """Which head, as (layer, head), has one of the highest values of a score?
 
@@ -182,6 +196,8 @@ def best_head(scores: HeadProfile, score: str, answer: object, *, least: float =
         answer: layer and head.
         least: this value is enough, even if another head has a higher one.
     """
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}: choose from {', '.join(SCORES)}")
     answer = _pair(answer)
     if isinstance(answer, Verdict):
         return answer
@@ -196,6 +212,7 @@ def best_head(scores: HeadProfile, score: str, answer: object, *, least: float =
     return Verdict(False, f"{fact}: look for a head with {min(least, highest):.2f} or more.")
 
 
+@checked
 def sink_token(mass: Sequence[float], answer: object) -> Verdict:
     """Which token is the attention sink, the token that receives most attention?
 
@@ -216,6 +233,7 @@ def sink_token(mass: Sequence[float], answer: object) -> Verdict:
     return Verdict(False, f"{fact}; another token receives more.")
 
 
+@checked
 def reads_most(mass: Float[Tensor, "layer head"], answer: object) -> Verdict:
     """Which head, as (layer, head), gives most attention to a part of the text?
 
@@ -239,20 +257,15 @@ def _number(answer: Any) -> int | Verdict:
     """The answer as an integer, or the verdict on an answer that is not one."""
     if answer is None:
         return Verdict(None, NO_ANSWER)
-    try:
+    if is_whole(answer):
         return operator.index(answer)
-    except TypeError:
-        return Verdict(False, f"{answer!r} is not an integer: give one, as in answer=3.")
+    return Verdict(False, f"{answer!r} is not an integer: give one, as in answer=3.")
 
 
 def _pair(answer: Any) -> tuple[int, int] | Verdict:
     """The answer as layer and head, or the verdict on an answer that is not a pair."""
     if answer is None:
         return Verdict(None, NO_ANSWER)
-    try:
-        layer, head = map(operator.index, answer)
-    except (TypeError, ValueError):
-        return Verdict(
-            False, f"{answer!r} is not a head: give layer and head, as in answer=(3, 1)."
-        )
-    return layer, head
+    if isinstance(answer, list | tuple) and len(answer) == 2 and all(map(is_whole, answer)):
+        return operator.index(answer[0]), operator.index(answer[1])
+    return Verdict(False, f"{answer!r} is not a head: give layer and head, as in answer=(3, 1).")

@@ -14,8 +14,9 @@ from typing_extensions import Unpack
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
+from qwen3lab.arguments import argument
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
 from qwen3lab.generation.batch_writer import (
@@ -28,7 +29,6 @@ from qwen3lab.generation.batch_writer import (
 )
 from qwen3lab.generation.decoding import Decoder
 from qwen3lab.generation.defaults import ReplyDefaults
-from qwen3lab.generation.non_finite import warn_non_finite
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
     DISK_DEFAULTS,
@@ -44,7 +44,7 @@ from qwen3lab.generation.options import (
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
-from qwen3lab.hooks.edits import AnyEdits, Edits
+from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.loading import find_described, from_transformers, open_checkpoint
@@ -52,6 +52,7 @@ from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
+from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
@@ -90,17 +91,20 @@ def load(
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too small for the embeddings and the weights in use.
         DtypeError: an unknown dtype.
+        DeviceError: a device that this machine does not have.
 
     Example:
         >>> import qwen3lab
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
+    device = device_of(default_device() if device is None else device)
+    dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot chat is refused before the download.
     tokenizer = open_tokenizer(find_described(name, revision=revision))
     checkpoint = open_checkpoint(
         name,
-        device=device or default_device(),
+        device=device,
         dtype=dtype,
         revision=revision,
         memory=memory,
@@ -305,9 +309,13 @@ class Lab:
             self.model(ids, mask=padded, tap=_chained(edits, recorder))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
-        for kept in cuts:
-            warn_non_finite(kept, self.config)
+        self._warn_non_finite(cuts)
         return [self._recording(row, kept) for row, kept in zip(rows, cuts, strict=True)]
+
+    def _warn_non_finite(self, cuts: Sequence[Mapping[str, Tensor]]) -> None:
+        warning = NonFiniteWarning(self.config, len(cuts))
+        for row, kept in enumerate(cuts):
+            warning.look(kept, row)
 
     @accepts(DiskOptions, DISK_DEFAULTS)
     def record_to_disk(
@@ -330,11 +338,12 @@ class Lab:
             ValueError: an empty prompt, an unknown token, or a prompt longer than the context.
         """
         o: dict[str, Any] = dict(options)
+        folder = argument(str | Path, "folder", folder)
         rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
         if not rows:
             return []
         names = self._recorder(["hook_unembed", *_listed(o["capture"])], None).names
-        job = Job(Path(folder).expanduser(), rows, list(names), dtype_of(o["dtype"]), self.name)
+        job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=o["progress"])
         return [self._recording(row, kept) for row, kept in zip(rows, found, strict=True)]
@@ -445,10 +454,11 @@ class Lab:
     def _edits(self, edits: AnyEdits | None, lengths: Sequence[int]) -> Edits | None:
         """The edits of one run of prompts of these lengths."""
         padding = [max(lengths) - length for length in lengths]
-        return Edits(edits, self.config, padding=padding) if edits else None
+        given = [each for each in listed_edits(edits) if each != {}] if edits is not None else []
+        return Edits(given, self.config, padding=padding) if given else None
 
     def _recorder(
-        self, capture: HookNames, edits: Edits | None, dtype: str | None = None
+        self, capture: HookNames, edits: Edits | None, dtype: torch.dtype | None = None
     ) -> Recorder:
         """A recorder of attention, routing and the hooks in `capture`.
 
@@ -459,7 +469,7 @@ class Lab:
         layers = {name.split(".")[1] for name in edited if name.endswith(PATTERN_HOOKS)}
         names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *_listed(capture)]
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
-        return Recorder(resolve_hooks(names, self.config), dtype=dtype_of(dtype))
+        return Recorder(resolve_hooks(names, self.config), dtype=dtype)
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
         tokens = token_texts(self.tokenizer, ids)
@@ -506,9 +516,11 @@ class Lab:
             for start, text in zip(starts, texts, strict=True)
         ]
         spans = list(zip(starts, ends, strict=True))
+        cuts = recorder.cut(spans)
+        self._warn_non_finite(cuts)
         return [
             self._recording(text[: end - start], kept)
-            for text, (start, end), kept in zip(texts, spans, recorder.cut(spans), strict=True)
+            for text, (start, end), kept in zip(texts, spans, cuts, strict=True)
         ]
 
 

@@ -31,7 +31,7 @@ from qwen3lab.checkpoints.tensor_plan import (
     stored_dtype,
 )
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
@@ -78,12 +78,13 @@ def open_checkpoint(
             minimum.
         ConfigError: the model is not a Qwen3.
         DtypeError: an unknown dtype.
+        DeviceError: a device that this machine does not have.
     """
-    dtype = dtype_of(dtype)
+    dtype, device = dtype_of(dtype), device_of(device)
     _check_options(memory, quantise)
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
-    if dtype is None and torch.device(device).type == "cpu":
+    if dtype is None and device.type == "cpu":
         dtype = torch.bfloat16 if quantise else torch.float32
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     full_name = f"{name}@{revision}" if revision else str(name)
@@ -131,8 +132,9 @@ def load_model(
             and `quantise` are given.
         ConfigError: the folder's config.json does not describe a Qwen3.
         DtypeError: an unknown dtype.
+        DeviceError: a device that this machine does not have.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), device_of(device)
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     weights, source = CheckpointReader(folder), str(folder)

@@ -403,17 +403,43 @@ def test_a_lab_shows_its_name_and_active_parameters(lab):
     assert f"{CONFIG.n_active_params:,} active" in text
 
 
-def test_a_recording_that_is_not_finite_names_the_first_hook_and_token(tiny_lab):
-    def overflow(value, name):
-        value = value.clone()
-        value[..., 2, :] = torch.nan
-        return value
+@pytest.fixture
+def overflowing():
+    """A lab in which the embedding of `+`, which is tied to its unembedding, is NaN."""
+    lab = qwen3lab.load("tiny-moe", device="cpu")
+    [plus] = lab.token_ids("+")
+    with torch.no_grad():
+        lab.model.embed.weight[plus] = torch.nan
+    return lab
 
-    edits = {"blocks.2.hook_resid_post": overflow}
-    with pytest.warns(UserWarning, match=r"NaN or infinite: blocks.3.attn.hook_rot_q at token 2"):
-        tiny_lab.record("3+2*7-1=?", edits=edits)
-    with pytest.warns(UserWarning, match=r"blocks.2.hook_resid_post at token 2 is the first"):
-        tiny_lab.record("3+2*7-1=?", edits=edits, capture="blocks.*.hook_resid_post")
+
+def test_a_recording_that_is_not_finite_names_the_first_hook_and_token(overflowing):
+    with pytest.warns(UserWarning, match=r"blocks.0.attn.hook_rot_q is NaN at token 1 \(float32\)"):
+        overflowing.record("3+2*7-1=?")
+    with pytest.warns(UserWarning, match=r"hook_unembed is NaN at token 0 of prompt 0"):
+        overflowing.record_batch(["3=?", "3*2+1=?"])
+
+
+def test_a_recording_on_disk_that_is_not_finite_names_the_first_hook_once(overflowing, tmp_path):
+    with pytest.warns(UserWarning) as warned:
+        overflowing.record_to_disk(["3=?", "3*2+1=?"], tmp_path / "run", progress=False)
+    assert [str(each.message).partition(" (")[0] for each in warned] == [
+        "blocks.0.attn.hook_rot_q is NaN at token 3 of prompt 1"
+    ]
+
+
+def test_a_value_that_overflows_the_stored_dtype_alone_is_named(tiny_lab):
+    large = {"blocks.5.hook_mlp_out": lambda value, name: value + 1e6}
+    tiny_lab.record("3+2=?", edits=large, capture="blocks.5.hook_mlp_out")
+    with pytest.warns(
+        UserWarning, match=r"hook_mlp_out is infinite at token 0 \(float16\), .*5504"
+    ):
+        tiny_lab.record("3+2=?", edits=large, capture="blocks.5.hook_mlp_out", dtype="float16")
+
+
+def test_logits_that_rule_tokens_out_are_no_reason_to_warn(tiny_lab):
+    edits = {"hook_unembed": lambda value, name: value.index_fill(-1, torch.arange(9), -torch.inf)}
+    assert tiny_lab.record("3+2=?", edits=edits).logits.isneginf().any()
 
 
 # Copies

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab._moved import renamed
-from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.analysis.routing import check_experts, weights_by_expert
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 
 
@@ -41,6 +42,7 @@ class Balance(Displayed):
         )
 
 
+@checked
 def balance(load: Float[Tensor, " expert"]) -> Balance:
     """Balance of a load over the experts.
 
@@ -52,6 +54,8 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
 
     Source: Shazeer et al. (arXiv 1701.06538), section 4, for the coefficient of variation.
     """
+    if bool((load < 0).any()):
+        raise ValueError("a load is negative: expected counts or shares of 0 or more")
     if not load.sum() > 0:
         raise ValueError("no token was counted: expected at least one expert with a load above 0")
     relative = load.double() / load.double().mean()
@@ -63,8 +67,9 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
     )
 
 
+@checked
 def expert_importance(
-    experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: int
+    experts: Int[Tensor, "token k"], weights: Float[Tensor, "token k"], n_experts: Count
 ) -> Float[Tensor, " expert"]:
     """Summed weight of each expert over tokens, as applied; -1 is no expert.
 
@@ -73,6 +78,7 @@ def expert_importance(
     return weights_by_expert(experts, weights.double(), n_experts).sum(dim=0).float()
 
 
+@checked
 def balance_loss(
     logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token k"]
 ) -> Float[Tensor, ""]:
@@ -84,10 +90,17 @@ def balance_loss(
 
     Source: Switch Transformer (arXiv 2101.03961), equation 4; over the global batch:
     arXiv 2501.11873. `transformers` counts each of the k choices in full, so its value is k times
-    this one.
+    this one. -1 is no expert.
+
+    Raises:
+        ValueError: an index is outside [-1, n_experts), or no expert was chosen.
     """
     n_experts = logits.shape[-1]
-    share = torch.bincount(experts.flatten(), minlength=n_experts) / experts.numel()
+    check_experts(experts, n_experts)
+    counted = experts[experts >= 0]
+    if not counted.numel():
+        raise ValueError("no token was counted: expected at least one chosen expert")
+    share = torch.bincount(counted, minlength=n_experts) / counted.numel()
     return n_experts * (share * logits.softmax(dim=-1, dtype=torch.float32).mean(dim=0)).sum()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qwen3lab.analysis.flops import reply_flops
 from qwen3lab.analysis.proportions import Share
+from qwen3lab.arguments import checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.thinking.rewind import Answer
@@ -123,6 +124,7 @@ class Lengths(Displayed):
         return Summary(f"Thinking lengths of level {self.level or 'all'}", facts)
 
 
+@checked
 def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
     """Accuracy and cost against the budget.
 
@@ -148,11 +150,13 @@ def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
     return BudgetCurve(name, config.n_active_params, points, at_once)
 
 
+@checked
 def levels(sweep: Sweep) -> list[str]:
     """Levels of the problems, in ascending order of their numbers."""
     return sorted({attempt.level for attempt in sweep.attempts}, key=_rank)
 
 
+@checked
 def natural_lengths(sweep: Sweep) -> list[Lengths]:
     """Thinking lengths without a budget, by problem level."""
     result = []

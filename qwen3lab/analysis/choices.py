@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 
+
+@checked
 def router_entropy(
     logits: Float[Tensor, "*places expert"], *, relative: bool = False
 ) -> Float[Tensor, "*places"]:
@@ -25,6 +28,7 @@ def router_entropy(
     return entropy / math.log(logits.shape[-1]) if relative else entropy
 
 
+@checked
 def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*places"]:
     """Logit of the last chosen expert minus that of the first expert not chosen.
 
@@ -46,18 +50,25 @@ def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*p
     return best[..., k - 1] - best[..., k]
 
 
+@checked
 def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*places"]:
     """Effective number of experts of a token: 1 over the sum of squared weight shares.
 
     1 if one expert has all the weight; k if all k have the same. Renormalising the weights does
     not change it.
 
+    Raises:
+        ValueError: a weight is negative.
+
     Source: the inverse Herfindahl index, Hill number of order 2 (Hill 1973).
     """
+    if bool((weights < 0).any()):
+        raise ValueError("a weight is negative: expected weights of 0 or more")
     shares = weights.float() / weights.float().sum(dim=-1, keepdim=True)
     return 1 / shares.square().sum(dim=-1)
 
 
+@checked
 def new_experts(experts: Int[Tensor, "*layers token k"]) -> Float[Tensor, "*layers token"]:
     """Share of a token's experts that the previous token was not routed to.
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -92,6 +93,7 @@ NEEDED = ("blocks.*.attn.hook_q", "blocks.*.attn.hook_k")
 """Hooks that `norm_part` needs besides the default ones."""
 
 
+@checked
 def norm_part(recording: Recording) -> NormPart:
     """Lengths of queries and keys before and after QK-norm, and each head's temperature.
 
@@ -117,6 +119,7 @@ def norm_part(recording: Recording) -> NormPart:
     return NormPart(tuple(range(config.n_layers)), q, rot_q / scale, k, rot_k / scale, temperature)
 
 
+@checked
 @torch.no_grad()
 def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     """Copying score of each head, -1 to 1: does attending to a token raise that token's logit?
@@ -141,8 +144,9 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     return labelled(scores, labels)
 
 
+@checked
 @torch.no_grad()
-def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
+def ov_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the OV circuit: the logits that attending to a token raises most.
 
     Args:
@@ -160,8 +164,9 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
     return _strongest(lab, ((x @ into, at) for x, at in _embedded(lab)), right, n)
 
 
+@checked
 @torch.no_grad()
-def qk_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
+def qk_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the QK circuit: token pairs with the highest attention score.
 
     Queries and keys pass through QK-norm and are not rotated: the score of two tokens at the same

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.analysis.one_model import check_one_model, check_recorded_by
 from qwen3lab.analysis.routing import weights_by_expert
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -62,6 +64,7 @@ class Writing(Displayed):
         )
 
 
+@checked
 def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_model"]:
     """The contribution of each chosen expert to the residual stream: its output times its weight.
 
@@ -80,6 +83,7 @@ def contributions(recording: Recording, layer: int) -> Float[Tensor, "token k d_
     return out * routing.weights[:, : out.shape[1], None]
 
 
+@checked
 def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token expert"]:
     """Euclidean norm of each expert's contribution to each token; 0 for experts not chosen.
 
@@ -91,6 +95,7 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
     return relabelled(by_expert, source, "contribution norm", ["token", "expert"])
 
 
+@checked
 def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "token k vocab"]:
     """Direct logit attribution: the contribution of each chosen expert to the next-token logits.
 
@@ -106,14 +111,16 @@ def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "
     Source: direct logit attribution, Elhage et al. 2021, A Mathematical Framework for
     Transformer Circuits, and TransformerLens' `apply_ln_to_stack`.
     """
+    check_recorded_by(lab, recording)
     scaled = contributions(recording, layer) / recording[SCALE][:, None]
     norm_weight = lab.model.ln_final.weight.detach().cpu()
     unembedding = lab.model.unembedding.detach().float().cpu() * norm_weight
     return scaled @ unembedding.float().T
 
 
+@checked
 def expert_writing(
-    lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: int = 10
+    lab: Lab, recordings: Sequence[Recording], layer: int, expert: int, *, n: Count = 10
 ) -> Writing:
     """The next tokens whose logits an expert raises and lowers most, mean over its tokens.
 
@@ -128,6 +135,7 @@ def expert_writing(
         RecordingError: the experts' outputs were not recorded.
         ValueError: no such expert, or no token is routed to it.
     """
+    check_one_model(recordings)
     if not 0 <= expert < lab.config.n_experts:
         raise ValueError(
             f"expert {expert} does not exist: the layer has experts 0 to {lab.config.n_experts - 1}"
@@ -145,7 +153,7 @@ def expert_writing(
         )
     # Adding a constant to all logits changes no probability: subtract their mean.
     mean = summed / n_tokens - (summed / n_tokens).mean()
-    best, worst = mean.topk(n), (-mean).topk(n)
+    best, worst = mean.topk(min(n, len(mean))), (-mean).topk(min(n, len(mean)))
     texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
     raised, lowered = texts
     return Writing(
@@ -187,6 +195,7 @@ class Extremes(EqualByValue, Displayed):
         return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
 
 
+@checked
 def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     """Experts with extreme activations, as "super experts" have (Su et al., arXiv 2507.23279).
 
@@ -200,8 +209,7 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
         RecordingError: the experts' outputs were not recorded.
         ValueError: there is no recording, or the model is dense.
     """
-    if not recordings:
-        raise ValueError("there is no recording: expected at least one")
+    check_one_model(recordings)
     config = recordings[0].config
     if not config.is_moe:
         raise ValueError("this model is dense: it has no experts")

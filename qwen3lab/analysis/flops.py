@@ -1,10 +1,16 @@
 """Floating-point operations of a forward pass and of a reply."""
 
+from qwen3lab.arguments import Count, CountOrNone, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 
+@checked
 def forward_flops(
-    config: Qwen3Config, n_new: int, *, n_past: int = 0, n_logits: int | None = None
+    config: Qwen3Config,
+    n_new: Count,
+    *,
+    n_past: CountOrNone = 0,
+    n_logits: CountOrNone | None = None,
 ) -> int:
     """Operations of the matrix products in one pass; a multiply-add counts as two.
 
@@ -17,7 +23,12 @@ def forward_flops(
         n_new: tokens in the pass.
         n_past: tokens before them, in the KV cache.
         n_logits: positions that are unembedded; all new ones if None.
+
+    Raises:
+        ValueError: a number of tokens is negative, no token is new, or more are unembedded.
     """
+    if n_logits is not None and n_logits > n_new:
+        raise ValueError(f"n_logits is {n_logits}: expected at most n_new, {n_new}")
     n_pairs = sum(range(n_past + 1, n_past + n_new + 1))
     attention = 4 * config.n_layers * config.n_heads * config.d_head * n_pairs
     unembedded = n_new if n_logits is None else n_logits
@@ -25,7 +36,8 @@ def forward_flops(
     return weights + attention + 2 * unembedded * config.d_model * config.d_vocab
 
 
-def reply_flops(config: Qwen3Config, prompt_tokens: int, reply_tokens: int) -> int:
+@checked
+def reply_flops(config: Qwen3Config, prompt_tokens: Count, reply_tokens: CountOrNone) -> int:
     """Operations of the prefill of a prompt and of decoding a reply token by token.
 
     The last generated token does not run through the model.

@@ -7,7 +7,10 @@ attention along a diagonal of the pattern, on a repeated sequence.
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import Count, checked
 
+
+@checked
 def previous_token_score(
     pattern: Float[Tensor, "head query key"],
 ) -> Float[Tensor, " head"]:
@@ -19,8 +22,9 @@ def previous_token_score(
     return _diagonal(pattern, 1, first=1)
 
 
+@checked
 def duplicate_token_score(
-    pattern: Float[Tensor, "head query key"], period: int
+    pattern: Float[Tensor, "head query key"], period: Count
 ) -> Float[Tensor, " head"]:
     """Mean attention from a token to its last occurrence, in a sequence with a period.
 
@@ -34,8 +38,9 @@ def duplicate_token_score(
     return _diagonal(pattern, period, first=period)
 
 
+@checked
 def induction_score(
-    pattern: Float[Tensor, "head query key"], period: int
+    pattern: Float[Tensor, "head query key"], period: Count
 ) -> Float[Tensor, " head"]:
     """Mean attention from a token to the token after its last occurrence.
 
@@ -51,6 +56,7 @@ def induction_score(
     return _diagonal(pattern, period - 1, first=period)
 
 
+@checked
 def attention_between(
     pattern: Float[Tensor, "head query key"],
     queries: Int[Tensor, " pair"],
@@ -59,10 +65,17 @@ def attention_between(
     """Mean attention over pairs of a query and a key position.
 
     Raises:
-        ValueError: no pairs.
+        ValueError: no pairs, or a position outside of the pattern.
     """
+    n_queries, n_keys = pattern.shape[1:]
     if not len(queries):
         raise ValueError("there are no pairs of positions: expected at least one")
+    for name, positions, n in (("query", queries, n_queries), ("key", keys, n_keys)):
+        outside = positions[(positions < 0) | (positions >= n)]
+        if len(outside):
+            raise ValueError(
+                f"{name} {int(outside[0])} does not exist: the pattern has positions 0 to {n - 1}"
+            )
     return pattern[:, queries, keys].mean(dim=-1)
 
 
@@ -71,6 +84,10 @@ def _diagonal(
 ) -> Float[Tensor, " head"]:
     """Mean attention from each query, from `first` on, to the key `back` positions earlier."""
     n = pattern.shape[1]
+    if pattern.shape[2] != n:
+        raise ValueError(
+            f"the pattern has {n} queries and {pattern.shape[2]} keys: expected the whole pattern"
+        )
     if n <= first:
         raise ValueError(f"the pattern has {n} tokens: expected more than {first}")
     return pattern.diagonal(offset=-back, dim1=1, dim2=2)[:, first - back :].mean(dim=-1)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import MAX_SIDE
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -64,6 +65,7 @@ class MapWindow(EqualByValue, Displayed):
         return Summary("Window of an attention map", facts)
 
 
+@checked
 def window(
     recording: Recording,
     layer: int,
@@ -72,7 +74,7 @@ def window(
     rows: tuple[int, int] | None = None,
     columns: tuple[int, int] | None = None,
     how: str = "max",
-    max_side: int = MAX_SIDE,
+    max_side: Count = MAX_SIDE,
     sampled: bool = False,
     on_block: Callable[[int, int], None] | None = None,
 ) -> MapWindow:
@@ -116,8 +118,9 @@ def window(
     return MapWindow(torch.cat(blocks), rows, columns, row_step, column_step, how, stride > 1)
 
 
+@checked
 def thumbnails(
-    recording: Recording, layer: int, *, side: int = THUMB
+    recording: Recording, layer: int, *, side: Count = THUMB
 ) -> Float[Tensor, "head row column"]:
     """Thumbnails of a layer's heads: sampled queries, largest weight of each block of keys.
 
@@ -141,8 +144,9 @@ def thumbnails(
     return torch.stack([_pooled(head, queries, 0, 1, step, "max") for head in rows])
 
 
+@checked
 def attention_wall(
-    recording: Recording, layers: Sequence[int], *, side: int = THUMB
+    recording: Recording, layers: Sequence[int], *, side: Count = THUMB
 ) -> Float[Tensor, "row column"]:
     """Thumbnails of all heads in one map: layers downwards, heads to the right.
 
@@ -157,6 +161,8 @@ def attention_wall(
     Raises:
         RecordingError: no such layer, or attention was not recorded.
     """
+    if not layers:
+        raise ValueError("there are no layers to show: expected at least one")
     rows = []
     for layer in layers:
         gap = (0, WALL_GAP, 0, WALL_GAP)
@@ -165,6 +171,7 @@ def attention_wall(
     return torch.cat(rows, dim=0)[:-WALL_GAP, :-WALL_GAP]
 
 
+@checked
 def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[Tensor, " token"]:
     """Attention of one query token: a row of the map.
 
@@ -176,6 +183,7 @@ def looks_at(recording: Recording, layer: int, head: int, token: int) -> Float[T
     return _rows(recording, layer, head, slice(token, token + 1))[0]
 
 
+@checked
 def looked_at_by(
     recording: Recording, layer: int, head: int, token: int, *, rows: tuple[int, int] | None = None
 ) -> Float[Tensor, " token"]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 
@@ -33,13 +34,15 @@ class Pooled(EqualByValue, Displayed):
         return Summary("Pooled map", {"values": f"{rows} × {columns}", "cells per value": block})
 
 
-def steps(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> tuple[int, int]:
+@checked
+def steps(values: Float[Tensor, "row column"], *, max_side: Count = MAX_SIDE) -> tuple[int, int]:
     """Block size, in rows and columns, that gives at most `max_side` blocks along each side."""
     n_rows, n_columns = values.shape
     return max(1, ceil(n_rows / max_side)), max(1, ceil(n_columns / max_side))
 
 
-def max_pool(values: Float[Tensor, "row column"], *, max_side: int = MAX_SIDE) -> Pooled:
+@checked
+def max_pool(values: Float[Tensor, "row column"], *, max_side: Count = MAX_SIDE) -> Pooled:
     """The map itself if it has at most `max_side` rows and columns, else its block maxima.
 
     NaN marks a cell without a value; a block is NaN only if all its cells are.

@@ -6,14 +6,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import Count, checked
+from qwen3lab.recording.indices import index_of
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled, relabelled
 from qwen3lab.recording.recording import Recording
 
 LOAD = "expert load"
 
 
+@checked
 def expert_load(
-    experts: Int[Tensor, "pos k"], n_experts: int, *, mask: Bool[Tensor, " pos"] | None = None
+    experts: Int[Tensor, "pos k"], n_experts: Count, *, mask: Bool[Tensor, " pos"] | None = None
 ) -> Float[Tensor, " expert"]:
     """Share of routed slots of each expert.
 
@@ -37,7 +40,7 @@ def expert_load(
         >>> expert_load(torch.tensor([[0, 2], [2, 1]]), 4).tolist()
         [0.25, 0.25, 0.5, 0.0]
     """
-    _check_experts(experts, n_experts)
+    check_experts(experts, n_experts)
     counted = experts if mask is None else experts[mask]
     counted = counted[counted >= 0]
     if counted.numel() == 0:
@@ -46,25 +49,28 @@ def expert_load(
     return relabelled(counts.float() / counted.numel(), experts, LOAD, ["expert"])
 
 
+@checked
 def weights_by_expert(
-    experts: Int[Tensor, "pos k"], weights: Float[Tensor, "pos k"], n_experts: int
+    experts: Int[Tensor, "pos k"], weights: Float[Tensor, "pos k"], n_experts: Count
 ) -> Float[Tensor, "pos expert"]:
     """Routing weights, one column per expert; 0 for experts that were not chosen.
 
     Args:
         experts: chosen experts of one layer, best first; -1 is no expert.
-        weights: their weights, in the same order; 0 for no expert.
+        weights: their weights, in the same order; those of no expert do not count.
         n_experts: experts in the layer.
 
     Raises:
         ValueError: an index is outside [-1, n_experts).
     """
-    _check_experts(experts, n_experts)
+    check_experts(experts, n_experts)
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
+    weights = weights.where(experts >= 0, 0)
     filled = table.scatter_add(1, experts.long().clamp(min=0), weights)
     return relabelled(filled, experts, "expert weights", ["token", "expert"])
 
 
+@checked
 def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "token expert"]:
     """Routing weights of one layer, by token and expert; no columns for a dense model.
 
@@ -76,6 +82,7 @@ def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "to
         RecordingError: the model has experts, but not in this layer.
     """
     if not recording.routing.layers:
+        layer = index_of(layer, recording.config.n_layers, "layer", "the model")
         tokens, name = tuple(recording.tokens), recording.model_name
         labels = Labels("expert weights", ("token", "expert"), (layer,), None, tokens, name)
         return labelled(torch.zeros(len(recording), 0), labels)
@@ -85,6 +92,7 @@ def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "to
     return table
 
 
+@checked
 def layer_loads(
     recording: Recording, *, tokens: slice = slice(None)
 ) -> Float[LabelledTensor, "layer expert"]:
@@ -105,6 +113,7 @@ def layer_loads(
     return loads_of_layers(loads, layers, recording.model_name)
 
 
+@checked
 def loads_of_layers(
     loads: Float[Tensor, "layer expert"], layers: Sequence[int], model_name: str
 ) -> Float[LabelledTensor, "layer expert"]:
@@ -118,7 +127,8 @@ def loads_of_layers(
     return labelled(loads, Labels(LOAD, ("layer", "expert"), tuple(layers), model_name=model_name))
 
 
-def _check_experts(experts: Int[Tensor, "pos k"], n_experts: int) -> None:
+def check_experts(experts: Int[Tensor, "token k"], n_experts: int) -> None:
+    """Raises `ValueError` for an index outside of [-1, n_experts); -1 is no expert."""
     outside = experts[(experts < -1) | (experts >= n_experts)]
     if outside.numel():
         raise ValueError(

@@ -9,6 +9,7 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -75,8 +76,9 @@ class SentenceAttention(EqualByValue, Displayed):
         return torch.from_numpy(kurtosis(received.double().numpy(), axis=-1)).float()
 
 
+@checked
 def sentence_attention(
-    recording: Recording, parts: Sequence[Piece], *, block: int = BLOCK
+    recording: Recording, parts: Sequence[Piece], *, block: Count = BLOCK
 ) -> SentenceAttention:
     """Measure attention between sentences, in blocks of queries.
 

@@ -10,7 +10,9 @@ from scipy.special import rel_entr
 from scipy.stats import bootstrap, permutation_test
 from torch import Tensor
 
+from qwen3lab.analysis.one_model import check_one_model
 from qwen3lab.analysis.structure import chosen
+from qwen3lab.arguments import Count, CountOrNone, Seed, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -21,6 +23,7 @@ MAX_BATCH_VALUES = 2**22
 Values = np.ndarray | np.floating
 
 
+@checked
 def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     """Mutual information of label and expert, in nats.
 
@@ -73,12 +76,13 @@ class Information(Displayed):
         return Summary("Mutual information of expert and label", facts)
 
 
+@checked
 def label_information(
     counts: Float[Tensor, "document expert"],
     labels: Int[Tensor, " document"],
     *,
-    n_shuffles: int = 200,
-    seed: int = 0,
+    n_shuffles: Count = 200,
+    seed: Seed = 0,
 ) -> Information:
     """Mutual information of expert and label over documents, against shuffled labels.
 
@@ -98,6 +102,7 @@ def label_information(
         raise ValueError("nothing was counted: expected tokens of at least one label")
     if len(labels) < 2:
         raise ValueError("labels of one document cannot be shuffled: expected at least two")
+    _check_labels(labels)
     n_labels, documents = int(labels.max()) + 1, counts.double().numpy()
 
     def information(shuffled: np.ndarray, axis: int) -> Values:
@@ -117,6 +122,7 @@ def label_information(
     return Information(float(test.statistic), tuple(np.sort(test.null_distribution).tolist()))
 
 
+@checked
 def choice_overlap(
     one: Int[Tensor, "layer token k"], other: Int[Tensor, "*alike"]
 ) -> Float[Tensor, " layer"]:
@@ -140,8 +146,9 @@ def choice_overlap(
     return shared.sum(dim=(1, 2)) / real.sum(dim=(1, 2))
 
 
+@checked
 def shares_by_label(
-    experts: Int[Tensor, "token k"], labels: Int[Tensor, " same_token"], n_experts: int
+    experts: Int[Tensor, "token k"], labels: Int[Tensor, " same_token"], n_experts: Count
 ) -> Float[Tensor, "label expert"]:
     """Share of each label's tokens that are routed to each expert.
 
@@ -165,14 +172,16 @@ def shares_by_label(
         raise ValueError(
             f"there are {len(labels)} labels for {len(experts)} tokens: expected one for each"
         )
+    _check_labels(labels)
     n_labels = int(labels.max()) + 1 if len(labels) else 0
     counts = torch.zeros(n_labels, n_experts, dtype=torch.float64)
     counts = counts.index_add(0, labels, chosen(experts, n_experts).double())
     return (counts / torch.bincount(labels, minlength=n_labels)[:, None]).float()
 
 
+@checked
 def by_document(
-    groups: Mapping[str, Sequence[Recording]], row: int
+    groups: Mapping[str, Sequence[Recording]], row: CountOrNone
 ) -> tuple[Float[Tensor, "document expert"], Int[Tensor, " document"], Int[Tensor, " document"]]:
     """Counts by document, for `label_information` and `share_intervals`.
 
@@ -183,8 +192,15 @@ def by_document(
     Returns:
         Number of each document's tokens routed to each expert; number of its tokens; number of
         its group.
+
+    Raises:
+        ValueError: no recordings, recordings of different models, or no such layer.
     """
+    check_one_model([rec for recordings in groups.values() for rec in recordings])
     listed = [(g, rec) for g, recordings in enumerate(groups.values()) for rec in recordings]
+    n_layers = len(listed[0][1].config.moe_layers)
+    if row >= n_layers:
+        raise ValueError(f"row is {row}: the model has {n_layers} layers with experts")
     tables = [chosen(rec.routing.experts[row], rec.config.n_experts) for _, rec in listed]
     counts = torch.stack([table.float().sum(dim=0) for table in tables])
     tokens = torch.tensor([len(rec) for _, rec in listed])
@@ -209,13 +225,14 @@ class Interval(EqualByValue, Displayed):
         return Summary("Shares of tokens with 95% intervals", facts)
 
 
+@checked
 def share_intervals(
     counts: Float[Tensor, "document expert"],
     tokens: Int[Tensor, " document"],
     labels: Int[Tensor, " document"],
     *,
-    n_resamples: int = 999,
-    seed: int = 0,
+    n_resamples: Count = 999,
+    seed: Seed = 0,
 ) -> Interval:
     """Shares of each label's tokens routed to each expert, with 95% bootstrap intervals.
 
@@ -234,6 +251,9 @@ def share_intervals(
 
     Source: Efron and Tibshirani 1993, chapter 13, the percentile interval.
     """
+    _check_labels(labels)
+    if bool((tokens < 1).any()):
+        raise ValueError("a document has no tokens: expected at least one in each")
     rng, rows = np.random.default_rng(seed), []
     for label in range(int(labels.max()) + 1):
         own = torch.nonzero(labels == label).flatten()
@@ -243,6 +263,11 @@ def share_intervals(
         rows.append([_share(routed, size), *_interval(routed, size, n_resamples, rng)])
     value, low, high = torch.tensor(np.stack(rows, axis=1)).float()
     return Interval(value, low, high)
+
+
+def _check_labels(labels: Int[Tensor, " item"]) -> None:
+    if bool((labels < 0).any()):
+        raise ValueError(f"label {int(labels.min())} is negative: expected labels from 0 on")
 
 
 def _share(routed: np.ndarray, size: np.ndarray, axis: int = -1) -> Values:
@@ -272,6 +297,7 @@ def _interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+@checked
 def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]:
     """Normalised pointwise mutual information of each label with each expert.
 

@@ -10,6 +10,8 @@ from scipy.spatial.distance import jensenshannon, squareform
 from scipy.stats import permutation_test
 from torch import Tensor
 
+from qwen3lab.analysis.routing import check_experts
+from qwen3lab.arguments import Count, Seed, Share, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
 
@@ -19,14 +21,23 @@ MAX_BATCH_VALUES = 2**22
 DIVERGENCE_DECIMALS = 12
 
 
-def chosen(experts: Int[Tensor, "token k"], n_experts: int) -> Bool[Tensor, "token expert"]:
-    """True for each token's chosen experts; -1 is no expert."""
+@checked
+def chosen(experts: Int[Tensor, "token k"], n_experts: Count) -> Bool[Tensor, "token expert"]:
+    """True for each token's chosen experts; -1 is no expert.
+
+    Raises:
+        ValueError: an index is outside [-1, n_experts).
+    """
+    check_experts(experts, n_experts)
     table = torch.zeros(len(experts), n_experts + 1, dtype=torch.bool)
     # -1 (no expert) falls into an extra last column, which is cut off.
     return table.scatter(1, experts.long() % (n_experts + 1), True)[:, :n_experts]
 
 
-def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tensor, "expert other"]:
+@checked
+def co_activation(
+    experts: Int[Tensor, "token k"], n_experts: Count
+) -> Float[Tensor, "expert other"]:
     """Share of an expert's tokens that are also routed to each other expert.
 
     Returns:
@@ -41,12 +52,20 @@ def co_activation(experts: Int[Tensor, "token k"], n_experts: int) -> Float[Tens
     return relabelled(shares, experts, "co-activation", ["expert", "other"])
 
 
+@checked
 def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     """An order of the experts in which co-activated ones are adjacent, by average linkage.
 
     Args:
         together: from `co_activation`; NaN counts as 0.
+
+    Raises:
+        ValueError: it is not square.
     """
+    if together.shape[0] != together.shape[1]:
+        raise ValueError(
+            f"the co-activation has the shape {tuple(together.shape)}: expected a square"
+        )
     shares = together.nan_to_num(0.0)
     mean = ((shares + shares.T) / 2).clamp(0, 1).double()
     mean.fill_diagonal_(1.0)
@@ -55,8 +74,9 @@ def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     return leaves_list(linkage(squareform(1 - mean.numpy(), checks=False), "average")).tolist()
 
 
+@checked
 def transitions(
-    earlier: Int[Tensor, "token k"], later: Int[Tensor, "same_token k"], n_experts: int
+    earlier: Int[Tensor, "token k"], later: Int[Tensor, "same_token k"], n_experts: Count
 ) -> Float[Tensor, "earlier later"]:
     """Experts of a later layer to which the tokens of each expert are routed.
 
@@ -81,8 +101,9 @@ def transitions(
     return labelled(shares, Labels("transitions", axes, layers, model_name=first.model_name))
 
 
+@checked
 def committee(
-    experts: Int[Tensor, "token k"], n_experts: int, *, at_least: float = 0.9
+    experts: Int[Tensor, "token k"], n_experts: Count, *, at_least: Share = 0.9
 ) -> tuple[int, ...]:
     """Experts that at least this share of the tokens is routed to."""
     share = chosen(experts, n_experts).float().mean(dim=0)
@@ -115,12 +136,13 @@ class Overlap(Displayed):
         return Summary("Overlap of the experts of two sets of tokens", facts)
 
 
+@checked
 def overlap(
     one: Float[Tensor, "group expert"],
     other: Float[Tensor, "other_group expert"],
     *,
-    n_permutations: int = 999,
-    seed: int = 0,
+    n_permutations: Count = 999,
+    seed: Seed = 0,
 ) -> Overlap:
     """Similarity of the experts of two sets; the test permutes whole groups, such as documents.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.routing import layer_loads
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.equality import EqualByValue
@@ -65,6 +66,7 @@ class Looks(EqualByValue, Displayed):
         return Summary("Attention from the answer", facts, frame=frame)
 
 
+@checked
 def sentence_kind(text: str) -> str:
     """The kind of a sentence: one of `KINDS`.
 
@@ -74,6 +76,7 @@ def sentence_kind(text: str) -> str:
     return next((kind for kind, rule in _RULES.items() if re.search(rule, lower)), "other")
 
 
+@checked
 def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
     """Forking tokens: the thinking tokens with the highest entropy.
 
@@ -101,6 +104,7 @@ def forking_tokens(chat: Chat, *, share: float = 0.2) -> list[int]:
     return sorted(place + n_prompt for place in ranked[:n_most])
 
 
+@checked
 def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
     """Attention of each head from the positions that predict the answer.
 
@@ -128,6 +132,7 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
     return Looks(names, torch.stack(layers), recording.attention.layers)
 
 
+@checked
 def part_loads(recording: Recording, part: str) -> Float[LabelledTensor, "layer expert"]:
     """Expert load of each layer on one part of a chat; rows sum to 1.
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.equality import EqualByValue
@@ -68,6 +69,7 @@ class Uncertainty(EqualByValue, Displayed):
         return table[~table["forced"]].drop(columns="forced").head(6)
 
 
+@checked
 def uncertainty(chat: Chat) -> Uncertainty:
     """Entropy and surprisal of every token generated in a chat."""
     return Uncertainty(

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.analysis.one_model import check_recorded_by
+from qwen3lab.arguments import Count, checked
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
@@ -16,6 +18,7 @@ NEEDED = "blocks.*.attn.hook_v"
 """Hook to record in addition to the default ones."""
 
 
+@checked
 @torch.no_grad()
 def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
     """Norm of each head's output for each key token at an attention weight of 1.
@@ -31,6 +34,7 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
     Raises:
         RecordingError: values were not recorded.
     """
+    check_recorded_by(lab, recording)
     config = lab.config
     group = config.n_heads // config.n_kv_heads
     values = repeat(
@@ -50,8 +54,9 @@ def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head k
     return squared.clamp(min=0).sqrt()
 
 
+@checked
 def moved_blocks(
-    lab: Lab, recording: Recording, layer: int, *, block: int = BLOCK
+    lab: Lab, recording: Recording, layer: int, *, block: Count = BLOCK
 ) -> Iterator[tuple[int, Float[Tensor, "head query key"]]]:
     """Value-weighted attention of a layer, in blocks of queries.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from qwen3lab.analysis.structure import chosen
+from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.recording import Recording
 
 
@@ -22,8 +23,9 @@ class Served(NamedTuple):
     seen: int
 
 
+@checked
 def served_vocabulary(
-    recordings: Sequence[Recording], layer: int, expert: int, *, at_least: int = 1
+    recordings: Sequence[Recording], layer: int, expert: int, *, at_least: Count = 1
 ) -> list[Served]:
     """The tokens routed to an expert, by vocabulary specialisation, highest first.
 

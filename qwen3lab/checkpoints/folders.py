@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from qwen3lab.arguments import argument
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models, embedded_revisions
 from qwen3lab.errors import CheckpointError
 
@@ -34,6 +35,8 @@ def find_folder(name: str | Path, *, revision: str | None = None, weights: bool 
     Raises:
         CheckpointError: no such folder, model or revision, or the hub cannot be reached.
     """
+    name = argument(str | Path, "name", name)
+    revision = argument(str | None, "revision", revision)
     text, folder = str(name), Path(name).expanduser()
     if revision is not None and text in embedded_models():
         return _embedded_revision(text, revision)

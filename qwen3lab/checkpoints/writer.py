@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from qwen3lab.arguments import checked
 from qwen3lab.checkpoints.safetensors_reader import INDEX
 from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -15,6 +16,7 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file, write_text
 
 
+@checked
 def save_checkpoint(
     model: Qwen3, folder: str | Path, *, dtype: torch.dtype | str | None = None
 ) -> None:

@@ -6,11 +6,13 @@ opens.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3lab.arguments import check_fields, checked
 from qwen3lab.config.json_fields import (
     flag,
     number,
@@ -57,6 +59,10 @@ class Qwen3Config:
     moe_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            check_fields(self)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         _require_positive(self)
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(
@@ -107,6 +113,7 @@ class Qwen3Config:
             raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
+    @checked
     def from_dict(cls, fields: Mapping[str, Any], *, source: str = "config.json") -> "Qwen3Config":
         """Read the fields of a published `config.json`, old or new generation.
 
@@ -266,6 +273,13 @@ def _require_positive(config: Qwen3Config) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} is {getattr(config, name)}: expected a positive number")
+    if not 0 < config.eps < math.inf:
+        raise ConfigError(f"eps is {config.eps}: expected a positive number")
+    if list(config.moe_layers) != sorted(set(config.moe_layers) & set(range(config.n_layers))):
+        raise ConfigError(
+            f"moe_layers are {config.moe_layers}: expected layers from 0 to {config.n_layers - 1} "
+            "in ascending order"
+        )
 
 
 def _bytes_per_value(dtype: str) -> int:

@@ -1,1 +1,1 @@
-from .dtypes import DTYPES as DTYPES, dtype_of as dtype_of
+from .dtypes import DTYPES as DTYPES, device_of as device_of, dtype_of as dtype_of

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.analysis.routing import check_experts
+from qwen3lab.arguments import CountOrNone, Seed, checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
 from qwen3lab.hooks.edits import AnyEdits
@@ -77,6 +79,7 @@ class Comparison(Displayed):
         )
 
 
+@checked
 def compare_with_others(
     lab: Lab,
     texts: Sequence[Text],
@@ -85,8 +88,8 @@ def compare_with_others(
     layer: int,
     problems: Mapping[str, Sequence[Problem]] | None = None,
     thinking: bool = True,
-    n_controls: int = 19,
-    seed: int = 0,
+    n_controls: CountOrNone = 19,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Comparison:
     """Switch off a set of experts, then control sets of the same layer with similar load.
@@ -133,8 +136,9 @@ def compare_with_others(
     )
 
 
+@checked
 def sets_of_like_load(
-    load: Float[Tensor, " expert"], experts: Sequence[int], *, n: int, seed: int = 0
+    load: Float[Tensor, " expert"], experts: Sequence[int], *, n: CountOrNone, seed: Seed = 0
 ) -> list[tuple[int, ...]]:
     """Random sets of other experts, of the same size and with the nearest summed load.
 
@@ -145,8 +149,14 @@ def sets_of_like_load(
         seed: of the random sets.
 
     Raises:
-        ValueError: the set is larger than half of the layer.
+        ValueError: the set is empty or larger than half of the layer, or holds an expert twice or
+            one that does not exist; or a load is NaN.
     """
+    check_experts(torch.tensor([list(experts)], dtype=torch.long), len(load))
+    if not experts or len(set(experts)) < len(experts) or min(experts) < 0:
+        raise ValueError(f"experts are {list(experts)}: expected at least one, each once")
+    if bool(load.isnan().any()):
+        raise ValueError("a load is NaN: expected counts or shares of 0 or more")
     others = [expert for expert in range(len(load)) if expert not in experts]
     if len(others) < len(experts):
         raise ValueError(

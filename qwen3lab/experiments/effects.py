@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.routing import expert_load, loads_of_layers
+from qwen3lab.arguments import check_fields, checked
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
+from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
 
@@ -31,7 +33,11 @@ class Text:
     token_ids: Sequence[int]
     counts: Sequence[bool] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@checked
 def group_losses(
     lab: Lab, texts: Sequence[Text], *, edits: AnyEdits | None = None
 ) -> dict[str, float]:
@@ -71,6 +77,7 @@ def _losses(logits: Float[Tensor, "token vocab"], text: Text) -> Float[Tensor, "
     return losses[torch.tensor(counts[1:], dtype=torch.bool)]
 
 
+@checked
 def error_rates(
     lab: Lab,
     problems: Mapping[str, Sequence[Problem]],
@@ -113,6 +120,7 @@ def error_rates(
     return rates
 
 
+@checked
 def expert_loads(
     lab: Lab, texts: Sequence[Text], layers: Sequence[int]
 ) -> Float[Tensor, "layer expert"]:
@@ -122,8 +130,14 @@ def expert_loads(
         lab: a mixture of experts.
         texts: to run.
         layers: MoE layers, by their layer numbers in the model.
+
+    Raises:
+        HookError: a layer has no experts.
+        ValueError: there are no layers or no texts.
     """
-    rows = [lab.config.moe_layers.index(layer % lab.config.n_layers) for layer in layers]
+    if not layers or not texts:
+        raise ValueError("there are no layers or no texts: expected at least one of each")
+    rows = [lab.config.moe_layers.index(n) for n in moe_layers_of(tuple(layers), lab.config)]
     chosen = []
     for start in range(0, len(texts), BATCH_SIZE):
         ids = [list(text.token_ids) for text in texts[start : start + BATCH_SIZE]]

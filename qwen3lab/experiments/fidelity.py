@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.specialisation import choice_overlap
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -60,6 +61,7 @@ class Fidelity(EqualByValue, Displayed):
         return f"{text}; same experts {mean:.1%} ({least:.1%} in the lowest layer)."
 
 
+@checked
 def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
     """Compare a variant of a model with the reference on prompts.
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interventions import rerouting
@@ -77,6 +78,7 @@ class KnockOut(EqualByValue, Displayed):
         return self.to_pandas().head(8)
 
 
+@checked
 def knock_out(
     lab: Lab,
     texts: Sequence[Text],
@@ -99,9 +101,9 @@ def knock_out(
         ValueError: there is no text, or a group has no token that counts.
     """
     config = lab.config
-    every = tuple(layers) if layers is not None else config.moe_layers
     # Raises an error about the model or the layers before the first run.
-    rerouting.off(0, layers=every or None).edits(config, (0,))
+    rerouting.off(0, layers=layers).edits(config, (0,))
+    every = rerouting.moe_layers_of(None if layers is None else tuple(layers), config)
     base = group_losses(lab, texts)
     groups = tuple(base)
     added = torch.zeros(len(every), config.n_experts, len(groups))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import max_pool
+from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layer_of, tokens_of
 from qwen3lab.figures.theme import (
     EMPTY_CELL_COLOUR,
@@ -24,6 +25,7 @@ MAX_TOKENS = 512
 """Maximum tokens of a map without pooling; a larger map shows the largest weight of each block."""
 
 
+@checked
 def attention_map(
     pattern: Float[Tensor, "query key"],
     tokens: Sequence[str] | None = None,

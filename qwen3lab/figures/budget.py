@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
 from qwen3lab.analysis.proportions import Share
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
 
 ACCURACY = "share of right answers"
@@ -20,6 +21,7 @@ COSTS = {
 NO_BUDGET = "There is no accuracy to show: no budget was tested."
 
 
+@checked
 def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None) -> go.Figure:
     """Accuracy against thinking tokens allowed, with 95% Wilson intervals.
 
@@ -41,6 +43,7 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
     return figure.update_xaxes(rangemode="tozero")
 
 
+@checked
 def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -> go.Figure:
     """Accuracy against the budget, for several models or several levels of problems.
 
@@ -83,6 +86,7 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
     return figure
 
 
+@checked
 def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
     """Accuracy of each model against its active parameters.
 
@@ -125,6 +129,7 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
     return figure.update_xaxes(type="log", tickvals=sizes, ticktext=labels, tickangle=-30)
 
 
+@checked
 def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
     """Thinking lengths without a budget, by problem level.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.specialisation import Interval
 from qwen3lab.analysis.structure import cluster_order
+from qwen3lab.arguments import checked
 from qwen3lab.experiments.knockout import KnockOut
 from qwen3lab.figures.labels import by_model, layer_of, layers_of
 from qwen3lab.figures.maps import DIVERGING, Side, labelled_map
@@ -34,6 +35,7 @@ TINT_STRENGTH = 0.45
 """Share of a colour in a cell's background; the rest is white, so that text is readable."""
 
 
+@checked
 def token_strip(
     tokens: LayerRouting | Sequence[str],
     experts: Int[Tensor, " token"] | None = None,
@@ -105,6 +107,7 @@ def token_strip(
     return figure.update_yaxes(visible=False, autorange="reversed")
 
 
+@checked
 def transitions(
     flow: Float[Tensor, "earlier later"], *, layers: tuple[int, int] | None = None
 ) -> go.Figure:
@@ -130,6 +133,7 @@ def transitions(
     )
 
 
+@checked
 def co_activation(
     together: Float[Tensor, "expert other"], *, layer: int | None = None
 ) -> go.Figure:
@@ -154,6 +158,7 @@ def co_activation(
     )
 
 
+@checked
 def specialisation(
     found: Interval, labels: Sequence[str], *, expert: int, k: int, layer: int | None = None
 ) -> go.Figure:
@@ -210,6 +215,7 @@ def specialisation(
     return figure.update_yaxes(title="tokens routed to the expert (%)", rangemode="tozero")
 
 
+@checked
 def load_difference(
     one: Float[Tensor, "layer expert"],
     other: Float[Tensor, "*alike"],
@@ -248,6 +254,7 @@ def load_difference(
     )
 
 
+@checked
 def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
     """The loss added to each group of texts by switching off an expert, largest first.
 

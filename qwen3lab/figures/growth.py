@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE
 from qwen3lab.tiny.growth import Snapshot, saturation
 
@@ -30,6 +31,7 @@ class Panel:
     top: float | None = None
 
 
+@checked
 def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure:
     """The training of a model in four plots over its steps.
 

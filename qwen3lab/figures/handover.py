@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import visible
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
@@ -14,6 +15,7 @@ from qwen3lab.storage.atomic_files import whole_file
 PICTURES = (".png", ".svg", ".pdf")
 
 
+@checked
 def to_circuitsvis(recording: Recording, layer: int) -> Any:
     """The attention patterns of one layer as a `circuitsvis` view.
 
@@ -26,6 +28,7 @@ def to_circuitsvis(recording: Recording, layer: int) -> Any:
     return circuitsvis.attention_patterns(tokens=_harmless(recording.tokens), attention=patterns)
 
 
+@checked
 def to_bertviz(recording: Recording) -> Any:
     """The attention patterns of all layers in the head view of `bertviz`.
 
@@ -53,6 +56,7 @@ def _imported(module: str) -> Any:
         ) from error
 
 
+@checked
 def save(figure: go.Figure, path: str | Path) -> Path:
     """Write a figure as HTML that opens without a network, or as PNG, SVG or PDF.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
 from qwen3lab.analysis.map_windows import WALL_GAP, attention_wall as wall_values
+from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
@@ -39,6 +40,7 @@ MAX_TOKENS = 1024
 """Maximum number of tokens in a sink profile."""
 
 
+@checked
 def head_map(scores: HeadProfile, score: str) -> go.Figure:
     """One score of every head, by layer and head, with the likely kind as hover text.
 
@@ -67,6 +69,7 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
     )
 
 
+@checked
 def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None) -> go.Figure:
     """Thumbnails of all heads: rows are layers, columns heads.
 
@@ -119,6 +122,7 @@ def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None)
     )
 
 
+@checked
 def sink_profile(
     mass: Float[Tensor, "layer head key"],
     tokens: Sequence[str] | None = None,

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import EMPTY_CELL_COLOUR, SEQUENTIAL, TEMPLATE, colour_bar
 
 DIVERGING = "RdBu_r"
@@ -21,6 +22,7 @@ class Side:
     names: Sequence[str]
 
 
+@checked
 def labelled_map(
     values: Float[Tensor, "row column"],
     rows: Side,

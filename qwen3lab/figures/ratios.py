@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import OKABE_ITO, STOP_COLOUR, TEMPLATE, empty_figure, escape
 
 
+@checked
 def ratios(
     cases: Sequence[str], values: Sequence[float], details: Sequence[str], *, title: str
 ) -> go.Figure:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layer_of, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
@@ -19,6 +20,7 @@ from qwen3lab.figures.theme import (
 )
 
 
+@checked
 def routing_map(
     weights: Float[Tensor, "token expert"],
     tokens: Sequence[str] | None = None,
@@ -73,6 +75,7 @@ def routing_map(
     return figure.update_yaxes(_expert_axis(n_experts), autorange="reversed")
 
 
+@checked
 def expert_load(
     load: Float[Tensor, "layer expert"], *, layers: Sequence[int] | None = None
 ) -> go.Figure:

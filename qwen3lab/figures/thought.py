@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from qwen3lab.analysis.thinking_text import KINDS, Looks, sentence_kind
+from qwen3lab.arguments import checked
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import (
     MUTED,
@@ -24,6 +25,7 @@ RIGHT_COLOUR = "#009e73"
 KIND_COLOURS = dict(zip(KINDS, (*OKABE_ITO[:5], MUTED), strict=True))
 
 
+@checked
 def convergence(found: Convergence) -> go.Figure:
     """The share of each answer at each point of the thinking, most frequent answers first.
 
@@ -76,6 +78,7 @@ def convergence(found: Convergence) -> go.Figure:
     return figure.update_yaxes(title="share of answers", range=[0, 1])
 
 
+@checked
 def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
     """Importance of each part of the thinking for the answer, in the order of the text.
 
@@ -128,6 +131,7 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
     )
 
 
+@checked
 def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Figure:
     """Attention of each head during the answer, by part of the text.
 

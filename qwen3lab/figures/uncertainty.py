@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from qwen3lab.analysis.uncertainty import Uncertainty
+from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import (
     FORCED_COLOUR,
     INK,
@@ -29,6 +30,7 @@ MAX_MARKED = 200
 """Maximum number of tokens whose points are marked on the lines."""
 
 
+@checked
 def uncertainty(result: Uncertainty) -> go.Figure:
     """Entropy and surprisal of each generated token, in nats.
 

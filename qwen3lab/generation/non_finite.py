@@ -1,39 +1,14 @@
-"""Finds the first activation that is NaN or infinite, when a pass gave such logits."""
+"""Refuses next-token distributions that are NaN or infinite, by the place of the first value."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import NonFiniteError
-from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
-
-
-class FirstNonFinite:
-    """A tap that notes the first activation with a value that is NaN or infinite.
-
-    Attributes:
-        name: of its hook; "" while every activation was finite.
-        position: of the first token at which it is not finite.
-    """
-
-    def __init__(self) -> None:
-        self.name, self.position = "", 0
-
-    def __call__(self, name: str, value: Tensor) -> Tensor:
-        """Look at an activation, and return it unchanged."""
-        if not self.name and value.is_floating_point() and not bool(value.isfinite().all()):
-            broken = ~value[0].isfinite().flatten(1).all(dim=1)
-            self.name, self.position = name, int(broken.nonzero()[0])
-        return value
-
-    def wants(self, name: str) -> bool:
-        """Nothing is computed for its sake: masked scores are infinite in a sound model, too."""
-        return False
+from qwen3lab.recording.non_finite import FirstNonFinite
 
 
 def refuse_non_finite(
@@ -68,28 +43,4 @@ def refuse_non_finite(
     raise NonFiniteError(
         f"the logits after {len(texts[row])} tokens{which} are NaN or infinite in {dtype}; {place}"
         + (more if dtype == "float16" else "")
-    )
-
-
-def warn_non_finite(activations: Mapping[str, Tensor], config: Qwen3Config) -> None:
-    """Warn if the recorded logits of the last token are NaN or infinite; name the first such hook.
-
-    The last token alone is looked at, because attention carries a NaN to all later tokens.
-
-    Args:
-        activations: of one prompt on the CPU, by hook name; the first axis is the token.
-        config: of the model.
-    """
-    last = activations["hook_unembed"][-1:]
-    # -inf is allowed: it is how an edit rules a token out.
-    if not bool(last.isnan().any()) and not bool(last.isposinf().any()):
-        return
-    finder = FirstNonFinite()
-    for name in hook_names(config):
-        if name in activations and not name.endswith(PATTERN_HOOKS):
-            finder(name, activations[name][None])
-    warnings.warn(
-        f"the recorded logits are NaN or infinite: {finder.name} at token {finder.position} is the "
-        f"first such activation among those recorded ({str(last.dtype).removeprefix('torch.')})",
-        stacklevel=3,
     )

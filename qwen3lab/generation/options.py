@@ -155,7 +155,7 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
                 if name not in defaults and name not in own:
                     raise TypeError(_unknown(method.__name__, name, [*own, *defaults]))
                 if name in defaults:
-                    given[name] = checked_option(name, given[name])
+                    given[name] = checked_option(name, given[name], kinds[name])
             return method(*args, **{**defaults, **given})
 
         plain = inspect.signature(method)

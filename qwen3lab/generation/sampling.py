@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import check_fields
+
 SMALL_TEMPERATURE = 1e-6
 """Below, the largest logit is subtracted before the division."""
 MIN_DIVISOR = 1e-30
@@ -30,7 +32,7 @@ class Sampling:
         min_p: keep tokens at least this share as likely as the most likely one.
 
     Raises:
-        ValueError: a value outside its range; the message gives the range.
+        ValueError: a value of another type, or outside its range; the message gives the range.
     """
 
     temperature: float = 0.0
@@ -39,6 +41,7 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}: expected 0 (greedy) or more")
         if self.top_k is not None and self.top_k < 1:
@@ -121,8 +124,17 @@ class Sampler:
 
     @classmethod
     def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
-        """A sampler that seeds row `i` with `seed + i`; None picks a random seed."""
+        """A sampler that seeds row `i` with `seed + i`; None picks a random seed.
+
+        Raises:
+            ValueError: the last row's seed is too large for torch's generator.
+        """
         first = secrets.randbits(62) if seed is None else seed
+        if first + rows > 2**64:
+            raise ValueError(
+                f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
+                f"expected at most 2**64 - {rows}"
+            )
         return cls(sampling, seeds=range(first, first + rows))
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qwen3lab.arguments import check_fields, whole
 from qwen3lab.text.chat_template import early_stop_text
 from qwen3lab.text.tokenizer import end_ids, single_id
 
@@ -99,7 +100,7 @@ class Extension:
         below: `</think>` is early before this many thinking tokens; None means always.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value of another type, or outside its range.
     """
 
     times: int = 1
@@ -107,6 +108,7 @@ class Extension:
     below: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.times < 1:
             raise ValueError(f"times is {self.times}: expected 1 or more refusals of </think>")
         if self.below is not None and self.below < 1:
@@ -158,8 +160,12 @@ class Steering:
         self._stop.set()
 
     def think_more(self, tokens: int) -> None:
-        """Add this many tokens to the thinking budget and refuse the next `</think>`."""
-        self._granted += tokens
+        """Add this many tokens to the thinking budget and refuse the next `</think>`.
+
+        Raises:
+            ValueError: `tokens` is no integer of 0 or more.
+        """
+        self._granted += whole(tokens, "tokens", least=0)
         self._refusals += 1
 
 

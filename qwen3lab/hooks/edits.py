@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.hooks.edit_values import check_edited, checked_result
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 
 Edit = Callable[[Tensor, str], Tensor | None]
@@ -66,7 +68,8 @@ class Edits:
 
     Raises:
         HookError: on creation, if the model has no such hook or something is not an edit; during
-            the forward pass, if a replacement has another shape.
+            the forward pass, if a replacement has another shape, is NaN or infinite, or rules out
+            every expert, key or token.
     """
 
     def __init__(
@@ -90,13 +93,17 @@ class Edits:
         """Apply the edits of this hook, in the order of the arguments."""
         if name == "hook_embed":  # A forward pass begins.
             self._n_past, self._n_new = self._n_past + self._n_new, value.shape[1]
+        before = value
         for edit, plain in self.edits.get(name, ()):
             groups = list(self._own_positions(name, value)) if plain else []
             if groups:
                 value = self._applied_to(groups, edit, value, name)
             else:
                 # Cloned, because other hooks may share the memory and the edit may write in place.
-                value = self._checked(edit(value.clone(), name), value, name)
+                value = checked_result(edit(value.clone(), name), value, name, self.n_experts)
+        if value is not before:
+            n_positions = value.shape[2 if name.endswith(PATTERN_HOOKS) else 1]
+            check_edited(value, before, name, partial(self._place, n_positions=n_positions))
         for edit, plain in self.edits.get(name, ()):
             if isinstance(edit, Settling):
                 groups = list(self._own_positions(name, value)) if plain else []
@@ -125,7 +132,9 @@ class Edits:
     ) -> Tensor:
         """The activation, with an edit applied to each group; the padding keeps its values."""
         parts = [value[group] for group in groups]
-        news = [self._checked(edit(part.clone(), name), part, name) for part in parts]
+        news = [
+            checked_result(edit(part.clone(), name), part, name, self.n_experts) for part in parts
+        ]
         widths = {new.shape[-1] for new in news}
         is_experts = name.endswith("hook_expert_indices")
         if is_experts and len(widths) > 1:
@@ -142,23 +151,11 @@ class Edits:
             result[group] = new
         return result
 
-    def _checked(self, new: object, old: Tensor, name: str) -> Tensor:
-        if new is None:
-            return old
-        if not isinstance(new, Tensor) or new.is_meta or new.layout != torch.strided:
-            kind = type(new).__name__
-            if isinstance(new, Tensor):
-                kind = "tensor without values" if new.is_meta else "sparse tensor"
-            raise HookError(f"the edit of {name} returned a {kind}: expected a tensor or None")
-        new = new.to(dtype=old.dtype, device=old.device)
-        if name.endswith("hook_expert_indices"):
-            return _checked_experts(new, old, name, self.n_experts)
-        if new.shape != old.shape:
-            raise HookError(
-                f"the edit of {name} returned shape {tuple(new.shape)}: "
-                f"expected {tuple(old.shape)}, the shape of the activation"
-            )
-        return new
+    def _place(self, row: int, token: int, n_positions: int) -> str:
+        """A token by its position in its text, and its prompt if there are several."""
+        padding = {row: n for n, rows in self._rows.items() for row in rows}
+        position = self._n_past + self._n_new - n_positions + token - padding.get(row, 0)
+        return f"token {position}" + (f" of prompt {row}" if len(padding) > 1 else "")
 
 
 def listed_edits(edits: object) -> list[Any]:
@@ -206,24 +203,3 @@ def _combined(
             group = combined.pop() + group
         combined.append(group)
     return combined
-
-
-def _checked_experts(new: Tensor, old: Tensor, name: str, n_experts: int) -> Tensor:
-    """The edited expert indices; tokens may have more or fewer experts, and -1 is an empty slot."""
-    if new.shape[:-1] != old.shape[:-1] or new.shape[-1] < 1:
-        raise HookError(
-            f"the edit of {name} returned shape {tuple(new.shape)}: expected "
-            f"{tuple(old.shape[:-1])} and a last axis of at least one expert"
-        )
-    if bool(((new < -1) | (new >= n_experts)).any()):
-        raise HookError(
-            f"the edit of {name} returned an expert that does not exist: expected 0 to "
-            f"{n_experts - 1}, or -1 for an empty slot"
-        )
-    if bool((empty := (new == -1).all(dim=-1)).any()):
-        token = int(empty.nonzero()[0, 1])
-        raise HookError(
-            f"the edit of {name} leaves the token at position {token} of the pass without an "
-            "expert: leave at least one for each token"
-        )
-    return new

@@ -11,13 +11,14 @@ distributed over the chosen ones in proportion to their own weights.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import Seed, check_fields, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
@@ -32,9 +33,7 @@ from qwen3lab.interventions.routing_changes import (
     Shuffled,
     TopK,
 )
-
-if TYPE_CHECKING:
-    from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.recording import Recording
 
 Numbers = int | Iterable[int]
 Tokens = int | slice | Iterable[int]
@@ -47,7 +46,12 @@ class Rerouting:
 
     changes: tuple[Change, ...]
 
-    def __add__(self, other: "Rerouting") -> "Rerouting":
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __add__(self, other: object) -> "Rerouting":
+        if not isinstance(other, Rerouting):
+            return NotImplemented
         return Rerouting(self.changes + other.changes)
 
     def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
@@ -65,8 +69,9 @@ class Rerouting:
         for change in self.changes:
             change.check(config)
         changes = [
-            replace(change, layers=_moe_layers(change.layers, config)) for change in self.changes
+            replace(change, layers=moe_layers_of(change.layers, config)) for change in self.changes
         ]
+        _check_some_are_on(changes, config)
         run = _RunState(config, changes, padding)
         edits: dict[str, Edit] = {"hook_embed": run.count_tokens}
         for layer in sorted({layer for change in changes for layer in change.layers or ()}):
@@ -129,10 +134,6 @@ class _RunState:
 
     def keep_final_logits(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
         """Keep the logits from which the experts will be chosen."""
-        if bool((logits == -torch.inf).all(dim=-1).any()):
-            raise HookError(
-                f"{name}: all experts of a token are off: leave at least one on for each token"
-            )
         self.final_logits = logits
 
     def edit_experts(
@@ -174,6 +175,7 @@ class _RunState:
         return [change for change in self.changes if layer in (change.layers or ())]
 
 
+@checked
 def off(
     experts: Numbers, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
@@ -197,6 +199,7 @@ def off(
     return _one(Off(experts=_numbers(experts), **_place(layers, tokens)))
 
 
+@checked
 def on(
     experts: Numbers, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
@@ -208,6 +211,7 @@ def on(
     return _one(On(experts=_numbers(experts), **_place(layers, tokens)))
 
 
+@checked
 def bias(
     experts: Numbers,
     by: float,
@@ -219,6 +223,7 @@ def bias(
     return _one(Bias(experts=_numbers(experts), by=float(by), **_place(layers, tokens)))
 
 
+@checked
 def scale(by: float, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
     """Multiply all router logits; a factor above 1 sharpens the weights, 0 makes them equal.
 
@@ -227,13 +232,15 @@ def scale(by: float, *, layers: Numbers | None = None, tokens: Tokens | None = N
     return _one(Scale(by=float(by), **_place(layers, tokens)))
 
 
+@checked
 def top_k(k: int, *, layers: Numbers | None = None, tokens: Tokens | None = None) -> Rerouting:
     """Route each token to k experts in place of the model's number. Other arguments as in `off`."""
     return _one(TopK(k=k, **_place(layers, tokens)))
 
 
+@checked
 def shuffled(
-    *, seed: int = 0, layers: Numbers | None = None, tokens: Tokens | None = None
+    *, seed: Seed = 0, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
     """Random routing: permutes each token's router logits over the experts.
 
@@ -243,8 +250,9 @@ def shuffled(
     return _one(Shuffled(seed=seed, **_place(layers, tokens)))
 
 
+@checked
 def borrowed(
-    recording: "Recording", *, layers: Numbers | None = None, tokens: Tokens | None = None
+    recording: Recording, *, layers: Numbers | None = None, tokens: Tokens | None = None
 ) -> Rerouting:
     """The routing of another text: replaces router logits by those of a recording, by position.
 
@@ -288,8 +296,30 @@ def _tokens(tokens: Tokens) -> slice | frozenset[int]:
     return tokens if isinstance(tokens, slice) else frozenset(positions)
 
 
-def _moe_layers(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
-    """Layer numbers counted from 0; None means all MoE layers."""
+def _check_some_are_on(changes: Sequence[Change], config: Qwen3Config) -> None:
+    """Refuses changes that leave a layer without experts, where that is known before the run."""
+    for layer in config.moe_layers:
+        gone: set[int] = set()
+        for change in changes:
+            if layer not in (change.layers or ()):
+                continue
+            if isinstance(change, Off) and change.tokens is None:
+                gone |= set(change.experts)
+            elif isinstance(change, On | Borrowed):  # These may switch experts on again.
+                gone.clear()
+        if len(gone) == config.n_experts:
+            raise HookError(
+                f"all {config.n_experts} experts of layer {layer} would be off: leave at least one "
+                "on for each token"
+            )
+
+
+def moe_layers_of(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[int, ...]:
+    """Layer numbers counted from 0; None means all MoE layers.
+
+    Raises:
+        HookError: a layer has no experts, or does not exist.
+    """
     if layers is None:
         return config.moe_layers
     choices = ", ".join(map(str, config.moe_layers))

@@ -25,6 +25,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.errors import HookError
+
 MAX_BATCHED_TOKENS_PER_EXPERT = 64
 """Above this mean number of tokens per expert, a loop over experts is as fast on a CPU as a grouped
 product (measured with the experts of Qwen3-30B-A3B, in float32 and bfloat16)."""
@@ -82,11 +84,25 @@ def stacked_products(
 
 
 def reroute(
-    experts: Int[Tensor, "batch pos k"], probabilities: Float[Tensor, "batch pos expert"]
+    experts: Int[Tensor, "batch pos k"], probabilities: Float[Tensor, "batch pos expert"], name: str
 ) -> tuple[Int[Tensor, "batch pos k"], Float[Tensor, "batch pos k"]]:
-    """Experts and weights after an edit of the choice; an empty slot, -1, has weight 0."""
+    """Experts and weights after an edit of the choice; an empty slot, -1, has weight 0.
+
+    Raises:
+        HookError: the chosen experts of a token have a total weight of about 0.
+    """
     chosen = experts.clamp(min=0)
-    return chosen, probabilities.gather(-1, chosen).where(experts >= 0, 0.0)
+    weights = probabilities.gather(-1, chosen).where(experts >= 0, 0.0)
+    # Below this, float32 loses digits, down to 0/0.
+    empty = weights.sum(dim=-1) < torch.finfo(torch.float32).tiny
+    if bool(empty.any()):
+        row, token = empty.nonzero()[0].tolist()
+        raise HookError(
+            f"the edits of {name}.hook_expert_indices leave the token at position {token} of row "
+            f"{row} with experts of router probability 0: raise their router logits too, or choose "
+            "others"
+        )
+    return chosen, weights
 
 
 def swiglu(gate_up: Float[Tensor, "*any twice"]) -> Float[Tensor, "*any once"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import whole
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 
@@ -22,6 +23,9 @@ class KVCache:
         capacity: positions to allocate at first; it doubles when it is full.
         device: device of the keys and values.
         dtype: the model's dtype.
+
+    Raises:
+        ValueError: `batch` is no integer of 1 or more, or `capacity` none of 0 or more.
 
     Attributes:
         length: number of past positions, padding included.
@@ -37,6 +41,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        batch, capacity = whole(batch, "batch", least=1), whole(capacity, "capacity", least=0)
         shape = (config.n_layers, 2, batch, config.n_kv_heads, max(capacity, 1), config.d_head)
         self._kv = torch.zeros(shape, device=device, dtype=dtype)
         self._mask = torch.zeros(batch, max(capacity, 1), dtype=torch.bool, device=device)
@@ -125,8 +130,9 @@ class KVCache:
         """Drop all positions from `length` on.
 
         Raises:
-            ValueError: `length` is negative, or greater than the current length.
+            ValueError: `length` is no integer, negative, or greater than the current length.
         """
+        length = whole(length, "length")
         if not 0 <= length <= self.length:
             raise ValueError(
                 f"cannot rewind to {length} positions: the cache holds {self.length}, "
@@ -159,7 +165,12 @@ class KVCache:
         self.length, self.padded = self.length + 1, padded
 
     def select(self, rows: list[int]) -> "KVCache":
-        """A copy with these rows of the batch; a row may be listed more than once."""
+        """A copy with these rows of the batch; a row may be listed more than once.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        rows = [whole(row, "a row", least=0, most=self.batch - 1) for row in rows]
         selected = object.__new__(KVCache)
         selected._kv = self._kv[:, :, rows]
         selected._mask = self._mask[rows]

@@ -47,7 +47,12 @@ class Positions:
         config: Qwen3Config,
         segments: Int[Tensor, "batch pos"] | None = None,
     ) -> "Positions":
-        """Compute the positions of one pass; padding does not count as a position."""
+        """Compute the positions of one pass; padding does not count as a position.
+
+        Raises:
+            ValueError: the mask, the segments or the cache do not fit the tokens.
+        """
+        _check_fit(token_ids, mask, cache, segments)
         assert segments is None or cache is None, "segments are for whole rows"
         real = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask
         if isinstance(cache, CacheWindow):
@@ -116,6 +121,33 @@ class Positions:
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
         return x * self.cos + turned * self.sin
+
+
+def _check_fit(
+    token_ids: Tensor,
+    mask: Tensor | None,
+    cache: KVCache | CacheWindow | None,
+    segments: Tensor | None,
+) -> None:
+    """Refuses what would be stretched to the shape of the tokens without a word."""
+    is_integer = token_ids.dtype in (torch.int64, torch.int32)
+    if token_ids.ndim != 2 or not token_ids.numel() or not is_integer:
+        raise ValueError(
+            f"the tokens have the shape {tuple(token_ids.shape)} and the dtype {token_ids.dtype}: "
+            "expected integers with the axes (batch, pos), and at least one token"
+        )
+    for name, each in (("mask", mask), ("segments", segments)):
+        if each is not None and each.shape != token_ids.shape:
+            raise ValueError(
+                f"the {name} has the shape {tuple(each.shape)}: expected that of the tokens, "
+                f"{tuple(token_ids.shape)}"
+            )
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"the mask has the dtype {mask.dtype}: expected bool, True at real tokens")
+    if isinstance(cache, KVCache) and cache.batch != len(token_ids):
+        raise ValueError(
+            f"the cache has {cache.batch} rows and the tokens {len(token_ids)}: expected as many"
+        )
 
 
 def _inverse_on(device: torch.device, config: Qwen3Config) -> Float[Tensor, " pair"]:

@@ -77,6 +77,9 @@ class Qwen3(nn.Module):
 
         Returns:
             The logits; `out` is `pos`, or 1 with `last_only`.
+
+        Raises:
+            ValueError: mask, segments or cache do not fit the tokens.
         """
         positions = Positions.of(token_ids, mask, cache, self.config, segments)
 
@@ -244,7 +247,7 @@ class Experts(nn.Module):
         weights, chosen = probabilities.topk(self.k, dim=-1)
         edited = tap(f"{self.name}.hook_expert_indices", chosen)
         if edited is not chosen:
-            chosen, weights = moe.reroute(edited, probabilities)
+            chosen, weights = moe.reroute(edited, probabilities, self.name)
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         weights = tap(f"{self.name}.hook_expert_weights", weights.to(logits.dtype))

@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+from qwen3lab.arguments import is_whole
 from qwen3lab.errors import RecordingError
 
 
@@ -16,12 +17,8 @@ def whole_number(value: Any, what: str) -> int:
     Raises:
         RecordingError: it is not an integer.
     """
-    is_bool = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
-    try:
-        if not is_bool:
-            return operator.index(value)
-    except TypeError:
-        pass
+    if is_whole(value):
+        return operator.index(value)
     raise RecordingError(
         f"{what} is of type {type(value).__name__}: expected an integer, such as 0 or -1"
     )

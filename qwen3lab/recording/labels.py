@@ -123,12 +123,15 @@ class LabelledTensor(Tensor):
         title = labels.what[:1].upper() + labels.what[1:]
         title += f", {labels.place}" if labels.place else ""
         title += f" · {labels.model_name}" if labels.model_name else ""
+        # An operation in place may have changed the number of axes.
+        axes = labels.axes if self.ndim == len(labels.axes) else [""] * self.ndim
         sizes = " × ".join(
-            f"{size} {axis}" for size, axis in zip(self.shape, labels.axes, strict=True)
+            f"{size} {axis}".strip() for size, axis in zip(self.shape, axes, strict=True)
         )
         kind = str(self.dtype).removeprefix("torch.")
         is_map = labels.axes == ("query", "key")
-        frame = self._frame if self.ndim in (1, 2) and self.numel() and not is_map else None
+        is_table = axes is labels.axes and self.ndim in (1, 2) and self.numel() and not is_map
+        frame = self._frame if is_table else None
         note = "figures.attention_map draws it" if is_map else ""
         return Summary(title, {"a tensor of": f"{sizes}, {kind}"}, frame, note, index=True)
 

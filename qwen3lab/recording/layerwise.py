@@ -27,6 +27,7 @@ from qwen3lab.model.batching import pad_left
 from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
+from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.on_disk import (
     EMBED,
     LOGITS,
@@ -134,9 +135,10 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
     positions = Positions.of(ids, padded, None, model.config, None)
     n_done, resid = _load_stream(model, files)
     outer = Recorder([n for n in job.names if not n.startswith("blocks.")], dtype=job.dtype)
+    watch = _Watch(job, NonFiniteWarning(model.config, len(job.rows)))
     if resid is None or not files.has(EMBED):
         embedded = outer("hook_embed", model.embed(ids))
-        files.save(EMBED, _take_activations(outer, files.hooks[EMBED]))
+        files.save(EMBED, watch.seen(_take_activations(outer, files.hooks[EMBED])))
         resid = embedded if resid is None else resid
     options = {"disable": not progress, "delay": PROGRESS_DELAY_SECONDS}
     with tqdm(total=model.config.n_layers, initial=n_done, unit="layer", **options) as bar:
@@ -144,21 +146,46 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
             name = file_of(f"blocks.{layer}.")
             tap = Recorder(files.hooks[name], dtype=job.dtype)
             resid = block(resid.to(model.device), positions, tap)
-            files.save(name, _take_activations(tap, files.hooks[name]))
+            files.save(name, watch.seen(_take_activations(tap, files.hooks[name])))
             files.save(STREAM, {"resid": resid.cpu()}, layers=layer + 1)
             bar.update()
-    _finish(model, job, files, resid, outer)
+    _finish(model, files, resid, outer, watch)
 
 
-def _finish(model: Qwen3, job: Job, files: Files, resid: Tensor, outer: Recorder) -> None:
+def _finish(model: Qwen3, files: Files, resid: Tensor, outer: Recorder, watch: "_Watch") -> None:
     """Write the final norm and the logits; logits prompt by prompt, as they are large."""
     logit_files = [name for name, hooks in files.hooks.items() if LOGITS in hooks]
     final = model.ln_final(resid.to(model.device), outer)
     for row, name in enumerate(logit_files):
-        tap = Recorder([LOGITS], dtype=job.dtype)
+        tap = Recorder([LOGITS], dtype=watch.job.dtype)
         tap(LOGITS, F.linear(final[row : row + 1], model.unembedding))
-        files.save(name, _take_activations(tap, [LOGITS]))
-    files.save(OUTER, _take_activations(outer, files.hooks[OUTER]))
+        files.save(name, watch.seen(_take_activations(tap, [LOGITS]), [row]))
+    files.save(OUTER, watch.seen(_take_activations(outer, files.hooks[OUTER])))
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Warns of the first activation of a job that is NaN or infinite."""
+
+    job: Job
+    warning: NonFiniteWarning
+
+    def seen(
+        self, tensors: dict[str, Tensor], rows: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """The tensors, which have a row for each of these prompts, or for all."""
+        for index, row in enumerate(range(len(self.job.rows)) if rows is None else rows):
+            n = len(self.job.rows[row])
+            own = slice(max(map(len, self.job.rows)) - n, None)
+            self.warning.look(
+                {name: _own(name, each[index], own) for name, each in tensors.items()}, row
+            )
+        return tensors
+
+
+def _own(name: str, value: Tensor, own: slice) -> Tensor:
+    """A prompt's own positions, without the padding."""
+    return value[:, own, own] if name.endswith(PATTERN_HOOKS) else value[own]
 
 
 def _check_or_write_plan(model: Qwen3, job: Job) -> dict[str, Any]:

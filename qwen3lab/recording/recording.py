@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Page, count, one_line, shortened
 from qwen3lab.errors import HookError, RecordingError
@@ -61,7 +62,11 @@ class Recording(EqualByValue):
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert len(self.tokens) == len(self.token_ids), "one text per token"
+        if len(self.tokens) != len(self.token_ids):
+            raise RecordingError(
+                f"the recording has {len(self.token_ids)} token ids and {len(self.tokens)} texts: "
+                "expected one text per token"
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -154,6 +159,7 @@ class Recording(EqualByValue):
         """Router logits, chosen experts and weights; empty for a model without experts."""
         return RoutingView(self.config, self.activations, self.tokens, self.model_name)
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Write the recording to a safetensors file; `Recording.load` reads it.
 
@@ -190,6 +196,7 @@ class Recording(EqualByValue):
         }
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> "Recording":
         """Read a recording that `save` wrote.
 

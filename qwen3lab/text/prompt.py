@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, SupportsIndex
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -62,6 +63,8 @@ def as_prompts(prompts: object) -> list[Any]:
         raise ValueError(_about_dict(prompts))
     if isinstance(prompts, str | bytes | Set) or not isinstance(prompts, Iterable):
         raise ValueError(_one_for_several(prompts))
+    if isinstance(prompts, Tensor) and prompts.is_meta:
+        raise ValueError("the prompts hold no values (device meta): give integer token ids")
     if isinstance(prompts, Tensor | np.ndarray) and prompts.ndim != 2:
         raise ValueError(_one_for_several(prompts))
     rows = list(prompts)
@@ -104,6 +107,9 @@ def _array_ids(prompt: Tensor | np.ndarray) -> list[int]:
             f"the prompt has the shape {tuple(prompt.shape)}: give token ids with one dimension, "
             "or the rows one by one to record_batch"
         )
+    if isinstance(prompt, Tensor) and (prompt.is_meta or prompt.layout != torch.strided):
+        kind = "holds no values (device meta)" if prompt.is_meta else "is sparse"
+        raise ValueError(f"the prompt {kind}: give integer token ids in a plain tensor")
     if prompt.shape[0] and not _holds_integers(prompt):
         raise ValueError(f"the prompt has the dtype {prompt.dtype}: expected integer token ids")
     return prompt.tolist()

@@ -216,7 +216,7 @@ def test_padding_is_on_the_left():
     ("fields", "sentence"),
     [
         ({"temperature": -1.0}, "temperature is -1.0: expected 0"),
-        ({"temperature": float("nan")}, "temperature is nan: expected 0"),
+        ({"temperature": float("nan")}, "temperature is nan: expected a number"),
         ({"temperature": float("inf")}, "temperature is inf: expected 0"),
         ({"top_k": 0}, "top_k is 0: expected 1 or more"),
         ({"top_p": 0.0}, "top_p is 0.0: expected a share"),

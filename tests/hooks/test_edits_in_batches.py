@@ -124,7 +124,7 @@ def test_a_token_without_any_expert_is_refused_by_its_place(moe):
         value[:, 2] = -1
         return value
 
-    with pytest.raises(HookError, match="the token at position 2 of the pass without an expert"):
+    with pytest.raises(HookError, match="leave token 2 without an expert"):
         moe.record("3+2=?", edits={EXPERTS: off})
 
 

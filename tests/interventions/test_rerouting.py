@@ -242,6 +242,10 @@ def test_a_custom_edit_may_leave_slots_empty(lab):
     [
         (lambda: rerouting.off(8), "expert 8 does not exist: every layer has experts 0 to 7"),
         (lambda: rerouting.off(range(8)), "all 8 experts would be off"),
+        (
+            lambda: rerouting.off(range(5), layers=2) + rerouting.off([5, 6, 7]),
+            "all 8 experts of layer 2 would be off",
+        ),
         (lambda: rerouting.on([0, 1, 2, 3]), "4 experts cannot be forced on: a token has 3 slots"),
         (lambda: rerouting.top_k(9), "k is 9: expected 1 to 8"),
         (lambda: rerouting.top_k(0), "k is 0: expected 1 to 8"),
@@ -335,6 +339,13 @@ def test_a_switched_off_expert_stays_off_when_logits_are_scaled(lab, by):
     assert not (found.routing.experts == 5).any() and not found.logits.isnan().any()
 
 
-def test_a_token_without_any_expert_is_refused(lab):
-    with pytest.raises(HookError, match="all experts of a token are off"):
-        rerun(lab, rerouting.off(range(4)) + rerouting.off(range(4, 8)))
+def test_a_token_without_any_expert_is_refused_by_its_place(lab):
+    message = "blocks.1.mlp.hook_router_logits rule out every expert of token 2:"
+    with pytest.raises(HookError, match=message):
+        rerun(lab, rerouting.off(range(4)) + rerouting.off(range(4, 8), tokens=2, layers=1))
+
+
+def test_experts_that_are_switched_off_and_forced_on_again_are_on(lab):
+    every = rerouting.off(range(4)) + rerouting.off(range(4, 8))
+    found = rerun(lab, every + rerouting.on([1, 2, 5]))
+    assert torch.equal(found.routing.experts.sort(dim=-1).values.unique(), torch.tensor([1, 2, 5]))

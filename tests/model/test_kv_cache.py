@@ -168,3 +168,11 @@ def test_the_cache_has_the_size_that_the_config_states():
     cache = KVCache(config, capacity=7, dtype=torch.bfloat16)
     n_bytes = cache._kv.numel() * cache._kv.element_size()
     assert n_bytes == 7 * config.kv_cache_bytes_per_token("bfloat16") == 7 * 2 * 3 * 2 * 6 * 2
+
+
+@pytest.mark.parametrize("length", [None, 1.0, "1"])
+def test_a_cache_is_rewound_to_an_integer_only(length):
+    cache = from_transformers(hf_random("dense")).new_cache()
+    rewind = getattr(KVCache.rewind, "__wrapped__", KVCache.rewind)
+    with pytest.raises(ValueError, match=r"length is .*: expected an integer"):
+        rewind(cache, length)

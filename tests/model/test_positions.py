@@ -145,3 +145,25 @@ def test_token_ids_in_the_padding_have_no_effect(name):
         first, second = model(ids, mask=mask), model(other, mask=mask)
     assert gap(first[mask], second[mask]) < 1e-6
     assert torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "mask", "message"),
+    [
+        (
+            [[1, 2]],
+            [[True]],
+            r"mask has the shape \(1, 1\): expected that of the tokens, \(1, 2\)",
+        ),
+        ([[1, 2], [3, 4]], [[True, True]], r"the mask has the shape \(1, 2\)"),
+        ([[1, 2]], [[1.0, 1.0]], "the mask has the dtype torch.float32: expected bool"),
+        ([1, 2], None, r"the tokens have the shape \(2,\)"),
+        ([[]], None, "at least one token"),
+        ([[1.0]], None, "the dtype torch.float32: expected integers"),
+    ],
+)
+def test_a_mask_or_tokens_that_would_be_stretched_are_refused(tokens, mask, message):
+    of = getattr(Positions.of, "__wrapped__", Positions.of.__func__)
+    mask = None if mask is None else torch.tensor(mask)
+    with pytest.raises(ValueError, match=message):
+        getattr(of, "__wrapped__", of)(Positions, torch.tensor(tokens), mask, None, None)

@@ -126,3 +126,9 @@ def test_a_layer_without_experts_is_refused_with_the_layers_that_have_experts(
 ):
     with pytest.raises(RecordingError, match=message):
         record(config, ["a"], {}).routing.layer(layer)
+
+
+def test_a_tensor_that_an_operation_in_place_reshaped_is_still_shown():
+    values = labelled(torch.zeros(2, 3), Labels("load", ("layer", "expert")))
+    values.unsqueeze_(0)
+    assert "1 × 2 × 3" in repr(values)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.analysis.attention.statistics import BLOCK, _Sums, _uniform, targets
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
@@ -137,10 +138,11 @@ class HeadProfile(EqualByValue, Displayed):
         return table.loc[table["sure"] != "unsure", columns].groupby("kind", sort=False).head(1)
 
 
+@checked
 def head_profile(
     recording: Recording,
     *,
-    block: int = BLOCK,
+    block: Count = BLOCK,
     progress: bool = True,
     on_block: Callable[[int, int], None] | None = None,
 ) -> HeadProfile:

@@ -7,11 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
+from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.recording import Recording
 
 
+@checked
 def rollout(
-    recording: Recording, queries: Sequence[int], *, block: int = BLOCK
+    recording: Recording, queries: Sequence[int], *, block: Count = BLOCK
 ) -> Float[Tensor, "query key"]:
     """The share of each token in these positions, over all layers.
 

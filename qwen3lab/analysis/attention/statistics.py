@@ -5,6 +5,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 
@@ -12,8 +13,9 @@ BLOCK = 256
 """Queries per block."""
 
 
+@checked
 def key_mass(
-    recording: Recording, *, block: int = BLOCK
+    recording: Recording, *, block: Count = BLOCK
 ) -> Float[LabelledTensor, "layer head key"]:
     """The attention that each key token receives: mean over the queries that can see it.
 
@@ -37,8 +39,9 @@ def key_mass(
     return _of_layers(torch.stack(rows), recording, "attention received", "layer", "head", "key")
 
 
+@checked
 def likeness(
-    recording: Recording, *, block: int = BLOCK
+    recording: Recording, *, block: Count = BLOCK
 ) -> Float[LabelledTensor, "layer head other"]:
     """Similarity of a layer's heads: cosine of their patterns, flattened to vectors.
 
@@ -63,6 +66,7 @@ def likeness(
     return _of_layers(torch.stack(rows), recording, "likeness of heads", "layer", "head", "other")
 
 
+@checked
 def targets(
     token_ids: Int[Tensor, " token"], start: int, n_queries: int
 ) -> tuple[Bool[Tensor, "query token"], Bool[Tensor, "query token"]]:
