@@ -429,6 +429,18 @@ class Lab:
             for reply, talk, recording in zip(replies, talks, recordings, strict=True)
         ]
 
+    def chat_sampling(
+        self, messages: str | Sequence[Message], *, thinking: bool | None = None
+    ) -> Sampling:
+        """The sampling that `chat` uses for a conversation unless one is given.
+
+        Args:
+            messages: a question, or messages.
+            thinking: as in `chat`; what counts is whether the prompt lets the model think.
+        """
+        mode = thinking_mode(self.tokenizer, as_messages(messages), thinking)
+        return self.defaults.sampling(thinking=mode)
+
     def token_ids(
         self, prompt: Prompt, *, thinking: bool | None = None, continue_reply: bool = False
     ) -> list[int]:

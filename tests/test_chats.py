@@ -1,6 +1,7 @@
 """Chats as people ask for them: templates, continued replies, stop strings and second thoughts."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.thinking import Exercise, sweep
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from qwen3lab.widgets.explorers.chat_compute import progress
+from qwen3lab.widgets.explorers.explorer import Explorer
+from qwen3lab.widgets.explorers.thinking_explorer import ThinkingExplorer
 from tests.test_lab import ASKED, CONFIG, TALK, THINKS, Script, replied
 
 
@@ -58,6 +62,43 @@ def test_a_reply_that_thinks_all_the_same_is_sampled_as_thinking(always):
     found = lab.chat(ASKED, thinking=False, seed=3, max_new_tokens=12)
     wanted = lab.chat(ASKED, sampling=Sampling.published(thinking=True), seed=3, max_new_tokens=12)
     assert found.token_ids == wanted.token_ids
+
+
+@pytest.mark.filterwarnings("ignore:the chat template has no switch")
+def test_explorers_hold_the_budget_and_say_what_happened(always, monkeypatch):
+    lab, start = always
+    edits = Script(lab, start + LONG)
+
+    def chat(question, **options):
+        edits.passes = 0
+        return Lab.chat(lab, question, edits=edits.edits, **options)
+
+    monkeypatch.setattr(lab, "chat", chat)
+    explorer = ThinkingExplorer(lab, question=ASKED, thinking=False, budget=3)
+    direct = explorer.run()
+    assert direct.thinking_tokens == 3
+    assert progress(explorer.state).thinks, "the label says that the model thought"
+    explorer.state.thinking = True
+    explorer.run()
+    assert explorer.state.direct_reply.thinking_tokens == 3
+    view = explorer._view()
+    assert "with thinking all the same" in view.replies.value
+    assert "without thinking" not in view.replies.value
+    view.close()
+    explorer.close()
+
+
+@pytest.mark.filterwarnings("ignore:the chat template has no switch")
+def test_an_explorer_samples_as_published_for_the_mode_of_the_prompt(always, monkeypatch):
+    lab, _ = always
+    asked = []
+    monkeypatch.setattr(lab, "chat", lambda *_, **options: asked.append(options) or 1 / 0)
+    explorer = Explorer(lab, question=ASKED, thinking=False)
+    explorer.state.greedy, explorer.state.temperature = False, 0.9
+    with pytest.raises(ZeroDivisionError):
+        explorer.run()
+    published = Sampling.published(thinking=True)
+    assert asked[0]["sampling"] == replace(published, temperature=0.9)
 
 
 def test_a_sweep_cannot_answer_at_once_without_a_switch(always):

@@ -12,7 +12,7 @@ ReplyPart = Literal["thinking", "answer"]
 Stop = Literal["natural", "budget", "asked", "length", "string", "interrupted"]
 
 STOP_REASONS = {
-    "natural": "ended by the model",
+    "natural": "reply ended by the model",
     "budget": "thinking budget reached",
     "asked": "thinking stopped on request",
     "length": "token limit reached",
