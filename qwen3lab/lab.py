@@ -97,7 +97,9 @@ def load(
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
     # Before the weights, which are large: what cannot chat is refused before the download.
-    tokenizer = open_tokenizer(find_described(name, revision=revision))
+    described = find_described(name, revision=revision)
+    tokenizer = open_tokenizer(described)
+    defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
         name,
         device=device or default_device(),
@@ -106,7 +108,6 @@ def load(
         memory=memory,
         quantise=quantise,
     )
-    defaults = ReplyDefaults.from_folder(checkpoint.folder)
     return Lab(checkpoint.model, tokenizer, checkpoint.name, defaults=defaults)
 
 

@@ -519,6 +519,8 @@ def hub(monkeypatch, repository, downloads):
         ("config.json", '{"model_type": "llama"}', "model_type is 'llama'"),
         ("adapter_config.json", "{}", "describes an adapter"),
         ("tokenizer.json", "{", "no tokenizer"),
+        ("generation_config.json", "{", "is not readable JSON"),
+        ("generation_config.json", '{"top_p": 2}', "top_p is 2"),
     ],
 )
 def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(

@@ -150,9 +150,7 @@ class ThinkingPanel(ReplyPanel):
         conversation = card(
             "Conversation", "the thinking can be stopped or extended", buttons, self.transcript
         )
-        replies = card(
-            "Replies", "this run, and the question with thinking switched off", self.replies
-        )
+        replies = card("Replies", "this run, and one asked without thinking", self.replies)
         early_answers = card(
             "Early answers",
             "drag the slider to cut the thinking",
