@@ -54,7 +54,7 @@ from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
-from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
+from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
 from qwen3lab.text.tokenizer import open_tokenizer, token_texts
 
@@ -401,12 +401,9 @@ class Lab:
         talks = [as_messages(talk) for talk in conversations]
         prompts = [self.token_ids(t, thinking=thinking, continue_reply=True) for t in talks]
         modes = [thinking_mode(self.tokenizer, talk, thinking) for talk in talks]
-        if thinking is False and any(modes):
-            warnings.warn(
-                "the chat template has no switch for thinking: with thinking=False the model may "
-                "think all the same, within the budget",
-                stacklevel=4,
-            )
+        for note in {mode_note(t, thinking, m) for t, m in zip(talks, modes, strict=True)}:
+            if note is not None:
+                warnings.warn(note, stacklevel=4)
         samplings = {self.defaults.sampling(thinking=mode) for mode in modes}
         if len(samplings) > 1 and o["sampling"] is None:
             raise ValueError(
@@ -415,9 +412,15 @@ class Lab:
             )
         if not talks:
             return []
+        marks = self.marks
+        if marks.think is None and (o["budget"] is not None or o["extend"] is not None):
+            raise ValueError(
+                f"the tokenizer of {self.name} has no <think> and </think>, so a thinking budget "
+                "or extension has no effect: leave it out"
+            )
         replies = open_chats(
             self.tokenizer,
-            self.marks,
+            marks,
             prompts,
             budget=o["budget"],
             stop=o["stop"],
@@ -493,12 +496,15 @@ class Lab:
                 f"no room to write: max_new_tokens is {o['max_new_tokens']}, and the context has "
                 f"{max(room, 0)} of {self.config.n_ctx} positions left"
             )
+        for reply in replies:  # A short prompt has the room that it has alone.
+            left = self.config.n_ctx - len(reply.prompt_ids)
+            reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
         with self.lock:
             write(
                 self.decoder,
                 replies,
                 sampler=Sampler.in_a_row(sampling, len(replies), o["seed"]),
-                max_new_tokens=min(o["max_new_tokens"], room),
+                max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in replies),
                 tap=_chained(edits, recorder),
                 feed_last=recorder is not None,
                 on_step=o["on_step"],

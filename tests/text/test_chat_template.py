@@ -1,5 +1,6 @@
 import copy
 import itertools
+import json
 
 import pytest
 import torch
@@ -213,6 +214,29 @@ def test_a_template_that_fails_is_a_chat_error_with_its_message(tiny_tokenizer, 
 def test_a_switch_that_a_template_would_misread_is_refused(wrong):
     with pytest.raises(ChatError, match="expected True, False or None"):
         switch_of(wrong)
+
+
+@pytest.mark.parametrize("broken", ["no added tokens", "split_special_tokens"])
+def test_control_tokens_that_the_tokenizer_splits_are_refused(
+    published_tokenizer, tmp_path, broken
+):
+    published_tokenizer.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    if broken == "split_special_tokens":
+        settings["split_special_tokens"] = True
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    else:  # vocab.json and merges.txt alone, as GPT-2 and the first Qwen releases store them.
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / name).unlink()
+        (tmp_path / "vocab.json").write_text(json.dumps(saved["model"]["vocab"]))
+        merges = [" ".join(merge) for merge in saved["model"]["merges"]]
+        (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+        (tmp_path / "chat_template.jinja").write_text(published_tokenizer.chat_template)
+    tokenizer = open_tokenizer(tmp_path)
+    assert len(tokenizer.encode("<|im_start|>", add_special_tokens=False)) > 1
+    with pytest.raises(ChatError, match=r"splits <\|im_start\|>.*added tokens"):
+        render_ids(tokenizer, [{"role": "user", "content": "a"}])
 
 
 def test_half_a_surrogate_pair_is_refused_with_its_place(tiny_tokenizer):
