@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from qwen3lab.errors import ChatError
-from qwen3lab.text.tokenizer import encode_text, end_ids, single_id
+from qwen3lab.text.tokenizer import encode_text, end_ids, first_line, single_id
 
 Message = Mapping[str, Any]
 """One turn: "role" (system, user, assistant or tool) and "content"; "tool_calls" may replace it."""
@@ -178,8 +178,9 @@ def render(
             **switch,
         )
     except Exception as error:  # A template is a program of the model's folder.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ChatError(f"the chat template refuses the conversation: {reason}") from error
+        raise ChatError(
+            f"the chat template refuses the conversation: {first_line(error)}"
+        ) from error
 
 
 def switch_of(thinking: object) -> dict[str, bool]:

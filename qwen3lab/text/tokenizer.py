@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import ChatError
 
 
@@ -21,7 +22,7 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             str(folder), trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # The tokenizers library raises a bare Exception for damaged files.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ChatError(
             f"{folder} has no tokenizer that transformers opens "
             f"({reason}): expected tokenizer.json and tokenizer_config.json, complete"
@@ -32,6 +33,12 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             "expected tokenizer.json and tokenizer_config.json beside the weights"
         )
     return tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a foreign error's message, shortened; it may quote a whole file."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return one_line(lines[0], width=200)
 
 
 def _has_vocabulary(tokenizer: Any, folder: Path) -> bool:
