@@ -27,6 +27,7 @@ from .errors import (
     CompileError as CompileError,
     ConfigError as ConfigError,
     CorpusError as CorpusError,
+    DeviceError as DeviceError,
     DtypeError as DtypeError,
     HookError as HookError,
     LabError as LabError,

@@ -37,6 +37,10 @@ class CorpusError(Qwen3LabError, ValueError):
     """A routing corpus that cannot be saved, read or merged."""
 
 
+class DeviceError(Qwen3LabError, ValueError):
+    """A device that torch cannot use on this machine."""
+
+
 class DtypeError(Qwen3LabError, ValueError):
     """A dtype that weights and recordings cannot have."""
 

@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.devices import usable_device
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
@@ -89,6 +90,7 @@ def load(
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
             too small for the embeddings and the weights in use.
+        DeviceError: torch cannot use the device on this machine.
         DtypeError: an unknown dtype.
 
     Example:
@@ -96,13 +98,14 @@ def load(
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
-    # Before the weights, which are large: what cannot chat is refused before the download.
+    # Before the weights, which are large: what cannot run or chat is refused before the download.
+    device = usable_device(device or default_device())
     described = find_described(name, revision=revision)
     tokenizer = open_tokenizer(described)
     defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
         name,
-        device=device or default_device(),
+        device=device,
         dtype=dtype,
         revision=revision,
         memory=memory,

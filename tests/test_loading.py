@@ -543,6 +543,7 @@ def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(
         {"memory": "much"},
         {"memory": "1GB", "quantise": "int8"},
         {"dtype": "int7"},
+        {"device": "int7"},
     ],
 )
 def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, options):
@@ -550,7 +551,7 @@ def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, o
     shutil.copytree(EMBEDDED / "tiny-dense", repository)
     hub(monkeypatch, repository, downloads)
     with pytest.raises(Qwen3LabError, match=r"int7|'much'|cannot be combined"):
-        qwen3lab.load("Some/Model", device="cpu", **options)
+        qwen3lab.load("Some/Model", **({"device": "cpu"} | options))
     assert not [name for name in downloads if name.endswith(".safetensors")]
 
 
