@@ -55,7 +55,7 @@ from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
-from qwen3lab.text.chat_template import Message, as_messages, thinking_mode
+from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
 from qwen3lab.text.tokenizer import open_tokenizer, token_texts
 
@@ -98,10 +98,12 @@ def load(
         >>> qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
         Lab(tiny-moe: 2,865,152 parameters, 1,095,680 active, cpu, float32)
     """
-    device = device_of(default_device() if device is None else device)
     dtype = dtype_of(dtype)
-    # Before the weights, which are large: what cannot chat is refused before the download.
-    tokenizer = open_tokenizer(find_described(name, revision=revision))
+    # Before the weights, which are large: what cannot run or chat is refused before the download.
+    device = device_of(default_device() if device is None else device)
+    described = find_described(name, revision=revision)
+    tokenizer = open_tokenizer(described)
+    defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
         name,
         device=device,
@@ -110,7 +112,6 @@ def load(
         memory=memory,
         quantise=quantise,
     )
-    defaults = ReplyDefaults.from_folder(checkpoint.folder)
     return Lab(checkpoint.model, tokenizer, checkpoint.name, defaults=defaults)
 
 
@@ -410,12 +411,9 @@ class Lab:
         talks = [as_messages(talk) for talk in conversations]
         prompts = [self.token_ids(t, thinking=thinking, continue_reply=True) for t in talks]
         modes = [thinking_mode(self.tokenizer, talk, thinking) for talk in talks]
-        if thinking is False and any(modes):
-            warnings.warn(
-                "the chat template has no switch for thinking: with thinking=False the model may "
-                "think all the same, within the budget",
-                stacklevel=4,
-            )
+        for note in {mode_note(t, thinking, m) for t, m in zip(talks, modes, strict=True)}:
+            if note is not None:
+                warnings.warn(note, stacklevel=4)
         samplings = {self.defaults.sampling(thinking=mode) for mode in modes}
         if len(samplings) > 1 and o["sampling"] is None:
             raise ValueError(
@@ -424,9 +422,15 @@ class Lab:
             )
         if not talks:
             return []
+        marks = self.marks
+        if marks.think is None and (o["budget"] is not None or o["extend"] is not None):
+            raise ValueError(
+                f"the tokenizer of {self.name} has no <think> and </think>, so a thinking budget "
+                "or extension has no effect: leave it out"
+            )
         replies = open_chats(
             self.tokenizer,
-            self.marks,
+            marks,
             prompts,
             budget=o["budget"],
             stop=o["stop"],
@@ -438,6 +442,18 @@ class Lab:
             finish_chat(reply, talk, self.tokenizer, recording, o["stop"])
             for reply, talk, recording in zip(replies, talks, recordings, strict=True)
         ]
+
+    def chat_sampling(
+        self, messages: str | Sequence[Message], *, thinking: bool | None = None
+    ) -> Sampling:
+        """The sampling that `chat` uses for a conversation unless one is given.
+
+        Args:
+            messages: a question, or messages.
+            thinking: as in `chat`; what counts is whether the prompt lets the model think.
+        """
+        mode = thinking_mode(self.tokenizer, as_messages(messages), thinking)
+        return self.defaults.sampling(thinking=mode)
 
     def token_ids(
         self, prompt: Prompt, *, thinking: bool | None = None, continue_reply: bool = False
@@ -491,12 +507,15 @@ class Lab:
                 f"no room to write: max_new_tokens is {o['max_new_tokens']}, and the context has "
                 f"{max(room, 0)} of {self.config.n_ctx} positions left"
             )
+        for reply in replies:  # A short prompt has the room that it has alone.
+            left = self.config.n_ctx - len(reply.prompt_ids)
+            reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
         with self.lock:
             write(
                 self.decoder,
                 replies,
                 sampler=Sampler.in_a_row(sampling, len(replies), o["seed"]),
-                max_new_tokens=min(o["max_new_tokens"], room),
+                max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in replies),
                 tap=_chained(edits, recorder),
                 feed_last=recorder is not None,
                 on_step=o["on_step"],

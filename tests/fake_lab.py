@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat, ChatStep
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.recording.recording import Recording
 
 PROMPT = ["<|im_start|>", "user", "\n", "Hi", "<|im_end|>", "<think>", "\n"]
@@ -43,7 +43,6 @@ class FakeLab:
     def __init__(self, config: Qwen3Config = MOE, *, pause_at: int | None = None) -> None:
         self.name, self.config, self.tokenizer = "fake", config, FakeTokenizer()
         self.pause_at, self.paused, self.go_on = pause_at, threading.Event(), threading.Event()
-        self.defaults = ReplyDefaults()
         self.asked: list[tuple[str, dict]] = []
         self.error: Exception | None = None
 
@@ -68,6 +67,9 @@ class FakeLab:
             part = "thinking" if i < len(THOUGHTS) else "answer"
             on_step(ChatStep(i, reply[i], part, -0.5, 0.25 * i, False))
         return self._chat(len(reply), "natural")
+
+    def chat_sampling(self, messages: str, *, thinking: bool | None = None) -> Sampling:
+        return Sampling.published(thinking=bool(thinking))
 
     def _chat(self, n: int, stop: str) -> Chat:
         reply, start = [*THOUGHTS, *ANSWER][:n], len(PROMPT)

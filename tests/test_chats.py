@@ -1,6 +1,7 @@
 """Chats as people ask for them: templates, continued replies, stop strings and second thoughts."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.thinking import Exercise, sweep
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from qwen3lab.widgets.explorers.chat_compute import progress
+from qwen3lab.widgets.explorers.explorer import Explorer
+from qwen3lab.widgets.explorers.thinking_explorer import ThinkingExplorer
 from tests.test_lab import ASKED, CONFIG, TALK, THINKS, Script, replied
 
 
@@ -60,12 +64,106 @@ def test_a_reply_that_thinks_all_the_same_is_sampled_as_thinking(always):
     assert found.token_ids == wanted.token_ids
 
 
+@pytest.mark.filterwarnings("ignore:the chat template has no switch")
+def test_explorers_hold_the_budget_and_say_what_happened(always, monkeypatch):
+    lab, start = always
+    edits = Script(lab, start + LONG)
+
+    def chat(question, **options):
+        edits.passes = 0
+        return Lab.chat(lab, question, edits=edits.edits, **options)
+
+    monkeypatch.setattr(lab, "chat", chat)
+    explorer = ThinkingExplorer(lab, question=ASKED, thinking=False, budget=3)
+    direct = explorer.run()
+    assert direct.thinking_tokens == 3
+    assert progress(explorer.state).thinks, "the label says that the model thought"
+    explorer.state.thinking = True
+    explorer.run()
+    assert explorer.state.direct_reply.thinking_tokens == 3
+    view = explorer._view()
+    assert "with thinking all the same" in view.replies.value
+    assert "without thinking" not in view.replies.value
+    view.close()
+    explorer.close()
+
+
+@pytest.mark.filterwarnings("ignore:the chat template has no switch")
+def test_an_explorer_samples_as_published_for_the_mode_of_the_prompt(always, monkeypatch):
+    lab, _ = always
+    asked = []
+    monkeypatch.setattr(lab, "chat", lambda *_, **options: asked.append(options) or 1 / 0)
+    explorer = Explorer(lab, question=ASKED, thinking=False)
+    explorer.state.greedy, explorer.state.temperature = False, 0.9
+    with pytest.raises(ZeroDivisionError):
+        explorer.run()
+    published = Sampling.published(thinking=True)
+    assert asked[0]["sampling"] == replace(published, temperature=0.9)
+
+
 def test_a_sweep_cannot_answer_at_once_without_a_switch(always):
     lab, _ = always
     with pytest.raises(ValueError, match=r"has no switch for thinking.*pass at_once=False"):
         sweep(lab, [Exercise("1", "1")], [2], progress=False)
     found = sweep(lab, [Exercise("1", "1")], [2], at_once=False, answer_tokens=4, progress=False)
     assert found.attempts[0].at_once is None
+
+
+@pytest.fixture(scope="module")
+def never(tiny_tokenizer):
+    """A lab whose template neither asks for thinking nor treats it, as that of Instruct-2507."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    turn = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    tokenizer.chat_template = f"{{%- for m in messages %}}{turn}{{%- endfor %}}{HEAD}"
+    return small_lab(tokenizer)
+
+
+def test_a_sweep_needs_a_template_that_makes_the_model_think(never):
+    with pytest.raises(ValueError, match="does not make the model think"):
+        sweep(never, [Exercise("1", "1")], [2], at_once=False, progress=False)
+
+
+def test_a_mode_that_the_template_cannot_give_is_named_in_a_warning(never):
+    with pytest.warns(UserWarning, match="thinking=True changes nothing"):
+        asked = never.chat(ASKED, thinking=True, max_new_tokens=1)
+    assert asked.prompt_ids == never.chat(ASKED, max_new_tokens=1).prompt_ids
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "part"), [("<think>\n3+2", False, "thinking"), ("It is", True, "answer")]
+)
+def test_a_mode_that_a_begun_reply_has_decided_is_named_in_a_warning(lab, begun, asked, part):
+    begun = "<think>\n\n</think>\n\n" + begun if asked else begun
+    talk = [*TALK, {"role": "assistant", "content": begun}]
+    with pytest.warns(UserWarning, match=f"is continued, ends within its {part}"):
+        lab.chat(talk, thinking=asked, max_new_tokens=1)
+
+
+def test_a_budget_that_cannot_hold_is_refused(tiny_tokenizer, monkeypatch):
+    lab = small_lab(tiny_tokenizer)
+    monkeypatch.setattr(Lab, "marks", replace(lab.marks, think=None, end_think=None))
+    with pytest.raises(ValueError, match="has no <think> and </think>, so a thinking budget"):
+        lab.chat(ASKED, budget=4)
+    assert lab.chat(ASKED, max_new_tokens=1).token_ids
+
+
+def test_a_short_prompt_of_a_batch_has_the_room_that_it_has_alone(lab):
+    talks = ["1", "1 + " * 30 + "1"]
+    options = {"sampling": Sampling.greedy(), "max_new_tokens": 10**6}
+    alone = [lab.chat(talk, **options) for talk in talks]
+    together = lab.chat_batch(talks, **options)
+    assert [chat.token_ids for chat in together] == [chat.token_ids for chat in alone]
+    assert {chat.stop for chat in alone} == {"length"}, "the context ends both replies"
+    assert len(alone[0].token_ids) > len(alone[1].token_ids)
+
+
+def test_a_blank_stop_string_is_not_in_the_text_either(lab):
+    streamed = []
+    text = "<think>\n1\n</think>\n\n7<|im_end|>"
+    chat = replied(lab, text, stop="\n", on_step=streamed.append)
+    assert (chat.stop, chat.answer) == ("string", "")
+    assert chat.text == "<think>\n1\n</think>"
+    assert "".join(step.text for step in streamed) == "\n1\n"
 
 
 def test_a_budget_holds_without_thinking_too(lab):

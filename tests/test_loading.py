@@ -577,6 +577,8 @@ def hub(monkeypatch, repository, downloads):
         ("config.json", '{"model_type": "llama"}', "model_type is 'llama'"),
         ("adapter_config.json", "{}", "describes an adapter"),
         ("tokenizer.json", "{", "no tokenizer"),
+        ("generation_config.json", "{", "is not readable JSON"),
+        ("generation_config.json", '{"top_p": 2}', "top_p is 2"),
     ],
 )
 def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(
@@ -599,6 +601,7 @@ def test_a_model_of_the_hub_is_refused_before_its_weights_are_fetched(
         {"memory": "much"},
         {"memory": "1GB", "quantise": "int8"},
         {"dtype": "int7"},
+        {"device": "int7"},
     ],
 )
 def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, options):
@@ -606,7 +609,7 @@ def test_options_are_checked_before_weights_are_fetched(monkeypatch, tmp_path, o
     shutil.copytree(EMBEDDED / "tiny-dense", repository)
     hub(monkeypatch, repository, downloads)
     with pytest.raises(Qwen3LabError, match=r"int7|'much'|cannot be combined"):
-        qwen3lab.load("Some/Model", device="cpu", **options)
+        qwen3lab.load("Some/Model", **({"device": "cpu"} | options))
     assert not [name for name in downloads if name.endswith(".safetensors")]
 
 

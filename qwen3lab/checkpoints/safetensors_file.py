@@ -64,7 +64,10 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{path} cannot be read ({error.strerror}): check its permissions"
             ) from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            reason = error.strerror or one_line(str(error), width=200)
+            raise CheckpointError(f"{path} cannot be read ({reason})") from error
+        except ValueError as error:
             raise CheckpointError(
                 f"{path} is truncated or damaged ({one_line(str(error), width=200)}): fetch it "
                 "again"

@@ -176,11 +176,13 @@ class CheckpointReader:
 def _weight_map(index: Path) -> dict[str, str]:
     """File names by tensor name, as an index lists them."""
     if not index.is_file():  # Reading a pipe would block.
-        raise CheckpointError(f"{index} is not a valid index (not a regular file): fetch it again")
+        raise CheckpointError(f"{index} is not a regular file: expected an index of JSON")
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(file) for name, file in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{index} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = one_line(str(error), width=200)
         raise CheckpointError(f"{index} is not a valid index ({reason}): fetch it again") from error
 

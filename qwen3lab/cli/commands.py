@@ -4,7 +4,6 @@ A command imports what it needs when it runs, so that `--help` starts fast.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,7 +102,10 @@ def chat(
     question: Annotated[
         str | None, typer.Argument(help="One question; without it, starts a conversation.")
     ] = None,
-    thinking: Annotated[bool, typer.Option(help="Think before answering.")] = True,
+    thinking: Annotated[
+        bool | None,
+        typer.Option(help="Think before answering; default: as the chat template does."),
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="Maximum number of thinking tokens.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Maximum number of new tokens.")] = 1024,
     temperature: Annotated[float | None, typer.Option(help="0 decodes greedily.")] = None,
@@ -119,24 +121,23 @@ def chat(
     Example: qwen3lab chat tiny-moe "3+2*7-1=?" --budget 4
     """
     loaded = _load(model, device, dtype, memory, quantise)
-    published = loaded.defaults.sampling(thinking=thinking)
-    sampling = None if temperature is None else replace(published, temperature=temperature)
     options: dict[str, Any] = {
         "thinking": thinking,
         "budget": budget,
         "max_new_tokens": max_new_tokens,
-        "sampling": sampling,
         "seed": seed,
     }
     if question is not None:
-        reply = stream_reply(loaded, [{"role": "user", "content": question}], options, as_json)
+        reply = stream_reply(
+            loaded, [{"role": "user", "content": question}], options, temperature, as_json
+        )
         if reply.stop == "interrupted":
             raise KeyboardInterrupt
         return
     messages: list[dict[str, str]] = []
     while line := read_question(quiet=as_json):
         messages.append({"role": "user", "content": line})
-        reply = stream_reply(loaded, messages, options, as_json)
+        reply = stream_reply(loaded, messages, options, temperature, as_json)
         messages.append({"role": "assistant", "content": reply.answer})
 
 

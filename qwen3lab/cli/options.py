@@ -14,18 +14,10 @@ def usable_device(text: str | None) -> str | None:
     Raises:
         ValueError: torch cannot use the device on this machine.
     """
-    if text is None:
-        return None
-    import torch
+    if text is not None:
+        from qwen3lab.device.dtypes import device_of as checked
 
-    try:
-        torch.empty(1, device=text)
-    except (RuntimeError, AssertionError) as error:
-        kinds = {"cuda": torch.cuda, "mps": torch.backends.mps}
-        usable = ["cpu", *(name for name, kind in kinds.items() if kind.is_available())]
-        raise ValueError(
-            f"device {text!r} cannot be used here: choose from {', '.join(usable)}"
-        ) from error
+        checked(text)
     return text
 
 

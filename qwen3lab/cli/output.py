@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,19 @@ def read_question(*, quiet: bool) -> str:
 
 
 def stream_reply(
-    lab: Any, messages: list[dict[str, str]], options: dict[str, Any], as_json: bool
+    lab: Any,
+    messages: list[dict[str, str]],
+    options: dict[str, Any],
+    temperature: float | None,
+    as_json: bool,
 ) -> Any:
-    """Print a reply while it is generated; a terminal shows the thinking dimmed."""
+    """Print a reply while it is generated; a terminal shows the thinking dimmed.
+
+    A temperature replaces that of the sampling published for the reply's mode.
+    """
+    if temperature is not None:
+        published = lab.chat_sampling(messages, thinking=options["thinking"])
+        options = options | {"sampling": replace(published, temperature=temperature)}
     can_dim = sys.stdout.isatty() and not as_json
     state = {"dim": False}
 

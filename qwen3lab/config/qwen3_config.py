@@ -104,7 +104,9 @@ class Qwen3Config:
                 f"{path} cannot be read ({error.strerror}): check its permissions"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not valid JSON ({error}): fetch it again") from error
+            raise ConfigError(
+                f"{path} is not valid JSON ({error}): correct it, or fetch it again"
+            ) from error
         if not isinstance(fields, dict):
             raise ConfigError(f"{path} holds a {type(fields).__name__}: expected a JSON object")
         try:

@@ -179,9 +179,13 @@ def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
 
 def _stop_note(result: Uncertainty) -> dict[str, Any]:
     at = _stop(result)
+    reason = STOP_REASONS.get(result.stop, result.stop)
+    thinks, answers = (part[1] > part[0] for part in (result.thinking, result.answer))
+    if result.stop == "natural" and thinks and answers:
+        reason = "thinking ended by the model"
     in_left_half = at < result.first + len(result.tokens) / 2
     return {
-        "text": STOP_REASONS.get(result.stop, result.stop),
+        "text": reason,
         "x": at,
         "y": 0.9,
         "xref": "x",

@@ -221,8 +221,10 @@ def finish_chat(
         "answer": (n_prompt + split.answer[0], n_prompt + split.answer[1]),
     }
     answer = _text(row, tokenizer, row.token_ids[slice(*split.answer)])
-    before = _text(row, tokenizer, row.token_ids[: split.answer[0]])
-    rest = _text(row, tokenizer, row.token_ids[split.answer[0] :])
+    # Stop strings count from the first token of the answer, also in the blank before its text.
+    n_before = len(row.token_ids) - len(row.guide.answer_ids)
+    before = _text(row, tokenizer, row.token_ids[:n_before])
+    rest = _text(row, tokenizer, row.token_ids[n_before:])
     return Chat(
         **{
             **vars(plain),

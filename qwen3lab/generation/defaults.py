@@ -1,7 +1,6 @@
 """What a model's `generation_config.json` says about its replies: end tokens and sampling."""
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,26 +8,67 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import ConfigError
 from qwen3lab.generation.sampling import Sampling
 
 FILE = "generation_config.json"
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p")
+LARGEST_VALUE = 1e9
+"""Of a temperature or filter; above are infinities and integers that no float holds."""
+USED_FIELDS = frozenset(["do_sample", "eos_token_id", *SAMPLING_FIELDS])
+FIELDS_WITHOUT_EFFECT = frozenset(
+    [
+        "_from_model_config",
+        "assistant_confidence_threshold",
+        "assistant_lookbehind",
+        "bos_token_id",
+        "cache_config",
+        "cache_implementation",
+        "compile_config",
+        "decoder_start_token_id",
+        "disable_compile",
+        "early_stopping",
+        "is_assistant",
+        "length_penalty",
+        "low_memory",
+        "max_cache_len",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "output_attentions",
+        "output_hidden_states",
+        "output_logits",
+        "output_scores",
+        "pad_token_id",
+        "prefill_chunk_size",
+        "return_dict_in_generate",
+        "target_lookbehind",
+        "transformers_version",
+        "use_cache",
+    ]
+)
+"""Fields that change no token of one reply: caches, outputs, and settings of beam search and of
+assistant models, which other fields switch on."""
 NEUTRAL = {
     "repetition_penalty": 1,
+    "encoder_repetition_penalty": 1,
     "presence_penalty": 0,
     "frequency_penalty": 0,
+    "diversity_penalty": 0,
     "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
     "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
     "typical_p": 1,
     "epsilon_cutoff": 0,
     "eta_cutoff": 0,
     "guidance_scale": 1,
-    "suppress_tokens": (),
-    "bad_words_ids": (),
+    "min_length": 0,
+    "min_new_tokens": 0,
 }
 """Fields that change what transformers draws and that are not implemented, with no effect at these
-values."""
+values. Every other field that is not known is named in a warning unless it is empty."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +85,18 @@ class ReplyDefaults:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ReplyDefaults":
-        """Read a model folder's `generation_config.json`; without the file, no defaults.
+        """Read a model folder's `generation_config.json`.
+
+        Without this file, the end tokens are those of `config.json`, as in transformers.
 
         Raises:
             ConfigError: the file is damaged, or a value is outside its range.
         """
-        file = folder / FILE
-        if file.exists() and not file.is_file():  # Reading a pipe would block.
-            raise ConfigError(f"{file} is not a regular file: expected JSON")
-        try:
-            fields = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{file} is not readable JSON ({error})") from error
-        if not isinstance(fields, dict):
-            raise ConfigError(f"{file} holds {shown(fields)}: expected an object")
-        return cls.from_fields(fields)
+        fields = _read(folder / FILE)
+        if fields is not None:
+            return cls.from_fields(fields)
+        fields = _read(folder / "config.json") or {}
+        return cls(_ends(fields.get("eos_token_id"), "config.json"))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "ReplyDefaults":
@@ -70,13 +105,8 @@ class ReplyDefaults:
         Raises:
             ConfigError: a value outside its range.
         """
-        unused = [
-            f"{name}={shown(fields[name])}"
-            for name, neutral in NEUTRAL.items()
-            if fields.get(name) not in (None, neutral, list(neutral) if neutral == () else neutral)
-        ]
-        if unused:
-            warnings.warn(f"{FILE} sets {', '.join(unused)}: replies ignore it", stacklevel=2)
+        if unused := _unused(fields):
+            warnings.warn(f"{FILE} sets {unused}: replies ignore it", stacklevel=2)
         return cls(_ends(fields.get("eos_token_id")), _sampling(fields))
 
     def sampling(self, *, thinking: bool) -> Sampling:
@@ -92,25 +122,57 @@ class ReplyDefaults:
         return self.published
 
 
-def _ends(value: Any) -> frozenset[int]:
+def _read(path: Path) -> dict[str, Any] | None:
+    if path.exists() and not path.is_file():  # Reading a pipe would block.
+        raise ConfigError(f"{path} is not a regular file: expected a file of JSON")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = one_line(str(error), width=200)
+        raise ConfigError(f"{path} is not readable JSON ({reason})") from error
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path} holds {shown(fields)}: expected an object")
+    return fields
+
+
+def _unused(fields: Mapping[str, Any]) -> str:
+    """The fields that are not implemented, with their values."""
+    known = USED_FIELDS | FIELDS_WITHOUT_EFFECT
+    named = {name: value for name, value in fields.items() if name not in known}
+    return ", ".join(
+        f"{one_line(name, width=60)}={shown(value)}"
+        for name, value in named.items()
+        if not (value is None or value is False or value in ([], {}, ""))
+        and value != NEUTRAL.get(name)
+    )
+
+
+def _ends(value: Any, source: str = FILE) -> frozenset[int]:
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
-        raise ConfigError(f"{FILE} gives eos_token_id as {shown(value)}: expected token ids")
+        raise ConfigError(f"{source} gives eos_token_id as {shown(value)}: expected token ids")
     return frozenset(listed)
 
 
 def _sampling(fields: Mapping[str, Any]) -> Sampling | None:
     """The sampling that transformers reads from the fields; missing ones take its defaults."""
-    if fields.get("do_sample") is False:
+    samples = fields.get("do_sample")
+    if not (samples is None or isinstance(samples, bool)):
+        raise ConfigError(f"{FILE} gives do_sample as {shown(samples)}: expected true or false")
+    if samples is False:
         return Sampling.greedy()
     given = {name: fields[name] for name in SAMPLING_FIELDS if fields.get(name) is not None}
     for name, value in given.items():
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ConfigError(f"{FILE} gives {name} as {shown(value)}: expected a number")
-    if not given:
+        if abs(value) > LARGEST_VALUE:
+            raise ConfigError(f"{FILE} gives {name} as {shown(value)}: expected a number up to 1e9")
+    if not given and samples is None:
         return None
     top_k = given.get("top_k", 50)
-    if not math.isfinite(top_k) or top_k != int(top_k):
+    if top_k != top_k or top_k != int(top_k):
         raise ConfigError(f"{FILE} gives top_k as {shown(top_k)}: expected a whole number")
     try:
         return Sampling(

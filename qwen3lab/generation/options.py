@@ -75,7 +75,8 @@ class ReplyOptions(TypedDict, total=False):
         sampling: temperature and filters of sampling; None is greedy in `generate`, and the
             published sampling of the mode in `chat`.
         seed: makes sampling reproducible.
-        stop: a string that ends the reply, or several; its text does not contain them.
+        stop: a string that ends the reply, or several; the text does not contain them. In a chat
+            they end the answer; the thinking is not searched.
         record: True to record attention and routing of prompt and reply during generation, or
             hook names to record in addition.
         edits: as in `Lab.record`, active during the whole reply.

@@ -31,7 +31,7 @@ def chat_html(chat: "Chat") -> str:
     """The question, the folded thinking, the answer, the stop reason and token counts."""
     page = Page()
     for message in chat.messages[:-1]:
-        page.folded(str(message["role"]), str(message["content"]))
+        page.folded(str(message["role"]), str(message.get("content") or ""))
     page.heading("Question").text(_question(chat.messages), boxed=True)
     if chat.thinking:
         page.folded(f"Thinking · {count(chat.thinking_tokens, 'token')}", chat.thinking)

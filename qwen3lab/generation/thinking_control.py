@@ -13,7 +13,7 @@ ReplyPart = Literal["thinking", "answer"]
 Stop = Literal["natural", "budget", "asked", "length", "string", "interrupted"]
 
 STOP_REASONS = {
-    "natural": "ended by the model",
+    "natural": "reply ended by the model",
     "budget": "thinking budget reached",
     "asked": "thinking stopped on request",
     "length": "token limit reached",
@@ -45,12 +45,17 @@ class Marks:
 
 
 def marks_of(tokenizer: Any, ends: Iterable[int] = ()) -> Marks:
-    """The marks of a tokenizer; `ends` are further tokens that end a reply."""
+    """The marks of a tokenizer; `ends` are further tokens that end a reply.
+
+    A thinking block that could be opened but not closed is none.
+    """
     sentence = early_stop_text(tokenizer)
+    think, end_think = (single_id(tokenizer, token) for token in ("<think>", "</think>"))
+    has_both = think is not None and end_think is not None
     return Marks(
         ends=end_ids(tokenizer) | frozenset(ends),
-        think=single_id(tokenizer, "<think>"),
-        end_think=single_id(tokenizer, "</think>"),
+        think=think if has_both else None,
+        end_think=end_think if has_both else None,
         newline=tuple(tokenizer.encode("\n", add_special_tokens=False)),
         early_stop=tuple(tokenizer.encode(sentence, add_special_tokens=False)),
         starts_blank=sentence.startswith("\n"),
@@ -197,6 +202,7 @@ class ReplyGuide:
         ended: True after the last token of the reply.
         n_thinking: number of thinking tokens so far.
         refused: number of refused `</think>`.
+        max_new_tokens: maximum number of tokens of the reply; None for no limit.
         opened: True if the prompt opened the thinking.
     """
 
@@ -222,6 +228,7 @@ class ReplyGuide:
         self.ended = False
         self.n_thinking = 0
         self.refused = 0
+        self.max_new_tokens: int | None = None
         self._refused_by_steering = 0
         self._answer_start = 0
         self._n_answer = 0
@@ -325,6 +332,8 @@ class ReplyGuide:
         )
 
     def _is_too_long(self) -> bool:
+        if self.max_new_tokens is not None and len(self.token_ids) >= self.max_new_tokens:
+            return True
         return self.max_answer_tokens is not None and self._n_answer >= self.max_answer_tokens
 
     def _cut_thinking(self, why: Stop) -> None:

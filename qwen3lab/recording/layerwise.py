@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import RecordingError
-from qwen3lab.hooks.points import hook_names
+from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3

@@ -39,9 +39,16 @@ def as_messages(conversation: object) -> list[Message]:
         raise ChatError("the conversation is a dict: give a list of messages, or a question")
     if isinstance(conversation, str):
         conversation = [{"role": "user", "content": conversation}] if conversation else []
-    if not isinstance(conversation, Sequence) or len(conversation) == 0:
+    if conversation is None or not isinstance(conversation, Sequence):
+        raise ChatError(
+            f"the conversation is of type {type(conversation).__name__}: "
+            "give a list of messages, or a question"
+        )
+    if len(conversation) == 0:
         raise ChatError("the conversation is empty: give a question, or a list of messages")
     for number, message in enumerate(conversation):
+        if isinstance(message, Mapping) and isinstance(message.get("content"), list | tuple):
+            raise ChatError(f"message {number} has a list of parts as its content: give one text")
         if not isinstance(message, Mapping) or not _has_content(message):
             raise ChatError(
                 f"message {number} has no text: expected a dict with 'role' and 'content'"
@@ -82,6 +89,30 @@ def thinking_mode(
     if state is not None:
         return state == "open"
     return found != off if on != off else _treats_thinking(tokenizer)
+
+
+def mode_note(messages: Sequence[Message], asked: bool | None, thinks: bool) -> str | None:
+    """Why the mode of a prompt is not the one that was asked; None if it is.
+
+    Args:
+        messages: validated by `as_messages`.
+        asked: the thinking mode that was asked.
+        thinks: the mode of the prompt, from `thinking_mode`.
+    """
+    if asked is None or asked == thinks:
+        return None
+    if messages[-1].get("role") == "assistant":
+        part = "thinking" if thinks else "answer"
+        return (
+            f"the last message, which is continued, ends within its {part}: "
+            f"thinking={asked} does not change that"
+        )
+    if thinks:
+        return (
+            "the chat template has no switch for thinking: with thinking=False the model may "
+            "think all the same, within the budget"
+        )
+    return "the chat template does not make the model think: thinking=True changes nothing"
 
 
 def thinking_state(tokenizer: Any, token_ids: Sequence[int]) -> Literal["open", "closed"] | None:
@@ -132,7 +163,8 @@ def render(
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ChatError(
-            "the tokenizer has no chat template, so this is a base model: "
+            "the tokenizer has no chat template, so this is a base model (or its "
+            "tokenizer_config.json or chat_template.jinja is missing): "
             "use record or generate with text instead of messages"
         )
     talk, switch = as_messages(messages), switch_of(thinking)
@@ -190,7 +222,20 @@ def render_ids(
         add_generation_prompt=needs_reply,
         continue_reply=continue_reply and not needs_reply,
     )
+    _check_control_tokens(tokenizer, text)
     return encode_text(tokenizer, text)
+
+
+def _check_control_tokens(tokenizer: Any, text: str) -> None:
+    """Refuse a prompt whose turns are not marked by single tokens, as the model knows them."""
+    for mark in ("<|im_start|>", "<|im_end|>"):
+        is_used = mark in text and mark in str(tokenizer.chat_template)
+        if is_used and len(encode_text(tokenizer, mark)) != 1:
+            raise ChatError(
+                f"the tokenizer splits {mark}, which its chat template writes, into several "
+                "tokens: its files lack the added tokens (tokenizer.json or added_tokens.json), "
+                "or set split_special_tokens"
+            )
 
 
 def early_stop_text(tokenizer: Any) -> str:

@@ -24,7 +24,7 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         )
         tokenizer.encode("a", add_special_tokens=False)  # Fails where a setting has a wrong type.
     except Exception as error:  # The tokenizers library raises a bare Exception for damaged files.
-        reason = one_line((str(error) or type(error).__name__).splitlines()[0], width=200)
+        reason = first_line(error)
         raise ChatError(
             f"{folder} has no tokenizer that transformers opens "
             f"({reason}): expected tokenizer.json and tokenizer_config.json, complete"
@@ -35,6 +35,12 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             "expected tokenizer.json and tokenizer_config.json beside the weights"
         )
     return tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a foreign error's message, shortened; it may quote a whole file."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return one_line(lines[0], width=200)
 
 
 def _has_vocabulary(tokenizer: Any, folder: Path) -> bool:
@@ -63,8 +69,10 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
 
 def single_id(tokenizer: Any, token: str) -> int | None:
     """The id of a token such as `<think>`, or None if the vocabulary has no such token."""
-    token_id = tokenizer.get_vocab().get(token)
-    return None if token_id is None else int(token_id)
+    # Not `get_vocab`, which copies a vocabulary of 150,000 tokens.
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    is_known = token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == token
+    return int(token_id) if is_known else None
 
 
 def end_ids(tokenizer: Any) -> frozenset[int]:

@@ -36,11 +36,11 @@ def sweep(
 ) -> Sweep:
     """Answer each problem within each thinking budget, with one thinking text per sample.
 
-    Each answer equals that of `lab.chat(question, budget=budget, seed=...)` with the seed of
-    `SweepPlan.seed_of`. The sweep generates the thinking only once, with the largest budget. For
-    each smaller budget it rewinds the KV cache, inserts the early-stop sentence and generates the
-    answer. The answers of one sample share their thinking text, which reduces the noise of the
-    difference between two budgets.
+    Each answer equals that of `lab.chat(question, thinking=True, budget=budget, seed=...)` with the
+    seed of `SweepPlan.seed_of`. The sweep generates the thinking only once, with the largest
+    budget. For each smaller budget it rewinds the KV cache, inserts the early-stop sentence and
+    generates the answer. The answers of one sample share their thinking text, which reduces the
+    noise of the difference between two budgets.
 
     Args:
         lab: the model.
@@ -60,8 +60,8 @@ def sweep(
 
     Raises:
         ValueError: there is no problem or a problem without answer; the budgets are negative, not
-            ascending or longer than the context; the model has no thinking tokens, or thinks always
-            and `at_once` is set.
+            ascending or longer than the context; the model has no thinking tokens, never thinks, or
+            thinks always and `at_once` is set.
         ResultsError: the file contains another sweep, or is damaged.
         StorageError: another run writes the file, or it cannot be written.
 
@@ -159,6 +159,11 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
         raise ValueError(
             f"the tokenizer of {lab.name} has no <think> and </think>, so the model cannot think: "
             "load a Qwen3 chat model"
+        )
+    if not thinking_mode(lab.tokenizer, _messages(problems[0]), True):
+        raise ValueError(
+            f"the chat template of {lab.name} does not make the model think, so budgets would "
+            "change nothing: load a model that thinks"
         )
     if plan.at_once and thinking_mode(lab.tokenizer, _messages(problems[0]), False):
         raise ValueError(

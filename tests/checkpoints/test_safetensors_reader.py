@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,6 +108,23 @@ def test_a_tensor_in_two_shards_is_named(tmp_path):
 def test_a_damaged_index_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match="is not a valid index"):
+        CheckpointReader(tmp_path)
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_whole_file_that_the_system_cannot_read_is_not_called_damaged(
+    tmp_path, monkeypatch, has_index
+):
+    save_file({"a": A}, tmp_path / "model.safetensors")
+    if has_index:
+        (tmp_path / "model.safetensors").unlink()
+        sharded(tmp_path, {"a": "one.safetensors"}, {"one.safetensors": {"a": A}})
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Too many open files\)$"):
         CheckpointReader(tmp_path)
 
 

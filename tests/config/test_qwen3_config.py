@@ -358,7 +358,7 @@ def test_a_file_that_is_missing_invalid_or_not_an_object_is_refused(tmp_path):
         Qwen3Config.from_file(tmp_path)
     file = tmp_path / "config.json"
     file.write_text('{"model_type": ')
-    with pytest.raises(ConfigError, match=r"is not valid JSON .*: fetch it again"):
+    with pytest.raises(ConfigError, match=r"is not valid JSON .*: correct it, or fetch it"):
         Qwen3Config.from_file(tmp_path)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not valid JSON"):

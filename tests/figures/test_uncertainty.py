@@ -60,7 +60,11 @@ def test_a_reply_cut_by_length_is_marked_at_its_end() -> None:
 def test_a_reply_without_thinking_shades_only_the_answer() -> None:
     plain = figures.uncertainty(replace(RESULT, thinking=(10, 10), answer=(10, 16), stop="natural"))
     assert len(plain.layout.shapes) == 2
-    assert plain.layout.annotations[-1].text == "ended by the model"
+    assert plain.layout.annotations[-1].text == "reply ended by the model"
+    thought = figures.uncertainty(replace(RESULT, stop="natural"))
+    assert thought.layout.annotations[-1].text == "thinking ended by the model"
+    unanswered = figures.uncertainty(replace(RESULT, answer=(0, 0), stop="natural"))
+    assert unanswered.layout.annotations[-1].text == "reply ended by the model"
 
 
 def test_an_empty_reply_gives_a_figure_with_a_message() -> None:

@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from transformers import GenerationConfig, Qwen3Config
 
 from qwen3lab import Sampling
 from qwen3lab.errors import ConfigError
@@ -19,7 +20,7 @@ HYBRID = {
     "transformers_version": "4.51.0",
 }
 INSTRUCT_2507 = HYBRID | {"temperature": 0.7, "top_p": 0.8}
-BASE = {"do_sample": False, "eos_token_id": 151643, "max_new_tokens": 2048}
+BASE = {"do_sample": False, "eos_token_id": 151643}
 
 INSTRUCT_CARD = Sampling(temperature=0.7, top_k=20, top_p=0.8)
 THINKING_CARD = Sampling(temperature=0.6, top_k=20, top_p=0.95)
@@ -34,6 +35,7 @@ THINKING_CARD = Sampling(temperature=0.6, top_k=20, top_p=0.95)
         pytest.param(BASE, Sampling.greedy(), Sampling.greedy(), id="base"),
         # transformers 5 fills missing fields with these values.
         pytest.param({"temperature": 0.3}, *[Sampling(0.3, 50, 1.0)] * 2, id="missing fields"),
+        pytest.param({"do_sample": True}, *[Sampling(1.0, 50, 1.0)] * 2, id="only do_sample"),
         pytest.param({"top_k": 0, "temperature": 2}, *[Sampling(2.0)] * 2, id="no top-k"),
     ],
 )
@@ -65,7 +67,10 @@ def test_a_folder_without_the_file_has_no_defaults(tmp_path):
         ('{"temperature": "hot"}', "temperature as 'hot': expected a number"),
         ('{"top_p": 1.5}', "top_p is 1.5: expected a share"),
         ('{"top_k": 2.5}', "top_k as 2.5: expected a whole number"),
-        ('{"top_k": Infinity}', "top_k as inf: expected a whole number"),
+        ('{"top_k": Infinity}', "top_k as inf: expected a number up to"),
+        ('{"top_k": %s}' % 10**400, "expected a number up to"),
+        ('{"temperature": %s}' % 10**400, "expected a number up to"),
+        ('{"do_sample": "false"}', "do_sample as 'false': expected true or false"),
         ('{"temperature": NaN}', "temperature is nan"),
     ],
 )
@@ -86,3 +91,46 @@ def test_settings_that_are_not_implemented_are_named_in_a_warning():
     with pytest.warns(UserWarning, match=r"repetition_penalty=1\.05.*replies ignore it"):
         ReplyDefaults.from_fields({"repetition_penalty": 1.05, "num_beams": 1})
     ReplyDefaults.from_fields({"repetition_penalty": 1.0, "suppress_tokens": []})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"max_new_tokens": 2048},
+        {"min_new_tokens": 5},
+        {"forced_eos_token_id": 7},
+        {"stop_strings": ["x"]},
+        {"begin_suppress_tokens": [3]},
+        {"sequence_bias": [[[1], 2.0]]},
+        {"exponential_decay_length_penalty": [5, 1.2]},
+        {"top_h": 0.4},
+        {"a_field_of_a_later_version": 1},
+    ],
+)
+def test_every_field_that_is_not_used_is_named(field):
+    (name,) = field
+    with pytest.warns(UserWarning, match=f"sets {name}=.*replies ignore it"):
+        ReplyDefaults.from_fields(HYBRID | field)
+
+
+def test_what_transformers_writes_by_itself_needs_no_warning():
+    written = GenerationConfig(**HYBRID).to_dict()
+    written |= {"use_cache": True, "min_length": 0, "num_return_sequences": 1}
+    assert ReplyDefaults.from_fields(written).published == THINKING_CARD
+    assert (
+        ReplyDefaults.from_fields(
+            GenerationConfig._get_default_generation_params() | {"max_length": None}
+        ).published
+        == Sampling.greedy()
+    )
+
+
+@pytest.mark.parametrize(("value", "ends"), [([5, 6], {5, 6}), (7, {7}), (None, set())])
+def test_without_the_file_the_end_tokens_are_those_of_the_config(tmp_path, value, ends):
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": value}))
+    settings = GenerationConfig.from_model_config(Qwen3Config(eos_token_id=value))
+    taken = settings.eos_token_id
+    assert ends == set(taken if isinstance(taken, list) else [] if taken is None else [taken])
+    assert ReplyDefaults.from_folder(tmp_path).ends == ends
+    (tmp_path / "generation_config.json").write_text("{}")
+    assert ReplyDefaults.from_folder(tmp_path).ends == frozenset()

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -211,10 +212,42 @@ def test_a_template_that_fails_is_a_chat_error_with_its_message(tiny_tokenizer, 
         render(tokenizer, ASKED)
 
 
+def test_a_refusal_quotes_one_short_line(tiny_tokenizer):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('x' * 10000 + '\x1b\\nsecond') }}"
+    with pytest.raises(ChatError, match=r"refuses the conversation: x+…$") as raised:
+        render(tokenizer, [{"role": "user", "content": "a"}])
+    assert len(str(raised.value)) < 300
+
+
 @pytest.mark.parametrize("wrong", [0, 1, "no", 0.0, []])
 def test_a_switch_that_a_template_would_misread_is_refused(wrong):
     with pytest.raises(ChatError, match="expected True, False or None"):
         switch_of(wrong)
+
+
+@pytest.mark.parametrize("broken", ["no added tokens", "split_special_tokens"])
+def test_control_tokens_that_the_tokenizer_splits_are_refused(
+    published_tokenizer, tmp_path, broken
+):
+    published_tokenizer.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    if broken == "split_special_tokens":
+        settings["split_special_tokens"] = True
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    else:  # vocab.json and merges.txt alone, as GPT-2 and the first Qwen releases store them.
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / name).unlink()
+        (tmp_path / "vocab.json").write_text(json.dumps(saved["model"]["vocab"]))
+        (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+        merges = [" ".join(merge) for merge in saved["model"]["merges"]]
+        (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+        (tmp_path / "chat_template.jinja").write_text(published_tokenizer.chat_template)
+    tokenizer = open_tokenizer(tmp_path)
+    assert len(tokenizer.encode("<|im_start|>", add_special_tokens=False)) > 1
+    with pytest.raises(ChatError, match=r"splits <\|im_start\|>.*added tokens"):
+        render_ids(tokenizer, [{"role": "user", "content": "a"}])
 
 
 def test_half_a_surrogate_pair_is_refused_with_its_place(tiny_tokenizer):
@@ -229,7 +262,9 @@ def test_half_a_surrogate_pair_is_refused_with_its_place(tiny_tokenizer):
     [
         ([], "the conversation is empty"),
         ("", "the conversation is empty"),
-        (torch.tensor([1, 2]), "the conversation is empty"),
+        (torch.tensor([1, 2]), "the conversation is of type Tensor"),
+        (None, "the conversation is of type NoneType"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], "0 has a list of parts"),
         ({"role": "user", "content": "a"}, "the conversation is a dict"),
         (["hi", "there"], "message 0 has no text"),
         ([{"role": "user", "content": None, "tool_calls": [1]}], "message 0 has no text"),

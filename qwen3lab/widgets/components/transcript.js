@@ -87,7 +87,7 @@ function render({ model, el }) {
       limit === null
         ? countTokens(thinking_tokens)
         : `${thinking_tokens || 0} of ${countTokens(limit)}`;
-    const thinking = thinks ? `thinking ${used}` : "thinking off";
+    const thinking = thinks ? `thinking ${used}` : "no thinking";
     line.textContent = `${thinking} · answer ${countTokens(answer_tokens)}`;
     note.textContent = state.note || "";
     root.classList.toggle("q3-running", Boolean(state.is_running));

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from qwen3lab.analysis.attention.profile import HeadProfile, head_profile
-from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.worker import Throttle, Worker, raises_if_cancelled
@@ -23,13 +23,16 @@ class RecordedModel:
 
     def __init__(self, recording: Recording) -> None:
         self.name, self.config, self.tokenizer = recording.model_name, recording.config, None
-        self.defaults = ReplyDefaults()
 
     def chat(self, messages: str, **options: Any) -> Chat:
         """Raises an error: a recording cannot reply."""
         raise ValueError(
             "this explorer shows a recording and cannot ask questions: create it with a lab"
         )
+
+    def chat_sampling(self, messages: str, *, thinking: bool | None = None) -> Sampling:
+        """Greedy; no reply is sampled."""
+        return Sampling.greedy()
 
 
 class AttentionExplorer(Explorer):

@@ -121,11 +121,13 @@ def progress(state: ExplorerState) -> Progress:
     """Progress of the run, for the bar and the status line below the reply."""
     chat = state.current
     parts = [c.part for c in state.chips if not (c.forced or c.is_mark)]
+    # What was asked, until the reply tells.
+    thinks = bool(chat.thinking) if chat else state.asked_thinking or "thinking" in parts
     return Progress(
         thinking_tokens=chat.thinking_tokens if chat else parts.count("thinking"),
         answer_tokens=chat.answer_tokens if chat else parts.count("answer"),
         budget=state.asked_budget,
-        thinks=state.asked_thinking or "thinking" in parts,
+        thinks=thinks,
         is_running=state.status != "idle",
         note=STOPS[chat.stop] if chat else NOTES[state.status],
     )

@@ -99,7 +99,8 @@ class Controls:
         self.budget = w.SelectionSlider(
             options=_budgets(self.state.budget),
             description="thinking budget",
-            tooltip="Thinking tokens allowed; then the early-stop sentence is inserted",
+            tooltip="Thinking tokens allowed, also of a model that thinks unasked; then the "
+            "early-stop sentence is inserted",
             style=WIDE,
             layout=w.Layout(width="290px"),
         )
@@ -132,7 +133,7 @@ class Controls:
         for name in ("question", "thinking", "budget", "greedy", "temperature", "seed"):
             self.bindings.bind(name, getattr(self, name))
         self.example.observe(lambda change: self.take_example(change["new"]), "value")
-        self.bindings.watch(lambda _: self.enable(), ["status", "thinking", "greedy"])
+        self.bindings.watch(lambda _: self.enable(), ["status", "greedy"])
         self.enable()
 
     def connect(self, *, run: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -152,7 +153,6 @@ class Controls:
         self.run.disabled = self.state.status != "idle"
         self.stop.disabled = not self.state.can_stop
         self.stop.button_style = "" if self.stop.disabled else "warning"
-        self.budget.disabled = not self.state.thinking
         self.temperature.disabled = self.seed.disabled = self.state.greedy
 
     def box(self) -> w.VBox:

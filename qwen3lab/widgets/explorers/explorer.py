@@ -10,7 +10,6 @@ import ipywidgets as w
 from IPython.display import display
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.text.tokenizer import token_texts
@@ -33,7 +32,6 @@ class ChatModel(Protocol):
 
     name: str
     tokenizer: Any
-    defaults: ReplyDefaults
 
     @property
     def config(self) -> Qwen3Config:
@@ -42,6 +40,10 @@ class ChatModel(Protocol):
 
     def chat(self, messages: str, **options: Any) -> Chat:
         """Reply to a question."""
+        ...
+
+    def chat_sampling(self, messages: str, *, thinking: bool | None = None) -> Sampling:
+        """The sampling that `chat` uses unless one is given."""
         ...
 
 
@@ -67,7 +69,8 @@ class Explorer:
         lab: the model.
         question: the first question; an example question for this model if None.
         thinking: True to think before the answer.
-        budget: thinking tokens before the early stop; None for no limit.
+        budget: thinking tokens before the early stop; None for no limit. It holds without
+            thinking, too: a model may think all the same.
         max_new_tokens: maximum length of the reply, in tokens.
 
     Attributes:
@@ -204,16 +207,23 @@ class Explorer:
         return job
 
     def _options(self) -> dict[str, Any]:
+        """Options of `_reply`. The budget holds in both modes: a model may think unasked."""
         state = self.state
-        published = self.lab.defaults.sampling(thinking=state.thinking)
-        sampled = replace(published, temperature=state.temperature)
         return {
             "thinking": state.thinking,
-            "budget": state.budget if state.thinking else None,
-            "sampling": Sampling.greedy() if state.greedy else sampled,
+            "budget": state.budget,
+            "temperature": 0.0 if state.greedy else state.temperature,
             "seed": state.seed,
             "max_new_tokens": self.max_new_tokens,
         }
+
+    def _reply(self, question: str, *, temperature: float, **options: Any) -> Chat:
+        """A reply, sampled as published for its mode, at a temperature; 0 is greedy."""
+        sampling = Sampling.greedy()
+        if temperature > 0:
+            published = self.lab.chat_sampling(question, thinking=options["thinking"])
+            sampling = replace(published, temperature=temperature)
+        return self.lab.chat(question, sampling=sampling, **options)
 
     def _ask(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
@@ -228,7 +238,7 @@ class Explorer:
                 self._stream(run, chips)
 
         try:
-            return self.lab.chat(question, record=True, on_step=on_step, cancel=cancel, **options)
+            return self._reply(question, record=True, on_step=on_step, cancel=cancel, **options)
         finally:
             self._stream(run, chips)
 

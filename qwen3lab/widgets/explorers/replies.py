@@ -6,6 +6,17 @@ from collections.abc import Sequence
 from qwen3lab.generation.reply import Chat
 
 
+def mode_name(chat: Chat, *, asked: bool) -> str:
+    """Whether a reply thought: what it did, not what was asked.
+
+    Args:
+        chat: the reply.
+        asked: True if it was asked to think.
+    """
+    name = "with thinking" if chat.thinking else "without thinking"
+    return name if bool(chat.thinking) == asked else f"{name} all the same"
+
+
 def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
     """Replies side by side, as HTML, each with its name; model output is escaped."""
     columns = []

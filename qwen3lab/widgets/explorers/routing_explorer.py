@@ -13,6 +13,7 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.worker import Worker
 from qwen3lab.widgets.explorers.explorer import Explorer
+from qwen3lab.widgets.explorers.replies import mode_name
 from qwen3lab.widgets.explorers.routing_compute import chips_html, output_html
 from qwen3lab.widgets.explorers.routing_panel import RoutingPanel
 from qwen3lab.widgets.explorers.routing_state import COMPARE, RoutingState, switched_off
@@ -166,7 +167,7 @@ class RoutingExplorer(Explorer):
             try:
                 self.comparisons[run] = {}
                 if off:
-                    baseline = self.lab.chat(question, record=True, cancel=cancel, **options)
+                    baseline = self._reply(question, record=True, cancel=cancel, **options)
                     self.comparisons[run]["baseline"] = baseline
                 if compare != COMPARE[0] and not cancel.is_set():
                     self.comparisons[run] |= self._other(
@@ -189,19 +190,15 @@ class RoutingExplorer(Explorer):
     ) -> dict[str, Any]:
         """The reply to compare with, and its name; all experts are on."""
         if compare == COMPARE[1]:
-            thinks = not options["thinking"]
-            options = options | {"thinking": thinks, "budget": None}
-            name = "with thinking" if thinks else "without thinking"
-        else:
-            question, name = other_question, other_question
-            if not question.strip():
-                raise ValueError(
-                    "the other question is empty: type a question, or compare with nothing"
-                )
-        chat = self.lab.chat(question, record=True, cancel=cancel, **options)
-        if name == "without thinking" and chat.thinking_tokens:
-            name = "with thinking all the same"
-        return {"other": chat, "other_name": name}
+            options = options | {"thinking": not options["thinking"]}
+            chat = self._reply(question, record=True, cancel=cancel, **options)
+            return {"other": chat, "other_name": mode_name(chat, asked=options["thinking"])}
+        if not other_question.strip():
+            raise ValueError(
+                "the other question is empty: type a question, or compare with nothing"
+            )
+        chat = self._reply(other_question, record=True, cancel=cancel, **options)
+        return {"other": chat, "other_name": other_question}
 
     def _ask(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event

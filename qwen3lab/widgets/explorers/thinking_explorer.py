@@ -137,9 +137,9 @@ class ThinkingExplorer(Explorer):
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> None:
         """Ask the same question without thinking; discard the reply if it was stopped."""
-        options = options | {"thinking": False, "budget": None, "steering": None, "extend": None}
+        options = options | {"thinking": False, "steering": None, "extend": None}
         try:
-            direct_reply = self.lab.chat(question, cancel=cancel, **options)
+            direct_reply = self._reply(question, cancel=cancel, **options)
         except Exception as error:
             self._set(run, error=sentence(error))
         else:

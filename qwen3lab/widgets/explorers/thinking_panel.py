@@ -9,7 +9,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
 from qwen3lab.widgets.explorers.controls import WIDE
-from qwen3lab.widgets.explorers.replies import answers_html
+from qwen3lab.widgets.explorers.replies import answers_html, mode_name
 from qwen3lab.widgets.explorers.reply_panel import ReplyPanel
 from qwen3lab.widgets.explorers.thinking_compute import marker_html, place_of, steps_html
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
@@ -135,7 +135,8 @@ class ThinkingPanel(ReplyPanel):
         if chat is not None:
             replies.append(("this run", chat))
         if chat is not None and self.state.direct_reply is not None:
-            replies.append(("without thinking", self.state.direct_reply))
+            direct = self.state.direct_reply
+            replies.append((mode_name(direct, asked=False), direct))
         with self.lock:
             self.replies.value = answers_html(replies)
 
@@ -149,7 +150,7 @@ class ThinkingPanel(ReplyPanel):
         conversation = card(
             "Conversation", "the thinking can be stopped or extended", buttons, self.transcript
         )
-        replies = card("Replies", "this run, and the same question without thinking", self.replies)
+        replies = card("Replies", "this run, and one asked without thinking", self.replies)
         early_answers = card(
             "Early answers",
             "drag the slider to cut the thinking",

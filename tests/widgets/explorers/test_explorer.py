@@ -227,7 +227,8 @@ def test_the_settings_are_passed_to_the_model() -> None:
     controls.run.click()
     explorer.wait()
     assert lab.asked[2][1]["thinking"] is False
-    assert lab.asked[2][1]["budget"] is None
+    assert lab.asked[2][1]["budget"] == 16, "a budget holds for a model that thinks unasked, too"
+    assert not controls.budget.disabled
     assert lab.asked[2][1]["sampling"].temperature == 0
 
 
