@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -117,7 +118,7 @@ def norm_part(recording: Recording) -> NormPart:
     return NormPart(tuple(range(config.n_layers)), q, rot_q / scale, k, rot_k / scale, temperature)
 
 
-@torch.no_grad()
+@without_grad
 def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     """Copying score of each head, -1 to 1: does attending to a token raise that token's logit?
 
@@ -141,7 +142,7 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     return labelled(scores, labels)
 
 
-@torch.no_grad()
+@without_grad
 def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
     """The largest entries of the OV circuit: the logits that attending to a token raises most.
 
@@ -160,7 +161,7 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
     return _strongest(lab, ((x @ into, at) for x, at in _embedded(lab)), right, n)
 
 
-@torch.no_grad()
+@without_grad
 def qk_pairs(lab: Lab, layer: int, head: int, *, n: int = 20) -> Pairs:
     """The largest entries of the QK circuit: token pairs with the highest attention score.
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.device.host_transfer import current_stream
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.streaming.eviction import UnitKey, UsageCounts
 
 UNITS_IN_MEMORY = 2
@@ -118,20 +120,26 @@ class WeightCache:
         requests: deque[Request] = deque()
 
         def request_next() -> None:
-            unit = next(remaining, None)
-            if unit is not None:
-                requests.append(self._request(unit))
+            with HeldInterrupts():
+                unit = next(remaining, None)
+                if unit is not None:
+                    requests.append(self._request(unit))
 
-        for _ in range(UNITS_IN_MEMORY):
-            request_next()
+        def release_first() -> None:
+            with HeldInterrupts():
+                self._release(requests.popleft())
+
         try:
+            for _ in range(UNITS_IN_MEMORY):
+                request_next()
             while requests:
                 yield requests[0].future.result()
-                self._release(requests.popleft())
+                release_first()
                 request_next()
         finally:
-            while requests:
-                self._release(requests.popleft())
+            with HeldInterrupts():
+                while requests:
+                    self._release(requests.popleft())
 
     def read(self, unit: WeightUnit) -> Tensors:
         """A unit's tensors in newly allocated memory, which the cache never reuses."""
@@ -198,7 +206,7 @@ class WeightCache:
         options = {"device": self.device, "dtype": self.dtype}
         return {name: torch.empty(shape, **options) for name, shape in unit.shapes.items()}
 
-    @torch.no_grad()
+    @without_grad
     def _read(self, unit: WeightUnit, buffer: Tensors, stream: torch.cuda.Stream | None) -> Tensors:
         targets = []
         for name, parts in unit.parts.items():
