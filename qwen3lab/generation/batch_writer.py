@@ -1,7 +1,7 @@
 """Generates a batch of replies token by token, and turns each into a `Generation` or a `Chat`."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -237,7 +237,7 @@ def finish_chat(
     return Chat(
         **{
             **vars(plain),
-            "recording": recording and replace(recording, spans=spans),
+            "recording": recording and replace(recording, spans=_within(spans, len(recording))),
             "text": before + _before_stop(rest, stop),
         },
         messages=messages,
@@ -247,6 +247,11 @@ def finish_chat(
         answer_tokens=split.answer[1] - split.answer[0],
         spans=spans,
     )
+
+
+def _within(spans: Mapping[str, tuple[int, int]], n: int) -> dict[str, tuple[int, int]]:
+    """The spans within the first `n` tokens: an interrupt may leave the last one unrecorded."""
+    return {name: (min(first, n), min(end, n)) for name, (first, end) in spans.items()}
 
 
 def _text(row: OpenReply, tokenizer: Any, token_ids: Sequence[int]) -> str:

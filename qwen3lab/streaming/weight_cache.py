@@ -5,7 +5,7 @@ While one unit is in use, a background thread reads the next into a reused buffe
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError as NotDone
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,9 @@ from qwen3lab.streaming.eviction import UnitKey, UsageCounts
 
 UNITS_IN_MEMORY = 2
 """Units of one kind in memory besides the kept ones: one in use, one being read."""
+
+SECONDS_HELD = 0.2
+"""Time for which an interrupt waits for a read."""
 
 Tensors = dict[str, Tensor]
 
@@ -133,7 +136,7 @@ class WeightCache:
             for _ in range(UNITS_IN_MEMORY):
                 request_next()
             while requests:
-                yield requests[0].future.result()
+                yield _read_result(requests[0].future)
                 release_first()
                 request_next()
         finally:
@@ -216,3 +219,17 @@ class WeightCache:
             self.weights.fill(targets)
         self.bytes_read += self._bytes(unit)
         return buffer
+
+
+def _read_result(future: Future[Tensors]) -> Tensors:
+    """The tensors of a unit that is being read.
+
+    An interrupt inside of `Future.result` can leave its lock released twice, so it comes between.
+    """
+    while True:
+        with HeldInterrupts():
+            try:
+                return future.result(SECONDS_HELD)
+            except NotDone:
+                if future.done():
+                    raise

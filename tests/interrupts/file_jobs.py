@@ -9,7 +9,7 @@ from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.jupyter import launch
 from qwen3lab.tiny.training.trainer import Trainer
-from tests.interrupts.state import contents, plain
+from tests.interrupts.state import content, contents, plain
 from tests.interrupts.table import QUESTION, Job, World
 from tests.tiny.training.test_trainer import STOP, micro
 
@@ -30,10 +30,10 @@ def _problems(world: World) -> Any:
     return tiny.chains(world.lab.tokenizer, n=2, steps=(2, 3), seed=4)
 
 
-def _swept(world: World, path: Path | None) -> Any:
+def _swept(world: World, path: Path | None = None) -> Any:
     return thinking.sweep(
         world.lab,
-        world.made["sweep to a file"],
+        world.made["sweep" if path is None else "sweep to a file"],
         budgets=(0, 4),
         path=path,
         batch=2,
@@ -70,7 +70,7 @@ def _check_trained(world: World, whole: Any, value: Any) -> None:
         assert plain(found) == plain(whole)
 
 
-def _early_weights(folder: Path) -> dict[str, bytes]:
+def _early_weights(folder: Path) -> dict[str, Any]:
     """All that a run writes but what holds times."""
     return contents(folder / "run", but=("run.safetensors", "training-log.jsonl"))
 
@@ -87,12 +87,12 @@ def _overwriting(
         (world.folder / file).parent.mkdir(exist_ok=True)
         (world.folder / file).write_bytes(b"old")
 
-    def run(world: World) -> bytes:
+    def run(world: World) -> Any:
         write(world, world.folder / file)
-        return (world.folder / file).read_bytes()
+        return content(world.folder / file)
 
-    def old_or_new(world: World, whole: bytes, value: object) -> None:
-        assert (world.folder / file).read_bytes() in (b"old", whole)
+    def old_or_new(world: World, whole: Any, value: object) -> None:
+        assert content(world.folder / file) in (b"old", whole)
 
     return Job(
         name,
@@ -112,7 +112,7 @@ def _corpus(world: World) -> RoutingCorpus:
     return corpus
 
 
-def _notebooks(world: World) -> dict[str, bytes]:
+def _notebooks(world: World) -> dict[str, Any]:
     """Copy the notebooks of an installed package."""
     package = world.folder / "site" / "qwen3lab"
     file = launch.qwen3lab.__file__
@@ -130,7 +130,7 @@ def _install_notebooks(world: World) -> None:
         path.write_text(f"{name} as it ships")
 
 
-def _check_notebooks(world: World, whole: dict[str, bytes], value: object) -> None:
+def _check_notebooks(world: World, whole: dict[str, Any], value: object) -> None:
     target = world.folder / "mine"
     for name, found in contents(target).items() if target.exists() else ():
         assert found == whole[name]
@@ -139,8 +139,8 @@ def _check_notebooks(world: World, whole: dict[str, bytes], value: object) -> No
 FILE_JOBS = [
     Job(
         "record_to_disk",
-        "finished layers are kept; the same call goes on after them, to the same bytes",
-        "the same call in a new process goes on after the finished layers, to the same bytes",
+        "finished layers are kept; the same call goes on after them, to the same values",
+        "the same call in a new process goes on after the finished layers, to the same values",
         _recorded,
         files=lambda folder: contents(folder / "recorded"),
         share=5,
@@ -150,7 +150,8 @@ FILE_JOBS = [
         "sweep",
         "a sweep of the finished batches comes back; KeyboardInterrupt only before the first",
         "nothing was on the disk",
-        lambda world: _swept(world, None),
+        _swept,
+        prepare=_problems,
         kept=_check_sweep,
     ),
     Job(

@@ -1,9 +1,11 @@
 """Rows of the table: recordings in memory, loading, experiments, training in memory."""
 
+import random
 import shutil
 from typing import Any
 
 import huggingface_hub
+from tqdm.auto import tqdm
 
 import qwen3lab
 from qwen3lab import Sampling, thinking, tiny
@@ -13,8 +15,8 @@ from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.experiments.effects import Text, error_rates
 from qwen3lab.experiments.fidelity import fidelity
 from qwen3lab.experiments.knockout import knock_out
-from qwen3lab.tiny.evaluation.evaluate import evaluate
-from qwen3lab.tiny.growth import Growth
+from qwen3lab.tiny.evaluation import internals
+from qwen3lab.tiny.evaluation.accuracy import accuracy, held_out
 from tests.interrupts.state import plain
 from tests.interrupts.table import NOTHING, QUESTION, RAISED, Job, World
 
@@ -85,22 +87,12 @@ def _errors(world: World) -> Any:
 
 
 def _evaluated(world: World) -> Any:
-    return evaluate(world.lab, n=1, n_mixed=2, progress=False)
-
-
-def _grown(world: World) -> Any:
-    """Two steps; `run` keeps interrupts, so a second call goes on with what was left."""
-    growth = world.made.get("grown")
-    if growth is None:
-        growth = world.made["grown"] = Growth(minutes=600, every=1)
-    growth.run(on_look=lambda look: _end(growth))
-    weights = {name: value.clone() for name, value in growth.trainer.model.state_dict().items()}
-    return growth.trainer.step, weights
-
-
-def _end(growth: Growth) -> None:
-    if growth.trainer.step == 2:
-        raise KeyboardInterrupt
+    """What `evaluate` does for each family and number of steps; all of them take minutes."""
+    problems = held_out("arithmetic", n=2, steps=2, rng=random.Random(1))
+    texts = internals.read(world.lab, n=1, seed=1, families=["arithmetic"])
+    bar = tqdm(disable=True)
+    share, replies = accuracy(world.lab, problems, bar, thinking=True)
+    return share, replies, internals.surplus(texts)
 
 
 def _downloaded(world: World) -> Any:

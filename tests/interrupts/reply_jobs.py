@@ -3,7 +3,7 @@
 from typing import Any
 
 from qwen3lab import Recording, Sampling
-from qwen3lab.generation.reply import Generation
+from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.lab import Lab
 from tests.interrupts.state import plain
 from tests.interrupts.table import NOTHING, QUESTION, Job, World
@@ -21,9 +21,17 @@ def check_reply(world: World, whole: Generation, value: Generation | None) -> No
         assert not world.shown, f"{len(world.shown)} tokens were shown, and no reply came back"
         return
     check_start(world, whole, value)
-    if world.shown:
-        text = "".join(step.text for step in world.shown)
-        assert text == value.text, (text, value.text)
+    if not world.shown:
+        return
+    shown = {part: _joined(world, part) for part in ("thinking", "answer")}
+    if isinstance(value, Chat):
+        assert shown == {"thinking": value.thinking, "answer": value.answer}
+    else:
+        assert shown == {"thinking": "", "answer": value.text.strip()}
+
+
+def _joined(world: World, part: str) -> str:
+    return "".join(step.text for step in world.shown if step.part == part).strip()
 
 
 def check_start(world: World, whole: Generation, value: Generation) -> None:

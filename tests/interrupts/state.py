@@ -1,7 +1,10 @@
 """The state of the process and of the lab that no interrupt may change."""
 
 import gc
+import json
+import re
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,8 +28,6 @@ def interruptible(temporary: Path) -> Iterator[None]:
     An interrupt inside a finaliser cannot be raised anywhere: Python reports it and goes on, and
     so do we, without the report.
     """
-    import sys
-
     temporary.mkdir(exist_ok=True)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     report, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
@@ -105,10 +106,22 @@ def plain(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
-def contents(folder: Path, *, but: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """The bytes of every file of a folder, by its path in it."""
+def contents(folder: Path, *, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What every file of a folder holds, by its path in it."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): content(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in but and not is_leftover(path)
     }
+
+
+def content(path: Path) -> Any:
+    """A file's bytes, without the random names that plotly gives to a page's parts.
+
+    The header of a safetensors file is read, because its metadata has no order.
+    """
+    data = path.read_bytes()
+    if path.suffix == ".safetensors" and len(data) > 8:
+        start = 8 + int.from_bytes(data[:8], "little")
+        return json.loads(data[8:start]), data[start:]
+    return re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"name", data)
