@@ -60,11 +60,12 @@ def check_interrupt(job: Job, world: World, whole: Whole, moment: Moment) -> boo
         after = process_state()
         assert after == before, {k: (before[k], v) for k, v in after.items() if v != before[k]}
         assert not left, f"temporary files stay: {left}"
-        for lab in (world.lab, world.streamed, world.captured):
-            assert lock_is_free(lab.lock), "another thread cannot use the lab"
+        for name in job.labs:
+            assert lock_is_free(getattr(world, name).lock), "another thread cannot use the lab"
         job.kept(world, whole.value, value)
         check_resumed(job, world, whole)
-        assert world.probe() == world.made["probe"], "the labs give other numbers"
+        for name in job.labs:
+            assert world.probe(name) == world.made[f"probe of {name}"], "the lab's numbers differ"
     return raised
 
 

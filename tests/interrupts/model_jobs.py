@@ -135,6 +135,7 @@ MODEL_JOBS = [
         NOTHING,
         lambda world: world.streamed.record_batch([QUESTION, "1+1=?"]),
         kept=lambda world, whole, value: check_cache(world),
+        labs=("lab", "streamed"),
         share=4,
     ),
     Job(
@@ -166,6 +167,7 @@ MODEL_JOBS = [
         RAISED,
         NOTHING,
         lambda world: fidelity(world.lab, world.streamed, [QUESTION]),
+        labs=("lab", "streamed"),
         share=1,
     ),
     Job("circuits", RAISED, NOTHING, lambda world: copying_scores(world.lab), share=1),

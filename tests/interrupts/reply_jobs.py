@@ -117,6 +117,15 @@ REPLY_JOBS = [
         NOTHING,
         lambda world: _chat(world, world.streamed, max_new_tokens=4),
         kept=check_reply,
+        labs=("lab", "streamed"),
     ),
-    Job("captured steps", REPLY, NOTHING, _captured, kept=check_reply, share=3),
+    Job(
+        "captured steps",
+        REPLY,
+        NOTHING,
+        _captured,
+        kept=check_reply,
+        share=3,
+        labs=("lab", "captured"),
+    ),
 ]

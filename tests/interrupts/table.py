@@ -18,6 +18,7 @@ from tests.interrupts.state import plain
 QUESTION = "3+2*7-1=?"
 RAISED = "KeyboardInterrupt; the same call gives the same values"
 NOTHING = "nothing was on the disk; the same call in a new process gives the same values"
+LABS = ("lab", "streamed", "captured")
 CACHED_BYTES = 2**21
 """Of the streamed lab: a part of its weights, so that units are evicted."""
 
@@ -52,15 +53,19 @@ class World:
         streamed.model.blocks.progress = False
         captured = Lab(lab.model, lab.tokenizer, lab.name, defaults=lab.defaults)
         captured._decoder = CudaGraphDecoder(lab.model, capture=Count())
-        return cls(lab, streamed, captured, folder)
+        world = cls(lab, streamed, captured, folder)
+        for name in LABS:
+            world.probe(name)  # The first time, caches are filled.
+            world.made[f"probe of {name}"] = world.probe(name)
+        return world
 
-    def probe(self) -> list[Any]:
-        """Numbers of the three labs, which no interrupt may change."""
-        values = [lab.record(QUESTION).logits for lab in (self.lab, self.streamed)]
+    def probe(self, name: str) -> Any:
+        """Numbers of one of the labs, which no interrupt may change."""
+        if name != "captured":
+            return plain(getattr(self, name).record(QUESTION).logits)
         greedy = Sampling.greedy()
         reply = self.captured.generate([4, 5], max_new_tokens=20, sampling=greedy, record=True)
-        assert reply.recording is not None
-        return [plain(value) for value in (*values, reply.logprobs, reply.recording)]
+        return plain((reply.logprobs, reply.recording))
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Job:
         compared: False if the value of a second run is not that of the first (the checks of
             `kept` are all).
         share: of the cases, relative to the other jobs.
+        labs: names of the labs that it runs.
         survives: True if its files are tried with kills as well.
     """
 
@@ -92,4 +98,5 @@ class Job:
     kept: Callable[[World, Any, Any], object] = lambda world, whole, value: None
     files: Callable[[Path], Any] = lambda folder: None
     share: int = 2
+    labs: tuple[str, ...] = ("lab",)
     survives: bool = False
