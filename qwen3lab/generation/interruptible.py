@@ -80,6 +80,8 @@ class Streamed:
     def show_rest(self) -> None:
         """Show what an interrupt left; interrupts are held back."""
         rest, self._steps = self._steps[self._n_shown :], []
-        for step in rest if self.on_step is not None else ():
+        if self.on_step is None:
+            return
+        for step in rest:
             with suppress(KeyboardInterrupt):  # Raised by `on_step` itself.
                 self.on_step(step)
