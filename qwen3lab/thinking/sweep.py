@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.lab import Lab
 from qwen3lab.storage.jsonl_store import Store, digest
 from qwen3lab.text.chat_template import thinking_mode
@@ -93,7 +94,10 @@ def sweep(
     # Prompts of similar length share a batch, which saves padding.
     rows = sorted(remaining, key=lambda row: (len(prompts[row[0]]), row))
     per_row = len(plan.budgets) + plan.at_once
-    with tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar:
+    with (
+        HeldInterrupts(at_once=False, keep=True) as held,
+        tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar,
+    ):
         bar.update(len(done) * per_row)
         try:
             for start in range(0, len(rows), batch):
@@ -103,9 +107,10 @@ def sweep(
                 done += attempts
                 if store is not None:
                     store.add(attempts)
+            held.hold()  # From here on, an interrupt would only lose the result.
         except KeyboardInterrupt:
-            pass
-    return Sweep(plan, in_order(done))
+            held.hold()
+        return Sweep(plan, in_order(done))
 
 
 def _check_budgets(budgets: Sequence[int]) -> tuple[int, ...]:

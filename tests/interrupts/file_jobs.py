@@ -43,6 +43,9 @@ def _swept(world: World, path: Path | None = None) -> Any:
 
 
 def _check_sweep(world: World, whole: Any, value: Any) -> None:
+    path = world.folder / "sweep.jsonl"
+    if value is None and path.exists() and not world.killed:
+        assert path.read_bytes().count(b"\n") == 1, "finished batches, and no sweep came back"
     by_row = {(each.problem, each.sample): each for each in whole.attempts}
     for each in value.attempts if value is not None else ():
         assert plain(each) == plain(by_row[each.problem, each.sample])

@@ -34,6 +34,7 @@ class World:
         folder: for the files of one case, empty before it.
         shown: the streamed steps of one case.
         made: what jobs prepared.
+        killed: True where the job was killed, and so could return nothing.
     """
 
     lab: Lab
@@ -42,6 +43,7 @@ class World:
     folder: Path
     shown: list[Any] = field(default_factory=list)
     made: dict[str, Any] = field(default_factory=dict)
+    killed: bool = False
 
     @classmethod
     def make(cls, folder: Path) -> "World":
