@@ -43,13 +43,15 @@ FAST = -m "not slow" --jaxtyping-packages=$(SHAPED)beartype.beartype
 test: $(VENV)/.test  ## run the tests; with SLOW=1 the slow ones, too
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,$(FAST)) $(PYTEST)
 
-# CASES is shared by the suites; SEED starts another sequence than the usual one.
+# CASES is shared by the suites; one interrupt comes to 20 of them. SEED starts another sequence than
+# the usual one.
 CASES ?= 100000
 SEED ?= $(shell date +%s)
 
 fuzz: $(VENV)/.test  ## run the fuzz suites alone, with CASES cases in all (100,000) and a new SEED
 	@echo "SEED=$(SEED)"
-	QWEN3LAB_FUZZ_CASES=$(CASES) QWEN3LAB_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz \
+	QWEN3LAB_FUZZ_CASES=$(CASES) QWEN3LAB_INTERRUPTS=$$(($(CASES) / 20)) QWEN3LAB_FUZZ_SEED=$(SEED) \
+	$(BIN)/python -m pytest tests/fuzz tests/interrupts \
 	--numprocesses 2 --timeout 0 --jaxtyping-packages= $(PYTEST)
 
 check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebooks without output

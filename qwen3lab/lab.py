@@ -17,6 +17,7 @@ from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_f
 from qwen3lab.arguments import argument
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
 from qwen3lab.generation.batch_writer import (
@@ -47,6 +48,7 @@ from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
 from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
@@ -305,9 +307,9 @@ class Lab:
         edits = self._edits(o["edits"], [len(row) for row in rows])
         recorder = self._recorder(["hook_unembed", *_listed(o["capture"])], edits, o["dtype"])
         ids, mask = pad_left(rows, self.model.device)
-        with self.lock, torch.no_grad():
+        with self.lock:
             padded = None if bool(mask.all()) else mask
-            self.model(ids, mask=padded, tap=_chained(edits, recorder))
+            without_grad(self.model)(ids, mask=padded, tap=_chained(edits, recorder))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
         self._warn_non_finite(cuts)
@@ -364,8 +366,9 @@ class Lab:
         o["stop"] = stop_strings(o["stop"])
         ids = self.token_ids(prompt, continue_reply=True)
         reply = open_generation(self.tokenizer, self.marks, ids, stop=o["stop"])
-        [recording] = self._write([reply], o["sampling"] or Sampling.greedy(), o)
-        return finish_generation(reply, self.tokenizer, recording, o["stop"])
+        with HeldInterrupts(at_once=False, keep=True) as held:
+            [recording] = self._write([reply], o["sampling"] or Sampling.greedy(), o, held)
+            return finish_generation(reply, self.tokenizer, recording, o["stop"])
 
     @accepts(ChatOptions, CHAT_DEFAULTS)
     def chat(self, messages: str | Sequence[Message], **options: Unpack[ChatOptions]) -> Chat:
@@ -437,11 +440,12 @@ class Lab:
             extension=o["extend"],
             steering=o["steering"],
         )
-        recordings = self._write(replies, o["sampling"] or samplings.pop(), o)
-        return [
-            finish_chat(reply, talk, self.tokenizer, recording, o["stop"])
-            for reply, talk, recording in zip(replies, talks, recordings, strict=True)
-        ]
+        with HeldInterrupts(at_once=False, keep=True) as held:
+            recordings = self._write(replies, o["sampling"] or samplings.pop(), o, held)
+            return [
+                finish_chat(reply, talk, self.tokenizer, recording, o["stop"])
+                for reply, talk, recording in zip(replies, talks, recordings, strict=True)
+            ]
 
     def chat_sampling(
         self, messages: str | Sequence[Message], *, thinking: bool | None = None
@@ -492,9 +496,17 @@ class Lab:
         return Recording(torch.tensor(ids), tokens, self.config, self.name, activations)
 
     def _write(
-        self, replies: list[OpenReply], sampling: Sampling, o: Mapping[str, Any]
+        self,
+        replies: list[OpenReply],
+        sampling: Sampling,
+        o: Mapping[str, Any],
+        held: HeldInterrupts,
     ) -> list[Recording | None]:
-        """Write the replies; returns the recording of each, where they were asked for."""
+        """Write the replies; returns the recording of each, where they were asked for.
+
+        From the first token on, `held` holds interrupts back but in forward passes, until its
+        owner has made the results: an interrupt does not lose what was written.
+        """
         lengths = [len(reply.prompt_ids) for reply in replies]
         edits = self._edits(o["edits"], lengths)
         recorder = None
@@ -520,6 +532,7 @@ class Lab:
                 feed_last=recorder is not None,
                 on_step=o["on_step"],
                 cancel=o["cancel"],
+                held=held,
             )
             if recorder is not None:
                 # Inside of the lock: the next reply's captured steps use the same memory.

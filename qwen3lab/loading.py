@@ -32,6 +32,7 @@ from qwen3lab.checkpoints.tensor_plan import (
 )
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
@@ -172,7 +173,7 @@ def from_transformers(hf_model: Any) -> Qwen3:
     return model
 
 
-@torch.no_grad()
+@without_grad
 def _load_into_memory(
     config: Qwen3Config,
     weights: TensorSource,

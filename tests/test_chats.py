@@ -1,13 +1,16 @@
 """Chats as people ask for them: templates, continued replies, stop strings and second thoughts."""
 
 import copy
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 
-from qwen3lab import Lab, Sampling
+from qwen3lab import Lab, Recording, Sampling
 from qwen3lab.errors import ChatError
+from qwen3lab.experiments.effects import error_rates
+from qwen3lab.generation.batch_writer import finish_chat
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.thinking import Exercise, sweep
@@ -275,3 +278,76 @@ def test_an_interrupt_during_the_prompt_leaves_no_recording(lab):
 def test_a_chat_that_thinks_is_as_before(lab):
     chat = replied(lab, THINKS)
     assert (chat.thinking, chat.answer, chat.stop) == ("3+4->7", "7", "natural")
+
+
+def interrupted_at(n):
+    """An edit of the embeddings that interrupts the n-th forward pass."""
+    passes = []
+
+    def interrupt(value, name):
+        passes.append(name)
+        if len(passes) == n:
+            raise KeyboardInterrupt
+
+    return {"hook_embed": interrupt}
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "passes", "wanted"),
+    [("31+25", "1+26", 4, "31+"), ("3龘", None, 3, "3�"), ("31", "16", 3, "31")],
+)
+def test_an_interrupted_stream_does_not_lose_its_end(lab, text, stop, passes, wanted):
+    streamed, script = [], Script(lab, text).edits
+    chat = lab.chat(
+        ASKED,
+        sampling=Sampling.greedy(),
+        edits=script | interrupted_at(passes),
+        on_step=streamed.append,
+        stop=stop or (),
+    )
+    assert (chat.stop, chat.answer) == ("interrupted", wanted)
+    assert "".join(step.text for step in streamed) == chat.text == wanted
+
+
+def test_rows_of_a_batch_are_shown_after_an_interrupt_in_the_first_ones_step(lab):
+    streamed = []
+
+    def show(step):
+        streamed.append(step)
+        if len(streamed) == 3:
+            raise KeyboardInterrupt
+
+    chats = lab.chat_batch([ASKED, "1+1=?"], max_new_tokens=8, seed=0, on_step=show)
+    whole = lab.chat_batch([ASKED, "1+1=?"], max_new_tokens=8, seed=0)
+    for row, (chat, other) in enumerate(zip(chats, whole, strict=True)):
+        shown = [step.token_id for step in streamed if step.row == row]
+        assert chat.token_ids == other.token_ids[:2]
+        assert shown[:2] == chat.token_ids
+
+
+@pytest.mark.parametrize("passes", range(2, 8))
+def test_a_recorded_chat_that_was_interrupted_loads(lab, tmp_path, passes):
+    edits = Script(lab, "<think>\n12<|im_end|>").edits | interrupted_at(passes)
+    chat = lab.chat(ASKED, sampling=Sampling.greedy(), edits=edits, record=True)
+    chat.recording.save(tmp_path / "chat.safetensors")
+    opened = Recording.load(tmp_path / "chat.safetensors")
+    assert opened.tokens == chat.recording.tokens
+    assert all(end <= len(opened) for _, end in opened.spans.values())
+
+
+def test_an_interrupt_while_the_reply_is_put_together_does_not_lose_it(lab, monkeypatch):
+    whole = replied(lab, THINKS)
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        return finish_chat(*args, **options)
+
+    monkeypatch.setattr("qwen3lab.lab.finish_chat", interrupted)
+    chat = replied(lab, THINKS)
+    assert (chat.answer, chat.stop) == (whole.answer, "natural")
+
+
+def test_a_measurement_over_replies_stops_at_an_interrupt(lab):
+    problems = {"one": [Exercise("1", "1"), Exercise("2", "2")]}
+    with pytest.raises(KeyboardInterrupt):
+        error_rates(lab, problems, edits=interrupted_at(2), max_new_tokens=4)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import Count, checked
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -120,7 +121,7 @@ def norm_part(recording: Recording) -> NormPart:
 
 
 @checked
-@torch.no_grad()
+@without_grad
 def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     """Copying score of each head, -1 to 1: does attending to a token raise that token's logit?
 
@@ -145,7 +146,7 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
 
 
 @checked
-@torch.no_grad()
+@without_grad
 def ov_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the OV circuit: the logits that attending to a token raises most.
 
@@ -165,7 +166,7 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
 
 
 @checked
-@torch.no_grad()
+@without_grad
 def qk_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """The largest entries of the QK circuit: token pairs with the highest attention score.
 

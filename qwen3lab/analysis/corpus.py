@@ -16,6 +16,7 @@ from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary, count, one_line
 from qwen3lab.errors import CorpusError
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
@@ -78,7 +79,7 @@ class RoutingCorpus(Displayed):
         return pandas.DataFrame({"group": self.groups, "tokens": self.tokens.numpy()})
 
     def add(self, recording: Recording, labels: str | Sequence[str]) -> None:
-        """Add the counts of a recording.
+        """Add the counts of a recording, all of them or, if it fails or is interrupted, none.
 
         Args:
             recording: with its routing.
@@ -98,18 +99,21 @@ class RoutingCorpus(Displayed):
             raise CorpusError(
                 f"there are {len(named)} labels for {len(recording)} tokens: expected one for each"
             )
-        rows = self._rows(named)
-        routing = recording.routing
+        routing, n_experts = recording.routing, self.config.n_experts
+        slots = torch.stack([chosen(each, n_experts).double() for each in routing.experts])
+        weights = torch.stack(
+            [
+                weights_by_expert(experts, weights.double(), n_experts)
+                for experts, weights in zip(routing.experts, routing.weights, strict=True)
+            ]
+        )
         entropies = router_entropy(routing.logits).double()
-        self.tokens += torch.bincount(rows, minlength=len(self.groups))
-        for layer, (experts, weights) in enumerate(
-            zip(routing.experts, routing.weights, strict=True)
-        ):
-            is_chosen = chosen(experts, self.config.n_experts).double()
-            by_expert = weights_by_expert(experts, weights.double(), self.config.n_experts)
-            self.slots[layer].index_add_(0, rows, is_chosen)
-            self.weights[layer].index_add_(0, rows, by_expert)
-            self.entropy[layer].index_add_(0, rows, entropies[layer])
+        with HeldInterrupts():
+            rows = self._rows(named)
+            self.tokens += torch.bincount(rows, minlength=len(self.groups))
+            self.slots.index_add_(1, rows, slots)
+            self.weights.index_add_(1, rows, weights)
+            self.entropy.index_add_(1, rows, entropies)
 
     def merge(self, other: "RoutingCorpus") -> None:
         """Add the counts of another corpus.
@@ -119,10 +123,11 @@ class RoutingCorpus(Displayed):
         """
         if other.config != self.config:
             raise CorpusError("the models of the two corpora have different configurations")
-        rows = self._rows(other.groups)
-        for name in ("slots", "weights", "entropy"):
-            getattr(self, name).index_add_(1, rows, getattr(other, name))
-        self.tokens.index_add_(0, rows, other.tokens)
+        with HeldInterrupts():
+            rows = self._rows(other.groups)
+            for name in ("slots", "weights", "entropy"):
+                getattr(self, name).index_add_(1, rows, getattr(other, name))
+            self.tokens.index_add_(0, rows, other.tokens)
 
     def load(self, group: str | None = None) -> Float[LabelledTensor, "layer expert"]:
         """Share of routed slots of each expert, for one group or for all tokens.

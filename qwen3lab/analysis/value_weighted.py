@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from qwen3lab.analysis.attention.statistics import BLOCK
 from qwen3lab.analysis.one_model import check_recorded_by
 from qwen3lab.arguments import Count, checked
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 
@@ -19,7 +19,7 @@ NEEDED = "blocks.*.attn.hook_v"
 
 
 @checked
-@torch.no_grad()
+@without_grad
 def carried(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "head key"]:
     """Norm of each head's output for each key token at an attention weight of 1.
 

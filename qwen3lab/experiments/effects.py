@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.routing import expert_load, loads_of_layers
 from qwen3lab.arguments import check_fields, checked
+from qwen3lab.generation.reply import all_finished
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interventions.rerouting import moe_layers_of
@@ -114,7 +115,7 @@ def error_rates(
                 sampling=Sampling.greedy(),
                 edits=edits,
             )
-            pairs = zip(batch, replies, strict=True)
+            pairs = zip(batch, all_finished(replies), strict=True)
             wrong += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
         rates[group] = wrong / len(members)
     return rates

@@ -1,13 +1,14 @@
 """Generates a batch of replies token by token, and turns each into a `Generation` or a `Chat`."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from qwen3lab.generation.decoding import Decoder, DecodingStep, decode
+from qwen3lab.generation.interruptible import InterruptibleDecoder, Streamed
 from qwen3lab.generation.options import OnStep
 from qwen3lab.generation.reply import Chat, ChatStep, Generation, split_reply
 from qwen3lab.generation.sampling import Sampler
@@ -21,6 +22,7 @@ from qwen3lab.generation.thinking_control import (
     stop_strings,
 )
 from qwen3lab.hooks.taps import Tap
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
 from qwen3lab.text.tokenizer import StopFilter, TextStream, encode_text, token_texts
@@ -80,14 +82,18 @@ class OpenReply:
         text = self.stop_filter.push(text)
         return text + (self.stop_filter.flush() if last and self.guide.stop != "string" else "")
 
-    def close(self, *, interrupted: bool) -> None:
-        """Cut all lists to one length; an interrupt between two appends leaves them unequal."""
-        lists = (self.token_ids, self.logprobs, self.entropy, self.forced)
-        n_complete = min(map(len, lists))
-        for values in lists:
-            del values[n_complete:]
+    def close(self, index: int, *, interrupted: bool) -> ChatStep | None:
+        """End the reply; returns text that the stream still holds back, as one more step."""
         if interrupted and not self.guide.ended:
             self.guide.stop = "interrupted"
+        if not self.token_ids or self.guide.ended:
+            return None
+        part, text = self.guide.part, self.stream.flush()
+        if part == "answer":
+            text = self.stop_filter.push(text)
+        text += self.stop_filter.flush()
+        values = (self.logprobs[-1], self.entropy[-1], self.forced[-1])
+        return ChatStep(self.token_ids[-1], text, part, *values, row=index) if text else None
 
 
 def open_generation(
@@ -154,14 +160,17 @@ def write(
     feed_last: bool,
     on_step: OnStep | None = None,
     cancel: threading.Event | None = None,
+    held: HeldInterrupts,
 ) -> None:
     """Generate all rows until every guide ends its row, `max_new_tokens`, or an interrupt.
 
     An interrupt by `cancel` or from the keyboard keeps the generated tokens; unfinished rows
-    get `stop` "interrupted".
+    get `stop` "interrupted". One from the keyboard takes effect during a forward pass or a call of
+    `on_step`, so that a token is taken with all of its values or not at all; afterwards, `held`
+    holds interrupts back.
     """
     steps = decode(
-        model,
+        InterruptibleDecoder(model, held),
         [row.prompt_ids for row in rows],
         sampler=sampler,
         guides=[row.guide for row in rows],
@@ -170,21 +179,23 @@ def write(
         feed_last=feed_last,
         cancel=cancel,
     )
-    interrupted = False
+    shown, interrupted = Streamed(on_step, held), False
     try:
+        held.hold()
         for n_steps, step in enumerate(steps, start=1):
-            for index in step.live.nonzero()[:, 0].tolist():
-                last = n_steps >= max_new_tokens or (cancel is not None and cancel.is_set())
-                streamed = rows[index].take(step, index, last=last)
-                if on_step is not None:
-                    on_step(streamed)
+            last = n_steps >= max_new_tokens or (cancel is not None and cancel.is_set())
+            live = step.live.nonzero()[:, 0].tolist()
+            shown.show([rows[index].take(step, index, last=last) for index in live])
     except KeyboardInterrupt:
+        held.hold()
         interrupted = True
     finally:
         steps.close()
     interrupted = interrupted or (cancel is not None and cancel.is_set())
-    for row in rows:
-        row.close(interrupted=interrupted and len(row.token_ids) < max_new_tokens)
+    for index, row in enumerate(rows):
+        cut = interrupted and len(row.token_ids) < max_new_tokens
+        shown.add(row.close(index, interrupted=cut))
+    shown.show_rest()
 
 
 def finish_generation(
@@ -228,7 +239,7 @@ def finish_chat(
     return Chat(
         **{
             **vars(plain),
-            "recording": recording and replace(recording, spans=spans),
+            "recording": recording and replace(recording, spans=_within(spans, len(recording))),
             "text": before + _before_stop(rest, stop),
         },
         messages=messages,
@@ -238,6 +249,11 @@ def finish_chat(
         answer_tokens=split.answer[1] - split.answer[0],
         spans=spans,
     )
+
+
+def _within(spans: Mapping[str, tuple[int, int]], n: int) -> dict[str, tuple[int, int]]:
+    """The spans within the first `n` tokens: an interrupt may leave the last one unrecorded."""
+    return {name: (min(first, n), min(end, n)) for name, (first, end) in spans.items()}
 
 
 def _text(row: OpenReply, tokenizer: Any, token_ids: Sequence[int]) -> str:

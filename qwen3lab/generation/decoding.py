@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import ChatError
 from qwen3lab.generation.non_finite import refuse_non_finite
 from qwen3lab.generation.sampling import Sampler
@@ -142,7 +143,7 @@ def decode(
 
 # Grad mode is set per call and not around the generator: it belongs to the thread, and would stay
 # off in the caller between two steps.
-@torch.no_grad()
+@without_grad
 def _next_logits(
     model: Decoder,
     ids: Int[Tensor, "batch pos"],
@@ -154,7 +155,7 @@ def _next_logits(
     return model(ids, mask=mask, cache=cache, tap=tap, last_only=last_only)[:, -1]
 
 
-@torch.no_grad()
+@without_grad
 def _choose(
     logits: Float[Tensor, "batch vocab"],
     sampler: Sampler,

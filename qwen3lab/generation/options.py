@@ -80,7 +80,8 @@ class ReplyOptions(TypedDict, total=False):
         record: True to record attention and routing of prompt and reply during generation, or
             hook names to record in addition.
         edits: as in `Lab.record`, active during the whole reply.
-        on_step: called after every token.
+        on_step: called after every token. After an interrupt, text that was held back (for a stop
+            string, or an incomplete character) comes as one more step of the last token.
         cancel: an event; when another thread sets it, generation stops and keeps its tokens.
     """
 

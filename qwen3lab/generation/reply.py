@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -77,6 +77,9 @@ class Generation(EqualByValue):
         return generation_html(self)
 
 
+G = TypeVar("G", bound=Generation)
+
+
 @dataclass(frozen=True, eq=False)
 class Chat(Generation):
     """A conversation and the model's reply, split into thinking and answer.
@@ -103,6 +106,17 @@ class Chat(Generation):
 
     def _repr_html_(self) -> str:
         return chat_html(self)
+
+
+def all_finished(replies: Sequence[G]) -> Sequence[G]:
+    """The replies, for a measurement over all of them.
+
+    Raises:
+        KeyboardInterrupt: one was interrupted, so the measurement would be of something else.
+    """
+    if any(reply.stop == "interrupted" for reply in replies):
+        raise KeyboardInterrupt
+    return replies
 
 
 class Split(NamedTuple):

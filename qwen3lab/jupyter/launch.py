@@ -3,21 +3,31 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import qwen3lab
 from qwen3lab.device.waiting import PASSIVE_WAITING
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.storage.atomic_files import whole_file
 
 SETTINGS = Path(__file__).parent
 FIRST_NOTEBOOK = "00_start_here.ipynb"
+SECONDS_TO_END = 5
+"""Time for a server that got the interrupt itself."""
 
 
 def launch(folder: Path | None = None, *, browser: bool = True, port: int | None = None) -> int:
     """Run JupyterLab until it exits.
+
+    SIGTERM to this process stops JupyterLab, and so does SIGINT without a terminal. In a terminal
+    Ctrl-C reaches JupyterLab itself, which asks whether to stop.
 
     Args:
         folder: to open; None opens the package's notebooks.
@@ -35,18 +45,65 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
-    arguments = command(folder or notebooks(), browser=browser, port=port)
-    return _wait(subprocess.Popen(arguments, env=environment()))
+    return _run(command(folder or notebooks(), browser=browser, port=port))
+
+
+def _run(arguments: list[str]) -> int:
+    """Start the server, and wait for its exit code; signals that end this process end it as well.
+
+    A handler that finds no server yet is called again when there is one.
+    """
+    servers: list[subprocess.Popen[bytes]] = []
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        for server in servers:
+            server.terminate()
+
+    with _handled(signal.SIGTERM, stop):
+        with HeldInterrupts():
+            servers.append(subprocess.Popen(arguments, env=environment()))
+        if asked:
+            servers[0].terminate()
+        return _wait(servers[0])
+
+
+@contextlib.contextmanager
+def _handled(
+    number: signal.Signals, handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle a signal within the block; in other threads than the main one, which cannot, don't."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, usual)
 
 
 def _wait(server: subprocess.Popen[bytes]) -> int:
     """The server's exit code.
 
-    Ctrl-C reaches the server too, which asks whether to stop; so this process keeps waiting.
+    Ctrl-C in a terminal reaches the server too, which asks whether to stop; so this process keeps
+    waiting. Without a terminal the signal may have been sent to this process alone: the server is
+    given time to end by itself, and is then stopped.
     """
     while True:
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             return server.wait()
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                return _stopped(server)
+
+
+def _stopped(server: subprocess.Popen[bytes]) -> int:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return server.wait(SECONDS_TO_END)
+    server.terminate()
+    return server.wait()
 
 
 def command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.model import experts as moe
 from qwen3lab.model.attention_kernels import mix_fused
@@ -114,7 +115,7 @@ class Qwen3(nn.Module):
             self.config, batch=batch, capacity=capacity, device=self.device, dtype=self.dtype
         )
 
-    @torch.no_grad()
+    @without_grad
     def init_weights(self, generator: torch.Generator, *, std: float = 0.02) -> None:
         """Draw every matrix from a normal distribution; set the norms' weights to 1."""
         for parameter in self.parameters():

@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CheckpointError
 from qwen3lab.quantisation.torch_int4_layout import pack_int4, unpack_int4
 
@@ -53,7 +54,7 @@ class PackedMatrices(nn.Module):
         self.shape, self.device, self.dtype = shape, device, dtype
         self.squared_error, self.squared_norm = 0.0, 0.0
 
-    @torch.no_grad()
+    @without_grad
     def store(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
         """Quantise a matrix and store it as number `index`."""
         self._quantise(index, matrix)

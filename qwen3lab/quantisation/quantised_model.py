@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.device.malloc import give_back
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Experts, Qwen3
@@ -85,7 +86,7 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
                 block.set_submodule(name, QuantisedLinear(pack(module.weight)))
 
 
-@torch.no_grad()
+@without_grad
 def open_quantised(
     config: Qwen3Config,
     weights: CheckpointReader,

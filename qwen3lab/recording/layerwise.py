@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import RecordingError
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
@@ -98,7 +99,7 @@ class Job:
         return hooks
 
 
-@torch.no_grad()
+@without_grad
 def record_to_disk(model: Qwen3, job: Job, *, progress: bool = True) -> list[Mapping[str, Tensor]]:
     """Run the prompts once, and write the job's activations to its folder.
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.model.transformer import Qwen3
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -16,7 +17,7 @@ MAX_FULLY_HASHED_VALUES = 2**18
 """Larger tensors are hashed in groups; in small models, one group would span a whole head."""
 
 
-@torch.no_grad()
+@without_grad
 def fingerprint(model: Qwen3) -> str:
     """A SHA-256 digest of a model's weights, as hexadecimal text.
 

@@ -13,6 +13,7 @@ from stat import S_IMODE
 from safetensors import SafetensorError
 
 from qwen3lab.errors import Qwen3LabError, StorageError
+from qwen3lab.interrupts import HeldInterrupts
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def _set_permissions(part: Path, path: Path) -> None:
     # Creating a file applies the umask; reading the umask itself would change it for all threads.
     probe = Path(f"{part}.part")
     try:
-        probe.touch()
+        probe.open("wb").close()  # `touch` leaves the file open if an interrupt comes.
         part.chmod(S_IMODE(probe.stat().st_mode))
     finally:
         probe.unlink(missing_ok=True)
@@ -83,8 +84,9 @@ def _set_permissions(part: Path, path: Path) -> None:
 
 def _flush(path: Path, flags: int) -> None:
     """Block until a file or folder is on the disk, so that it survives a power failure."""
-    file = os.open(path, flags)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with HeldInterrupts():  # One between opening and the next line would leave the file open.
+        file = os.open(path, flags)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

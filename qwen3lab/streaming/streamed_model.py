@@ -24,6 +24,7 @@ from qwen3lab.checkpoints.tensor_names import (
 )
 from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Block, Experts, Qwen3
@@ -51,7 +52,7 @@ def bytes_of(text: str | int) -> int:
     return int(float(match[1]) * BYTE_UNITS[match[2].upper()])
 
 
-@torch.no_grad()
+@without_grad
 def open_streamed(
     config: Qwen3Config,
     weights: CheckpointReader,

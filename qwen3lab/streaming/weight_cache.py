@@ -5,7 +5,7 @@ While one unit is in use, a background thread reads the next into a reused buffe
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError as NotDone
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +13,16 @@ from torch import Tensor
 
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.device.host_transfer import current_stream
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.streaming.eviction import UnitKey, UsageCounts
 
 UNITS_IN_MEMORY = 2
 """Units of one kind in memory besides the kept ones: one in use, one being read."""
+
+SECONDS_HELD = 0.2
+"""Time for which an interrupt waits for a read."""
 
 Tensors = dict[str, Tensor]
 
@@ -118,20 +123,26 @@ class WeightCache:
         requests: deque[Request] = deque()
 
         def request_next() -> None:
-            unit = next(remaining, None)
-            if unit is not None:
-                requests.append(self._request(unit))
+            with HeldInterrupts():
+                unit = next(remaining, None)
+                if unit is not None:
+                    requests.append(self._request(unit))
 
-        for _ in range(UNITS_IN_MEMORY):
-            request_next()
-        try:
-            while requests:
-                yield requests[0].future.result()
+        def release_first() -> None:
+            with HeldInterrupts():
                 self._release(requests.popleft())
+
+        try:
+            for _ in range(UNITS_IN_MEMORY):
+                request_next()
+            while requests:
+                yield _read_result(requests[0].future)
+                release_first()
                 request_next()
         finally:
-            while requests:
-                self._release(requests.popleft())
+            with HeldInterrupts():
+                while requests:
+                    self._release(requests.popleft())
 
     def read(self, unit: WeightUnit) -> Tensors:
         """A unit's tensors in newly allocated memory, which the cache never reuses."""
@@ -198,7 +209,7 @@ class WeightCache:
         options = {"device": self.device, "dtype": self.dtype}
         return {name: torch.empty(shape, **options) for name, shape in unit.shapes.items()}
 
-    @torch.no_grad()
+    @without_grad
     def _read(self, unit: WeightUnit, buffer: Tensors, stream: torch.cuda.Stream | None) -> Tensors:
         targets = []
         for name, parts in unit.parts.items():
@@ -208,3 +219,17 @@ class WeightCache:
             self.weights.fill(targets)
         self.bytes_read += self._bytes(unit)
         return buffer
+
+
+def _read_result(future: Future[Tensors]) -> Tensors:
+    """The tensors of a unit that is being read.
+
+    An interrupt inside of `Future.result` can leave its lock released twice, so it comes between.
+    """
+    while True:
+        with HeldInterrupts():
+            try:
+                return future.result(SECONDS_HELD)
+            except NotDone:
+                if future.done():
+                    raise

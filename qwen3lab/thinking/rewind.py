@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import trimmed
 from qwen3lab.generation.sampling import Sampler, Sampling
@@ -116,8 +117,8 @@ class Replies:
         """
         ids, _ = pad_left([[*self.prompts[0], *token_ids]], self.lab.model.device)
         cache = self.lab.model.new_cache(capacity=ids.shape[1])
-        with self.lab.lock, torch.no_grad():
-            self.lab.model(ids, cache=cache, last_only=True)
+        with self.lab.lock:
+            without_grad(self.lab.model)(ids, cache=cache, last_only=True)
         self.cache = cache.select([0] * len(self.prompts))
         guide = self._guide(self.prompts[0], None)
         for token, forced in zip(token_ids, inserted, strict=True):

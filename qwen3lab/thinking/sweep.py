@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.lab import Lab
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.jsonl_store import Store, digest
@@ -118,7 +119,10 @@ def _run(
     found = {plan.key_of(attempt): attempt for attempt in done}
     per_row = len(plan.budgets) + plan.at_once
     left = [batch for batch in batches if any(row not in found for row in batch)]
-    with tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar:
+    with (
+        HeldInterrupts(at_once=False, keep=True) as held,
+        tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar,
+    ):
         bar.update((plan.n_rows - sum(map(len, left))) * per_row)
         try:
             for batch in left:
@@ -126,9 +130,10 @@ def _run(
                 found |= {plan.key_of(attempt): attempt for attempt in new}
                 if store is not None:
                     store.add(new)
+            held.hold()  # From here on, an interrupt would only lose the result.
         except KeyboardInterrupt:
-            pass
-    return in_order(list(found.values()))
+            held.hold()
+        return in_order(list(found.values()))
 
 
 def _state(

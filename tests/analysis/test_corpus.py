@@ -1,5 +1,6 @@
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -150,3 +151,40 @@ def test_a_count_that_changed_in_the_file_is_refused(tmp_path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CorpusError, match="has other values than were saved"):
         RoutingCorpus.open(path)
+
+
+@pytest.mark.parametrize("step", ["router_entropy", "weights_by_expert", "chosen"])
+def test_an_interrupt_before_the_sums_change_adds_nothing(corpus, monkeypatch, step):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    before = sums_of(corpus)
+    monkeypatch.setattr(f"qwen3lab.analysis.corpus.{step}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.add(ONE, "new")
+    assert sums_of(corpus) == before
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_interrupt_while_the_sums_change_comes_afterwards(corpus, monkeypatch, merged):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    whole, found = RoutingCorpus(MOE), RoutingCorpus(MOE)
+    whole.merge(corpus) if merged else whole.add(ONE, "x")
+    rows = found._rows
+
+    def interrupted(labels):
+        signal.raise_signal(signal.SIGINT)
+        return rows(labels)
+
+    monkeypatch.setattr(found, "_rows", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            found.merge(corpus) if merged else found.add(ONE, "x")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert sums_of(found) == sums_of(whole)
+
+
+def sums_of(corpus):
+    sums = (corpus.slots, corpus.weights, corpus.entropy, corpus.tokens)
+    return [list(corpus.groups), *(each.tolist() for each in sums)]

@@ -114,6 +114,35 @@ raise SystemExit(module.launch())
 """
 
 
+SERVES = """
+import os, time
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN){SERVES}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a group are those of POSIX")
+@pytest.mark.parametrize(
+    ("serves", "sent", "code"),
+    [
+        (SERVES, signal.SIGTERM, -signal.SIGTERM),
+        (DEAF, signal.SIGTERM, -signal.SIGTERM),
+        (DEAF, signal.SIGINT, -signal.SIGTERM),
+    ],
+)
+def test_a_signal_to_the_launcher_alone_stops_the_server(serves, sent, code):
+    line = [sys.executable, "-c", LAUNCHES.format(asks=serves)]
+    options = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": ROOT}
+    with subprocess.Popen(line, start_new_session=True, **options) as launched:
+        assert launched.stdout is not None
+        server = int(launched.stdout.readline())
+        launched.send_signal(sent)
+        assert launched.wait(timeout=60) == code % 256
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group are those of POSIX")
 def test_after_an_interrupt_the_launcher_waits_for_the_server():
     line = [sys.executable, "-c", LAUNCHES.format(asks=ASKS)]

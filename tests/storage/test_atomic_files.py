@@ -1,6 +1,7 @@
 """A file is complete or absent, with ordinary permissions."""
 
 import os
+import signal
 import stat
 
 import pytest
@@ -81,3 +82,27 @@ def test_counts_that_cannot_be_written_say_so(tiny_lab, tmp_path):
     corpus = RoutingCorpus(tiny_lab.config)
     with pytest.raises(CorpusError, match="cannot be written"):
         corpus.save(tmp_path / "missing" / "counts.safetensors")
+
+
+def test_an_interrupt_after_opening_leaves_no_file_open(tmp_path, monkeypatch):
+    opened, original = [], os.open
+
+    def interrupted(*arguments, **options):
+        opened.append(original(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return opened[-1]
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("qwen3lab.storage.atomic_files.os.open", interrupted)
+    try:
+        (tmp_path / "x").write_bytes(b"old")
+        with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "x") as part:
+            part.write_bytes(b"new")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        monkeypatch.undo()
+    assert opened
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    assert not list(tmp_path.glob("*.part"))

@@ -1,5 +1,7 @@
 """The weight cache, on a checkpoint reader that lists what is read."""
 
+import signal
+
 import pytest
 import torch
 
@@ -107,3 +109,28 @@ def test_read_and_used_bytes_are_counted_separately() -> None:
     ask(cache, 1, 2)
     ask(cache, 1, 2)
     assert (cache.bytes_read, cache.bytes_used) == (3 * BYTES, 4 * BYTES)
+
+
+@pytest.mark.parametrize("step", ["_keep", "_evict_for", "_allocate", "_bytes"])
+def test_an_interrupt_between_two_bookings_leaves_a_consistent_cache(monkeypatch, step) -> None:
+    cache = cache_of(2)
+    ask(cache, 1, 2, 1, 2)
+    original = getattr(cache, step)
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(cache, step, interrupted)
+            ask(cache, 3, 4, 3, 4, 3, 4)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert not any(cache._in_use.values())
+    kept = {unit: future.result()["w"].tolist() for unit, future in cache._kept.items()}
+    assert kept == {(0, number): [number] * SIZE for _, number in kept}
+    assert len(kept) * BYTES == cache.kept_bytes
+    assert {key for usage in cache._usage.values() for _, key in usage._kept} == set(kept)
+    ask(cache, 1, 2, 3, 4, 1, 2, 3, 4)

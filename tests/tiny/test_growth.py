@@ -106,3 +106,19 @@ def test_a_model_without_early_revisions_is_an_error():
 def test_a_training_of_no_time_or_without_snapshots_is_an_error(arguments):
     with pytest.raises(ValueError, match="cannot train for"):
         Growth(**arguments)
+
+
+def test_an_interrupt_inside_a_step_is_measured_without_that_step(monkeypatch):
+    growth = Growth(minutes=60, every=1000)
+    before = {name: value.clone() for name, value in growth.trainer.model.state_dict().items()}
+    update = growth.trainer.optimizers[0].step
+
+    def interrupted():
+        update()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(growth.trainer.optimizers[0], "step", interrupted)
+    history = growth.run()
+    assert [look.step for look in history] == [0]
+    for name, value in growth.lab.model.state_dict().items():
+        assert torch.equal(value, before[name]), name

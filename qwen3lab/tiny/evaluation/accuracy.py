@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tqdm.auto import tqdm
 
 from qwen3lab.analysis.proportions import Share
-from qwen3lab.generation.reply import Chat
+from qwen3lab.generation.reply import Chat, all_finished
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
 from qwen3lab.tiny.world.families import FAMILIES
@@ -59,6 +59,6 @@ def _replies(lab: Lab, problems: Sequence[Problem], bar: tqdm, *, thinking: bool
             # 1.5 times the length of the solution, plus the tokens around thinking and answer.
             max_new_tokens=lengths[batch[-1]] * 3 // 2 + 30,
         )
-        replies |= dict(zip(batch, batch_replies, strict=True))
+        replies |= dict(zip(batch, all_finished(batch_replies), strict=True))
         bar.update(len(batch))
     return [replies[index] for index in range(len(problems))]

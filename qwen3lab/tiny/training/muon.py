@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
+from qwen3lab.device.grad_mode import without_grad
+
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_ITERATIONS = 5
 
@@ -41,7 +43,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
-    @torch.no_grad()
+    @without_grad
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Update all parameters that have a gradient."""
         with torch.enable_grad():

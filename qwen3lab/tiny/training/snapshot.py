@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.optim import Optimizer
+
+from qwen3lab.device.grad_mode import without_grad
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Snapshot:
     states: list[dict[str, Any]]
 
     @classmethod
-    @torch.no_grad()
+    @without_grad
     def of(
         cls, model: Module, optimizers: Sequence[Optimizer], *, step: int, tokens: int
     ) -> "Snapshot":
@@ -35,7 +36,7 @@ class Snapshot:
         states = [_copies(buffers) for _, buffers in optimiser_states(optimizers)]
         return cls(step, tokens, [weights.clone() for weights in model.parameters()], states)
 
-    @torch.no_grad()
+    @without_grad
     def restore(self, model: Module, optimizers: Sequence[Optimizer]) -> None:
         """Put the copies back and clear the gradients; after an interrupt it can be repeated."""
         for parameter, weights in zip(model.parameters(), self.weights, strict=True):

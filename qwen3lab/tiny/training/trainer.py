@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.analysis.balance import balance_loss
+from qwen3lab.device.grad_mode import with_grad, without_grad
 from qwen3lab.hooks.taps import Keep
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file
@@ -111,14 +112,19 @@ class Trainer:
             self._before_step = Snapshot.of(
                 self.model, self.optimizers, step=self.step, tokens=self.tokens
             )
-            self._one_step(spent, sums)
-            self.step += 1
-            report = self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
-            self._before_step = None  # One assignment: an interrupt comes before or after it.
+            try:
+                self._one_step(spent, sums)
+                self.step += 1
+                report = self._log(sums) if self.step % LOG_EVERY_STEPS == 0 else None
+                self._before_step = None  # One assignment: an interrupt comes before or after it.
+            except BaseException:
+                self._undo_half_step()
+                raise
             if self.step % SAVE_EVERY_STEPS == 0 or self._is_kept():
                 self.save()
             yield report
 
+    @with_grad
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
         if self.recipe.later and self.step == self.recipe.later.begin:
             self._begin_second_course()
@@ -131,7 +137,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    @torch.no_grad()
+    @without_grad
     def _begin_second_course(self) -> None:
         """Round the weights to the precision in which they ship; clear the optimiser state."""
         for parameter in self.model.parameters():
