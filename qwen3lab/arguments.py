@@ -199,7 +199,7 @@ def _tuple(kinds: Sequence[Any], name: str, value: Any) -> Any:
     """A tuple of a fixed length, or of one kind of items (`tuple[int, ...]`)."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise ValueError(f"{name} is {shown(value)}: expected a tuple")
-    inner = kinds[:1] * len(value) if kinds[-1:] == (...,) else kinds
+    inner = [kinds[0]] * len(value) if kinds[-1] is ... else kinds
     if len(inner) != len(value):
         raise ValueError(f"{name} is {shown(value)}: expected {len(inner)} values")
     pairs = enumerate(zip(inner, value, strict=True))

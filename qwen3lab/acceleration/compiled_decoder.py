@@ -13,7 +13,7 @@ from torch import Tensor
 from qwen3lab.errors import CompileError
 from qwen3lab.hooks.taps import NO_TAP, Keep, Tap, collected_names
 from qwen3lab.model.kv_cache import KVCache
-from qwen3lab.model.pass_threads import threads_of
+from qwen3lab.model.pass_threads import run_on_paying_threads
 from qwen3lab.model.transformer import Qwen3
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
@@ -63,8 +63,12 @@ class CompiledDecoder:
             return self.model(token_ids, mask=mask, cache=cache, tap=tap, last_only=last_only)
         # Before the compiled step, so that the cache does not grow inside of it.
         cache.reserve(1)
-        with threads_of(self.model.config, self.device, token_ids.numel()):
-            logits, kept = self._step(self.model, token_ids, mask, cache, frozenset(names))
+        logits, kept = run_on_paying_threads(
+            self.model.config,
+            self.device,
+            token_ids.numel(),
+            lambda: self._step(self.model, token_ids, mask, cache, frozenset(names)),
+        )
         for name, value in kept.items():
             tap(name, value)
         return logits

@@ -7,11 +7,7 @@ on a busy one; so such a pass runs on one thread.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-
-import torch
 
 MIN_PRODUCTS_PER_THREAD = 50_000_000
 """Multiply-adds in a layer for each thread that takes part: about a millisecond of one core."""
@@ -20,28 +16,21 @@ MIN_TOKENS = 8
 """A pass over fewer tokens takes as long as one over this many: it waits for the weights' bytes."""
 
 
-@contextmanager
-def paying_threads(n_tokens: int, products_per_token: float) -> Iterator[int]:
-    """Runs the `with` block on as many of torch's threads as pay off; yields their number.
+def paying_threads(available: int, n_tokens: int, products_per_token: float) -> int:
+    """How many of the available threads a pass uses.
 
     The number depends on the sizes alone, not on the machine's load, so that results repeat to
     the last bit. A number set by `torch.set_num_threads` or the environment is left as it is.
 
     Args:
+        available: torch's number of threads.
         n_tokens: tokens in the pass, all rows together.
         products_per_token: multiply-adds of one token with the weights of an average layer.
     """
-    before = torch.get_num_threads()
-    if before == 1 or _is_chosen(before):
-        yield before
-        return
+    if available == 1 or _is_chosen(available):
+        return available
     products = max(n_tokens, MIN_TOKENS) * products_per_token
-    threads = min(max(int(products / MIN_PRODUCTS_PER_THREAD), 1), before)
-    torch.set_num_threads(threads)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(before)
+    return min(max(int(products / MIN_PRODUCTS_PER_THREAD), 1), available)
 
 
 def _is_chosen(n_threads: int) -> bool:

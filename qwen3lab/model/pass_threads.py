@@ -1,7 +1,6 @@
 """Runs each forward pass on as many CPU threads as its size pays for."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -12,15 +11,23 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.threads import paying_threads
 
 Forward = TypeVar("Forward", bound=Callable[..., Tensor])
+Result = TypeVar("Result")
 
 
-def threads_of(
-    config: Qwen3Config, device: torch.device, n_tokens: int
-) -> AbstractContextManager[object]:
-    """The threads of one pass over `n_tokens`; on a GPU their number stays as it is."""
+def run_on_paying_threads(
+    config: Qwen3Config, device: torch.device, n_tokens: int, run: Callable[[], Result]
+) -> Result:
+    """What `run`, a pass over `n_tokens`, returns; on a GPU the number of threads stays."""
     if device.type != "cpu":
-        return nullcontext()
-    return paying_threads(n_tokens, config.products_per_token / config.n_layers)
+        return run()
+    before = torch.get_num_threads()
+    products = config.products_per_token / config.n_layers
+    try:
+        # The call is in C: Python looks for an interrupt after it, inside of `try`.
+        torch.set_num_threads(paying_threads(before, n_tokens, products))
+        return run()
+    finally:
+        torch.set_num_threads(before)
 
 
 def on_paying_threads(forward: Forward) -> Forward:
@@ -30,7 +37,8 @@ def on_paying_threads(forward: Forward) -> Forward:
     def limited(self: Any, token_ids: Tensor, **options: Any) -> Tensor:
         if torch.compiler.is_compiling():
             return forward(self, token_ids, **options)
-        with threads_of(self.config, self.device, token_ids.numel()):
-            return forward(self, token_ids, **options)
+        return run_on_paying_threads(
+            self.config, self.device, token_ids.numel(), lambda: forward(self, token_ids, **options)
+        )
 
     return cast(Forward, limited)

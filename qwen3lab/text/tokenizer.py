@@ -71,8 +71,9 @@ def single_id(tokenizer: Any, token: str) -> int | None:
     """The id of a token such as `<think>`, or None if the vocabulary has no such token."""
     # Not `get_vocab`, which copies a vocabulary of 150,000 tokens.
     token_id = tokenizer.convert_tokens_to_ids(token)
-    is_known = token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == token
-    return int(token_id) if is_known else None
+    if token_id is None or tokenizer.convert_ids_to_tokens(token_id) != token:
+        return None
+    return int(token_id)
 
 
 def end_ids(tokenizer: Any) -> frozenset[int]:
