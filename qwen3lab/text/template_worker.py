@@ -1,14 +1,12 @@
 """Renders chat templates in a process of its own: `template_process` starts this file.
 
-Reads a pickled request a line, in base64, and writes a JSON list: the rendered text, or null and
-the reason. transformers renders, as in `apply_chat_template` of the model's tokenizer; the
-vocabulary has no part in it, so the tokenizer here has none.
+Reads a conversation and options as a JSON list, one a line, and writes a JSON list: the rendered
+text, or null and the reason. transformers renders, as in `apply_chat_template` of the model's
+tokenizer; the vocabulary has no part in it, so the tokenizer here has none.
 """
 
-import base64
 import json
 import os
-import pickle
 import sys
 from typing import Any
 
@@ -32,7 +30,7 @@ def main() -> None:
 
 def _answer(tokenizer: Any, line: str) -> list[str | None]:
     try:
-        talk, options = pickle.loads(base64.b64decode(line))
+        talk, options = json.loads(line)
         text = tokenizer.apply_chat_template(talk, tokenize=False, **options)
     except Exception as error:  # A template is a program of the model's folder.
         return [None, (str(error) or type(error).__name__)[:2000]]

@@ -37,7 +37,7 @@ def open_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: Exception | str) -> str:
     """The first line of a foreign error's message, shortened; it may quote a whole file."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return one_line(lines[0], width=200)

@@ -465,9 +465,50 @@ def test_an_error_with_control_characters_is_one_printable_line(tiny_tokenizer):
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400
 
 
+def unknown(tokenizer):
+    """The tokenizer with a template that renders the same but is not one of those known."""
+    changed = copy.copy(tokenizer)
+    changed.chat_template = tokenizer.chat_template + "{# changed #}"
+    return changed
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    def start(request):
+        raise AssertionError("the limited process was asked")
+
+    monkeypatch.setattr(template_process._PROCESS, "ask", start)
+
+
+def test_the_embedded_template_is_rendered_without_another_process(tiny_tokenizer, no_process):
+    expected = tiny_tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
+    assert render(tiny_tokenizer, ASKED) == expected
+    with pytest.raises(AssertionError, match="was asked"):
+        render(unknown(tiny_tokenizer), ASKED)
+
+
+def test_the_published_template_is_rendered_without_another_process(
+    published_tokenizer, no_process
+):
+    assert render(published_tokenizer, ASKED).startswith("<|im_start|>user\nHow many legs")
+
+
+@pytest.mark.parametrize("thinking", [True, False, None])
+def test_the_limited_process_renders_as_transformers_does(tiny_tokenizer, thinking):
+    for talk in TALKS:
+        found = render(unknown(tiny_tokenizer), talk, thinking=thinking)
+        assert found == render(tiny_tokenizer, talk, thinking=thinking)
+
+
+def test_a_message_that_is_not_json_is_refused_by_an_unknown_template(tiny_tokenizer):
+    with pytest.raises(ChatError, match="type set is not JSON"):
+        render(unknown(tiny_tokenizer), [ASKED[0] | {"tool_calls": [{1, 2}]}])
+
+
 def test_conversations_are_rendered_from_several_threads(tiny_tokenizer):
     talks = [[{"role": "user", "content": str(n)}] for n in range(12)]
     expected = [tiny_tokenizer.apply_chat_template(talk, tokenize=False) for talk in talks]
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda t: render(tiny_tokenizer, t, add_generation_prompt=False), talks)
+        tokenizer = unknown(tiny_tokenizer)
+        found = pool.map(lambda t: render(tokenizer, t, add_generation_prompt=False), talks)
         assert list(found) == expected
