@@ -5,10 +5,12 @@ of `sys.setprofile`, in the package's own frames and in those of torch, tqdm or 
 library, so an interrupt between a C call and the next line is tried as well.
 """
 
+import logging
 import os
 import random
 import signal
 import sys
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from types import CodeType, FrameType
 from typing import Any
 
 EVENTS = ("call", "return", "c_return")
+LOCKING = (logging.__file__, threading.__file__)
+"""Modules of the standard library whose locks stay locked if an interrupt comes between taking one
+and the next line; then the whole process waits, whatever package calls them."""
 Place = tuple[int, int, str]
 """The code object's id, the instruction in it, and the event."""
 
@@ -112,4 +117,5 @@ def _place(frame: FrameType, event: str) -> Place | None:
     # A generator "returns" where it yields, and there Python looks for no signal.
     if event not in EVENTS or (event == "return" and code.co_flags & CO_GENERATOR):
         return None
-    return None if code.co_filename == __file__ else (id(code), frame.f_lasti, event)
+    left_out = code.co_filename in (__file__, *LOCKING)
+    return None if left_out else (id(code), frame.f_lasti, event)
