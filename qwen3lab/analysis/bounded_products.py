@@ -1,5 +1,6 @@
 """Blocks of a matrix product in low precision, with a bound of the error of each entry."""
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -56,15 +57,19 @@ class BoundedProducts:
         parts = (right[part] - mean for part in columns.split(width))
         self._right = _Rounded.of(parts, by_row=False, is_int8=is_int8)
         dtype = torch.int32 if is_int8 else torch.float32
-        self._out = torch.empty(height * width, dtype=dtype, device=left.device)
+        self._size, self._dtype = height * width, dtype
+        self._of_thread = threading.local()
         self._rounding = 0.0 if is_int8 else FLOAT32_ROUNDING + left.shape[1] * 2.0**-23
         self._smallest = left.shape[1] * SMALLEST
         self._multiply = torch._int_mm if is_int8 else torch.mm
 
     def product(self, rows: slice, columns: slice) -> Tensor:
-        """A block of the product, in units of the scales; valid until the next one."""
+        """A block of the product, in units of the scales; valid until the thread's next one."""
         left, right = self._left.values[rows], self._right.values[columns]
-        out = self._out[: len(left) * len(right)].view(len(left), len(right))
+        if not hasattr(self._of_thread, "out"):
+            empty = torch.empty(self._size, dtype=self._dtype, device=left.device)
+            self._of_thread.out = empty
+        out = self._of_thread.out[: len(left) * len(right)].view(len(left), len(right))
         return self._multiply(left, right.T, out=out)
 
     def limit(

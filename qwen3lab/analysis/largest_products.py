@@ -6,9 +6,10 @@ Blocks whose entries are all too small by the lengths of their rows (Cauchy-Schw
 """
 
 import heapq
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.analysis.bounded_products import BoundedProducts, block_size
 from qwen3lab.analysis.equal_rows import EqualRows
+from qwen3lab.analysis.workers import run_in_workers
 from qwen3lab.errors import NonFiniteError
 
 PROGRESS_DELAY_SECONDS = 2.0
@@ -71,18 +73,21 @@ def largest_products(
     search = _Search(left, right, rows.first, columns.first, n)
     search.run(description)
     best = search.best
-    pairs = (
-        ((-value, *pair) for pair in product(rows.equal_to(row), columns.equal_to(column)))
-        for value, row, column in zip(
-            best.values.tolist(), best.rows.tolist(), best.columns.tolist(), strict=True
-        )
+    found = zip(best.values.tolist(), best.rows.tolist(), best.columns.tolist(), strict=True)
+    equal = (
+        _equal_entries(value, rows.equal_to(row), columns.equal_to(column))
+        for value, row, column in found
     )
-    return _entries(islice(heapq.merge(*pairs), n))
+    first = list(islice(heapq.merge(*equal), n))
+    negative, row, column = torch.tensor(first, dtype=torch.float64).T
+    return Entries(-negative, row.long(), column.long())
 
 
-def _entries(found: Iterator[tuple[float, int, int]]) -> Entries:
-    values, rows, columns = zip(*found, strict=True)
-    return Entries(-torch.tensor(values).double(), torch.tensor(rows), torch.tensor(columns))
+def _equal_entries(
+    value: float, rows: Sequence[int], columns: Sequence[int]
+) -> Iterator[tuple[float, int, int]]:
+    """The entries of equal rows with equal columns, to be sorted in the order of `Entries`."""
+    return ((-value, row, column) for row in rows for column in columns)
 
 
 class _Search:
@@ -116,26 +121,38 @@ class _Search:
         self.slack = slack[self.rows]
         self.best = Entries(left.new_zeros(0), rows[:0], rows[:0])
         self._bounded: BoundedProducts | None = None
+        self._lock = threading.Lock()
 
     @property
     def least(self) -> float:
         """What an entry must have to be among the best; minus infinity until `n` are found."""
-        return float(self.best.values[-1]) if len(self.best.values) == self.n else -torch.inf
+        values = self.best.values
+        return float(values[-1]) if len(values) == self.n else -torch.inf
 
     def run(self, description: str | None) -> None:
         """Go through all blocks that can have one of the largest entries."""
-        height, width = block_size(self.left.device)
+        height, _ = block_size(self.left.device)
+        blocks = [
+            slice(start, min(start + height, len(self.rows)))
+            for start in range(0, len(self.rows), height)
+        ]
         options = {"delay": PROGRESS_DELAY_SECONDS, "leave": False, "desc": description}
         with tqdm(total=len(self.rows), unit="row", unit_scale=True, **options) as bar:
-            for start in range(0, len(self.rows), height):
-                if float(self.reach[start]) < self.least:
-                    break
-                rows = slice(start, min(start + height, len(self.rows)))
-                for first in range(0, len(self.columns), width):
-                    if first >= self._n_columns(rows):
-                        break
-                    self._search_block(rows, slice(first, min(first + width, len(self.columns))))
-                bar.update(rows.stop - rows.start)
+            run_in_workers(
+                self._search_rows,
+                blocks,
+                self.left.device,
+                lambda rows: bar.update(rows.stop - rows.start),
+            )
+
+    def _search_rows(self, rows: slice) -> None:
+        if float(self.reach[rows.start]) < self.least:
+            return
+        _, width = block_size(self.left.device)
+        for first in range(0, len(self.columns), width):
+            if first >= self._n_columns(rows):
+                return
+            self._search_block(rows, slice(first, min(first + width, len(self.columns))))
 
     def _n_columns(self, rows: slice) -> int:
         """How many columns are long enough to have one of the largest entries in these rows."""
@@ -148,12 +165,9 @@ class _Search:
         is_small = len(self.rows) * len(self.columns) <= MAX_EXACT_PAIRS
         if is_small or self.least == -torch.inf:
             return self._add_exactly(torch.arange(rows.start, rows.stop), columns)
-        if self._bounded is None:
-            self._bounded = BoundedProducts(
-                self.left, self.right, self.rows, self.columns, self.mean
-            )
-        products = self._bounded.product(rows, columns)
-        limit = self._bounded.limit(
+        bounded = self._bounded_products()
+        products = bounded.product(rows, columns)
+        limit = bounded.limit(
             self.least - self.base[rows] - self.slack[rows],
             self.row_length[rows],
             float(self.column_length[columns.start]),
@@ -167,6 +181,14 @@ class _Search:
         if int(is_candidate.sum()) > MAX_CANDIDATES:
             return self._add_exactly(hit + rows.start, columns)
         return self._add(is_candidate, hit + rows.start, columns)
+
+    def _bounded_products(self) -> BoundedProducts:
+        """Rounded when they are first needed, once for all workers."""
+        with self._lock:
+            if self._bounded is None:
+                matrices = self.left, self.right
+                self._bounded = BoundedProducts(*matrices, self.rows, self.columns, self.mean)
+            return self._bounded
 
     def _add_exactly(self, rows: Int[Tensor, " chosen"], columns: slice) -> None:
         """Add the best entries of a block, all of them computed in float64."""
@@ -192,7 +214,9 @@ class _Search:
             row, column = self.rows[rows[chunk[:, 0]]], names[chunk[:, 1]]
             values = (self.left[row] * self.right[column]).sum(dim=1)
             keep = values >= self.least
-            self.best = _best(self.best, Entries(values[keep], row[keep], column[keep]), self.n)
+            with self._lock:
+                found = Entries(values[keep], row[keep], column[keep])
+                self.best = _best(self.best, found, self.n)
 
 
 def _best(best: Entries, more: Entries, n: int) -> Entries:
