@@ -61,7 +61,7 @@ class BoundedProducts:
         self._of_thread = threading.local()
         self._rounding = 0.0 if is_int8 else FLOAT32_ROUNDING + left.shape[1] * 2.0**-23
         self._smallest = left.shape[1] * SMALLEST
-        self._multiply = torch._int_mm if is_int8 else torch.mm
+        self._multiply = torch.ops.aten._int_mm.out if is_int8 else torch.mm
 
     def product(self, rows: slice, columns: slice) -> Tensor:
         """A block of the product, in units of the scales; valid until the thread's next one."""
