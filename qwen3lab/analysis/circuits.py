@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from qwen3lab.analysis.largest_products import PROGRESS_DELAY_SECONDS, largest_products
+from qwen3lab.analysis.workers import run_in_workers
 from qwen3lab.arguments import Count, checked
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Displayed, Summary, count
@@ -26,8 +29,8 @@ from qwen3lab.text.tokenizer import token_texts
 if TYPE_CHECKING:
     import pandas
 
-ROWS_PER_BLOCK = 512
-"""Vocabulary rows in one matrix product."""
+ROWS_PER_BLOCK = 2048
+"""Rows of the vocabulary that are in float64 at once."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -130,16 +133,17 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     d_head by d_head, because AB and BA have the same non-zero eigenvalues.
     """
     config = lab.config
-    vocabulary = torch.zeros(config.d_model, config.d_model, dtype=torch.float64)
-    unembedding = _unembedding(lab)
-    for embedded, at in _embedded(lab):
-        vocabulary += unembedding[at : at + len(embedded)].T @ embedded
+    vocabulary = _through_vocabulary(lab)
     scores = torch.zeros(config.n_layers, config.n_heads)
-    for layer in range(config.n_layers):
-        for head in range(config.n_heads):
-            into, out = _ov(lab, layer, head)
-            values = torch.linalg.eigvals(out @ vocabulary @ into)
-            scores[layer, head] = values.real.sum() / values.abs().sum()
+    layers = tqdm(
+        range(config.n_layers),
+        unit="layer",
+        desc="copying scores",
+        delay=PROGRESS_DELAY_SECONDS,
+        leave=False,
+    )
+    for layer in layers:
+        scores[layer] = _copying(*_ov_of_layer(lab, layer), vocabulary)
     layers = tuple(range(config.n_layers))
     labels = Labels("copying score", ("layer", "head"), layers, model_name=lab.name)
     return labelled(scores, labels)
@@ -161,8 +165,9 @@ def ov_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """
     _check(lab, layer, head)
     into, out = _ov(lab, layer, head)
-    right = _unembedding(lab) @ out.T
-    return _strongest(lab, ((x @ into, at) for x, at in _embedded(lab)), right, n)
+    left = torch.cat([x @ into for x in _embedded(lab)])
+    right = torch.cat([x @ out.T for x in _unembedded(lab)])
+    return _strongest(lab, left, right, n)
 
 
 @checked
@@ -184,70 +189,120 @@ def qk_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
     """
     _check(lab, layer, head)
     config, block = lab.config, _block(lab, layer)
-    scale, kv = _exact(block.ln1.weight), head // (config.n_heads // config.n_kv_heads)
-    w_q = _part(block.attn.q.weight, head, config.d_head) * scale
-    w_k = _part(block.attn.k.weight, kv, config.d_head) * scale
-    keys = torch.cat([_normed(x @ w_k.T, block.attn.k_norm) for x, _ in _embedded(lab)])
-    queries = ((_normed(x @ w_q.T, block.attn.q_norm), at) for x, at in _embedded(lab))
+    scale, kv = _exact(lab, block.ln1.weight), head // (config.n_heads // config.n_kv_heads)
+    w_q = _part(_exact(lab, block.attn.q.weight), head, config.d_head) * scale
+    w_k = _part(_exact(lab, block.attn.k.weight), kv, config.d_head) * scale
+    q_norm, k_norm = (_exact(lab, norm.weight) for norm in (block.attn.q_norm, block.attn.k_norm))
+    queries = torch.cat([_normed(x @ w_q.T, q_norm, config.eps) for x in _embedded(lab)])
+    keys = torch.cat([_normed(x @ w_k.T, k_norm, config.eps) for x in _embedded(lab)])
     return _strongest(lab, queries, keys * config.d_head**-0.5, n)
 
 
 def _strongest(
-    lab: Lab,
-    left: Iterator[tuple[Float[Tensor, "row d_head"], int]],
-    right: Float[Tensor, "vocab d_head"],
-    n: int,
+    lab: Lab, left: Float[Tensor, "row d_head"], right: Float[Tensor, "vocab d_head"], n: int
 ) -> Pairs:
-    """The largest products, computed block by block so that no full matrix is in memory."""
-    values, sources, targets = torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long()
-    for rows, at in left:
-        product = (rows @ right.T).float()
-        best = product.flatten().topk(min(n, product.numel()))
-        values = torch.cat([values, best.values])
-        sources = torch.cat([sources, at + best.indices // len(right)])
-        targets = torch.cat([targets, best.indices % len(right)])
-        keep = values.topk(min(n, len(values))).indices
-        values, sources, targets = values[keep], sources[keep], targets[keep]
+    found = largest_products(left, right, n, description="pairs")
     return Pairs(
-        tuple(token_texts(lab.tokenizer, sources.tolist())),
-        tuple(token_texts(lab.tokenizer, targets.tolist())),
-        tuple(values.tolist()),
+        tuple(token_texts(lab.tokenizer, found.rows.tolist())),
+        tuple(token_texts(lab.tokenizer, found.columns.tolist())),
+        tuple(found.values.float().tolist()),
     )
 
 
-def _embedded(lab: Lab) -> Iterator[tuple[Float[Tensor, "row d_model"], int]]:
+def _through_vocabulary(lab: Lab) -> Float[Tensor, "d_model d_model"]:
+    """Unembedding times embedding, summed over the vocabulary.
+
+    Each block's sum is in float32 where that is exact enough, and the blocks are added in float64.
+    """
+    total = torch.zeros(lab.config.d_model, lab.config.d_model, dtype=torch.float64)
+    total = total.to(_device(lab))
+    dtype = torch.float32 if _has_full_float32(lab) else torch.float64
+    for out, into in zip(_unembedded(lab), _embedded(lab), strict=True):
+        total += out.to(dtype).T @ into.to(dtype)
+    return total
+
+
+def _has_full_float32(lab: Lab) -> bool:
+    """True if float32 products keep all of its digits: on a CPU, with torch's own settings."""
+    on_cpu = _device(lab).type == "cpu"
+    return on_cpu and torch.get_float32_matmul_precision() == "highest"
+
+
+def _copying(
+    into: Float[Tensor, "kv d_model d_head"],
+    out: Float[Tensor, "head d_head d_model"],
+    vocabulary: Float[Tensor, "d_model d_model"],
+) -> Float[Tensor, " head"]:
+    """The copying scores of the heads of one layer."""
+    through = (vocabulary @ into).repeat_interleave(len(out) // len(into), dim=0)
+    circuits = (out @ through).cpu()
+    scores = torch.zeros(len(out))
+
+    def score(head: int) -> None:
+        values = torch.linalg.eigvals(circuits[head])
+        scores[head] = values.real.sum() / values.abs().sum()
+
+    run_in_workers(score, range(len(out)), circuits.device)
+    return scores
+
+
+def _embedded(lab: Lab) -> Iterator[Float[Tensor, "row d_model"]]:
     """Embeddings of the tokenizer's tokens, in blocks; each vector has length sqrt(d_model)."""
-    weight = lab.model.embed.weight
-    n = min(len(lab.tokenizer), len(weight))
-    for start in range(0, n, ROWS_PER_BLOCK):
-        rows = _exact(weight[start : min(start + ROWS_PER_BLOCK, n)])
-        yield rows / (rows.square().mean(dim=-1, keepdim=True) + lab.config.eps).sqrt(), start
+    for rows in _vocabulary_rows(lab, lab.model.embed.weight):
+        yield rows / (rows.square().mean(dim=-1, keepdim=True) + lab.config.eps).sqrt()
 
 
-def _unembedding(lab: Lab) -> Float[Tensor, "vocab d_model"]:
-    """Unembedding of the tokenizer's tokens, minus their mean."""
-    weight = _exact(lab.model.unembedding[: len(lab.tokenizer)])
-    return weight - weight.mean(dim=0)
+def _unembedded(lab: Lab) -> Iterator[Float[Tensor, "row d_model"]]:
+    """Unembedding of the tokenizer's tokens, minus their mean, in the same blocks."""
+    unembedding = lab.model.unembedding
+    total = sum(rows.sum(dim=0) for rows in _vocabulary_rows(lab, unembedding))
+    mean = total / _n_tokens(lab)
+    for rows in _vocabulary_rows(lab, unembedding):
+        yield rows - mean
+
+
+def _vocabulary_rows(
+    lab: Lab, weight: Float[Tensor, "vocab d_model"]
+) -> Iterator[Float[Tensor, "row d_model"]]:
+    for rows in weight[: _n_tokens(lab)].split(ROWS_PER_BLOCK):
+        yield _exact(lab, rows)
+
+
+def _n_tokens(lab: Lab) -> int:
+    return min(len(lab.tokenizer), lab.config.d_vocab)
 
 
 def _ov(
     lab: Lab, layer: int, head: int
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
     """W_V of a head's key/value head and its W_O, with the weights of the norms around them."""
-    config, block = lab.config, _block(lab, layer)
-    kv = head // (config.n_heads // config.n_kv_heads)
-    w_v = _part(block.attn.v.weight, kv, config.d_head) * _exact(block.ln1.weight)
-    w_o = _part(block.attn.o.weight.T, head, config.d_head) * _exact(lab.model.ln_final.weight)
-    return w_v.T, w_o
+    into, out = _ov_of_layer(lab, layer)
+    return into[head // (len(out) // len(into))], out[head]
+
+
+def _ov_of_layer(
+    lab: Lab, layer: int
+) -> tuple[Float[Tensor, "kv d_model d_head"], Float[Tensor, "head d_head d_model"]]:
+    """W_V of each key/value head and W_O of each head of a layer, as in `_ov`."""
+    block, d_head = _block(lab, layer), lab.config.d_head
+    w_v = _exact(lab, block.attn.v.weight) * _exact(lab, block.ln1.weight)
+    w_o = _exact(lab, block.attn.o.weight).T * _exact(lab, lab.model.ln_final.weight)
+    return w_v.unflatten(0, (-1, d_head)).mT, w_o.unflatten(0, (-1, d_head))
 
 
 def _part(weight: Float[Tensor, "out d_model"], head: int, d_head: int) -> Tensor:
     """The rows of one head."""
-    return _exact(weight[head * d_head : (head + 1) * d_head])
+    return weight[head * d_head : (head + 1) * d_head]
 
 
-def _exact(weight: Tensor) -> Tensor:
-    return weight.detach().double().cpu()
+def _exact(lab: Lab, weight: Tensor) -> Tensor:
+    return weight.detach().to(_device(lab)).double()
+
+
+def _device(lab: Lab) -> torch.device:
+    """The model's GPU if it has float64, else the CPU."""
+    device = lab.model.embed.weight.device
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _block(lab: Lab, layer: int) -> Any:
@@ -255,9 +310,10 @@ def _block(lab: Lab, layer: int) -> Any:
     return lab.model.blocks[layer]
 
 
-def _normed(x: Float[Tensor, "row d_head"], norm: Any) -> Float[Tensor, "row d_head"]:
-    size = (x.square().mean(dim=-1, keepdim=True) + norm.eps).sqrt()
-    return x / size * _exact(norm.weight)
+def _normed(
+    x: Float[Tensor, "row d_head"], weight: Float[Tensor, " d_head"], eps: float
+) -> Float[Tensor, "row d_head"]:
+    return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
 
 
 def _check(lab: Lab, layer: int, head: int) -> None:

@@ -26,6 +26,9 @@ SCALE = "ln_final.hook_scale"
 NEEDED = ("blocks.*.mlp.hook_expert_out", SCALE)
 """Hooks to record for these analyses: `lab.record(prompt, capture=NEEDED)`."""
 
+ROWS_PER_BLOCK = 8192
+"""Rows of the unembedding in one product."""
+
 
 @dataclass(frozen=True, repr=False)
 class Writing(Displayed):
@@ -113,9 +116,14 @@ def direct_logits(lab: Lab, recording: Recording, layer: int) -> Float[Tensor, "
     """
     check_recorded_by(lab, recording)
     scaled = contributions(recording, layer) / recording[SCALE][:, None]
-    norm_weight = lab.model.ln_final.weight.detach().cpu()
-    unembedding = lab.model.unembedding.detach().float().cpu() * norm_weight
-    return scaled @ unembedding.float().T
+    return _unembedded(lab, scaled)
+
+
+def _unembedded(lab: Lab, scaled: Float[Tensor, "*part d_model"]) -> Float[Tensor, "*part vocab"]:
+    """Logits of parts of the normalised stream; the unembedding is converted block by block."""
+    weighted = scaled * lab.model.ln_final.weight.detach().float().cpu()
+    blocks = lab.model.unembedding.detach().split(ROWS_PER_BLOCK)
+    return torch.cat([weighted @ rows.float().cpu().T for rows in blocks], dim=-1)
 
 
 @checked
@@ -140,11 +148,14 @@ def expert_writing(
         raise ValueError(
             f"expert {expert} does not exist: the layer has experts 0 to {lab.config.n_experts - 1}"
         )
-    summed, n_tokens = torch.zeros(lab.config.d_vocab), 0
+    # Logits are linear in the contributions: those are summed, and one vector is unembedded.
+    summed, n_tokens = torch.zeros(lab.config.d_model), 0
     for recording in recordings:
         is_chosen = _experts(recording, layer) == expert
         if is_chosen.any():
-            summed += direct_logits(lab, recording, layer)[is_chosen].sum(dim=0)
+            check_recorded_by(lab, recording)
+            scaled = contributions(recording, layer) / recording[SCALE][:, None]
+            summed += scaled[is_chosen].sum(dim=0)
             n_tokens += int(is_chosen.sum())
     if not n_tokens:
         raise ValueError(
@@ -152,7 +163,8 @@ def expert_writing(
             "least one"
         )
     # Adding a constant to all logits changes no probability: subtract their mean.
-    mean = summed / n_tokens - (summed / n_tokens).mean()
+    logits = _unembedded(lab, summed / n_tokens)
+    mean = logits - logits.mean()
     best, worst = mean.topk(min(n, len(mean))), (-mean).topk(min(n, len(mean)))
     texts = (token_texts(lab.tokenizer, ids.tolist()) for ids in (best.indices, worst.indices))
     raised, lowered = texts

@@ -13,6 +13,7 @@ from qwen3lab.bench.plan import SHAPES, BenchPlan
 from qwen3lab.bench.report import Measurement, Report
 from qwen3lab.bench.runner import run_shapes, run_suites
 from qwen3lab.bench.suites.budgets import run_budgets
+from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
@@ -31,6 +32,7 @@ __all__ = [
     "Report",
     "run",
     "run_budgets",
+    "run_circuits",
     "run_compiled",
     "run_experts",
     "run_overhead",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from qwen3lab.bench.plan import SHAPES, BenchPlan, check_memory
 from qwen3lab.bench.report import Report
 from qwen3lab.bench.suites.budgets import run_budgets
+from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
@@ -28,7 +29,7 @@ def run_suites(
     Args:
         plan: the model and settings.
         suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
-            "stream".
+            "circuits", "stream".
         memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
             runs.
         sparse: let "stream" read sparse files of zeros.
@@ -49,6 +50,7 @@ def run_suites(
         "experts": run_experts,
         "sweep": run_budgets,
         "quantised": run_quantised,
+        "circuits": run_circuits,
     }
     for name in others:
         if name in suites:

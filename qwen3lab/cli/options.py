@@ -84,6 +84,7 @@ class Suite(str, Enum):
     sweep = "sweep"
     stream = "stream"
     quantised = "quantised"
+    circuits = "circuits"
 
 
 def token_counts(text: str) -> list[int]:

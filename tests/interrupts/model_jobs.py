@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 import qwen3lab
 from qwen3lab import Sampling, thinking, tiny
-from qwen3lab.analysis.circuits import copying_scores
+from qwen3lab.analysis.circuits import copying_scores, qk_pairs
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.experiments.effects import Text, error_rates
@@ -171,6 +171,7 @@ MODEL_JOBS = [
         share=1,
     ),
     Job("circuits", RAISED, NOTHING, lambda world: copying_scores(world.lab), share=1),
+    Job("pairs", RAISED, NOTHING, lambda world: qk_pairs(world.lab, 0, 0).value, share=1),
     Job(
         "corpus recording",
         "each recording was counted as a whole or not at all",
