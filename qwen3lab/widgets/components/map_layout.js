@@ -2,7 +2,7 @@
 
 const FONT_PX = 11;
 const LABEL_ROOM = FONT_PX + 2;
-const MARGIN = { top: 6, right: 62, title: 26, span: 8 };
+const MARGIN = { top: 6, right: 80, title: 26, span: 8 };
 const MAX_LABEL = { row: 84, column: 72 };
 const MAX_CELL = 36;
 
