@@ -28,7 +28,10 @@ CLIPPED = 2.0
 MAX_LINEAR, MAX_ROOT = 8.0, 128.0
 """Maximum ratio of top and median for a linear and for a square root scale."""
 
-MAX_DECADES = 4
+MAX_ABOVE = 100.0
+"""Maximum ratio of the largest value and the quantile for a scale that is clipped there."""
+
+MAX_DECADES = 5
 """Maximum decades of a logarithmic scale."""
 
 LINEAR, ROOT, LOGARITHM = "linear", "square root", "logarithm"
@@ -100,7 +103,8 @@ def scale_for(
 
     Below `MIN_CELLS` cells with a value other than 0, it is linear from `low` to `high`. Else
     colours are clipped at a quantile if a few values are far above all others, and the ratio of
-    the top to the median decides: linear, square root or logarithm. Signed values (`low` below 0)
+    the top to the median decides: linear, square root or logarithm. If the few are more than
+    `MAX_ABOVE` times the quantile, it is a logarithm up to `high`. Signed values (`low` below 0)
     stay linear, clipped at both ends.
     """
     sizes = values.detach().abs().flatten().double().numpy()
@@ -108,15 +112,15 @@ def scale_for(
     if sizes.size < MIN_CELLS:
         return ColourScale(LINEAR, low, high)
     bottom, median, quantile = np.quantile(sizes, [0.05, 0.5, QUANTILE]).tolist()
-    clipped = float(sizes.max()) > CLIPPED * quantile
+    largest = float(sizes.max())
+    clipped = largest > CLIPPED * quantile
     top = quantile if clipped else high
     if low < 0:
         return ColourScale(LINEAR, -top, top, clipped)
-    if top <= MAX_LINEAR * median:
-        return ColourScale(LINEAR, low, top, clipped)
-    if top <= MAX_ROOT * median:
-        return ColourScale(ROOT, low, top, clipped)
-    return ColourScale(LOGARITHM, max(bottom, top / 10**MAX_DECADES), top, clipped)
+    if largest > MAX_ABOVE * quantile or top > MAX_ROOT * median:
+        return ColourScale(LOGARITHM, max(bottom, high / 10**MAX_DECADES), high)
+    kind = LINEAR if top <= MAX_LINEAR * median else ROOT
+    return ColourScale(kind, low, top, clipped)
 
 
 def colouring(scale: ColourScale, palette: str, title: str) -> dict[str, Any]:

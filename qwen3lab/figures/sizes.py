@@ -20,10 +20,8 @@ MIN_GAPPED_CELL = 6
 LABEL_HEIGHT, LETTER_WIDTH = 15, 8
 """Pixels that a label takes across its text, and a letter along it."""
 
-MAX_EXACT_CELLS = 4096
-"""Cells of a map above which values are written with `DIGITS` digits, to bound its JSON."""
-
-DIGITS = 4
+MAX_EXACT_CELLS, MAX_FINE_CELLS = 4096, 100_000
+"""Most cells of a map whose values are written exactly, and with four digits; else with three."""
 
 
 def plot_height(n_rows: int, row_height: int) -> int:
@@ -68,10 +66,11 @@ def label_room(names: Sequence[str]) -> int:
 
 
 def cells(values: NDArray[np.floating]) -> list[list[float | None]]:
-    """Values as nested lists: None for NaN; a large map has `DIGITS` digits."""
+    """Values as nested lists: None for NaN; fewer digits in a large map, to bound its JSON."""
     if values.size <= MAX_EXACT_CELLS:
         return [[None if cell != cell else cell for cell in row] for row in values.tolist()]
+    digits = 4 if values.size <= MAX_FINE_CELLS else 3
     return [
-        [None if cell != cell else float(f"{cell:.{DIGITS}g}") for cell in row]
+        [None if cell != cell else float(f"{cell:.{digits}g}") for cell in row]
         for row in values.tolist()
     ]

@@ -161,25 +161,27 @@ function paintAxes(context, map, box, colours) {
  * @param {ThemeColours} colours
  */
 function paintColourBar(context, map, box, colours) {
-  const x = box.left + box.width + 14;
+  const x = box.left + box.width + BAR.left;
+  const tickEdge = x + BAR.width + BAR.gap;
   const title = map.scaleNote ? `${map.valueTitle}; ${map.scaleNote}` : map.valueTitle;
   const height = Math.min(box.height, map.scaleNote ? 340 : 220);
   const palette = bytes(map.palette);
   for (let i = 0; i < 256; i++) {
     const [r, g, b] = palette.subarray(3 * i, 3 * i + 3);
     context.fillStyle = `rgb(${r}, ${g}, ${b})`;
-    context.fillRect(x, box.top + height * (1 - (i + 1) / 256), 10, height / 256 + 0.6);
+    context.fillRect(x, box.top + height * (1 - (i + 1) / 256), BAR.width, height / 256 + 0.6);
   }
   context.fillStyle = colours.ink;
   context.textAlign = "left";
   for (const [place, text] of height > 120 ? map.barTicks : ends(map.barTicks)) {
     context.textBaseline = place === 0 ? "bottom" : place === 1 ? "top" : "middle";
-    context.fillText(text, x + 14, box.top + height * (1 - place));
+    context.fillText(text, tickEdge, box.top + height * (1 - place));
   }
   context.fillStyle = colours.muted;
   const fits = context.measureText(title).width <= height;
   const shown = fits ? title : map.valueTitle;
-  if (height > 120) paintAlong(context, shown, x + 48, box.top + height / 2, 1);
+  const edge = tickEdge + barTickWidth(context, map) + BAR.gap;
+  if (height > 120) paintAlong(context, shown, edge, box.top + height / 2, 1);
 }
 
 /** @param {[number, string][]} ticks */

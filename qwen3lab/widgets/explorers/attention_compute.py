@@ -62,8 +62,8 @@ def wall_heatmap(
     else:
         title = f"Attention of the heads of layer {layers[0]}"
         firsts = range(0, n_heads, per_row)
-        rows = _wall_axis("in the row from head", firsts, values.shape[0], pitch)
-        columns = _wall_axis("plus", range(per_row), values.shape[1], pitch)
+        rows = _wall_axis("head", firsts, values.shape[0], pitch, title="first head of the row")
+        columns = _wall_axis("plus", range(per_row), values.shape[1], pitch, title="heads after it")
     return Heatmap(
         title=title,
         values=values,
@@ -76,12 +76,12 @@ def wall_heatmap(
     )
 
 
-def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
+def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int, *, title: str = "") -> Axis:
     """An axis of thumbnails: each cell has the label of its head or layer; ticks are centred."""
     labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
     middle = (side - WALL_GAP) // 2
     ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
-    return Axis(name, "", labels, ticks=ticks)
+    return Axis(title or name, "", labels, ticks=ticks)
 
 
 def head_at(

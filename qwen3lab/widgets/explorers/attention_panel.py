@@ -260,21 +260,25 @@ class AttentionPanel(ReplyPanel):
             self.about,
             pickers=[self.pickers.layer, self.pickers.head],
         )
-        text = card("Text", "point at a token", self.text, pickers=[self.direction])
+        text = card("Text", "point at a token", self.text, pickers=[self.direction], grows=True)
         controls = [self.controls.box()] if self.asks else []
-        reply = [card("Conversation", "click a token", self.transcript)] if self.asks else []
-        left = [*reply, text, *self.heads.cards(measuring, self.table)]
-        right: list[w.Widget] = [attention_map]
+        reply: list[w.Widget] = []
+        if self.asks:
+            reply = [card("Conversation", "click a token", self.transcript)]
+        above: list[w.Widget] = []
+        below: list[w.Widget] = []
         if self.heads.is_large:
             table = card("Table of heads", "click a row to open a head", self.table)
-            left, right = [*self.heads.cards(measuring), table], [attention_map, text]
-            reply_rows = reply
+            left, right = self.heads.cards(measuring), [attention_map, text]
+            above, below = reply, [table]
         else:
-            reply_rows = []
+            left = [*reply, text, *self.heads.cards(measuring, self.table)]
+            right = [attention_map]
         return page(
             heading(name, self.config, title="Qwen3 attention explorer"),
             *controls,
             self.alert,
-            *reply_rows,
+            *above,
             columns(left, w.VBox(right, layout=w.Layout(grid_gap=GAP))),
+            *below,
         )

@@ -1,7 +1,7 @@
 """Controls of the explorers, bound to the state in both directions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 
@@ -55,6 +55,12 @@ class Bindings:
         for handler, names in self.watched:
             self.state.unobserve(handler, names)
         self.watched.clear()
+
+
+class HasBindings(Protocol):
+    """A part of a panel, whose widgets follow the state until its bindings end."""
+
+    bindings: Bindings
 
 
 class Controls:

@@ -24,9 +24,10 @@ from qwen3lab.widgets.explorers.reply_panel import WAITING
 MAX_LAYERS, MAX_HEADS = 12, 8
 """Largest model whose thumbnails are all shown: each has 48 pixels on half a page of 610."""
 
-PER_ROW = 8
-THUMB_PITCH = 56
-"""Height of a row of thumbnails in pixels: a thumbnail of 52 and a gap."""
+FEW_HEADS = 16
+"""Maximum number of heads per layer for larger thumbnails, four in a row."""
+
+AXIS_HEIGHT = 60
 
 NOT_MEASURED = "The map appears when the heads are measured."
 
@@ -34,6 +35,12 @@ NOT_MEASURED = "The map appears when the heads are measured."
 def is_large(config: Qwen3Config) -> bool:
     """True if a model has too many heads for a wall of legible thumbnails."""
     return config.n_layers > MAX_LAYERS or config.n_heads > MAX_HEADS
+
+
+def thumbnail_rows(n_heads: int) -> tuple[int, int]:
+    """Thumbnails in a row, and rows, of one layer of a large model."""
+    per_row = 4 if n_heads <= FEW_HEADS else 8
+    return per_row, -(-n_heads // per_row)
 
 
 class HeadsPane:
@@ -55,11 +62,13 @@ class HeadsPane:
     ) -> None:
         self.state, self.config, self.lock, self.pick = state, config, lock, pick
         self.is_large = is_large(config)
-        self.per_row = PER_ROW if self.is_large else None
         self.bindings = Bindings(state)
         self.scores = Canvas(height=max(440, min(640, 60 + 10 * config.n_layers)))
-        rows = -(-config.n_heads // PER_ROW) if self.is_large else config.n_layers
-        height = 60 + THUMB_PITCH * rows if self.is_large else max(260, 80 + 46 * rows)
+        per_row, rows = thumbnail_rows(config.n_heads)
+        self.per_row = per_row if self.is_large else None
+        height = AXIS_HEIGHT + 448 * rows // per_row  # Square: 448 pixels are eight of 56.
+        if not self.is_large:
+            height = max(260, 80 + 46 * config.n_layers)
         self.wall = Canvas(height=height)
         self.score = w.Dropdown(
             options=[(title, name) for name, title in SCORES.items()],
