@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import ipywidgets as w
 import traitlets
 
-SLIDER_WIDTH, FIELD_WIDTH, BUTTON_WIDTH = "165px", "56px", "28px"
+SLIDER_WIDTH, FIELD_WIDTH, BUTTON_WIDTH = "150px", "56px", "28px"
 
 
 class NumberPicker(w.HBox):
