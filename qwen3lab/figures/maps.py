@@ -62,7 +62,7 @@ def labelled_map(
         adapts: False for colours that are always linear from `low` to `high`.
     """
     height = plot_height(len(values), row_height)
-    gaps = gap(*values.shape, height)
+    gaps = gap(len(values), values.shape[1], height)
     scale = ColourScale(LINEAR, low, max(high, 1e-6))
     if adapts:
         scale = scale_for(values.float(), low=scale.low, high=scale.high)

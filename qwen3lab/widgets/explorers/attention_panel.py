@@ -265,20 +265,17 @@ class AttentionPanel(ReplyPanel):
         reply: list[w.Widget] = []
         if self.asks:
             reply = [card("Conversation", "click a token", self.transcript)]
-        above: list[w.Widget] = []
-        below: list[w.Widget] = []
         if self.heads.is_large:
             table = card("Table of heads", "click a row to open a head", self.table)
-            left, right = self.heads.cards(measuring), [attention_map, text]
-            above, below = reply, [table]
+            above, left, below = reply, self.heads.cards(measuring), [table]
         else:
-            left = [*reply, text, *self.heads.cards(measuring, self.table)]
-            right = [attention_map]
+            above, left, below = [], [*reply, *self.heads.cards(measuring, self.table)], []
+        right = w.VBox([attention_map, text], layout=w.Layout(grid_gap=GAP))
         return page(
             heading(name, self.config, title="Qwen3 attention explorer"),
             *controls,
             self.alert,
             *above,
-            columns(left, w.VBox(right, layout=w.Layout(grid_gap=GAP))),
+            columns(left, right),
             *below,
         )
