@@ -146,7 +146,11 @@ def thumbnails(
 
 @checked
 def attention_wall(
-    recording: Recording, layers: Sequence[int], *, side: Count = THUMB
+    recording: Recording,
+    layers: Sequence[int],
+    *,
+    side: Count = THUMB,
+    per_row: Count | None = None,
 ) -> Float[Tensor, "row column"]:
     """Thumbnails of all heads in one map: layers downwards, heads to the right.
 
@@ -154,6 +158,7 @@ def attention_wall(
         recording: with attention.
         layers: numbers of the layers, at least one.
         side: maximum rows and columns of a thumbnail.
+        per_row: thumbnails in a row, so that a layer takes several rows; all of a layer if None.
 
     Returns:
         Weights; NaN for later keys, and in the `WALL_GAP` cells between two thumbnails.
@@ -167,7 +172,10 @@ def attention_wall(
     for layer in layers:
         gap = (0, WALL_GAP, 0, WALL_GAP)
         small = F.pad(thumbnails(recording, layer, side=side), gap, value=torch.nan)
-        rows.append(torch.cat(list(small), dim=1))
+        for chunk in small.split(per_row or len(small)):
+            missing = (per_row or len(chunk)) - len(chunk)
+            whole = F.pad(chunk, (0, 0, 0, 0, 0, missing), value=torch.nan)
+            rows.append(torch.cat(list(whole), dim=1))
     return torch.cat(rows, dim=0)[:-WALL_GAP, :-WALL_GAP]
 
 

@@ -17,11 +17,12 @@ from qwen3lab.figures.experts import (
 )
 from qwen3lab.figures.growth import growth
 from qwen3lab.figures.handover import save, to_bertviz, to_circuitsvis
-from qwen3lab.figures.heads import attention_wall, head_map, sink_profile
+from qwen3lab.figures.heads import head_map, sink_profile
 from qwen3lab.figures.ratios import ratios
 from qwen3lab.figures.routing import expert_load, routing_map
 from qwen3lab.figures.thought import answer_looks, convergence, importance
 from qwen3lab.figures.uncertainty import uncertainty
+from qwen3lab.figures.wall import attention_wall
 
 __all__ = [
     "accuracy_by_size",

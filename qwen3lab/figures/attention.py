@@ -10,11 +10,12 @@ from torch import Tensor
 from qwen3lab.analysis.pooling import max_pool
 from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layer_of, tokens_of
+from qwen3lab.figures.scales import add_key, colouring, scale_for
+from qwen3lab.figures.sizes import cells, thinned
 from qwen3lab.figures.theme import (
     EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
-    colour_bar,
     empty_figure,
     token_axis,
     token_labels,
@@ -23,6 +24,9 @@ from qwen3lab.recording.labels import labels_of
 
 MAX_TOKENS = 512
 """Maximum tokens of a map without pooling; a larger map shows the largest weight of each block."""
+
+SIDE = 460
+"""Minimum width and height of the cells, in pixels, beside long labels."""
 
 
 @checked
@@ -66,25 +70,25 @@ def attention_map(
     future = torch.ones(n, n, dtype=torch.bool).triu(1)
     pooled = max_pool(pattern.float().masked_fill(future, torch.nan), max_side=MAX_TOKENS)
     names = token_labels(tokens)[:: pooled.row_step]
+    scale = scale_for(pooled.values)
     title = by_model(_title(layer_of(pattern, layer), head), pattern)
     figure = go.Figure(
         go.Heatmap(
-            z=_with_gaps(pooled.values),
+            z=cells(pooled.values.detach().numpy()),
             x=names,
             y=names,
-            zmin=0,
-            zmax=1,
-            colorscale=SEQUENTIAL,
-            colorbar=colour_bar("attention weight"),
             hoverongaps=False,
-            hovertemplate="query %{y}<br>key %{x}<br>weight %{z:.4f}<extra></extra>",
+            hovertemplate="query %{y}<br>key %{x}<br>weight %{z:.4~g}<extra></extra>",
+            **colouring(scale, SEQUENTIAL, "attention weight"),
         )
     )
+    add_key(figure, scale, SEQUENTIAL, "attention weight")
     figure.update_layout(
         template=TEMPLATE, width=720, height=660, plot_bgcolor=EMPTY_CELL_COLOUR, title=title
     )
-    figure.update_xaxes(token_axis("key token"), tickangle=-90)
-    figure.update_yaxes(token_axis("query token"), autorange="reversed")
+    shown = thinned(len(names), SIDE)
+    figure.update_xaxes(token_axis("key token") | shown, tickangle=-90)
+    figure.update_yaxes(token_axis("query token") | shown, autorange="reversed")
     if not pooled.is_exact:
         figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step), margin_t=84)
     return figure
@@ -97,7 +101,3 @@ def _title(layer: int | None, head: int | None) -> str:
 
 def _pooling_note(step: int) -> str:
     return f"each cell shows the largest weight of {step} × {step} tokens"
-
-
-def _with_gaps(values: Float[Tensor, "row column"]) -> list[list[float | None]]:
-    return [[None if v != v else v for v in row] for row in values.tolist()]

@@ -212,6 +212,7 @@ def specialisation(
         title_subtitle_text="share of each label's tokens; 95% bootstrap intervals over documents",
         margin_t=84,
     )
+    figure.update_xaxes(title="label", type="category")
     return figure.update_yaxes(title="tokens routed to the expert (%)", rangemode="tozero")
 
 
@@ -272,8 +273,8 @@ def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
     limit = max(float(shown.abs().max()), 1e-6)
     figure = labelled_map(
         shown,
-        Side("", names),
-        Side("", [escape(group) for group in found.groups]),
+        Side("expert", names),
+        Side("group of texts", [escape(group) for group in found.groups]),
         title="Loss added by switching off one expert",
         subtitle=f"the {len(cells)} of {len(ranked)} experts with the largest added loss",
         value="added loss (nats per token)",
@@ -283,7 +284,7 @@ def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
         palette=DIVERGING,
         about=[[share] * len(found.groups) for share in load],
     )
-    figure.update_layout(margin_t=110)
+    figure.update_layout(margin_t=130)
     return figure.update_traces(texttemplate="%{z:.2f}").update_xaxes(side="top")
 
 

@@ -1,4 +1,4 @@
-"""All heads: scores, thumbnails of their attention maps, and attention received by each token."""
+"""All heads: their scores, and the attention received by each token."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
-from qwen3lab.analysis.map_windows import WALL_GAP, attention_wall as wall_values
 from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
+from qwen3lab.figures.sizes import PLOT_WIDTH, thinned
 from qwen3lab.figures.theme import (
-    EMPTY_CELL_COLOUR,
     OKABE_ITO,
-    SEQUENTIAL,
     TEMPLATE,
-    colour_bar,
     empty_figure,
-    escape,
     token_axis,
     token_labels,
 )
-from qwen3lab.recording.recording import Recording
 
 SCORES = {
     "first": "share on the first token",
@@ -38,6 +33,11 @@ SCORES = {
 }
 MAX_TOKENS = 1024
 """Maximum number of tokens in a sink profile."""
+
+MAX_LINES = 12
+"""Maximum number of layers in a sink profile with a line each."""
+
+RECEIVED = "Attention received by each token"
 
 
 @checked
@@ -55,7 +55,6 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
         raise ValueError(f"there is no score {score!r}: choose from {', '.join(SCORES)}")
     values = getattr(scores, score)
     kinds = [[f"{kind}, {100 * above:.0f} %" for kind, above in row] for row in scores.kinds()]
-    top = 1.0 if score not in ("entropy", "distance") else max(float(values.max()), 1e-6)
     return labelled_map(
         values,
         Side("layer", [str(layer) for layer in scores.layers]),
@@ -64,62 +63,16 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
         subtitle="",
         value=SCORES[score],
         hover="layer %{y}, head %{x}<br>%{z:.3f}<br>likely kind: %{customdata}",
-        high=top,
+        high=top_of(scores, score),
         about=kinds,
+        adapts=False,
     )
 
 
-@checked
-def attention_wall(recording: Recording, *, layers: Sequence[int] | None = None) -> go.Figure:
-    """Thumbnails of all heads: rows are layers, columns heads.
-
-    Args:
-        recording: with attention.
-        layers: to show; all recorded layers if None.
-
-    Raises:
-        RecordingError: no such layer, or attention was not recorded.
-    """
-    shown = list(recording.attention.layers if layers is None else layers)
-    if not shown:
-        return empty_figure("There is no attention to show: it was not recorded.")
-    wall = wall_values(recording, shown)
-    side = (wall.shape[1] + WALL_GAP) // recording.config.n_heads
-    centre = (side - WALL_GAP) / 2 - 0.5
-    figure = go.Figure(
-        go.Heatmap(
-            z=[[None if v != v else v for v in row] for row in wall.tolist()],
-            zmin=0,
-            zmax=1,
-            colorscale=SEQUENTIAL,
-            colorbar=colour_bar("largest weight"),
-            hoverinfo="skip",
-        )
-    )
-    heads = range(recording.config.n_heads)
-    figure.update_layout(
-        template=TEMPLATE,
-        title=f"Thumbnails of all heads · {escape(recording.model_name)}",
-        title_subtitle_text="rows of a thumbnail are queries, columns are keys; grey: later keys",
-        height=int(max(320, min(1400, 130 + 52 * len(shown)))),
-        plot_bgcolor=EMPTY_CELL_COLOUR,
-        margin_t=84,
-    )
-    figure.update_xaxes(
-        title="head",
-        showgrid=False,
-        zeroline=False,
-        tickvals=[centre + side * head for head in heads],
-        ticktext=[str(head) for head in heads],
-    )
-    return figure.update_yaxes(
-        title="layer",
-        showgrid=False,
-        zeroline=False,
-        autorange="reversed",
-        tickvals=[centre + side * row for row in range(len(shown))],
-        ticktext=[str(layer) for layer in shown],
-    )
+def top_of(scores: HeadProfile, score: str) -> float:
+    """Value at the high end of a score's colours: 1 for shares."""
+    values = getattr(scores, score)
+    return max(float(values.max()), 1e-6) if score in ("entropy", "distance") else 1.0
 
 
 @checked
@@ -130,6 +83,8 @@ def sink_profile(
     layers: Sequence[int] | None = None,
 ) -> go.Figure:
     """The attention that each token receives, mean over heads, one line per layer.
+
+    More than `MAX_LINES` layers are a map: layers downwards, tokens to the right.
 
     Args:
         mass: from `analysis.attention.key_mass`, which labels tokens and layers.
@@ -150,26 +105,40 @@ def sink_profile(
     numbers = layers_of(mass, layers, what="mass")
     shown = slice(0, MAX_TOKENS)
     labels = token_labels(tokens[shown])
-    figure = go.Figure()
-    for row, values in enumerate(mass.mean(dim=1)[:, shown]):
-        layer = numbers[row]
-        figure.add_trace(
-            go.Scatter(
-                x=labels,
-                y=values.tolist(),
-                mode="lines",
-                name=f"layer {layer}",
-                line={"color": OKABE_ITO[row % len(OKABE_ITO)], "width": 1.5},
-                hovertemplate=f"layer {layer}<br>%{{x}}<br>%{{y:.3f}}<extra></extra>",
-            )
-        )
+    received = mass.mean(dim=1)[:, shown].detach()
     note = f"; the first {MAX_TOKENS} tokens" if len(tokens) > MAX_TOKENS else ""
-    figure.update_layout(
-        template=TEMPLATE,
-        height=380,
-        title=by_model("Attention received by each token", mass),
-        title_subtitle_text=f"mean over heads, and over the token itself and later queries{note}",
-        margin_t=84,
+    subtitle = f"mean over heads, and over the token itself and later queries{note}"
+    title = by_model(RECEIVED, mass)
+    if len(numbers) > MAX_LINES:
+        return labelled_map(
+            received,
+            Side("layer", [str(number) for number in numbers]),
+            Side("token", labels),
+            title=title,
+            subtitle=subtitle,
+            value="share of attention",
+            hover="layer %{y}<br>%{x}<br>%{z:.3f}",
+            high=1.0,
+        ).update_xaxes(tickangle=-90, tickfont_size=11)
+    figure = go.Figure(
+        [
+            _line(layer, labels, values.tolist(), OKABE_ITO[row % len(OKABE_ITO)])
+            for row, (layer, values) in enumerate(zip(numbers, received, strict=True))
+        ]
     )
-    figure.update_xaxes(token_axis("token"), tickangle=-90)
+    figure.update_layout(
+        template=TEMPLATE, height=380, title=title, title_subtitle_text=subtitle, margin_t=84
+    )
+    figure.update_xaxes(token_axis("token") | thinned(len(labels), PLOT_WIDTH), tickangle=-90)
     return figure.update_yaxes(title="share of attention", range=[0, 1])
+
+
+def _line(layer: int, labels: Sequence[str], values: Sequence[float], colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=labels,
+        y=values,
+        mode="lines",
+        name=f"layer {layer}",
+        line={"color": colour, "width": 1.5},
+        hovertemplate=f"layer {layer}<br>%{{x}}<br>%{{y:.3f}}<extra></extra>",
+    )

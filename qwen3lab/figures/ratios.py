@@ -58,4 +58,4 @@ def ratios(
     )
     spacing = "D1" if max(values) < 10 else 1
     figure.update_xaxes(title="ratio to the best other library", type="log", dtick=spacing)
-    return figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure.update_yaxes(title="case", autorange="reversed", showgrid=False)

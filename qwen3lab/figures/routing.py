@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import checked
 from qwen3lab.figures.labels import by_model, layer_of, layers_of, tokens_of
 from qwen3lab.figures.maps import Side, labelled_map
+from qwen3lab.figures.scales import add_key, colouring, scale_for
+from qwen3lab.figures.sizes import PLOT_WIDTH, cells, gap, plot_height, thinned
 from qwen3lab.figures.theme import (
     EMPTY_CELL_COLOUR,
     SEQUENTIAL,
     TEMPLATE,
-    colour_bar,
     empty_figure,
     token_axis,
     token_labels,
@@ -47,32 +49,34 @@ def routing_map(
         )
     if n_tokens == 0 or n_experts == 0:
         return empty_figure("There is no routing to show: no token passed through an expert.")
+    table = weights.detach().float().T
+    table = table.masked_fill(table == 0, torch.nan)
+    height, scale = plot_height(n_experts, 16), scale_for(table, high=float(weights.max()))
+    gaps = gap(n_experts, n_tokens, height)
     figure = go.Figure(
         go.Heatmap(
-            z=[[w or None for w in row] for row in weights.float().T.tolist()],
+            z=cells(table.numpy()),
             x=token_labels(tokens),
             y=list(range(n_experts)),
-            zmin=0,
-            zmax=float(weights.max()),
-            colorscale=SEQUENTIAL,
-            colorbar=colour_bar("routing weight"),
             hoverongaps=False,
             hovertemplate="token %{x}<br>expert %{y}<br>weight %{z:.4f}<extra></extra>",
-            xgap=1,
-            ygap=1,
+            xgap=gaps,
+            ygap=gaps,
+            **colouring(scale, SEQUENTIAL, "routing weight"),
         )
     )
+    add_key(figure, scale, SEQUENTIAL, "routing weight")
     where = "" if layer is None else f", layer {layer}"
     figure.update_layout(
         template=TEMPLATE,
-        height=max(320, min(900, 160 + 16 * n_experts)),
+        height=max(320, 190 + height),
         plot_bgcolor=EMPTY_CELL_COLOUR,
         title=by_model(f"Expert routing of each token{where}", weights),
         title_subtitle_text="grey: not chosen",
         margin_t=84,
     )
-    figure.update_xaxes(token_axis("token"), tickangle=-90)
-    return figure.update_yaxes(_expert_axis(n_experts), autorange="reversed")
+    figure.update_xaxes(token_axis("token") | thinned(n_tokens, PLOT_WIDTH), tickangle=-90)
+    return figure.update_yaxes(_expert_axis(n_experts, height), autorange="reversed")
 
 
 @checked
@@ -105,6 +109,6 @@ def expert_load(
     )
 
 
-def _expert_axis(n_experts: int) -> dict[str, object]:
+def _expert_axis(n_experts: int, height: int) -> dict[str, object]:
     axis: dict[str, object] = {"title": "expert", "showgrid": False, "zeroline": False}
-    return axis | ({"dtick": 1} if n_experts <= 32 else {})
+    return axis | (thinned(n_experts, height) or {"dtick": 1})

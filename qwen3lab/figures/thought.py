@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from qwen3lab.analysis.thinking_text import KINDS, Looks, sentence_kind
 from qwen3lab.arguments import checked
 from qwen3lab.figures.maps import Side, labelled_map
+from qwen3lab.figures.sizes import MANY_ROWS, label_step, plot_height
 from qwen3lab.figures.theme import (
     MUTED,
     OKABE_ITO,
@@ -21,6 +25,9 @@ from qwen3lab.thinking.importance import Importance
 
 MAX_NAMED_ANSWERS = 6
 OTHERS = "other answers"
+MAX_LOOKS_ROWS = 800
+"""Maximum number of rows in a map of all heads: about a pixel each."""
+
 RIGHT_COLOUR = "#009e73"
 KIND_COLOURS = dict(zip(KINDS, (*OKABE_ITO[:5], MUTED), strict=True))
 
@@ -127,7 +134,11 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
     top = 1 if measure == "distance" else None
     figure.update_xaxes(title=titles[measure], range=[0, top])
     return figure.update_yaxes(
-        categoryorder="array", categoryarray=names, autorange="reversed", showgrid=False
+        title="part of the thinking",
+        categoryorder="array",
+        categoryarray=names,
+        autorange="reversed",
+        showgrid=False,
     )
 
 
@@ -150,20 +161,53 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
         raise ValueError(
             f"there are {n_layers} rows, but {len(rows)} layers: pass layers= with one per row"
         )
-    names = [f"layer {layer}, head {head}" for layer in rows for head in range(n_heads)]
+    step = -(-n_layers * n_heads // MAX_LOOKS_ROWS)
+    shares, best = _largest(found.mass.detach(), step)
+    names = [
+        _heads(layer, head, step, n_heads) for layer in rows for head in range(0, n_heads, step)
+    ]
     columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
+    pooled = f"; each row: the largest share of {step} heads" if step > 1 else ""
     figure = labelled_map(
-        found.mass.flatten(0, 1),
-        Side("", names),
-        Side("", columns),
+        shares,
+        Side("layer and head", names),
+        Side("part of the text", columns),
         title="Attention from the answer",
-        subtitle="mean over the positions that predict the answer's tokens, by part of the text",
+        subtitle=f"mean over the positions that predict the answer's tokens{pooled}",
         value="share of attention",
-        hover="%{y}<br>%{x}<br>%{z:.3f} of its attention",
+        hover="%{y}<br>%{x}<br>%{z:.3f} of its attention"
+        + ("<br>largest: head %{customdata}" if step > 1 else ""),
         high=1.0,
         row_height=16,
+        about=best.tolist() if step > 1 else None,
     )
+    if len(names) > MANY_ROWS:
+        per_layer = len(names) // n_layers
+        apart = label_step(n_layers, plot_height(len(names), 16))
+        figure.update_yaxes(
+            title="layer; a row per head",
+            tickmode="array",
+            tickvals=names[:: per_layer * apart],
+            ticktext=[str(layer) for layer in rows[::apart]],
+        )
     return figure.update_xaxes(tickangle=-40)
+
+
+def _largest(
+    mass: Float[Tensor, "layer head part"], step: int
+) -> tuple[Float[Tensor, "row part"], Int[Tensor, "row part"]]:
+    """The largest share of each `step` heads of a layer, and the number of that head."""
+    blocks = [part.max(dim=1) for part in mass.split(step, dim=1)]
+    shares = torch.stack([block.values for block in blocks], dim=1)
+    best = torch.stack([block.indices + step * n for n, block in enumerate(blocks)], dim=1)
+    return shares.flatten(0, 1), best.flatten(0, 1)
+
+
+def _heads(layer: int, head: int, step: int, n_heads: int) -> str:
+    last = min(head + step, n_heads) - 1
+    return (
+        f"layer {layer}, head {head}" if last == head else f"layer {layer}, heads {head} to {last}"
+    )
 
 
 def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go.Bar:

@@ -1,6 +1,7 @@
 """The JavaScript of each widget in a real browser, with a fake of the Python model."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,3 +155,24 @@ def test_a_plot_is_an_image_with_an_accessible_name(page: Page) -> None:
     )
     render(page, Plot, figure=figure, version="1", is_sent=False)
     expect(page.get_by_role("img", name="Plot: entropy (nats)")).to_be_attached()
+
+
+def test_a_clipped_square_root_scale_is_named_and_its_levels_are_values(page: Page) -> None:
+    values = torch.full((100, 100), 0.001)
+    values[:, ::10], values[0] = 0.02, 1.0  # 1 of 100 rows is far above the others
+    values[0, 5:] = 0.001
+    sides = [Axis(name, name, ("",) * 100) for name in ("row", "c")]
+    heatmap = Heatmap("Sunk", values, *sides, "w")
+    plain = payload(replace(heatmap, adapts=True))
+    found = {name: list(v) if isinstance(v, bytes) else v for name, v in plain.items()}
+    render(page, Canvas, map=found)
+    expect(page.locator(".q3-legend")).to_contain_text("colours: square root, clipped at the 99.5%")
+    page.locator(".q3-overlay").focus()
+    page.keyboard.press("ArrowDown")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    # Row 1, column 10: the value is 0.02, the last colour.
+    expect(page.locator(".q3-readout")).to_have_text("row 1 → c 10: w ≈ 0.02")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".q3-readout")).to_have_text("row 1 → c 11: w ≈ 0.001")

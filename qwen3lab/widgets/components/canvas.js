@@ -112,6 +112,9 @@ class MapView {
       key.textContent = span.name;
     }
     element("span", "q3-key q3-key-nothing", this.legend).textContent = map.nothing;
+    if (map.scaleNote) {
+      element("span", "", this.legend).textContent = `colours: ${map.scaleNote}`;
+    }
   }
 
   draw() {
@@ -184,10 +187,10 @@ class MapView {
   /** The value that the cell's 8-bit level stands for. */
   roundedValue() {
     if (!this.cell || !this.map) return "";
-    const { cells, shape, low, high, nothing, valueTitle } = this.map;
+    const { cells, shape, levels, nothing, valueTitle } = this.map;
     const level = bytes(cells)[this.cell[0] * shape[1] + this.cell[1]];
     if (level === 0) return nothing;
-    return `${valueTitle} ≈ ${(low + ((level - 1) / 254) * (high - low)).toFixed(2)}`;
+    return `${valueTitle} ≈ ${Number(levels[level - 1].toPrecision(2))}`;
   }
 
   /** @param {{ kind: string, row: number, column: number, text: string }} answer */

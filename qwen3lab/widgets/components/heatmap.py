@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import max_pool, steps
+from qwen3lab.figures.scales import LINEAR, ColourScale, scale_for
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 
 LEVELS = 255
@@ -72,6 +72,7 @@ class Heatmap:
         square: True for square cells.
         palette: name of a plotly colour scale.
         pooled: how values were pooled, "largest" or "mean", if one value stands for several.
+        adapts: True for the colour scale of `scale_for`; False for a linear one.
     """
 
     title: str
@@ -85,13 +86,14 @@ class Heatmap:
     square: bool = False
     palette: str = SEQUENTIAL
     pooled: str = "largest"
+    adapts: bool = False
 
 
-def quantise(values: Float[Tensor, "row column"], low: float, high: float) -> bytes:
-    """One byte per cell, row by row: 0 for NaN, 1 for `low` or less, 255 for `high` or more."""
-    scale = (LEVELS - 1) / (high - low) if high > low else 0.0
-    levels = 1 + ((values.double() - low) * scale).clamp(0, LEVELS - 1).round()
-    return levels.nan_to_num(nan=0.0).to(torch.uint8).numpy().tobytes()
+def quantise(values: Float[Tensor, "row column"], scale: ColourScale) -> bytes:
+    """One byte per cell, row by row: 0 for NaN, 1 for the first colour, 255 for the last one."""
+    places = scale.places(values.detach().double().numpy())
+    levels = 1 + np.nan_to_num(places * (LEVELS - 1), nan=-1.0).round()
+    return levels.astype(np.uint8).tobytes()
 
 
 def palette_bytes(name: str) -> bytes:
@@ -104,16 +106,20 @@ def payload(heatmap: Heatmap) -> dict[str, object]:
     """The message to the browser: the map, pooled to about a million cells at most."""
     pooled = max_pool(heatmap.values)
     rows, columns = pooled.values.shape
+    scale = ColourScale(LINEAR, heatmap.low, heatmap.high)
+    if heatmap.adapts:
+        scale = scale_for(pooled.values, low=heatmap.low, high=heatmap.high)
     return {
         "title": heatmap.title,
-        "cells": quantise(pooled.values, heatmap.low, heatmap.high),
+        "cells": quantise(pooled.values, scale),
         "shape": [rows, columns],
         "palette": palette_bytes(heatmap.palette),
         "rows": _axis(heatmap.rows, pooled.row_step),
         "columns": _axis(heatmap.columns, pooled.column_step),
         "valueTitle": heatmap.value_title,
-        "low": heatmap.low,
-        "high": heatmap.high,
+        "scaleNote": scale.note(),
+        "levels": scale.values(np.linspace(0, 1, LEVELS)).tolist(),
+        "barTicks": [list(tick) for tick in scale.ticks()],
         "nothing": heatmap.nothing,
         "square": heatmap.square,
     }

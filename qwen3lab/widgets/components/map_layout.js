@@ -2,7 +2,7 @@
 
 const FONT_PX = 11;
 const LABEL_ROOM = FONT_PX + 2;
-const MARGIN = { top: 6, right: 62, title: 26, span: 8 };
+const MARGIN = { top: 6, title: 26, span: 8 };
 const MAX_LABEL = { row: 84, column: 72 };
 const MAX_CELL = 36;
 
@@ -137,6 +137,27 @@ function labelWidth(context, axis, most) {
   return Math.ceil(Math.min(most, Math.max(0, ...widths)));
 }
 
+// Left of the colour bar, the bar, and right of it; then its ticks and its title.
+const BAR = { left: 14, width: 10, gap: 4, title: FONT_PX + 8 };
+
+/**
+ * Width of the widest tick of the colour bar, in pixels.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ */
+function barTickWidth(context, map) {
+  return Math.max(...map.barTicks.map(([, text]) => context.measureText(text).width));
+}
+
+/**
+ * Space for the colour bar, its ticks and its title, in pixels.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ */
+function barWidth(context, map) {
+  return BAR.left + BAR.width + BAR.gap + barTickWidth(context, map) + BAR.title;
+}
+
 /**
  * Size of a cell: whole pixels for large cells, whose grid lines are then straight.
  * @param {number} room for all cells, in pixels
@@ -164,7 +185,7 @@ function arrange(map, context, width, height) {
   const columnLabels = isNumbered ? 14 : labelWidth(context, map.columns, MAX_LABEL.column);
   const left = MARGIN.title + rowLabels + strip(map.rows);
   const bottom = MARGIN.title + columnLabels + strip(map.columns);
-  let cellWidth = cellSize(width - left - MARGIN.right, columns);
+  let cellWidth = cellSize(width - left - barWidth(context, map), columns);
   let cellHeight = cellSize(height - MARGIN.top - bottom, rows);
   if (map.square) cellWidth = cellHeight = Math.min(cellWidth, cellHeight);
   const top = MARGIN.top;

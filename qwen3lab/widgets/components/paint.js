@@ -161,23 +161,32 @@ function paintAxes(context, map, box, colours) {
  * @param {ThemeColours} colours
  */
 function paintColourBar(context, map, box, colours) {
-  const x = box.left + box.width + 14;
-  const height = Math.min(box.height, 220);
+  const x = box.left + box.width + BAR.left;
+  const tickEdge = x + BAR.width + BAR.gap;
+  const title = map.scaleNote ? `${map.valueTitle}; ${map.scaleNote}` : map.valueTitle;
+  const height = Math.min(box.height, map.scaleNote ? 340 : 220);
   const palette = bytes(map.palette);
   for (let i = 0; i < 256; i++) {
     const [r, g, b] = palette.subarray(3 * i, 3 * i + 3);
     context.fillStyle = `rgb(${r}, ${g}, ${b})`;
-    context.fillRect(x, box.top + height * (1 - (i + 1) / 256), 10, height / 256 + 0.6);
+    context.fillRect(x, box.top + height * (1 - (i + 1) / 256), BAR.width, height / 256 + 0.6);
   }
   context.fillStyle = colours.ink;
   context.textAlign = "left";
-  const number = (/** @type {number} */ value) => String(Number(value.toFixed(2)));
-  context.textBaseline = "top";
-  context.fillText(number(map.high), x + 14, box.top);
-  context.textBaseline = "bottom";
-  context.fillText(number(map.low), x + 14, box.top + height);
+  for (const [place, text] of height > 120 ? map.barTicks : ends(map.barTicks)) {
+    context.textBaseline = place === 0 ? "bottom" : place === 1 ? "top" : "middle";
+    context.fillText(text, tickEdge, box.top + height * (1 - place));
+  }
   context.fillStyle = colours.muted;
-  if (height > 120) paintAlong(context, map.valueTitle, x + 16, box.top + height / 2, 1);
+  const fits = context.measureText(title).width <= height;
+  const shown = fits ? title : map.valueTitle;
+  const edge = tickEdge + barTickWidth(context, map) + BAR.gap;
+  if (height > 120) paintAlong(context, shown, edge, box.top + height / 2, 1);
+}
+
+/** @param {[number, string][]} ticks */
+function ends(ticks) {
+  return [ticks[0], ticks[ticks.length - 1]];
 }
 
 /**

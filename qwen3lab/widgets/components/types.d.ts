@@ -47,8 +47,12 @@ interface MapData {
   rows: MapAxis;
   columns: MapAxis;
   valueTitle: string;
-  low: number;
-  high: number;
+  /** What is special about the colour scale; empty for a linear one. */
+  scaleNote: string;
+  /** The value of each level from 1 to 255. */
+  levels: number[];
+  /** Place on the colour bar, from 0 to 1, and text. */
+  barTicks: [number, string][];
   nothing: string;
   square: boolean;
 }

@@ -16,7 +16,8 @@ from qwen3lab.analysis.map_windows import (
     looked_at_by,
     looks_at,
 )
-from qwen3lab.figures.heads import SCORES
+from qwen3lab.figures.heads import SCORES, top_of
+from qwen3lab.figures.scales import MIN_CELLS
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.attention_state import DIRECTIONS
@@ -26,38 +27,89 @@ MAX_TOKENS_SHOWN = 2_000
 """Largest number of tokens in the text pane."""
 
 
-def wall_heatmap(recording: Recording) -> Heatmap:
-    """Thumbnails of all heads in one map; `head_at` gives the head of a cell."""
-    layers, heads = recording.attention.layers, range(recording.config.n_heads)
-    values, side = attention_wall(recording, layers), _side(recording)
+def score_heatmap(scores: HeadProfile, score: str) -> Heatmap:
+    """One cell per head, coloured by one of `SCORES`: layers downwards, heads to the right."""
+    values = getattr(scores, score).float()
+    labels = tuple("" if row == layer else str(layer) for row, layer in enumerate(scores.layers))
     return Heatmap(
-        title="Attention of all heads",
+        title=f"Attention of each head: {SCORES[score]}",
         values=values,
-        rows=_wall_axis("layer", layers, values.shape[0], side),
-        columns=_wall_axis("head", heads, values.shape[1], side),
-        value_title="largest weight",
-        nothing=MASKED,
+        rows=Axis("layer", "layer", labels),
+        columns=Axis("head", "head", ("",) * values.shape[1]),
+        value_title=SCORES[score],
+        high=top_of(scores, score),
+        nothing="not measured",
     )
 
 
-def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int) -> Axis:
+def wall_heatmap(
+    recording: Recording, layers: Sequence[int] | None = None, per_row: int | None = None
+) -> Heatmap:
+    """Thumbnails in one map; `head_at` gives the head of a cell.
+
+    Args:
+        recording: with attention.
+        layers: to show; all if None.
+        per_row: thumbnails in a row, for one layer; all heads of a layer if None.
+    """
+    layers, n_heads = layers or recording.attention.layers, recording.config.n_heads
+    pitch = _side(recording)
+    values = attention_wall(recording, layers, per_row=per_row)
+    if per_row is None:
+        title = "Attention of all heads"
+        rows = _wall_axis("layer", layers, values.shape[0], pitch)
+        columns = _wall_axis("head", range(n_heads), values.shape[1], pitch)
+    else:
+        title = f"Attention of the heads of layer {layers[0]}"
+        firsts = range(0, n_heads, per_row)
+        rows = _wall_axis("head", firsts, values.shape[0], pitch, title="first head of the row")
+        columns = _wall_axis("plus", range(per_row), values.shape[1], pitch, title="heads after it")
+    return Heatmap(
+        title=title,
+        values=values,
+        rows=rows,
+        columns=columns,
+        value_title="largest weight",
+        nothing=MASKED,
+        square=per_row is not None,
+        adapts=len(recording) ** 2 >= 2 * MIN_CELLS,
+    )
+
+
+def _wall_axis(name: str, numbers: Sequence[int], size: int, side: int, *, title: str = "") -> Axis:
     """An axis of thumbnails: each cell has the label of its head or layer; ticks are centred."""
     labels = tuple(f"{name} {numbers[place // side]}" for place in range(size))
     middle = (side - WALL_GAP) // 2
     ticks = tuple((place * side + middle, str(number)) for place, number in enumerate(numbers))
-    return Axis(name, "", labels, ticks=ticks)
+    return Axis(title or name, "", labels, ticks=ticks)
 
 
-def head_at(recording: Recording, row: int, column: int) -> tuple[int, int]:
+def head_at(
+    recording: Recording,
+    row: int,
+    column: int,
+    layers: Sequence[int] | None = None,
+    per_row: int | None = None,
+) -> tuple[int, int]:
     """The layer and head of a cell of `wall_heatmap`."""
-    side = _side(recording)
-    return recording.attention.layers[row // side], column // side
+    side, layers = _side(recording), layers or recording.attention.layers
+    if per_row is not None:
+        return layers[0], row // side * per_row + column // side
+    return layers[row // side], column // side
 
 
-def frame_on_wall(recording: Recording, layer: int, head: int) -> list[int]:
+def frame_on_wall(
+    recording: Recording,
+    layer: int,
+    head: int,
+    *,
+    layers: Sequence[int] | None = None,
+    per_row: int | None = None,
+) -> list[int]:
     """First row, first column, last row and last column of a head's thumbnail."""
-    side = _side(recording)
-    top, left = recording.attention.layers.index(layer) * side, head * side
+    side, layers = _side(recording), layers or recording.attention.layers
+    place = (layers.index(layer), head) if per_row is None else divmod(head, per_row)
+    top, left = place[0] * side, place[1] * side
     return [top, left, top + side - WALL_GAP - 1, left + side - WALL_GAP - 1]
 
 
@@ -79,6 +131,7 @@ def map_heatmap(recording: Recording, layer: int, head: int, window: MapWindow) 
         value_title="attention weight",
         nothing=MASKED,
         square=window.rows == window.columns,
+        adapts=True,
         pooled="largest" if window.how == "max" else "mean",
     )
 

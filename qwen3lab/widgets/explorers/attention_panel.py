@@ -14,19 +14,17 @@ from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.textview import TextView
 from qwen3lab.widgets.explorers.attention_compute import (
-    frame_on_wall,
-    head_at,
     head_note,
     map_heatmap,
     pooling_note,
     text_span,
     text_weights,
-    wall_heatmap,
 )
 from qwen3lab.widgets.explorers.attention_maps import MapRenderer, MapRequest
 from qwen3lab.widgets.explorers.attention_state import DIRECTIONS, WHOLE, AttentionState
 from qwen3lab.widgets.explorers.chat_compute import token_spans
 from qwen3lab.widgets.explorers.controls import WIDE, Pickers
+from qwen3lab.widgets.explorers.heads_pane import HeadsPane
 from qwen3lab.widgets.explorers.reply_panel import WAITING, ReplyPanel
 
 
@@ -48,7 +46,8 @@ class AttentionPanel(ReplyPanel):
         self.asks = asks
         self.pickers = Pickers(state, config)
         self.bound_parts.append(self.pickers)
-        self.wall = Canvas(height=max(260, min(760, 80 + 46 * config.n_layers)))
+        self.heads = HeadsPane(state, config, self.lock, self.pick_head)
+        self.bound_parts.append(self.heads)
         self.map = Canvas(height=560, zooms=True)
         self.text = TextView()
         self.maps = MapRenderer(self.show_map, self.show_error)
@@ -104,14 +103,14 @@ class AttentionPanel(ReplyPanel):
         watch(lambda _: self.shade(), ["token", "direction"])
         watch(lambda _: self.list_heads(), ["scores"])
         watch(lambda _: self.draw_measuring(), ["scores", "measuring", "measured", "recording"])
-        on_pick(self.wall, "selected", lambda cell: self.pick_thumbnail(*cell))
         on_pick(self.map, "selected", lambda cell: self.pick_token(cell[0]))
         on_pick(self.map, "zoomed", self.zoom)
         self.text.on_token(self.pick_token)
 
     def draw_all(self) -> None:
         """Draw everything that depends on the recording."""
-        self.draw_wall()
+        self.heads.draw()
+        self.heads.draw_scores()
         self.draw_text()
         self.draw_head()
         self.list_heads()
@@ -122,22 +121,13 @@ class AttentionPanel(ReplyPanel):
         self.maps.stop()
         super().close()
 
-    @shows_drawing_errors
-    def draw_wall(self) -> None:
-        """Draw the thumbnails of all heads."""
-        with self.lock:
-            if self.state.recording is None:
-                self.wall.show_nothing(WAITING)
-            else:
-                self.wall.show(wall_heatmap(self.state.recording))
-
     def draw_head(self) -> None:
         """Draw everything that depends on the picked head."""
         self.state.drawing_error = ""
         self.draw_map()
         self.shade()
         self.describe()
-        self.mark_wall()
+        self.mark_head()
 
     @shows_drawing_errors
     def draw_map(self) -> None:
@@ -219,18 +209,13 @@ class AttentionPanel(ReplyPanel):
             self.about.value = head_note(scores, state.layer, state.head)
 
     @shows_drawing_errors
-    def mark_wall(self) -> None:
-        """Frame the thumbnail of the picked head, and select its row of the table."""
+    def mark_head(self) -> None:
+        """Frame the picked head, and select its row of the table."""
         state, recording = self.state, self.state.recording
         is_head = 0 <= state.head < self.config.n_heads
         if recording is not None and state.layer in recording.attention.layers and is_head:
-            self.wall.framed = frame_on_wall(recording, state.layer, state.head)
+            self.heads.mark()
             self.table.mark(state.layer, state.head)
-
-    def pick_thumbnail(self, row: int, column: int) -> None:
-        """Open the head whose thumbnail was clicked."""
-        if self.state.recording is not None and min(row, column) >= 0:
-            self.pick_head(head_at(self.state.recording, row, column))
 
     def pick_head(self, layer_and_head: tuple[int, ...]) -> None:
         """Open a head; do nothing for an empty tuple."""
@@ -267,8 +252,6 @@ class AttentionPanel(ReplyPanel):
         wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
         measuring = w.Box([self.done, self.measure], layout=wrap)
         tools = w.Box([self.pooling, self.reset, self.note], layout=wrap)
-        hint = "click a thumbnail or a table row to open a head"
-        wall = card("All heads", hint, self.wall, measuring, self.table)
         attention_map = card(
             "Attention map",
             "each row: the attention weights of one query token",
@@ -277,13 +260,22 @@ class AttentionPanel(ReplyPanel):
             self.about,
             pickers=[self.pickers.layer, self.pickers.head],
         )
-        text = card("Text", "point at a token", self.text, pickers=[self.direction])
+        text = card("Text", "point at a token", self.text, pickers=[self.direction], grows=True)
         controls = [self.controls.box()] if self.asks else []
-        reply = [card("Conversation", "click a token", self.transcript)] if self.asks else []
-        left = w.VBox([*reply, text, wall], layout=w.Layout(grid_gap=GAP))
+        reply: list[w.Widget] = []
+        if self.asks:
+            reply = [card("Conversation", "click a token", self.transcript)]
+        if self.heads.is_large:
+            table = card("Table of heads", "click a row to open a head", self.table)
+            above, left, below = reply, self.heads.cards(measuring), [table]
+        else:
+            above, left, below = [], [*reply, *self.heads.cards(measuring, self.table)], []
+        right = w.VBox([attention_map, text], layout=w.Layout(grid_gap=GAP))
         return page(
             heading(name, self.config, title="Qwen3 attention explorer"),
             *controls,
             self.alert,
-            columns([left], attention_map),
+            *above,
+            columns(left, right),
+            *below,
         )

@@ -2,6 +2,7 @@
 
 import traitlets
 
+from qwen3lab.figures.heads import SCORES
 from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
 DIRECTIONS = ("tokens it attends to", "tokens that attend to it")
@@ -20,6 +21,7 @@ class AttentionState(ExplorerState):
             `WHOLE` for all.
         pooling: how blocks of a large map are pooled, "max" or "mean".
         direction: what the text pane shades, one of `DIRECTIONS`.
+        score: what a map with one cell per head shows: a field of `scores`.
         scores: the head profile, or None before it is measured.
         measured: progress of the measurement, from 0 to 1.
         measuring: True while the measurement runs.
@@ -29,6 +31,7 @@ class AttentionState(ExplorerState):
     window = traitlets.Tuple(default_value=WHOLE)
     pooling = traitlets.Enum(["max", "mean"], "max")
     direction = traitlets.Enum(DIRECTIONS, DIRECTIONS[0])
+    score = traitlets.Enum(list(SCORES), "previous")
     scores = Result(None)
     measured = traitlets.Float(0.0)
     measuring = traitlets.Bool(False)

@@ -55,6 +55,7 @@ def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:
         value_title="attention weight",
         nothing=MASKED,
         square=True,
+        adapts=True,
     )
 
 
@@ -73,6 +74,7 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
         value_title="routing weight",
         high=float(table.max()),
         nothing="not chosen",
+        adapts=True,
     )
 
 

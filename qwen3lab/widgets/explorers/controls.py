@@ -1,11 +1,12 @@
 """Controls of the explorers, bound to the state in both directions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 BUDGETS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
@@ -54,6 +55,12 @@ class Bindings:
         for handler, names in self.watched:
             self.state.unobserve(handler, names)
         self.watched.clear()
+
+
+class HasBindings(Protocol):
+    """A part of a panel, whose widgets follow the state until its bindings end."""
+
+    bindings: Bindings
 
 
 class Controls:
@@ -165,14 +172,16 @@ class Controls:
 
 
 class Pickers:
-    """Sliders for the layer and head shown; moving one redraws from the recording."""
+    """Layer and head shown; another one is drawn from the recording."""
 
     def __init__(self, state: ExplorerState, config: Qwen3Config) -> None:
         self.bindings = Bindings(state)
-        self.layer = _slider("layer", range(config.n_layers), "Layer whose attention is shown")
-        self.head = _slider("head", range(config.n_heads), "Query head whose attention is shown")
+        self.layer = NumberPicker("layer", range(config.n_layers), "Layer whose attention is shown")
+        self.head = NumberPicker(
+            "head", range(config.n_heads), "Query head whose attention is shown"
+        )
         layers = config.moe_layers or (0,)
-        self.routing_layer = _slider("layer", layers, "Layer whose routing is shown")
+        self.routing_layer = NumberPicker("layer", layers, "Layer whose routing is shown")
         for name in ("layer", "head", "routing_layer"):
             self.bindings.bind(name, getattr(self, name))
 
@@ -184,13 +193,3 @@ def _budgets(chosen: int | None) -> list[tuple[str, int]]:
 
 def _is_enter(message: Mapping[str, object]) -> bool:
     return message.get("event") == "submit"
-
-
-def _slider(name: str, values: Sequence[int], tooltip: str) -> w.SelectionSlider:
-    return w.SelectionSlider(
-        options=[(str(value), value) for value in values],
-        description=name,
-        tooltip=tooltip,
-        style=WIDE,
-        layout=w.Layout(width="190px"),
-    )

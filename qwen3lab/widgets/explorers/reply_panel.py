@@ -11,7 +11,7 @@ from qwen3lab.widgets.components.layout import Alert, close_widgets_of
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress
-from qwen3lab.widgets.explorers.controls import Bindings, Controls, Pickers
+from qwen3lab.widgets.explorers.controls import Bindings, Controls, HasBindings
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 WAITING = "The plot appears after the first run."
@@ -32,7 +32,7 @@ class ReplyPanel:
         self.controls = Controls(state, examples)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert = Alert()
-        self.bound_parts: list[Controls | Pickers] = [self.controls]
+        self.bound_parts: list[HasBindings] = [self.controls]
         self.bindings.watch(lambda _: self.draw_reply(), ["chips", "status", "asked_budget"])
         self.bindings.watch(lambda _: self.draw_error(), ["error", "drawing_error"])
         on_pick(self.transcript, "selected", self.pick_chip)

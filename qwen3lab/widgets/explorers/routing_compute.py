@@ -64,6 +64,7 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
         high=high,
         nothing="no tokens",
         palette=palette,
+        adapts=True,
     )
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qwen3lab.figures.scales import ColourScale
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.heatmap import (
     Axis,
@@ -15,6 +16,7 @@ from qwen3lab.widgets.components.heatmap import (
 )
 
 NAN = torch.nan
+UNIT = ColourScale("linear", 0.0, 1.0)
 MAP = Heatmap(
     title="A map",
     values=torch.tensor([[0.0, 0.5], [1.0, NAN]]),
@@ -26,22 +28,22 @@ MAP = Heatmap(
 
 
 def test_values_are_quantised_to_1_to_255_and_nan_to_0() -> None:
-    assert list(quantise(MAP.values, 0.0, 1.0)) == [1, 128, 255, 0]
+    assert list(quantise(MAP.values, UNIT)) == [1, 128, 255, 0]
 
 
 def test_a_quantised_value_is_within_half_a_step() -> None:
     values = torch.rand(30, 40)
-    levels = torch.frombuffer(bytearray(quantise(values, 0.0, 1.0)), dtype=torch.uint8)
+    levels = torch.frombuffer(bytearray(quantise(values, UNIT)), dtype=torch.uint8)
     decoded = (levels.float().reshape(30, 40) - 1) / 254
     assert (decoded - values).abs().max() <= 0.5 / 254 + 1e-6
 
 
 def test_values_outside_the_scale_are_clamped() -> None:
-    assert list(quantise(torch.tensor([[-3.0, 7.0]]), 0.0, 1.0)) == [1, 255]
+    assert list(quantise(torch.tensor([[-3.0, 7.0]]), UNIT)) == [1, 255]
 
 
 def test_a_scale_of_width_zero_maps_to_its_low_end() -> None:
-    assert list(quantise(torch.zeros(1, 2), 0.0, 0.0)) == [1, 1]
+    assert list(quantise(torch.zeros(1, 2), ColourScale("linear", 0.0, 0.0))) == [1, 1]
 
 
 def test_the_palette_runs_from_violet_to_yellow_for_viridis() -> None:

@@ -48,7 +48,7 @@ def explorer(recording):
 
 def test_a_recording_is_shown_without_a_run(explorer, recording):
     view = shown(explorer)
-    assert view.wall.heatmap.title == "Attention of all heads"
+    assert view.heads.wall.heatmap.title == "Attention of all heads"
     assert view.map.heatmap.title == "Attention of layer 1, head 0"
     expected = window(recording, 1, 0).values
     torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
@@ -63,11 +63,11 @@ def test_clicking_a_thumbnail_opens_its_head(explorer, recording):
             frame = frame_on_wall(recording, layer, head)
             (row, column), last = frame[:2], frame[2:]
             assert head_at(recording, row, column) == head_at(recording, *last) == (layer, head)
-            view.wall.selected = [row, column]
+            view.heads.wall.selected = [row, column]
             assert (explorer.state.layer, explorer.state.head) == (layer, head)
             assert view.map.heatmap.title == f"Attention of layer {layer}, head {head}"
-            assert view.wall.framed == frame
-    rows, columns = view.wall.heatmap.values.shape
+            assert view.heads.wall.framed == frame
+    rows, columns = view.heads.wall.heatmap.values.shape
     assert head_at(recording, rows - 1, columns - 1) == (1, 3)
 
 
@@ -293,9 +293,9 @@ def test_the_same_window_and_the_same_thumbnail_can_be_picked_again(explorer, re
         view.map.set_state({"zoomed": [10, 30, 5, 25]})
         assert explorer.state.window == (10, 30, 5, 25) and view.map.zoomed == []
         view.reset.click()
-        view.wall.set_state({"selected": place})
+        view.heads.wall.set_state({"selected": place})
         assert (explorer.state.layer, explorer.state.head) == (0, 3)
-        assert view.wall.selected == [-1, -1] and view.wall.framed[:2] == place
+        assert view.heads.wall.selected == [-1, -1] and view.heads.wall.framed[:2] == place
         explorer.state.head = 1
     assert windows == [(10, 30, 5, 25), (-1, -1, -1, -1)] * 2, "resetting the trait is not a pick"
 
