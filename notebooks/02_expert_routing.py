@@ -35,7 +35,7 @@ from qwen3lab.analysis import expert_output, routing, specialisation
 from qwen3lab.analysis.choices import margin, router_entropy
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.structure import co_activation, transitions
-from qwen3lab.experiments import controls, effects, knockout
+from qwen3lab.experiments import controls, costs, effects, knockout
 from qwen3lab.interventions import rerouting
 from qwen3lab.widgets import RoutingExplorer
 
@@ -208,10 +208,12 @@ for name, edits in {
 # **Knock out each expert** of the first layer, and compute the loss on the corpus again. On which
 # family does the loss increase? The loss counts only the tokens that the preceding text determines.
 # (In `tiny-moe`, the experts of the first layer matter most; in higher layers, the other experts
-# can replace a missing one. Try another layer.)
+# can replace a missing one. Try another layer.) The cell first says how long it takes at most; for
+# a shorter run, take fewer texts: `n=suggested.smaller.texts`.
 
 # %%
 texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
+print(costs.knock_out_cost(lab, texts, layers=layers[:1]))
 knocked_out = knockout.knock_out(lab, texts, layers=layers[:1])
 figures.knock_out(knocked_out)
 

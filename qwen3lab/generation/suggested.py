@@ -168,7 +168,8 @@ def suggest(
     """
     if is_embedded:
         is_micro = Path(name).name.startswith("micro-")
-        found = replace(EMBEDDED, temperatures=_temperatures(defaults))
+        longest = defaults.max_new_tokens or EMBEDDED.max_new_tokens
+        found = replace(EMBEDDED, temperatures=_temperatures(defaults), max_new_tokens=longest)
         return _within(replace(found, questions=MICRO) if is_micro else found, config.n_ctx)
     if device == "cpu" or is_streamed:
         return _within(_on_slow_device(config, defaults, is_streamed=is_streamed), config.n_ctx)

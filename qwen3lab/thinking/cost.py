@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3lab.display.summary import count
 from qwen3lab.generation.pace import measure_pace
 from qwen3lab.lab import Lab
 from qwen3lab.thinking.problems import Problem
@@ -32,11 +33,15 @@ class Cost:
     seconds: float | None = None
 
     def __str__(self) -> str:
-        text = (
+        if self.continuations == 0:
+            return self._timed(f"{self.parts} {self.unit}: processes {self.read_tokens:,} tokens")
+        return self._timed(
             f"{self.parts} {self.unit}, {self.continuations:,} continuations of at most "
             f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
             f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
         )
+
+    def _timed(self, text: str) -> str:
         if self.seconds is None:
             return text
         text += f", at most {duration(self.seconds)} on this machine"
@@ -47,10 +52,9 @@ class Cost:
 
 def duration(seconds: float) -> str:
     """A time in rounded words, such as "about 4 minutes"."""
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {max(1, round(seconds))} seconds"
+    sizes = ((3600, "hour"), (60, "minute"))
+    size, unit = next((pair for pair in sizes if seconds >= 2 * pair[0]), (1, "second"))
+    return f"about {count(max(1, round(seconds / size)), unit)}"
 
 
 def estimate(lab: Lab, *, read_tokens: int, steps: int, rows: int) -> float:
