@@ -1,5 +1,6 @@
 """Lists the models that ship inside the package, and all known models as a table."""
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ N_VOCAB = 1536
 
 def is_embedded(tokenizer: Any) -> bool:
     """True if this is the tokenizer of the models that ship with the package."""
-    return len(tokenizer) == N_VOCAB
+    return isinstance(tokenizer, Sized) and len(tokenizer) == N_VOCAB
 
 
 def embedded_models() -> list[str]:
