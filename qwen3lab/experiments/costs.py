@@ -21,4 +21,4 @@ def knock_out_cost(lab: Lab, texts: Sequence[Text], *, layers: Sequence[int] | N
     # Once for each expert, once with all of them, and once for their load.
     read = (n_experts + 2) * sum(len(text.token_ids) for text in texts)
     seconds = estimate(lab, read_tokens=read, steps=0, rows=1)
-    return Cost(n_experts, 0, 0, read, "experts", seconds)
+    return Cost(n_experts, 0, 0, read, "expert", seconds)

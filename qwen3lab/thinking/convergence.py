@@ -206,7 +206,7 @@ def convergence_cost(
     n_points, read = len(pieces(chat, every)) + 1, len(chat.prompt_ids) + len(chat.token_ids)
     steps = n_points * (answer_tokens or lab.suggested.answer_tokens)
     seconds = estimate(lab, read_tokens=read, steps=steps, rows=samples)
-    return Cost(n_points, n_points * samples, steps * samples, read, "points", seconds)
+    return Cost(n_points, n_points * samples, steps * samples, read, "point", seconds)
 
 
 def answers_at(

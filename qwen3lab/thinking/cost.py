@@ -21,7 +21,7 @@ class Cost:
         continuations: number of continuations to generate.
         most_tokens: maximum number of generated tokens.
         read_tokens: number of prompt tokens to process.
-        unit: what the parts are.
+        unit: what one part is.
         seconds: longest time on this machine, from a measured rate; None if not measured.
     """
 
@@ -29,14 +29,16 @@ class Cost:
     continuations: int
     most_tokens: int
     read_tokens: int
-    unit: str = "parts"
+    unit: str = "part"
     seconds: float | None = None
 
     def __str__(self) -> str:
         if self.continuations == 0:
-            return self._timed(f"{self.parts} {self.unit}: processes {self.read_tokens:,} tokens")
+            return self._timed(
+                f"{count(self.parts, self.unit)}: processes {self.read_tokens:,} tokens"
+            )
         return self._timed(
-            f"{self.parts} {self.unit}, {self.continuations:,} continuations of at most "
+            f"{count(self.parts, self.unit)}, {self.continuations:,} continuations of at most "
             f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
             f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
         )
@@ -92,4 +94,4 @@ def sweep_cost(
     read *= 1 + at_once
     n_batches = -(-rows // batch)
     seconds = estimate(lab, read_tokens=read, steps=n_batches * steps, rows=min(rows, batch))
-    return Cost(len(problems), rows * n_answers, rows * steps, read, "problems", seconds)
+    return Cost(len(problems), rows * n_answers, rows * steps, read, "problem", seconds)

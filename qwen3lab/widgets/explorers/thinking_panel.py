@@ -109,8 +109,9 @@ class ThinkingPanel(ReplyPanel):
         state, steps, chat = self.state, self._steps(), self.state.current
         with self.lock:
             if chat is None or not steps or state.marker < 0:
-                is_asked = chat is not None and not steps and bool(chat.thinking_asked)
-                hint = f"No thinking: {why_no_thinking(chat)}." if is_asked else NO_THINKING
+                hint = NO_THINKING
+                if chat is not None and not steps and chat.thinking_asked:
+                    hint = f"No thinking: {why_no_thinking(chat)}."
                 self.answer_here.value = f'<span class="q3-hint">{hint}</span>'
                 self.transcript.marked = -1
                 return
