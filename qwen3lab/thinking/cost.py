@@ -33,12 +33,11 @@ class Cost:
     seconds: float | None = None
 
     def __str__(self) -> str:
+        parts = count(self.parts, self.unit)
         if self.continuations == 0:
-            return self._timed(
-                f"{count(self.parts, self.unit)}: processes {self.read_tokens:,} tokens"
-            )
+            return self._timed(f"{parts}: processes {self.read_tokens:,} tokens")
         return self._timed(
-            f"{count(self.parts, self.unit)}, {self.continuations:,} continuations of at most "
+            f"{parts}, {self.continuations:,} continuations of at most "
             f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
             f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
         )
