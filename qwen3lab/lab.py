@@ -29,7 +29,7 @@ from qwen3lab.generation.batch_writer import (
     open_generation,
     write,
 )
-from qwen3lab.generation.decoding import Decoder
+from qwen3lab.generation.decoding import AFTER_BLOCKS, Decoder, reads_last_only
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
@@ -59,6 +59,7 @@ from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
 from qwen3lab.text.tokenizer import open_tokenizer, token_texts
@@ -332,11 +333,15 @@ class Lab:
 
     def _record(self, rows: list[list[int]], o: Mapping[str, Any]) -> list[Recording]:
         edits = self._edits(o["edits"], [len(row) for row in rows])
-        recorder = self._recorder(["hook_unembed", *_listed(o["capture"])], edits, o["dtype"])
+        for_logits = self._for_logits(edits)
+        recorder = self._recorder([for_logits, *_listed(o["capture"])], edits, o["dtype"])
+        if for_logits != "hook_unembed" and for_logits not in _listed(o["capture"]):
+            recorder.exact = (for_logits,)
+        tap = _chained(edits, recorder)
         ids, mask = pad_left(rows, self.model.device)
         with self.lock:
             padded = None if bool(mask.all()) else mask
-            without_grad(self.model)(ids, mask=padded, tap=_chained(edits, recorder))
+            without_grad(self.model)(ids, mask=padded, tap=tap, last_only=reads_last_only(tap))
         longest = ids.shape[1]
         cuts = recorder.cut([(longest - len(row), longest) for row in rows])
         self._warn_non_finite(cuts)
@@ -372,7 +377,8 @@ class Lab:
         rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
         if not rows:
             return []
-        names = self._recorder(["hook_unembed", *_listed(o["capture"])], None).names
+        for_logits = "hook_unembed" if o["dtype"] else self._for_logits(None)
+        names = self._recorder([for_logits, *_listed(o["capture"])], None).names
         job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=o["progress"])
@@ -524,9 +530,18 @@ class Lab:
         names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
         return Recorder(resolve_hooks(names, self.config), dtype=dtype)
 
+    def _for_logits(self, edits: Edits | None) -> str:
+        """The hook to record for `Recording.logits`: they, or the stream that they come from.
+
+        Where an edit changes what comes after the stream, the logits cannot be computed from it.
+        """
+        edited = edits.edits if edits else ()
+        is_direct = keeps_logits(self.config) or any(name in AFTER_BLOCKS for name in edited)
+        return "hook_unembed" if is_direct else stream_hook(self.config)
+
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
-        tokens = token_texts(self.tokenizer, ids)
-        return Recording(torch.tensor(ids), tokens, self.config, self.name, activations)
+        tokens, head = token_texts(self.tokenizer, ids), OutputHead.of(self.model)
+        return Recording(torch.tensor(ids), tokens, self.config, self.name, activations, head=head)
 
     def _write(
         self,

@@ -91,4 +91,6 @@ def test_most_pages_of_the_guide_have_code_that_runs():
         "glossary",
         "gpu",
         "index",
+        "interrupts",
+        "promises",
     }

@@ -128,3 +128,14 @@ def test_what_contributing_tells_make_to_do_it_can(target):
     assert f"make {target}" in PAGES[0].read_text("utf-8")
     ran = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=False)
     assert ran.returncode == 0
+
+
+def test_every_promise_names_modules_and_tests_that_exist():
+    text = (GUIDE / "promises.md").read_text("utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 5][2:]
+    assert len(rows) > 10
+    for _, _, _, modules, tests, _ in rows:
+        for name in re.findall(r"`([\w.]+)`", modules):
+            importlib.import_module(f"qwen3lab.{name}")
+        for path in re.findall(r"`([\w./]+)`", tests):
+            assert (ROOT / path).exists(), path

@@ -9,6 +9,7 @@ from . import (
     flops as flops,
     heads as heads,
     map_windows as map_windows,
+    one_model as one_model,
     pooling as pooling,
     proportions as proportions,
     routing as routing,

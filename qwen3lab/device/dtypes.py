@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import DeviceError, DtypeError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -95,7 +96,8 @@ def device_of(device: object) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].partition(" device type at start")[0]
+        reason = one_line(reason, width=120) or type(error).__name__
         raise DeviceError(
             f"device {device!r} cannot be used ({reason}): choose {_usable()}"
         ) from error

@@ -12,6 +12,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.recording.rendered_logits import ROWS_AT_ONCE
 from qwen3lab.text.prompt import Prompt, as_prompts
 
 
@@ -84,16 +85,19 @@ def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
     kls, tops, spread, changed, overlaps = [], [], [], [], []
     for prompt in prompts:
         exact, variant = reference.record(prompt), other.record(prompt)
-        ours, theirs = exact.logits.float(), variant.logits.float()
-        log_p, log_q = ours.log_softmax(dim=-1), theirs.log_softmax(dim=-1)
-        kls.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_min(0.0))
-        tops.append(ours.argmax(dim=-1) == theirs.argmax(dim=-1))
-        centred = ours - ours.mean(dim=-1, keepdim=True)
-        spread.append(centred.square().mean(dim=-1))
-        changed.append((theirs - theirs.mean(dim=-1, keepdim=True) - centred).square().mean(dim=-1))
+        for start in range(0, len(exact), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            ours, theirs = exact.logits[rows], variant.logits[rows]
+            log_p, log_q = ours.log_softmax(dim=-1), theirs.log_softmax(dim=-1)
+            kls.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_min(0.0))
+            tops.append(ours.argmax(dim=-1) == theirs.argmax(dim=-1))
+            centred = ours - ours.mean(dim=-1, keepdim=True)
+            spread.append(centred.square().mean(dim=-1))
+            moved = theirs - theirs.mean(dim=-1, keepdim=True) - centred
+            changed.append(moved.square().mean(dim=-1))
         if reference.config.is_moe:
             same = choice_overlap(exact.routing.experts, variant.routing.experts)
-            overlaps.append(same * len(ours))
+            overlaps.append(same * len(exact))
     kl, n_tokens = torch.cat(kls), sum(map(len, kls))
     return Fidelity(
         n_tokens,

@@ -151,8 +151,12 @@ def _next_logits(
     cache: KVCache,
     tap: Tap,
 ) -> Float[Tensor, "batch vocab"]:
-    last_only = not any(map(tap.wants, AFTER_BLOCKS))
-    return model(ids, mask=mask, cache=cache, tap=tap, last_only=last_only)[:, -1]
+    return model(ids, mask=mask, cache=cache, tap=tap, last_only=reads_last_only(tap))[:, -1]
+
+
+def reads_last_only(tap: Tap) -> bool:
+    """True if no hook that follows the blocks is wanted, so that one position is unembedded."""
+    return not any(map(tap.wants, AFTER_BLOCKS))
 
 
 @without_grad

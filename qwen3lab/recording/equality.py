@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class EqualByValue:
-    """A base of dataclasses with `eq=False`: equal if all fields are; NaN equals NaN."""
+    """A base of dataclasses with `eq=False`: equal if all compared fields are; NaN equals NaN."""
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -18,6 +18,7 @@ class EqualByValue:
         return self is other or all(
             same_values(getattr(self, field.name), getattr(other, field.name))
             for field in fields(self)  # type: ignore[arg-type]
+            if field.compare
         )
 
     def __hash__(self) -> int:

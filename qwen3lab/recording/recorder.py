@@ -1,6 +1,6 @@
 """The tap that records activations over one or more passes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,18 @@ class Recorder:
     Args:
         names: hooks to record.
         dtype: dtype of recorded floating-point values; that of the pass if None.
+        exact: hooks whose values keep the dtype of the pass.
     """
 
-    def __init__(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        exact: Collection[str] = (),
+    ) -> None:
         self.pieces: dict[str, list[Tensor]] = {name: [] for name in names}
-        self.dtype = dtype
+        self.dtype, self.exact = dtype, exact
         self._transfer = HostTransfer()
         self._deliver_pending: Callable[[], None] | None = None
 
@@ -59,7 +66,8 @@ class Recorder:
             deliver()
 
     def _append(self, name: str, value: Tensor) -> None:
-        converts = self.dtype is not None and value.is_floating_point()
+        is_float = value.is_floating_point() and name not in self.exact
+        converts = self.dtype is not None and is_float
         self._transfer.take(value.to(self.dtype) if converts else value, self.pieces[name])
 
     def wants(self, name: str) -> bool:

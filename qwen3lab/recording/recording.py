@@ -5,7 +5,7 @@ size is linear in the tokens; an attention pattern is computed from them on acce
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +15,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Page, count, one_line, shortened
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import hook_names, resolve_hooks
 from qwen3lab.recording.equality import EqualByValue
-from qwen3lab.recording.on_disk import OnDisk
+from qwen3lab.recording.on_disk import LOGITS, OnDisk
 from qwen3lab.recording.recording_file import FORMAT, TOKEN_IDS, read_recording
+from qwen3lab.recording.rendered_logits import (
+    HasModel,
+    OutputHead,
+    RenderedLogits,
+    TopTokens,
+    next_token_logprobs,
+    stream_hook,
+    top_tokens,
+)
 from qwen3lab.recording.views import AttentionView, RoutingView
 from qwen3lab.recording.xarray_export import to_xarray
 from qwen3lab.storage.atomic_files import whole_file
@@ -52,6 +61,9 @@ class Recording(EqualByValue):
         activations: by hook name, without the batch axis, in their recorded dtype.
         spans: named ranges of tokens, such as "thinking" of a chat: first and past-the-end
             position.
+        head: final norm and unembedding of the model, which `logits` are computed with where the
+            vocabulary is too large to keep them; the memory is the model's. None for a recording
+            that was loaded without a lab.
     """
 
     token_ids: Int[Tensor, " token"]
@@ -60,6 +72,7 @@ class Recording(EqualByValue):
     model_name: str
     activations: Mapping[str, Tensor]
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    head: OutputHead | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.token_ids):
@@ -113,7 +126,10 @@ class Recording(EqualByValue):
     @property
     def capture(self) -> tuple[str, ...]:
         """Recorded hooks, in the order of the forward pass."""
-        return tuple(name for name in hook_names(self.config) if name in self.activations)
+        return self._in_order(self.activations)
+
+    def _in_order(self, names: Container[str]) -> tuple[str, ...]:
+        return tuple(name for name in hook_names(self.config) if name in names)
 
     def __getitem__(self, name: str) -> Tensor:
         """A copy of an activation, without the batch axis, on the CPU; floats are float32.
@@ -146,8 +162,47 @@ class Recording(EqualByValue):
 
     @property
     def logits(self) -> Float[Tensor, "token vocab"]:
-        """Logits of the next token at every position, float32."""
-        return self["hook_unembed"]
+        """Logits of the next token at every position, float32.
+
+        For a large vocabulary they are computed on access, from the residual stream: index them by
+        position, as in `logits[5]` or `logits[-10:]`, to compute only those.
+
+        Raises:
+            RecordingError: they were not recorded, or the model's unembedding is not there.
+        """
+        stream = stream_hook(self.config)
+        if LOGITS in self.activations or stream not in self.activations:
+            return self[LOGITS]
+        if self.head is None:
+            raise RecordingError(
+                "this recording has no logits, and its file has no unembedding to compute them "
+                "with: load it with Recording.load(path, lab=lab), or save it with logits=True"
+            )
+        return RenderedLogits(self.raw(stream), self.head)
+
+    def logprobs(self) -> Float[Tensor, " next_token"]:
+        """Natural log-probability of each token but the first, given the tokens before it.
+
+        Raises:
+            RecordingError: as `logits`.
+        """
+        return next_token_logprobs(self.logits, self.token_ids)
+
+    @checked
+    def top(self, k: Count = 5) -> TopTokens:
+        """The `k` most probable next tokens at every position.
+
+        Raises:
+            RecordingError: as `logits`.
+            ValueError: `k` is larger than the vocabulary.
+
+        Example:
+            >>> import qwen3lab
+            >>> top = qwen3lab.load("tiny-moe").record("3+4=?").top(3)
+            >>> top.token_ids.shape  # token, k
+            torch.Size([4, 3])
+        """
+        return top_tokens(self.logits, k)
 
     @property
     def attention(self) -> AttentionView:
@@ -160,8 +215,13 @@ class Recording(EqualByValue):
         return RoutingView(self.config, self.activations, self.tokens, self.model_name)
 
     @checked
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, logits: bool = False) -> None:
         """Write the recording to a safetensors file; `Recording.load` reads it.
+
+        Args:
+            path: of the file.
+            logits: write the logits, too, where they are computed on access; the file then needs
+                no model. Qwen3's vocabulary takes 297 KiB a token in bfloat16.
 
         Raises:
             RecordingError: the file cannot be written; no partial file remains.
@@ -180,9 +240,15 @@ class Recording(EqualByValue):
             shared = value.untyped_storage().data_ptr() in seen
             seen.add(value.untyped_storage().data_ptr())
             tensors[name] = value.clone() if shared else value
+        if logits and LOGITS not in tensors:
+            dtype = tensors[stream_hook(self.config)].dtype
+            tensors[LOGITS] = self.logits[:].to(dtype)
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
+        metadata = self._metadata() | {"capture": self._in_order(tensors)}
+        if LOGITS not in tensors and self.head is not None:
+            metadata["output_head"] = self.head.fingerprint()
         with whole_file(Path(path), error=RecordingError) as part:
-            save_checked(contiguous, part, {"qwen3lab": json.dumps(self._metadata())})
+            save_checked(contiguous, part, {"qwen3lab": json.dumps(metadata)})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -192,20 +258,30 @@ class Recording(EqualByValue):
             "config": self.config.to_dict(),
             "tokens": self.tokens,
             "spans": self.spans,
-            "capture": self.capture,
         }
 
     @classmethod
-    @checked
-    def load(cls, path: str | Path) -> "Recording":
+    def load(cls, path: str | Path, *, lab: HasModel | None = None) -> "Recording":
         """Read a recording that `save` wrote.
+
+        Args:
+            path: of the file.
+            lab: the lab that made the recording; needed for logits that are computed on access.
 
         Raises:
             RecordingError: the file does not exist, is no recording, is damaged, or has a newer
                 format. Names, dtypes, shapes and ranges are checked, and a checksum of each tensor
-                and of the metadata.
+                and of the metadata. Or the lab has another final norm or unembedding.
         """
-        return cls(**read_recording(Path(path)))
+        path = argument(str | Path, "path", path)
+        fields, output_head = read_recording(Path(path))
+        head = None if lab is None else OutputHead.of(lab.model)
+        if head is not None and output_head not in (None, head.fingerprint()):
+            raise RecordingError(
+                f"{path} was recorded with another final norm or unembedding than that of the "
+                "lab: give the lab of the same weights"
+            )
+        return cls(**fields, head=head)
 
     def to_xarray(self) -> "xarray.Dataset":
         """The activations as an `xarray.Dataset` with named dimensions and token texts.

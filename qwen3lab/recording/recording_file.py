@@ -36,8 +36,12 @@ PARSING_ERRORS = (
 """Exceptions that damaged metadata can raise while it is read."""
 
 
-def read_recording(path: Path) -> dict[str, Any]:
+def read_recording(path: Path) -> tuple[dict[str, Any], str | None]:
     """The fields of a recording, from a file that `Recording.save` wrote.
+
+    Returns:
+        The fields, and the fingerprint of the output head that the logits are computed with; None
+        if the file does not name one.
 
     Raises:
         RecordingError: the file does not exist, is no recording, is damaged, or has a newer format.
@@ -58,12 +62,15 @@ def read_recording(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _fields(file: CheckedTensors, path: Path) -> dict[str, Any]:
+def _fields(file: CheckedTensors, path: Path) -> tuple[dict[str, Any], str | None]:
     metadata = _metadata(file, path)
     try:
         if metadata["format"] > 1 and not file.has_checksums:
             raise ValueError("its checksums are missing")
-        return _checked(metadata, file, path)
+        head = metadata.get("output_head")
+        if not isinstance(head, str | None):
+            raise TypeError("its output head is not text")
+        return _checked(metadata, file, path), head
     except PARSING_ERRORS as error:
         raise RecordingError(
             f"{path} is a damaged recording ({_reason(error)}): save the recording again"

@@ -6,14 +6,18 @@ every other dataclass is stored field by field.
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from cattrs import Converter
+from cattrs.cols import is_mapping
 from cattrs.gen import make_dict_structure_fn
 
 T = TypeVar("T")
 PLAIN_TYPES = {int: (int,), str: (str,), bool: (bool,), float: (float, int)}
 """What a field of each plain type may be in JSON: cattrs alone would convert "0" and 0.5 to 0."""
+
+KEYS = (str, int)
+"""Types of the keys of a mapping that is stored."""
 
 
 def unstructure(value: Any) -> Any:
@@ -50,6 +54,24 @@ def _unchanged(value: Any, kind: type[Any], *, accepted: tuple[type, ...]) -> An
     return kind(value)
 
 
+def _mapping(fields: Any, kind: Any) -> dict[Any, Any]:
+    """A mapping of one type of keys to one type of values; keys of JSON are text."""
+    if not isinstance(fields, dict):
+        raise ValueError(f"{repr(fields)[:40]} is no mapping")
+    key_kind, value_kind = get_args(kind)
+    return {
+        _key(key, key_kind): _CONVERTER.structure(value, value_kind)
+        for key, value in fields.items()
+    }
+
+
+def _key(key: Any, kind: type[Any]) -> Any:
+    """A key of the declared type, which JSON has turned into text."""
+    if type(key) is not kind and str(kind(key)) != key:
+        raise ValueError(f"{repr(key)[:40]} is no {kind.__name__} as a key")
+    return kind(key)
+
+
 def _has_dict_form(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "to_dict") and hasattr(kind, "from_dict")
 
@@ -59,6 +81,10 @@ def _converter() -> Converter:
     converter.register_unstructure_hook_func(_has_dict_form, lambda value: value.to_dict())
     for kind, accepted in PLAIN_TYPES.items():
         converter.register_structure_hook(kind, functools.partial(_unchanged, accepted=accepted))
+    converter.register_structure_hook_func(
+        lambda kind: is_mapping(kind) and len(get_args(kind)) == 2 and get_args(kind)[0] in KEYS,
+        _mapping,
+    )
     converter.register_structure_hook_func(
         _has_dict_form, lambda fields, kind: kind.from_dict(fields)
     )

@@ -128,7 +128,7 @@ def rewritten(path, sums=None, **changes):
         ({"groups": [1, 2, 3]}, "its groups are not a list of texts"),
         ({"groups": ["x", "x", "y"]}, "has shape"),
         ({"format": [1]}, "format"),
-        ({"config": None}, "config"),
+        ({"config": None}, "fields is None"),
         ({"sums": {"slots": torch.zeros(2, 2)}}, "slots has shape"),
         ({"sums": {"tokens": torch.tensor([1, -1, 1])}}, "tokens holds a value that is no count"),
         ({"sums": {"tokens": torch.tensor([1.0, 1.0, 1.0])}}, "dtype torch.float32"),

@@ -162,8 +162,11 @@ def test_a_model_without_thinking_tokens_is_an_error(tiny_lab):
     class Plain:
         eos_token_id, init_kwargs = 3, {}
 
-        def get_vocab(self):
-            return {"a": 0}
+        def convert_tokens_to_ids(self, token):
+            return 0
+
+        def convert_ids_to_tokens(self, token_id):
+            return "a"
 
         def encode(self, text, *, add_special_tokens):
             return [0]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -74,9 +73,8 @@ def surplus(texts: Sequence[Read]) -> dict[str, float]:
     """
     by_family: dict[str, list[Tensor]] = {}
     for text in texts:
-        ids = torch.tensor(text.document.token_ids)
         weights = torch.tensor(text.document.weights)
-        losses = F.cross_entropy(text.recording.logits[:-1], ids[1:], reduction="none")
+        losses = -text.recording.logprobs()
         by_family.setdefault(text.family, []).append(losses[weights[1:] == 1])
     return {family: float(torch.cat(losses).mean()) for family, losses in by_family.items()}
 
