@@ -113,14 +113,16 @@ figures.uncertainty(uncertainty(chat))
 # %% [markdown]
 # ## The effect of a thinking budget
 # The same question with different budgets. When the budget is used up, a sentence that ends the
-# thinking is inserted, and the model has to answer from the thinking so far.
+# thinking is inserted, and the model has to answer from the thinking so far. The budgets, and the
+# way in which tokens are sampled, fit this model: `lab.suggested` lists them.
 
 # %%
 question = explorer.state.asked
-greedy = qwen3lab.Sampling.greedy()
-for budget in (0, 1, 4, 7, 10, 13, 16):
-    short = lab.chat(question, budget=budget, sampling=greedy, max_new_tokens=256)
-    print(f"budget {budget:2}: {short.answer!r} ({short.stop})")
+longest = lab.suggested.answer_tokens
+for budget in lab.suggested.budgets[:4]:
+    options = {"budget": budget, "max_new_tokens": budget + longest}
+    short = lab.chat(question, sampling=lab.suggested.sampling, seed=0, **options)
+    print(f"budget {budget:3}: {short.answer!r} ({short.stop})")
 
 # %% [markdown]
 # One question shows little. The next figure has the accuracy of `tiny-moe` on 500 problems of 1 to

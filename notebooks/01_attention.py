@@ -112,8 +112,10 @@ circuits.ov_pairs(lab, layer, head, n=6).to_pandas()
 # %%
 chat = lab.chat(
     question,
-    sampling=qwen3lab.Sampling.greedy(),
-    max_new_tokens=1024,
+    sampling=lab.suggested.sampling,
+    seed=0,
+    budget=lab.suggested.budget,
+    max_new_tokens=lab.suggested.recorded_tokens,
     record=[*circuits.NEEDED, value_weighted.NEEDED],
 )
 rec = chat.recording
@@ -146,7 +148,7 @@ print(f"temperatures from {float(temperature.min()):.2f} to {float(temperature.m
 # One row per head: how it distributes its attention from the positions that generate the answer.
 
 # %%
-parts = thinking.pieces(chat)
+parts = thinking.pieces(chat, "sentence")
 looks = thinking_text.answer_looks(rec, parts)
 figures.answer_looks(looks)
 
@@ -169,10 +171,11 @@ exercises.reads_most(last, answer=None)
 # %% [markdown]
 # **Receiver heads** concentrate the attention of later sentences on a few sentences. Their score is
 # the kurtosis of the attention that each sentence receives from later sentences. `apart` is the
-# smallest distance that counts, in sentences; a short thinking needs a small one.
+# smallest distance that counts, in sentences; a short thinking needs a small one. (The embedded
+# models think without sentences: for them, two tokens count as one.)
 
 # %%
-between = sentences.sentence_attention(rec, thinking.pieces(chat, 2))
+between = sentences.sentence_attention(rec, thinking.pieces(chat, lab.suggested.sentence))
 receivers = between.receiver_scores(apart=2)
 place = int(receivers.argmax())
 print(f"layer {place // receivers.shape[1]}, head {place % receivers.shape[1]}", end=": ")

@@ -35,16 +35,17 @@ from qwen3lab.analysis import expert_output, routing, specialisation
 from qwen3lab.analysis.choices import margin, router_entropy
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.analysis.structure import co_activation, transitions
-from qwen3lab.experiments import controls, effects, knockout
+from qwen3lab.experiments import controls, costs, effects, knockout
 from qwen3lab.interventions import rerouting
 from qwen3lab.widgets import RoutingExplorer
 
 # %% [markdown]
 # To use another model, change only the next cell: give a name such as `"Qwen/Qwen3-30B-A3B"`, or a
-# folder on your disk.
+# folder on your disk. A dense model has no experts; `with_experts` says so and goes on with
+# `tiny-moe`.
 
 # %%
-lab = qwen3lab.load("tiny-moe")
+lab = tiny.with_experts(qwen3lab.load("tiny-moe"))
 layers, k = lab.config.moe_layers, lab.config.n_experts_per_token
 lab
 
@@ -55,8 +56,10 @@ lab
 # experts?
 
 # %%
-greedy = qwen3lab.Sampling.greedy()
-chat = lab.chat("7+2*3-1*7+3=?", sampling=greedy, max_new_tokens=256, record=expert_output.NEEDED)
+suggested = lab.suggested  # Lengths, questions and numbers that fit this model.
+options = {"sampling": suggested.sampling, "seed": 0, "budget": suggested.budget}
+options["max_new_tokens"] = suggested.recorded_tokens
+chat = lab.chat(suggested.questions[0], record=expert_output.NEEDED, **options)
 rec, row = chat.recording, len(layers) // 2
 layer = layers[row]
 figures.token_strip(rec.routing.layer(layer))
@@ -92,14 +95,14 @@ exercises.busiest_expert(rec, layer, answer=None)
 # off and ask again** asks the question without the expert, and shows both replies side by side.
 
 # %%
-held_out = tiny.texts(lab.tokenizer, n=12)
+held_out = tiny.texts(lab.tokenizer, n=suggested.texts)
 recordings = [lab.record(text.token_ids) for text in held_out]
 explorer = RoutingExplorer(lab, corpus=recordings)
 explorer
 
 # %% [markdown]
 # ## A corpus
-# The corpus has sixty texts of five families, and each token has labels. `RoutingCorpus` keeps only
+# The corpus has texts of five families, and each token has labels. `RoutingCorpus` keeps only
 # counts, so a corpus of a million tokens needs no more memory.
 
 # %%
@@ -192,7 +195,7 @@ expert_output.expert_writing(lab, [rec], layer, favourite, n=6).to_pandas()
 # with one expert per token, and with random experts.
 
 # %%
-question, options = chat.messages[0]["content"], {"sampling": greedy, "max_new_tokens": 256}
+question = chat.messages[0]["content"]
 for name, edits in {
     "unchanged": None,
     f"without expert {favourite}": rerouting.off(favourite, layers=layer),
@@ -205,10 +208,12 @@ for name, edits in {
 # **Knock out each expert** of the first layer, and compute the loss on the corpus again. On which
 # family does the loss increase? The loss counts only the tokens that the preceding text determines.
 # (In `tiny-moe`, the experts of the first layer matter most; in higher layers, the other experts
-# can replace a missing one. Try another layer.)
+# can replace a missing one. Try another layer.) The cell first says how long it takes at most; for
+# a shorter run, take fewer texts: `n=suggested.smaller.texts`.
 
 # %%
 texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
+print(costs.knock_out_cost(lab, texts, layers=layers[:1]))
 knocked_out = knockout.knock_out(lab, texts, layers=layers[:1])
 figures.knock_out(knocked_out)
 
@@ -226,11 +231,11 @@ print(f"p = {comparison.p_value(group):.2f}")
 
 # %% [markdown]
 # **Does it change the answers?** The loss is an average over tokens. The next cell measures the
-# share of wrong answers, with all experts and without that one. (For a published model, use fewer
-# problems.)
+# share of wrong answers, with all experts and without that one.
 
 # %%
-problems = {"sums": tiny.chains(lab.tokenizer, n=20, steps=(2, 8))}
+sums = tiny.chains(lab.tokenizer, n=suggested.problems, steps=suggested.steps[:2])
+problems = {"sums": sums}
 for name, edits in {"unchanged": None, "without": rerouting.off(expert, layers=layers[0])}.items():
     print(f"{name:10} {effects.error_rates(lab, problems, edits=edits)['sums']:.0%} wrong")
 

@@ -39,7 +39,6 @@ from qwen3lab.widgets import ThinkingExplorer
 
 # %%
 lab = qwen3lab.load("tiny-moe")
-small = tiny.is_embedded(lab.tokenizer)
 lab
 
 # %% [markdown]
@@ -61,13 +60,16 @@ explorer
 # For each smaller budget it cuts the KV cache at that point, inserts the early-stop sentence, and
 # generates only the answer. The answers are the same, token for token, as in separate runs for each
 # budget.
+#
+# Budgets and number of problems are those suggested for this model and machine. The cell first
+# says how long the sweep takes at most. For a shorter one, interrupt it (finished problems are
+# kept), and put `lab.suggested.smaller` in place of `lab.suggested`.
 
 # %%
-steps = (2, 4, 6, 8, 10, 12)
-problems = tiny.chains(lab.tokenizer, n=20, steps=steps, seed=1)
-allowed = (0, 4, 10, 16, 22, 28, 34, 40) if small else (0, 64, 128, 256, 512, 1024)
-sampling = qwen3lab.Sampling.greedy() if small else None
-sweep = thinking.sweep(lab, problems, allowed, sampling=sampling)
+suggested = lab.suggested
+problems = tiny.chains(lab.tokenizer, n=suggested.problems, steps=suggested.steps, seed=1)
+print(thinking.sweep_cost(lab, problems, suggested.budgets))
+sweep = thinking.sweep(lab, problems, suggested.budgets, sampling=suggested.sampling)
 sweep.to_pandas().head()
 
 # %% [markdown]
@@ -78,11 +80,12 @@ sweep.to_pandas().head()
 figures.accuracy_curves([budgets.curve(sweep)])
 
 # %% [markdown]
-# The same for chains of 2, 6 and 12 steps, against the number of tokens actually used. Short chains
+# The same for short and long chains, against the number of tokens actually used. Short chains
 # need few tokens, and the model then ends its thinking before the budget is used up.
 
 # %%
-by_level = [budgets.curve(sweep, level=level) for level in ("2", "6", "12")]
+levels = [str(suggested.steps[place]) for place in (0, len(suggested.steps) // 2, -1)]
+by_level = [budgets.curve(sweep, level=level) for level in dict.fromkeys(levels)]
 figures.accuracy_curves(by_level, against="tokens")
 
 # %%
@@ -100,11 +103,11 @@ for point in budgets.curve(sweep).points:
 
 # %% [markdown]
 # ## Exercise 1
-# What is the smallest budget with which at least 90% of the chains of 6 steps are right? Put it in
-# place of `None` and run the cell.
+# What is the smallest budget with which at least 90% of the chains of medium length are right? Put
+# it in place of `None` and run the cell.
 
 # %%
-exercises.budget_needed(sweep, level="6", answer=None)
+exercises.budget_needed(sweep, level=levels[1], answer=None)
 
 # %% [markdown]
 # ## When does the model know the answer?
@@ -113,13 +116,15 @@ exercises.budget_needed(sweep, level="6", answer=None)
 
 # %%
 (problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)
-options = {"sampling": sampling, "seed": 0, "max_new_tokens": 4096 if not small else 256}
+options = {"sampling": suggested.sampling, "seed": 0, "budget": suggested.budget}
+options["max_new_tokens"] = suggested.recorded_tokens
 chat = lab.chat(problem.question, record=True, **options)
-every = 3 if small else "sentence"
+every, samples = suggested.every, suggested.samples
 print(chat.thinking[:400], "| answer:", chat.answer, "| right:", problem.grade(chat.answer))
 
 # %%
-along = thinking.convergence(lab, chat, every=every, problem=problem, samples=20)
+print(thinking.convergence_cost(lab, chat, every=every, samples=samples))
+along = thinking.convergence(lab, chat, every=every, problem=problem, samples=samples)
 figures.convergence(along)
 
 # %% [markdown]
@@ -138,8 +143,8 @@ exercises.settles(along, answer=None)
 # estimates the cost in advance.)
 
 # %%
-print(thinking.importance_cost(chat, every=every, samples=20))
-parts = thinking.importance(lab, chat, every=every, read=problem.read, samples=20)
+print(thinking.importance_cost(chat, every=every, samples=samples, lab=lab))
+parts = thinking.importance(lab, chat, every=every, read=problem.read, samples=samples)
 figures.importance(parts)
 
 # %% [markdown]
@@ -168,13 +173,12 @@ figures.uncertainty(uncertainty(chat))
 figures.answer_looks(thinking_text.answer_looks(chat.recording, thinking.pieces(chat, every)))
 
 # %% [markdown]
-# **Expert load** in the thinking and in the answer. (A dense model has no experts, so the cell
-# shows nothing.)
+# **Expert load** in the thinking and in the answer. (A dense model has no experts, and the figure
+# says so.)
 
 # %%
-if lab.config.is_moe:
-    loads = [thinking_text.part_loads(chat.recording, part) for part in ("thinking", "answer")]
-    display(figures.load_difference(*loads, names=("thinking", "answer")))
+loads = [thinking_text.part_loads(chat.recording, part) for part in ("thinking", "answer")]
+figures.load_difference(*loads, names=("thinking", "answer"))
 
 # %% [markdown]
 # ## Where to go next

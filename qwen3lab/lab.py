@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.arguments import argument
+from qwen3lab.checkpoints.embedded import is_embedded
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
@@ -44,6 +45,7 @@ from qwen3lab.generation.options import (
 )
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.suggested import Suggested, suggest
 from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
 from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
@@ -62,6 +64,9 @@ from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinkin
 from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
 from qwen3lab.text.tokenizer import open_tokenizer, token_texts
 
+CONTINUATION_TOKENS = 256
+"""Maximum length of a continuation of plain text unless one is given."""
+
 
 def load(
     name: str | Path,
@@ -78,8 +83,9 @@ def load(
         name: which model; a folder if one of that name exists, else an id such as
             "Qwen/Qwen3-0.6B".
         device: where to run; a GPU if there is one, else the CPU.
-        dtype: such as "bfloat16"; None means float32 on a CPU and the checkpoint's own dtype
-            elsewhere.
+        dtype: such as "float32"; None means the checkpoint's own dtype. On a CPU it means float32,
+            but for a model of at least 100 million parameters that is stored in bfloat16, if the
+            processor multiplies bfloat16 faster.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
             as "step500" (`tiny.revisions` lists them).
         memory: bytes for weights, such as "8GB". What does not fit is read from disk during the
@@ -164,6 +170,8 @@ class Lab:
         size = f"{self.config.n_params:,} parameters"
         experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
         where = f"{self.model.device}, {self.weights}"
+        if self._runs_in_bfloat16_on_a_cpu():
+            where += ' (dtype="float32" for more digits)'
         if found := quantisation_of(self.model):
             where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:
@@ -184,8 +192,15 @@ class Lab:
             "weights": self.weights,
             "device": str(self.model.device),
         }
-        note = 'lab.chat("3+2=?") asks it a question; lab.record("3+2=?") records a run'
+        question = self.suggested.questions[0]
+        note = f'lab.chat("{question}") asks it a question; lab.record("{question}") records a run'
+        if self._runs_in_bfloat16_on_a_cpu():
+            note += '; load(..., dtype="float32") computes with more digits, in twice the memory'
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
+
+    def _runs_in_bfloat16_on_a_cpu(self) -> bool:
+        is_half = self.model.dtype == torch.bfloat16 and self.model.device.type == "cpu"
+        return is_half and quantisation_of(self.model) is None
 
     def __copy__(self) -> "Lab":
         shared = object.__new__(type(self))
@@ -229,6 +244,18 @@ class Lab:
     def marks(self) -> Marks:
         """The token ids that structure a reply: those that end it, `<think>` and `</think>`."""
         return marks_of(self.tokenizer, self.defaults.ends)
+
+    @property
+    def suggested(self) -> Suggested:
+        """Questions, lengths, budgets and numbers of samples that fit this model and its device."""
+        return suggest(
+            self.config,
+            self.defaults,
+            name=self.name,
+            is_embedded=is_embedded(self.tokenizer),
+            device=self.model.device.type,
+            is_streamed=self.model.blocks.is_streamed,
+        )
 
     @property
     def config(self) -> Qwen3Config:
@@ -370,6 +397,8 @@ class Lab:
         """
         o: dict[str, Any] = dict(options)
         o["stop"] = stop_strings(o["stop"])
+        if o["max_new_tokens"] is None:
+            o["max_new_tokens"] = self.defaults.max_new_tokens or CONTINUATION_TOKENS
         ids = self.token_ids(prompt, continue_reply=True)
         reply = open_generation(self.tokenizer, self.marks, ids, stop=o["stop"])
         with HeldInterrupts(at_once=False, keep=True) as held:
@@ -416,6 +445,8 @@ class Lab:
 
     def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
         _check_budget(o["budget"])
+        if o["max_new_tokens"] is None:
+            o["max_new_tokens"] = self.suggested.max_new_tokens
         o["stop"], thinking = stop_strings(o["stop"]), o["thinking"]
         talks = [as_messages(talk) for talk in conversations]
         prompts = [self.token_ids(t, thinking=thinking, continue_reply=True) for t in talks]
@@ -449,8 +480,10 @@ class Lab:
         with HeldInterrupts(at_once=False, keep=True) as held:
             recordings = self._write(replies, o["sampling"] or samplings.pop(), o, held)
             return [
-                finish_chat(reply, talk, self.tokenizer, recording, o["stop"])
-                for reply, talk, recording in zip(replies, talks, recordings, strict=True)
+                finish_chat(reply, talk, self.tokenizer, recording, o["stop"], thinking_asked=mode)
+                for reply, talk, recording, mode in zip(
+                    replies, talks, recordings, modes, strict=True
+                )
             ]
 
     def chat_sampling(

@@ -22,6 +22,7 @@ from qwen3lab.checkpoints.safetensors_reader import (
     TensorsInMemory,
     TensorSource,
 )
+from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
 from qwen3lab.checkpoints.tensor_plan import (
     as_stored,
     assign,
@@ -31,7 +32,7 @@ from qwen3lab.checkpoints.tensor_plan import (
     stored_dtype,
 )
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import device_of, dtype_of
+from qwen3lab.device.dtypes import default_dtype, device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
@@ -66,9 +67,9 @@ def open_checkpoint(
         name: a local folder, an embedded model, or a hub id, tried in this order. With a
             revision, embedded models are tried first, since local folders have no revisions.
         device: of the weights.
-        dtype: of the weights. None means float32 on a CPU, bfloat16 on a CPU with `quantise`
-            (its fast kernels need bfloat16 activations), and elsewhere the dtype that config.json
-            states, or else that of the embedding.
+        dtype: of the weights. None means, on a CPU, what `device.dtypes.default_dtype` says, or
+            bfloat16 with `quantise` (its fast kernels need bfloat16 activations), and elsewhere the
+            dtype that config.json states, or else that of the embedding.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
@@ -86,10 +87,24 @@ def open_checkpoint(
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
     if dtype is None and device.type == "cpu":
-        dtype = torch.bfloat16 if quantise else torch.float32
+        dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     full_name = f"{name}@{revision}" if revision else str(name)
     return Checkpoint(model.config, model, folder, full_name)
+
+
+def _cpu_dtype(folder: Path) -> torch.dtype:
+    """The dtype of a folder's model on a CPU unless one is given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
+        config, stated = _read_config(folder)
+    cpu = torch.device("cpu")
+    if default_dtype(cpu, torch.bfloat16, config.n_params) == torch.float32:
+        return torch.float32  # Whatever the folder holds.
+    weights, embedding = CheckpointReader(folder), OUTSIDE_BLOCKS["embed.weight"]
+    stored = weights.dtype(embedding) if embedding in weights.names() else torch.float32
+    is_mixed = stated is not None and stated != str(stored).removeprefix("torch.")
+    return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
 
 
 def find_described(name: str | Path, *, revision: str | None = None) -> Path:

@@ -5,12 +5,14 @@ Its recordings hold random values of the right shapes.
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.generation.sampling import Sampling
+from qwen3lab.generation.suggested import EMBEDDED, GENERAL
 from qwen3lab.recording.recording import Recording
 
 PROMPT = ["<|im_start|>", "user", "\n", "Hi", "<|im_end|>", "<think>", "\n"]
@@ -45,6 +47,7 @@ class FakeLab:
         self.pause_at, self.paused, self.go_on = pause_at, threading.Event(), threading.Event()
         self.asked: list[tuple[str, dict]] = []
         self.error: Exception | None = None
+        self.suggested = replace(EMBEDDED, questions=GENERAL)
 
     def chat(
         self,

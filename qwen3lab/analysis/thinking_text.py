@@ -134,18 +134,16 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
 
 @checked
 def part_loads(recording: Recording, part: str) -> Float[LabelledTensor, "layer expert"]:
-    """Expert load of each layer on one part of a chat; rows sum to 1.
+    """Expert load of each layer on one part of a chat; rows sum to 1; none for a dense model.
 
     Args:
-        recording: of a chat with a mixture of experts.
+        recording: of a chat.
         part: "prompt", "thinking" or "answer".
 
     Raises:
-        ValueError: no such part, or a dense model.
+        ValueError: no such part.
     """
     first, end = recording.spans.get(part, (0, 0))
     if end <= first:
         raise ValueError(f"the recording has no {part}: its parts are {list(recording.spans)}")
-    if not recording.routing.layers:
-        raise ValueError("the model is dense: expected a mixture of experts")
     return layer_loads(recording, tokens=slice(first, end))

@@ -126,7 +126,7 @@ class Theirs:
         )
         self.model = model.to(device).eval()
         self.d_vocab = self.model.config.vocab_size
-        self.is_moe = self.model.config.model_type == "qwen3_moe"
+        self.moe_layers = Qwen3Config.from_file(folder).moe_layers
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of a prompt."""
@@ -136,7 +136,7 @@ class Theirs:
     def record(self, ids: Tensor) -> object:
         """The output for a prompt, with attention patterns and router logits."""
         self.model.set_attn_implementation("eager")
-        routing = {"output_router_logits": True} if self.is_moe else {}
+        routing = {"output_router_logits": True} if self.moe_layers else {}
         return self.model(ids, use_cache=False, output_attentions=True, **routing)
 
     def decode(self, ids: Tensor, n: int) -> list[int]:
@@ -210,11 +210,11 @@ class Sight:
     def record(self, ids: Tensor) -> object:
         """Attention patterns and router outputs of a prompt, and its logits last."""
         self.model.set_attn_implementation("eager")
-        envoy, is_moe, saved = self.envoy, self.theirs.is_moe, []
+        envoy, moe_layers, saved = self.envoy, self.theirs.moe_layers, []
         with envoy.trace(ids, use_cache=False):
-            for layer in envoy.model.layers:
+            for number, layer in enumerate(envoy.model.layers):
                 saved.append(layer.self_attn.output[1].save())
-                if is_moe:
+                if number in moe_layers:
                     saved.append(layer.mlp.gate.output.save())
             saved.append(envoy.lm_head.output.save())
         return saved

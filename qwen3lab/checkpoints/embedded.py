@@ -1,11 +1,21 @@
 """Lists the models that ship inside the package, and all known models as a table."""
 
+from collections.abc import Sized
 from pathlib import Path
+from typing import Any
 
 from qwen3lab.config.catalog import ModelTable, model_table
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 EMBEDDED = Path(__file__).parents[1] / "tiny" / "models"
+
+N_VOCAB = 1536
+"""Tokens of the embedded models' tokenizer."""
+
+
+def is_embedded(tokenizer: Any) -> bool:
+    """True if this is the tokenizer of the models that ship with the package."""
+    return isinstance(tokenizer, Sized) and len(tokenizer) == N_VOCAB
 
 
 def embedded_models() -> list[str]:

@@ -107,7 +107,10 @@ def chat(
         typer.Option(help="Think before answering; default: as the chat template does."),
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Maximum number of thinking tokens.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of new tokens.")] = 1024,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Maximum number of new tokens; default: as fits the model and device."),
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="0 decodes greedily.")] = None,
     seed: Seed = None,
     device: Device = None,

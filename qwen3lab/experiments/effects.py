@@ -85,16 +85,22 @@ def error_rates(
     *,
     edits: AnyEdits | None = None,
     thinking: bool = True,
-    max_new_tokens: int = 256,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    max_new_tokens: int | None = None,
 ) -> dict[str, float]:
-    """Share of each group's problems that greedy decoding answers wrong.
+    """Share of each group's problems that are answered wrong.
 
     Args:
         lab: the model.
         problems: by group, such as their family.
         edits: applied during the whole reply.
         thinking: True if replies start with a thinking block.
-        max_new_tokens: limit of a reply; a reply that reaches it is wrong.
+        sampling: how tokens are sampled; None for that of `lab.suggested`: greedy for the embedded
+            models, and as published for others.
+        seed: of the sampling.
+        max_new_tokens: limit of a reply; a reply that reaches it is wrong. None for that of
+            `lab.suggested`.
 
     Raises:
         ValueError: no groups, or a group without problems.
@@ -112,7 +118,8 @@ def error_rates(
                 [problem.question for problem in batch],
                 thinking=thinking,
                 max_new_tokens=max_new_tokens,
-                sampling=Sampling.greedy(),
+                sampling=sampling or lab.suggested.sampling,
+                seed=seed,
                 edits=edits,
             )
             pairs = zip(batch, all_finished(replies), strict=True)

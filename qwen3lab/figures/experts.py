@@ -241,6 +241,8 @@ def load_difference(
             f"loads of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
             "expected the same layers and experts"
         )
+    if one.shape[0] == 0:
+        return empty_figure("There is no load to show: a dense model has no experts.")
     rows = layers_of(one, layers, what="load")
     first, second = map(escape, names)
     return _map(

@@ -221,6 +221,8 @@ def finish_chat(
     tokenizer: Any,
     recording: Recording | None,
     stop: Sequence[str],
+    *,
+    thinking_asked: bool,
 ) -> Chat:
     """The result of a finished reply, split into thinking and answer."""
     plain = finish_generation(row, tokenizer, recording, ())
@@ -248,6 +250,7 @@ def finish_chat(
         thinking_tokens=row.guide.n_thinking,
         answer_tokens=split.answer[1] - split.answer[0],
         spans=spans,
+        thinking_asked=thinking_asked,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model's `generation_config.json` says about its replies: end tokens and sampling."""
+"""What a model's `generation_config.json` says about its replies: ends, sampling and length."""
 
 import json
 import warnings
@@ -16,7 +16,10 @@ FILE = "generation_config.json"
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p")
 LARGEST_VALUE = 1e9
 """Of a temperature or filter; above are infinities and integers that no float holds."""
-USED_FIELDS = frozenset(["do_sample", "eos_token_id", *SAMPLING_FIELDS])
+USED_FIELDS = frozenset(["do_sample", "eos_token_id", "max_new_tokens", *SAMPLING_FIELDS])
+THINKING_OUTPUT, INSTRUCT_OUTPUT = 32_768, 16_384
+"""Output length that Qwen3's model cards recommend for most queries; the second is for models that
+never think (Instruct-2507)."""
 FIELDS_WITHOUT_EFFECT = frozenset(
     [
         "_from_model_config",
@@ -78,10 +81,12 @@ class ReplyDefaults:
     Attributes:
         ends: token ids that end a reply, besides those of the tokenizer.
         published: the sampling of the file; None if it names none.
+        max_new_tokens: the length of the file; None if it names none.
     """
 
     ends: frozenset[int] = frozenset()
     published: Sampling | None = None
+    max_new_tokens: int | None = None
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ReplyDefaults":
@@ -107,7 +112,16 @@ class ReplyDefaults:
         """
         if unused := _unused(fields):
             warnings.warn(f"{FILE} sets {unused}: replies ignore it", stacklevel=2)
-        return cls(_ends(fields.get("eos_token_id")), _sampling(fields))
+        longest = _max_new_tokens(fields.get("max_new_tokens"))
+        return cls(_ends(fields.get("eos_token_id")), _sampling(fields), longest)
+
+    @property
+    def output_tokens(self) -> int:
+        """Maximum length of a chat's reply: that of the file, or of the model cards."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        never_thinks = self.published == Sampling.published(thinking=False)
+        return INSTRUCT_OUTPUT if never_thinks else THINKING_OUTPUT
 
     def sampling(self, *, thinking: bool) -> Sampling:
         """The sampling of a reply with or without thinking.
@@ -154,6 +168,15 @@ def _ends(value: Any, source: str = FILE) -> frozenset[int]:
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
         raise ConfigError(f"{source} gives eos_token_id as {shown(value)}: expected token ids")
     return frozenset(listed)
+
+
+def _max_new_tokens(value: Any) -> int | None:
+    is_length = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not (value is None or (is_length and value <= LARGEST_VALUE)):
+        raise ConfigError(
+            f"{FILE} gives max_new_tokens as {shown(value)}: expected a number of tokens from 1"
+        )
+    return value
 
 
 def _sampling(fields: Mapping[str, Any]) -> Sampling | None:

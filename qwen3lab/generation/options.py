@@ -71,7 +71,8 @@ class ReplyOptions(TypedDict, total=False):
 
     Attributes:
         max_new_tokens: maximum number of tokens, thinking and answer together; the context length
-            is a limit, too.
+            is a limit, too. None is the length of the model's generation config; without one, 256
+            in `generate`, and that of `lab.suggested` in `chat`.
         sampling: temperature and filters of sampling; None is greedy in `generate`, and the
             published sampling of the mode in `chat`.
         seed: makes sampling reproducible.
@@ -85,7 +86,7 @@ class ReplyOptions(TypedDict, total=False):
         cancel: an event; when another thread sets it, generation stops and keeps its tokens.
     """
 
-    max_new_tokens: int
+    max_new_tokens: int | None
     sampling: Sampling | None
     seed: int | None
     stop: str | Sequence[str]
@@ -118,7 +119,7 @@ STORE_DEFAULTS: StoreOptions = {"capture": (), "thinking": None, "dtype": None}
 DISK_DEFAULTS: DiskOptions = {**STORE_DEFAULTS, "progress": True}
 RECORD_DEFAULTS: RecordOptions = {**STORE_DEFAULTS, "edits": None}
 REPLY_DEFAULTS: ReplyOptions = {
-    "max_new_tokens": 256,
+    "max_new_tokens": None,
     "sampling": None,
     "seed": None,
     "stop": (),
@@ -129,7 +130,6 @@ REPLY_DEFAULTS: ReplyOptions = {
 }
 CHAT_DEFAULTS: ChatOptions = {
     **REPLY_DEFAULTS,
-    "max_new_tokens": 1024,
     "thinking": None,
     "budget": None,
     "extend": None,

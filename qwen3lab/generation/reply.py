@@ -92,6 +92,7 @@ class Chat(Generation):
         answer_tokens: number of answer tokens.
         spans: first and past-the-end token of "prompt", "thinking" and "answer", as positions in
             the whole conversation and its recording.
+        thinking_asked: True if the prompt let the model think; None if that is not known.
     """
 
     messages: list[Message]
@@ -100,6 +101,7 @@ class Chat(Generation):
     thinking_tokens: int
     answer_tokens: int
     spans: Mapping[str, tuple[int, int]]
+    thinking_asked: bool | None = None
 
     def __repr__(self) -> str:
         return chat_line(self)

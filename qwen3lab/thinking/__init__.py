@@ -4,7 +4,13 @@
 point of a finished thinking text, `importance` measures how each part changes the answer.
 """
 
-from qwen3lab.thinking.convergence import Convergence, answers_at, convergence
+from qwen3lab.thinking.convergence import (
+    Convergence,
+    answers_at,
+    convergence,
+    convergence_cost,
+)
+from qwen3lab.thinking.cost import Cost, sweep_cost
 from qwen3lab.thinking.graders import GRADERS, Grader
 from qwen3lab.thinking.importance import Importance, importance, importance_cost
 from qwen3lab.thinking.pieces import Piece, pieces
@@ -18,6 +24,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "Convergence",
+    "Cost",
     "Exercise",
     "Grader",
     "Importance",
@@ -26,9 +33,11 @@ __all__ = [
     "Sweep",
     "answers_at",
     "convergence",
+    "convergence_cost",
     "importance",
     "importance_cost",
     "pieces",
     "read_problems",
     "sweep",
+    "sweep_cost",
 ]

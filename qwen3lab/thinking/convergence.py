@@ -12,6 +12,7 @@ from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.lab import Lab
+from qwen3lab.thinking.cost import Cost, estimate
 from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, pieces
 from qwen3lab.thinking.problems import Problem
@@ -137,7 +138,7 @@ def convergence(
     samples: int = 1,
     sampling: Sampling | None = None,
     seed: int = 0,
-    answer_tokens: int = 256,
+    answer_tokens: int | None = None,
     progress: bool = True,
 ) -> Convergence:
     """Sample answers at each point of a thinking text, by inserting the early-stop sentence.
@@ -148,7 +149,7 @@ def convergence(
     Args:
         lab: the model that generated the reply.
         chat: a finished reply with thinking.
-        every: distance between two points: a number of tokens, or a "sentence".
+        every: distance between two points: a number of tokens, a "sentence" or a "paragraph".
         problem: grades the answers.
         read: extracts and normalises an answer, such as `GRADERS["last number"].read`; None for
             the problem's own `read`, or for `str.strip` without a problem.
@@ -156,7 +157,7 @@ def convergence(
         sampling: how tokens are sampled; None for greedy decoding with one sample, and for
             Qwen3's published settings with several.
         seed: sample `s` has the seed `seed + s`.
-        answer_tokens: maximum number of tokens of an answer.
+        answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
         progress: show a progress bar.
 
     Raises:
@@ -193,12 +194,27 @@ def convergence(
     )
 
 
+def convergence_cost(
+    lab: Lab,
+    chat: Chat,
+    *,
+    every: Every = "sentence",
+    samples: int = 1,
+    answer_tokens: int | None = None,
+) -> Cost:
+    """The cost of `convergence` with the same arguments; the model runs for a few steps only."""
+    n_points, read = len(pieces(chat, every)) + 1, len(chat.prompt_ids) + len(chat.token_ids)
+    steps = n_points * (answer_tokens or lab.suggested.answer_tokens)
+    seconds = estimate(lab, read_tokens=read, steps=steps, rows=samples)
+    return Cost(n_points, n_points * samples, steps * samples, read, "point", seconds)
+
+
 def answers_at(
     lab: Lab,
     chat: Chat,
     points: Sequence[int],
     *,
-    answer_tokens: int = 256,
+    answer_tokens: int | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[int, Answer]:
     """The greedily decoded answer after each given number of thinking tokens.
@@ -207,7 +223,7 @@ def answers_at(
         lab: the model that generated the reply.
         chat: a reply with thinking.
         points: numbers of thinking tokens.
-        answer_tokens: maximum number of tokens of an answer.
+        answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
         cancel: event that stops the computation when another thread sets it.
 
     Returns:
@@ -239,7 +255,7 @@ def _forced_replies(
     samples: int,
     sampling: Sampling | None,
     seed: int,
-    answer_tokens: int,
+    answer_tokens: int | None,
 ) -> Replies:
     """The finished reply, loaded into the KV cache once per sample."""
     check_samples(samples)
@@ -249,7 +265,7 @@ def _forced_replies(
         [chat.prompt_ids] * samples,
         sampling=sampling or (published if samples > 1 else Sampling.greedy()),
         seeds=range(seed, seed + samples),
-        answer_tokens=answer_tokens,
+        answer_tokens=answer_tokens or lab.suggested.answer_tokens,
     )
     replies.take(chat.token_ids, chat.forced.tolist())
     return replies

@@ -15,10 +15,12 @@ from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.generation.decoding import decode
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.suggested import EMBEDDED
 from qwen3lab.generation.thinking_control import ReplyGuide
 from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.thinking.cost import Cost, estimate
 from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
 
@@ -31,30 +33,6 @@ SMOOTHING = 0.5
 """Added to the count of each answer, so that no probability is 0 and the divergence is finite."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The cost of measuring importance.
-
-    Attributes:
-        parts: number of parts of the thinking text.
-        continuations: number of continuations to generate.
-        most_tokens: maximum number of generated tokens.
-        read_tokens: number of prompt tokens to process.
-    """
-
-    parts: int
-    continuations: int
-    most_tokens: int
-    read_tokens: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.parts} parts, {self.continuations:,} continuations of at most "
-            f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
-            f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
-        )
-
-
 @dataclass(frozen=True, repr=False)
 class Importance(Displayed):
     """The effect of each part of a thinking text on the distribution over answers.
@@ -65,9 +43,10 @@ class Importance(Displayed):
         kept: for each part, the distribution over answers with it.
         without: for each part, the distribution over answers without it.
         divergence: Kullback-Leibler divergence D(without || kept) in nats, with `SMOOTHING` added
-            to the counts; nan if `without` is empty.
-        distance: total variation distance of the two, from 0 (equal) to 1 (disjoint); nan if
-            `without` is empty.
+            to the counts.
+        distance: total variation distance of the two, from 0 (equal) to 1 (disjoint). If `without`
+            is empty, both are 0 where all sampled answers agree, with and before the part, and nan
+            elsewhere: no answer without the part was seen.
         differed: number of continuations in `without`: with "leave out" all, with "resample"
             those that begin with another part.
         samples: number of continuations per prefix.
@@ -123,12 +102,20 @@ def importance_cost(
     how: str = "leave out",
     samples: int = 20,
     max_new_tokens: int | None = None,
+    lab: Lab | None = None,
 ) -> Cost:
-    """The cost of `importance` with the same arguments, computed without running the model."""
+    """The cost of `importance` with the same arguments, computed without running the model.
+
+    With `lab`, the model runs for a few steps, and the cost includes the time on this machine.
+    """
     parts = pieces(chat, every)
-    n = (len(parts) + 1) * samples
+    n_prefixes = len(parts) + 1
     read = sum(len(prefix) for prefix in _prefixes(chat, parts, how))
-    return Cost(len(parts), n, n * _max_new_tokens(chat, how, max_new_tokens), read)
+    steps = n_prefixes * _max_new_tokens(lab, chat, how, max_new_tokens)
+    seconds = None
+    if lab is not None:
+        seconds = estimate(lab, read_tokens=read, steps=steps, rows=samples)
+    return Cost(len(parts), n_prefixes * samples, steps * samples, read, seconds=seconds)
 
 
 def importance(
@@ -155,14 +142,14 @@ def importance(
     Args:
         lab: the model that generated the reply.
         chat: a finished reply with thinking.
-        every: size of a part: a number of tokens, or a "sentence".
+        every: size of a part: a number of tokens, a "sentence" or a "paragraph".
         how: "leave out" or "resample"; `importance_cost` computes the cost of each.
         read: extracts and normalises an answer, such as `GRADERS["last number"].read`.
         samples: number of continuations per prefix.
         sampling: how tokens are sampled; None for Qwen3's published settings for thinking.
         seed: of the sampling.
-        max_new_tokens: maximum length of a continuation; None for 256 with "leave out", and for
-            twice the length of the reply with "resample".
+        max_new_tokens: maximum length of a continuation; None for `lab.suggested.answer_tokens`
+            with "leave out", and for twice the length of the reply with "resample".
         progress: show a progress bar.
 
     Returns:
@@ -181,7 +168,7 @@ def importance(
         sampling or lab.defaults.sampling(thinking=True),
         samples,
         seed,
-        _max_new_tokens(chat, how, max_new_tokens),
+        _max_new_tokens(lab, chat, how, max_new_tokens),
     )
     bar = tqdm(prefixes, unit="part", disable=not progress)
     continuations = [sampler.sample(prefix) for prefix in bar]
@@ -198,13 +185,20 @@ def importance(
             ]
             for sampled, samples, part in zip(answers, continuations, parts, strict=False)
         ]
+    # "resample" compares with the answers from before the part if none began otherwise, and all
+    # of these and those after it agree.
+    before = answers[:-1] if how == "resample" else without
+    compared = [
+        b or (a if len({*a, *sampled}) == 1 else [])
+        for a, b, sampled in zip(kept, without, before, strict=True)
+    ]
     return Importance(
         how=how,
         parts=tuple(parts),
         kept=tuple(map(_shares, kept)),
         without=tuple(map(_shares, without)),
-        divergence=tuple(divergence(b, a) for a, b in zip(kept, without, strict=True)),
-        distance=tuple(distance(a, b) for a, b in zip(kept, without, strict=True)),
+        divergence=tuple(divergence(b, a) for a, b in zip(kept, compared, strict=True)),
+        distance=tuple(distance(a, b) for a, b in zip(kept, compared, strict=True)),
         differed=tuple(map(len, without)),
         samples=samples,
     )
@@ -239,10 +233,12 @@ def _favourite(shares: Shares) -> str:
     return next(iter(shares), "")
 
 
-def _max_new_tokens(chat: Chat, how: str, given: int | None) -> int:
+def _max_new_tokens(lab: Lab | None, chat: Chat, how: str, given: int | None) -> int:
     if given is not None:
         return given
-    return 256 if how == "leave out" else 2 * len(chat.token_ids)
+    if how == "resample":
+        return 2 * len(chat.token_ids)
+    return EMBEDDED.answer_tokens if lab is None else lab.suggested.answer_tokens
 
 
 def _prefixes(chat: Chat, parts: Sequence[Piece], how: str) -> list[list[int]]:

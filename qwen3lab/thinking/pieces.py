@@ -1,4 +1,4 @@
-"""Splits a thinking text into pieces: sentences, or a fixed number of tokens each."""
+"""Splits a thinking text into pieces: sentences, paragraphs, or a fixed number of tokens each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
 """Characters that end a sentence if whitespace or nothing follows."""
 
 Every = int | str
-"""Size of a piece: a number of tokens, or "sentence"."""
+"""Size of a piece: a number of tokens, "sentence" or "paragraph"."""
+
+NAMED_SIZES = ("sentence", "paragraph")
 
 
 @dataclass(frozen=True)
@@ -30,30 +32,32 @@ class Piece:
 
 
 def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
-    """The thinking text of a finished reply, split into sentences or pieces of `every` tokens.
+    """The thinking text of a finished reply, in sentences, paragraphs or pieces of `every` tokens.
 
     A sentence ends after a line break, after a Chinese full stop, question or exclamation mark,
     and after an English one that whitespace follows. Text without such a mark is one sentence.
-    Whitespace tokens after a piece belong to the piece. The early-stop sentence does not count as
-    thinking.
+    A paragraph ends after a blank line. Whitespace tokens after a piece belong to the piece. The
+    early-stop sentence does not count as thinking.
 
     Args:
         chat: a finished reply with thinking.
-        every: number of tokens of a piece, or "sentence".
+        every: number of tokens of a piece, "sentence" or "paragraph".
 
     Raises:
         ValueError: the reply has no thinking, or `every` is invalid.
     """
-    if isinstance(every, str) and every != "sentence":
-        raise ValueError(f"every is {every!r}: expected a number of tokens, or “sentence”")
+    if isinstance(every, str) and every not in NAMED_SIZES:
+        raise ValueError(
+            f"every is {every!r}: expected a number of tokens, “sentence” or “paragraph”"
+        )
     if isinstance(every, int) and every < 1:
-        raise ValueError(f"every is {every}: expected 1 token or more, or “sentence”")
+        raise ValueError(f"every is {every}: expected 1 token or more, “sentence” or “paragraph”")
     (first, last), n_prompt = chat.spans["thinking"], chat.spans["prompt"][1]
     # Exclude the early-stop sentence, which the model did not generate.
     while last > first and bool(chat.forced[last - 1 - n_prompt]):
         last -= 1
     if first >= last:
-        raise ValueError("the reply has no thinking: ask with thinking=True")
+        raise ValueError(f"the reply has no thinking: {why_no_thinking(chat)}")
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
     counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _thinking_tokens_before(chat, first)
@@ -68,8 +72,21 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
 def piece_ends(tokens: Sequence[str], every: Every) -> list[int]:
     """The index after the last token of each piece; the last one is the number of tokens."""
     if isinstance(every, str):
-        return _sentence_ends(tokens)
+        return _sentence_ends(tokens) if every == "sentence" else _paragraph_ends(tokens)
     return [*range(every, len(tokens), every), len(tokens)]
+
+
+def why_no_thinking(chat: Chat) -> str:
+    """Why a reply has no thinking, and what to do."""
+    if chat.thinking_asked is False:
+        return "it was asked to answer at once; ask with thinking=True"
+    if chat.thinking_asked is None:
+        return "ask with thinking=True, or another question"
+    if chat.stop in ("budget", "asked"):
+        return "it was stopped before its first token; give a larger budget"
+    if chat.stop in ("length", "interrupted"):
+        return "the reply ended before its first token; let it write more tokens"
+    return "the model answered at once, though it may think; ask a harder question, or pass extend="
 
 
 def _thinking_tokens_before(chat: Chat, first: int) -> int:
@@ -89,6 +106,15 @@ def _sentence_ends(tokens: Sequence[str]) -> list[int]:
     for index, token in enumerate(tokens):
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
         if _ends_sentence(token, after):
+            ends.append(index + 1)
+    return _include_whitespace(tokens, ends)
+
+
+def _paragraph_ends(tokens: Sequence[str]) -> list[int]:
+    ends, blank = [], ""
+    for index, token in enumerate(tokens):
+        blank = token[len(token.rstrip()) :] if token.strip() else blank + token
+        if blank.count("\n") >= 2:
             ends.append(index + 1)
     return _include_whitespace(tokens, ends)
 

@@ -29,7 +29,7 @@ def sweep(
     samples: int = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
-    answer_tokens: int = 256,
+    answer_tokens: int | None = None,
     at_once: bool = True,
     batch: int = 32,
     path: str | Path | None = None,
@@ -50,7 +50,7 @@ def sweep(
         samples: number of sampled replies per problem.
         seed: of the sampling; see `SweepPlan`.
         sampling: how tokens are sampled; None for Qwen3's published settings of each mode.
-        answer_tokens: maximum number of tokens of an answer.
+        answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
         at_once: also answer without thinking.
         batch: number of replies in a batch.
         path: file for the results; the sweep resumes from an existing file.
@@ -86,7 +86,7 @@ def sweep(
         samples=samples,
         seed=seed,
         sampling=sampling,
-        answer_tokens=answer_tokens,
+        answer_tokens=answer_tokens or lab.suggested.answer_tokens,
         at_once=at_once,
     )
     prompts = _prompts(lab, problems, plan)

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3lab.checkpoints.embedded import embedded_revisions as revisions
-from qwen3lab.tiny.world.chains import chains, is_embedded
+from qwen3lab.checkpoints.embedded import embedded_revisions as revisions, is_embedded
+from qwen3lab.tiny.experts import with_experts
+from qwen3lab.tiny.world.chains import chains
 from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
@@ -28,6 +29,7 @@ __all__ = [
     "revisions",
     "split_of",
     "texts",
+    "with_experts",
 ]
 
 

@@ -72,6 +72,9 @@ def test_a_folder_without_the_file_has_no_defaults(tmp_path):
         ('{"temperature": %s}' % 10**400, "expected a number up to"),
         ('{"do_sample": "false"}', "do_sample as 'false': expected true or false"),
         ('{"temperature": NaN}', "temperature is nan"),
+        ('{"max_new_tokens": 0}', "max_new_tokens as 0: expected a number of tokens from 1"),
+        ('{"max_new_tokens": "9"}', "max_new_tokens as '9': expected a number of tokens"),
+        ('{"max_new_tokens": true}', "max_new_tokens as True: expected a number of tokens"),
     ],
 )
 def test_values_outside_their_range_are_refused(tmp_path, text, message):
@@ -96,7 +99,7 @@ def test_settings_that_are_not_implemented_are_named_in_a_warning():
 @pytest.mark.parametrize(
     "field",
     [
-        {"max_new_tokens": 2048},
+        {"max_length": 2048},
         {"min_new_tokens": 5},
         {"forced_eos_token_id": 7},
         {"stop_strings": ["x"]},

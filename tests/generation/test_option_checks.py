@@ -14,7 +14,6 @@ from qwen3lab.generation.sampling import Sampling
         ("max_new_tokens", 1.5, "max_new_tokens is 1.5: expected an integer"),
         ("max_new_tokens", "3", "max_new_tokens is '3': expected an integer"),
         ("max_new_tokens", True, "max_new_tokens is True: expected an integer"),
-        ("max_new_tokens", None, "max_new_tokens is None: expected an integer"),
         ("seed", "x", "seed is 'x': expected an integer"),
         ("seed", 1.5, "seed is 1.5: expected an integer"),
         ("seed", 2**64, f"seed is {2**64}: expected an integer from -2**63 to 2**64 - 1"),

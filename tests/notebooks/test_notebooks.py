@@ -60,6 +60,24 @@ def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("book", "says"),
+    [
+        ("01_attention", ""),
+        (
+            "02_expert_routing",
+            "is a dense model and has no experts: from here on,",
+        ),
+        ("03_thinking_budget", "There is no load to show: a dense model has no experts."),
+    ],
+)
+def test_a_notebook_goes_on_with_a_dense_model(book: str, says: str) -> None:
+    kinds = mime_types(found := execute(open_book(NOTEBOOKS / f"{book}.ipynb", model="tiny-dense")))
+    assert "stderr" not in kinds and "error" not in kinds
+    assert says in nbformat.writes(found)
+
+
+@pytest.mark.slow
 def test_a_notebook_that_trains_takes_several_snapshots() -> None:
     book = executed(NOTEBOOKS / "04_how_it_grows.ipynb")
     assert nbformat.writes(book).count("step ") > 3

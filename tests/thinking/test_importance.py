@@ -64,12 +64,12 @@ def test_resampled_continuations_equal_those_of_generate_with_the_same_seeds(tin
     assert sum(found.differed) > 0
 
 
-def test_without_a_different_continuation_the_divergence_is_nan(tiny_lab, chat):
+def test_where_no_continuation_differs_and_all_answers_agree_a_part_changes_nothing(tiny_lab, chat):
     found = importance(
         tiny_lab, chat, every=9, how="resample", samples=2, sampling=GREEDY, progress=False
     )
     assert found.differed == (0,) * len(found.parts)
-    assert all(math.isnan(value) for value in found.divergence)
+    assert found.divergence == found.distance == (0.0,) * len(found.parts)
     table = found.to_pandas()
     assert list(table.favourite_without) == [""] * len(found.parts)
 

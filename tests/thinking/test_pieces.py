@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,6 +81,20 @@ def test_the_early_stop_sentence_belongs_to_no_piece():
 def test_a_reply_without_thinking_is_an_error():
     with pytest.raises(ValueError, match="the reply has no thinking: ask with thinking=True"):
         pieces(chat([]))
+    reasons = {
+        "it was asked to answer at once; ask with thinking=True": {"thinking_asked": False},
+        "the model answered at once.*ask a harder question": {"thinking_asked": True},
+        "stopped before its first token; give a larger budget": {
+            "thinking_asked": True,
+            "stop": "budget",
+        },
+        "the reply ended before its first token": {"thinking_asked": True, "stop": "interrupted"},
+    }
+    for reason, values in reasons.items():
+        with pytest.raises(ValueError, match=reason) as raised:
+            pieces(replace(chat([]), **values))
+        asked = values["thinking_asked"]
+        assert ("ask with thinking=True" in str(raised.value)) == (asked is False)
     with pytest.raises(ValueError, match="the reply has no thinking"):
         pieces(chat(["enough"], forced=1))
 
@@ -87,6 +103,13 @@ def test_a_reply_without_thinking_is_an_error():
 def test_an_invalid_size_of_pieces_is_an_error(every):
     with pytest.raises(ValueError, match="every is"):
         pieces(chat(["a"]), every)
+
+
+def test_paragraphs_end_after_a_blank_line():
+    tokens = ["a", ".", "\n", "b", ".\n\n", "c", " d", "\n", "\n", "\n", "e", "\n"]
+    found = pieces(chat(tokens), "paragraph")
+    assert texts(found) == ["a.\nb.\n\n", "c d\n\n\n", "e\n"]
+    assert texts(pieces(chat(["a", ".", " b"]), "paragraph")) == ["a. b"]
 
 
 def test_inserted_tokens_do_not_count_as_thinking_tokens():

@@ -23,10 +23,9 @@ from qwen3lab.tiny import chains
 
 N_BUDGETS = 16
 PROBLEM_STEPS = (2, 4, 6, 8, 10, 12)
-MAX_BUDGET_EMBEDDED = 40
-"""Largest budget for an embedded model: the thinking tokens of its longest problem here."""
+MAX_BUDGET = 512
+"""Largest budget of any model: the peer writes the thinking again for each budget."""
 
-MAX_BUDGET_PUBLISHED = 512
 MAX_ANSWER_TOKENS = 32
 MIN_EQUAL_ANSWERS = 0.98
 """Minimum share of equal answers. The libraries may break ties between tokens differently."""
@@ -66,7 +65,7 @@ def run_budgets(plan: BenchPlan, *, n: int = 4, progress: bool = True) -> Report
         lab = load(folder, device=plan.device, dtype=plan.dtype)
         theirs = Theirs(folder, plan.device, plan.dtype)
         problems = chains(lab.tokenizer, n=n, steps=PROBLEM_STEPS, seed=1)
-        largest = MAX_BUDGET_EMBEDDED if folder.name.startswith("tiny-") else MAX_BUDGET_PUBLISHED
+        largest = min(lab.suggested.budgets[-1], MAX_BUDGET)
         budgets = [round(largest * index / (N_BUDGETS - 1)) for index in range(N_BUDGETS)]
         return _report(plan, lab, theirs, problems, budgets, threads, progress)
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from qwen3lab.checkpoints.embedded import is_embedded
 from qwen3lab.thinking import Exercise, Problem
 from qwen3lab.tiny.world import arithmetic
 from qwen3lab.tiny.world.families import problems
-from qwen3lab.tiny.world.tokenizer import N_VOCAB
 
 SPELLED_OUT_QUESTION = (
     "Start with {start} and go through these steps one after the other: {steps}. After every "
@@ -15,11 +15,6 @@ SPELLED_OUT_QUESTION = (
 """The question for a model that was not trained on the embedded models' notation."""
 
 OPERATION_VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
-
-
-def is_embedded(tokenizer: Any) -> bool:
-    """True if this is the tokenizer of the models that ship with the package."""
-    return len(tokenizer) == N_VOCAB
 
 
 def chains(

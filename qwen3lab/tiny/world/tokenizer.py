@@ -11,13 +11,13 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
+from qwen3lab.checkpoints.embedded import N_VOCAB
 from qwen3lab.storage.atomic_files import whole_file, write_text
 from qwen3lab.tiny.world.arithmetic import CIRCLED
 from qwen3lab.tiny.world.common_words import CHINESE, ENGLISH
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.settings import WORLDS
 
-N_VOCAB = 1536
 N_CTX = 2048
 EARLY_STOP = "Time is up, I answer now."
 PRE_TOKENIZER_PATTERN = (

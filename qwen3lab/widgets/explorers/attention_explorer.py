@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from qwen3lab.analysis.attention.profile import HeadProfile, head_profile
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampling
+from qwen3lab.generation.suggested import EMBEDDED, Suggested
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.worker import Throttle, Worker, raises_if_cancelled
@@ -29,6 +30,11 @@ class RecordedModel:
         raise ValueError(
             "this explorer shows a recording and cannot ask questions: create it with a lab"
         )
+
+    @property
+    def suggested(self) -> Suggested:
+        """Settings that no reply uses."""
+        return EMBEDDED
 
     def chat_sampling(self, messages: str, *, thinking: bool | None = None) -> Sampling:
         """Greedy; no reply is sampled."""

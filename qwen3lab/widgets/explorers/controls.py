@@ -9,8 +9,8 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.explorers.state import ExplorerState
 
-BUDGETS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
-"""Thinking budgets of the slider, in tokens."""
+BUDGETS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Thinking budgets of the slider, in tokens; above, they double up to the longest reply."""
 
 NO_LIMIT = -1
 """Slider value for a budget of None, which a slider cannot hold."""
@@ -104,7 +104,7 @@ class Controls:
             layout=w.Layout(width="105px"),
         )
         self.budget = w.SelectionSlider(
-            options=_budgets(self.state.budget),
+            options=_budgets(self.state.budget, self.state.longest_budget),
             description="thinking budget",
             tooltip="Thinking tokens allowed, also of a model that thinks unasked; then the "
             "early-stop sentence is inserted",
@@ -186,8 +186,10 @@ class Pickers:
             self.bindings.bind(name, getattr(self, name))
 
 
-def _budgets(chosen: int | None) -> list[tuple[str, int]]:
-    budgets = sorted({*BUDGETS, *(() if chosen is None else (chosen,))})
+def _budgets(chosen: int | None, longest: int) -> list[tuple[str, int]]:
+    larger = (BUDGETS[-1] * 2**n for n in range(1, longest.bit_length()))
+    offered = {n for n in (*BUDGETS, *larger) if n <= longest}
+    budgets = sorted(offered | (set() if chosen is None else {chosen}))
     return [*((str(n), n) for n in budgets), ("no limit", NO_LIMIT)]
 
 

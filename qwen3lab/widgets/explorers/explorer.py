@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
 import ipywidgets as w
@@ -12,6 +12,7 @@ from IPython.display import display
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.generation.sampling import Sampling
+from qwen3lab.generation.suggested import Suggested
 from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.transcript import Chip
@@ -19,7 +20,6 @@ from qwen3lab.widgets.components.worker import Throttle, Worker
 from qwen3lab.widgets.explorers.chat_compute import chip
 from qwen3lab.widgets.explorers.controls import Controls
 from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
-from qwen3lab.widgets.explorers.questions import questions_for
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 SECONDS_BETWEEN_UPDATES = 0.08
@@ -40,6 +40,11 @@ class ChatModel(Protocol):
 
     def chat(self, messages: str, **options: Any) -> Chat:
         """Reply to a question."""
+        ...
+
+    @property
+    def suggested(self) -> Suggested:
+        """Questions and lengths that fit the model."""
         ...
 
     def chat_sampling(self, messages: str, *, thinking: bool | None = None) -> Sampling:
@@ -69,9 +74,10 @@ class Explorer:
         lab: the model.
         question: the first question; an example question for this model if None.
         thinking: True to think before the answer.
-        budget: thinking tokens before the early stop; None for no limit. It holds without
-            thinking, too: a model may think all the same.
-        max_new_tokens: maximum length of the reply, in tokens.
+        budget: thinking tokens before the early stop; None for no limit, "suggested" for that of
+            `lab.suggested`. It holds without thinking, too: a model may think all the same.
+        max_new_tokens: maximum length of the reply, in tokens; None for `recorded_tokens` of
+            `lab.suggested`.
 
     Attributes:
         state: the values shown, which can be read and set: `explorer.state.layer = 2`.
@@ -89,19 +95,25 @@ class Explorer:
         *,
         question: str | None = None,
         thinking: bool = True,
-        budget: int | None = None,
-        max_new_tokens: int = 1024,
+        budget: int | Literal["suggested"] | None = "suggested",
+        max_new_tokens: int | None = None,
     ) -> None:
-        self.lab, self.max_new_tokens = lab, max_new_tokens
-        self.examples = questions_for(lab.name)
+        self.lab, suggested = lab, lab.suggested
+        self.max_new_tokens = max_new_tokens or suggested.recorded_tokens
+        self.examples = suggested.questions
         layers = lab.config.moe_layers
+        temperature = suggested.temperatures[thinking]
         self.state = self.State(
             question=self.examples[0] if question is None else question,
             thinking=thinking,
-            budget=budget,
+            budget=suggested.budget if budget == "suggested" else budget,
+            longest_budget=self.max_new_tokens,
+            greedy=suggested.sampling is not None or temperature == 0,
+            **({"temperature": temperature} if temperature else {}),
             layer=lab.config.n_layers // 2,
             routing_layer=layers[len(layers) // 2] if layers else 0,
         )
+        self.state.observe(self._follow_mode, ["thinking"])
         self.worker: Worker[Chat] = Worker()
         self.lock = threading.RLock()  # A run can end while the Stop callback runs.
         self.view: ExplorerView | None = None
@@ -206,23 +218,34 @@ class Explorer:
 
         return job
 
+    def _follow_mode(self, change: Any) -> None:
+        """Take the temperature published for the new mode, unless another one was chosen."""
+        published = self.lab.suggested.temperatures
+        if self.state.temperature == published[change["old"]] and published[change["new"]]:
+            self.state.temperature = published[change["new"]]
+
     def _options(self) -> dict[str, Any]:
         """Options of `_reply`. The budget holds in both modes: a model may think unasked."""
         state = self.state
+        is_published = state.temperature == self.lab.suggested.temperatures[state.thinking]
         return {
             "thinking": state.thinking,
             "budget": state.budget,
-            "temperature": 0.0 if state.greedy else state.temperature,
+            "temperature": 0.0 if state.greedy else None if is_published else state.temperature,
             "seed": state.seed,
             "max_new_tokens": self.max_new_tokens,
         }
 
-    def _reply(self, question: str, *, temperature: float, **options: Any) -> Chat:
-        """A reply, sampled as published for its mode, at a temperature; 0 is greedy."""
+    def _reply(self, question: str, *, temperature: float | None, **options: Any) -> Chat:
+        """A reply, sampled as published for its mode, at a temperature.
+
+        0 is greedy, and None the published temperature, which differs between the modes.
+        """
         sampling = Sampling.greedy()
-        if temperature > 0:
-            published = self.lab.chat_sampling(question, thinking=options["thinking"])
-            sampling = replace(published, temperature=temperature)
+        if temperature != 0:
+            sampling = self.lab.chat_sampling(question, thinking=options["thinking"])
+        if temperature:
+            sampling = replace(sampling, temperature=temperature)
         return self.lab.chat(question, sampling=sampling, **options)
 
     def _ask(

@@ -25,6 +25,7 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
         question: the next question.
         thinking: True to think before the answer.
         budget: thinking tokens before the early stop; None for no limit.
+        longest_budget: largest budget that the slider offers.
         greedy: True for greedy decoding; False to sample with `temperature` and `seed`.
         temperature: sampling temperature.
         seed: sampling seed.
@@ -47,6 +48,7 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     question = traitlets.Unicode()
     thinking = traitlets.Bool(True)
     budget = traitlets.Int(None, allow_none=True)
+    longest_budget = traitlets.Int(1024)
     greedy = traitlets.Bool(True)
     temperature = traitlets.Float(0.6)
     seed = traitlets.Int(0)

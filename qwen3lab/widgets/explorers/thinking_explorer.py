@@ -9,6 +9,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.thinking_control import Extension, Steering
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import answers_at
+from qwen3lab.thinking.pieces import why_no_thinking
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.worker import Worker
 from qwen3lab.widgets.explorers.explorer import Explorer
@@ -16,12 +17,6 @@ from qwen3lab.widgets.explorers.state import ExplorerState
 from qwen3lab.widgets.explorers.thinking_compute import steps_of
 from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
-
-EXTRA_TOKENS = 16
-"""Thinking tokens that "Think more" adds to the budget."""
-
-MAX_AUTOMATIC_TOKENS = 300
-"""Longest thinking for which the early answers are generated without a click."""
 
 
 class ThinkingExplorer(Explorer):
@@ -59,9 +54,10 @@ class ThinkingExplorer(Explorer):
         """Extend the thinking budget; after a run, ask again and replace one more `</think>`."""
         state = self.state
         if state.status == "running":
-            self.steering.think_more(EXTRA_TOKENS)
+            extra = self.lab.suggested.more_thinking
+            self.steering.think_more(extra)
             if state.asked_budget is not None:
-                state.asked_budget += EXTRA_TOKENS
+                state.asked_budget += extra
             return
         state.question = state.asked or state.question
         self._start(refused=state.refused + 1)
@@ -80,7 +76,8 @@ class ThinkingExplorer(Explorer):
         """Generate the answer after every step of the thinking."""
         chat, steps = self.state.current, self.state.steps
         if chat is None or not steps:
-            raise ValueError("this run has no thinking: run a question with “think first”")
+            why = "run a question with “think first”" if chat is None else why_no_thinking(chat)
+            raise ValueError(f"this run has no thinking: {why}")
         self._answer_at(chat, [0, *(step.kept for step in steps)])
 
     @shows_errors
@@ -154,7 +151,8 @@ class ThinkingExplorer(Explorer):
                 return
             self.state.steps = steps
             self.state.marker = steps[-1].kept
-            if steps[-1].kept <= MAX_AUTOMATIC_TOKENS and not self.worker.cancel.is_set():
+            is_quick = steps[-1].kept <= self.lab.suggested.quick_thinking
+            if is_quick and not self.worker.cancel.is_set():
                 self.ask_everywhere()
 
     def _answer_at(self, chat: Chat, points: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
+from qwen3lab.thinking.pieces import why_no_thinking
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
 from qwen3lab.widgets.explorers.controls import WIDE
@@ -108,7 +109,10 @@ class ThinkingPanel(ReplyPanel):
         state, steps, chat = self.state, self._steps(), self.state.current
         with self.lock:
             if chat is None or not steps or state.marker < 0:
-                self.answer_here.value = f'<span class="q3-hint">{NO_THINKING}</span>'
+                hint = NO_THINKING
+                if chat is not None and not steps and chat.thinking_asked:
+                    hint = f"No thinking: {why_no_thinking(chat)}."
+                self.answer_here.value = f'<span class="q3-hint">{hint}</span>'
                 self.transcript.marked = -1
                 return
             self.marker.max = steps[-1].kept

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from qwen3lab.generation.reply import ChatStep
-from qwen3lab.tiny.training.recipes import MICRO_MOE
 from qwen3lab.widgets.components.transcript import Chip, Transcript
 from qwen3lab.widgets.explorers.chat_compute import (
     attention_heatmap,
@@ -15,7 +14,6 @@ from qwen3lab.widgets.explorers.chat_compute import (
     token_notes,
     token_spans,
 )
-from qwen3lab.widgets.explorers.questions import GENERAL, TINY, questions_for
 from qwen3lab.widgets.explorers.state import ExplorerState
 from tests.fake_lab import DENSE, MOE, FakeLab, record
 
@@ -78,18 +76,6 @@ def test_a_chip_says_how_its_token_was_generated() -> None:
     ]
     assert inserted[1:] == ["↵", "thinking", "thinking, inserted by the early stop", "forced"]
     assert mark[4] == "mark"
-
-
-def test_examples_fit_the_model() -> None:
-    assert questions_for("tiny-moe") == TINY == questions_for("/models/tiny-dense")
-    assert questions_for("Qwen/Qwen3-0.6B") == GENERAL
-
-
-def test_examples_for_a_micro_model_are_about_its_training_data() -> None:
-    questions = questions_for(MICRO_MOE.name)
-    assert not {"swaps", "code"} & {*MICRO_MOE.families}
-    assert questions and {*questions} < {*TINY}
-    assert not any("swap" in text for text in questions)
 
 
 def test_a_dense_recording_has_attention_to_show() -> None:

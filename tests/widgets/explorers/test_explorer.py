@@ -4,10 +4,15 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 
+from qwen3lab import Sampling
+from qwen3lab.config.catalog import PUBLISHED
+from qwen3lab.generation.defaults import ReplyDefaults
+from qwen3lab.generation.suggested import suggest
 from qwen3lab.widgets import Explorer
 from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
 from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
@@ -391,3 +396,56 @@ def test_a_closed_explorer_keeps_no_reference_to_its_lab() -> None:
     del explorer, lab
     gc.collect()
     assert gone() is None
+
+
+@pytest.fixture
+def published() -> FakeLab:
+    """A lab whose suggestions are those of Qwen3-0.6B on a CPU."""
+    lab, fields = FakeLab(), {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}
+    lab.suggested = suggest(
+        PUBLISHED["Qwen/Qwen3-0.6B"],
+        ReplyDefaults.from_fields(fields),
+        name="Qwen/Qwen3-0.6B",
+        is_embedded=False,
+        device="cpu",
+    )
+    return lab
+
+
+def test_a_published_model_samples_as_published_for_each_mode(published: FakeLab) -> None:
+    explorer = Explorer(published)
+    view = shown(explorer)
+    explorer.wait()
+    for mode in (True, False):
+        view.controls.thinking.value = mode
+        explorer.run()
+        options = published.asked[-1][1]
+        assert options["thinking"] is mode
+        assert options["sampling"] == Sampling.published(thinking=mode)
+        assert view.controls.temperature.value == options["sampling"].temperature
+
+
+def test_a_chosen_temperature_is_kept_when_the_mode_changes(published: FakeLab) -> None:
+    explorer = Explorer(published)
+    view = shown(explorer)
+    explorer.wait()
+    view.controls.temperature.value = 1.1
+    view.controls.thinking.value = False
+    explorer.run()
+    expected = replace(Sampling.published(thinking=False), temperature=1.1)
+    assert published.asked[-1][1]["sampling"] == expected
+
+
+def test_budget_and_length_are_those_suggested_unless_given(published: FakeLab) -> None:
+    explorer = Explorer(published)
+    view = shown(explorer)
+    explorer.wait()
+    suggested = published.suggested
+    assert published.asked[0][1]["budget"] == view.controls.budget.value == suggested.budget
+    assert published.asked[0][1]["max_new_tokens"] == suggested.recorded_tokens
+    offered = [value for _, value in view.controls.budget.options]
+    assert max(offered) == suggested.recorded_tokens
+    given = Explorer(published, budget=None, max_new_tokens=5)
+    given.run()
+    options = published.asked[-1][1]
+    assert (options["budget"], options["max_new_tokens"]) == (None, 5)
