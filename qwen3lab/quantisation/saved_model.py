@@ -71,6 +71,8 @@ def _read(
     about = json.loads(file.metadata[MARK])
     if about["format"] != FORMAT or not file.has_checksums:
         raise ValueError("its format is another one, or it has no checksums")
+    if len(file.stored) < config.n_layers:  # Before a model of so many layers is built.
+        raise ValueError(f"it has fewer tensors than layers, {config.n_layers:,}")
     used: set[str] = set()
 
     def read(name: str, like: Tensor) -> Tensor:
