@@ -89,10 +89,11 @@ def _read(
         return value
 
     def pack(name: str, matrices: Tensor) -> PackedMatrices:
-        shape = matrices.shape if matrices.ndim == 3 else (1, *matrices.shape)
+        rows, columns = matrices.shape[-2:]
+        shape = (len(matrices) if matrices.ndim == 3 else 1, rows, columns)
         weight = packed_name(name)
-        packed = empty_matrices(kind, tuple(shape), device, dtype)
-        like, _ = empty_matrices(kind, tuple(shape), torch.device("meta"), dtype).stored(
+        packed = empty_matrices(kind, shape, device, dtype)
+        like, _ = empty_matrices(kind, shape, torch.device("meta"), dtype).stored(
             single=matrices.ndim == 2
         )
         packed.restore({part: read(part_name(weight, part), each) for part, each in like.items()})

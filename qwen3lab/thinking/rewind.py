@@ -4,7 +4,7 @@ The replies are a batch with one KV cache. To answer from an earlier point, `Rep
 cache to that point, inserts the early-stop sentence, and generates only the answer.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -111,7 +111,7 @@ class Replies:
             pass
         return [self.read(row) for row in range(len(self.prompts))]
 
-    def thinking(self, budget: int) -> Iterator[list[int]]:
+    def thinking(self, budget: int) -> Generator[list[int], None, None]:
         """Like `think`, but gives control back every few steps, with the rows that have ended.
 
         Between two steps, `fork` answers within smaller budgets.
