@@ -70,7 +70,7 @@ class KnockOut(EqualByValue, Displayed):
                 "added": self.added.flatten().numpy(),
             }
         )
-        run = table[table["added"].notna()]
+        run = table.dropna(subset=["added"])
         return run.sort_values("added", ascending=False, ignore_index=True)
 
     def _summary(self) -> Summary:
