@@ -334,7 +334,8 @@ class Lab:
     def _record(self, rows: list[list[int]], o: Mapping[str, Any]) -> list[Recording]:
         edits = self._edits(o["edits"], [len(row) for row in rows])
         for_logits = self._for_logits(edits)
-        recorder = self._recorder([for_logits, *_listed(o["capture"])], edits, o["dtype"])
+        names = [for_logits, *_listed(o["capture"])]
+        recorder = self._recorder(names, edits, o["dtype"], attention=o["attention"])
         if for_logits != "hook_unembed" and for_logits not in _listed(o["capture"]):
             recorder.exact = (for_logits,)
         tap = _chained(edits, recorder)
@@ -378,7 +379,8 @@ class Lab:
         if not rows:
             return []
         for_logits = "hook_unembed" if o["dtype"] else self._for_logits(None)
-        names = self._recorder([for_logits, *_listed(o["capture"])], None).names
+        wanted = [for_logits, *_listed(o["capture"])]
+        names = self._recorder(wanted, None, attention=o["attention"]).names
         job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=o["progress"])
@@ -517,17 +519,23 @@ class Lab:
         return Edits(given, self.config, padding=padding) if given else None
 
     def _recorder(
-        self, capture: HookNames, edits: Edits | None, dtype: torch.dtype | None = None
+        self,
+        capture: HookNames,
+        edits: Edits | None,
+        dtype: torch.dtype | None = None,
+        *,
+        attention: bool = True,
     ) -> Recorder:
-        """A recorder of attention, routing and the hooks in `capture`.
+        """A recorder of attention (if it is wanted), routing and the hooks in `capture`.
 
         Where an edit changes scores or pattern, the pattern itself is kept: it cannot be rendered
         from queries and keys.
         """
         edited = edits.edits if edits else ()
         layers = {name.split(".")[1] for name in edited if name.endswith(PATTERN_HOOKS)}
-        names = [*ATTENTION, *(ROUTING if self.config.is_moe else ()), *_listed(capture)]
-        names += [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
+        names = [*(ROUTING if self.config.is_moe else ()), *_listed(capture)]
+        if attention:
+            names += [*ATTENTION, *(f"blocks.{layer}.attn.hook_pattern" for layer in layers)]
         return Recorder(resolve_hooks(names, self.config), dtype=dtype)
 
     def _for_logits(self, edits: Edits | None) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
+from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
     CheckpointReader,
@@ -32,13 +33,14 @@ from qwen3lab.checkpoints.tensor_plan import (
     stored_dtype,
 )
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import default_dtype, device_of, dtype_of
+from qwen3lab.device.dtypes import DTYPES, default_dtype, device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
-from qwen3lab.quantisation.packed_matrices import make_packer
+from qwen3lab.quantisation.packed_matrices import KINDS, make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
+from qwen3lab.quantisation.saved_model import open_saved
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
 
@@ -86,7 +88,7 @@ def open_checkpoint(
     _check_options(memory, quantise)
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
-    if dtype is None and device.type == "cpu":
+    if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     full_name = f"{name}@{revision}" if revision else str(name)
@@ -153,6 +155,9 @@ def load_model(
     folder, device = Path(folder), device_of(device)
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
+    if saved := _saved_as(folder):
+        kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
+        return open_saved(config, folder, saved, device=device, dtype=kind)
     weights, source = CheckpointReader(folder), str(folder)
     check_depth(config, weights, source)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
@@ -225,7 +230,8 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if (quantised := fields.get("quantization_config")) is not None:
+    quantised = fields.get("quantization_config")
+    if quantised is not None and _saved_as(folder) is None:
         has_method = isinstance(quantised, dict) and "quant_method" in quantised
         method = quantised["quant_method"] if has_method else "an unknown method"
         raise CheckpointError(
@@ -234,3 +240,47 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     stated = fields.get("dtype")
     return config, fields.get("torch_dtype") if stated is None else stated
+
+
+def _saved_as(folder: Path) -> str | None:
+    """The kind of a quantised model that `save_checkpoint` wrote; None for any other folder."""
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = saved_kind(fields.get("quantization_config"), folder)
+    if kind is not None and kind not in KINDS:
+        raise CheckpointError(
+            f"config.json in {folder} gives the quantisation {one_line(kind, width=60)!r}: "
+            f"expected one of {', '.join(KINDS)}"
+        )
+    return kind
+
+
+def _kind_as_saved(
+    folder: Path,
+    saved: str,
+    stated: object,
+    dtype: torch.dtype | None,
+    memory: str | int | None,
+    quantise: str | None,
+) -> torch.dtype:
+    """The dtype of a saved quantised model, which is loaded as it is or not at all."""
+    if memory is not None:
+        raise CheckpointError(
+            f"{folder} holds a quantised model, and only unquantised ones can be streamed: load it "
+            "without memory="
+        )
+    if quantise not in (None, saved):
+        raise CheckpointError(
+            f"{folder} holds weights in {saved}, which are not quantised to {quantise} again: load "
+            "it without quantise=, or the unquantised model"
+        )
+    if not isinstance(stated, str) or stated not in DTYPES:
+        raise CheckpointError(
+            f"config.json in {folder} does not say in which dtype the quantised model computes: "
+            f"expected torch_dtype, one of {', '.join(DTYPES)}"
+        )
+    if dtype not in (None, DTYPES[stated]):
+        raise CheckpointError(
+            f"{folder} holds a quantised model that computes in {stated}: load it without dtype=, "
+            "or quantise the unquantised model with this dtype"
+        )
+    return DTYPES[stated]

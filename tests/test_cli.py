@@ -27,7 +27,7 @@ def run(monkeypatch, capfd):
     return lambda *arguments: called(monkeypatch, capfd, *arguments)
 
 
-COMMANDS = ["lab", "models", "record", "chat", "train", "evaluate", "bench"]
+COMMANDS = ["lab", "models", "record", "chat", "quantise", "train", "evaluate", "bench"]
 
 
 def test_help_does_not_import_torch():
@@ -255,3 +255,19 @@ def test_output_is_utf8_also_in_a_pipe_with_another_encoding():
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "─" in done.stdout.decode("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_quantised_model_is_saved_and_answers_from_its_folder(run, tmp_path, kind):
+    pytest.importorskip("torchao")
+    folder = tmp_path / "made" / "small"
+    options = ["--device", "cpu"]
+    code, out, err = run("quantise", "tiny-dense", folder, "--kind", kind, *options)
+    assert code == 0, err
+    assert f"bfloat16, {kind}" in out and "small" in out
+    question = ["3+4=?", "--temperature", 0, "--json", *options]
+    code, out, _ = run("chat", "tiny-dense", *question, "--quantise", kind)
+    expected = json.loads(out)
+    code, out, err = run("chat", folder, *question)
+    assert code == 0, err
+    assert json.loads(out) == expected

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab import Lab, Sampling
 from qwen3lab.checkpoints.writer import save_checkpoint
-from qwen3lab.errors import HookError, LabError
+from qwen3lab.errors import HookError, LabError, RecordingError
 from qwen3lab.loading import from_transformers
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB
@@ -467,3 +467,19 @@ def test_a_lab_is_not_pickled_and_a_streamed_one_not_copied():
         pickle.dumps(lab)
     with pytest.raises(LabError, match=r"tiny-moe is streamed from disk, .* load it again"):
         copy.deepcopy(lab)
+
+
+def test_attention_can_be_left_out_of_a_recording(tiny_lab, tmp_path):
+    whole, less = (tiny_lab.record("3+2*7-1=?", attention=each) for each in (True, False))
+    layers = range(tiny_lab.config.n_layers)
+    names = {f"blocks.{layer}.attn.hook_rot_{x}" for layer in layers for x in "qk"}
+    assert set(whole.capture) - set(less.capture) == names and less.attention.layers == ()
+    assert all(torch.equal(less.raw(name), whole.raw(name)) for name in less.capture)
+    with pytest.raises(RecordingError, match="was not recorded: record again"):
+        less.attention[0, 0]
+    asked = tiny_lab.record("3+2=?", attention=False, capture="blocks.1.attn.hook_rot_q")
+    assert "blocks.1.attn.hook_rot_q" in asked.capture
+    (on_disk,) = tiny_lab.record_to_disk(["3+2*7-1=?"], tmp_path, attention=False, progress=False)
+    assert on_disk.capture == less.capture
+    with pytest.raises(ValueError, match="attention"):
+        tiny_lab.record("3+2=?", attention="no")

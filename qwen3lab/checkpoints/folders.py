@@ -1,5 +1,6 @@
 """Finds a model's files: an embedded model, a local folder, or the Hugging Face hub."""
 
+import shutil
 from pathlib import Path
 
 from qwen3lab.arguments import argument
@@ -51,6 +52,24 @@ def find_folder(name: str | Path, *, revision: str | None = None, weights: bool 
             "model, or a hub id such as 'Qwen/Qwen3-0.6B'"
         )
     return _download(text, revision, weights=weights)
+
+
+def copy_tokenizer(folder: Path, target: Path) -> None:
+    """Copy all but config.json that a model has beside its weights, such as its tokenizer.
+
+    Raises:
+        CheckpointError: a file cannot be copied.
+    """
+    for pattern in CONFIG_AND_TOKENIZER_FILES:
+        for path in sorted(folder.glob(pattern)):
+            copy = target / path.relative_to(folder)
+            if path.name in ("config.json", ADAPTER_CONFIG) or not path.is_file() or copy == path:
+                continue
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            except OSError as error:
+                raise CheckpointError(f"{copy} cannot be written ({error.strerror})") from error
 
 
 def _without_revision(folder: Path, revision: str | None) -> Path:

@@ -1,6 +1,7 @@
 """The effect of switching off a set of experts, compared with control sets of similar load."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
@@ -16,6 +17,7 @@ from qwen3lab.arguments import CountOrNone, Seed, checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
 from qwen3lab.hooks.edits import AnyEdits
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
@@ -105,7 +107,10 @@ def compare_with_others(
         thinking: let the model think before it answers a problem.
         n_controls: maximum number of control sets.
         seed: of the random sets.
-        progress: show a progress bar.
+        progress: show a progress bar with the sets that are done and the time left.
+
+    Returns:
+        The comparison; after a keyboard interrupt, with the control sets that were done, if any.
 
     Raises:
         HookError: the model is dense, or has no such layer or expert.
@@ -114,26 +119,35 @@ def compare_with_others(
 
     def measured(edits: AnyEdits | None) -> dict[str, float]:
         if problems is None:
-            return group_losses(lab, texts, edits=edits)
-        return error_rates(lab, problems, edits=edits, thinking=thinking)
+            return group_losses(lab, texts, edits=edits, progress=False)
+        return error_rates(lab, problems, edits=edits, thinking=thinking, progress=False)
 
     rerouting.off(experts, layers=layer).edits(lab.config, (0,))
     load = expert_loads(lab, texts, [layer])[0]
     controls = sets_of_like_load(load, experts, n=n_controls, seed=seed)
     base = measured(None)
     added: list[dict[str, float]] = []
-    for chosen in tqdm([tuple(experts), *controls], unit="set", disable=not progress):
-        without = measured(rerouting.off(chosen, layers=layer))
-        added.append({group: without[group] - base[group] for group in base})
-    return Comparison(
-        experts=tuple(experts),
-        load=float(load[list(experts)].sum()),
-        base=base,
-        added=added[0],
-        controls=tuple(controls),
-        control_loads=tuple(float(load[list(chosen)].sum()) for chosen in controls),
-        control_added={group: tuple(one[group] for one in added[1:]) for group in base},
-    )
+    bar = tqdm([tuple(experts), *controls], unit="set", disable=not progress)
+    with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
+        try:
+            for chosen in bar:
+                without = measured(rerouting.off(chosen, layers=layer))
+                added.append({group: without[group] - base[group] for group in base})
+            held.hold()
+        except KeyboardInterrupt:
+            held.hold()
+            if len(added) < 2:
+                raise
+        controls = controls[: len(added) - 1]
+        return Comparison(
+            experts=tuple(experts),
+            load=float(load[list(experts)].sum()),
+            base=base,
+            added=added[0],
+            controls=tuple(controls),
+            control_loads=tuple(float(load[list(chosen)].sum()) for chosen in controls),
+            control_added={group: tuple(one[group] for one in added[1:]) for group in base},
+        )
 
 
 @checked

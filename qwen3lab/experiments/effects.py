@@ -1,23 +1,35 @@
 """Measures effects of interventions: loss on texts and error rate on problems, per group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from qwen3lab.analysis.routing import expert_load, loads_of_layers
+from qwen3lab.analysis.routing import loads_of_layers
 from qwen3lab.arguments import check_fields, checked
 from qwen3lab.generation.reply import all_finished
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
+from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking import Problem
 
+T = TypeVar("T")
+
 BATCH_SIZE = 32
+"""Maximum number of texts or problems that run at once."""
+MAX_LOGITS = 2**26
+"""Maximum number of logits of a batch of several texts: 256 MiB in float32."""
+LOSS_ROWS = 128
+"""Tokens whose logits are converted to float32 and normalised at once."""
+PROGRESS_DELAY_SECONDS = 2.0
+"""A measurement that takes longer shows a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +52,22 @@ class Text:
 
 @checked
 def group_losses(
-    lab: Lab, texts: Sequence[Text], *, edits: AnyEdits | None = None
+    lab: Lab,
+    texts: Sequence[Text],
+    *,
+    edits: AnyEdits | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Mean next-token loss of each group over its counted tokens, in nats.
+
+    Memory does not depend on the number of texts. A keyboard interrupt ends the measurement without
+    a result: the mean over a part of the texts would be another number.
 
     Args:
         lab: the model.
         texts: to run, in batches; sorting them by length reduces padding.
         edits: applied during the runs.
+        progress: show a progress bar if it takes long.
 
     Raises:
         ValueError: no texts, or a group without counted tokens.
@@ -55,11 +75,11 @@ def group_losses(
     if not texts:
         raise ValueError("there is no text to read: expected at least one")
     losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
-    for start in range(0, len(texts), BATCH_SIZE):
-        batch = texts[start : start + BATCH_SIZE]
-        recordings = lab.record_batch([list(text.token_ids) for text in batch], edits=edits)
-        for text, recording in zip(batch, recordings, strict=True):
-            losses[text.group].append(_losses(recording.logits, text))
+    marks = [_counted(text) for text in texts]
+    each = token_losses(lab, [text.token_ids for text in texts], edits=edits)
+    bar = _bar(each, len(texts), "text", progress)
+    for text, counted, values in zip(texts, marks, bar, strict=True):
+        losses[text.group].append(values[counted])
     means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
     if empty:
@@ -67,15 +87,56 @@ def group_losses(
     return means
 
 
-def _losses(logits: Float[Tensor, "token vocab"], text: Text) -> Float[Tensor, " counted"]:
-    ids = torch.tensor(text.token_ids)
-    counts = [True] * len(ids) if text.counts is None else list(text.counts)
-    if len(counts) != len(ids):
-        raise ValueError(
-            f"a text of {len(ids)} tokens has {len(counts)} marks in counts: expected {len(ids)}"
-        )
-    losses = F.cross_entropy(logits[:-1], ids[1:], reduction="none")
-    return losses[torch.tensor(counts[1:], dtype=torch.bool)]
+def token_losses(
+    lab: Lab, texts: Sequence[Sequence[int]], *, edits: AnyEdits | None = None
+) -> Iterator[Float[Tensor, " following"]]:
+    """The loss of each token of each text but the first token, in nats; one batch in memory.
+
+    Args:
+        lab: the model.
+        texts: token ids of each text.
+        edits: applied during the runs.
+    """
+    for rows in _batches(lab, texts):
+        # Not a list of recordings: each one is freed once its losses are known.
+        recordings = lab.record_batch(rows, edits=edits, attention=False)
+        while recordings:
+            yield _losses(recordings.pop(0))
+
+
+def _losses(recording: Recording) -> Float[Tensor, " following"]:
+    logits, following = recording.raw("hook_unembed")[:-1], recording.token_ids[1:]
+    parts = zip(logits.split(LOSS_ROWS), following.split(LOSS_ROWS), strict=True)
+    found = [F.cross_entropy(rows.float(), ids, reduction="none") for rows, ids in parts]
+    return torch.cat(found) if found else torch.zeros(0)
+
+
+def _batches(lab: Lab, texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
+    """The texts in batches, in their order: of many, or of one if its logits are many."""
+    rows: list[list[int]] = []
+    for ids in texts:
+        longest = max([len(ids), *map(len, rows)])
+        too_large = (len(rows) + 1) * longest * lab.config.d_vocab > MAX_LOGITS
+        if rows and (len(rows) == BATCH_SIZE or too_large):
+            yield rows
+            rows = []
+        rows.append(list(ids))
+    if rows:
+        yield rows
+
+
+def _counted(text: Text) -> Bool[Tensor, " following"]:
+    """Which tokens count, without the first, which has no loss."""
+    n = len(text.token_ids)
+    counts = [True] * n if text.counts is None else list(text.counts)
+    if len(counts) != n:
+        raise ValueError(f"a text of {n} tokens has {len(counts)} marks in counts: expected {n}")
+    return torch.tensor(counts[1:], dtype=torch.bool)
+
+
+def _bar(items: Iterable[T], total: int, unit: str, progress: bool) -> Iterable[T]:
+    options = {"total": total, "unit": unit, "disable": not progress, "leave": False}
+    return tqdm(items, delay=PROGRESS_DELAY_SECONDS, **options)
 
 
 @checked
@@ -88,8 +149,11 @@ def error_rates(
     sampling: Sampling | None = None,
     seed: int = 0,
     max_new_tokens: int | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Share of each group's problems that are answered wrong.
+
+    A keyboard interrupt ends the measurement without a result, as in `group_losses`.
 
     Args:
         lab: the model.
@@ -101,31 +165,34 @@ def error_rates(
         seed: of the sampling.
         max_new_tokens: limit of a reply; a reply that reaches it is wrong. None for that of
             `lab.suggested`.
+        progress: show a progress bar if it takes long.
 
     Raises:
         ValueError: no groups, or a group without problems.
     """
     if not problems:
         raise ValueError("there is no problem to solve: expected at least one group")
-    rates = {}
-    for group, members in problems.items():
-        if not members:
-            raise ValueError(f"group {group!r} has no problems: expected at least one")
-        wrong = 0
-        for start in range(0, len(members), BATCH_SIZE):
-            batch = members[start : start + BATCH_SIZE]
-            replies = lab.chat_batch(
-                [problem.question for problem in batch],
-                thinking=thinking,
-                max_new_tokens=max_new_tokens,
-                sampling=sampling or lab.suggested.sampling,
-                seed=seed,
-                edits=edits,
-            )
-            pairs = zip(batch, all_finished(replies), strict=True)
-            wrong += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
-        rates[group] = wrong / len(members)
-    return rates
+    empty = [group for group, members in problems.items() if not members]
+    if empty:
+        raise ValueError(f"group {empty[0]!r} has no problems: expected at least one")
+    batches = [
+        (group, members[start : start + BATCH_SIZE])
+        for group, members in problems.items()
+        for start in range(0, len(members), BATCH_SIZE)
+    ]
+    wrong = dict.fromkeys(problems, 0)
+    for group, batch in _bar(batches, len(batches), "batch", progress):
+        replies = lab.chat_batch(
+            [problem.question for problem in batch],
+            thinking=thinking,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling or lab.suggested.sampling,
+            seed=seed,
+            edits=edits,
+        )
+        pairs = zip(batch, all_finished(replies), strict=True)
+        wrong[group] += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
+    return {group: wrong[group] / len(members) for group, members in problems.items()}
 
 
 @checked
@@ -146,10 +213,10 @@ def expert_loads(
     if not layers or not texts:
         raise ValueError("there are no layers or no texts: expected at least one of each")
     rows = [lab.config.moe_layers.index(n) for n in moe_layers_of(tuple(layers), lab.config)]
-    chosen = []
-    for start in range(0, len(texts), BATCH_SIZE):
-        ids = [list(text.token_ids) for text in texts[start : start + BATCH_SIZE]]
-        chosen += [recording.routing.experts[rows] for recording in lab.record_batch(ids)]
-    by_layer = torch.cat(chosen, dim=1)
-    loads = torch.stack([expert_load(layer, lab.config.n_experts) for layer in by_layer])
+    slots = torch.zeros(len(rows), lab.config.n_experts, dtype=torch.long)
+    for batch in _batches(lab, [text.token_ids for text in texts]):
+        for recording in lab.record_batch(batch, attention=False):
+            for row, chosen in enumerate(recording.routing.experts[rows]):
+                slots[row] += torch.bincount(chosen.flatten(), minlength=lab.config.n_experts)
+    loads = slots / slots.sum(dim=1, keepdim=True)
     return loads_of_layers(loads, [lab.config.moe_layers[row] for row in rows], lab.name)

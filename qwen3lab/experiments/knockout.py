@@ -1,6 +1,7 @@
 """The loss of each group of texts with one expert switched off."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
+from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
@@ -28,7 +30,8 @@ class KnockOut(EqualByValue, Displayed):
         layers: of the model; the first axis of `added` and `load`.
         groups: of the texts; the last axis of `added`.
         base: loss of each group with all experts, nats per token.
-        added: increase over `base` when one expert is off, nats per token.
+        added: increase over `base` when one expert is off, nats per token; NaN for experts that an
+            interrupt left out.
         load: share of the routed slots that each expert receives when all are on.
     """
 
@@ -39,10 +42,12 @@ class KnockOut(EqualByValue, Displayed):
     load: Float[Tensor, "layer expert"]
 
     def ranked(self) -> list[tuple[int, int]]:
-        """Layer and number of all experts, by the largest loss added to any group."""
+        """Layer and number of the experts that were run, by the largest loss added to any group."""
         largest = self.added.flatten(0, 1).amax(dim=1)
         n_experts = self.added.shape[1]
-        cells = largest.argsort(descending=True).tolist()
+        n_run = int(largest.isnan().logical_not().sum())
+        cells = largest.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True).tolist()
+        cells = cells[:n_run]
         return [(self.layers[cell // n_experts], cell % n_experts) for cell in cells]
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -65,13 +70,17 @@ class KnockOut(EqualByValue, Displayed):
                 "added": self.added.flatten().numpy(),
             }
         )
-        return table.sort_values("added", ascending=False, ignore_index=True)
+        run = table.dropna(subset=["added"])
+        return run.sort_values("added", ascending=False, ignore_index=True)
 
     def _summary(self) -> Summary:
         facts = {
             "experts": f"{self.added.shape[1]} in {count(len(self.layers), 'layer')}",
             "groups": ", ".join(self.groups),
         }
+        run = self.added.isnan().any(dim=-1).logical_not()
+        if not bool(run.all()):
+            facts["interrupted"] = f"{int(run.sum()):,} of {run.numel():,} experts were run"
         return Summary("Loss added by switching off each expert", facts, frame=self._greatest)
 
     def _greatest(self) -> "pandas.DataFrame":
@@ -88,13 +97,17 @@ def knock_out(
 ) -> KnockOut:
     """Measure the loss on the texts with each expert switched off in turn.
 
-    Runs the model over all texts once per expert.
+    Runs the model over all texts once per expert that any token is routed to; without another one,
+    nothing changes. Memory does not depend on the number of texts.
 
     Args:
         lab: a mixture of experts.
         texts: in groups.
         layers: layers whose experts are switched off; all layers with experts if None.
-        progress: show a progress bar.
+        progress: show a progress bar with the experts that are done and the time left.
+
+    Returns:
+        The losses; after a keyboard interrupt, those of the experts that were done, if any.
 
     Raises:
         HookError: the model is dense, or a layer has no experts.
@@ -104,12 +117,22 @@ def knock_out(
     # Raises an error about the model or the layers before the first run.
     rerouting.off(0, layers=layers).edits(config, (0,))
     every = rerouting.moe_layers_of(None if layers is None else tuple(layers), config)
-    base = group_losses(lab, texts)
-    groups = tuple(base)
-    added = torch.zeros(len(every), config.n_experts, len(groups))
-    cells = [(row, expert) for row in range(len(every)) for expert in range(config.n_experts)]
-    for row, expert in tqdm(cells, unit="expert", disable=not progress):
-        without = group_losses(lab, texts, edits=rerouting.off(expert, layers=every[row]))
-        added[row, expert] = torch.tensor([without[group] - base[group] for group in groups])
+    base = group_losses(lab, texts, progress=progress)
     load = expert_loads(lab, texts, every)
-    return KnockOut(every, groups, torch.tensor(list(base.values())), added, load)
+    groups, values = tuple(base), torch.tensor(list(base.values()))
+    added = torch.full((len(every), config.n_experts, len(groups)), torch.nan)
+    added[load == 0] = 0
+    cells = load.nonzero().tolist()
+    bar = tqdm(cells, unit="expert", disable=not progress)
+    with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
+        try:
+            for row, expert in bar:
+                edits = rerouting.off(expert, layers=every[row])
+                without = group_losses(lab, texts, edits=edits, progress=False)
+                added[row, expert] = torch.tensor([without[g] - base[g] for g in groups])
+            held.hold()
+        except KeyboardInterrupt:
+            held.hold()
+            if bool(added[load > 0].isnan().all()):
+                raise
+        return KnockOut(every, groups, values, added, load)

@@ -34,6 +34,9 @@ class StoreOptions(TypedDict, total=False):
     Attributes:
         capture: hooks to record in addition to logits, attention and routing: exact names, globs,
             or "all".
+        attention: False leaves out the queries and keys that attention patterns are rendered from:
+            two values for each layer, head and head dimension of a token, most of the recording of
+            a model with many layers. A corpus for routing does not need them.
         thinking: for chat messages, whether the prompt is rendered in thinking mode; None leaves
             the template's default.
         dtype: of the stored activations, such as "bfloat16" for half of float32's memory; None
@@ -41,6 +44,7 @@ class StoreOptions(TypedDict, total=False):
     """
 
     capture: HookNames
+    attention: bool
     thinking: bool | None
     dtype: str | None
 
@@ -115,7 +119,7 @@ class ChatOptions(ReplyOptions, total=False):
     steering: Steering | None
 
 
-STORE_DEFAULTS: StoreOptions = {"capture": (), "thinking": None, "dtype": None}
+STORE_DEFAULTS: StoreOptions = {"capture": (), "attention": True, "thinking": None, "dtype": None}
 DISK_DEFAULTS: DiskOptions = {**STORE_DEFAULTS, "progress": True}
 RECORD_DEFAULTS: RecordOptions = {**STORE_DEFAULTS, "edits": None}
 REPLY_DEFAULTS: ReplyOptions = {

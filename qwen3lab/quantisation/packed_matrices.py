@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int8 as Int8Array, UInt8
 from torch import Tensor, nn
 
 from qwen3lab.device.grad_mode import without_grad
@@ -30,6 +30,9 @@ INT8_COLUMN_MULTIPLE = 32
 
 With another number of columns it would read beyond the end of a row.
 """
+FLIPPED_SIGNS = 0x88
+"""Turns the two values of a byte, 0 to 15, into -8 to 7 in two's complement, and back."""
+Int8Values = Int8Array[Tensor, "matrix row half"]
 
 
 class PackedMatrices(nn.Module):
@@ -69,6 +72,22 @@ class PackedMatrices(nn.Module):
 
     def dequantise(self, index: int = 0) -> Float[Tensor, "row column"]:
         """A matrix in full precision, with its rounding errors."""
+        raise NotImplementedError
+
+    def stored(self, *, single: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The parts of the torchao tensor with these values, and its metadata in a file.
+
+        Args:
+            single: without the axis of the matrices, of which there is one.
+        """
+        raise NotImplementedError
+
+    def restore(self, parts: dict[str, Tensor]) -> None:
+        """Take the parts that `stored` gave."""
+        raise NotImplementedError
+
+    def torchao_config(self) -> dict[str, Any]:
+        """The torchao config of such tensors, as JSON."""
         raise NotImplementedError
 
     def _quantise(self, index: int, matrix: Float[Tensor, "row column"]) -> None:
@@ -121,6 +140,25 @@ class Int8(PackedMatrices):
         stored = self.scale[index].float()
         self.q[index] = ao.quantize_affine(matrix, block, stored, zero, torch.int8, **limits)
 
+    def stored(self, *, single: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        parts = {"qdata": self.q, "scale": self.scale[..., None]}
+        about = {
+            "act_quant_kwargs": None,
+            "reduce_range": False,
+            "block_size": [1] * (1 if single else 2) + [self.shape[2]],
+            "dtype": _json_of(self.dtype),
+        }
+        return _shown(parts, single), _torchao_tensor("Int8Tensor", about, parts)
+
+    def restore(self, parts: dict[str, Tensor]) -> None:
+        self.q.copy_(parts["qdata"].view(self.q.shape))
+        self.scale.copy_(parts["scale"].view(self.scale.shape))
+
+    def torchao_config(self) -> dict[str, Any]:
+        by_row = {"_type": "PerRow", "_version": 1, "_data": {"dim": -1}}
+        options = {"group_size": None, "granularity": by_row, "set_inductor_config": True}
+        return {"_type": "Int8WeightOnlyConfig", "_version": 2, "_data": options}
+
 
 class Int4(PackedMatrices):
     """Four bits per weight, scale and zero per group: `w = (q - 8) * scale + zero`.
@@ -161,6 +199,51 @@ class Int4(PackedMatrices):
         zero = (8 - zero_point) * scale
         self.scale_zero[index] = torch.stack([scale, zero], dim=-1).transpose(0, 1)
         self._store_values(index, q)
+
+    def stored(self, *, single: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As in `PackedMatrices`; torchao's values are those here minus 8, in two's complement."""
+        scale, zero = (part.contiguous() for part in self.scale_zero.unbind(dim=-1))
+        parts = {"qdata": self._signed_values(), "scale": scale, "zero_point": zero}
+        n, rows, columns = self.shape
+        about = {
+            "activation_dtype": _json_of(torch.bfloat16),
+            "block_size": [1] * (1 if single else 2) + [GROUP_SIZE],
+            "shape": [rows, columns] if single else [n, rows, columns],
+        }
+        return _shown(parts, single), _torchao_tensor("Int4Tensor", about, parts)
+
+    def _signed_values(self) -> Int8Values:
+        n, rows, columns = self.shape
+        out = torch.empty(n, rows, columns // 2, dtype=torch.int8, device=self.device)
+        if out.is_meta:
+            return out
+        for index in range(n):
+            first, second = self._unpack_values(index).unflatten(-1, (-1, 2)).unbind(dim=-1)
+            out[index] = ((first | second << 4) ^ FLIPPED_SIGNS).view(torch.int8)
+        return out
+
+    def restore(self, parts: dict[str, Tensor]) -> None:
+        both = [parts[name].view(self.scale_zero.shape[:-1]) for name in ("scale", "zero_point")]
+        self.scale_zero.copy_(torch.stack(both, dim=-1))
+        n, rows, columns = self.shape
+        signed = parts["qdata"].view(n, rows, columns // 2)
+        for index in range(n):
+            both_values = signed[index].view(torch.uint8) ^ FLIPPED_SIGNS
+            values = torch.stack([both_values & 15, both_values >> 4], dim=-1).flatten(1)
+            self._store_values(index, values.int().to(self.device))
+
+    def torchao_config(self) -> dict[str, Any]:
+        options = {
+            "group_size": GROUP_SIZE,
+            "set_inductor_config": True,
+            "int4_packing_format": {"_type": "Int4PackingFormat", "_data": "PLAIN"},
+            "int4_choose_qparams_algorithm": {
+                "_type": "Int4ChooseQParamsAlgorithm",
+                "_data": "TINYGEMM",
+            },
+            "int4_tile_packed_ntile": 8,
+        }
+        return {"_type": "Int4WeightOnlyConfig", "_version": 2, "_data": options}
 
     def _unpack_values(self, index: int) -> UInt8[Tensor, "row column"]:
         """The stored value of each weight, from 0 to 15."""
@@ -214,10 +297,7 @@ def make_packer(kind: str) -> PackFunction:
                 f"a matrix of {columns} columns cannot be split into groups of {GROUP_SIZE}, as "
                 "int4 requires: choose int8"
             )
-        for_cpu = kind == "int4" and _has_kernels(stack) and rows % 16 == 0
-        packed = (Int4ForCpu if for_cpu else KINDS[kind])(
-            (n, rows, columns), stack.device, stack.dtype
-        )
+        packed = empty_matrices(kind, (n, rows, columns), stack.device, stack.dtype)
         for index, matrix in enumerate(stack):
             packed.store(index, matrix)
         return packed
@@ -225,9 +305,41 @@ def make_packer(kind: str) -> PackFunction:
     return pack
 
 
+def empty_matrices(
+    kind: str, shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+) -> PackedMatrices:
+    """Matrices without values, in the layout that is fastest on the device.
+
+    Args:
+        kind: one of `KINDS`.
+        shape: number of matrices, rows and columns.
+        device: of the buffers.
+        dtype: of the inputs and outputs of products.
+    """
+    for_cpu = kind == "int4" and _runs_kernels(device, dtype) and shape[1] % 16 == 0
+    return (Int4ForCpu if for_cpu else KINDS[kind])(shape, device, dtype)
+
+
 def _has_kernels(x: Tensor) -> bool:
     """True if torch has fast kernels for this input: on a CPU, bfloat16, without gradients."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not x.requires_grad
+    return _runs_kernels(x.device, x.dtype) and not x.requires_grad
+
+
+def _runs_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype == torch.bfloat16
+
+
+def _shown(parts: dict[str, Tensor], single: bool) -> dict[str, Tensor]:
+    """The parts, without the axis of the matrices if there is one."""
+    return {name: part[0] if single else part for name, part in parts.items()}
+
+
+def _torchao_tensor(name: str, about: dict[str, Any], parts: dict[str, Tensor]) -> dict[str, Any]:
+    return {"_type": name, "_data": about, "_tensor_data_names": list(parts)}
+
+
+def _json_of(dtype: torch.dtype) -> dict[str, str]:
+    return {"_type": "torch.dtype", "_data": str(dtype).removeprefix("torch.")}
 
 
 def _scale_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -4,7 +4,7 @@ The matrices of attention, MLPs and experts are quantised. Routers, norms and em
 their precision: they are small, or have a large effect on the output.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -49,14 +49,20 @@ class QuantisedExperts(Experts):
 
     stacked = False
 
-    def __init__(self, config: Qwen3Config, layer: int, whole: Experts, pack: PackFunction) -> None:
+    def __init__(
+        self,
+        config: Qwen3Config,
+        layer: int,
+        router: nn.Linear,
+        gate_up: PackedMatrices,
+        down: PackedMatrices,
+    ) -> None:
         super().__init__(config, layer, device="meta")
-        self.router = whole.router
-        gate_up, down = whole.gate_up, whole.down
+        self.router = router
         del self.gate_up, self.down
         # Cast: `Experts` itself uses only the shapes of these two.
-        self.gate_up = cast(nn.Parameter, pack(gate_up))
-        self.down = cast(nn.Parameter, pack(down))
+        self.gate_up = cast(nn.Parameter, gate_up)
+        self.down = cast(nn.Parameter, down)
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """For each expert, its two products, computed from the quantised matrices."""
@@ -76,14 +82,34 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
         CheckpointError: an unknown kind, torchao is missing, or in int4 a number of columns that
             is not a multiple of the group size.
     """
-    pack = make_packer(kind)
+    pack: PackFunction = make_packer(kind)
+    replace_matrices(model, lambda name, matrices: pack(matrices), blocks=blocks)
+
+
+def replace_matrices(
+    model: Qwen3,
+    pack: Callable[[str, Tensor], PackedMatrices],
+    *,
+    blocks: Iterable[int] | None = None,
+) -> None:
+    """Put quantised matrices in place of a model's, block by block.
+
+    Args:
+        model: with weights in full precision, or on the meta device.
+        pack: makes them, from the name of a parameter and the matrix, or the stack of matrices.
+        blocks: numbers of the blocks; None means all.
+    """
     for layer in range(model.config.n_layers) if blocks is None else blocks:
         block: Any = model.blocks[layer]
         if layer in model.config.moe_layers:
-            block.mlp = QuantisedExperts(model.config, layer, block.mlp, pack)
+            whole, prefix = block.mlp, f"blocks.{layer}.mlp"
+            gate_up = pack(f"{prefix}.gate_up", whole.gate_up)
+            down = pack(f"{prefix}.down", whole.down)
+            block.mlp = QuantisedExperts(model.config, layer, whole.router, gate_up, down)
         for name, module in list(block.named_modules()):
             if isinstance(module, nn.Linear) and not name.endswith("router"):
-                block.set_submodule(name, QuantisedLinear(pack(module.weight)))
+                packed = pack(f"blocks.{layer}.{name}.weight", module.weight)
+                block.set_submodule(name, QuantisedLinear(packed))
 
 
 @without_grad

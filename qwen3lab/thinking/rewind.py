@@ -4,13 +4,15 @@ The replies are a batch with one KV cache. To answer from an earlier point, `Rep
 cache to that point, inserts the early-stop sentence, and generates only the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 
+from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.device.grad_mode import without_grad
-from qwen3lab.generation.decoding import decode
+from qwen3lab.generation.decoding import Decoder, decode
 from qwen3lab.generation.reply import trimmed
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide, Stop
@@ -20,6 +22,8 @@ from qwen3lab.text.tokenizer import token_texts
 
 OPENING_TOKENS = 2
 """Number of tokens at the start of a thinking block: `<think>` and a line break."""
+STEPS_BETWEEN_CHECKS = 32
+"""Decoding steps after which the replies that have ended meanwhile are answered, as one batch."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +100,76 @@ class Replies:
         self.sampling, self.answer_tokens = sampling, answer_tokens
         self.marks = lab.marks
         self.width = max(len(prompt) for prompt in prompts)
+        self.decoder = _own_decoder(lab)
         with lab.lock:
-            self.cache = lab.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
+            self.cache = self.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
         self.guides: list[ReplyGuide] = []
 
     def think(self, budget: int) -> list[Answer]:
         """Generate thinking and answers within a budget, which must be the largest one."""
+        for _ in self.thinking(budget):
+            pass
+        return [self.read(row) for row in range(len(self.prompts))]
+
+    def thinking(self, budget: int) -> Generator[list[int], None, None]:
+        """Like `think`, but gives control back every few steps, with the rows that have ended.
+
+        Between two steps, `fork` answers within smaller budgets.
+
+        Args:
+            budget: the largest one.
+
+        Yields:
+            The rows that have ended since the last time, in ascending order; maybe none.
+        """
         self.guides = [self._guide(prompt, budget) for prompt in self.prompts]
         n_fixed = OPENING_TOKENS + len(self.marks.early_stop) + 1
         max_new_tokens = budget + self.answer_tokens + n_fixed
-        self._generate(self.prompts, self.guides, skip=(), max_new_tokens=max_new_tokens)
-        return [self._read(guide) for guide in self.guides]
+        steps = self._steps(self.prompts, self.guides, skip=(), max_new_tokens=max_new_tokens)
+        writing = list(range(len(self.prompts)))
+        with closing(steps):
+            for n_steps, _ in enumerate(steps, start=1):
+                if n_steps % STEPS_BETWEEN_CHECKS == 0:
+                    ended = [row for row in writing if self.guides[row].ended]
+                    writing = [row for row in writing if row not in ended]
+                    yield ended
+        yield writing
+
+    def fork(self, rows: Sequence[int], budgets: Sequence[int]) -> list[Answer | None]:
+        """Answers of some ended rows within budgets, as one batch; this batch does not change.
+
+        Args:
+            rows: row numbers; one that is listed twice gets two answers.
+            budgets: one per row, smaller than that of `thinking`.
+
+        Returns:
+            As from `answer`.
+        """
+        cuts = [
+            self._cut(self._guide(self.prompts[row], budget), self.guides[row])
+            for row, budget in zip(rows, budgets, strict=True)
+        ]
+        kept = [at for at, cut in enumerate(cuts) if cut is not None]
+        answers: list[Answer | None] = [None] * len(cuts)
+        if kept:
+            part = self._select([rows[at] for at in kept])
+            found = part._answer([cuts[at] for at in kept])
+            for at, answer in zip(kept, found, strict=True):
+                answers[at] = answer
+        return answers
+
+    def _select(self, rows: Sequence[int]) -> "Replies":
+        """Copies of some rows."""
+        part = object.__new__(Replies)
+        part.__dict__ |= self.__dict__
+        part.prompts = [self.prompts[row] for row in rows]
+        part.seeds = [self.seeds[row] for row in rows]
+        part.guides = [self.guides[row] for row in rows]
+        # Captured steps belong to the memory of one cache: these rows have steps of their own.
+        part.decoder = _own_decoder(self.lab)
+        with self.lab.lock:
+            part.cache = self.cache.select(list(rows))
+        return part
 
     def take(self, token_ids: Sequence[int], inserted: Sequence[bool]) -> None:
         """Load a finished reply into all rows, which must have the same prompt.
@@ -130,10 +193,15 @@ class Replies:
 
         None for rows whose thinking ended within the budget: their answer is that of `think`.
         """
-        cuts = [
-            self._cut(self._guide(prompt, budget), guide)
-            for prompt, guide in zip(self.prompts, self.guides, strict=True)
-        ]
+        return self._answer(
+            [
+                self._cut(self._guide(prompt, budget), guide)
+                for prompt, guide in zip(self.prompts, self.guides, strict=True)
+            ]
+        )
+
+    def _answer(self, cuts: Sequence["_Cut | None"]) -> list[Answer | None]:
+        """The answers after these cuts of the rows; None for a row without one."""
         kept = [cut.kept for cut in cuts if cut is not None]
         if not kept:
             return [None] * len(cuts)
@@ -145,7 +213,7 @@ class Replies:
         self._generate(
             inserted,
             [
-                cut.guide if cut else self._guide(prompt, budget)
+                cut.guide if cut else self._guide(prompt, None)
                 for prompt, cut in zip(self.prompts, cuts, strict=True)
             ],
             skip=[
@@ -181,17 +249,36 @@ class Replies:
         skip: Sequence[int],
         max_new_tokens: int,
     ) -> None:
+        for _ in self._steps(prompts, guides, skip=skip, max_new_tokens=max_new_tokens):
+            pass
+
+    def _steps(
+        self,
+        prompts: Sequence[Sequence[int]],
+        guides: Sequence[ReplyGuide],
+        *,
+        skip: Sequence[int],
+        max_new_tokens: int,
+    ) -> Generator[None, None, None]:
+        """Generates until every guide ends its row; the lab is locked during each step."""
         steps = decode(
-            self.lab.decoder,
+            self.decoder,
             prompts,
             sampler=Sampler(self.sampling, seeds=self.seeds, skip=skip),
             guides=guides,
             max_new_tokens=max_new_tokens,
             cache=self.cache,
         )
-        with self.lab.lock:
-            for _ in steps:
-                pass
+        with closing(steps):
+            while True:
+                with self.lab.lock:
+                    if next(steps, None) is None:
+                        return
+                yield
+
+    def read(self, row: int) -> Answer:
+        """The answer at the end of a row, within the budget of `thinking`."""
+        return self._read(self.guides[row])
 
     def _read(self, guide: ReplyGuide) -> Answer:
         ids = [token for token in guide.answer_ids if token not in self.marks.ends]
@@ -205,3 +292,11 @@ class Replies:
             stop=guide.stop,
             cut=guide.cut_by_budget,
         )
+
+
+def _own_decoder(lab: Lab) -> Decoder:
+    """The lab's decoder; on a GPU a new one, which shares the weights and has captured no step.
+
+    Captured steps round otherwise than others, so that a batch would depend on those before it.
+    """
+    return decoder_for(lab.model) if isinstance(lab.decoder, CudaGraphDecoder) else lab.decoder

@@ -1,6 +1,7 @@
 """Sweep over thinking budgets: think once with the largest, then rewind to each smaller one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,14 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.jsonl_store import Store, digest
 from qwen3lab.text.chat_template import thinking_mode
+from qwen3lab.thinking.batch_size import replies_at_once
 from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.problems import Problem
-from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer, Replies
+from qwen3lab.thinking.rewind import OPENING_TOKENS, STEPS_BETWEEN_CHECKS, Answer, Replies
 from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
+
+Groups = Generator[list[Attempt], None, None]
+"""Attempts, in groups that are finished together."""
 
 
 def sweep(
@@ -31,7 +36,7 @@ def sweep(
     sampling: Sampling | None = None,
     answer_tokens: int | None = None,
     at_once: bool = True,
-    batch: int = 32,
+    batch: int | None = None,
     path: str | Path | None = None,
     progress: bool = True,
 ) -> Sweep:
@@ -52,12 +57,14 @@ def sweep(
         sampling: how tokens are sampled; None for Qwen3's published settings of each mode.
         answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
         at_once: also answer without thinking.
-        batch: number of replies in a batch.
-        path: file for the results; the sweep resumes from an existing file.
-        progress: show a progress bar.
+        batch: number of replies that are generated at once; None chooses it by memory and model.
+            A batch that was interrupted thinks again as a whole, but keeps its finished problems.
+        path: file for the results, each written as soon as its problem is done; the sweep resumes
+            from an existing file.
+        progress: show a progress bar with the problems that are done and the time left.
 
     Returns:
-        The results; after a keyboard interrupt, those that were finished.
+        The results; after a keyboard interrupt, those of the problems that were finished.
 
     Raises:
         ValueError: there is no problem or a problem without answer; the budgets are negative, not
@@ -90,6 +97,8 @@ def sweep(
         at_once=at_once,
     )
     prompts = _prompts(lab, problems, plan)
+    if batch is None:
+        batch = replies_at_once(lab, max(map(len, prompts)) + plan.budgets[-1] + answer_tokens)
     if batch < 1:
         raise ValueError(f"batch is {batch}: expected 1 reply or more")
     # Prompts of similar length share a batch, which saves padding.
@@ -107,29 +116,35 @@ def sweep(
 def _run(
     plan: SweepPlan,
     batches: Sequence[Sequence[SampleKey]],
-    run: Callable[[Sequence[SampleKey], Callable[[int], object]], list[Attempt]],
+    run: Callable[
+        [Sequence[SampleKey], Set[SampleKey], tqdm], Generator[list[Attempt], None, None]
+    ],
     store: Store[SweepPlan, Attempt] | None,
     done: Sequence[Attempt],
     progress: bool,
 ) -> tuple[Attempt, ...]:
     """The attempts of all batches; a batch without a missing row is not run.
 
-    A batch that is partly done runs whole, because its rows round as their batch does.
+    The rows of a batch round as their batch does. A batch that is partly done therefore thinks
+    again as a whole, until its missing rows have ended, and only these are answered and stored.
     """
     found = {plan.key_of(attempt): attempt for attempt in done}
-    per_row = len(plan.budgets) + plan.at_once
     left = [batch for batch in batches if any(row not in found for row in batch)]
+    unit = "problem" if plan.samples == 1 else "sample"
+    options = {"initial": len(found), "smoothing": 0.0, "disable": not progress}
     with (
         HeldInterrupts(at_once=False, keep=True) as held,
-        tqdm(total=plan.n_rows * per_row, unit="answer", disable=not progress) as bar,
+        tqdm(total=plan.n_rows, unit=unit, **options) as bar,
     ):
-        bar.update((plan.n_rows - sum(map(len, left))) * per_row)
         try:
             for batch in left:
-                new = [a for a in run(batch, bar.update) if plan.key_of(a) not in found]
-                found |= {plan.key_of(attempt): attempt for attempt in new}
-                if store is not None:
-                    store.add(new)
+                with closing(run(batch, found.keys() & set(batch), bar)) as finished:
+                    for attempts in finished:
+                        new = [each for each in attempts if plan.key_of(each) not in found]
+                        found |= {plan.key_of(attempt): attempt for attempt in new}
+                        if store is not None:
+                            store.add(new)
+                        bar.update(len(new))
             held.hold()  # From here on, an interrupt would only lose the result.
         except KeyboardInterrupt:
             held.hold()
@@ -202,37 +217,65 @@ def _attempts(
     prompts: Sequence[Sequence[int]],
     plan: SweepPlan,
     rows: Sequence[SampleKey],
-    tick: Callable[[int], object],
-) -> list[Attempt]:
-    """The attempts of a batch of rows."""
-    batch = [list(prompts[problem]) for problem, _ in rows]
-    replies = _replies(lab, batch, plan, rows, thinking=True)
-    uncut = replies.think(plan.budgets[-1])
-    tick(len(rows))
-    answers = {plan.budgets[-1]: uncut}
-    for budget in reversed(plan.budgets[:-1]):
-        # None: the thinking ended within this budget, so the answer is that of the largest budget.
-        rewound = replies.answer(budget)
-        answers[budget] = [new or old for new, old in zip(rewound, uncut, strict=True)]
-        tick(len(rows))
-    thinking = [_thinking_text(lab, guide) for guide in replies.guides]
-    at_once: list[Answer | None] = [None] * len(rows)
-    direct: list[list[int]] = [[] for _ in rows]
-    if plan.at_once:
-        direct = [lab.token_ids(_messages(problems[p]), thinking=False) for p, _ in rows]
-        at_once = list(_replies(lab, direct, plan, rows, thinking=False).think(0))
-        tick(len(rows))
-    return [
-        _attempt(
-            problems[row[0]],
-            row,
-            (len(prompts[row[0]]), len(direct[i])),
-            thinking[i],
-            tuple(answers[budget][i] for budget in plan.budgets),
-            at_once[i],
-        )
-        for i, row in enumerate(rows)
-    ]
+    done: Set[SampleKey],
+    bar: tqdm,
+) -> Groups:
+    """The attempts of a batch of rows, each group as soon as its thinking has ended.
+
+    Which rows form a group does not depend on `done`, and a group runs whole or not at all, so
+    that a sweep which was resumed has the same values as one that was not interrupted.
+    """
+    at_once, direct = _without_thinking(lab, problems, plan, rows)
+    replies = _replies(lab, [list(prompts[p]) for p, _ in rows], plan, rows, thinking=True)
+    smaller = plan.budgets[:-1]
+    missing = set(range(len(rows))) - {i for i, row in enumerate(rows) if row in done}
+    size = max(1, len(rows) // max(len(smaller), 1))
+    with closing(replies.thinking(plan.budgets[-1])) as thinking:
+        for n_checks, ended in enumerate(thinking, start=1):
+            bar.set_postfix_str(f"token {n_checks * STEPS_BETWEEN_CHECKS:,} of a batch")
+            for start in range(0, len(ended), size):
+                group = ended[start : start + size]
+                if missing.isdisjoint(group):
+                    continue
+                answers = _answers(replies, group, smaller)
+                yield [
+                    _attempt(
+                        problems[rows[i][0]],
+                        rows[i],
+                        (len(prompts[rows[i][0]]), len(direct[i])),
+                        _thinking_text(lab, replies.guides[i]),
+                        answers[i],
+                        at_once[i],
+                    )
+                    for i in group
+                ]
+                missing -= set(group)
+            if not missing:
+                return
+
+
+def _without_thinking(
+    lab: Lab, problems: Sequence[Problem], plan: SweepPlan, rows: Sequence[SampleKey]
+) -> tuple[list[Answer | None], list[list[int]]]:
+    """The answers of a batch of rows without thinking, and their prompts."""
+    if not plan.at_once:
+        return [None] * len(rows), [[] for _ in rows]
+    direct = [lab.token_ids(_messages(problems[p]), thinking=False) for p, _ in rows]
+    return list(_replies(lab, direct, plan, rows, thinking=False).think(0)), direct
+
+
+def _answers(
+    replies: Replies, group: Sequence[int], smaller: Sequence[int]
+) -> dict[int, tuple[Answer, ...]]:
+    """The answers of each row of a group within the smaller budgets, and within the largest."""
+    pairs = [(row, budget) for row in group for budget in smaller]
+    found = replies.fork([row for row, _ in pairs], [budget for _, budget in pairs])
+    cut = dict(zip(pairs, found, strict=True))
+    uncut = {row: replies.read(row) for row in group}
+    # None: the thinking ended within this budget, so the answer is that of the largest budget.
+    return {
+        row: (*(cut[row, budget] or uncut[row] for budget in smaller), uncut[row]) for row in group
+    }
 
 
 def _replies(

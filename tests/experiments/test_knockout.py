@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from qwen3lab import Sampling, tiny
+from qwen3lab import Sampling, figures, tiny
 from qwen3lab.errors import HookError
 from qwen3lab.experiments.controls import compare_with_others, sets_of_like_load
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
@@ -161,3 +162,63 @@ def test_with_problems_a_set_is_compared_by_its_errors(tiny_lab):
 def test_groups_without_problems_are_refused(tiny_lab, problems, message):
     with pytest.raises(ValueError, match=message):
         error_rates(tiny_lab, problems)
+
+
+def test_an_interrupted_knock_out_returns_the_experts_that_were_done(lab, found, monkeypatch):
+    texts, module = [Text("a", A), Text("a", A[::-1]), Text("b", B)], "qwen3lab.experiments"
+    real, calls = group_losses, []
+
+    def interrupted(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 5:  # The first measures the loss with all experts.
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(f"{module}.knockout.group_losses", interrupted)
+    part = knock_out(lab, texts, progress=False)
+    done = part.added.isnan().any(dim=-1).logical_not() & (found.load > 0)
+    assert int(done.sum()) == 3
+    assert torch.equal(part.added[done], found.added[done])
+    assert torch.equal(part.load, found.load) and torch.equal(part.base, found.base)
+    run = part.added.isnan().any(dim=-1).logical_not()
+    assert len(part.ranked()) == int(run.sum()) == len(part.to_pandas()) / 2
+    assert f"{int(run.sum())} of 16 experts were run" in repr(part)
+    assert figures.knock_out(part).data
+    calls[:] = [None] * 3
+    with pytest.raises(KeyboardInterrupt):
+        knock_out(lab, texts, progress=False)
+
+
+def test_an_interrupted_comparison_returns_the_control_sets_that_were_done(lab, monkeypatch):
+    texts = [Text("a", A), Text("b", B)]
+    whole = compare_with_others(lab, texts, [2], layer=1, n_controls=4, progress=False)
+    real, calls = group_losses, []
+
+    def interrupted(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("qwen3lab.experiments.controls.group_losses", interrupted)
+    part = compare_with_others(lab, texts, [2], layer=1, n_controls=4, progress=False)
+    assert part.controls == whole.controls[:2] and part.added == whole.added
+    assert part.control_added == {g: whole.control_added[g][:2] for g in ("a", "b")}
+
+
+@pytest.mark.parametrize("most", [1, 700, 2000, 2**26])
+def test_losses_and_loads_do_not_depend_on_the_batches(lab, monkeypatch, most):
+    texts = [Text("a", A), Text("b", B), Text("a", A[:2]), Text("b", [7]), Text("a", A[::-1])]
+    long = [list(text.token_ids) for text in texts if len(text.token_ids) > 1]
+    pairs = [(lab.record(ids).logits[:-1], torch.tensor(ids[1:])) for ids in long]
+    expected = torch.stack([F.cross_entropy(*pair) for pair in pairs])
+    weights = torch.tensor([5.0, 3, 1, 5])
+    of_a = torch.tensor([True, False, True, True])
+    monkeypatch.setattr("qwen3lab.experiments.effects.MAX_LOGITS", most * 10)
+    found = group_losses(lab, texts)
+    assert found["a"] == pytest.approx(float((expected * weights)[of_a].sum() / 11), rel=1e-5)
+    assert found["b"] == pytest.approx(float(expected[1]), rel=1e-5)
+    chosen = torch.cat([lab.record(t.token_ids).routing.experts[1] for t in texts])
+    counts = torch.bincount(chosen.flatten(), minlength=8)
+    loads = expert_loads(lab, texts, [2])[0].as_subclass(torch.Tensor)
+    torch.testing.assert_close(loads, counts / counts.sum())

@@ -45,7 +45,7 @@ def _swept(world: World, path: Path | None = None) -> Any:
 def _check_sweep(world: World, whole: Any, value: Any) -> None:
     path = world.folder / "sweep.jsonl"
     if value is None and path.exists() and not world.killed:
-        assert path.read_bytes().count(b"\n") == 1, "finished batches, and no sweep came back"
+        assert path.read_bytes().count(b"\n") == 1, "finished problems, and no sweep came back"
     by_row = {(each.problem, each.sample): each for each in whole.attempts}
     for each in value.attempts if value is not None else ():
         assert plain(each) == plain(by_row[each.problem, each.sample])
@@ -151,7 +151,7 @@ FILE_JOBS = [
     ),
     Job(
         "sweep",
-        "a sweep of the finished batches comes back; KeyboardInterrupt only before the first",
+        "a sweep of the finished problems comes back; KeyboardInterrupt only before the first",
         "nothing was on the disk",
         _swept,
         prepare=_problems,
@@ -159,9 +159,9 @@ FILE_JOBS = [
     ),
     Job(
         "sweep to a file",
-        "a sweep of the finished batches comes back; the same call runs the others, to the same "
+        "a sweep of the finished problems comes back; the same call runs the others, to the same "
         "bytes; KeyboardInterrupt only before the first batch",
-        "the same call in a new process runs the batches that are not in the file, to the same "
+        "the same call in a new process runs the problems that are not in the file, to the same "
         "bytes",
         lambda world: _swept(world, world.folder / "sweep.jsonl"),
         prepare=_problems,

@@ -237,14 +237,6 @@ def test_invalid_quantisation_requests_are_refused(tmp_path):
         quantise(from_transformers(hf_random("dense")), "int4")
 
 
-def test_saving_a_quantised_model_is_refused(tmp_path):
-    model = small()
-    quantise(model, "int8")
-    with pytest.raises(CheckpointError, match=r"attn\.q\.weight is not in memory .* quantise="):
-        save_checkpoint(model, tmp_path / "saved")
-    assert not (tmp_path / "saved").exists()
-
-
 def test_without_torchao_the_error_names_the_package_to_install(tmp_path, monkeypatch):
     save_checkpoint(small(), tmp_path)
     monkeypatch.setitem(sys.modules, "torchao.quantization.quant_primitives", None)

@@ -88,34 +88,42 @@ def test_the_table_has_one_row_per_answer(tiny_lab, problems):
     assert all(tokens is None or tokens <= 40 for tokens in natural)
 
 
+def counted(monkeypatch, interrupt_at=0):
+    """Notes the groups of rows that a sweep answers; interrupts it before one of them."""
+    module = __import__("qwen3lab.thinking.sweep", fromlist=["_answers"])
+    real, groups = module._answers, []
+
+    def answers(replies, group, smaller):
+        groups.append(len(group))
+        if len(groups) == interrupt_at:
+            raise KeyboardInterrupt
+        return real(replies, group, smaller)
+
+    monkeypatch.setattr(module, "_answers", answers)
+    return groups
+
+
 def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
     path = tmp_path / "runs" / "sweep.jsonl"
-    options = {"sampling": Sampling.greedy(), "batch": 3, "progress": False, "path": path}
+    options = {"sampling": Sampling.greedy(), "batch": 4, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems, BUDGETS, **options | {"path": None})
 
-    module = __import__("qwen3lab.thinking.sweep", fromlist=["_attempts"])
-    real, calls = module._attempts, []
-
-    def interrupted_at_the_third(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(module, "_attempts", interrupted_at_the_third)
+    # Of 4 replies and 4 smaller budgets, each reply is a group: the first batch is partly done.
+    groups = counted(monkeypatch, interrupt_at=3)
     part = sweep(tiny_lab, problems, BUDGETS, **options)
-    assert len(part.attempts) == 6 and not part.complete
-    assert "2 not run" in repr(part)
+    assert len(part.attempts) == 2 and not part.complete
+    assert set(part.attempts) < set(whole.attempts)
+    assert "6 not run" in repr(part)
     assert Sweep.load(path) == part
 
     # An incomplete last line, as after a crash during writing.
     path.write_text(path.read_text("utf-8") + '{"problem": 3, "sam', "utf-8")
     assert Sweep.load(path) == part
     rest = sweep(tiny_lab, problems, BUDGETS, **options)
-    assert len(calls) == 4
+    assert groups == [1] * (3 + 6)
     assert rest == whole == Sweep.load(path)
     assert sweep(tiny_lab, problems, BUDGETS, **options) == whole
-    assert len(calls) == 4
+    assert len(groups) == 9
 
 
 def test_the_file_of_another_sweep_is_an_error(tiny_lab, problems, tmp_path):
@@ -273,9 +281,46 @@ def test_a_batch_of_which_a_part_is_done_runs_whole_and_adds_only_the_rest(
     whole = sweep(tiny_lab, problems[:6], [2], **options)
     data = path.read_bytes()
     path.write_bytes(data[: -len(data.split(b"\n")[-2]) - 20])
-    module = __import__("qwen3lab.thinking.sweep", fromlist=["_attempts"])
-    real, sizes = module._attempts, []
-    monkeypatch.setattr(module, "_attempts", lambda *a: sizes.append(len(a[4])) or real(*a))
+    groups = counted(monkeypatch)
     assert sweep(tiny_lab, problems[:6], [2], **options) == whole
-    assert sizes == [3]
+    assert groups == [3]
     assert path.read_bytes() == data
+
+
+def test_a_problem_is_in_the_file_before_the_longest_of_its_batch_has_ended(
+    tiny_lab, problems, tmp_path, monkeypatch
+):
+    path = tmp_path / "sweep.jsonl"
+    module = __import__("qwen3lab.thinking.rewind", fromlist=["STEPS_BETWEEN_CHECKS"])
+    monkeypatch.setattr(module, "STEPS_BETWEEN_CHECKS", 1)
+    real, seen = module.Replies.thinking, []
+
+    def watched(self, budget):
+        for ended in real(self, budget):
+            seen.append(path.read_bytes().count(b"\n") - 1)
+            yield ended
+
+    monkeypatch.setattr(module.Replies, "thinking", watched)
+    options = {"sampling": Sampling.greedy(), "at_once": False, "progress": False, "path": path}
+    found = sweep(tiny_lab, problems, [200], batch=len(problems), **options)
+    # A reply's line follows the step of its end token; the last is written after the last step.
+    ends = sorted(attempt.answers[0].reply_tokens for attempt in found.attempts)
+    assert ends[0] < ends[-1]
+    assert [sum(end < step for end in ends) for step in range(1, ends[-1] + 1)] == seen[: ends[-1]]
+
+
+def test_the_progress_bar_counts_problems(tiny_lab, problems, capsys):
+    sweep(tiny_lab, problems[:3], [0, 2], sampling=Sampling.greedy(), answer_tokens=3)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    # Keys and values in float32, of 6 layers and 2 heads of 32 values, are 3,072 bytes a token. An
+    # eighth of 1 GiB, less 11.5 MB of weights, holds 43,200 tokens.
+    [(100, 32), (2_000, 21), (10_000, 4), (40_000, 1), (100_000, 1)],
+)
+def test_a_batch_has_as_many_replies_as_its_memory_holds(tiny_lab, monkeypatch, tokens, expected):
+    module = __import__("qwen3lab.thinking.batch_size", fromlist=["_memory"])
+    monkeypatch.setattr(module, "_memory", lambda device: 2**30)
+    assert module.replies_at_once(tiny_lab, tokens) == expected
