@@ -125,8 +125,8 @@ def test_a_tokenizer_without_thinking_has_no_think_marks():
     class Plain:
         eos_token_id, init_kwargs = 3, {}
 
-        def get_vocab(self):
-            return {"a": 0}
+        def convert_tokens_to_ids(self, token):
+            return {"a": 0}.get(token)
 
         def encode(self, text, *, add_special_tokens):
             return [0]
