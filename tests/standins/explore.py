@@ -1,6 +1,6 @@
 """Opens an explorer on a model without a browser, uses its controls, and prints what it took.
 
-Run as a module: explorer, model folder, bytes of memory that it may write to.
+Run as a module: explorer, model folder, most tokens of a reply, bytes of memory that it may use.
 """
 
 import contextlib
@@ -14,8 +14,6 @@ from typing import Any
 import qwen3lab
 from qwen3lab import widgets
 from qwen3lab.widgets.explorers.explorer import Explorer
-
-MAX_NEW_TOKENS = 800
 
 
 def errors_of(explorer: Explorer) -> Iterator[str]:
@@ -39,7 +37,8 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
     if config.is_moe:
         picks.append({"routing_layer": config.moe_layers[-1]})
     if hasattr(state, "expert"):
-        picks.append({"expert": config.n_experts - 1})
+        experts = chat.recording.routing.layer(config.moe_layers[-1]).experts
+        picks.append({"expert": int(experts[-1, 0])})
     for pick in picks:
         for name, value in pick.items():
             setattr(state, name, value)
@@ -52,12 +51,12 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
             yield from (f"{action}: {text}" for text in errors_of(explorer))
 
 
-def main(name: str, folder: str, max_bytes: str) -> None:
+def main(name: str, folder: str, max_new_tokens: str, max_bytes: str) -> None:
     """Use the explorer of this name on the model of this folder."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(max_bytes), int(max_bytes)))
     started = time.monotonic()
     lab = qwen3lab.load(folder, device="cpu")
-    explorer = getattr(widgets, name)(lab, max_new_tokens=MAX_NEW_TOKENS)
+    explorer = getattr(widgets, name)(lab, max_new_tokens=int(max_new_tokens))
     with contextlib.redirect_stdout(None):  # Displayed outside of a notebook, it prints itself.
         errors = list(dict.fromkeys(use(explorer, lab.config)))
     chat = explorer.state.chat

@@ -1,4 +1,4 @@
-"""The chats that the thinking stand-in learns by heart: English and Chinese, words and paragraphs."""
+"""The chats that the thinking stand-in learns by heart, in English and Chinese."""
 
 import itertools
 import random

@@ -6,6 +6,7 @@ their data files are read, so both are installed without what they depend on.
 """
 
 import base64
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def merge_of(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """The two parts whose merge is the token: what merging by rank leaves before the last merge."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
-        pairs = [ranks.get(a + b, len(ranks)) for a, b in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(a + b, len(ranks)) for a, b in itertools.pairwise(parts)]
         at = pairs.index(min(pairs))
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts

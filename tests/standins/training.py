@@ -37,7 +37,7 @@ class Example:
 
 
 class Examples:
-    """Draws chats to learn: whole, without thinking, with shortened thinking, of other questions."""
+    """Draws chats: whole, without thinking, with shortened thinking, after other questions."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.rng = tokenizer, random.Random(0)
