@@ -5,8 +5,8 @@ every other dataclass is stored field by field.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn
@@ -50,6 +50,22 @@ def _unchanged(value: Any, kind: type[Any], *, accepted: tuple[type, ...]) -> An
     return kind(value)
 
 
+def _has_int_keys(kind: Any) -> bool:
+    return get_origin(kind) in (dict, Mapping) and get_args(kind)[0] is int
+
+
+def _with_int_keys(fields: Any, kind: Any) -> dict[int, Any]:
+    """A mapping by integers, whose keys are texts in JSON."""
+    of = get_args(kind)[1]
+    return {_int_key(key): _CONVERTER.structure(value, of) for key, value in fields.items()}
+
+
+def _int_key(key: Any) -> int:
+    if not isinstance(key, str) or str(number := int(key)) != key:
+        raise ValueError(f"{repr(key)[:40]} is no integer as a JSON key")
+    return number
+
+
 def _has_dict_form(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "to_dict") and hasattr(kind, "from_dict")
 
@@ -62,6 +78,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(
         _has_dict_form, lambda fields, kind: kind.from_dict(fields)
     )
+    converter.register_structure_hook_func(_has_int_keys, _with_int_keys)
     return converter
 
 
