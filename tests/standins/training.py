@@ -20,7 +20,7 @@ from qwen3lab.text.chat_template import early_stop_text, render
 from qwen3lab.tiny.training.muon import Muon
 from tests.standins.lessons import Lesson, lessons
 
-STEPS = 220
+STEPS = 250
 ROWS, ROW_TOKENS = 2, 768
 LEARNING_RATE = 4e-3
 MAX_TOKENS_OF_A_FOREIGN_QUESTION = 60
@@ -108,7 +108,7 @@ def train(config: Qwen3Config, tokenizer: Any, *, steps: int = STEPS) -> Qwen3:
     model = Qwen3(replace(config, d_vocab=len(rows) + 1))
     model.init_weights(torch.Generator().manual_seed(0))
     optimisers = _optimisers(model)
-    drawn = examples.drawn()
+    drawn = _rows(examples.drawn())
     for step in range(steps):
         loss = _loss(model, _batch(drawn, rows), n_rest=config.d_vocab - len(rows))
         loss.backward()
@@ -134,21 +134,28 @@ def _learning_rate(progress: float) -> float:
     return LEARNING_RATE * min(1.0, (progress + 0.005) * 30, (1 - progress) * 1.6 + 0.01)
 
 
-def _batch(drawn: Iterator[Example], rows: dict[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(drawn: Iterator[Example]) -> Iterator[list[Example]]:
+    """Examples that fit into a row, without end; none is cut, or the longest ends were rare."""
+    row: list[Example] = []
+    for example in drawn:
+        if sum(len(other.ids) for other in (*row, example)) > ROW_TOKENS:
+            yield row
+            row = []
+        row.append(example)
+
+
+def _batch(drawn: Iterator[list[Example]], rows: dict[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Ids as rows of the small model, what is learned, and the number of the chat of each token."""
     ids = torch.zeros(ROWS, ROW_TOKENS, dtype=torch.long)
     learned = torch.zeros(ROWS, ROW_TOKENS, dtype=torch.bool)
     segments = torch.full((ROWS, ROW_TOKENS), -1)
     for row in range(ROWS):
         end = 0
-        while end < ROW_TOKENS:
-            example = next(drawn)
-            place = slice(end, end + len(example.ids))
-            n = min(len(example.ids), ROW_TOKENS - end)
-            ids[row, place] = torch.tensor([rows.get(t, len(rows)) for t in example.ids[:n]])
-            learned[row, place] = torch.tensor(example.learned[:n])
-            segments[row, place] = end
-            end += n
+        for number, example in enumerate(next(drawn)):
+            place = slice(end, end := end + len(example.ids))
+            ids[row, place] = torch.tensor([rows.get(token, len(rows)) for token in example.ids])
+            learned[row, place] = torch.tensor(example.learned)
+            segments[row, place] = number
     return ids, learned, segments
 
 
