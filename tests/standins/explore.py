@@ -44,7 +44,10 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
             setattr(state, name, value)
         explorer.wait()
         yield from errors_of(explorer)
-    for action in ("write", "switch", "switch_all_on", "ask_everywhere", "think_more", "measure"):
+    actions = ["write", "switch", "switch_all_on", "measure"]
+    if getattr(state, "steps", ()):  # A model of random weights does not think.
+        actions += ["ask_everywhere", "think_more"]
+    for action in actions:
         if hasattr(explorer, action):
             getattr(explorer, action)()
             explorer.wait()
