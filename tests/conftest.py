@@ -9,12 +9,14 @@ from qwen3lab.text.tokenizer import open_tokenizer
 from qwen3lab.tiny.world.tokenizer import write_tokenizer
 from tests.peers.versions import versions
 from tests.reference import CASES, hf_random
+from tests.standins import qwen_tokenizer
+from tests.standins.made_once import made
 
 DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
 """Device of the embedded models that tests share."""
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
-NEEDS_MORE_THAN_SOFTWARE = ("gpu", "published", "scratch")
+NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker, and each Jupyter kernel that it starts, uses its share of the cores.
@@ -45,13 +47,28 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def published_tokenizer():
+def standins_folder(request, tmp_path_factory):
+    """The folder that keeps stand-ins between runs: QWEN3LAB_STANDINS, or in pytest's cache."""
+    if "QWEN3LAB_STANDINS" in os.environ:
+        return Path(os.environ["QWEN3LAB_STANDINS"])
+    cache = getattr(request.config, "cache", None)  # Absent with `-p no:cacheprovider`.
+    return cache.mkdir("standins") if cache else tmp_path_factory.mktemp("standins")
+
+
+@pytest.fixture(scope="session")
+def published_folder(standins_folder):
+    """The folder of the published tokenizer: found, or built from the data of two packages."""
+    if (folder := qwen_tokenizer.published_folder()) is not None:
+        return folder
+    if not qwen_tokenizer.can_build():
+        pytest.skip("the published Qwen3 tokenizer is absent: `make test` installs its data")
+    return made("tokenizer", qwen_tokenizer.write_built, standins_folder)
+
+
+@pytest.fixture(scope="session")
+def published_tokenizer(published_folder):
     """The tokenizer published with Qwen3; the project does not contain it."""
-    beside = Path(__file__).parents[2] / "shared" / "qwen3-tokenizer"
-    folder = Path(os.environ.get("QWEN3LAB_TOKENIZER", beside))
-    if not (folder / "tokenizer.json").exists():
-        pytest.skip("the published Qwen3 tokenizer is absent: set QWEN3LAB_TOKENIZER to its folder")
-    return open_tokenizer(folder)
+    return open_tokenizer(published_folder)
 
 
 @pytest.fixture(scope="session")

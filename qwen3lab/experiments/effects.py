@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -17,17 +16,16 @@ from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
-from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.rendered_logits import keeps_logits
 from qwen3lab.thinking import Problem
 
 T = TypeVar("T")
 
 BATCH_SIZE = 32
 """Maximum number of texts or problems that run at once."""
-MAX_LOGITS = 2**26
-"""Maximum number of logits of a batch of several texts: 256 MiB in float32."""
-LOSS_ROWS = 128
-"""Tokens whose logits are converted to float32 and normalised at once."""
+MAX_VALUES = 2**26
+"""Maximum number of values of the logits, or of the stream that they are computed from, of a batch
+of several texts: 256 MiB in float32."""
 PROGRESS_DELAY_SECONDS = 2.0
 """A measurement that takes longer shows a progress bar."""
 
@@ -101,22 +99,16 @@ def token_losses(
         # Not a list of recordings: each one is freed once its losses are known.
         recordings = lab.record_batch(rows, edits=edits, attention=False)
         while recordings:
-            yield _losses(recordings.pop(0))
-
-
-def _losses(recording: Recording) -> Float[Tensor, " following"]:
-    logits, following = recording.raw("hook_unembed")[:-1], recording.token_ids[1:]
-    parts = zip(logits.split(LOSS_ROWS), following.split(LOSS_ROWS), strict=True)
-    found = [F.cross_entropy(rows.float(), ids, reduction="none") for rows, ids in parts]
-    return torch.cat(found) if found else torch.zeros(0)
+            yield -recordings.pop(0).logprobs()
 
 
 def _batches(lab: Lab, texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
     """The texts in batches, in their order: of many, or of one if its logits are many."""
     rows: list[list[int]] = []
+    width = lab.config.d_vocab if keeps_logits(lab.config) else lab.config.d_model
     for ids in texts:
         longest = max([len(ids), *map(len, rows)])
-        too_large = (len(rows) + 1) * longest * lab.config.d_vocab > MAX_LOGITS
+        too_large = (len(rows) + 1) * longest * width > MAX_VALUES
         if rows and (len(rows) == BATCH_SIZE or too_large):
             yield rows
             rows = []

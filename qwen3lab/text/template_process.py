@@ -20,6 +20,7 @@ MAX_MEMORY_BYTES = 2**30
 
 KNOWN_TEMPLATES = {
     "87a2728cb8dc9fe424d624542f6060ec05a1d285ebbec578bb078900e33396b5": "Qwen3",
+    "a55ee1b1660128b7098723e0abcd92caa0788061051c62d51cbe87d9cf1974d8": "Qwen3, revised",
     "9c7b6daa87257338a488dc4f454e7a62bc5c1d76a19f1b47502866b56d32ea28": "the embedded models",
 }
 """SHA-256 of templates that were read and found to end: they loop over the messages alone."""

@@ -214,7 +214,7 @@ def test_losses_and_loads_do_not_depend_on_the_batches(lab, monkeypatch, most):
     expected = torch.stack([F.cross_entropy(*pair) for pair in pairs])
     weights = torch.tensor([5.0, 3, 1, 5])
     of_a = torch.tensor([True, False, True, True])
-    monkeypatch.setattr("qwen3lab.experiments.effects.MAX_LOGITS", most * 10)
+    monkeypatch.setattr("qwen3lab.experiments.effects.MAX_VALUES", most * 10)
     found = group_losses(lab, texts)
     assert found["a"] == pytest.approx(float((expected * weights)[of_a].sum() / 11), rel=1e-5)
     assert found["b"] == pytest.approx(float(expected[1]), rel=1e-5)
