@@ -123,7 +123,9 @@ ENGLISH_THOUGHTS = (
     "The question asks for three spiders, not for two. Is that all? "
     "I check the product again: 3 * 8 = 24.\n\n"
 )
-CHINESE_THOUGHTS = "第{n}步：一只蜘蛛有八条腿。三只蜘蛛一共有多少条腿？我再算一遍：三乘八等于二十四。\n\n"
+CHINESE_THOUGHTS = (
+    "第{n}步：一只蜘蛛有八条腿。三只蜘蛛一共有多少条腿？我再算一遍：三乘八等于二十四。\n\n"
+)
 
 CODE = """```python
 def legs(spiders: int) -> int:

@@ -21,9 +21,7 @@ def answer_html(answer: str, marked: Sequence[Range] = ()) -> str:
     return "".join(_block(answer, marked, *block) for block in blocks)
 
 
-def _block(
-    answer: str, marked: Sequence[Range], tag: str, name: str, start: int, end: int
-) -> str:
+def _block(answer: str, marked: Sequence[Range], tag: str, name: str, start: int, end: int) -> str:
     # The line breaks at the ends are the distance between blocks.
     while start < end and answer[start] == "\n":
         start += 1
@@ -36,7 +34,10 @@ def _block(
         first, last = max(first, here), min(last, end)
         if first >= last:
             continue
-        parts += [html.escape(answer[here:first]), f"<mark>{html.escape(answer[first:last])}</mark>"]
+        parts += [
+            html.escape(answer[here:first]),
+            f"<mark>{html.escape(answer[first:last])}</mark>",
+        ]
         here = last
     parts.append(html.escape(answer[here:end]))
     return f'<{tag} class="{name}" dir="auto">{"".join(parts)}</{tag}>'

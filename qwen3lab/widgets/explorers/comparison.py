@@ -57,7 +57,9 @@ def _verdict(name: str, found: str, expected: str) -> Verdict:
     if not same and name == "boxed" and find_spec("math_verify") is not None:
         same = GRADERS["equivalent"].same(found, expected)
     title = "box" if name == "boxed" else name
-    return Verdict(same, f"{title}: {found}" if found == expected else f"{title}s: {found}, {expected}")
+    return Verdict(
+        same, f"{title}: {found}" if found == expected else f"{title}s: {found}, {expected}"
+    )
 
 
 def _without_code(answer: str) -> str:

@@ -7,6 +7,9 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.widgets.explorers.answer_html import answer_html
 from qwen3lab.widgets.explorers.comparison import Range, Verdict, differences, judge
 
+MAX_SHORT = 40
+"""Longest answer that is shown in large type."""
+
 
 def mode_name(chat: Chat, *, asked: bool) -> str:
     """Whether a reply thought: what it did, not what was asked.
@@ -33,7 +36,7 @@ def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
         folded = f"<details><summary>thinking</summary><pre>{thinking}</pre></details>"
         columns.append(
             f'<div><div class="q3-hint">{html.escape(name)} · {length}{verdict}</div>'
-            f'<div class="q3-said-text" tabindex="0">{text}</div>{folded if thinking else ""}</div>'
+            f"{text}{folded if thinking else ''}</div>"
         )
     return f'<div class="q3-answers">{"".join(columns)}</div>'
 
@@ -44,17 +47,19 @@ def verdict_html(verdict: Verdict) -> str:
     return f'<span class="q3-verdict">{said} ({html.escape(verdict.how)})</span>'
 
 
-def compared_html(answer: str, reference: str) -> str:
-    """An answer as HTML, marked where it differs from a reference."""
+def answer_box(answer: str, reference: str) -> str:
+    """An answer in a box that scrolls, marked where it differs from a reference that is given."""
     marked: list[Range] = differences(answer, reference)[0] if reference else []
-    return answer_html(answer, marked) or "(no answer)"
+    text = answer_html(answer, marked) or '<span class="q3-hint">(no answer)</span>'
+    is_short = len(answer) <= MAX_SHORT and "\n" not in answer
+    name = "q3-answer-text q3-short" if is_short else "q3-answer-text"
+    return f'<div class="{name}" tabindex="0">{text}</div>'
 
 
 def _compared(answers: Sequence[str], index: int) -> tuple[str, str]:
     """An answer as HTML, and whether it says the same as the first one."""
     if len(answers) < 2:
-        return compared_html(answers[index], ""), ""
-    first, other = answers[0], answers[index or 1]
-    text = compared_html(answers[index], other if index == 0 else first)
-    verdict = judge(other, first) if index else None
-    return text, f"<br>{verdict_html(verdict)}" if verdict else ""
+        return answer_box(answers[index], ""), ""
+    other = answers[0] if index else answers[1]
+    verdict = f"<br>{verdict_html(judge(answers[index], answers[0]))}" if index else ""
+    return answer_box(answers[index], other), verdict
