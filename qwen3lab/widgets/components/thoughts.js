@@ -88,8 +88,7 @@ function render({ model, el }) {
       if (paragraph >= 0 && steps.length > FEW_STEPS) addHead(paragraph);
       addRow(index, step.kept);
     });
-    drawAnswers();
-    drawMarker();
+    takeMarker();
   }
 
   /** @param {number} paragraph */
@@ -124,7 +123,6 @@ function render({ model, el }) {
   }
 
   function drawMarker() {
-    if (pause === undefined) marker = model.get("marker");
     const marked = current();
     rows.forEach((row, index) => {
       const step = index - 1;
@@ -139,7 +137,13 @@ function render({ model, el }) {
       `token ${grouped(Math.max(0, marker))} of ${grouped(total())} · ` +
       `sentence ${grouped(marked + 1)} of ${grouped(steps.length)}`;
     drawFolds();
+    drawAnswers();
     reveal(rows[marked + 1]);
+  }
+
+  function takeMarker() {
+    if (pause === undefined) marker = model.get("marker"); // Else a key has moved it on.
+    drawMarker();
   }
 
   /**
@@ -151,16 +155,18 @@ function render({ model, el }) {
     const text = row.querySelector(".q3-step-text");
     const { tokens } = steps[step];
     if (!text) return;
-    text.textContent = tokens.slice(0, kept).join("").trimStart();
-    const cut = tokens.slice(kept).join("").trimEnd();
-    if (cut) element("s", "", text).textContent = cut;
+    const [before, cut] = [tokens.slice(0, kept).join("").trimStart(), tokens.slice(kept).join("")];
+    text.textContent = cut.trim() ? before : before.trimEnd();
+    if (cut.trim()) element("s", "", text).textContent = cut.trimEnd();
   }
 
   function drawAnswers() {
     const [answers, asking] = [model.get("answers"), model.get("asking")];
     ticks.replaceChildren();
     for (const row of rows) {
-      const kept = row.dataset.kept ?? "";
+      // Inside its sentence, the marker has an answer of its own.
+      const isHere = row.classList.contains("q3-here");
+      const kept = isHere ? String(marker) : (row.dataset.kept ?? "");
       const [text, isSame] = answers[kept] ?? ["", false];
       const cell = row.querySelector(".q3-step-answer");
       if (!cell) continue;
@@ -254,7 +260,7 @@ function render({ model, el }) {
     "change:thinking": drawThinking,
     "change:answers": drawAnswers,
     "change:asking": drawAnswers,
-    "change:marker": drawMarker,
+    "change:marker": takeMarker,
   });
   drawThinking();
   return () => {

@@ -92,9 +92,12 @@ function render({ model, el }) {
     const { chips } = parts[part] || parts.answer;
     // One block for each line: the browser lays out the last one again, and not the whole reply.
     const line = chips.lastElementChild || element("div", "", chips);
-    const chip = element("span", "q3-chip", line);
     const hasBreak = text.includes("\n");
-    chip.textContent = hasBreak ? shown : text;
+    // A line may break at the space before a word: it stays outside of the word's box.
+    const isWord = !hasBreak && /^ \S/.test(text);
+    if (isWord) line.append(" ");
+    const chip = element("span", "q3-chip", line);
+    chip.textContent = hasBreak ? shown : text.slice(isWord ? 1 : 0);
     chip.title = `${shown} — ${hint}`;
     chip.dataset.index = String(index);
     nodes[index] = chip;

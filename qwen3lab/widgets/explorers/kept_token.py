@@ -34,14 +34,15 @@ def picked_token(chat: Chat | None, position: int) -> PickedToken | None:
 
 
 def find_token(chat: Chat, picked: PickedToken | None) -> int:
-    """Position of the same token: at the same position, else the same occurrence in its part.
+    """Position of the same token in its part: at the same position, else the same occurrence.
 
     -1 if there is none.
     """
     if picked is None:
         return -1
     ids = [*chat.prompt_ids, *chat.token_ids]
-    if picked.position < len(ids) and ids[picked.position] == picked.token_id:
+    is_there = ids[picked.position : picked.position + 1] == [picked.token_id]
+    if is_there and _part_of(chat, picked.position)[0] == picked.part:
         return picked.position
     start, end = chat.spans.get(picked.part, (0, 0))
     equal = [i for i in range(start, min(end, len(ids))) if ids[i] == picked.token_id]

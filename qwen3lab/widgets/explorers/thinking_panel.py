@@ -228,14 +228,14 @@ class ThinkingPanel(ReplyPanel):
         buttons = w.Box([self.stop_thinking, self.think_more], layout=wrap)
         conversation = card(
             "Conversation",
-            "the thinking can be stopped or extended; click a token to move the marker",
+            "click a token of the thinking to move the marker",
             buttons,
             self.transcript,
         )
         replies = card("Replies", "this run, and one asked without thinking", self.replies)
         early_answers = card(
             "Early answers",
-            "the answer if the thinking ended at the marker; asked where you move it",
+            "asked where you move the marker in the thinking",
             self.marker,
             self.thoughts,
             w.Box([self.ask, self.everywhere, self.cancel], layout=wrap),
