@@ -33,10 +33,10 @@ EARLY_ANSWER = "16 legs.\n\n共16条腿。"
 
 @pytest.fixture(scope="module")
 def long_lab(tmp_path_factory):
-    """A lab that thinks for about 600 tokens of the small tokenizer."""
+    """A lab that thinks for about 400 tokens of the small tokenizer."""
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder)
-    script = Script(long_thinking(6), ANSWER, EARLY_ANSWER)
+    script = Script(long_thinking(4), ANSWER, EARLY_ANSWER)
     return scripted_lab(open_tokenizer(folder), script, d_vocab=N_VOCAB)
 
 
@@ -193,7 +193,7 @@ def test_a_click_on_a_token_of_the_conversation_moves_the_marker(explorer, view,
 
 def test_the_text_of_split_characters_is_whole(explorer) -> None:
     texts = ["".join(thought.tokens) for thought in explorer.state.thoughts]
-    assert "".join(texts).strip() == long_thinking(6)
+    assert "".join(texts).strip() == long_thinking(4)
     assert any("\u4e00" <= char <= "\u9fff" for char in "".join(texts))
 
 
