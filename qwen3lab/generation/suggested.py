@@ -71,7 +71,6 @@ class Suggested(Displayed):
         sentence: size of a sentence of the thinking, as in `thinking.pieces`.
         every: size of a piece of the thinking that is sampled from.
         samples: number of samples at each piece.
-        quick_thinking: longest thinking whose early answers an explorer generates by itself.
         note: which values are smaller than published, and why; empty if none is.
     """
 
@@ -90,7 +89,6 @@ class Suggested(Displayed):
     sentence: int | str
     every: int | str
     samples: int
-    quick_thinking: int
     note: str = ""
 
     @property
@@ -142,7 +140,6 @@ EMBEDDED = Suggested(
     sentence=2,
     every=3,
     samples=20,
-    quick_thinking=300,
 )
 """For the embedded models, which think a few dozen tokens."""
 
@@ -194,7 +191,6 @@ def _published(budget: int, defaults: ReplyDefaults) -> Suggested:
         sentence="sentence",
         every="sentence",
         samples=20,
-        quick_thinking=0,
     )
 
 

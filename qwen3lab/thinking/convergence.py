@@ -216,6 +216,7 @@ def answers_at(
     *,
     answer_tokens: int | None = None,
     cancel: threading.Event | None = None,
+    on_answer: Callable[[int, Answer], None] | None = None,
 ) -> dict[int, Answer]:
     """The greedily decoded answer after each given number of thinking tokens.
 
@@ -224,10 +225,12 @@ def answers_at(
         chat: a reply with thinking.
         points: numbers of thinking tokens.
         answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
-        cancel: event that stops the computation when another thread sets it.
+        cancel: event that stops the computation after its next token when another thread sets it.
+        on_answer: called with each point and its answer as soon as the answer is complete; the
+            last point is the first.
 
     Returns:
-        The answers by point; after a cancellation, those that were finished.
+        The answers by point; after a cancellation, those that were complete before it.
 
     Raises:
         ValueError: the reply has no thinking, or a point is beyond its thinking tokens.
@@ -239,13 +242,21 @@ def answers_at(
                 f"point {point} does not exist: the thinking has {last} tokens, so expected 0 to "
                 f"{last}"
             )
-    replies = _forced_replies(lab, chat, 1, None, 0, answer_tokens)
-    answers = {}
     # The last point first, because the KV cache can only be rewound to an earlier point.
-    for point in sorted(set(points), reverse=True):
+    last_first = sorted(set(points), reverse=True)
+    answers: dict[int, Answer] = {}
+    if not last_first or (cancel is not None and cancel.is_set()):
+        return answers
+    replies = _forced_replies(
+        lab, chat, 1, None, 0, answer_tokens, most=last_first[0], cancel=cancel
+    )
+    for point in last_first:
+        answer = _answers(replies, point)[0]
         if cancel is not None and cancel.is_set():
             break
-        answers[point] = _answers(replies, point)[0]
+        answers[point] = answer
+        if on_answer is not None:
+            on_answer(point, answer)
     return answers
 
 
@@ -256,8 +267,11 @@ def _forced_replies(
     sampling: Sampling | None,
     seed: int,
     answer_tokens: int | None,
+    *,
+    most: int | None = None,
+    cancel: threading.Event | None = None,
 ) -> Replies:
-    """The finished reply, loaded into the KV cache once per sample."""
+    """The finished reply, or its first `most` thinking tokens, in the KV cache of each sample."""
     check_samples(samples)
     published = lab.defaults.sampling(thinking=True)
     replies = Replies(
@@ -266,8 +280,9 @@ def _forced_replies(
         sampling=sampling or (published if samples > 1 else Sampling.greedy()),
         seeds=range(seed, seed + samples),
         answer_tokens=answer_tokens or lab.suggested.answer_tokens,
+        cancel=cancel,
     )
-    replies.take(chat.token_ids, chat.forced.tolist())
+    replies.take(chat.token_ids, chat.forced.tolist(), most=most)
     return replies
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from qwen3lab.device.worker_process import WorkerProcess
 
-NUMBER_PATTERN = re.compile(r"(?<![\w.])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+_CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
+"""Chinese, Japanese and Korean characters, which stand beside a number without a space."""
+NUMBER_PATTERN = re.compile(
+    rf"(?<!\.)(?<![^\W{_CJK}])[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+)
 MAX_INTEGER_DIGITS = 1000
 """Integers with more digits are written with an exponent, as 1E+5000."""
 SECONDS = 5

@@ -4,6 +4,7 @@ The replies are a batch with one KV cache. To answer from an earlier point, `Rep
 cache to that point, inserts the early-stop sentence, and generates only the answer.
 """
 
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Replies:
         sampling: how tokens are sampled.
         seeds: one seed per prompt.
         answer_tokens: maximum number of tokens of an answer.
+        cancel: event that ends a generation after its next token when another thread sets it.
 
     Attributes:
         guides: the guides of the rows, with the tokens of the longest replies.
@@ -95,7 +97,9 @@ class Replies:
         sampling: Sampling,
         seeds: Sequence[int],
         answer_tokens: int,
+        cancel: threading.Event | None = None,
     ) -> None:
+        self.cancel = cancel
         self.lab, self.prompts, self.seeds = lab, prompts, list(seeds)
         self.sampling, self.answer_tokens = sampling, answer_tokens
         self.marks = lab.marks
@@ -171,21 +175,26 @@ class Replies:
             part.cache = self.cache.select(list(rows))
         return part
 
-    def take(self, token_ids: Sequence[int], inserted: Sequence[bool]) -> None:
+    def take(
+        self, token_ids: Sequence[int], inserted: Sequence[bool], *, most: int | None = None
+    ) -> None:
         """Load a finished reply into all rows, which must have the same prompt.
 
         Args:
             token_ids: token ids of the reply.
             inserted: for each token, True if it was inserted and not generated.
+            most: load this many thinking tokens; None for the whole reply.
         """
-        ids, _ = pad_left([[*self.prompts[0], *token_ids]], self.lab.model.device)
+        guide = self._guide(self.prompts[0], None)
+        for token, forced in zip(token_ids, inserted, strict=True):
+            if most is not None and guide.part == "thinking" and guide.n_thinking >= most:
+                break
+            guide.take(token, inserted=forced)
+        ids, _ = pad_left([[*self.prompts[0], *guide.token_ids]], self.lab.model.device)
         cache = self.lab.model.new_cache(capacity=ids.shape[1])
         with self.lab.lock:
             without_grad(self.lab.model)(ids, cache=cache, last_only=True)
         self.cache = cache.select([0] * len(self.prompts))
-        guide = self._guide(self.prompts[0], None)
-        for token, forced in zip(token_ids, inserted, strict=True):
-            guide.take(token, inserted=forced)
         self.guides = [guide] * len(self.prompts)
 
     def answer(self, budget: int) -> list[Answer | None]:
@@ -268,6 +277,7 @@ class Replies:
             guides=guides,
             max_new_tokens=max_new_tokens,
             cache=self.cache,
+            cancel=self.cancel,
         )
         with closing(steps):
             while True:

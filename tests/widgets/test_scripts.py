@@ -13,6 +13,7 @@ from qwen3lab.widgets.components.heatmap import Axis, Heatmap, payload
 from qwen3lab.widgets.components.layout import STYLE
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.textview import TextView
+from qwen3lab.widgets.components.thoughts import Thought, Thoughts
 from qwen3lab.widgets.components.transcript import Transcript
 from tests.notebooks.browser import browser
 from tests.test_exercises import luminance
@@ -28,6 +29,9 @@ async ([code, style, traits]) => {
   if (map) Object.assign(map, { cells: bytes(map.cells), palette: bytes(map.palette) });
   if (traits.weights) traits.weights = bytes(traits.weights);
   const heard = {};
+  globalThis.hear = (event, ...values) => heard[event]?.forEach((handler) => handler(...values));
+  globalThis.saved = [];
+  globalThis.sent = [];
   globalThis.strokes = [];
   CanvasRenderingContext2D.prototype.strokeRect = function (...box) {
     strokes.push({ box, dashed: this.getLineDash().length > 0 });
@@ -35,12 +39,15 @@ async ([code, style, traits]) => {
   globalThis.model = {
     get: (name) => traits[name],
     set: (name, value) => (traits[name] = value),
-    tell: (name, value) => { traits[name] = value; heard[`change:${name}`]?.(); },
-    on: (event, handler) => (heard[event] = handler),
-    off: () => {}, save_changes: () => {}, send: () => {},
+    tell: (name, value) => { traits[name] = value; globalThis.hear(`change:${name}`); },
+    on: (event, handler) => (heard[event] = [...(heard[event] ?? []), handler]),
+    off: () => {},
+    save_changes: () => saved.push({ ...traits }),
+    send: (content) => sent.push(content),
   };
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const { default: widget } = await import(url);
+  widget.initialize?.({ model });
   widget.render({ model, el: document.getElementById("widget") });
 }
 """
@@ -133,11 +140,11 @@ def test_a_pick_stays_outlined_after_its_reset_and_can_be_repeated(page: Page) -
 
 def test_coloured_text_has_enough_contrast_and_cut_text_is_struck_through(page: Page) -> None:
     render(page, Transcript, reply={"run": 1, "question": "", "chips": []}, progress={})
-    page.evaluate("document.body.innerHTML += '<pre class=\"q3 q3-cut\"><s>late</s></pre>'")
+    page.evaluate("document.body.innerHTML += '<div class=\"q3 q3-step\"><s>late</s></div>'")
     colour = "part => getComputedStyle(part).color.match(/[0-9.]+/g).map(Number)"
     for title in page.locator(".q3-part-title").all():
         assert 1.05 / (luminance(title.evaluate(colour)[:3]) + 0.05) >= 4.5
-    cut = page.locator(".q3-cut s")
+    cut = page.locator(".q3-step s")
     assert 1.05 / (luminance([v / 255 for v in cut.evaluate(colour)]) + 0.05) >= 4.5
     assert cut.evaluate("s => getComputedStyle(s).opacity") == "1"
     expect(cut).to_have_css("text-decoration-line", "line-through")
@@ -176,3 +183,118 @@ def test_a_clipped_square_root_scale_is_named_and_its_levels_are_values(page: Pa
     expect(page.locator(".q3-readout")).to_have_text("row 1 → c 10: w ≈ 0.02")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".q3-readout")).to_have_text("row 1 → c 11: w ≈ 0.001")
+
+
+def test_new_tokens_are_appended_and_missing_ones_are_asked_for(page: Page) -> None:
+    def row(text: str) -> list[str]:
+        return [text, text, "thinking", "", ""]
+
+    def tell(first: int, *texts: str, run: int = 1) -> None:
+        message = {"kind": "chips", "run": run, "question": "Hi", "first": first}
+        page.evaluate("m => hear('msg:custom', m)", {**message, "chips": [*map(row, texts)]})
+
+    chips = page.locator(".q3-chip")
+    render(page, Transcript, reply={"run": 0, "question": "", "chips": []}, progress={})
+    assert page.evaluate("sent") == [{"kind": "have", "run": 0, "tokens": 0}]
+    tell(0, "a", " b")
+    chips.first.evaluate("chip => { chip.dataset.kept = 'yes'; }")
+    tell(2, " c")
+    expect(chips).to_have_text(["a", "b", "c"])
+    assert chips.first.get_attribute("data-kept") == "yes"  # Earlier tokens are not drawn again.
+    tell(9, " z")
+    expect(chips).to_have_count(3)
+    assert page.evaluate("sent.at(-1)") == {"kind": "have", "run": 1, "tokens": 3}
+    tell(1, " b", " c", " d")
+    expect(chips).to_have_text(["a", "b", "c", "d"])
+    tell(0, "e", run=2)
+    expect(chips).to_have_text(["e"])
+    assert page.evaluate("saved") == []  # Nothing of it goes back to Python.
+
+
+def test_the_tokens_of_a_word_stay_on_one_line(page: Page) -> None:
+    word = ["In", "comprehens", "ib", "ilities"]
+    texts = [text for _ in range(40) for text in (" so", *(f" {word[0]}", *word[1:]))]
+    chips = [[text, text, "answer", "", ""] for text in texts]
+    render(page, Transcript, reply={"run": 1, "question": "", "chips": chips}, progress={})
+    tops = page.locator(".q3-chip").evaluate_all(
+        "all => all.map(c => c.getBoundingClientRect().top)"
+    )
+    assert len(set(tops)) > 3
+    for start in range(0, len(tops), 5):
+        assert len(set(tops[start + 1 : start + 5])) == 1
+
+
+def long_thinking() -> dict[str, Any]:
+    """40 paragraphs of four sentences of twelve tokens: 1,920 tokens."""
+    thoughts = []
+    for step in range(160):
+        end = ".\n\n" if step % 4 == 3 else ". "
+        tokens = [f"step{step}", *[" word"] * 10, end]
+        thoughts.append(Thought(tokens, range(12 * step + 1, 12 * step + 13)))
+    widget = Thoughts()
+    widget.show(thoughts)
+    return widget.thinking
+
+
+def test_a_long_thinking_is_walked_by_keys_with_the_marker_in_view(page: Page) -> None:
+    answers = {"600": ["sixteen", False], "1920": ["twenty-four", True]}
+    render(page, Thoughts, thinking=long_thinking(), answers=answers, marker=613)
+    page.evaluate("window.scrollTo(0, 30)")
+    around, place = page.locator(".q3-thought-list"), page.locator(".q3-place")
+    here, folds = page.locator(".q3-here"), page.locator(".q3-fold[aria-expanded=true]")
+
+    def is_in_view() -> bool:
+        inside, box = here.bounding_box(), around.bounding_box()
+        assert inside is not None and box is not None
+        return box["y"] - 1 <= inside["y"] < box["y"] + box["height"]
+
+    expect(place).to_have_text("token 613 of 1,920 · sentence 52 of 160")
+    expect(folds).to_have_count(3)
+    expect(page.locator(".q3-step:visible")).to_have_count(1 + 12)
+    expect(page.locator(".q3-tick")).to_have_count(2)
+    for key, token in (
+        ("ArrowDown", "624"),
+        ("ArrowDown", "636"),
+        ("ArrowUp", "624"),
+        ("ArrowRight", "625"),
+        ("ArrowLeft", "624"),
+        ("PageUp", "576"),
+        ("PageDown", "624"),
+        ("Home", "0"),
+        ("End", "1,920"),
+    ):
+        around.press(key)
+        expect(place).to_contain_text(f"token {token} of 1,920")
+        expect(here).to_have_count(1)
+        assert is_in_view(), key
+    page.wait_for_function("saved.at(-1)?.picked === 1920")
+    press = """keys => {
+      saved.length = 0;
+      const press = (key) => new KeyboardEvent("keydown", { key, bubbles: true });
+      for (const key of keys) document.activeElement.dispatchEvent(press(key));
+    }"""
+    page.evaluate(press, ["Home", "ArrowDown", "ArrowDown", "End"])
+    page.wait_for_function("saved.length > 0")
+    assert page.evaluate("saved.map(({ picked }) => picked)") == [1920]  # Once, after a pause.
+    expect(here).to_contain_text("twenty-four ✓")
+    around.evaluate("list => { list.scrollTop = 0; }")
+    assert is_in_view()
+    assert page.evaluate("window.scrollY") == 30
+
+
+def test_paragraphs_of_a_thinking_fold_and_a_click_moves_the_marker(page: Page) -> None:
+    render(page, Thoughts, thinking=long_thinking(), answers={}, marker=1920)
+    first = page.locator(".q3-fold").first
+    first.click()
+    expect(first).to_have_attribute("aria-expanded", "true")
+    page.locator(".q3-step[data-kept='36']").click()
+    assert page.evaluate("saved.at(-1).picked") == 36
+    expect(page.locator(".q3-place")).to_have_text("token 36 of 1,920 · sentence 3 of 160")
+    page.evaluate("model.tell('asking', 36)")
+    expect(page.locator(".q3-here")).to_contain_text("asking …")
+    expect(page.locator(".q3-step[data-kept='48']")).to_have_class("q3-step q3-after")
+    page.evaluate("model.tell('marker', 30)")
+    expect(page.locator(".q3-here s")).to_have_text("word word word word word.")
+    first.click()
+    expect(page.locator(".q3-step[data-kept='24']")).to_be_hidden()
+    expect(page.locator(".q3-here")).to_be_visible()

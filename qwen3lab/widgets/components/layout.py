@@ -9,7 +9,9 @@ import ipywidgets as w
 from qwen3lab.config.qwen3_config import Qwen3Config
 
 GAP = "12px"
-STYLE = (Path(__file__).parent / "style.css").read_text("utf-8")
+STYLE = "\n".join(
+    (Path(__file__).parent / name).read_text("utf-8") for name in ("style.css", "answers.css")
+)
 
 
 def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:

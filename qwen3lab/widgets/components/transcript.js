@@ -1,19 +1,59 @@
 // Shows a conversation token by token. Text is set as textContent, never as HTML.
 
 /**
+ * A part of the reply, which its title folds and unfolds.
  * @param {HTMLElement} root
  * @param {string} part
  * @param {string} title
  */
 function section(root, part, title) {
   const box = element("div", `q3-part q3-${part}`, root);
-  element("div", "q3-part-title", box).textContent = title;
-  return { box, chips: element("div", "q3-chips", box) };
+  const fold = element("button", "q3-part-title", box);
+  const chips = element("div", "q3-chips", box);
+  fold.type = "button";
+  fold.textContent = title;
+  /** @param {boolean} isOpen */
+  const open = (isOpen) => {
+    chips.hidden = !isOpen;
+    fold.setAttribute("aria-expanded", String(isOpen));
+  };
+  fold.addEventListener("click", () => open(Boolean(chips.hidden)));
+  open(true);
+  return { box, chips, open };
+}
+
+/**
+ * Add the tokens of a message to the reply that the page has. False if tokens between are missing.
+ * @param {TranscriptTraits["reply"]} reply changed in place: a set trait would go back to Python
+ * @param {ReplyMessage} message
+ */
+function takeChips(reply, message) {
+  const had = message.run === reply.run ? reply.chips : [];
+  if (message.first > had.length) return false;
+  reply.run = message.run;
+  reply.question = message.question;
+  reply.chips = [...had.slice(0, message.first), ...message.chips];
+  return true;
+}
+
+/** @param {{ model: WidgetModel<TranscriptTraits> }} page once for each widget, before its views */
+function initialize({ model }) {
+  const askForMissing = () => {
+    const { run, chips } = model.get("reply");
+    model.send({ kind: "have", run, tokens: chips.length });
+  };
+  /** @param {ReplyMessage} message */
+  const take = (message) => {
+    if (message.kind === "chips" && !takeChips(model.get("reply"), message)) askForMissing();
+  };
+  const stop = listen(model, { "msg:custom": take });
+  askForMissing();
+  return stop;
 }
 
 /** @param {number | undefined} n */
 function countTokens(n) {
-  return n === 1 ? "1 token" : `${n || 0} tokens`;
+  return n === 1 ? "1 token" : `${(n || 0).toLocaleString("en")} tokens`;
 }
 
 /** @param {WidgetView<TranscriptTraits>} view */
@@ -41,6 +81,8 @@ function render({ model, el }) {
   /** @type {number | null} */
   let run = null;
   let drawn = 0;
+  /** @type {HTMLElement[]} */
+  const nodes = [];
 
   /**
    * @param {ChipData} data
@@ -48,16 +90,22 @@ function render({ model, el }) {
    */
   function addChip([text, shown, part, hint, kind], index) {
     const { chips } = parts[part] || parts.answer;
-    const chip = element("span", "q3-chip", chips);
+    // One block for each line: the browser lays out the last one again, and not the whole reply.
+    const line = chips.lastElementChild || element("div", "", chips);
     const hasBreak = text.includes("\n");
-    chip.textContent = hasBreak ? shown : text;
+    // A line may break at the space before a word: it stays outside of the word's box.
+    const isWord = !hasBreak && /^ \S/.test(text);
+    if (isWord) line.append(" ");
+    const chip = element("span", "q3-chip", line);
+    chip.textContent = hasBreak ? shown : text.slice(isWord ? 1 : 0);
     chip.title = `${shown} — ${hint}`;
     chip.dataset.index = String(index);
+    nodes[index] = chip;
     if (kind) chip.classList.add(`q3-${kind}`);
     if (!hasBreak) return;
     chip.classList.add("q3-mark");
     // Line breaks before the first text of a part would only leave it empty.
-    if (chips.querySelector(".q3-chip:not(.q3-mark)")) element("br", "", chips);
+    if (chips.querySelector(".q3-chip:not(.q3-mark)")) element("div", "", chips);
   }
 
   function drawReply() {
@@ -66,7 +114,11 @@ function render({ model, el }) {
     if (reply.run !== run || reply.chips.length < drawn) {
       run = reply.run;
       drawn = 0;
-      for (const { chips } of Object.values(parts)) chips.replaceChildren();
+      nodes.length = 0;
+      for (const { chips, open } of Object.values(parts)) {
+        chips.replaceChildren();
+        open(true);
+      }
     }
     question.textContent = reply.question;
     for (; drawn < reply.chips.length; drawn++) addChip(reply.chips[drawn], drawn);
@@ -86,18 +138,24 @@ function render({ model, el }) {
     const used =
       limit === null
         ? countTokens(thinking_tokens)
-        : `${thinking_tokens || 0} of ${countTokens(limit)}`;
+        : `${(thinking_tokens || 0).toLocaleString("en")} of ${countTokens(limit)}`;
     const thinking = thinks ? `thinking ${used}` : "no thinking";
     line.textContent = `${thinking} · answer ${countTokens(answer_tokens)}`;
     note.textContent = state.note || "";
     root.classList.toggle("q3-running", Boolean(state.is_running));
   }
 
+  /** @type {HTMLElement | undefined} */
+  let marked;
+
   function drawMark() {
-    for (const old of root.querySelectorAll(".q3-picked")) old.classList.remove("q3-picked");
-    const chip = root.querySelector(`.q3-chip[data-index="${model.get("marked")}"]`);
+    const chip = nodes[model.get("marked")];
+    if (chip === marked) return;
+    marked?.classList.remove("q3-picked");
+    marked = chip;
     if (!chip) return;
     chip.classList.add("q3-picked");
+    for (const { chips, open } of Object.values(parts)) if (chips.contains(chip)) open(true);
     reveal(chip);
   }
 
@@ -130,6 +188,7 @@ function render({ model, el }) {
   });
   const stop = listen(model, {
     "change:reply": drawReply,
+    "msg:custom": drawReply,
     "change:progress": drawProgress,
     "change:marked": drawMark,
   });
@@ -138,4 +197,4 @@ function render({ model, el }) {
   return stop;
 }
 
-export default { render };
+export default { initialize, render };

@@ -1,7 +1,8 @@
 """A conversation during generation: one chip per token, thinking and answer separated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anywidget
 import traitlets
@@ -61,6 +62,10 @@ class Progress:
 class Transcript(anywidget.AnyWidget):
     """Shows one question and the tokens of its reply; new tokens are appended.
 
+    A change of `reply` is sent as a message with the new tokens only: a reply of 2,000 tokens has
+    250 kB, and is updated 12 times a second. The page asks for what it misses, such as after it
+    was loaded.
+
     Attributes:
         reply: number of the run, the question, and the tokens of the reply.
         progress: the fields of `Progress`.
@@ -75,6 +80,37 @@ class Transcript(anywidget.AnyWidget):
     selected = traitlets.Int(-1).tag(sync=True)
     marked = traitlets.Int(-1).tag(sync=True)
 
+    def __init__(self, **traits: Any) -> None:
+        self.sent = (0, 0)  # Number of the run and its tokens that the page has.
+        super().__init__(**traits)
+        self.on_msg(lambda _, content, __: self.answer(content))
+
+    def answer(self, content: dict[str, object]) -> None:
+        """Send the tokens that the page misses."""
+        run, tokens = content.get("run"), content.get("tokens")
+        if content.get("kind") == "have" and isinstance(run, int) and isinstance(tokens, int):
+            same = run == self.reply["run"] and 0 <= tokens <= len(self.reply["chips"])
+            if not same or tokens < len(self.reply["chips"]):
+                self._send_chips(tokens if same else 0)
+
+    def send_state(self, key: str | Iterable[str] | None = None) -> None:
+        """Send traits to the page; of a reply, the tokens that the page does not have yet."""
+        if key is None:
+            super().send_state()
+            return
+        names = {key} if isinstance(key, str) else set(key)
+        if "reply" in names:
+            run, tokens = self.sent
+            self._send_chips(tokens if run == self.reply["run"] else 0)
+        if names - {"reply"}:
+            super().send_state(names - {"reply"})
+
+    def _send_chips(self, first: int) -> None:
+        reply = self.reply
+        self.sent = (reply["run"], len(reply["chips"]))
+        new = {"first": first, "chips": reply["chips"][first:]}
+        self.send({"kind": "chips", **reply, **new})
+
     def show(self, run: int, question: str, chips: Sequence[Chip], progress: Progress) -> None:
         """Show the reply so far.
 
@@ -84,13 +120,19 @@ class Transcript(anywidget.AnyWidget):
             chips: all tokens generated so far.
             progress: progress of the run.
         """
+        old = self.reply["chips"] if run == self.reply["run"] else []
+        old = old[: len(chips)]
         with self.hold_sync():
             self.reply = {
                 "run": run,
                 "question": question,
-                "chips": [[c.text, visible(c.text), c.part, _hint(c), _kind(c)] for c in chips],
+                "chips": [*old, *(_row(chip) for chip in chips[len(old) :])],
             }
             self.progress = vars(progress)
+
+
+def _row(chip: Chip) -> list[str]:
+    return [chip.text, visible(chip.text), chip.part, _hint(chip), _kind(chip)]
 
 
 def _kind(chip: Chip) -> str:

@@ -124,6 +124,30 @@ interface TranscriptTraits {
   marked: number;
 }
 
+/** New tokens of a reply: those from `first` on. */
+interface ReplyMessage {
+  kind: string;
+  run: number;
+  question: string;
+  first: number;
+  chips: ChipData[];
+}
+
+/** One sentence: its tokens, and the number of thinking tokens up to each of them. */
+interface ThoughtStep {
+  kept: number;
+  tokens: string[];
+  counts: number[];
+}
+
+interface ThoughtTraits {
+  thinking: { steps: ThoughtStep[]; paragraphs: number[] };
+  answers: Record<string, [string, boolean]>;
+  marker: number;
+  asking: number;
+  picked: number;
+}
+
 interface PlotTraits {
   figure: string;
   version: string;

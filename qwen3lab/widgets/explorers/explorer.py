@@ -20,6 +20,7 @@ from qwen3lab.widgets.components.worker import Throttle, Worker
 from qwen3lab.widgets.explorers.chat_compute import chip
 from qwen3lab.widgets.explorers.controls import Controls
 from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
+from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 SECONDS_BETWEEN_UPDATES = 0.08
@@ -117,6 +118,7 @@ class Explorer:
         self.worker: Worker[Chat] = Worker()
         self.lock = threading.RLock()  # A run can end while the Stop callback runs.
         self.view: ExplorerView | None = None
+        self.picked: PickedToken | None = None  # Before the current run, to pick it again after.
         self.closed = False
         self.key: tuple[object, ...] = ("lab", lab.name, getattr(lab, "weights", ""))
 
@@ -195,6 +197,8 @@ class Explorer:
         with self.lock:
             self.worker.stop()
             state.error = state.drawing_error = ""
+            same = state.question == state.asked
+            self.picked = picked_token(state.current, state.token) or self.picked if same else None
             state.token = -1
             state.run += 1
             self.closed = False
@@ -278,5 +282,7 @@ class Explorer:
             if chat is not None:
                 self.state.chat_run = run
                 self.state.chat = chat
+                self.state.token = find_token(chat, self.picked)
+                self.picked = None
             self.state.error = error or self.state.error
             self.state.status = "idle"

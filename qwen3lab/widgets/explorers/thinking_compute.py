@@ -1,20 +1,25 @@
 """Data of the thinking explorer's panes, computed from a chat. Draws nothing."""
 
 import html
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from typing import Any
 
-import pandas
-from pandas.io.formats.style import Styler
-
-from qwen3lab.figures.theme import visible
 from qwen3lab.generation.reply import Chat
+from qwen3lab.text.tokenizer import TextStream
 from qwen3lab.thinking import Answer, Piece, pieces
+from qwen3lab.widgets.components.thoughts import Thought
+from qwen3lab.widgets.explorers.comparison import judge
+from qwen3lab.widgets.explorers.replies import answer_box, verdict_html
 
 MAX_STEPS = 24
 """Largest number of steps of equal length."""
 
 MIN_SENTENCES = 3
 """A thinking with fewer sentences is split into steps of equal length."""
+
+MAX_SENTENCE = 200
+"""A thinking whose sentences have more tokens on average is split into steps, too."""
 
 
 def steps_of(chat: Chat) -> list[Piece]:
@@ -27,54 +32,85 @@ def steps_of(chat: Chat) -> list[Piece]:
     except ValueError:
         return []
     n_tokens = sentences[-1].end - sentences[0].start
-    if len(sentences) >= MIN_SENTENCES or n_tokens <= MIN_SENTENCES:
+    if n_tokens <= MIN_SENTENCES:
+        return sentences
+    if len(sentences) >= MIN_SENTENCES and n_tokens <= MAX_SENTENCE * len(sentences):
         return sentences
     return pieces(chat, max(1, -(-n_tokens // MAX_STEPS)))
 
 
-def place_of(steps: Sequence[Piece], marker: int) -> int:
+def thoughts_of(chat: Chat, steps: Sequence[Piece], tokenizer: Any) -> list[Thought]:
+    """The steps with the text of each token; that of a split character is at its last token."""
+    n_prompt, stream = chat.spans["prompt"][1], TextStream(tokenizer)
+    thoughts, count = [], 0
+    for step in steps:
+        tokens = range(step.start - n_prompt, step.end - n_prompt)
+        generated = [not bool(chat.forced[token]) for token in tokens]
+        count = step.kept - sum(generated)
+        counts = [count := count + is_new for is_new in generated]
+        thoughts.append(Thought([stream.push(chat.token_ids[token]) for token in tokens], counts))
+    return thoughts
+
+
+def place_of(steps: Sequence[Piece], thoughts: Sequence[Thought], marker: int) -> int:
     """Position in the conversation of the last token kept at the marker; -1 without steps."""
-    if not steps:
+    counts = [count for thought in thoughts for count in thought.counts]
+    if not counts:
         return -1
-    return steps[-1].end - 1 - (steps[-1].kept - marker)
+    return steps[0].start + (bisect_left(counts, marker) if marker >= counts[0] else -1)
 
 
-def marker_html(chat: Chat, steps: Sequence[Piece], marker: int, answer: Answer | None) -> str:
-    """The answer at the marker, and the thinking with the part after the marker struck out."""
-    n_prompt = chat.spans["prompt"][1]
-    cut = place_of(steps, marker) + 1 - n_prompt
-    first, end = (steps[0].start - n_prompt, steps[-1].end - n_prompt) if steps else (0, 0)
-    kept = "".join(chat.tokens[first : max(first, cut)])
-    dropped = "".join(chat.tokens[max(first, cut) : end])
-    text = "…" if answer is None else html.escape(answer.text or "(no answer)")
-    return (
-        f'<div class="q3-said">Answer after {marker} thinking tokens: <b>{text}</b></div>'
-        f'<pre class="q3-cut">{html.escape(kept)}<s>{html.escape(dropped)}</s></pre>'
-    )
+def count_at(steps: Sequence[Piece], thoughts: Sequence[Thought], position: int) -> int:
+    """Number of thinking tokens up to a position in the conversation; -1 outside the thinking."""
+    counts = [count for thought in thoughts for count in thought.counts]
+    index = position - steps[0].start if steps else -1
+    return counts[index] if 0 <= index < len(counts) else -1
 
 
-def steps_html(
-    steps: Sequence[Piece], answers: Mapping[int, Answer], marker: int, final: str
+def missing(steps: Sequence[Piece], answers: Collection[int]) -> list[int]:
+    """The points, before the thinking and after each step of it, that have no answer yet."""
+    return [point for point in (0, *(step.kept for step in steps)) if point not in answers]
+
+
+def cost_text(n_answers: int, seconds: float) -> str:
+    """How many answers remain, and about how long they take: "97, about 4 min"."""
+    if seconds < 5:
+        return f"{n_answers:,}"
+    about = f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f"{n_answers:,}, about {about}"
+
+
+def marker_html(
+    chat: Chat,
+    marker: int,
+    last: int,
+    *,
+    answer: Answer | None,
+    is_asking: bool = False,
+    error: str = "",
 ) -> str:
-    """A table of the answer after each step; ✓ marks answers equal to the final one."""
-    rows = [("no tokens kept", 0)]
-    rows += [(visible(step.text.strip()), step.kept) for step in steps]
-    kept = [tokens for _, tokens in rows]
-    table = pandas.DataFrame(
-        {
-            "tokens": kept,
-            "thinking step": [text for text, _ in rows],
-            "answer": [_answer_text(answers.get(tokens), final) for tokens in kept],
-        }
-    )
-    here = [["q3-here" if tokens == marker else ""] * table.shape[1] for tokens in kept]
-    styled = Styler(table, uuid="steps", cell_ids=False).hide(axis="index")
-    styled.format(escape="html")
-    styled.set_td_classes(pandas.DataFrame(here, columns=table.columns))
-    return styled.set_table_attributes('class="q3-steps"').to_html()
+    """The answer at the marker, or why there is none yet; all texts are escaped.
+
+    Args:
+        chat: the finished reply, with whose answer it is compared.
+        marker: number of thinking tokens kept.
+        last: number of all thinking tokens.
+        answer: the answer there, if the model was asked.
+        is_asking: True while it is asked.
+        error: why it could not be asked, or empty.
+    """
+    head = f"Answer after {marker:,} of {last:,} thinking tokens: "
+    if answer is not None:
+        verdict = judge(answer.text, chat.answer)
+        return _said(head + verdict_html(verdict)) + answer_box(answer.text, chat.answer)
+    if is_asking:
+        return _said(f'{head}<span class="q3-asking">asking …</span>')
+    if error:
+        return _said(f'{head}<div class="q3-alert" role="alert">{html.escape(error)}</div>')
+    if marker == last:
+        return _said(f"{head}that of this run") + answer_box(chat.answer, "")
+    return _said(f'{head}<span class="q3-hint">not asked yet</span>')
 
 
-def _answer_text(answer: Answer | None, final: str) -> str:
-    if answer is None:
-        return ""
-    return (answer.text or "(no answer)") + (" ✓" if answer.text == final else "")
+def _said(text: str) -> str:
+    return f'<div class="q3-said" aria-live="polite">{text}</div>'

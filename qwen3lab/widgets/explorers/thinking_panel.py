@@ -6,13 +6,23 @@ import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
+from qwen3lab.thinking import Piece
 from qwen3lab.thinking.pieces import why_no_thinking
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
+from qwen3lab.widgets.components.picking import on_pick
+from qwen3lab.widgets.components.thoughts import Thoughts
+from qwen3lab.widgets.explorers.comparison import judge
 from qwen3lab.widgets.explorers.controls import WIDE
 from qwen3lab.widgets.explorers.replies import answers_html, mode_name
 from qwen3lab.widgets.explorers.reply_panel import ReplyPanel
-from qwen3lab.widgets.explorers.thinking_compute import marker_html, place_of, steps_html
+from qwen3lab.widgets.explorers.thinking_compute import (
+    cost_text,
+    count_at,
+    marker_html,
+    missing,
+    place_of,
+)
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 
 NO_THINKING = "Run a question with “think first” to see the answer at each point of the thinking."
@@ -33,10 +43,11 @@ class ThinkingPanel(ReplyPanel):
     ) -> None:
         super().__init__(config, state, examples)
         self._make_controls()
-        self.answer_here, self.table, self.replies = w.HTML(), w.HTML(), w.HTML()
+        self.answer_here, self.replies, self.thoughts = w.HTML(), w.HTML(), Thoughts()
+        self.move: Callable[[int], None] = lambda marker: None
         self.root = self._arrange(name)
         self._follow()
-        for draw in (self.enable, self.draw_marker, self.draw_steps, self.draw_replies):
+        for draw in (self.draw_thoughts, self.draw_replies):
             draw()
 
     def connect(
@@ -45,13 +56,19 @@ class ThinkingPanel(ReplyPanel):
         stop_thinking: Callable[[], None],
         think_more: Callable[[], None],
         move: Callable[[int], None],
+        ask: Callable[[], None],
         everywhere: Callable[[], None],
+        cancel: Callable[[], None],
     ) -> None:
-        """Set the callbacks of the buttons and the slider."""
+        """Set the callbacks of the buttons, the slider and the thinking text."""
         self.stop_thinking.on_click(lambda _: stop_thinking())
         self.think_more.on_click(lambda _: think_more())
+        self.ask.on_click(lambda _: ask())
         self.everywhere.on_click(lambda _: everywhere())
+        self.cancel.on_click(lambda _: cancel())
+        self.move = move
         self.marker.observe(lambda change: move(change["new"]), "value")
+        on_pick(self.thoughts, "picked", move)
 
     def _make_controls(self) -> None:
         self.stop_thinking = w.Button(
@@ -75,37 +92,76 @@ class ThinkingPanel(ReplyPanel):
             style=WIDE,
             layout=w.Layout(width="100%"),
         )
+        self.ask = w.Button(
+            description="Ask here",
+            icon="question",
+            tooltip="Generate the answer at the marker",
+            layout=w.Layout(width="110px"),
+        )
         self.everywhere = w.Button(
-            description="Answer after every step",
             icon="list",
-            tooltip="Generate the answer after each step of the thinking",
-            layout=w.Layout(width="190px"),
+            tooltip="Generate the answer after each step of the thinking that has none yet",
+            layout=w.Layout(width="auto"),
+        )
+        self.cancel = w.Button(
+            description="Cancel",
+            icon="times",
+            button_style="warning",
+            tooltip="Stop the early answers; complete ones are kept",
+            layout=w.Layout(width="100px"),
         )
 
     def _follow(self) -> None:
         watch = self.bindings.watch
-        watch(lambda _: self.enable(), ["status", "chips", "steps", "answering", "answers"])
+        asked = ["answers", "answering", "asking", "answer_error", "marker"]
+        watch(lambda _: self.enable(), ["status", "chips", "steps", *asked])
         watch(lambda _: self.controls.enable(), ["answering"])
-        watch(lambda _: self.draw_marker(), ["marker", "answers", "steps", "run"])
-        watch(lambda _: self.draw_steps(), ["answers", "steps", "marker"])
+        watch(lambda _: self.draw_thoughts(), ["steps", "run"])
+        watch(lambda _: self.draw_marker(), asked)
+        watch(lambda _: self.draw_answers(), ["answers"])
         watch(lambda _: self.draw_replies(), ["direct_reply", "chat", "run"])
 
     @shows_drawing_errors
     def enable(self) -> None:
-        """Disable the controls that have no effect now."""
+        """Disable the controls that have no effect now, and hide those that have none here."""
         state = self.state
         thinks = state.status == "running" and _is_thinking(state)
         has_steps = state.status == "idle" and bool(self._steps())
         self.stop_thinking.disabled = not thinks
         self.stop_thinking.button_style = "warning" if thinks else ""
         self.think_more.disabled = not (thinks or has_steps)
-        self.everywhere.disabled = self.marker.disabled = not has_steps or state.answering
-        is_complete = all(step.kept in state.answers for step in self._steps())
-        self.everywhere.layout.display = "none" if has_steps and is_complete else ""
+        self.everywhere.disabled = not has_steps or state.answering
+        self.marker.disabled = not has_steps
+        self._show_requests(has_steps)
+
+    def _show_requests(self, has_steps: bool) -> None:
+        """Show the buttons that ask for answers which are missing, or the one that cancels."""
+        state, chat = self.state, self.state.current
+        points = missing(self._steps(), state.answers)
+        seconds = len(points) * state.pace * (chat.answer_tokens if chat is not None else 0)
+        cost = f" ({cost_text(len(points), seconds)})" if has_steps else ""
+        self.everywhere.description = f"Answer after every step{cost}"
+        can_ask = has_steps and not state.answering and state.marker not in state.answers
+        for button, is_shown in (
+            (self.ask, can_ask),
+            (self.everywhere, not has_steps or (bool(points) and not state.answering)),
+            (self.cancel, state.answering),
+        ):
+            button.layout.display = "" if is_shown else "none"
+
+    @shows_drawing_errors
+    def draw_thoughts(self) -> None:
+        """Show the thinking of the latest run, and everything that belongs to it."""
+        with self.lock:
+            self.marker.max = max(1, self._last())
+            self.thoughts.show(self.state.thoughts if self._steps() else ())
+        self.enable()
+        self.draw_answers()
+        self.draw_marker()
 
     @shows_drawing_errors
     def draw_marker(self) -> None:
-        """Show the answer at the marker."""
+        """Show the marker, and the answer there."""
         state, steps, chat = self.state, self._steps(), self.state.current
         with self.lock:
             if chat is None or not steps or state.marker < 0:
@@ -115,22 +171,40 @@ class ThinkingPanel(ReplyPanel):
                 self.answer_here.value = f'<span class="q3-hint">{hint}</span>'
                 self.transcript.marked = -1
                 return
-            self.marker.max = steps[-1].kept
-            self.marker.value = state.marker
-            answer = state.answers.get(state.marker)
-            self.answer_here.value = marker_html(chat, steps, state.marker, answer)
-            self.transcript.marked = place_of(steps, state.marker) - chat.spans["prompt"][1]
+            self.marker.value = self.thoughts.marker = state.marker
+            self.thoughts.asking = state.asking
+            self.answer_here.value = marker_html(
+                chat,
+                state.marker,
+                self._last(),
+                answer=state.answers.get(state.marker),
+                is_asking=state.asking == state.marker,
+                error=state.answer_error,
+            )
+            place = place_of(steps, state.thoughts, state.marker)
+            self.transcript.marked = place - chat.spans["prompt"][1]
 
     @shows_drawing_errors
-    def draw_steps(self) -> None:
-        """Show the early answers, one row per step."""
-        state, steps, chat = self.state, self._steps(), self.state.current
+    def draw_answers(self) -> None:
+        """Show the early answers beside their steps."""
+        chat = self.state.current
+        final = chat.answer if chat is not None else ""
         with self.lock:
-            self.table.value = (
-                steps_html(steps, state.answers, state.marker, chat.answer)
-                if state.answers and steps and chat is not None
-                else ""
+            self.thoughts.show_answers(
+                {
+                    kept: (answer.text or "(no answer)", judge(answer.text, final).same)
+                    for kept, answer in self.state.answers.items()
+                }
             )
+
+    def pick_chip(self, index: int) -> None:
+        """Move the marker to a token of the thinking."""
+        chat, steps = self.state.current, self._steps()
+        if index < 0 or chat is None:
+            return
+        kept = count_at(steps, self.state.thoughts, chat.spans["prompt"][1] + index)
+        if kept >= 0:
+            self.move(kept)
 
     @shows_drawing_errors
     def draw_replies(self) -> None:
@@ -144,24 +218,32 @@ class ThinkingPanel(ReplyPanel):
         with self.lock:
             self.replies.value = answers_html(replies)
 
-    def _steps(self) -> Sequence:
+    def _steps(self) -> Sequence[Piece]:
         """The steps of the latest run; empty while it goes on."""
         return self.state.steps if self.state.current is not None else ()
+
+    def _last(self) -> int:
+        """Number of thinking tokens of the latest run."""
+        steps = self._steps()
+        return steps[-1].kept if steps else 0
 
     def _arrange(self, name: str) -> w.VBox:
         wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
         buttons = w.Box([self.stop_thinking, self.think_more], layout=wrap)
         conversation = card(
-            "Conversation", "the thinking can be stopped or extended", buttons, self.transcript
+            "Conversation",
+            "click a token of the thinking to move the marker",
+            buttons,
+            self.transcript,
         )
         replies = card("Replies", "this run, and one asked without thinking", self.replies)
         early_answers = card(
             "Early answers",
-            "drag the slider to cut the thinking",
+            "asked where you move the marker in the thinking",
             self.marker,
+            self.thoughts,
+            w.Box([self.ask, self.everywhere, self.cancel], layout=wrap),
             self.answer_here,
-            w.Box([self.everywhere], layout=wrap),
-            self.table,
         )
         left = w.VBox([conversation, replies], layout=w.Layout(grid_gap=GAP))
         return page(

@@ -138,7 +138,7 @@ def test_the_run_is_compared_with_the_other_thinking_mode(explorer):
     values = view.load.heatmap.values
     torch.testing.assert_close(values.sum(dim=1), torch.zeros(2), atol=1e-4, rtol=0)
     assert "Jensen-Shannon" in view.note.value
-    assert view.replies.value.count("<pre>") == 2
+    assert view.replies.value.count("q3-answer-text") == 2
 
 
 def test_the_run_is_compared_with_another_question(explorer):
@@ -250,6 +250,6 @@ def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, l
     view.load.selected = [1, 5]
     view.switch.click()
     assert explorer.wait().stop == "interrupted"
-    assert explorer.state.baseline is None and view.replies.value.count("<pre>") == 1
+    assert explorer.state.baseline is None and view.replies.value.count("q3-answer-text") == 1
     assert "there is no comparison" in view.alert.value
     assert view.load.heatmap.title == "Load of each expert"
