@@ -98,7 +98,8 @@ def sweep(
     )
     prompts = _prompts(lab, problems, plan)
     if batch is None:
-        batch = replies_at_once(lab, max(map(len, prompts)) + plan.budgets[-1] + answer_tokens)
+        longest = max(map(len, prompts)) + plan.budgets[-1] + plan.answer_tokens
+        batch = replies_at_once(lab, longest)
     if batch < 1:
         raise ValueError(f"batch is {batch}: expected 1 reply or more")
     # Prompts of similar length share a batch, which saves padding.

@@ -75,7 +75,9 @@ class Transcript(anywidget.AnyWidget):
     """
 
     _esm = script("transcript.js")
-    reply = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(sync=True)
+    reply: traitlets.Dict[str, Any] = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(
+        sync=True
+    )
     progress = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
     marked = traitlets.Int(-1).tag(sync=True)
