@@ -5,7 +5,6 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 PLOT_WIDTH = 600
 """Width of a map on a narrow page, without labels and colour bar, in pixels."""
@@ -65,7 +64,7 @@ def label_room(names: Sequence[str]) -> int:
     return LETTER_WIDTH * (longest + 1) if longest <= 3 else LABEL_HEIGHT
 
 
-def cells(values: NDArray[np.floating]) -> list[list[float | None]]:
+def cells(values: np.ndarray) -> list[list[float | None]]:
     """Values as nested lists: None for NaN; fewer digits in a large map, to bound its JSON."""
     if values.size <= MAX_EXACT_CELLS:
         return [[None if cell != cell else cell for cell in row] for row in values.tolist()]

@@ -22,8 +22,8 @@ from qwen3lab.model.normalisation import RMSNorm
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.equality import EqualByValue
 
-MAX_KEPT_LOGITS_PER_D_MODEL = 16
-"""A recording keeps the logits themselves of a vocabulary of up to this many times `d_model`."""
+MAX_KEPT_VOCABULARY = 4096
+"""A recording keeps the logits themselves of up to this many words: 16 KiB a token in float32."""
 ROWS_AT_ONCE = 64
 """Positions whose logits are computed together; 39 MB in float32 for Qwen3's vocabulary."""
 
@@ -35,7 +35,7 @@ def stream_hook(config: Qwen3Config) -> str:
 
 def keeps_logits(config: Qwen3Config) -> bool:
     """True if recordings of a model keep the logits themselves, as the vocabulary is small."""
-    return config.d_vocab <= MAX_KEPT_LOGITS_PER_D_MODEL * config.d_model
+    return config.d_vocab <= MAX_KEPT_VOCABULARY
 
 
 @runtime_checkable

@@ -42,7 +42,9 @@ def test_a_misspelt_option_is_refused_with_the_nearest_one(tiny_lab, given, near
 
 
 def test_an_unknown_option_is_refused_with_the_list_of_options(tiny_lab):
-    with pytest.raises(TypeError, match="choose from capture, dtype, edits, prompt, thinking"):
+    with pytest.raises(
+        TypeError, match="choose from attention, capture, dtype, edits, prompt, thinking"
+    ):
         tiny_lab.record("3+2=?", xyz=1)
 
 

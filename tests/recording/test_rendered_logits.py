@@ -21,11 +21,11 @@ from qwen3lab.recording.rendered_logits import (
 from tests.reference import small_config
 
 STREAM = "blocks.2.hook_resid_post"
-IDS = [5, 7, 1, 1, 900, 3, 1200, 5]
+IDS = [5, 7, 1, 1, 900, 3, 4200, 5]
 
 
 def large_vocabulary(dtype=torch.float32, **changes):
-    config = small_config(d_vocab=1300, **changes)
+    config = small_config(d_vocab=4500, **changes)
     model = Qwen3(config, dtype=dtype)
     model.init_weights(torch.Generator().manual_seed(3), std=0.3)
     return model
@@ -52,7 +52,7 @@ def true(lab):
 def test_the_stream_is_kept_in_place_of_the_logits(rec):
     assert "hook_unembed" not in rec.capture and STREAM in rec.capture
     assert isinstance(rec.logits, RenderedLogits)
-    assert rec.logits.shape == (len(IDS), 1300)
+    assert rec.logits.shape == (len(IDS), 4500)
 
 
 def test_a_small_vocabulary_keeps_its_logits(tiny_lab):
@@ -120,8 +120,8 @@ def test_log_probabilities_and_top_tokens_are_those_of_the_logits(rec, true):
     top = rec.top(4)
     torch.testing.assert_close(top.logprobs, logprobs.topk(4).values, rtol=1e-5, atol=1e-5)
     assert torch.equal(top.token_ids, logprobs.topk(4).indices)
-    with pytest.raises(ValueError, match="k is 1301, and the vocabulary has 1300 tokens"):
-        rec.top(1301)
+    with pytest.raises(ValueError, match="k is 4501, and the vocabulary has 4500 tokens"):
+        rec.top(4501)
 
 
 def test_one_token_has_no_log_probability(lab):

@@ -75,7 +75,7 @@ class Transcript(anywidget.AnyWidget):
     """
 
     _esm = script("transcript.js")
-    reply: traitlets.Dict[str, Any] = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(
+    reply: "traitlets.Dict[str, Any]" = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(
         sync=True
     )
     progress = traitlets.Dict().tag(sync=True)
