@@ -35,4 +35,4 @@ def test_all_public_functions_that_return_a_figure_are_listed():
         if ast.unparse(node.returns) == "go.Figure" and not node.name.startswith("_")
     }
     assert len(returning) > 15
-    assert returning - {"empty_figure", "labelled_map"} <= set(figures.__all__)
+    assert returning - {"empty_figure", "labelled_map", "add_key"} <= set(figures.__all__)

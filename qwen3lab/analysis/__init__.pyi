@@ -1,13 +1,16 @@
 from . import (
     attention as attention,
     balance as balance,
+    bounded_products as bounded_products,
     budgets as budgets,
     choices as choices,
     circuits as circuits,
     corpus as corpus,
+    equal_rows as equal_rows,
     expert_output as expert_output,
     flops as flops,
     heads as heads,
+    largest_products as largest_products,
     map_windows as map_windows,
     one_model as one_model,
     pooling as pooling,
@@ -20,4 +23,5 @@ from . import (
     uncertainty as uncertainty,
     value_weighted as value_weighted,
     vocabulary as vocabulary,
+    workers as workers,
 )

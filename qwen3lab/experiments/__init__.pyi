@@ -1,1 +1,7 @@
-from . import controls as controls, effects as effects, fidelity as fidelity, knockout as knockout
+from . import (
+    controls as controls,
+    costs as costs,
+    effects as effects,
+    fidelity as fidelity,
+    knockout as knockout,
+)
