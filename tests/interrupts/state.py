@@ -98,7 +98,9 @@ def plain(value: Any) -> Any:
         flat = value.detach().cpu().contiguous().flatten()
         return str(value.dtype), tuple(value.shape), flat.view(torch.uint8).numpy().tobytes()
     if is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return type(value).__name__, {
+            f.name: plain(getattr(value, f.name)) for f in fields(value) if f.compare
+        }
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -5,8 +5,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from qwen3lab.widgets.explorers.questions import GENERAL
-
+from qwen3lab.generation.suggested import GENERAL
 from qwen3lab.tiny.world.chains import OPERATION_VERBS, SPELLED_OUT_QUESTION
 
 DIGITS = re.compile(r"\d+")
