@@ -33,13 +33,19 @@ def prompt_ids(
         tokenizer: of the model.
         config: of the model; gives the vocabulary size and the context length.
         prompt: a `Prompt`; everything else is refused.
-        thinking: for chat messages, the template's `enable_thinking`; None leaves its default.
+        thinking: the template's `enable_thinking`; None leaves its default. Only chat messages
+            have one.
         continue_reply: for chat messages that end with the assistant's: leave that one open.
 
     Raises:
         ValueError: an empty prompt, an object of another kind, an unknown token, or more tokens
             than the context length.
     """
+    if thinking is not None and not _is_messages(prompt):
+        raise ValueError(
+            f"thinking={thinking!r} sets the chat template, and this prompt is no conversation: "
+            'give [{"role": "user", "content": "..."}], or leave thinking out'
+        )
     if isinstance(prompt, str):
         ids = encode_text(tokenizer, prompt)
     elif _is_messages(prompt):

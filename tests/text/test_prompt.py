@@ -28,6 +28,13 @@ def test_token_ids_are_returned_unchanged(tiny_tokenizer):
     assert ids(tiny_tokenizer, torch.tensor([5, 6, 7])) == [5, 6, 7]
 
 
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize("prompt", ["3+2=?", [5, 6, 7]])
+def test_a_thinking_mode_needs_a_conversation(tiny_tokenizer, prompt, thinking):
+    with pytest.raises(ValueError, match=f"thinking={thinking} sets the chat template, and this"):
+        ids(tiny_tokenizer, prompt, thinking=thinking)
+
+
 def test_messages_are_rendered_up_to_the_start_of_the_reply(tiny_tokenizer):
     talk = [{"role": "user", "content": "Hi"}]
     text = tiny_tokenizer.decode(ids(tiny_tokenizer, talk))
