@@ -17,8 +17,6 @@ from reprlib import repr as shown
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import jaxtyping
-import numpy as np
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -206,6 +204,11 @@ def _tuple(kinds: Sequence[Any], name: str, value: Any) -> Any:
     return tuple(argument(kind, f"{name}[{place}]", each) for place, (kind, each) in pairs)
 
 
+def _is_a(value: object, *names: str) -> bool:
+    """True for an instance of a class of one of these names; its library is not imported for it."""
+    return any(f"{each.__module__}.{each.__qualname__}" in names for each in type(value).__mro__)
+
+
 def _expected(fits: bool, name: str, value: Any, what: str) -> Any:
     if not fits:
         raise ValueError(f"{name} is {shown(value)}: expected {what}")
@@ -234,8 +237,8 @@ def _listed(kind: Any, name: str, value: Any) -> Any:
     if not isinstance(value, Iterable) or isinstance(value, refused):
         raise ValueError(f"{name} is {shown(value)}: expected a list")
     inner = get_args(kind)[0]
-    if isinstance(value, Tensor | np.ndarray):
-        value = value.tolist()
+    if _is_a(value, "torch.Tensor", "numpy.ndarray"):
+        value = cast(Any, value).tolist()
     if not isinstance(value, Iterable):  # It was a single number.
         raise ValueError(f"{name} is {shown(value)}: expected a list")
     listed = list(value)
@@ -252,7 +255,7 @@ def _wrong_array(kind: Any, name: str, value: Any) -> str:
     """Says what tensor an annotation of jaxtyping states, and what was given."""
     axes = f"({', '.join(kind.dim_str.split())})"
     numbers = NUMBERS.get(kind.__name__.partition("[")[0], "numbers")
-    if not isinstance(value, Tensor):
+    if not _is_a(value, "torch.Tensor"):
         return f"{name} is {shown(value)}: expected a tensor of {numbers} {axes}"
     found = str(value.dtype).removeprefix("torch.")
     return (

@@ -3,6 +3,8 @@
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
@@ -176,3 +178,9 @@ def test_every_annotation_of_the_public_functions_decides_and_allows_the_default
                 argument(each.annotation, name, each.default)
             with pytest.raises(ValueError, match=f"{name} is .*: expected "):
                 argument(each.annotation, name, object())
+
+
+def test_checking_arguments_of_the_catalogue_imports_no_torch():
+    code = "import sys, qwen3lab; list(qwen3lab.models()); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -83,7 +83,7 @@ class BoundedProducts:
         """What `product` has at least where the exact entry is `value` or more, by row.
 
         With a and b the exact vectors and a', b' the rounded ones, ab - a'b' = (a - a')b +
-        a'(b - b'), so it is at most |a - a'| |b| + |a'| |b - b'|.
+        a'(b - b'), so it is at most ``|a - a'| |b| + |a'| |b - b'|``.
 
         Args:
             value: of the exact entry.
