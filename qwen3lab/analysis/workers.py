@@ -22,8 +22,8 @@ def run_in_workers(
 ) -> None:
     """Run a function on each item.
 
-    There are as many workers as torch has threads; a GPU has one. After an interrupt, items that
-    were not begun are left out, and those that were are waited for.
+    There are as many workers as torch has threads; a GPU has one. After an interrupt, the
+    running items end, and no other item is begun.
 
     Args:
         run: called in a worker, where torch uses one thread and records operations for gradients.
