@@ -19,6 +19,7 @@ from qwen3lab.errors import CorpusError
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.recording_file import PARSING_ERRORS
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import open_tensors, save_checked
 
@@ -27,15 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_REASON_CHARACTERS = 200
-READING_ERRORS = (
-    OSError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)
+READING_ERRORS = (OSError, *PARSING_ERRORS)
 """Exceptions that a missing or damaged file can raise while it is read."""
 SUMS = ("slots", "weights", "entropy", "tokens")
 

@@ -23,7 +23,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import RecordingError
-from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
+from qwen3lab.hooks.points import hook_names
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
@@ -38,6 +38,7 @@ from qwen3lab.recording.on_disk import (
     DiskLayout,
     OnDisk,
     file_of,
+    own_positions,
 )
 from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.weights_fingerprint import fingerprint
@@ -179,14 +180,9 @@ class _Watch:
             n = len(self.job.rows[row])
             own = slice(max(map(len, self.job.rows)) - n, None)
             self.warning.look(
-                {name: _own(name, each[index], own) for name, each in tensors.items()}, row
+                {name: own_positions(name, each[index], own) for name, each in tensors.items()}, row
             )
         return tensors
-
-
-def _own(name: str, value: Tensor, own: slice) -> Tensor:
-    """A prompt's own positions, without the padding."""
-    return value[:, own, own] if name.endswith(PATTERN_HOOKS) else value[own]
 
 
 def _check_or_write_plan(model: Qwen3, job: Job) -> dict[str, Any]:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.hooks.edit_values import RULED_OUT
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 
-RULED_OUT = ("hook_attn_scores", "hook_router_logits", "hook_unembed")
-"""Hooks before a softmax, where minus infinity rules a key, an expert or a token out."""
 LARGEST_FLOAT16 = "float16 overflows above 65504"
 
 

@@ -89,7 +89,7 @@ class OnDisk(Mapping[str, Tensor]):
             check_experts(name, value, self.config)
         except (ValueError, OSError) as error:
             raise self._error(name, file, error) from error
-        return value[:, self.span, self.span] if name.endswith(PATTERN_HOOKS) else value[self.span]
+        return own_positions(name, value, self.span)
 
     def n_bytes(self) -> int:
         """Bytes of the prompt's activations, from the headers of the files."""
@@ -122,6 +122,11 @@ class OnDisk(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def own_positions(name: str, value: Tensor, span: slice) -> Tensor:
+    """A prompt's own positions of an activation, without the padding."""
+    return value[:, span, span] if name.endswith(PATTERN_HOOKS) else value[span]
 
 
 def file_of(name: str, row: int = 0) -> str:
