@@ -172,10 +172,12 @@ exercises.reads_most(last, answer=None)
 # **Receiver heads** concentrate the attention of later sentences on a few sentences. Their score is
 # the kurtosis of the attention that each sentence receives from later sentences. `apart` is the
 # smallest distance that counts, in sentences; a short thinking needs a small one. (The embedded
-# models think without sentences: for them, two tokens count as one.)
+# models think without sentences: for them, two tokens count as one. A thinking of fewer than
+# `at_least` sentences is cut into pieces of equally many tokens.)
 
 # %%
-between = sentences.sentence_attention(rec, thinking.pieces(chat, lab.suggested.sentence))
+parts = thinking.pieces(chat, lab.suggested.sentence, at_least=12)
+between = sentences.sentence_attention(rec, parts)
 receivers = between.receiver_scores(apart=2)
 place = int(receivers.argmax())
 print(f"layer {place // receivers.shape[1]}, head {place % receivers.shape[1]}", end=": ")

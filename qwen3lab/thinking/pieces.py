@@ -31,7 +31,7 @@ class Piece:
     text: str
 
 
-def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
+def pieces(chat: Chat, every: Every = "sentence", *, at_least: int = 1) -> list[Piece]:
     """The thinking text of a finished reply, in sentences, paragraphs or pieces of `every` tokens.
 
     A sentence ends after a line break, after a Chinese full stop, question or exclamation mark,
@@ -42,10 +42,14 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
     Args:
         chat: a finished reply with thinking.
         every: number of tokens of a piece, "sentence" or "paragraph".
+        at_least: number of pieces that an analysis needs. A text with fewer pieces of this size is
+            split into pieces of equally many tokens instead.
 
     Raises:
-        ValueError: the reply has no thinking, or `every` is invalid.
+        ValueError: the reply has no thinking, or `every` or `at_least` is invalid.
     """
+    if at_least < 1:
+        raise ValueError(f"at_least is {at_least}: expected 1 piece or more")
     if isinstance(every, str) and every not in NAMED_SIZES:
         raise ValueError(
             f"every is {every!r}: expected a number of tokens, “sentence” or “paragraph”"
@@ -61,8 +65,11 @@ def pieces(chat: Chat, every: Every = "sentence") -> list[Piece]:
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
     counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _thinking_tokens_before(chat, first)
+    ends = piece_ends(tokens, every)
+    if len(ends) < at_least:
+        ends = piece_ends(tokens, max(1, len(tokens) // at_least))
     split, start = [], 0
-    for end in piece_ends(tokens, every):
+    for end in ends:
         text = "".join(tokens[start:end])
         split.append(Piece(first + start, first + end, offset + counted[end - 1], text))
         start = end

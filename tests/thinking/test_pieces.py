@@ -123,3 +123,15 @@ def test_inserted_tokens_do_not_count_as_thinking_tokens():
 def test_the_think_token_may_be_in_the_prompt():
     (piece,) = pieces(chat(["a", "b"], opened=()))
     assert (piece.start, piece.kept) == (3, 2)
+
+
+def test_too_few_sentences_become_pieces_of_equally_many_tokens():
+    thought = ["a", " b", ".", " c", " d", ".", " e"]
+    assert texts(pieces(chat(thought), at_least=3)) == ["a b.", " c d.", " e"]
+    assert texts(pieces(chat(thought), at_least=4)) == list(thought)
+    assert len(pieces(chat(thought), at_least=100)) == len(thought)
+
+
+def test_a_number_of_pieces_below_one_is_an_error():
+    with pytest.raises(ValueError, match="at_least is 0: expected 1 piece or more"):
+        pieces(chat(["a"]), at_least=0)
