@@ -30,18 +30,22 @@ THINKS = DENSE | {
 }
 SOURCES = tuple(str(module.__file__) for module in (hub_files, lessons, training))
 """The files that decide the content of a stand-in, beside this one."""
+AT_ONCE = "{{- '<think>\\n\\n</think>\\n\\n' }}\n"
+"""The line of the published template that closes the thinking at once."""
+OPENED = "    {%- else %}\n        {{- '<think>\\n' }}\n"
+"""Lines after it by which the prompt opens the thinking, as in Qwen3-*-Thinking-2507."""
 WEIGHT_STD = 0.15
 """Of random matrices, so that heads and routers choose: at 0.02 all would be nearly uniform."""
 
 
 def random_dense(tokenizer_folder: Path, folder: Path) -> None:
     """28 layers of Qwen3-0.6B's heads and words, narrow, with random weights."""
-    write_folder(_random(NARROW_DENSE), NARROW_DENSE, tokenizer_folder, folder)
+    _write_random(NARROW_DENSE, tokenizer_folder, folder)
 
 
 def random_experts(tokenizer_folder: Path, folder: Path) -> None:
     """48 layers of 128 experts as in Qwen3-30B-A3B, narrow, with random weights."""
-    write_folder(_random(NARROW_EXPERTS), NARROW_EXPERTS, tokenizer_folder, folder)
+    _write_random(NARROW_EXPERTS, tokenizer_folder, folder)
 
 
 def thinks_in_sentences(tokenizer_folder: Path, folder: Path) -> None:
@@ -64,7 +68,14 @@ def standin(name: str, tokenizer_folder: Path, within: Path) -> Path:
     return made(name, make, within, depends_on=(__file__, *SOURCES), texts=(template,))
 
 
-def _random(fields: dict[str, object]) -> Qwen3:
+def _write_random(fields: dict[str, object], tokenizer_folder: Path, folder: Path) -> None:
+    """The thinking of random weights is noise; the prompt opens it, and only a budget ends it."""
     model = Qwen3(Qwen3Config.from_dict(fields))
     model.init_weights(torch.Generator().manual_seed(0), std=WEIGHT_STD)
-    return model
+    write_folder(model, fields, tokenizer_folder, folder)
+    path = folder / FILES[1]
+    settings = json.loads(path.read_text("utf-8"))
+    template = settings["chat_template"]
+    assert template.count(AT_ONCE) == 1
+    settings["chat_template"] = template.replace(AT_ONCE, AT_ONCE + OPENED)
+    path.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
