@@ -16,7 +16,7 @@ from qwen3lab.generation.sampling import Sampling
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
-from qwen3lab.recording.rendered_logits import keeps_logits
+from qwen3lab.recording.rendered_logits import keeps_logits, next_token_logprobs
 from qwen3lab.thinking import Problem
 
 T = TypeVar("T")
@@ -74,10 +74,9 @@ def group_losses(
         raise ValueError("there is no text to read: expected at least one")
     losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
     marks = [_counted(text) for text in texts]
-    each = token_losses(lab, [text.token_ids for text in texts], edits=edits)
-    bar = _bar(each, len(texts), "text", progress)
-    for text, counted, values in zip(texts, marks, bar, strict=True):
-        losses[text.group].append(values[counted])
+    each = token_losses(lab, [text.token_ids for text in texts], marks, edits=edits)
+    for text, values in zip(texts, _bar(each, len(texts), "text", progress), strict=True):
+        losses[text.group].append(values)
     means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
     if empty:
@@ -86,20 +85,27 @@ def group_losses(
 
 
 def token_losses(
-    lab: Lab, texts: Sequence[Sequence[int]], *, edits: AnyEdits | None = None
-) -> Iterator[Float[Tensor, " following"]]:
-    """The loss of each token of each text but the first token, in nats; one batch in memory.
+    lab: Lab,
+    texts: Sequence[Sequence[int]],
+    counted: Sequence[Bool[Tensor, "_"]],
+    *,
+    edits: AnyEdits | None = None,
+) -> Iterator[Float[Tensor, "_"]]:
+    """The losses of each text's counted tokens, in nats; one batch in memory.
 
     Args:
         lab: the model.
         texts: token ids of each text.
+        counted: for each text, which of its tokens after the first count.
         edits: applied during the runs.
     """
+    marks = iter(counted)
     for rows in _batches(lab, texts):
         # Not a list of recordings: each one is freed once its losses are known.
         recordings = lab.record_batch(rows, edits=edits, attention=False)
         while recordings:
-            yield -recordings.pop(0).logprobs()
+            rec, after = recordings.pop(0), next(marks).nonzero()[:, 0]
+            yield -next_token_logprobs(rec.logits, rec.token_ids, after=after)
 
 
 def _batches(lab: Lab, texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
@@ -140,6 +146,7 @@ def error_rates(
     thinking: bool = True,
     sampling: Sampling | None = None,
     seed: int = 0,
+    budget: int | None = None,
     max_new_tokens: int | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
@@ -155,8 +162,10 @@ def error_rates(
         sampling: how tokens are sampled; None for that of `lab.suggested`: greedy for the embedded
             models, and as published for others.
         seed: of the sampling.
+        budget: thinking budget of a reply, in tokens. None for that of `lab.suggested`, which has
+            no limit for the embedded models.
         max_new_tokens: limit of a reply; a reply that reaches it is wrong. None for that of
-            `lab.suggested`.
+            `lab.suggested`, or the budget and the length of an answer if there is a budget.
         progress: show a progress bar if it takes long.
 
     Raises:
@@ -173,11 +182,13 @@ def error_rates(
         for start in range(0, len(members), BATCH_SIZE)
     ]
     wrong = dict.fromkeys(problems, 0)
+    budget, longest = _limits(lab, budget, max_new_tokens, thinking=thinking)
     for group, batch in _bar(batches, len(batches), "batch", progress):
         replies = lab.chat_batch(
             [problem.question for problem in batch],
             thinking=thinking,
-            max_new_tokens=max_new_tokens,
+            budget=budget,
+            max_new_tokens=longest,
             sampling=sampling or lab.suggested.sampling,
             seed=seed,
             edits=edits,
@@ -185,6 +196,19 @@ def error_rates(
         pairs = zip(batch, all_finished(replies), strict=True)
         wrong[group] += sum(r.stop == "length" or not p.grade(r.answer) for p, r in pairs)
     return {group: wrong[group] / len(members) for group, members in problems.items()}
+
+
+def _limits(
+    lab: Lab, budget: int | None, max_new_tokens: int | None, *, thinking: bool
+) -> tuple[int | None, int | None]:
+    """The thinking budget and the limit of a reply; both may be given, or come from the lab."""
+    if not thinking or lab.marks.think is None:
+        return None, max_new_tokens
+    if budget is None:
+        budget = lab.suggested.budget
+    if budget is not None and max_new_tokens is None:
+        max_new_tokens = budget + lab.suggested.answer_tokens
+    return budget, max_new_tokens
 
 
 @checked

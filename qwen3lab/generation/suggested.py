@@ -40,12 +40,15 @@ ALL_STEPS, FEW_STEPS = (2, 4, 6, 8, 10, 12), (2, 6, 12)
 """Numbers of steps of arithmetic problems."""
 
 GPU_BUDGET = 4096
-CPU_BUDGETS = ((1.5e9, 1024), (5e9, 256), (math.inf, 64))
+CPU_BUDGETS = ((1.5e9, 256), (5e9, 128), (math.inf, 64))
 """Largest thinking budget of one question on a CPU, for models of up to so many parameters in use
-for a token: each takes a few minutes at most on two cores."""
+for a token. With 0.6B, 256 tokens take about half a minute on two cores."""
+CPU_ANSWER_TOKENS = 128
 DISK_BUDGET = 64
 """The same for a model that is read from disk for every token."""
 
+REPLY_PER_BUDGET = 16
+"""A reply whose thinking has no budget may be so many times as long as the suggested budget."""
 LEAST_NEW_TOKENS = 1024
 """A slow model may generate at least this many: interrupted replies keep their tokens."""
 
@@ -203,7 +206,7 @@ def _on_slow_device(
     if is_streamed:
         budget = min(budget, DISK_BUDGET)
     full = _published(budget, defaults)
-    longest = max(LEAST_NEW_TOKENS, 4 * budget)
+    longest = max(LEAST_NEW_TOKENS, REPLY_PER_BUDGET * budget)
     where = "a model that is read from disk" if is_streamed else "a CPU"
     note = (
         f"for {where}: replies of up to {min(longest, full.max_new_tokens):,} new tokens (published"
@@ -213,7 +216,8 @@ def _on_slow_device(
     return replace(
         full,
         max_new_tokens=min(longest, full.max_new_tokens),
-        answer_tokens=256,
+        answer_tokens=CPU_ANSWER_TOKENS,
+        recorded_tokens=budget + CPU_ANSWER_TOKENS,
         steps=FEW_STEPS,
         problems=2,
         texts=3,

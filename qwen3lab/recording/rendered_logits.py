@@ -191,12 +191,23 @@ def top_tokens(logits: Float[Tensor, "token vocab"], k: int) -> TopTokens:
 
 
 def next_token_logprobs(
-    logits: Float[Tensor, "token vocab"], token_ids: Int[Tensor, " token"]
+    logits: Float[Tensor, "token vocab"],
+    token_ids: Int[Tensor, " token"],
+    *,
+    after: Int[Tensor, " next_token"] | None = None,
 ) -> Float[Tensor, " next_token"]:
-    """Log-probability of each token but the first, computed some rows at a time."""
+    """Log-probability of each token but the first, computed some rows at a time.
+
+    Args:
+        logits: at every position.
+        token_ids: of the text.
+        after: positions of the tokens whose following token counts; None for all.
+    """
+    positions = torch.arange(len(token_ids) - 1) if after is None else after
     losses = [
-        F.cross_entropy(rows, token_ids[start + 1 : start + 1 + len(rows)], reduction="none")
-        for start, rows in _in_blocks(logits, len(token_ids) - 1)
+        F.cross_entropy(logits[rows], token_ids[rows + 1], reduction="none")
+        for rows in positions.split(ROWS_AT_ONCE)
+        if len(rows)
     ]
     return -torch.cat(losses) if losses else torch.empty(0)
 
