@@ -87,10 +87,10 @@ def group_losses(
 def token_losses(
     lab: Lab,
     texts: Sequence[Sequence[int]],
-    counted: Sequence[Bool[Tensor, "_"]],
+    counted: Sequence[Bool[Tensor, " _"]],
     *,
     edits: AnyEdits | None = None,
-) -> Iterator[Float[Tensor, "_"]]:
+) -> Iterator[Float[Tensor, " _"]]:
     """The losses of each text's counted tokens, in nats; one batch in memory.
 
     Args:
