@@ -208,13 +208,15 @@ for name, edits in {
 # **Knock out each expert** of the first layer, and compute the loss on the corpus again. On which
 # family does the loss increase? The loss counts only the tokens that the preceding text determines.
 # (In `tiny-moe`, the experts of the first layer matter most; in higher layers, the other experts
-# can replace a missing one. Try another layer.) The cell first says how long it takes at most; for
-# a shorter run, take fewer texts: `n=suggested.smaller.texts`.
+# can replace a missing one. Try another layer.) On a CPU, only the `busiest` experts of a large
+# model are switched off. The cell first says how long it takes at most; for a shorter run, take
+# fewer of them or fewer texts: `suggested.smaller`.
 
 # %%
 texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
-print(costs.knock_out_cost(lab, texts, layers=layers[:1]))
-knocked_out = knockout.knock_out(lab, texts, layers=layers[:1])
+which = {"layers": layers[:1], "busiest": suggested.experts}
+print(costs.knock_out_cost(lab, texts, **which))
+knocked_out = knockout.knock_out(lab, texts, **which)
 figures.knock_out(knocked_out)
 
 # %% [markdown]

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 BATCH_SIZE = 32
 """Maximum number of texts or problems that run at once."""
+MAX_PADDED_PER_TOKEN = 1.5
+"""Maximum number of positions of a batch for each of its tokens; the others are padding."""
 MAX_VALUES = 2**26
 """Maximum number of values of the logits, or of the stream that they are computed from, of a batch
 of several texts: 256 MiB in float32."""
@@ -63,7 +65,7 @@ def group_losses(
 
     Args:
         lab: the model.
-        texts: to run, in batches; sorting them by length reduces padding.
+        texts: to run, in batches of similar length.
         edits: applied during the runs.
         progress: show a progress bar if it takes long.
 
@@ -75,8 +77,8 @@ def group_losses(
     losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
     marks = [_counted(text) for text in texts]
     each = token_losses(lab, [text.token_ids for text in texts], marks, edits=edits)
-    for text, values in zip(texts, _bar(each, len(texts), "text", progress), strict=True):
-        losses[text.group].append(values)
+    for index, values in _bar(each, len(texts), "text", progress):
+        losses[texts[index].group].append(values)
     means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
     if empty:
@@ -90,8 +92,11 @@ def token_losses(
     counted: Sequence[Bool[Tensor, " _"]],
     *,
     edits: AnyEdits | None = None,
-) -> Iterator[Float[Tensor, " _"]]:
+) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
     """The losses of each text's counted tokens, in nats; one batch in memory.
+
+    Yields:
+        The index of a text, and its losses; texts of similar length follow each other.
 
     Args:
         lab: the model.
@@ -99,28 +104,34 @@ def token_losses(
         counted: for each text, which of its tokens after the first count.
         edits: applied during the runs.
     """
-    marks = iter(counted)
-    for rows in _batches(lab, texts):
+    for indices in _batches(lab, texts):
         # Not a list of recordings: each one is freed once its losses are known.
+        rows = [list(texts[index]) for index in indices]
         recordings = lab.record_batch(rows, edits=edits, attention=False)
-        while recordings:
-            rec, after = recordings.pop(0), next(marks).nonzero()[:, 0]
-            yield -next_token_logprobs(rec.logits, rec.token_ids, after=after)
+        for index in indices:
+            rec, after = recordings.pop(0), counted[index].nonzero()[:, 0]
+            yield index, -next_token_logprobs(rec.logits, rec.token_ids, after=after)
 
 
-def _batches(lab: Lab, texts: Sequence[Sequence[int]]) -> Iterator[list[list[int]]]:
-    """The texts in batches, in their order: of many, or of one if its logits are many."""
-    rows: list[list[int]] = []
+def _batches(lab: Lab, texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The indices of the texts in batches of similar length, shortest first.
+
+    A batch has one text alone if its logits are many.
+    """
+    batch: list[int] = []
+    n_tokens = 0
     width = lab.config.d_vocab if keeps_logits(lab.config) else lab.config.d_model
-    for ids in texts:
-        longest = max([len(ids), *map(len, rows)])
-        too_large = (len(rows) + 1) * longest * width > MAX_VALUES
-        if rows and (len(rows) == BATCH_SIZE or too_large):
-            yield rows
-            rows = []
-        rows.append(list(ids))
-    if rows:
-        yield rows
+    for index in sorted(range(len(texts)), key=lambda index: len(texts[index])):
+        n = len(texts[index])
+        padded = (len(batch) + 1) * n
+        wasteful = padded > MAX_PADDED_PER_TOKEN * (n_tokens + n)
+        if batch and (len(batch) == BATCH_SIZE or padded * width > MAX_VALUES or wasteful):
+            yield batch
+            batch, n_tokens = [], 0
+        batch.append(index)
+        n_tokens += n
+    if batch:
+        yield batch
 
 
 def _counted(text: Text) -> Bool[Tensor, " following"]:
@@ -230,8 +241,9 @@ def expert_loads(
         raise ValueError("there are no layers or no texts: expected at least one of each")
     rows = [lab.config.moe_layers.index(n) for n in moe_layers_of(tuple(layers), lab.config)]
     slots = torch.zeros(len(rows), lab.config.n_experts, dtype=torch.long)
-    for batch in _batches(lab, [text.token_ids for text in texts]):
-        for recording in lab.record_batch(batch, attention=False):
+    ids = [list(text.token_ids) for text in texts]
+    for batch in _batches(lab, ids):
+        for recording in lab.record_batch([ids[index] for index in batch], attention=False):
             for row, chosen in enumerate(recording.routing.experts[rows]):
                 slots[row] += torch.bincount(chosen.flatten(), minlength=lab.config.n_experts)
     loads = slots / slots.sum(dim=1, keepdim=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qwen3lab.arguments import checked
+from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interrupts import HeldInterrupts
@@ -30,8 +30,8 @@ class KnockOut(EqualByValue, Displayed):
         layers: of the model; the first axis of `added` and `load`.
         groups: of the texts; the last axis of `added`.
         base: loss of each group with all experts, nats per token.
-        added: increase over `base` when one expert is off, nats per token; NaN for experts that an
-            interrupt left out.
+        added: increase over `base` when one expert is off, nats per token; NaN for experts that
+            were not run.
         load: share of the routed slots that each expert receives when all are on.
     """
 
@@ -80,7 +80,7 @@ class KnockOut(EqualByValue, Displayed):
         }
         run = self.added.isnan().any(dim=-1).logical_not()
         if not bool(run.all()):
-            facts["interrupted"] = f"{int(run.sum()):,} of {run.numel():,} experts were run"
+            facts["run"] = f"{int(run.sum()):,} of {run.numel():,} experts"
         return Summary("Loss added by switching off each expert", facts, frame=self._greatest)
 
     def _greatest(self) -> "pandas.DataFrame":
@@ -93,6 +93,7 @@ def knock_out(
     texts: Sequence[Text],
     *,
     layers: Sequence[int] | None = None,
+    busiest: Count | None = None,
     progress: bool = True,
 ) -> KnockOut:
     """Measure the loss on the texts with each expert switched off in turn.
@@ -104,6 +105,8 @@ def knock_out(
         lab: a mixture of experts.
         texts: in groups.
         layers: layers whose experts are switched off; all layers with experts if None.
+        busiest: number of experts of each layer to run, those with the largest load on the texts;
+            all if None.
         progress: show a progress bar with the experts that are done and the time left.
 
     Returns:
@@ -122,7 +125,7 @@ def knock_out(
     groups, values = tuple(base), torch.tensor(list(base.values()))
     added = torch.full((len(every), config.n_experts, len(groups)), torch.nan)
     added[load == 0] = 0
-    cells = load.nonzero().tolist()
+    cells = _busiest(load, busiest).tolist()
     bar = tqdm(cells, unit="expert", disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
@@ -133,6 +136,12 @@ def knock_out(
             held.hold()
         except KeyboardInterrupt:
             held.hold()
-            if bool(added[load > 0].isnan().all()):
+            if not any(added[row, expert].isfinite().all() for row, expert in cells):
                 raise
         return KnockOut(every, groups, values, added, load)
+
+
+def _busiest(load: Float[Tensor, "layer expert"], n: int | None) -> Int[Tensor, "cell 2"]:
+    """Row and expert of the `n` most loaded experts of each layer, of those with any load."""
+    most = load.topk(min(n or load.shape[1], load.shape[1]), dim=1)
+    return torch.zeros_like(load).scatter(1, most.indices, most.values).nonzero()

@@ -71,6 +71,7 @@ class Suggested(Displayed):
         steps: numbers of steps of arithmetic problems, from easy to hard.
         problems: number of problems of each kind.
         texts: number of texts of each family in a corpus.
+        experts: number of experts of a layer to switch off in turn; None for all.
         sentence: size of a sentence of the thinking, as in `thinking.pieces`.
         every: size of a piece of the thinking that is sampled from.
         samples: number of samples at each piece.
@@ -89,6 +90,7 @@ class Suggested(Displayed):
     steps: tuple[int, ...]
     problems: int
     texts: int
+    experts: int | None
     sentence: int | str
     every: int | str
     samples: int
@@ -108,6 +110,7 @@ class Suggested(Displayed):
             steps=self.steps[: max(1, len(self.steps) // 2)],
             problems=max(1, self.problems // 2),
             texts=max(1, self.texts // 2),
+            experts=max(1, (self.experts or 16) // 2),
             every="paragraph" if isinstance(self.every, str) else 2 * self.every,
             samples=max(1, self.samples // 4),
             note="a smaller run than suggested",
@@ -121,6 +124,7 @@ class Suggested(Displayed):
         facts["questions"] = self.questions[0]
         facts["sampling"] = "greedy" if self.sampling else "as published for each mode"
         facts["budget"] = "no limit" if self.budget is None else self.budget
+        facts["experts"] = "all" if self.experts is None else self.experts
         note = facts.pop("note")
         return Summary(
             "Suggested settings", {key: str(value) for key, value in facts.items()}, note=note
@@ -140,6 +144,7 @@ EMBEDDED = Suggested(
     steps=ALL_STEPS,
     problems=20,
     texts=12,
+    experts=None,
     sentence=2,
     every=3,
     samples=20,
@@ -191,6 +196,7 @@ def _published(budget: int, defaults: ReplyDefaults) -> Suggested:
         steps=ALL_STEPS,
         problems=10,
         texts=12,
+        experts=None,
         sentence="sentence",
         every="sentence",
         samples=20,
@@ -221,6 +227,7 @@ def _on_slow_device(
         steps=FEW_STEPS,
         problems=2,
         texts=3,
+        experts=16,
         every="paragraph",
         samples=4,
         note=note,

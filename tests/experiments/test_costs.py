@@ -19,3 +19,8 @@ def test_knocking_out_reads_all_texts_for_each_expert_and_twice_without(tiny_lab
 def test_a_layer_without_experts_is_refused(tiny_lab):
     with pytest.raises(HookError):
         knock_out_cost(tiny_lab, [Text("a", [1, 2])], layers=[99])
+
+
+def test_the_cost_of_the_busiest_experts_counts_those_alone(tiny_lab):
+    found = knock_out_cost(tiny_lab, [Text("a", [1, 2, 3])], layers=[0], busiest=5)
+    assert found.parts == 5 and found.read_tokens == (5 + 2) * 3

@@ -182,7 +182,7 @@ def test_an_interrupted_knock_out_returns_the_experts_that_were_done(lab, found,
     assert torch.equal(part.load, found.load) and torch.equal(part.base, found.base)
     run = part.added.isnan().any(dim=-1).logical_not()
     assert len(part.ranked()) == int(run.sum()) == len(part.to_pandas()) / 2
-    assert f"{int(run.sum())} of 16 experts were run" in repr(part)
+    assert f"{int(run.sum())} of 16 experts" in repr(part)
     assert figures.knock_out(part).data
     calls[:] = [None] * 3
     with pytest.raises(KeyboardInterrupt):
@@ -222,3 +222,23 @@ def test_losses_and_loads_do_not_depend_on_the_batches(lab, monkeypatch, most):
     counts = torch.bincount(chosen.flatten(), minlength=8)
     loads = expert_loads(lab, texts, [2])[0].as_subclass(torch.Tensor)
     torch.testing.assert_close(loads, counts / counts.sum())
+
+
+def test_the_busiest_experts_of_each_layer_are_run_alone(lab, found):
+    texts = [Text("a", A), Text("a", A[::-1]), Text("b", B)]
+    part = knock_out(lab, texts, busiest=2, progress=False)
+    run = part.added.isnan().any(dim=-1).logical_not() & (part.load > 0)
+    for row, load in enumerate(part.load):
+        busiest = load.topk(2).indices
+        assert bool(run[row, busiest].all()) and int(run[row].sum()) == 2
+    assert part.added[run].equal(found.added[run])
+    assert len(part.ranked()) == int((run | (part.load == 0)).sum())
+    assert f"of {part.load.numel()} experts" in part._summary().facts["run"]
+
+
+def test_losses_of_texts_of_any_order_and_length_belong_to_their_group(lab):
+    texts = [Text(str(n), list(range(40, 40 + n))) for n in (5, 2, 60, 3, 61, 4)]
+    together = group_losses(lab, texts, progress=False)
+    for text in texts:
+        alone = group_losses(lab, [text], progress=False)[text.group]
+        assert together[text.group] == pytest.approx(alone, rel=1e-5)
