@@ -40,14 +40,14 @@ ALL_STEPS, FEW_STEPS = (2, 4, 6, 8, 10, 12), (2, 6, 12)
 """Numbers of steps of arithmetic problems."""
 
 GPU_BUDGET = 4096
-CPU_BUDGETS = ((1.5e9, 256), (5e9, 128), (math.inf, 64))
+CPU_BUDGETS = ((1.5e9, 128), (5e9, 64), (math.inf, 32))
 """Largest thinking budget of one question on a CPU, for models of up to so many parameters in use
-for a token. With 0.6B, 256 tokens take about half a minute on two cores."""
-CPU_ANSWER_TOKENS = 128
-DISK_BUDGET = 64
+for a token. With 0.6B, 128 tokens take about 25 s on two slow cores (5 tokens a second)."""
+CPU_ANSWER_TOKENS = 64
+DISK_BUDGET = 32
 """The same for a model that is read from disk for every token."""
 
-REPLY_PER_BUDGET = 16
+REPLY_PER_BUDGET = 32
 """A reply whose thinking has no budget may be so many times as long as the suggested budget."""
 LEAST_NEW_TOKENS = 1024
 """A slow model may generate at least this many: interrupted replies keep their tokens."""

@@ -55,7 +55,7 @@ def test_the_context_limits_every_length():
     assert list(found.budgets) == sorted({*found.budgets})
 
 
-@pytest.mark.parametrize(("config", "budget"), [(SMALL, 256), (MOE, 128), (LARGE, 64)])
+@pytest.mark.parametrize(("config", "budget"), [(SMALL, 128), (MOE, 64), (LARGE, 32)])
 def test_a_cpu_gets_a_smaller_offer_and_says_so(config, budget):
     gpu, cpu = (suggestion(config, device=device) for device in ("cuda", "cpu"))
     assert cpu.budget == budget < gpu.budget
