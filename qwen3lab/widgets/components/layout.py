@@ -16,13 +16,20 @@ STYLE = "\n".join(
 
 def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:
     """The title, with the model's name and sizes."""
-    parts = [html.escape(name), f"{config.n_layers} layers", f"{config.n_heads} heads"]
+    parts = [_model_name(name), f"{config.n_layers} layers", f"{config.n_heads} heads"]
     if config.is_moe:
         parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
     parts.append(f"{config.n_params / 1e6:,.1f} M parameters")
     return w.HTML(
         f'<span class="q3-title">{title}</span><span class="q3-subtitle">{" · ".join(parts)}</span>'
     )
+
+
+def _model_name(name: str) -> str:
+    """A model's name; of a folder its last part, with the whole path on hover."""
+    if not Path(name).is_absolute():
+        return html.escape(name)
+    return f'<span title="{html.escape(name)}">{html.escape(Path(name).name)}</span>'
 
 
 def card(
