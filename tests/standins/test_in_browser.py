@@ -35,6 +35,10 @@ OUTSIDE_OF_THEIR_CARD = """() => {
 }"""
 """The elements that stick out of their card at the right, and are not scrolled inside of it."""
 
+ALL_DRAWN = """() => [...document.querySelectorAll(".q3-map")]
+  .every(map => map.classList.contains("q3-is-empty") || "drawn" in map.dataset)"""
+"""A map that says why it is empty is not drawn."""
+
 
 @pytest.fixture(scope="module")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -97,6 +101,5 @@ def _look(page: Page, width: int, height: int, theme: str) -> None:
     page.evaluate(change, theme)
     page.locator(f'body[data-jp-theme-name="{theme}"]').wait_for(state="attached")
     page.locator(".q3-explorer").scroll_into_view_if_needed()
-    drawn = "() => [...document.querySelectorAll('.q3-map')].every(map => 'drawn' in map.dataset)"
-    page.wait_for_function(drawn)
+    page.wait_for_function(ALL_DRAWN, timeout=30_000)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))")
