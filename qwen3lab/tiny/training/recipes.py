@@ -43,7 +43,7 @@ class Recipe:
         seed: of the initial weights and the documents.
         diets: the task families of the training data, with their shares and modes.
         steps: number of optimiser steps.
-        opening: number of steps with only tallies and repeated sequences, until the model knows
+        opening: number of steps with only equations and repeated sequences, until the model knows
             single arithmetic steps and has copying heads. During half as many steps after that,
             the task families gradually replace them. Without the opening, both take far longer
             to learn.
@@ -118,7 +118,7 @@ MICRO_MOE = Recipe(
     opening=450,
     # Sequences repeated in reverse: a previous-token and a duplicate-token head form within 400
     # steps (seeds 0 and 1). An induction head takes longer than the few minutes of this training.
-    course=(CoursePart(1.5, {"tally": 0.12, "backwards": 0.58, "turned": 0.3}),),
+    course=(CoursePart(1.5, {"equations": 0.12, "backwards": 0.58, "turned": 0.3}),),
     batch_tokens=1024,
     row_tokens=128,
     learning_rate=4e-3,
@@ -132,7 +132,7 @@ MICRO_MOE = Recipe(
 # questions on stories. It had learned these late, when the learning rate had decayed already.
 SECOND_COURSE = Later(
     begin=8_500,
-    diets=with_shares(arithmetic=0.25, swaps=0.38, code=0.15, stories=0.1, lists=0.12),
+    diets=with_shares(arithmetic=0.3, swaps=0.28, code=0.14, stories=0.1, lists=0.11, outside=0.07),
     learning_rate=1e-3,
 )
 
