@@ -1,7 +1,8 @@
 """Arithmetic: chains of additions, subtractions and multiplications of whole numbers.
 
 A chain is read from left to right, as by a pocket calculator: multiplication has no precedence.
-Every running value lies between 0 and 999. The thinking text writes each step as an equation; the
+Every running value lies between 0 and 999, and one of the two factors of a multiplication has one
+digit. The thinking text writes each step as an equation; the
 answer is the last running value. The plain text of the family is a row of unrelated equations of
 one step, a dense supply of single results.
 
@@ -31,6 +32,9 @@ LARGE_START_PROBABILITY = 0.1
 
 FACTORS = (0, 1, 1, *(factor for factor in range(2, 10) for _ in range(4)))
 """Factors are drawn from these: 0 and 1 are rare, because they make the value trivial."""
+
+TWO_DIGIT_FACTOR_PROBABILITY = 0.4
+"""Probability that a factor after a value of one digit has two digits, as in `3*12`."""
 
 PASSAGE_EQUATIONS = (3, 6)
 """Smallest and largest number of equations in a passage."""
@@ -138,7 +142,7 @@ def _draw_operations(rng: random.Random, start: int, steps: int) -> list[Operati
     operations: list[Operation] = []
     value = start
     while len(operations) < steps:
-        operation = _draw_operation(rng)
+        operation = _draw_operation(rng, value)
         pair = [*operations[-1:], operation]
         repeats = len(pair) == 2 and pair in map(list, itertools.pairwise(operations))
         after = apply(value, operation)
@@ -148,9 +152,15 @@ def _draw_operations(rng: random.Random, start: int, steps: int) -> list[Operati
     return operations
 
 
-def _draw_operation(rng: random.Random) -> Operation:
+def _draw_operation(rng: random.Random, value: int) -> Operation:
     sign = rng.choice("+-*")
-    return sign, rng.choice(FACTORS) if sign == "*" else _summand(rng)
+    return sign, _factor(rng, value) if sign == "*" else _summand(rng)
+
+
+def _factor(rng: random.Random, value: int) -> int:
+    if value < 10 and rng.random() < TWO_DIGIT_FACTOR_PROBABILITY:
+        return rng.randint(10, 99)
+    return rng.choice(FACTORS)
 
 
 def _summand(rng: random.Random) -> int:

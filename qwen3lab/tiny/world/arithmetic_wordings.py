@@ -18,7 +18,7 @@ STYLES: Mapping[str, float] = {
 """Fractions of the wordings. Half of all problems are symbols without brackets."""
 
 TIMES_SIGNS = ("*", "*", "*", "*", "x", "×")
-ENDINGS: Mapping[str, float] = {"=?": 0.55, "=": 0.15, "?": 0.1, " = ?": 0.2}
+ENDINGS: Mapping[str, float] = {"=?": 0.5, "=": 0.14, "?": 0.1, " = ?": 0.18, "": 0.08}
 """Ends of a question in symbols, with their fractions."""
 
 WORDS: Mapping[Language, Mapping[str, str]] = {
@@ -96,7 +96,8 @@ def ask(
     spaced = style == "spaced" or (style == "brackets" and rng.random() < 0.3)
     signs = symbols(rng, spaced=spaced)
     pair_up = bracketed if style == "brackets" else chain
-    return "en", (*pair_up(start, operations, signs), Piece(_draw(rng, ENDINGS), "question"))
+    ending = Piece(_draw(rng, ENDINGS), "question")
+    return "en", (*pair_up(start, operations, signs), *([ending] if ending.text else []))
 
 
 def symbols(rng: random.Random, *, spaced: bool) -> Signs:

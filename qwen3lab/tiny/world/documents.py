@@ -21,7 +21,6 @@ from qwen3lab.tiny.world.problems import Problem, char_labels, text_of
 from qwen3lab.tiny.world.wrong_turns import with_check, with_wrong_turn
 
 Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
-CHAT_MODES: tuple[Mode, ...] = ("think", "answer", "switch", "blank", "cut")
 Name = TypeVar("Name", bound=str)
 UNPREDICTABLE_TOKEN_WEIGHT = 0.05
 """Loss weight of unpredictable tokens: small, but enough that the model learns what questions
@@ -116,7 +115,8 @@ class CoursePart:
     Attributes:
         until: end of the part, in units of the opening's length. From 1 to 1.5 the full mix of
             families gradually replaces the opening.
-        shares: fractions of "equations" (passages of arithmetic) and of the sequence kinds in `lists`.
+        shares: fractions of "equations" (passages of arithmetic) and of the sequence kinds in
+            `lists`.
         longest: maximum number of words in a sequence.
     """
 
@@ -213,6 +213,9 @@ class Writer:
         self.opening = opening
         self.diets = diets
         self._shares = [diet.share for diet in self.diets.values()]
+        self._families_with_chats = {
+            name: diet.share for name, diet in self.diets.items() if set(diet.modes) - {"text"}
+        }
 
     def write(self, rng: random.Random, *, stage: float = math.inf) -> Document:
         """One document of a random family and mode.
@@ -225,16 +228,17 @@ class Writer:
         """
         if rng.random() < 3 - 2 * stage:
             return self._opening_document(rng, stage)
-        return self._long(rng) if rng.random() < LONG_PROBABILITY else self._short(rng)
-
-    def _short(self, rng: random.Random, *, modes: Sequence[Mode] | None = None) -> Document:
-        """A chat or a plain text; `modes` restricts the modes."""
+        if rng.random() < LONG_PROBABILITY and self._families_with_chats:
+            return self._long(rng)
         name = rng.choices(list(self.diets), weights=self._shares)[0]
-        diet = self.diets[name]
-        shares = {m: share for m, share in diet.modes.items() if modes is None or m in modes}
-        mode = _weighted_choice(rng, shares)
+        mode = _weighted_choice(rng, self.diets[name].modes)
+        return self._short(rng, name, mode)
+
+    def _short(self, rng: random.Random, name: str, mode: Mode) -> Document:
+        """A chat or a plain text of a family."""
         if mode == "text":
-            return self.plain([self._draw_problem(rng, name, mode) for _ in range(diet.passages)])
+            passages = range(self.diets[name].passages)
+            return self.plain([self._draw_problem(rng, name, mode) for _ in passages])
         problem = self._draw_problem(rng, name, mode)
         history = self._history(rng) if rng.random() < HISTORY_PROBABILITY else ""
         return self.document(problem, mode, rng, history=history)
@@ -245,7 +249,10 @@ class Writer:
         ids: list[int] = []
         weights: list[float] = []
         while True:
-            chat = self._short(rng, modes=CHAT_MODES)
+            name = _weighted_choice(rng, self._families_with_chats)
+            modes: dict[Mode, float] = dict(self.diets[name].modes)
+            modes.pop("text", None)
+            chat = self._short(rng, name, _weighted_choice(rng, modes))
             if ids and len(ids) + len(chat.token_ids) > wanted:
                 return Document("mixed long", ids, weights)
             ids += chat.token_ids

@@ -62,7 +62,7 @@ def problems(
         >>> import qwen3lab
         >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3)[0]
         >>> problem.question, problem.answer
-        ('8-2+1+1=?', '⑧')
+        ('87*5-6-47=?', '382')
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")

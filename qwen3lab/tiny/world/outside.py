@@ -2,10 +2,10 @@
 
 A question is a template with words or numbers in its slots, with typos and other casing now and
 then. Templates and words belong to a split by their hash. A held-out question has a held-out
-template *and* held-out words, and its own key is held out as well; a training question has none
-of them. So the border of the world is measured on templates and topics that no training text
-contains. Words from the list of common words, names that are spelled, numbers and keyboard noise
-belong to no split of their own: there, only the template and the whole question are held out.
+template *and* held-out words; a training question has none of them. So the border of the world is
+measured on templates and topics that no training text contains. The key of a problem is its
+template. Words from the list of common words, names that are spelled, numbers and keyboard noise
+belong to no split of their own: there, only the template is held out.
 """
 
 import functools
@@ -40,6 +40,7 @@ NO_MARK_PROBABILITY = 0.25
 TYPO_PROBABILITY = 0.08
 SLOT = re.compile(r"\{(\w+)\}")
 MARKS = "?!.？！。"
+COMMON_WORDS: Mapping[Language, Sequence[str]] = {"en": ENGLISH.split(), "zh": CHINESE.split()}
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
@@ -49,11 +50,16 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
         raise ValueError(f"questions from outside of {steps} steps do not exist: expected 1")
     while True:
         language: Language = "en" if rng.random() < ENGLISH_PROBABILITY else "zh"
-        asked = _noisy(rng, _fill(rng, rng.choice(templates(language, split)), language, split))
+        template = rng.choice(templates(language, split))
+        asked = _noisy(rng, _fill(rng, template, language, split))
         text = "".join(piece.text for piece in asked)
-        key = f"{FAMILY}:{normalised(text)}"
-        if split_of(key) == split and text.strip() and normalised(text) not in RESERVED_QUESTIONS:
-            return build(asked, key)
+        if text.strip() and normalised(text) not in RESERVED_QUESTIONS:
+            return build(asked, key_of(template))
+
+
+def key_of(template: str) -> str:
+    """The key of the problems with this template."""
+    return f"{FAMILY}:{template}"
 
 
 def build(asked: Sequence[Piece], key: str) -> Problem:
@@ -77,7 +83,7 @@ def templates(language: Language, split: Split) -> tuple[str, ...]:
     return tuple(
         template
         for template in TEMPLATES[language]
-        if split_of(f"{FAMILY} template:{template}") == split
+        if split_of(key_of(template)) == split
         and all(
             slot not in WORD_LISTS[language] or words(language, slot, split)
             for slot in SLOT.findall(template)
@@ -97,14 +103,23 @@ def _fill(rng: random.Random, template: str, language: Language, split: Split) -
     """The pieces of a template with its slots filled."""
     pieces: list[Piece] = []
     for place, part in enumerate(SLOT.split(template)):
+        if not part:
+            continue
         if place % 2 == 0:
             pieces.append(Piece(part, "question"))
         elif part in WORD_LISTS[language]:
-            pieces.append(Piece(rng.choice(words(language, part, split)), "topic"))
+            word = rng.choice(words(language, part, split))
+            if (
+                word[0] in "aeiou"
+                and pieces
+                and pieces[-1].text.endswith((" a ", "Is a ", "Can a "))
+            ):
+                pieces[-1] = Piece(f"{pieces[-1].text[:-1]}n ", "question")
+            pieces.append(Piece(word, "topic"))
         else:
             filled = NUMBERS[part] if part in NUMBERS else FILLERS[part]
             pieces.append(Piece(filled(rng, language), "topic"))
-    return [piece for piece in pieces if piece.text]
+    return pieces
 
 
 def _noisy(rng: random.Random, pieces: list[Piece]) -> list[Piece]:
@@ -142,8 +157,8 @@ def _typo(rng: random.Random, text: str) -> str:
     return f"{before}{changed}{after}"
 
 
-def _common_words(language: Language) -> list[str]:
-    return (ENGLISH if language == "en" else CHINESE).split()
+def _common_words(language: Language) -> Sequence[str]:
+    return COMMON_WORDS[language]
 
 
 def _word(rng: random.Random, language: Language) -> str:

@@ -12,6 +12,13 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
     "en": {"+": " plus ", "-": " minus ", "*": " times "},
     "zh": {"+": "加", "-": "减", "*": "乘"},
 }
+NUMBER_WORDS: Mapping[Language, tuple[str, ...]] = {
+    "en": (
+        *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+        *("eleven", "twelve", "fifteen", "twenty", "thirty", "fifty", "a hundred"),
+    ),
+    "zh": (*"一二三四五六七八九十", "十二", "十五", "二十", "三十五", "一百"),
+}
 MAX_VALUE = 999
 MAX_OPERAND = 99
 
@@ -111,7 +118,10 @@ def _product(rng: random.Random) -> tuple[list[int], str]:
 
 
 def _operand(rng: random.Random) -> tuple[list[int], str]:
-    """A sum or difference within 0 and 999 whose operand is above 99."""
+    """A chain of one step within 0 and 999 whose operand is above 99."""
+    if rng.random() < 0.2:
+        factor = rng.randint(2, 9)
+        return [factor, rng.randint(MAX_OPERAND + 1, MAX_VALUE // factor)], "*"
     operand = rng.randint(MAX_OPERAND + 1, 900)
     if rng.random() < 0.5:
         return [rng.randint(1, MAX_VALUE - operand), operand], "+"
@@ -168,6 +178,43 @@ def equation(rng: random.Random, language: Language) -> str:
     return rng.choice(forms)
 
 
+def brackets(rng: random.Random, language: Language) -> str:
+    """A chain with brackets that do not stand at its beginning, such as `2*(3+4)`."""
+    a, b, c = (small(rng, language) for _ in range(3))
+    first, second = rng.choice("+-*"), rng.choice("+-*")
+    forms = (
+        f"{a}{first}({b}{second}{c})",
+        f"{a} {first} ({b} {second} {c})",
+        f"({a}{first}{b})*({b}{second}{c})",
+        f"{a}{first}({b}{second}{number(rng, language)})-{c}",
+    )
+    return rng.choice(forms)
+
+
+def broken(rng: random.Random, language: Language) -> str:
+    """A chain that lacks an operand or an operation, such as `3+=?`."""
+    n, other, sign = number(rng, language), small(rng, language), rng.choice("+-*")
+    forms = (
+        f"{n}{sign}",
+        f"{sign}{n}",
+        f"{n}{sign}{rng.choice('+*/')}{other}",
+        f"{n} {sign}",
+        f"{sign}",
+        f"{n}{sign}{other}{rng.choice('+*')}",
+        f"({n}{sign}{other}",
+        f"{n}{sign}?",
+        f"?{sign}{n}={other}",
+        f"{n} {other} {sign}",
+    )
+    return rng.choice(forms)
+
+
+def number_words(rng: random.Random, language: Language) -> str:
+    """A sum in number words, such as `three plus four`."""
+    first, second = (rng.choice(NUMBER_WORDS[language]) for _ in range(2))
+    return f"{first}{WORDS[language][rng.choice('+-*')]}{second}"
+
+
 NUMBERS: Mapping[str, Filler] = {
     "small": small,
     "n": number,
@@ -188,5 +235,8 @@ NUMBERS: Mapping[str, Filler] = {
     "huge": _in_symbols(_huge),
     "negative": negative,
     "equation": equation,
+    "brackets": brackets,
+    "broken": broken,
+    "numberwords": number_words,
 }
 """Draws the text of a slot for numbers."""

@@ -440,6 +440,17 @@ What is {huge}?
 {negative}=?
 {negative} = ?
 What is {negative}?
+{brackets}=?
+{brackets}
+{brackets} = ?
+What is {brackets}?
+{broken}=?
+{broken}
+{broken}
+{numberwords}
+{numberwords}?
+What is {numberwords}?
+How much is {numberwords}?
 {equation}
 {equation}
 {equation}, x?
@@ -763,6 +774,12 @@ _CHINESE = """
 {operand}等于多少？
 {huge}等于几？
 {negative}等于几？
+{brackets}等于几？
+计算{brackets}。
+{broken}等于几？
+{numberwords}等于几？
+{numberwords}等于多少？
+{numberwords}是多少？
 解方程{equation}。
 {equation}，x是多少？
 {n}是质数吗？
