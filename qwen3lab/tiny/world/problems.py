@@ -176,13 +176,22 @@ def label_tokens(problem: Problem, text: str, tokenizer: Any) -> list[TokenLabel
     in_chat = problem.question in text
     for part in ("question", "thinking", "answer") if in_chat else ("passage",):
         labels = char_labels(problem, part)
-        begin = text.find(text_of(problem, part), start) if labels else -1
+        begin = _find(text, text_of(problem, part), start) if labels else -1
         if begin >= 0:
             start = begin + len(labels)
             by_char[begin:start] = labels
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = [by_char[a:b] or [frame] for a, b in offsets["offset_mapping"]]
     return [max(set(span), key=lambda label: (span.count(label), label.role)) for span in spans]
+
+
+def _find(text: str, part: str, start: int) -> int:
+    """Where a part begins, or -1; first at the beginning of a line, where chats have their parts.
+
+    A question such as `start` would be found in the marks of the chat template otherwise.
+    """
+    line = text.find(f"\n{part}", start)
+    return line + 1 if line >= 0 else text.find(part, start)
 
 
 def pieces_of(problem: Problem, part: str) -> tuple[Piece, ...]:
