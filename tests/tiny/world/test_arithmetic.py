@@ -55,7 +55,9 @@ def test_the_question_thinking_and_answer_of_every_problem_agree(seed, steps):
     assert drawn.steps == steps == len(values) - 1
     assert drawn.answer == str(values[-1])
     operations = re.findall(r"[+*-]\d+", chain)
-    expected = [f"{a}{op}={b}" for a, op, b in zip(values[:-1], operations, values[1:], strict=True)]
+    expected = [
+        f"{a}{op}={b}" for a, op, b in zip(values[:-1], operations, values[1:], strict=True)
+    ]
     assert drawn.thinking == ", ".join(expected)
 
 
