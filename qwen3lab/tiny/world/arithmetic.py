@@ -10,6 +10,13 @@ A chain is held out by the hash of its key, also a chain of one step. No trainin
 held-out question of one step, and no passage states its result. The steps inside of the longer
 chains and of programs may be any, because a model cannot learn to carry otherwise: a held-out
 question of one step is new as a question, but its equation can occur as a step of a thinking.
+
+Values are mixed in size, as measured on 3,000 training chains of each length. The median of the
+running values is 72 in chains of one step, 175 in chains of five and 323 in chains of ten; 3 to 4
+in 100 are zero. Answers of one step have one, two or three digits in 0.14, 0.49 and 0.38 of the
+chains. In chains of one step, 0.40 of the operations are additions, 0.37 multiplications and 0.23
+subtractions, because a result below zero is drawn again. About half of the additions carry once
+at least; so do 0.40 to 0.59 of the subtractions, which need it more often in long chains.
 """
 
 import itertools
