@@ -94,7 +94,7 @@ def _thinking(found: Evaluation) -> list[Target]:
     helps = "thinking improves accuracy"
     by_steps = found.thinking["code"]
     worst = min(by_steps, key=lambda steps: by_steps[steps].value)
-    programs = f"accuracy with thinking, programs at their worst length, {worst} steps"
+    programs = f"accuracy with thinking, programs at their worst length ({worst})"
     listed = [
         *(
             _at_least(
