@@ -14,7 +14,7 @@ from tests.tiny.evaluation.known_lab import KnownLab, solver
 
 @pytest.fixture(scope="module")
 def asked():
-    return draw_sums(20, random.Random(1))
+    return draw_sums(10, random.Random(1))
 
 
 def listed(by_operands):
@@ -26,12 +26,12 @@ def test_sums_of_a_kind_are_different_and_held_out(asked):
         longest = {"one digit": 1, "two digits": 2, "three digits": 3}[digits]
         for sign, problems in by_sign.items():
             chains = [problem.key.removeprefix("arithmetic:") for problem in problems]
-            assert len(set(chains)) == len(chains) <= 20
+            assert len(set(chains)) == len(chains) <= 10
             for chain in chains:
                 numbers = re.fullmatch(rf"(\d+){re.escape(sign)}(\d+)", chain).groups()
                 assert max(map(len, numbers)) == longest
                 assert split_of(f"arithmetic:{chain}") == "held-out"
-    assert all(len(found) == 20 for found in asked.by_operands["two digits"].values())
+    assert all(len(found) == 10 for found in asked.by_operands["two digits"].values())
 
 
 def test_all_sums_of_two_numbers_of_one_digit_are_asked_once(asked):
@@ -51,7 +51,7 @@ def test_all_sums_of_two_numbers_of_one_digit_are_asked_once(asked):
     ],
 )
 def test_the_wordings_are_what_they_are_called(asked, pattern, wording):
-    assert len(asked.by_wording[wording]) == 20
+    assert len(asked.by_wording[wording]) == 10
     for problem in asked.by_wording[wording]:
         assert re.fullmatch(pattern, problem.question), problem.question
         assert problem.steps == 2 and split_of(problem.key) == "held-out"
@@ -82,4 +82,4 @@ def test_shares_are_those_of_the_replies(asked, tiny_tokenizer):
             assert pair.at_once.value == (0 if sign == "-" else 1)
     assert (found.one_digit.at_once.hits, found.one_digit.at_once.total) == (200, 255)
     with_minus = sum("-" in p.question for p in asked.by_wording["spaced"])
-    assert found.by_wording["spaced"].at_once.hits == 20 - with_minus
+    assert found.by_wording["spaced"].at_once.hits == 10 - with_minus
