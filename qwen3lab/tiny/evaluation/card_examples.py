@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from qwen3lab.analysis.proportions import Share
 from qwen3lab.tiny.evaluation.evaluate import Evaluation
 from qwen3lab.tiny.evaluation.first_replies import FirstReply
 from qwen3lab.tiny.world import arithmetic, programs, stories, swaps
@@ -32,25 +33,28 @@ MAX_SHOWN = 80
 """Maximum number of characters of an answer that the card shows."""
 
 TEXT = """\
-Questions that work, in English and Chinese. What stands after an arrow is the answer of this model:
+The questions of its world, in English and Chinese. What stands after an arrow is the answer of this
+model; the shares of right answers are those of held-out questions:
 
 - **Sums** with {steps} operations out of plus, minus and times, in symbols (with or without
   spaces), words or brackets. The first number has at most three digits, the others two; one factor
   of a product has one digit; every value on the way lies between 0 and {largest}. A sum is read
   **from left to right**, as by a pocket calculator, so {left_to_right}, and brackets that say
   another order are outside: {brackets}.
-  {sums}
+  {sums} Right: {right_sums}.
 - **Swaps**: three people hold three objects, and pairs of them swap up to {swaps_most} times.
-  {swaps}
+  {swaps} Right: {right_swaps}.
   Names: {names}. Objects: {objects}.
 - **Programs** of assignments (`+`, `-`, `*`) and calls of functions of one line, which print one
   variable. Up to {code_most} lines after the first, values between 0 and {code_largest}. {programs}
+  Right: {right_programs}.
 - **Stories** of two people and their animals, with up to {stories_most} events and a question: who
-  has an animal, what it eats, where it is. {stories}
+  has an animal, what it eats, where it is. {stories} Right: {right_stories}.
   Animals: {animals}.
 - **Lists** of {lists_least} to {lists_most} words or of words with digits, to look a value up, to
-  repeat or to reverse. {lists}
+  repeat or to reverse. {lists} Right: {right_lists}.
 - **Anything else** gets “{english}” or “{chinese}”. {outside}
+  Right: {right_outside}.
 """
 
 
@@ -66,6 +70,7 @@ def questions_that_work(found: Evaluation) -> str:
     left_to_right, brackets = found.order
     return TEXT.format(
         **shown,
+        **_right(found),
         steps=f"1 to {arithmetic.MAX_STEPS}",
         largest=arithmetic.MAX_VALUE,
         left_to_right=shown_reply(left_to_right),
@@ -82,6 +87,30 @@ def questions_that_work(found: Evaluation) -> str:
         english=ANSWERS["en"],
         chinese=ANSWERS["zh"],
     )
+
+
+def _right(found: Evaluation) -> dict[str, str]:
+    """The shares of right answers by kind of question, as text."""
+    by_kind = {
+        kind: f"with thinking {_ends(found.thinking[family])}; without {_ends(found.at_once[family])}"
+        for kind, family in (("sums", "arithmetic"), ("swaps", "swaps"), ("programs", "code"))
+    }
+    by_kind |= {name: f"{found.questions[name].value:.2f}" for name in ("stories", "lists")}
+    border = found.border
+    by_kind["outside"] = (
+        ", ".join(
+            f"{border.outside_in(language).value:.2f} ({language})" for language in border.inside
+        )
+        if border is not None
+        else "not measured"
+    )
+    return {f"right_{kind}": text for kind, text in by_kind.items()}
+
+
+def _ends(by_steps: Mapping[int, Share]) -> str:
+    """The shares of the shortest and the longest problems."""
+    least, most = min(by_steps), max(by_steps)
+    return f"{by_steps[least].value:.2f} ({least} step) to {by_steps[most].value:.2f} ({most})"
 
 
 def shown_reply(reply: FirstReply) -> str:

@@ -44,6 +44,14 @@ def test_the_first_lines_say_which_questions_work(folder):
     assert "wrong:" not in head
 
 
+def test_the_first_lines_say_how_often_each_kind_is_right(folder):
+    head = card_text(evaluation(), folder).partition("**Training data.**")[0]
+    shares = "with thinking 1.00 (1 step) to 1.00 (10); without 0.97 (1 step) to 0.05 (10)."
+    assert shares in head
+    for right in ("Right: 0.97.\n  Animals", "Right: 1.00.\n", "Right: 0.98 (en), 0.97 (zh)."):
+        assert right in head, right
+
+
 def test_a_wrong_example_is_shown_as_wrong(folder):
     head = card_text(answered(q0="8"), folder).partition("**Training data.**")[0]
     assert "`3+4=?` → `8` (wrong: `7` is expected)" in head
