@@ -92,3 +92,8 @@ def test_the_early_life_leaves_replaced_editions_out(monkeypatch):
     for look in history:
         assert look.heads["sink"].shape == (3, 4)
         assert 0 < float(look.heads["sink"].min()) <= float(look.heads["sink"].max()) < 1
+
+
+def test_a_model_without_early_revisions_has_no_early_life():
+    with pytest.raises(ValueError, match="tiny-moe has no early revisions"):
+        early_life("tiny-moe")

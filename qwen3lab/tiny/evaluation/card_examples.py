@@ -92,8 +92,8 @@ def questions_that_work(found: Evaluation) -> str:
 def _right(found: Evaluation) -> dict[str, str]:
     """The shares of right answers by kind of question, as text."""
     by_kind = {
-        kind: f"with thinking {_ends(found.thinking[family])}; without {_ends(found.at_once[family])}"
-        for kind, family in (("sums", "arithmetic"), ("swaps", "swaps"), ("programs", "code"))
+        kind: f"with thinking {_ends(found.thinking[name])}; without {_ends(found.at_once[name])}"
+        for kind, name in (("sums", "arithmetic"), ("swaps", "swaps"), ("programs", "code"))
     }
     by_kind |= {name: f"{found.questions[name].value:.2f}" for name in ("stories", "lists")}
     border = found.border
