@@ -1,8 +1,9 @@
 """Training documents made from problems: chats, and passages of plain text.
 
 Each token has a loss weight. Predictable tokens have weight 1: replies, and the tokens of a
-passage that are determined by the text before them. The early-stop sentence has weight 0, so that
-the model does not learn to write it. Mistakes in a thinking have a small weight.
+passage that are determined by the text before them. Answers without thinking have a larger one.
+The early-stop sentence has weight 0, so that the model does not learn to write it. Mistakes in a
+thinking have a small weight.
 
 A tenth of the documents are long: several chats in a row, each with its own mode and its own
 thinking.
@@ -66,6 +67,8 @@ class Diet:
         passages: number of problems in one plain text.
         kinds: kinds of sequences in the plain texts of "lists", with their fractions. None: the
             kinds of the family's questions.
+        direct_weight: loss weight of an answer without thinking. It has few tokens, and an answer
+            after thinking only copies.
     """
 
     share: float
@@ -74,6 +77,7 @@ class Diet:
     head_modes: Sequence[Mode] = ("answer", "switch")
     passages: int = 1
     kinds: Mapping[str, float] | None = None
+    direct_weight: float = 4.0
 
 
 DIETS: dict[str, Diet] = {
@@ -99,7 +103,9 @@ DIETS: dict[str, Diet] = {
     ),
     "stories": Diet(0.08, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
     "lists": Diet(0.13, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
-    "outside": Diet(0.07, {"think": 0.45, "answer": 0.4, "switch": 0.1, "cut": 0.05}),
+    "outside": Diet(
+        0.07, {"think": 0.45, "answer": 0.4, "switch": 0.1, "cut": 0.05}, direct_weight=1.0
+    ),
 }
 
 
@@ -189,10 +195,10 @@ class Stretch:
         return cls(text, [weight] * len(text))
 
     @classmethod
-    def of(cls, problem: Problem, part: str) -> "Stretch":
-        """A part of a problem: weight 1 for predictable characters, a small weight for others."""
+    def of(cls, problem: Problem, part: str, weight: float = 1.0) -> "Stretch":
+        """A part of a problem: one weight for predictable characters, a small one for others."""
         weights = [
-            1.0 if label.known else UNPREDICTABLE_TOKEN_WEIGHT
+            weight if label.known else UNPREDICTABLE_TOKEN_WEIGHT
             for label in char_labels(problem, part)
         ]
         return cls(text_of(problem, part), weights)
@@ -283,8 +289,10 @@ class Writer:
             thinking = Stretch.of(problem, "thinking")
             stretches += [Stretch.even("<think>\n", 1.0), thinking]
             stretches.append(Stretch.even("\n</think>\n\n", 1.0))
-        answer = Stretch.of(problem, "answer")
-        reply = [answer, Stretch.even("<|im_end|>", 1.0), Stretch.even("\n", 0.0)]
+        is_direct = mode in ("answer", "switch", "blank")
+        weight = self.diets[problem.family].direct_weight if is_direct else 1.0
+        answer = Stretch.of(problem, "answer", weight)
+        reply = [answer, Stretch.even("<|im_end|>", weight), Stretch.even("\n", 0.0)]
         if mode == "cut":
             inserted = Stretch.even(f"{self.early_stop}\n</think>\n\n", 0.0)
             return self._encode("cut", problem.family, stretches, [inserted, *reply])
