@@ -26,8 +26,8 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import open_tensors, read_tensors
 from qwen3lab.tiny.training.batches import Batch, Packer
-from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
-from qwen3lab.tiny.training.products import Bfloat16Products, has_fast_bfloat16
+from qwen3lab.tiny.training.optimisers import learning_rate, optimizers, rounds_products
+from qwen3lab.tiny.training.products import Bfloat16Products
 from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.training.snapshot import Snapshot, optimiser_states
 from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
@@ -65,7 +65,7 @@ class Trainer:
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()
         self.optimizers = optimizers(self.model, recipe)
-        rounds = recipe.bfloat16 and device == "cpu" and has_fast_bfloat16()
+        rounds = rounds_products(recipe, self.model.device)
         self._products = Bfloat16Products if rounds else nullcontext
         self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
         self.step, self.tokens, self.seconds = 0, 0, 0.0

@@ -86,8 +86,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny_tokenizer, tmp_path,
 def test_a_resumed_run_with_bfloat16_products_ends_with_the_same_weights(
     tiny_tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("qwen3lab.tiny.training.trainer.has_fast_bfloat16", lambda: True)
-    recipe = micro(steps=3, batch_tokens=2048, bfloat16=True)
+    monkeypatch.setattr("qwen3lab.tiny.training.optimisers.has_fast_bfloat16", lambda: True)
+    recipe = micro(steps=3, batch_tokens=2048, bfloat16=True, muon=True)
     whole = trained(tiny_tokenizer, tmp_path / "whole", recipe)
     trained(tiny_tokenizer, tmp_path / "halves", recipe, until=1)
     resumed = trained(tiny_tokenizer, tmp_path / "halves", recipe)
