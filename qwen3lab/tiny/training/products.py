@@ -61,7 +61,7 @@ class _Linear(torch.autograd.Function):
         return F.linear(short_x, short_weight).float()
 
     @staticmethod
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, gradient: Float[Tensor, "*any row"]
     ) -> tuple[Float[Tensor, "*any column"], Float[Tensor, "row column"]]:
         x, weight = ctx.saved_tensors

@@ -45,6 +45,9 @@ WRONG_TURN_PROBABILITY = 0.08
 CHECK_PROBABILITY = 0.02
 """Probability that a thinking of another family checks its last line."""
 
+QUIZ_PROBABILITY = 0.5
+"""Probability that a plain text of arithmetic has questions with answers instead of equations."""
+
 EMPTY_THINKING_BLOCK = "<think>\n\n</think>\n\n"
 END_OF_TEXT = "<|endoftext|>"
 
@@ -303,7 +306,7 @@ class Writer:
         part = next(part for part in self.opening if stage < part.until)
         kind = _weighted_choice(rng, part.shares)
         if kind == "equations":
-            return self.plain([self._draw_problem(rng, "arithmetic", "text") for _ in range(3)])
+            return self.plain([arithmetic.draw(rng, 1, "train") for _ in range(3)])
         steps = rng.randint(lists.MIN_STEPS, part.longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 
@@ -325,6 +328,8 @@ class Writer:
         if has_hint and rng.random() < HINT_PROBABILITY:
             return hints.draw(rng, steps, "train")
         problem = family.draw(rng, steps, "train")
+        if name == arithmetic.FAMILY and mode == "text" and rng.random() < QUIZ_PROBABILITY:
+            return replace(problem, passage=arithmetic.quiz(rng))
         return _with_turn(rng, problem) if mode == "think" else problem
 
     def _cut_thinking(self, problem: Problem, rng: random.Random) -> str:
