@@ -70,8 +70,8 @@ class Diet:
         passages: number of problems in one plain text.
         kinds: kinds of sequences in the plain texts of "lists", with their fractions. None: the
             kinds of the family's questions.
-        direct_weight: loss weight of an answer without thinking. It has few tokens, and an answer
-            after thinking only copies.
+        direct_weight: loss weight of an answer without thinking, or after a hint. It has few
+            tokens, and other answers after thinking only copy.
     """
 
     share: float
@@ -292,8 +292,8 @@ class Writer:
             thinking = Stretch.of(problem, "thinking")
             stretches += [Stretch.even("<think>\n", 1.0), thinking]
             stretches.append(Stretch.even("\n</think>\n\n", 1.0))
-        is_direct = mode in ("answer", "switch", "blank")
-        weight = self.diets[problem.family].direct_weight if is_direct else 1.0
+        heavy = mode in ("answer", "switch", "blank") or problem.hint is not None
+        weight = self.diets[problem.family].direct_weight if heavy else 1.0
         answer = Stretch.of(problem, "answer", weight)
         reply = [answer, Stretch.even("<|im_end|>", weight), Stretch.even("\n", 0.0)]
         if mode == "cut":
