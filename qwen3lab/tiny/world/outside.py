@@ -38,7 +38,7 @@ NO_MARK_PROBABILITY = 0.25
 """Probability that a question ends without its mark."""
 
 TYPO_PROBABILITY = 0.08
-BORDER_PROBABILITY = 0.35
+BORDER_PROBABILITY = 0.25
 """Probability that a training question is arithmetic just outside of the world. This border, such
 as results below zero, takes far more examples to learn than questions in other words."""
 
