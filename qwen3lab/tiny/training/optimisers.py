@@ -30,7 +30,7 @@ def optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
             muon_parameters,
             recipe.learning_rate,
             weight_decay=recipe.weight_decay,
-            dtype=torch.bfloat16 if rounds_products(recipe, model.device) else torch.float32,
+            dtype=torch.bfloat16 if _is_fast_with_bfloat16(model.device) else torch.float32,
         )
         optimisers.append(muon)
     return optimisers
@@ -38,7 +38,11 @@ def optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 def rounds_products(recipe: Recipe, device: torch.device) -> bool:
     """Whether a training with this recipe multiplies in bfloat16 on this machine."""
-    return recipe.bfloat16 and device.type == "cpu" and has_fast_bfloat16()
+    return recipe.bfloat16 and _is_fast_with_bfloat16(device)
+
+
+def _is_fast_with_bfloat16(device: torch.device) -> bool:
+    return device.type == "cpu" and has_fast_bfloat16()
 
 
 def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:

@@ -55,7 +55,8 @@ class Recipe:
         warmup: steps until the maximum.
         weight_decay: weight decay of the matrices.
         muon: use Muon instead of AdamW for the matrices in the layers, except routers.
-        bfloat16: multiply matrices in bfloat16 on a CPU with fast instructions for it.
+        bfloat16: multiply matrices in bfloat16 on a CPU with fast instructions for it. (It slowed
+            a mixture of experts down by a fifth. Muon does so in any case.)
         balance: weight of the load-balancing loss.
         half_way: weight of a second cross-entropy loss, computed from the residual stream after
             half of the layers. It makes the first half compute simple results, which the second
