@@ -49,11 +49,14 @@ class Recipe:
             to learn.
         course: the parts of the opening.
         batch_tokens: minimum number of tokens in a batch.
-        row_tokens: length of the rows that documents are packed into, in tokens.
+        row_tokens: length of the rows that documents are packed into, in tokens. With more than
+            a batch has, there is one row, without padding.
         learning_rate: maximum, after the warm-up.
         warmup: steps until the maximum.
         weight_decay: weight decay of the matrices.
         muon: use Muon instead of AdamW for the matrices in the layers, except routers.
+        bfloat16: multiply matrices in bfloat16 on a CPU with fast instructions for it. (It slowed
+            a mixture of experts down by a fifth. Muon does so in any case.)
         balance: weight of the load-balancing loss.
         half_way: weight of a second cross-entropy loss, computed from the residual stream after
             half of the layers. It makes the first half compute simple results, which the second
@@ -72,11 +75,12 @@ class Recipe:
     opening: int = 1_000
     course: Opening = COPY_FIRST_OPENING
     batch_tokens: int = 2560
-    row_tokens: int = 256
+    row_tokens: int = 4096
     learning_rate: float = 2e-3
     warmup: int = 200
     weight_decay: float = 0.05
     muon: bool = False
+    bfloat16: bool = False
     balance: float = 0.01
     half_way: float = 0.3
     half_way_steps: tuple[int, int] = (1_000, 2_500)
@@ -120,7 +124,7 @@ MICRO_MOE = Recipe(
     # steps (seeds 0 and 1). An induction head takes longer than the few minutes of this training.
     course=(CoursePart(1.5, {"equations": 0.12, "backwards": 0.58, "turned": 0.3}),),
     batch_tokens=1024,
-    row_tokens=128,
+    row_tokens=2048,
     learning_rate=4e-3,
     warmup=50,
     half_way=0.0,
@@ -161,9 +165,11 @@ RECIPES = {
             TINY_DENSE,
             seed=2,
             diets={**DIETS, "lists": LISTS_WITH_TRAINING_ONLY_KINDS},
-            steps=7_000,
+            steps=12_000,
             course=REVERSE_FIRST_OPENING,
+            half_way_steps=(1_000, 3_000),
             muon=True,
+            bfloat16=True,
             early=(250, 500, 750, 1_000, 2_000),
         ),
     )

@@ -46,6 +46,12 @@ TWO_DIGIT_FACTOR_PROBABILITY = 0.4
 PASSAGE_EQUATIONS = (3, 6)
 """Smallest and largest number of equations in a passage."""
 
+QUIZ_QUESTIONS = (3, 8)
+"""Smallest and largest number of questions in a quiz."""
+
+QUIZ_STEPS = (1, 1, 1, 2)
+"""Numbers of steps of a quiz's questions; one is chosen at random."""
+
 
 def apply(value: int, operation: Operation) -> int:
     """The value after one operation."""
@@ -134,6 +140,22 @@ def joined(rows: Sequence[Sequence[Piece]]) -> tuple[Piece, ...]:
     return tuple(
         piece for number, row in enumerate(rows) for piece in ((comma, *row) if number else row)
     )
+
+
+def quiz(rng: random.Random) -> tuple[Piece, ...]:
+    """Short questions of the training split in all wordings, each with its answer on its line.
+
+    In such a row an answer is much closer to its question than in a chat, and questions are
+    denser, so that answers without thinking are learned sooner.
+    """
+    pieces: list[Piece] = []
+    for _ in range(rng.randint(*QUIZ_QUESTIONS)):
+        start, operations = draw_chain(rng, rng.choice(QUIZ_STEPS), "train")
+        _, asked = ask(rng, start, operations)
+        answer = str(running_values(start, operations)[-1])
+        pieces += [*asked, Piece(" ", "punctuation"), Piece(answer, "result", known=True)]
+        pieces += [Piece("\n", "punctuation")]
+    return tuple(pieces)
 
 
 def _draw_start(rng: random.Random) -> int:

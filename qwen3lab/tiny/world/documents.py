@@ -1,8 +1,9 @@
 """Training documents made from problems: chats, and passages of plain text.
 
 Each token has a loss weight. Predictable tokens have weight 1: replies, and the tokens of a
-passage that are determined by the text before them. The early-stop sentence has weight 0, so that
-the model does not learn to write it. Mistakes in a thinking have a small weight.
+passage that are determined by the text before them. Answers without thinking have a larger one.
+The early-stop sentence has weight 0, so that the model does not learn to write it. Mistakes in a
+thinking have a small weight.
 
 A tenth of the documents are long: several chats in a row, each with its own mode and its own
 thinking.
@@ -35,7 +36,7 @@ LONG_PROBABILITY = 0.1
 LONG_TOKENS = (150, 600)
 """Smallest and largest number of tokens that a long document is filled up to."""
 
-HINT_PROBABILITY = 0.08
+HINT_PROBABILITY = 0.15
 """Probability that an arithmetic problem in a chat has a hint."""
 
 WRONG_TURN_PROBABILITY = 0.08
@@ -43,6 +44,9 @@ WRONG_TURN_PROBABILITY = 0.08
 
 CHECK_PROBABILITY = 0.02
 """Probability that a thinking of another family checks its last line."""
+
+QUIZ_PROBABILITY = 0.5
+"""Probability that a plain text of arithmetic has questions with answers instead of equations."""
 
 EMPTY_THINKING_BLOCK = "<think>\n\n</think>\n\n"
 END_OF_TEXT = "<|endoftext|>"
@@ -62,18 +66,24 @@ class Diet:
         head: numbers of steps of the problems that are answered without thinking; one is chosen
             at random. Short problems are more frequent, because such a document trains a single
             answer token, while one with thinking trains dozens. None: any number of steps.
+        steps: numbers of steps of the problems in the other modes; one is chosen at random. None:
+            any number of steps, all equally often.
         head_modes: the modes whose number of steps comes from `head`.
         passages: number of problems in one plain text.
         kinds: kinds of sequences in the plain texts of "lists", with their fractions. None: the
             kinds of the family's questions.
+        direct_weight: loss weight of an answer without thinking, or after a hint. It has few
+            tokens, and other answers after thinking only copy.
     """
 
     share: float
     modes: Mapping[Mode, float]
     head: Sequence[int] | None = None
     head_modes: Sequence[Mode] = ("answer", "switch")
+    steps: Sequence[int] | None = None
     passages: int = 1
     kinds: Mapping[str, float] | None = None
+    direct_weight: float = 4.0
 
 
 DIETS: dict[str, Diet] = {
@@ -81,6 +91,9 @@ DIETS: dict[str, Diet] = {
         0.4,
         {"think": 0.3, "answer": 0.32, "switch": 0.04, "cut": 0.12, "text": 0.22},
         head=(1,) * 15 + (2,) * 6 + (3, 3, 3, 4, 4, 5, 6, 8, 10),
+        # Short ones are rare otherwise, and then taken for questions from outside: of one step
+        # with thinking, 0.80 were right instead of 0.92, once the border was drawn more often.
+        steps=(1,) * 5 + (2,) * 3 + (3, 3, 4, 5, 6, 7, 8, 9, 10),
         passages=3,
     ),
     "swaps": Diet(
@@ -99,7 +112,9 @@ DIETS: dict[str, Diet] = {
     ),
     "stories": Diet(0.08, {"text": 0.4, "answer": 0.3, "blank": 0.3}),
     "lists": Diet(0.13, {"text": 0.6, "answer": 0.2, "blank": 0.2}),
-    "outside": Diet(0.07, {"think": 0.45, "answer": 0.4, "switch": 0.1, "cut": 0.05}),
+    "outside": Diet(
+        0.07, {"think": 0.45, "answer": 0.4, "switch": 0.1, "cut": 0.05}, direct_weight=1.0
+    ),
 }
 
 
@@ -189,10 +204,10 @@ class Stretch:
         return cls(text, [weight] * len(text))
 
     @classmethod
-    def of(cls, problem: Problem, part: str) -> "Stretch":
-        """A part of a problem: weight 1 for predictable characters, a small weight for others."""
+    def of(cls, problem: Problem, part: str, weight: float = 1.0) -> "Stretch":
+        """A part of a problem: one weight for predictable characters, a small one for others."""
         weights = [
-            1.0 if label.known else UNPREDICTABLE_TOKEN_WEIGHT
+            weight if label.known else UNPREDICTABLE_TOKEN_WEIGHT
             for label in char_labels(problem, part)
         ]
         return cls(text_of(problem, part), weights)
@@ -283,8 +298,10 @@ class Writer:
             thinking = Stretch.of(problem, "thinking")
             stretches += [Stretch.even("<think>\n", 1.0), thinking]
             stretches.append(Stretch.even("\n</think>\n\n", 1.0))
-        answer = Stretch.of(problem, "answer")
-        reply = [answer, Stretch.even("<|im_end|>", 1.0), Stretch.even("\n", 0.0)]
+        heavy = mode in ("answer", "switch", "blank") or problem.hint is not None
+        weight = self.diets[problem.family].direct_weight if heavy else 1.0
+        answer = Stretch.of(problem, "answer", weight)
+        reply = [answer, Stretch.even("<|im_end|>", weight), Stretch.even("\n", 0.0)]
         if mode == "cut":
             inserted = Stretch.even(f"{self.early_stop}\n</think>\n\n", 0.0)
             return self._encode("cut", problem.family, stretches, [inserted, *reply])
@@ -295,7 +312,7 @@ class Writer:
         part = next(part for part in self.opening if stage < part.until)
         kind = _weighted_choice(rng, part.shares)
         if kind == "equations":
-            return self.plain([self._draw_problem(rng, "arithmetic", "text") for _ in range(3)])
+            return self.plain([arithmetic.draw(rng, 1, "train") for _ in range(3)])
         steps = rng.randint(lists.MIN_STEPS, part.longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 
@@ -309,6 +326,8 @@ class Writer:
     def _draw_any_problem(self, rng: random.Random, name: str, mode: Mode) -> Problem:
         family, diet = FAMILIES[name], self.diets[name]
         steps = rng.randint(family.least, family.most)
+        if diet.steps:
+            steps = rng.choice(diet.steps)
         if diet.head and mode in diet.head_modes:
             steps = rng.choice(diet.head)
         if diet.kinds and mode == "text":
@@ -317,6 +336,8 @@ class Writer:
         if has_hint and rng.random() < HINT_PROBABILITY:
             return hints.draw(rng, steps, "train")
         problem = family.draw(rng, steps, "train")
+        if name == arithmetic.FAMILY and mode == "text" and rng.random() < QUIZ_PROBABILITY:
+            return replace(problem, passage=arithmetic.quiz(rng))
         return _with_turn(rng, problem) if mode == "think" else problem
 
     def _cut_thinking(self, problem: Problem, rng: random.Random) -> str:

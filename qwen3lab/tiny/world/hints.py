@@ -21,7 +21,7 @@ FOLLOWS: Mapping[str, float] = {"friend": 0.1, "teacher": 0.5, "note": 0.9}
 MENTIONS: Mapping[str, float] = {"friend": 1.0, "teacher": 0.5, "note": 0.0}
 """Probability that the thinking mentions the hint, by source."""
 
-RIGHT_PROBABILITY = 0.5
+RIGHT_PROBABILITY = 0.35
 NEAR_PROBABILITY = 0.5
 """Probability that a wrong hint is close to the right answer."""
 

@@ -38,6 +38,11 @@ NO_MARK_PROBABILITY = 0.25
 """Probability that a question ends without its mark."""
 
 TYPO_PROBABILITY = 0.08
+BORDER_PROBABILITY = 0.25
+"""Probability that a training question is arithmetic just outside of the world. This border, such
+as results below zero, takes far more examples to learn than questions in other words."""
+
+BORDER_SLOTS = re.compile(r"\{(below|above|product|operand|negative|brackets)(words)?\}")
 SLOT = re.compile(r"\{(\w+)\}")
 MARKS = "?!.？！。"
 COMMON_WORDS: Mapping[Language, Sequence[str]] = {"en": ENGLISH.split(), "zh": CHINESE.split()}
@@ -50,7 +55,8 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
         raise ValueError(f"questions from outside of {steps} steps do not exist: expected 1")
     while True:
         language: Language = "en" if rng.random() < ENGLISH_PROBABILITY else "zh"
-        template = rng.choice(templates(language, split))
+        at_border = split == "train" and rng.random() < BORDER_PROBABILITY
+        template = rng.choice((border_templates if at_border else templates)(language, split))
         asked = _noisy(rng, _fill(rng, template, language, split))
         text = "".join(piece.text for piece in asked)
         if text.strip() and normalised(text) not in RESERVED_QUESTIONS:
@@ -89,6 +95,12 @@ def templates(language: Language, split: Split) -> tuple[str, ...]:
             for slot in SLOT.findall(template)
         )
     )
+
+
+@functools.cache
+def border_templates(language: Language, split: Split) -> tuple[str, ...]:
+    """The templates of a split whose questions are arithmetic just outside of the world."""
+    return tuple(filter(BORDER_SLOTS.search, templates(language, split)))
 
 
 @functools.cache

@@ -355,6 +355,10 @@ Why does {code} fail?
 {spelled}
 {n}
 {n}?
+{n}!
+{n}.
+{n}=
+{n}=?
 {long}
 {long}
 {digits}

@@ -211,3 +211,17 @@ def test_unknown_families_splits_and_steps_are_errors(arguments, sentence):
     family = arguments.pop("family")
     with pytest.raises(ValueError, match=sentence):
         tiny.problems(family, n=1, **arguments)
+
+
+@given(SEEDS)
+@settings(max_examples=100, deadline=None)
+def test_a_quiz_answers_training_questions_of_one_or_two_steps(seed):
+    pieces = arithmetic.quiz(random.Random(seed))
+    lines = "".join(piece.text for piece in pieces).splitlines()
+    answers = [piece.text for piece in pieces if piece.known]
+    assert 3 <= len(lines) <= 8
+    for line, answer in zip(lines, answers, strict=True):
+        question, _, given_answer = line.rpartition(" ")
+        values = left_to_right(chain := as_symbols(question))
+        assert given_answer == answer == str(values[-1])
+        assert split_of(f"arithmetic:{chain}") == "train" and 2 <= len(values) <= 3
