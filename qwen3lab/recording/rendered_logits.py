@@ -213,8 +213,7 @@ def next_token_logprobs(
 
 
 def _in_blocks(
-    logits: Float[Tensor, "token vocab"], n_rows: int | None = None
+    logits: Float[Tensor, "token vocab"],
 ) -> Iterator[tuple[int, Float[Tensor, "row vocab"]]]:
-    n_rows = len(logits) if n_rows is None else n_rows
-    for start in range(0, n_rows, ROWS_AT_ONCE):
-        yield start, logits[start : min(start + ROWS_AT_ONCE, n_rows)]
+    for start in range(0, len(logits), ROWS_AT_ONCE):
+        yield start, logits[start : start + ROWS_AT_ONCE]
