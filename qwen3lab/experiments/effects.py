@@ -213,9 +213,7 @@ def _limits(
     lab: Lab, budget: int | None, max_new_tokens: int | None, *, thinking: bool
 ) -> tuple[int | None, int | None]:
     """The thinking budget and the limit of a reply; both may be given, or come from the lab."""
-    if not thinking or lab.marks.think is None:
-        return None, max_new_tokens
-    if budget is None:
+    if budget is None and thinking and lab.marks.think is not None:
         budget = lab.suggested.budget
     if budget is not None and max_new_tokens is None:
         max_new_tokens = budget + lab.suggested.answer_tokens
