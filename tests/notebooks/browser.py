@@ -1,6 +1,7 @@
 """A headless Chromium that shows JupyterLab."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,14 @@ def chromium() -> str:
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
     return found
+
+
+def screenshot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for screenshots: QWEN3LAB_SCREENSHOTS if set, or a temporary folder."""
+    named = os.environ.get("QWEN3LAB_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @dataclass

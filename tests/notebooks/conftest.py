@@ -1,6 +1,5 @@
 """Fixtures of the notebook tests: models on disk, a JupyterLab server, a browser."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.tiny.world.tokenizer import N_VOCAB, write_tokenizer
 from tests.notebooks.books import NOTEBOOKS
-from tests.notebooks.browser import browser, chromium
+from tests.notebooks.browser import browser, chromium, screenshot_folder
 from tests.notebooks.jupyter_server import jupyter_server
 from tests.reference import NO_EXPERTS, small_config
 
@@ -21,10 +20,7 @@ START = "00_start_here.ipynb"
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder for screenshots: QWEN3LAB_SCREENSHOTS if set, or a temporary folder."""
-    named = os.environ.get("QWEN3LAB_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return screenshot_folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

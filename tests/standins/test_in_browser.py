@@ -4,14 +4,13 @@
 """
 
 import itertools
-import os
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.notebooks.books import write_book
-from tests.notebooks.browser import browser, chromium, opened
+from tests.notebooks.browser import browser, chromium, opened, screenshot_folder
 from tests.notebooks.jupyter_server import jupyter_server
 from tests.standins.test_books_and_explorers import EXPLORERS, MAX_NEW_TOKENS, STANDINS
 
@@ -43,10 +42,7 @@ ALL_DRAWN = """() => [...document.querySelectorAll(".q3-map")]
 @pytest.fixture(scope="module")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the pictures."""
-    named = os.environ.get("QWEN3LAB_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return screenshot_folder(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
