@@ -14,7 +14,11 @@ from qwen3lab.analysis.thinking_text import Looks
 from qwen3lab.experiments.knockout import KnockOut
 from qwen3lab.figures.theme import traces
 from tests.figures.planted import planted, shares
+from tests.figures.test_attribution import DIRECT
 from tests.figures.test_growth import HISTORY
+from tests.figures.test_patching import BY_TOKEN, ablated
+from tests.figures.test_probes import made as probes
+from tests.figures.test_steering import curve
 from tests.figures.test_thought import importance, made
 from tests.figures.test_uncertainty import RESULT
 
@@ -37,6 +41,8 @@ DRAWN = {
     "attention_map": ("weight", lambda: figures.attention_map(HEADS.attention[0, 1])),
     "attention_wall": ("weight", lambda: figures.attention_wall(HEADS)),
     "attention_wall of many heads": ("share", lambda: figures.attention_wall(DEEP)),
+    "attribution_layers": ("logits", lambda: figures.attribution_layers(DIRECT)),
+    "attribution_waterfall": ("logits", lambda: figures.attribution_waterfall(DIRECT)),
     "budget_curve": ("share", lambda: figures.budget_curve({8: HALF, 16: HALF})),
     "co_activation": ("%", lambda: figures.co_activation(shares(6, 6, row=1, column=2))),
     "convergence": ("share", lambda: figures.convergence(made((("a",), ("a",), ("b",))))),
@@ -49,6 +55,9 @@ DRAWN = {
         "points",
         lambda: figures.load_difference(LOAD, LOAD, names=("a", "b"), layers=range(4)),
     ),
+    "patching_map": ("share", lambda: figures.patching_map(BY_TOKEN)),
+    "patching_map of an ablation": ("logits", lambda: figures.patching_map(ablated())),
+    "probe_accuracy": ("share", lambda: figures.probe_accuracy(probes())),
     "ratios": ("ratio", lambda: figures.ratios(["a"], [1.5], ["b"], title="Speed")),
     "routing_map": ("weight", lambda: figures.routing_map(LOAD, ["a"] * 4, layer=1)),
     "sink_profile": ("share", lambda: figures.sink_profile(key_mass(HEADS))),
@@ -57,6 +66,7 @@ DRAWN = {
         "%",
         lambda: figures.specialisation(Interval(SPAN, SPAN, SPAN), ["a", "b"], expert=1, k=1),
     ),
+    "strength_curve": ("nats", lambda: figures.strength_curve(curve())),
     "thinking_lengths": ("tokens", lambda: figures.thinking_lengths([Lengths("1", (3, 4), 0)])),
     "token_strip": (
         "expert 1",

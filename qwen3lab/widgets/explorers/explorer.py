@@ -181,6 +181,10 @@ class Explorer:
         if self.state.run == 0:
             self.start()
 
+    def _recorded(self) -> bool | tuple[str, ...]:
+        """What a reply is recorded with: True for attention and routing, or further hooks."""
+        return True
+
     def _view(self) -> ExplorerView:
         return ExplorerPanel(self.lab.name, self.lab.config, self.state, self.examples)
 
@@ -265,7 +269,8 @@ class Explorer:
                 self._stream(run, chips)
 
         try:
-            return self._reply(question, record=True, on_step=on_step, cancel=cancel, **options)
+            recorded = self._recorded()
+            return self._reply(question, record=recorded, on_step=on_step, cancel=cancel, **options)
         finally:
             self._stream(run, chips)
 
