@@ -20,7 +20,8 @@ from qwen3lab.steering.vector import Vector
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import CheckedTensors, open_tensors, save_checked
 
-FORMAT, KIND = 1, "steering vector"
+FORMAT = 1
+KIND = "steering vector"
 ARCHITECTURE = "controlvector"
 NAME = re.compile(rf"blocks\.(0|[1-9]\d{{0,4}})\.({'|'.join(map(re.escape, STREAM_HOOKS))})")
 GGUF_NAME = re.compile(r"direction\.(0|[1-9]\d{0,4})")

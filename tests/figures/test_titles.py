@@ -4,15 +4,17 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from qwen3lab import figures
+from qwen3lab import figures, lenses
 from qwen3lab.analysis.attention.profile import head_profile
 from qwen3lab.analysis.attention.statistics import key_mass
 from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.analysis.specialisation import Interval
 from qwen3lab.analysis.thinking_text import Looks
+from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.experiments.knockout import KnockOut
 from qwen3lab.figures.theme import traces
+from qwen3lab.text.tokenizer import open_tokenizer
 from tests.figures.planted import planted, shares
 from tests.figures.test_attribution import DIRECT
 from tests.figures.test_growth import HISTORY
@@ -21,6 +23,7 @@ from tests.figures.test_probes import made as probes
 from tests.figures.test_steering import curve
 from tests.figures.test_thought import importance, made
 from tests.figures.test_uncertainty import RESULT
+from tests.lenses.small import IDS, small_lab
 
 NOT_FIGURES = {"save", "to_bertviz", "to_circuitsvis"}
 HEADS = planted(2, 4, 24, layer=1, head=2)
@@ -30,6 +33,12 @@ HALF = Share(5, 10)
 CURVE = BudgetCurve("a", 1000, (BudgetPoint(8, HALF, HALF, 4.0, 9.0, 1e9),), None)
 SPAN = torch.full((2, 3), 0.5)
 KNOCKED = KnockOut((0,), ("a",), torch.ones(1), torch.ones(1, 2, 1), torch.full((1, 2), 0.5))
+
+
+def small_lens() -> lenses.Lens:
+    lab = small_lab(open_tokenizer(find_folder("tiny-dense")))
+    return lenses.logit_lens(lab, lab.record(IDS, capture=lenses.NEEDED))
+
 
 DRAWN = {
     "accuracy_by_size": ("share", lambda: figures.accuracy_by_size([CURVE])),
@@ -51,6 +60,7 @@ DRAWN = {
     "head_map": ("nats", lambda: figures.head_map(head_profile(HEADS), "entropy")),
     "importance": ("total variation", lambda: figures.importance(importance())),
     "knock_out": ("nats", lambda: figures.knock_out(KNOCKED)),
+    "lens_map": ("probability", lambda: figures.lens_map(small_lens())),
     "load_difference": (
         "points",
         lambda: figures.load_difference(LOAD, LOAD, names=("a", "b"), layers=range(4)),

@@ -170,7 +170,7 @@ def test_thinking_tokens_alone_are_steered_wherever_the_marks_are(lab, n_first):
 
 
 def test_steered_replies_of_a_batch_are_those_of_single_chats(tiny_lab):
-    vector = a_vector(tiny_lab.config.d_model, layer=2, size=2.0)
+    vector = a_vector(tiny_lab.config.d_model, layer=2, size=8.0)
     for places in ("all", "generated", steering.thinking(tiny_lab)):
         edits = [vector.at(positions=places), rerouting.off(3)]
         options = {"edits": edits, "sampling": Sampling.greedy(), "max_new_tokens": 10}
