@@ -25,7 +25,7 @@ CLEARLY_FASTER = 0.8
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype of sums and softmaxes over such values: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def dtype_of(dtype: object) -> torch.dtype | None:

@@ -3,7 +3,7 @@
 import html
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from qwen3lab.arguments import is_whole
 
@@ -35,16 +35,16 @@ class Verdict:
         return {True: "Right.", False: "Not yet.", None: "…"}[self.solved]
 
 
-def number_of(answer: Any) -> int | Verdict:
+def number_of(answer: object) -> int | Verdict:
     """The answer as an integer, or the verdict on an answer that is not one."""
     if answer is None:
         return Verdict(None, NO_ANSWER)
     if is_whole(answer):
-        return operator.index(answer)
+        return operator.index(cast(Any, answer))
     return Verdict(False, f"{answer!r} is not an integer: give one, as in answer=3.")
 
 
-def head_of(answer: Any) -> tuple[int, int] | Verdict:
+def head_of(answer: object) -> tuple[int, int] | Verdict:
     """The answer as layer and head, or the verdict on an answer that is not a pair."""
     if answer is None:
         return Verdict(None, NO_ANSWER)

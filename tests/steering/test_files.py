@@ -201,3 +201,8 @@ def test_a_vector_that_a_file_cannot_hold_is_refused(vector, plain, tmp_path):
     with pytest.raises(VectorError, match="cannot be written"):
         steering.save_gguf(plain, tmp_path / "no folder" / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_save_is_found_where_another_package_gives_every_object_a_save():
+    """As nnsight does: a name that a module looks up lazily comes after those of all objects."""
+    assert vars(steering)["save"].__module__ == "qwen3lab.steering.files"
