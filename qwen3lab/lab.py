@@ -87,7 +87,7 @@ def load(
             but for a model of at least 100 million parameters that is stored in bfloat16, if the
             processor multiplies bfloat16 faster.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
-            as "step500" (`tiny.revisions` lists them).
+            as "step500", or an earlier edition, such as "v1" (`tiny.revisions` lists them).
         memory: bytes for weights, such as "8GB". What does not fit is read from disk during the
             forward pass, expert by expert where a prompt uses few; the most used weights are
             kept. A pass takes as long as reading takes, so run many prompts at once

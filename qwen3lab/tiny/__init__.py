@@ -33,18 +33,19 @@ __all__ = [
 ]
 
 
-def read_card(name: str | Path) -> "Evaluation":
+def read_card(name: str | Path, *, revision: str | None = None) -> "Evaluation":
     """Read the measurements in a model's card.
 
     Args:
         name: an embedded model, or a folder with a `card.json`.
+        revision: an earlier edition of an embedded model, such as "v1".
 
     Raises:
         CheckpointError: the model does not exist, or it has no card.
     """
     from qwen3lab.tiny.evaluation import card  # A late import: it loads transformers.
 
-    return card.read_card(name)
+    return card.read_card(name, revision=revision)
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Running-arithmetic problems for any model: in the embedded models' notation, or in English."""
+"""Arithmetic problems for any model: in the embedded models' notation, or in English."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,7 @@ from qwen3lab.thinking import Exercise, Problem
 from qwen3lab.tiny.world import arithmetic
 from qwen3lab.tiny.world.families import problems
 
-SPELLED_OUT_QUESTION = (
-    "Start with {start} and go through these steps one after the other: {steps}. After every "
-    "step keep only the last digit (below zero, add 10). Which digit is left in the end?"
-)
+SPELLED_OUT_QUESTION = "Start with {start}. {steps}. What is the result?"
 """The question for a model that was not trained on the embedded models' notation."""
 
 OPERATION_VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
@@ -20,7 +17,7 @@ OPERATION_VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
 def chains(
     tokenizer: Any, *, n: int, steps: int | Sequence[int], seed: int = 0
 ) -> Sequence[Problem]:
-    """Held-out running-arithmetic problems, worded for the model that has this tokenizer.
+    """Held-out arithmetic problems, worded for the model that has this tokenizer.
 
     An embedded model gets the problems in the family's notation. Any other model gets the same
     problems in English; the grader compares the last number of the answer.
@@ -47,11 +44,8 @@ def chains(
 
 def _spelled_out(key: str) -> Exercise:
     """The English problem for a key such as `arithmetic:7+2*3`."""
-    chain = key.partition(":")[2]
-    start, operations = int(chain[0]), list(zip(chain[1::2], map(int, chain[2::2]), strict=True))
-    value = start
-    for operation in operations:
-        value = arithmetic.apply(value, operation)
+    start, operations = arithmetic.chain_of(key)
+    value = arithmetic.running_values(start, operations)[-1]
     steps = ", ".join(f"{OPERATION_VERBS[sign]} {operand}" for sign, operand in operations)
-    question = SPELLED_OUT_QUESTION.format(start=start, steps=steps)
+    question = SPELLED_OUT_QUESTION.format(start=start, steps=f"{steps[0].upper()}{steps[1:]}")
     return Exercise(question, str(value), str(len(operations)), "last number")
