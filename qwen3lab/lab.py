@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.arguments import argument
-from qwen3lab.checkpoints.embedded import is_embedded
+from qwen3lab.checkpoints.embedded import edition_of, is_embedded
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
@@ -252,7 +252,7 @@ class Lab:
             self.config,
             self.defaults,
             name=self.name,
-            is_embedded=is_embedded(self.tokenizer),
+            edition=edition_of(self.tokenizer) if is_embedded(self.tokenizer) else None,
             device=self.model.device.type,
             is_streamed=self.model.blocks.is_streamed,
         )
@@ -424,7 +424,7 @@ class Lab:
             >>> lab = qwen3lab.load("tiny-moe")
             >>> chat = lab.chat("3+2*7-1=?", budget=64, seed=0)
             >>> chat.answer, chat.stop
-            ('④', 'natural')
+            ('34', 'natural')
         """
         return self._chat([messages], dict(options))[0]
 

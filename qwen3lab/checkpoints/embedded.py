@@ -13,6 +13,9 @@ EMBEDDED = Path(__file__).parents[1] / "tiny" / "models"
 REVISION = re.compile(r"step\d+|v\d+(-step\d+)?")
 """Names of the revisions of an embedded model."""
 
+FIRST_EDITION = 1
+"""The edition of models whose tokenizer names none."""
+
 N_VOCAB = 1536
 """Tokens of the embedded models' tokenizer."""
 
@@ -20,6 +23,14 @@ N_VOCAB = 1536
 def is_embedded(tokenizer: Any) -> bool:
     """True if this is the tokenizer of the models that ship with the package."""
     return isinstance(tokenizer, Sized) and len(tokenizer) == N_VOCAB
+
+
+def edition_of(tokenizer: Any) -> int:
+    """The edition of the embedded models' world that this tokenizer belongs to.
+
+    The first edition knew arithmetic on last digits only, and had no tokens for larger numbers.
+    """
+    return tokenizer.init_kwargs.get("world", FIRST_EDITION)
 
 
 def embedded_models() -> list[str]:

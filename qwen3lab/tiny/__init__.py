@@ -9,6 +9,7 @@ from qwen3lab.tiny.experts import with_experts
 from qwen3lab.tiny.world.chains import chains
 from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
+from qwen3lab.tiny.world.outside import says_outside
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "problems",
     "read_card",
     "revisions",
+    "says_outside",
     "split_of",
     "texts",
     "with_experts",

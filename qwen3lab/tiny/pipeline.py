@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from qwen3lab.checkpoints.embedded import edition_of
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.device.malloc import keep_freed
@@ -108,7 +109,7 @@ def measure(
 
 def _check_edition(lab: Lab, name: str | Path) -> None:
     """Refuse a model that was trained on another edition of the world, with other questions."""
-    edition = lab.tokenizer.init_kwargs.get("world", 1)
+    edition = edition_of(lab.tokenizer)
     if edition != EDITION:
         raise CheckpointError(
             f"{name} is of edition {edition} of the embedded world, but the problems are of "

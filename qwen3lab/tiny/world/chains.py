@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from qwen3lab.checkpoints.embedded import is_embedded
+from qwen3lab.checkpoints.embedded import edition_of, is_embedded
 from qwen3lab.thinking import Exercise, Problem
 from qwen3lab.tiny.world import arithmetic
 from qwen3lab.tiny.world.families import problems
+from qwen3lab.tiny.world.tokenizer import EDITION
 
 SPELLED_OUT_QUESTION = "Start with {start}. {steps}. What is the result?"
 """The question for a model that was not trained on the embedded models' notation."""
@@ -29,8 +30,10 @@ def chains(
         seed: of the random problems.
 
     Raises:
-        ValueError: the family has no problems with this number of steps.
+        ValueError: the family has no problems with this number of steps, or the model is of an
+            earlier edition, which knows other arithmetic.
     """
+    _check_edition(tokenizer)
     lengths = [steps] if isinstance(steps, int) else list(steps)
     in_notation = [
         problem
@@ -40,6 +43,15 @@ def chains(
     if is_embedded(tokenizer):
         return in_notation
     return [_spelled_out(problem.key) for problem in in_notation]
+
+
+def _check_edition(tokenizer: Any) -> None:
+    if is_embedded(tokenizer) and edition_of(tokenizer) != EDITION:
+        raise ValueError(
+            f"the model is of edition {edition_of(tokenizer)} of the embedded world, which knows "
+            f"only the last digits of sums, but the problems are of edition {EDITION}: load the "
+            "model without revision="
+        )
 
 
 def _spelled_out(key: str) -> Exercise:

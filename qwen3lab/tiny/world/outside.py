@@ -65,6 +65,11 @@ def draw(rng: random.Random, steps: int, split: Split) -> Problem:
             return build(asked, key_of(template))
 
 
+def says_outside(answer: str) -> bool:
+    """True if an embedded model's answer says that the question is outside of its world."""
+    return answer.strip() in ANSWERS.values()
+
+
 def key_of(template: str) -> str:
     """The key of the problems with this template."""
     return f"{FAMILY}:{template}"
