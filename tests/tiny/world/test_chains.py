@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from qwen3lab import tiny
 
 
@@ -35,3 +37,17 @@ def test_the_english_question_states_the_start_and_the_operations():
     first, second = (f"{words[text[0]]} {text[1:]}" for text in operations)
     expected = f"Start with {start}. {first.capitalize()}, {second}. What is the result?"
     assert problem.question == expected
+
+
+class FirstEdition:
+    """Stands for the tokenizer of an embedded model of the first edition, which names none."""
+
+    init_kwargs: dict[str, object] = {}
+
+    def __len__(self):
+        return 1536
+
+
+def test_a_model_of_the_first_edition_is_refused():
+    with pytest.raises(ValueError, match="edition 1 of the embedded world, .* are of edition 2"):
+        tiny.chains(FirstEdition(), n=1, steps=2)
