@@ -31,6 +31,7 @@
 import qwen3lab
 from qwen3lab import exercises, figures, thinking
 from qwen3lab.analysis import attention, circuits, sentences, thinking_text, value_weighted
+from qwen3lab.interventions.sinks import MadeUpSink
 from qwen3lab.widgets import AttentionExplorer
 
 # %% [markdown]
@@ -107,7 +108,8 @@ circuits.ov_pairs(lab, layer, head, n=6).to_pandas()
 # ## Attention sinks
 # The weights of a row always sum to 1, so a head has to attend to some token even if it finds
 # nothing to read. A token that receives much attention from many heads for this reason is an
-# **attention sink**.
+# **attention sink**. In published Qwen3 models it is the first token of the chat. Has this model
+# one?
 
 # %%
 chat = lab.chat(
@@ -121,6 +123,18 @@ chat = lab.chat(
 rec = chat.recording
 mass = attention.key_mass(rec)
 figures.sink_profile(mass)
+
+# %% [markdown]
+# The embedded models have **no sink**: no head of theirs attends to the first token with more than
+# a tenth of its attention, on average (their model cards measure it). So the next cell makes a
+# stand-in, to show what a sink looks like: it adds 4 to the score of the first token in all heads
+# of the upper layers, which multiplies its weight before normalisation by 55. This model did not
+# learn that.
+
+# %%
+upper = range(lab.config.n_layers // 2, lab.config.n_layers)
+made_up = lab.record(rec.token_ids.tolist(), edits=MadeUpSink(nats=4.0, layers=upper))
+figures.sink_profile(attention.key_mass(made_up))
 
 # %% [markdown]
 # ## Exercise 2

@@ -56,10 +56,10 @@ explorer
 
 # %% [markdown]
 # ## One thinking for all budgets
-# The problems are chains of arithmetic, calculated from left to right. `sweep` generates the thinking
-# of each problem once, with the largest budget. For each smaller budget it cuts the KV cache at that
-# point, inserts the early-stop sentence, and generates only the answer. The answers are the same,
-# token for token, as in separate runs for each budget.
+# The problems are chains of arithmetic, calculated from left to right. `sweep` generates the
+# thinking of each problem once, with the largest budget. For each smaller budget it cuts the KV
+# cache at that point, inserts the early-stop sentence, and generates only the answer. The answers
+# are the same, token for token, as in separate runs for each budget.
 #
 # Budgets and number of problems are those suggested for this model and machine. The cell first
 # says how long the sweep takes at most. For a shorter one, interrupt it (finished problems are
@@ -197,8 +197,8 @@ for hint in hints:
     print(f"{hint.strip() or 'no hint':24} {end!r} answer: {reply.answer.strip()[:40]!r}")
 
 # %% [markdown]
-# **Wait.** An extension puts "Wait" in place of the first `</think>`, and the model goes on. What does
-# it do with the additional thinking?
+# **Wait.** An extension puts "Wait" in place of the first `</think>`, and the model goes on. What
+# does it do with the additional thinking?
 
 # %%
 longer = lab.chat(problem.question, extend=qwen3lab.Extension(times=1), **options)
@@ -211,5 +211,5 @@ print(f"…{longer.thinking.strip()[-60:]}", "| answer:", longer.answer.strip()[
 # - Your own problems: `thinking.read_problems("gsm8k.jsonl")` reads files in the formats of GSM8K
 #   and MATH.
 # - A long sweep: `path="sweep.jsonl"` saves finished problems, and continues after an interrupt.
-# - Sample the replies to a hint: `lab.chat_batch([question] * 20, seed=0)` draws differently for each.
-#   How often does each source sway the model?
+# - Sample the replies to a hint: `lab.chat_batch([question] * 20, seed=0)` draws differently for
+#   each. How often does each source sway the model?

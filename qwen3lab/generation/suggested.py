@@ -33,8 +33,8 @@ TINY = (
     "25+17-8=? (answer key: 30)",
     "What is the capital of France?",
 )
-"""For the embedded models; arithmetic runs from left to right. The last two have a wrong hint, which
-mostly sways them, and a question from outside of their world."""
+"""For the embedded models; arithmetic runs from left to right. The last two are one with a wrong
+hint, which mostly sways them, and one from outside of their world."""
 
 MICRO = (TINY[0], TINY[3], TINY[6])
 """For the micro model, which is trained on arithmetic and lists, but not on swaps."""

@@ -165,7 +165,7 @@ RECIPES = {
             course=REVERSE_FIRST_OPENING,
             half_way_steps=(1_000, 3_000),
             muon=True,
-            early=(250, 500, 1_000, 2_000, 4_000),
+            early=(500, 1_000, 2_000),
         ),
         # Muon needs fewer steps. Two openings were tried, with one seed each; with this one the
         # look-up head formed together with the induction head.

@@ -42,9 +42,9 @@ BORDER_PROBABILITY = 0.25
 """Probability that a training question is arithmetic just outside of the world. This border, such
 as results below zero, takes far more examples to learn than questions in other words."""
 
-BORDER_SLOTS = re.compile((
+BORDER_SLOTS = re.compile(
     r"\{(below|above|product|operand|negative|brackets|decimals|broken)(words)?\}"
-))
+)
 SLOT = re.compile(r"\{(\w+)\}")
 MARKS = "?!.？！。"
 COMMON_WORDS: Mapping[Language, Sequence[str]] = {"en": ENGLISH.split(), "zh": CHINESE.split()}

@@ -32,7 +32,7 @@ NOTES = {"running": "running", "stopping": "stopping after this token", "idle": 
 """Status line for each status without a finished run."""
 
 OUTSIDE = (
-    "The model says that this question is outside of its world; under Examples are questions from it."
+    "The model says that this question is outside of its world; under Examples are some from it."
 )
 """Added where an embedded model's reply says so; it can be wrong about that."""
 

@@ -1,4 +1,5 @@
 import re
+from typing import ClassVar
 
 import pytest
 
@@ -42,12 +43,12 @@ def test_the_english_question_states_the_start_and_the_operations():
 class FirstEdition:
     """Stands for the tokenizer of an embedded model of the first edition, which names none."""
 
-    init_kwargs: dict[str, object] = {}
+    init_kwargs: ClassVar[dict[str, object]] = {}
 
     def __len__(self):
         return 1536
 
 
 def test_a_model_of_the_first_edition_is_refused():
-    with pytest.raises(ValueError, match="edition 1 of the embedded world, .* are of edition 2"):
+    with pytest.raises(ValueError, match=r"edition 1 of the embedded world, .* are of edition 2"):
         tiny.chains(FirstEdition(), n=1, steps=2)

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from qwen3lab import tiny
+from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models
 from qwen3lab.text.chat_template import early_stop_text
 from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.tiny.world import outside
@@ -93,6 +94,15 @@ def test_the_tokenizers_files_state_the_edition_of_the_world(tmp_path):
 def test_two_builds_give_the_same_vocabulary(tiny_tokenizer, tmp_path):
     write_tokenizer(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", embedded_models())
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tmp_path, name):
+    write_tokenizer(tmp_path)
+    shipped = AutoTokenizer.from_pretrained(EMBEDDED / name)
+    built = AutoTokenizer.from_pretrained(tmp_path)
+    assert shipped.get_vocab() == built.get_vocab()
+    assert shipped.chat_template == built.chat_template
 
 
 def test_every_word_of_the_worlds_is_a_single_token(tiny_tokenizer):
