@@ -11,7 +11,8 @@ thinking.
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +20,7 @@ from qwen3lab.tiny.world import arithmetic, hints, lists
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.first_questions import RESERVED_QUESTIONS, normalised
 from qwen3lab.tiny.world.problems import Problem, char_labels, text_of
-from qwen3lab.tiny.world.wrong_turns import with_check, with_wrong_turn
+from qwen3lab.tiny.world.wrong_turns import WAIT, with_check, with_wrong_turn
 
 Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
 Name = TypeVar("Name", bound=str)
@@ -38,9 +39,6 @@ LONG_TOKENS = (150, 600)
 
 HINT_PROBABILITY = 0.15
 """Probability that an arithmetic problem in a chat has a hint."""
-
-WRONG_TURN_PROBABILITY = 0.08
-"""Probability that a thinking of arithmetic has a wrong turn."""
 
 CHECK_PROBABILITY = 0.02
 """Probability that a thinking of another family checks its last line."""
@@ -75,6 +73,10 @@ class Diet:
         direct_weight: loss weight of an answer without thinking, or after a hint. It has few
             tokens, and other answers after thinking only copy.
         text_weight: loss weight of the predictable tokens of a plain text.
+        english: fraction of English problems, in families that are drawn in both languages equally
+            often.
+        wrong_turns: probability that a thinking of arithmetic has a wrong turn.
+        turn_weight: loss weight of the line break and "Wait" after a wrong step.
     """
 
     share: float
@@ -86,6 +88,9 @@ class Diet:
     kinds: Mapping[str, float] | None = None
     direct_weight: float = 4.0
     text_weight: float = 1.0
+    english: float = 0.5
+    wrong_turns: float = 0.08
+    turn_weight: float = 1.0
 
 
 DIETS: dict[str, Diet] = {
@@ -301,7 +306,8 @@ class Writer:
         elif mode == "cut":
             stretches.append(Stretch.even(self._cut_thinking(problem, rng), 1.0))
         else:
-            thinking = Stretch.of(problem, "thinking")
+            turn_weight = self.diets[problem.family].turn_weight
+            thinking = _with_turn_weight(Stretch.of(problem, "thinking"), turn_weight)
             stretches += [Stretch.even("<think>\n", 1.0), thinking]
             stretches.append(Stretch.even("\n</think>\n\n", 1.0))
         heavy = mode in ("answer", "switch", "blank") or problem.hint is not None
@@ -341,10 +347,10 @@ class Writer:
         has_hint = name == arithmetic.FAMILY and mode not in ("text", "cut")
         if has_hint and rng.random() < HINT_PROBABILITY:
             return hints.draw(rng, steps, "train")
-        problem = family.draw(rng, steps, "train")
+        problem = _in_language(rng, diet.english, lambda: family.draw(rng, steps, "train"))
         if name == arithmetic.FAMILY and mode == "text" and rng.random() < QUIZ_PROBABILITY:
             return replace(problem, passage=arithmetic.quiz(rng))
-        return _with_turn(rng, problem) if mode == "think" else problem
+        return _with_turn(rng, problem, diet.wrong_turns) if mode == "think" else problem
 
     def _cut_thinking(self, problem: Problem, rng: random.Random) -> str:
         """Thinking text truncated at a random token, more often near its end."""
@@ -378,11 +384,31 @@ class Writer:
         return Document(f"{family} {mode}", ids, weights)
 
 
-def _with_turn(rng: random.Random, problem: Problem) -> Problem:
+def _in_language(rng: random.Random, english: float, draw: Callable[[], Problem]) -> Problem:
+    """A problem that is English with this probability; `draw` gives both languages."""
+    problem = draw()
+    if english == 0.5:
+        return problem
+    wanted = "en" if rng.random() < english else "zh"
+    while problem.language != wanted:
+        problem = draw()
+    return problem
+
+
+def _with_turn_weight(thinking: Stretch, weight: float) -> Stretch:
+    """The thinking with this weight at each line break and "Wait" that a wrong step determines."""
+    weights = list(thinking.weights)
+    for turn in re.finditer(f"\n{WAIT}", thinking.text):
+        for place in range(*turn.span()):
+            weights[place] *= weight if weights[place] >= 1 else 1.0
+    return Stretch(thinking.text, weights)
+
+
+def _with_turn(rng: random.Random, problem: Problem, wrong_turns: float) -> Problem:
     """The problem, now and then with a wrong turn or a check in its thinking."""
     draw = rng.random()
     if problem.family == arithmetic.FAMILY:
-        return with_wrong_turn(rng, problem) if draw < WRONG_TURN_PROBABILITY else problem
+        return with_wrong_turn(rng, problem) if draw < wrong_turns else problem
     return with_check(problem) if draw < CHECK_PROBABILITY else problem
 
 
