@@ -111,9 +111,6 @@ DIETS: dict[str, Diet] = {
         # stories differed, too).
         head=(1,) * 10 + (2, 2, 2, 3, 3, 4, 6, 8),
         head_modes=("answer", "switch", "text"),
-        passages=2,
-        # With weight 1, passages were learned late: 0.59 nats a token after 18 million tokens.
-        text_weight=3.0,
     ),
     "code": Diet(
         0.12,
