@@ -136,11 +136,12 @@ MICRO_MOE = Recipe(
 LISTS_WITH_TRAINING_ONLY_KINDS = replace(
     DIETS["lists"],
     kinds={
-        "look-up": 0.3,
+        "look-up": 0.26,
         "marked": 0.14,
-        "repeat": 0.2,
-        "backwards": 0.16,
-        "turned": 0.14,
+        "facts": 0.14,
+        "repeat": 0.16,
+        "backwards": 0.13,
+        "turned": 0.11,
         "pairs": 0.06,
     },
 )
