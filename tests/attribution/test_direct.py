@@ -5,22 +5,14 @@ import torch
 
 from qwen3lab import attribution
 from qwen3lab.errors import RecordingError
-from qwen3lab.lab import Lab
-from qwen3lab.model.transformer import Qwen3
-from tests.reference import NO_EXPERTS, small_config
+from tests.lenses.small import small_lab
 
 IDS = [3, 14, 15, 9, 2, 6]
 
 
 @pytest.fixture(params=["experts", "dense"])
 def lab(request, tiny_tokenizer):
-    config = small_config(d_vocab=1536, **(NO_EXPERTS if request.param == "dense" else {}))
-    model = Qwen3(config)
-    model.init_weights(torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4) if parameter.ndim > 1 else parameter.add_(0.3)
-    return Lab(model.eval(), tiny_tokenizer, "small")
+    return small_lab(tiny_tokenizer, experts=request.param == "experts")
 
 
 @pytest.mark.parametrize("position", [-1, 0, 2])

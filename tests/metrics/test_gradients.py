@@ -6,9 +6,7 @@ import torch
 from qwen3lab import metrics
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edits
-from qwen3lab.lab import Lab
-from qwen3lab.model.transformer import Qwen3
-from tests.reference import NO_EXPERTS, small_config
+from tests.lenses.small import small_lab
 
 IDS = [3, 14, 15, 9, 2]
 STEP = 1e-5
@@ -16,13 +14,9 @@ STEP = 1e-5
 
 @pytest.fixture(params=["experts", "dense"])
 def lab(request, tiny_tokenizer):
-    config = small_config(d_vocab=1536, **(NO_EXPERTS if request.param == "dense" else {}))
-    model = Qwen3(config)
-    model.init_weights(torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4) if parameter.ndim > 1 else parameter.add_(0.3)
-    return Lab(model.double().eval(), tiny_tokenizer, "small")
+    lab = small_lab(tiny_tokenizer, experts=request.param == "experts")
+    lab.model.double()
+    return lab
 
 
 def moved(lab, ids, hook, direction, step):

@@ -16,7 +16,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.lenses import Lens
-from qwen3lab.metrics import Metric
+from qwen3lab.metrics import Metric, token_id
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import MAX_KEPT_VOCABULARY
 from qwen3lab.text.tokenizer import token_texts
@@ -116,20 +116,20 @@ def explain(lab: Lab, chat: Chat, position: int, other: str) -> Explanation:
     ids, recording = [*chat.prompt_ids, *chat.token_ids], recording_of(chat)
     if position > len(recording):
         raise ValueError(f"token {position} was not recorded: pick an earlier token")
-    token_id, before = ids[position], position - 1
-    other_id = _other(lab, recording.logits[before], token_id, other)
+    written, before = ids[position], position - 1
+    other_id = _other(lab, recording.logits[before], written, other)
     first = 0
     if lab.config.d_vocab > MAX_KEPT_VOCABULARY:
         first = max(0, position - MAX_TOKENS_OF_LARGE_VOCABULARY)
-    texts = token_texts(lab.tokenizer, [token_id, other_id])
+    texts = token_texts(lab.tokenizer, [written, other_id])
     return Explanation(
         position=position,
-        token_id=token_id,
+        token_id=written,
         token=texts[0],
         other_id=other_id,
         other=texts[1],
         lens=lenses.logit_lens(lab, recording, positions=slice(first, position)),
-        parts=attribution.direct(lab, recording, token_id, other=other_id, position=before),
+        parts=attribution.direct(lab, recording, written, other=other_id, position=before),
     )
 
 
@@ -256,14 +256,14 @@ def steered(lab: Lab, chat: Chat, found: Explanation, layer: int, strength: floa
     return (strength * unit) * vector.at(positions="generated")
 
 
-def _other(lab: Lab, logits: Float[Tensor, " vocab"], token_id: int, text: str) -> int:
+def _other(lab: Lab, logits: Float[Tensor, " vocab"], written: int, text: str) -> int:
     if text:
-        chosen = patching.logit(text).resolve(lab) and lab.token_ids(text)[0]
-        if chosen == token_id:
+        chosen = token_id(lab, text)
+        if chosen == written:
             raise ValueError(f"“{visible(text)}” is the token itself: compare with another one")
         return chosen
     best = logits.float().topk(2).indices.tolist()
-    return best[1] if best[0] == token_id else best[0]
+    return best[1] if best[0] == written else best[0]
 
 
 def _other_ids(lab: Lab, chat: Chat, ids: list[int], question: str) -> list[int]:
