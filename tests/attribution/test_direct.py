@@ -43,9 +43,8 @@ def test_each_part_equals_its_output_times_the_unembedding(lab):
         assert float(mlp) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("lab", ["experts"], indirect=True)
 def test_experts_have_their_own_numbers(lab):
-    if not lab.config.is_moe:
-        pytest.skip("dense")
     rec = lab.record(IDS, capture=attribution.needed(lab))
     found = attribution.direct(lab, rec, 20, position=3)
     for layer in lab.config.moe_layers:

@@ -98,9 +98,8 @@ def test_a_run_without_gradients_stays_one(lab):
     assert all(parameter.grad is None for parameter in lab.model.parameters())
 
 
+@pytest.mark.parametrize("lab", ["experts"], indirect=True)
 def test_the_choice_of_experts_has_no_gradient(lab):
-    if not lab.config.is_moe:
-        pytest.skip("dense")
     found = metrics.gradients(lab, IDS, of=metrics.logit(20), hooks="all")
     assert "no gradient" in found.note
     assert not [name for name in found.gradients if name.endswith("indices")]
