@@ -85,9 +85,11 @@ figures.lens_map(lens, right)
 exercises.first_layer(lens, right, answer=None)
 
 # %% [markdown]
-# The lens reads with the last layer's eyes: that a token does not show does not mean that its
-# information is not there. A **tuned lens** (`lenses.train`) and a **Jacobian lens**
-# (`lenses.fit_jacobian`) translate each layer's stream first.
+# The lens reads each layer in the basis of the last one: that a token does not show does not mean
+# that its information is not there. A **tuned lens** maps each layer's stream to what the output
+# predicts, and a **Jacobian lens** by its mean first-order effect on the last layer. Both ship for
+# the embedded models; for others, `lenses.train` and `lenses.fit_jacobian` make them. In the
+# explorer, choose the lens above its map.
 
 # %% [markdown]
 # ## What wrote it?

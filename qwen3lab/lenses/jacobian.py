@@ -12,28 +12,26 @@ TransformerLens 4.3 has it in `tools/analysis/jacobian_lens.py`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import checked
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens import Lens
-from qwen3lab.lenses.lens_file import read_lens, save_lens
 from qwen3lab.lenses.mapped import mapped_lens
-from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.lenses.stored_maps import StoredMaps
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
 
 KIND = "Jacobian lens"
-AXES = {"jacobians": "layer d_model d_model"}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class JacobianLens(EqualByValue, Displayed):
+class JacobianLens(StoredMaps):
     """The matrices of a Jacobian lens, one for each layer but the last, whose lens is the output.
 
     Attributes:
@@ -45,17 +43,12 @@ class JacobianLens(EqualByValue, Displayed):
         note: what is special about them, such as experts whose choice has no gradient; or empty.
     """
 
-    model_name: str
-    fingerprint: str
-    layers: tuple[int, ...]
+    kind: ClassVar[str] = KIND
+    axes: ClassVar[dict[str, str]] = {"jacobians": "layer d_model d_model"}
+
     jacobians: Float[Tensor, "layer d_model d_model"]
     n_prompts: int
     note: str = ""
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return self.jacobians.shape[-1]
 
     @classmethod
     def identity(cls, lab: Lab) -> "JacobianLens":
@@ -72,42 +65,9 @@ class JacobianLens(EqualByValue, Displayed):
             return stream
         return stream.float() @ self.jacobians[self.layers.index(layer)].float().T
 
-    def save(self, path: str | Path) -> None:
-        """Write the matrices to a safetensors file.
-
-        Raises:
-            CheckpointError: the file cannot be written.
-        """
-        about = {
-            "model_name": self.model_name,
-            "fingerprint": self.fingerprint,
-            "layers": list(self.layers),
-            "n_prompts": self.n_prompts,
-            "note": self.note,
-        }
-        save_lens(path, KIND, {"jacobians": self.jacobians}, about)
-
     @classmethod
-    def load(cls, path: str | Path, lab: Lab) -> "JacobianLens":
-        """Read matrices that `save` wrote.
-
-        Args:
-            path: of the file.
-            lab: that they were fitted to.
-
-        Raises:
-            CheckpointError: the file does not exist, is damaged or of another kind, or the matrices
-                were fitted to other weights.
-        """
-        about, tensors = read_lens(path, KIND, lab, AXES)
-        return cls(
-            model_name=about["model_name"],
-            fingerprint=about["fingerprint"],
-            layers=tuple(about["layers"]),
-            jacobians=tensors["jacobians"],
-            n_prompts=int(about.get("n_prompts", 0)),
-            note=str(about.get("note", "")),
-        )
+    def _told(cls, about: dict[str, Any]) -> dict[str, Any]:
+        return {"n_prompts": int(about.get("n_prompts", 0)), "note": str(about.get("note", ""))}
 
     def _summary(self) -> Summary:
         facts = {
@@ -121,29 +81,36 @@ class JacobianLens(EqualByValue, Displayed):
 
 @checked
 def jacobian_lens(
-    lab: Lab, recording: Recording, maps: JacobianLens, *, positions: slice = slice(None)
+    lab: Lab,
+    recording: Recording,
+    maps: JacobianLens | None = None,
+    *,
+    positions: slice = slice(None),
 ) -> Lens:
     """What each layer predicts, read through the matrices of a Jacobian lens.
 
     Args:
         lab: that made the recording.
         recording: with `capture=lenses.NEEDED`.
-        maps: from `lenses.fit_jacobian`, `JacobianLens.load` or `lenses.open_published`.
+        maps: from `lenses.fit_jacobian`, `JacobianLens.load` or `lenses.open_published`; None for
+            those that ship with the model.
         positions: of the recording.
 
     Raises:
         ValueError: a recording or matrices of another model, or positions that select none.
         RecordingError: the residual stream was not recorded.
+        CheckpointError: no matrices were given, and none ship with the model.
 
     Example:
         >>> import qwen3lab
         >>> from qwen3lab import lenses
         >>> lab = qwen3lab.load("tiny-moe")
+        >>> rec = lab.record("3+4=?", capture=lenses.NEEDED)
+        >>> lenses.jacobian_lens(lab, rec).logits(2).shape  # token, vocab
+        torch.Size([4, 1536])
         >>> maps = lenses.fit_jacobian(lab, ["3+2*7-1=?"], skip_first=1, progress=False)
         >>> maps.jacobians.shape  # layer, d_model, d_model; the last layer needs none
         torch.Size([5, 128, 128])
-        >>> rec = lab.record("3+4=?", capture=lenses.NEEDED)
-        >>> lenses.jacobian_lens(lab, rec, maps).logits(2).shape  # token, vocab
-        torch.Size([4, 1536])
     """
+    maps = JacobianLens.shipped(lab) if maps is None else maps
     return mapped_lens(KIND, lab, recording, maps, positions)

@@ -30,7 +30,8 @@ def save_lens(
         path: of the file.
         kind: such as "tuned lens".
         tensors: on the CPU, by name.
-        about: JSON values: `fingerprint`, `model_name`, `layers`, and what the kind adds.
+        about: JSON values: `fingerprint`, `model_name`, `layers`, `rounded`, and what the kind
+            adds.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -55,6 +56,9 @@ def read_lens(
     Raises:
         CheckpointError: the file does not exist, is damaged or of another kind, or the lens was
             trained for other weights.
+
+    Returns:
+        What the file says, with the fingerprint of the lab's weights, and the tensors.
     """
     path = Path(path)
     try:
@@ -72,7 +76,14 @@ def read_lens(
     for name, value in tensors.items():
         if not bool(value.isfinite().all()):
             raise CheckpointError(f"{path} is damaged: {name} has values that are not finite")
-    return about, tensors
+    return {**about, "fingerprint": fingerprint(lab.model)}, tensors
+
+
+def is_lens_of(path: Path, kind: str, lab: Lab) -> bool:
+    """True if the file holds a lens of this kind for the weights of a lab."""
+    with open_tensors(path) as file:
+        about = _about(file, kind)
+    return fingerprint(lab.model) in (about["fingerprint"], *about["rounded"])
 
 
 def _about(file: CheckedTensors, kind: str) -> dict[str, Any]:
@@ -85,13 +96,15 @@ def _about(file: CheckedTensors, kind: str) -> dict[str, Any]:
         )
     if about["kind"] != kind:
         raise ValueError(f"it holds a {about['kind']}")
-    if not isinstance(about["model_name"], str) or not isinstance(about["fingerprint"], str):
-        raise TypeError("its model name or fingerprint is not text")
+    about.setdefault("rounded", [])
+    texts = [about["model_name"], about["fingerprint"], *about["rounded"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("its model name or a fingerprint is not text")
     return about
 
 
 def _check_weights(about: Mapping[str, Any], lab: Lab) -> None:
-    if about["fingerprint"] != fingerprint(lab.model):
+    if fingerprint(lab.model) not in (about["fingerprint"], *about["rounded"]):
         raise ValueError(
             f"it was trained for other weights (of {about['model_name']}): give the lab of the "
             "same weights, in the same dtype"

@@ -8,28 +8,26 @@ Source: Belrose et al., "Eliciting latent predictions from transformers with the
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import checked
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Summary, count
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens import Lens
-from qwen3lab.lenses.lens_file import read_lens, save_lens
 from qwen3lab.lenses.mapped import mapped_lens
-from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.lenses.stored_maps import StoredMaps
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
 
 KIND = "tuned lens"
-AXES = {"matrices": "layer d_model d_model", "biases": "layer d_model"}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class TunedLens(EqualByValue, Displayed):
+class TunedLens(StoredMaps):
     """Affine maps of a tuned lens, one for each layer but the last, whose lens is the output.
 
     Attributes:
@@ -42,18 +40,16 @@ class TunedLens(EqualByValue, Displayed):
         n_tokens: that the maps were trained on.
     """
 
-    model_name: str
-    fingerprint: str
-    layers: tuple[int, ...]
+    kind: ClassVar[str] = KIND
+    axes: ClassVar[dict[str, str]] = {
+        "matrices": "layer d_model d_model",
+        "biases": "layer d_model",
+    }
+
     matrices: Float[Tensor, "layer d_model d_model"]
     biases: Float[Tensor, "layer d_model"]
     kl: Float[Tensor, "step layer"]
     n_tokens: int
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return self.biases.shape[1]
 
     @classmethod
     def identity(cls, lab: Lab) -> "TunedLens":
@@ -78,42 +74,10 @@ class TunedLens(EqualByValue, Displayed):
         row = self.layers.index(layer)
         return stream.float() @ self.matrices[row].float().T + self.biases[row].float()
 
-    def save(self, path: str | Path) -> None:
-        """Write the maps to a safetensors file.
-
-        Raises:
-            CheckpointError: the file cannot be written.
-        """
-        about = {
-            "model_name": self.model_name,
-            "fingerprint": self.fingerprint,
-            "layers": list(self.layers),
-            "n_tokens": self.n_tokens,
-        }
-        save_lens(path, KIND, {"matrices": self.matrices, "biases": self.biases}, about)
-
     @classmethod
-    def load(cls, path: str | Path, lab: Lab) -> "TunedLens":
-        """Read maps that `save` wrote.
-
-        Args:
-            path: of the file.
-            lab: that they were trained for.
-
-        Raises:
-            CheckpointError: the file does not exist, is damaged or of another kind, or the maps
-                were trained for other weights.
-        """
-        about, tensors = read_lens(path, KIND, lab, AXES)
-        return cls(
-            model_name=about["model_name"],
-            fingerprint=about["fingerprint"],
-            layers=tuple(about["layers"]),
-            matrices=tensors["matrices"],
-            biases=tensors["biases"],
-            kl=torch.zeros(0, len(about["layers"])),
-            n_tokens=int(about.get("n_tokens", 0)),
-        )
+    def _told(cls, about: dict[str, Any]) -> dict[str, Any]:
+        kl = torch.zeros(0, len(about["layers"]))
+        return {"kl": kl, "n_tokens": int(about.get("n_tokens", 0))}
 
     def _summary(self) -> Summary:
         facts = {
@@ -129,27 +93,35 @@ class TunedLens(EqualByValue, Displayed):
 
 @checked
 def tuned_lens(
-    lab: Lab, recording: Recording, maps: TunedLens, *, positions: slice = slice(None)
+    lab: Lab,
+    recording: Recording,
+    maps: TunedLens | None = None,
+    *,
+    positions: slice = slice(None),
 ) -> Lens:
     """What each layer predicts, read through the maps of a tuned lens.
 
     Args:
         lab: that made the recording.
         recording: with `capture=lenses.NEEDED`.
-        maps: from `lenses.train` or `TunedLens.load`.
+        maps: from `lenses.train` or `TunedLens.load`; None for those that ship with the model.
         positions: of the recording.
 
     Raises:
         ValueError: a recording or maps of another model, or positions that select none.
         RecordingError: the residual stream was not recorded.
+        CheckpointError: no maps were given, and none ship with the model.
 
     Example:
         >>> import qwen3lab
         >>> from qwen3lab import lenses
         >>> lab = qwen3lab.load("tiny-moe")
-        >>> maps = lenses.train(lab, ["3+4=?", "5*2=?"], steps=2, progress=False)
         >>> rec = lab.record("3+4=?", capture=lenses.NEEDED)
-        >>> lenses.tuned_lens(lab, rec, maps).kl().shape  # layer, token
+        >>> lenses.tuned_lens(lab, rec).kl().shape  # layer, token
         torch.Size([6, 4])
+        >>> maps = lenses.train(lab, ["3+4=?", "5*2=?"], steps=2, progress=False)
+        >>> lenses.tuned_lens(lab, rec, maps).logits(2).shape  # token, vocab
+        torch.Size([4, 1536])
     """
+    maps = TunedLens.shipped(lab) if maps is None else maps
     return mapped_lens(KIND, lab, recording, maps, positions)

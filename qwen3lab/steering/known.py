@@ -1,6 +1,7 @@
 """Steering vectors from labelled tokens, from a token's unembedding, or from a known direction."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,30 @@ from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.lab import Lab
 from qwen3lab.metrics.metric import Token, quoted, token_id
 from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.steering.addition import RESID_POST
 from qwen3lab.steering.states import Layers, hooks_of, made_vector
 from qwen3lab.steering.vector import Vector
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """Maps of a lens, such as `lenses.JacobianLens`.
+
+    Attributes:
+        kind: such as "Jacobian lens".
+        fingerprint: of the weights that it was made for; empty if unknown.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def pulled_back(self, layer: int, direction: Float[Tensor, " d_model"]) -> Tensor:
+        """The direction at a layer that the lens reads as this one of the last layer."""
+        ...
 
 
 @checked
@@ -68,20 +90,31 @@ def from_labels(
 
 @checked
 def from_token(
-    lab: Lab, token: Token, *, layer: Layers, other: Token | None = None, hook: str = RESID_POST
+    lab: Lab,
+    token: Token,
+    *,
+    layer: Layers,
+    other: Token | None = None,
+    lens: Readout | None = None,
+    hook: str = RESID_POST,
 ) -> Vector:
     """The direction that a token's logit is read along: its unembedding times the norm's weight.
+
+    With a lens, it is the direction that the lens reads at the layer as this one of the last layer:
+    A^T w for the map A and the direction w.
 
     Args:
         lab: whose tokens are meant.
         token: text of one token, or its id.
         layer: one or several; None for all.
         other: a token whose direction is subtracted.
+        lens: a tuned or Jacobian lens; None for the logit lens.
         hook: within the layer.
 
     Raises:
         HookError: the layer or the hook does not exist.
-        ValueError: a token that the model does not have, or the same token twice.
+        ValueError: a token that the model does not have, the same token twice, or a lens of other
+            weights.
     """
     layers, _ = hooks_of(lab, layer, hook)
     chosen = token_id(lab, token)
@@ -91,7 +124,11 @@ def from_token(
         second = token_id(lab, other)
         row, made_by = row - rows[second].float(), f"{made_by} minus {quoted(lab, second)}"
     direction = (row * lab.model.ln_final.weight.detach().float()).cpu()
-    return made_vector(lab, layers, direction.expand(len(layers), -1), hook, made_by)
+    if lens is None:
+        return made_vector(lab, layers, direction.expand(len(layers), -1), hook, made_by)
+    _check_lens(lab, lens)
+    read = torch.stack([lens.pulled_back(each, direction) for each in layers])
+    return made_vector(lab, layers, read, hook, f"{made_by} through a {lens.kind}")
 
 
 @checked
@@ -123,6 +160,14 @@ def from_direction(
         )
     repeated = direction.detach().cpu().float().expand(len(layers), -1)
     return made_vector(lab, layers, repeated, hook, made_by)
+
+
+def _check_lens(lab: Lab, lens: Readout) -> None:
+    if lens.fingerprint and lens.fingerprint != fingerprint(lab.model):
+        raise ValueError(
+            f"the {lens.kind} was made for other weights than those of {lab.name}: give a lens of "
+            "this model"
+        )
 
 
 def _check_labels(

@@ -1,12 +1,13 @@
 """Makers of steering vectors, compared with means by hand, scikit-learn, and planted directions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from qwen3lab import steering
+from qwen3lab import lenses, steering
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.lab import Lab
 from qwen3lab.model.transformer import Qwen3
@@ -142,6 +143,22 @@ def test_a_tokens_direction_raises_its_logit_by_the_squared_norm_over_the_scale(
     difference = steering.from_token(lab, 20, other=21, layer=last)
     other = steering.from_token(lab, 21, layer=last)
     torch.testing.assert_close(difference[last], vector[last] - other[last])
+
+
+def test_through_a_lens_a_tokens_direction_is_the_gradient_of_what_the_lens_reads(lab):
+    maps = replace(
+        lenses.TunedLens.identity(lab),
+        matrices=torch.randn(2, 32, 32, generator=torch.Generator().manual_seed(0)),
+    )
+    stream = torch.zeros(1, 32, requires_grad=True)
+    column = lab.model.unembedding.detach()[20] * lab.model.ln_final.weight.detach()
+    (maps.moved(1, stream)[0] @ column).backward()
+    vector = steering.from_token(lab, 20, layer=[1, 2], lens=maps)
+    torch.testing.assert_close(vector[1], stream.grad[0])
+    torch.testing.assert_close(vector[2], steering.from_token(lab, 20, layer=2)[2])
+    assert "through a tuned lens" in vector.made_by
+    with pytest.raises(ValueError, match="made for other weights"):
+        steering.from_token(lab, 20, layer=1, lens=replace(maps, fingerprint="other"))
 
 
 def test_a_vector_names_its_model_and_weights(lab):

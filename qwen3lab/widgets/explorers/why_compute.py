@@ -16,18 +16,33 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.lenses import Lens
+from qwen3lab.lenses.shipped import ships
 from qwen3lab.metrics import Metric, token_id
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import MAX_KEPT_VOCABULARY
 from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
 from qwen3lab.widgets.explorers.chat_compute import token_spans
-from qwen3lab.widgets.explorers.why_state import EXPERTS, HEADS, MLPS, OTHER_QUESTION
+from qwen3lab.widgets.explorers.why_state import (
+    EXPERTS,
+    HEADS,
+    JACOBIAN_LENS,
+    LENSES,
+    LOGIT_LENS,
+    MLPS,
+    OTHER_QUESTION,
+    TUNED_LENS,
+)
 
 MAX_TOKENS_OF_LARGE_VOCABULARY = 48
 """Tokens before the picked one that the lens reads, if the vocabulary is large."""
 
 N_TOP = 5
+READ = {
+    LOGIT_LENS: lenses.logit_lens,
+    TUNED_LENS: lenses.tuned_lens,
+    JACOBIAN_LENS: lenses.jacobian_lens,
+}
 SITE_OF = {HEADS: "z", EXPERTS: "expert", MLPS: "mlp_out", OTHER_QUESTION: "resid_post"}
 KIND_OF = {HEADS: "head", EXPERTS: "expert", MLPS: "mlp", OTHER_QUESTION: "layer"}
 
@@ -42,7 +57,7 @@ class Explanation:
         token: its text.
         other_id: the token that it is compared with.
         other: its text.
-        lens: the logit lens at the tokens before it.
+        lens: what the layers predict at the tokens before it.
         parts: what each part of the model adds to the difference of both logits.
     """
 
@@ -97,7 +112,12 @@ def recording_of(chat: Chat) -> Recording:
     return chat.recording
 
 
-def explain(lab: Lab, chat: Chat, position: int, other: str) -> Explanation:
+def offered_lenses(lab: Lab) -> tuple[str, ...]:
+    """The logit lens, and the lenses that ship with the model."""
+    return tuple(name for name in LENSES if name == LOGIT_LENS or ships(lab, name))
+
+
+def explain(lab: Lab, chat: Chat, position: int, other: str, lens: str = LOGIT_LENS) -> Explanation:
     """Why the token at a position was written.
 
     Args:
@@ -105,9 +125,11 @@ def explain(lab: Lab, chat: Chat, position: int, other: str) -> Explanation:
         chat: recorded with `needed`.
         position: of the token in the conversation.
         other: text of the token to compare with; empty for the most probable other one.
+        lens: what reads the layers, one of `offered_lenses`.
 
     Raises:
         ValueError: the first token of the conversation, or a text that is not one other token.
+        CheckpointError: no such lens ships with the model.
     """
     if position < 1:
         raise ValueError(
@@ -128,7 +150,7 @@ def explain(lab: Lab, chat: Chat, position: int, other: str) -> Explanation:
         token=texts[0],
         other_id=other_id,
         other=texts[1],
-        lens=lenses.logit_lens(lab, recording, positions=slice(first, position)),
+        lens=READ[lens](lab, recording, positions=slice(first, position)),
         parts=attribution.direct(lab, recording, written, other=other_id, position=before),
     )
 

@@ -15,6 +15,7 @@ from qwen3lab.widgets.explorers.why_compute import (
     effects,
     explain,
     needed,
+    offered_lenses,
     part_name,
     removal,
     steered,
@@ -52,7 +53,7 @@ class WhyExplorer(Explorer):
         self.explainer: Worker[None] = Worker()
         self.measurer: Worker[None] = Worker()
         self.editor: Worker[None] = Worker()
-        self.state.observe(lambda _: self.explain(), ["token", "other_token"])
+        self.state.observe(lambda _: self.explain(), ["token", "other_token", "lens"])
 
     @shows_errors
     def explain(self) -> None:
@@ -127,13 +128,13 @@ class WhyExplorer(Explorer):
         return chat
 
     def _explanation(self, chat: Chat, run: int, token: int) -> Callable[[threading.Event], None]:
-        other = self.state.other_token
+        other, lens = self.state.other_token, self.state.lens
 
         def job(cancel: threading.Event) -> None:
             if cancel.is_set():
                 return
             try:
-                found = explain(self.lab, chat, token, other)
+                found = explain(self.lab, chat, token, other, lens)
             except Exception as error:
                 self._set(run, explained=None, effects=None, error=sentence(error))
                 return
@@ -164,7 +165,9 @@ class WhyExplorer(Explorer):
         return needed(self.lab)
 
     def _view(self) -> WhyPanel:
-        view = WhyPanel(self.lab.name, self.lab.config, self.state, self.examples)
+        view = WhyPanel(
+            self.lab.name, self.lab.config, self.state, self.examples, offered_lenses(self.lab)
+        )
         view.connect(measure=self.measure, take_away=self.take_away, steer=self.steer)
         return view
 

@@ -27,7 +27,13 @@ from qwen3lab.widgets.explorers.why_compute import (
     part_name,
     recording_of,
 )
-from qwen3lab.widgets.explorers.why_state import EFFECTS, EXPERTS, OTHER_QUESTION, WhyState
+from qwen3lab.widgets.explorers.why_state import (
+    EFFECTS,
+    EXPERTS,
+    LOGIT_LENS,
+    OTHER_QUESTION,
+    WhyState,
+)
 
 NO_TOKEN = "Click a token of the reply to see why it was written."
 NO_EFFECTS = "Press Measure to run the model again without each part."
@@ -41,9 +47,15 @@ class WhyPanel(ReplyPanel):
     state: WhyState
 
     def __init__(
-        self, name: str, config: Qwen3Config, state: WhyState, examples: Sequence[str]
+        self,
+        name: str,
+        config: Qwen3Config,
+        state: WhyState,
+        examples: Sequence[str],
+        lenses: Sequence[str] = (LOGIT_LENS,),
     ) -> None:
         super().__init__(config, state, examples)
+        self.lens_names = lenses
         height = max(180, min(420, 110 + 18 * config.n_layers))
         self.lens, self.effects = Canvas(height=height), Canvas(height=height)
         self.inside = Canvas(height=320)
@@ -77,6 +89,11 @@ class WhyPanel(ReplyPanel):
             style=WIDE,
             layout=w.Layout(width="310px"),
         )
+        self.which_lens = w.Dropdown(
+            options=[(each, each) for each in self.lens_names],
+            tooltip="What reads the layers; a tuned and a Jacobian lens ship for embedded models",
+            layout=w.Layout(width="130px"),
+        )
         self.other_question = w.Text(
             placeholder="A question with as many tokens, such as other numbers",
             tooltip="Its residual stream is put in place, one layer and token after another",
@@ -107,6 +124,7 @@ class WhyPanel(ReplyPanel):
     def _follow(self) -> None:
         for name in ("effect", "other_question", "other_token", "layer", "strength"):
             self.bindings.bind(name, getattr(self, name))
+        self.bindings.bind("lens", self.which_lens)
         watch = self.bindings.watch
         watch(lambda _: self.draw_lens(), ["explained"])
         watch(lambda _: self.draw_parts(), ["explained"])
@@ -234,7 +252,7 @@ class WhyPanel(ReplyPanel):
             "the final norm and unembedding after each layer",
             self.lens,
             self.notes,
-            pickers=[self.layer],
+            pickers=[self.which_lens, self.layer],
         )
         parts = card(
             "What wrote it",

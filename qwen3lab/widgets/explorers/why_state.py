@@ -11,6 +11,11 @@ OTHER_QUESTION = "with the stream of another question"
 EFFECTS = (HEADS, EXPERTS, MLPS, OTHER_QUESTION)
 """What a map of effects changes in the run."""
 
+LOGIT_LENS = "logit lens"
+TUNED_LENS = "tuned lens"
+JACOBIAN_LENS = "Jacobian lens"
+LENSES = (LOGIT_LENS, TUNED_LENS, JACOBIAN_LENS)
+
 
 class WhyState(ExplorerState):
     """State of an explorer that asks why a token was written.
@@ -18,6 +23,7 @@ class WhyState(ExplorerState):
     Attributes:
         other_token: text of the token that the written one is compared with; empty for the most
             probable other one.
+        lens: what reads the layers, one of `LENSES`.
         explained: the explanation of the picked token, as an `Explanation`, or None.
         effect: what the map of effects changes, one of `EFFECTS`.
         other_question: the question whose run is put in place, for `OTHER_QUESTION`.
@@ -31,6 +37,7 @@ class WhyState(ExplorerState):
     """
 
     other_token = traitlets.Unicode()
+    lens = traitlets.Enum(LENSES, LOGIT_LENS)
     explained = Result(None)
     effect = traitlets.Enum(EFFECTS, HEADS)
     other_question = traitlets.Unicode()
