@@ -43,7 +43,9 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
         experts = chat.recording.routing.layer(config.moe_layers[-1]).experts
         picks.append({"expert": int(experts[-1, 0])})
     if explains:
-        picks.append({"token": len(chat.recording) - 1, "part": ("head", config.n_layers - 1, 0)})
+        # Near the prompt: each head is taken away in a run of all tokens before it.
+        near = chat.spans["prompt"][1] + 1
+        picks.append({"token": near, "part": ("head", config.n_layers - 1, 0)})
     for pick in picks:
         for name, value in pick.items():
             setattr(state, name, value)
