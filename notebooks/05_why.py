@@ -44,12 +44,13 @@ lab
 # ## The explorer
 # 1. **Click a token of the reply.** The upper map shows its probability as the next token after
 #    each layer and each token before it. Below, its logit minus that of the runner-up, part by
-#    part.
-# 2. **What it needs** runs the model again without each head. Click the cell with the largest
-#    effect, and **Take away, ask again**. Is the answer another one?
+#    part. Click a bar to see what that head or expert does; its own explorer opens from there.
+# 2. **What it needs** runs the model again without each head (press **Measure**, if it is large).
+#    Click the cell with the largest effect, and **Take away, ask again**. Does the answer change?
 # 3. Choose **with the stream of another question**, type a question with the same number of tokens
-#    (change one number), and press **Measure**. Where is the number, and where is the result?
-# 4. **Steer, ask again** pushes the reply towards the picked token.
+#    (change one number), and press **Measure**. Where is the number, and where is the result? Click
+#    a dark cell, and **Patch, ask again**.
+# 4. Type another answer at **rather than**: **Steer, ask again** pushes the reply towards it.
 
 # %%
 explorer = WhyExplorer(lab, question="lamp 2, book 7, cat 1. book?", thinking=False)
@@ -158,9 +159,9 @@ quick.agreement(heads)
 # %%
 layer = lab.config.n_layers // 2
 vector = steering.from_token(lab, wrong, other=right, layer=layer)
-texts = [text.token_ids[:64] for text in tiny.texts(lab.tokenizer, n=2)]
+texts = [text.token_ids[:32] for text in tiny.texts(lab.tokenizer, n=1)]
 curve = steering.strength_curve(
-    lab, vector, [clean], patching.logit_difference(wrong, right), neutral=texts
+    lab, vector, [clean], patching.logit_difference(wrong, right), neutral=texts, n_random=2
 )
 figures.strength_curve(curve)
 

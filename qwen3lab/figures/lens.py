@@ -1,6 +1,8 @@
 """The map of a lens: what each layer predicts at each token."""
 
 from dataclasses import replace
+from itertools import accumulate
+from unicodedata import east_asian_width
 
 import plotly.graph_objects as go
 import torch
@@ -124,9 +126,11 @@ def _texts(top: TopOfLens, chosen: int | None) -> list[list[str]]:
     return [[texts[each] for each in row] for row in top.token_ids[..., 0].tolist()]
 
 
-def _fitting(text: str, letters: int) -> str:
-    """A token in at most so many letters; nothing if only dots would be left of it."""
-    shown = short_text(text, width=letters)
+def _fitting(text: str, room: int) -> str:
+    """A token in a room of so many letters; nothing if only dots would be left of it."""
+    ends = list(accumulate(1 + (east_asian_width(letter) in "WF") for letter in text))
+    is_whole = not ends or ends[-1] <= room
+    shown = short_text(text, width=room if is_whole else 1 + sum(end < room for end in ends))
     return "" if shown == "…" else shown
 
 

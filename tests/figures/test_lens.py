@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qwen3lab import figures, lenses
+from qwen3lab.figures.lens import _fitting
 from qwen3lab.text.tokenizer import token_texts
 from tests.lenses.small import IDS, small_lab
 
@@ -76,6 +77,20 @@ class BadTokenizer:
 
     def decode(self, ids, **_):
         return "<script>$x</script>"
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [
+        ("say", 3, "say"),
+        ("says", 3, "sa…"),
+        ("鸟成长", 6, "鸟成长"),
+        ("鸟成长", 4, "鸟…"),
+        ("says", 1, ""),
+    ],
+)
+def test_a_word_fits_its_cell_and_a_wide_letter_takes_two_places(text, room, shown):
+    assert _fitting(text, room) == shown
 
 
 def test_many_tokens_have_no_words_and_are_cut(lens):

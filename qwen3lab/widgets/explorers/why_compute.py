@@ -1,19 +1,19 @@
 """Data of the why explorer's panes, computed from a recorded chat. Draws nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab import attribution, lenses, patching, steering
+from qwen3lab import attribution, lenses, patching
 from qwen3lab.attribution import DirectAttribution
 from qwen3lab.figures.maps import DIVERGING
 from qwen3lab.figures.theme import visible
 from qwen3lab.generation.reply import Chat
-from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.lenses import Lens
 from qwen3lab.lenses.shipped import ships
@@ -22,7 +22,8 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import MAX_KEPT_VOCABULARY
 from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
-from qwen3lab.widgets.explorers.chat_compute import token_spans
+from qwen3lab.widgets.explorers.chat_compute import token_axis
+from qwen3lab.widgets.explorers.why_edits import other_ids
 from qwen3lab.widgets.explorers.why_state import (
     EXPERTS,
     HEADS,
@@ -73,6 +74,18 @@ class Explanation:
     def metric(self) -> Metric:
         """The logit of the token minus that of the other one."""
         return patching.logit_difference(self.token_id, self.other_id)
+
+    @cached_property
+    def probability(self) -> Float[Tensor, "layer token"]:
+        """Of the token as the next one. Read layer by layer: a long reading shows a bar."""
+        rows = (replace(self.lens, places=(place,)) for place in self.lens.places)
+        return torch.cat([row.probability(self.token_id).float() for row in rows])
+
+    @cached_property
+    def leads(self) -> list[int]:
+        """The layers after which the token is the most probable next one at its place."""
+        last = replace(self.lens, positions=self.lens.positions[-1:])
+        return (last.rank(self.token_id)[:, 0] == 0).nonzero().flatten().tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +149,7 @@ def explain(lab: Lab, chat: Chat, position: int, other: str, lens: str = LOGIT_L
             "nothing comes before the first token, so nothing predicts it: pick a later token"
         )
     ids, recording = [*chat.prompt_ids, *chat.token_ids], recording_of(chat)
-    if position > len(recording):
+    if position > len(recording) or position >= len(ids):
         raise ValueError(f"token {position} was not recorded: pick an earlier token")
     written, before = ids[position], position - 1
     other_id = _other(lab, recording.logits[before], written, other)
@@ -155,16 +168,19 @@ def explain(lab: Lab, chat: Chat, position: int, other: str, lens: str = LOGIT_L
     )
 
 
+def next_of(chat: Chat, position: int) -> int:
+    """The token that a position of the conversation predicts; the last one has none but itself."""
+    return min(position + 1, len(chat.prompt_ids) + len(chat.token_ids) - 1)
+
+
 def lens_heatmap(found: Explanation) -> Heatmap:
     """The probability of the explained token as the next one, at each layer and token."""
     lens = found.lens
-    spans = token_spans(lens.recording) if lens.positions[0] == 0 else ()
-    tokens = Axis("token", "token", tuple(lens.tokens), spans, first=lens.positions[0])
     return Heatmap(
-        title=f"Probability of {visible(found.token)} as the next token, layer by layer",
-        values=lens.probability(found.token_id).float(),
+        title=f"Probability of “{visible(found.token)}” as the next token, layer by layer",
+        values=found.probability,
         rows=Axis("layer", "layer", ("",) * len(lens.places)),
-        columns=tokens,
+        columns=token_axis(lens.recording, lens.positions),
         value_title="probability",
     )
 
@@ -178,7 +194,7 @@ def lens_notes(found: Explanation, layer: int) -> list[str]:
         f"“{visible(text)}” {value:.2f}"
         for text, value in zip(texts, top.values.tolist(), strict=True)
     )
-    leads = (found.lens.rank(found.token_id)[:, -1] == 0).nonzero().flatten().tolist()
+    leads = found.leads
     first = f"it leads first after layer {leads[0]}" if leads else "it never leads before the end"
     return [
         f"Token {found.position} “{visible(found.token)}”: {first}",
@@ -197,15 +213,17 @@ def effects(
     ids = [*chat.prompt_ids, *chat.token_ids][: found.position]
     site = SITE_OF[effect]
     options: dict[str, Any] = {"site": site, "metric": found.metric, "progress": False}
-    corrupt = _other_ids(lab, chat, ids, other_question) if effect == OTHER_QUESTION else []
+    if effect == OTHER_QUESTION:
+        other = other_ids(lab, chat, found.position, other_question)
+        options |= {"clean": ids, "corrupt": other, "direction": "noise"}
     layers = lab.config.moe_layers if effect == EXPERTS else range(lab.config.n_layers)
     rows: dict[int, Tensor] = {}
     for layer in layers:
         if effect == OTHER_QUESTION:
-            result = patching.patch(lab, clean=ids, corrupt=corrupt, layers=[layer], **options)
+            result = patching.patch(lab, layers=[layer], **options)
         else:
             result = patching.ablate(lab, ids, layers=[layer], **options)
-        rows[layer] = result.values[0].float()
+        rows[layer] = result.effects[0].float()
         yield Effects(
             effect=effect,
             what=_meaning(effect, found),
@@ -220,16 +238,14 @@ def effects_heatmap(found: Effects, chat: Chat) -> Heatmap:
     """The map of effects, with signed colours."""
     size = max(float(found.values.nan_to_num().abs().max()), 1e-6)
     n = found.values.shape[1]
-    labels, spans = ("",) * n, ()
+    axis = Axis(found.columns, found.columns, ("",) * n)
     if found.columns == "token":
-        recording = recording_of(chat)
-        labels = tuple(recording.tokens[place] for place in found.positions)
-        spans = token_spans(recording) if n == found.position else ()
+        axis = token_axis(recording_of(chat), found.positions)
     return Heatmap(
         title=f"The run {found.effect}",
         values=found.values,
         rows=Axis("layer", "layer", ("",) * len(found.values)),
-        columns=Axis(found.columns, found.columns, labels, spans),
+        columns=axis,
         value_title=found.what,
         low=-size,
         high=size,
@@ -240,42 +256,42 @@ def effects_heatmap(found: Effects, chat: Chat) -> Heatmap:
 
 def part_at(found: Effects, layer: int, column: int) -> tuple[str, int, int]:
     """The part of the model that a cell of the map is about: kind, layer, number."""
-    kind = KIND_OF[found.effect]
-    return kind, layer, column if kind in ("head", "expert") else -1
+    number = found.positions[column] if found.columns == "token" else column
+    return KIND_OF[found.effect], layer, number
+
+
+def cell_of(found: Effects, part: tuple[str, int, int]) -> tuple[int, int]:
+    """The cell of the map that is about a part, -1 for a side that is not marked."""
+    kind, layer, number = part
+    if kind != KIND_OF[found.effect]:
+        return -1, -1
+    is_there = found.columns != "token" or number in found.positions
+    if found.columns == "token" and is_there:
+        number = found.positions.index(number)
+    return layer, number if is_there else -1
+
+
+def part_called(found: Explanation, name: str) -> tuple[str, int, int] | None:
+    """The part of a name of the attribution, such as `head 3.0`; None for one outside of layers."""
+    for part in found.parts.parts:
+        if part.name == name and part.layer is not None:
+            return part.kind, part.layer, -1 if part.index is None else part.index
+    return None
+
+
+def part_label(part: tuple[str, int, int]) -> str:
+    """The name of a part in the attribution; the opposite of `part_called`."""
+    kind, layer, number = part
+    return f"mlp {layer}" if kind == "mlp" else f"{kind} {layer}.{number}"
 
 
 def part_name(part: tuple[str, int, int]) -> str:
-    """Such as `head 3.0`, `MLP of layer 2`, or `layer 4`."""
+    """Such as `head 3.0`, `MLP of layer 2`, or `layer 4, token 12`."""
     kind, layer, number = part
-    if kind == "mlp":
-        return f"MLP of layer {layer}"
-    return f"layer {layer}" if kind == "layer" else f"{kind} {layer}.{number}"
-
-
-def removal(part: tuple[str, int, int]) -> Any:
-    """The edits that take a part away; a layer cannot be taken away."""
-    kind, layer, number = part
-    if kind == "expert":
-        return rerouting.off(number, layers=layer)
-    if kind == "mlp":
-        return {f"blocks.{layer}.hook_mlp_out": lambda value, name: torch.zeros_like(value)}
-    if kind == "head":
-        return {f"blocks.{layer}.attn.hook_z": _without_head(number)}
-    raise ValueError(
-        "a whole layer is not taken away: pick a head, an expert or an MLP in the map of effects"
-    )
-
-
-def steered(lab: Lab, chat: Chat, found: Explanation, layer: int, strength: float) -> Any:
-    """Edits that push the stream of the reply towards the explained token, at a layer.
-
-    The strength is in multiples of the mean norm of the stream at the layer in this run.
-    """
-    vector = steering.from_token(lab, found.token_id, other=found.other_id, layer=layer)
-    stream = recording_of(chat).raw(f"blocks.{layer}.hook_resid_post").float()
-    norm = float(stream.norm(dim=-1).mean())
-    unit = norm / max(float(vector[layer].norm()), 1e-9)
-    return (strength * unit) * vector.at(positions="generated")
+    if kind in ("head", "expert"):
+        return f"{kind} {layer}.{number}"
+    where = f"layer {layer}" if number < 0 else f"layer {layer}, token {number}"
+    return f"MLP of {where}" if kind == "mlp" else where
 
 
 def _other(lab: Lab, logits: Float[Tensor, " vocab"], written: int, text: str) -> int:
@@ -288,26 +304,11 @@ def _other(lab: Lab, logits: Float[Tensor, " vocab"], written: int, text: str) -
     return best[1] if best[0] == written else best[0]
 
 
-def _other_ids(lab: Lab, chat: Chat, ids: list[int], question: str) -> list[int]:
-    """The other question's prompt, with the reply of this run after it."""
-    if not question.strip():
-        raise ValueError("the other question is empty: type one with as many tokens")
-    n_prompt = len(chat.prompt_ids)
-    messages = [{"role": "user", "content": question}]
-    prompt = lab.token_ids(messages, thinking=chat.thinking_asked, continue_reply=True)
-    if len(prompt) != n_prompt:
-        raise ValueError(
-            f"the other question has {len(prompt)} tokens with its template, and this one "
-            f"{n_prompt}: change single words, so that both have the same number"
-        )
-    return [*prompt, *ids[n_prompt:]]
-
-
 def _meaning(effect: str, found: Explanation) -> str:
     what = f"logit “{visible(found.token)}” - logit “{visible(found.other)}”"
     if effect == OTHER_QUESTION:
-        return f"{what}: 0 as in this run's other question, 1 as in this run"
-    return f"change of {what}"
+        return f"{what}: 0 as it is, -1 as with the other question"
+    return f"change of {what} (logits)"
 
 
 def _table(rows: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "layer column"]:
@@ -315,11 +316,3 @@ def _table(rows: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "layer co
     for layer, row in rows.items():
         table[layer] = row
     return table
-
-
-def _without_head(head: int) -> Any:
-    def edit(z: Tensor, name: str) -> Tensor:
-        z[..., head, :] = 0
-        return z
-
-    return edit

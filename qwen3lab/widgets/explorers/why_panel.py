@@ -8,25 +8,26 @@ import plotly.graph_objects as go
 
 from qwen3lab import figures
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.figures.theme import empty_figure
+from qwen3lab.figures.theme import STOP_COLOUR, empty_figure, traces
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
-from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
+from qwen3lab.widgets.components.layout import Alert, card, columns, heading, page
 from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.plot import Plot
-from qwen3lab.widgets.explorers.chat_compute import attention_heatmap, routing_heatmap
 from qwen3lab.widgets.explorers.controls import WIDE
 from qwen3lab.widgets.explorers.replies import answers_html
 from qwen3lab.widgets.explorers.reply_panel import ReplyPanel
 from qwen3lab.widgets.explorers.why_compute import (
+    cell_of,
     effects_heatmap,
     lens_heatmap,
     lens_notes,
     part_at,
-    part_name,
-    recording_of,
+    part_called,
+    part_label,
 )
+from qwen3lab.widgets.explorers.why_part import PartCard, button
 from qwen3lab.widgets.explorers.why_state import (
     EFFECTS,
     EXPERTS,
@@ -37,8 +38,8 @@ from qwen3lab.widgets.explorers.why_state import (
 
 NO_TOKEN = "Click a token of the reply to see why it was written."
 NO_EFFECTS = "Press Measure to run the model again without each part."
+N_BARS = 10
 MEASURING = "Running the model again, layer by layer …"
-NO_PART = "Click a cell of the map of effects to pick a head, an expert, an MLP or a layer."
 
 
 class WhyPanel(ReplyPanel):
@@ -58,27 +59,40 @@ class WhyPanel(ReplyPanel):
         self.lens_names = lenses
         height = max(180, min(420, 110 + 18 * config.n_layers))
         self.lens, self.effects = Canvas(height=height), Canvas(height=height)
-        self.inside = Canvas(height=320)
+        self.part = PartCard(state, config, self.lock)
+        self.bound_parts.append(self.part)
         self.parts = Plot(_fitted(empty_figure(NO_TOKEN)))
-        self.notes, self.picked, self.replies = w.HTML(), w.HTML(), w.HTML()
+        self.notes, self.versus, self.replies = w.HTML(), w.HTML(), w.HTML()
+        self.problem = Alert()
         self._make_controls()
+        self._make_link()
         self.root = self._arrange(name)
         self._follow()
-        for draw in (self.draw_lens, self.draw_parts, self.draw_effects, self.draw_part):
+        for draw in (self.draw_lens, self.draw_parts, self.draw_effects, self.draw_replies):
             draw()
-        self.draw_replies()
+        self.draw_problem()
 
-    def connect(
-        self,
-        *,
-        measure: Callable[[], None],
-        take_away: Callable[[], None],
-        steer: Callable[[], None],
-    ) -> None:
-        """Set the callbacks of the buttons."""
+    def connect(self, *, measure: Callable[[], None], close_link: Callable[[], None]) -> None:
+        """Set the callbacks of the buttons outside of the picked part's card."""
         self.measure.on_click(lambda _: measure())
-        self.take_away.on_click(lambda _: take_away())
-        self.steer.on_click(lambda _: steer())
+        self.close_link.on_click(lambda _: close_link())
+
+    def show_link(self, title: str, root: w.Widget | None) -> None:
+        """Show another explorer below, with a title; hide it if it is None."""
+        self.link_title.value = f'<span class="q3-heading">{html.escape(title)}</span>'
+        self.link_body.children = () if root is None else (root,)
+        self.link.layout.display = "none" if root is None else ""
+        if root is not None:
+            self.close_link.focus()  # Scrolls it into view.
+
+    def _make_link(self) -> None:
+        self.link_title, self.link_body = w.HTML(), w.VBox()
+        self.close_link = button("Close", "Back to the why explorer", "90px")
+        row = w.Layout(align_items="center", justify_content="space-between")
+        head = w.Box([self.link_title, self.close_link], layout=row)
+        self.link = w.VBox([head, self.link_body], layout=w.Layout(display="none"))
+        self.link.add_class("q3-link")
+        self.close_link.add_class("q3-back")
 
     def _make_controls(self) -> None:
         offered = [each for each in EFFECTS if self.config.is_moe or each != EXPERTS]
@@ -87,7 +101,7 @@ class WhyPanel(ReplyPanel):
             description="run again",
             tooltip="What is changed in the run, one part after another",
             style=WIDE,
-            layout=w.Layout(width="310px"),
+            layout=w.Layout(width="345px"),
         )
         self.which_lens = w.Dropdown(
             options=[(each, each) for each in self.lens_names],
@@ -108,34 +122,24 @@ class WhyPanel(ReplyPanel):
             layout=w.Layout(width="190px"),
         )
         self.layer = NumberPicker("layer", range(self.config.n_layers), "Layer of the lens")
-        self.strength = w.BoundedFloatText(
-            min=-10.0,
-            max=10.0,
-            step=0.1,
-            description="strength",
-            tooltip="In multiples of the mean norm of the residual stream at the layer",
-            style=WIDE,
-            layout=w.Layout(width="140px"),
-        )
-        self.measure = _button("Measure", "Run the model again without each part", "110px")
-        self.take_away = _button("Take away, ask again", "Ask without the picked part", "170px")
-        self.steer = _button("Steer, ask again", "Push the reply towards the picked token", "140px")
+        self.measure = button("Measure", "Run the model again without each part", "110px")
 
     def _follow(self) -> None:
-        for name in ("effect", "other_question", "other_token", "layer", "strength"):
+        for name in ("effect", "other_question", "other_token", "layer"):
             self.bindings.bind(name, getattr(self, name))
         self.bindings.bind("lens", self.which_lens)
         watch = self.bindings.watch
         watch(lambda _: self.draw_lens(), ["explained"])
-        watch(lambda _: self.draw_parts(), ["explained"])
+        watch(lambda _: self.draw_parts(), ["explained", "part"])
+        watch(lambda _: self.draw_problem(), ["problem"])
         watch(lambda _: self.draw_effects(), ["effects", "explained", "measuring"])
-        watch(lambda _: self.draw_part(), ["part", "explained"])
         watch(lambda _: self.draw_notes(), ["explained", "layer"])
         watch(lambda _: self.draw_marks(), ["explained", "token", "layer", "part", "effects"])
         watch(lambda _: self.draw_replies(), ["chat", "edited"])
-        watch(lambda _: self.enable(), ["effect", "part", "explained", "status", "measuring"])
+        watch(lambda _: self.enable(), ["effect", "explained", "status", "measuring"])
         on_pick(self.lens, "selected", lambda cell: self.pick_lens(*cell))
         on_pick(self.effects, "selected", lambda cell: self.pick_effect(*cell))
+        self.parts.on_name(self.pick_bar)
         self.enable()
 
     def enable(self) -> None:
@@ -143,8 +147,6 @@ class WhyPanel(ReplyPanel):
         state = self.state
         busy = state.status != "idle" or state.explained is None
         self.measure.disabled = busy or state.measuring
-        self.steer.disabled = busy
-        self.take_away.disabled = busy or not state.part or state.part[0] == "layer"
         hidden = "" if state.effect == OTHER_QUESTION else "none"
         self.other_question.layout.display = hidden
 
@@ -173,8 +175,18 @@ class WhyPanel(ReplyPanel):
         with self.lock:
             if found is None:
                 self.parts.show(_fitted(empty_figure(NO_TOKEN)))
-            else:
-                self.parts.show(_fitted(figures.attribution_waterfall(found.parts, most=10)))
+                self.versus.value = ""
+                return
+            figure = _fitted(figures.attribution_waterfall(found.parts, most=N_BARS))
+            if self.state.part:
+                _mark_bar(figure, part_label(self.state.part))
+            self.parts.show(figure)
+            text = html.escape(f"{found.parts.label} = {found.parts.total:.2f}")
+            self.versus.value = f'<span class="q3-hint">{text}; heads, experts: layer.number</span>'
+
+    def draw_problem(self) -> None:
+        """Show an error below the panes that caused it; hide the box without one."""
+        self.problem.say(self.state.problem)
 
     @shows_drawing_errors
     def draw_effects(self) -> None:
@@ -189,25 +201,6 @@ class WhyPanel(ReplyPanel):
                 self.effects.show_nothing(MEASURING if state.measuring else NO_EFFECTS)
 
     @shows_drawing_errors
-    def draw_part(self) -> None:
-        """Show what the picked part does in this run: its attention, or the routing to it."""
-        state, chat = self.state, self.state.current
-        with self.lock:
-            if chat is None or not state.part:
-                self.picked.value = f'<span class="q3-hint">{NO_PART}</span>'
-                self.inside.layout.display = "none"
-                return
-            kind, layer, number = state.part
-            self.picked.value = f"<b>{html.escape(part_name(state.part))}</b>"
-            self.inside.layout.display = "" if kind in ("head", "expert") else "none"
-            if kind == "head":
-                self.inside.show(attention_heatmap(recording_of(chat), layer, number))
-                self.inside.marked = [state.token - 1, -1]
-            if kind == "expert":
-                self.inside.show(routing_heatmap(recording_of(chat), layer))
-                self.inside.marked = [number, state.token - 1]
-
-    @shows_drawing_errors
     def draw_replies(self) -> None:
         """Show the reply, and beside it the one with a part changed."""
         chat, edited = self.state.current, self.state.edited
@@ -220,18 +213,25 @@ class WhyPanel(ReplyPanel):
     def draw_marks(self) -> None:
         """Mark the explained token and the picked layer and part."""
         state, found = self.state, self.state.explained
-        first = found.lens.positions[0] if found is not None else 0
-        self.lens.marked = [state.layer, state.token - 1 - first] if found is not None else [-1, -1]
-        number = state.part[2] if state.part else -1
-        self.effects.marked = [state.part[1], number] if state.part else [-1, -1]
+        self.lens.marked = [state.layer, state.token - 1] if found is not None else [-1, -1]
+        effects = state.effects
+        cell = cell_of(effects, state.part) if effects is not None and state.part else (-1, -1)
+        self.effects.marked = list(cell)
         self.mark_reply()
 
-    def pick_lens(self, row: int, column: int) -> None:
-        """Pick the layer of a clicked cell of the lens, and explain the token after its column."""
-        found = self.state.explained
-        if found is not None and row >= 0 and column >= 0:
+    def pick_lens(self, row: int, position: int) -> None:
+        """Pick the layer of a clicked cell of the lens, and explain the token after its token."""
+        if self.state.explained is not None and row >= 0 and position >= 0:
             self.state.layer = row
-            self.state.token = found.lens.positions[column] + 1
+            self.state.token = position + 1
+
+    def pick_bar(self, name: str) -> None:
+        """Pick the part of a clicked bar of the attribution."""
+        found = self.state.explained
+        part = part_called(found, name) if found is not None else None
+        if part is not None:
+            self.state.part = part
+            self.state.layer = part[1]
 
     def pick_effect(self, layer: int, column: int) -> None:
         """Pick the part of a clicked cell of the map of effects."""
@@ -243,9 +243,9 @@ class WhyPanel(ReplyPanel):
     def _arrange(self, name: str) -> w.VBox:
         wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
         again = w.Box([self.effect, self.other_question, self.measure], layout=wrap)
-        change = w.Box([self.take_away, self.steer, self.strength], layout=wrap)
-        conversation = card("Conversation", "click the token to explain", self.transcript)
-        part = card("Picked part", "in this run", self.picked, self.inside, change)
+        conversation = card(
+            "Conversation", "click the token to explain", self.transcript, grows=True
+        )
         replies = card("Replies", "as it is, and with the part changed", self.replies)
         lens = card(
             "Which layer knew it",
@@ -256,27 +256,37 @@ class WhyPanel(ReplyPanel):
         )
         parts = card(
             "What wrote it",
-            "the logit of the token minus that of the other one, part by part",
+            "directly; click a bar to pick its part",
             self.parts,
+            self.versus,
             pickers=[self.other_token],
+            grows=True,
         )
         effect = card("What it needs", "click a cell to pick the part", again, self.effects)
-        right = w.VBox([lens, parts], layout=w.Layout(grid_gap=GAP))
-        below = w.VBox([part, replies], layout=w.Layout(grid_gap=GAP))
         return page(
             heading(name, self.config, title="Qwen3 why explorer"),
             self.controls.box(),
             self.alert,
-            columns([conversation, effect], right),
-            below,
+            columns([conversation], lens),
+            columns([parts], effect),
+            self.problem,
+            columns([self.part.card()], replies),
+            self.link,
         )
-
-
-def _button(text: str, tooltip: str, width: str) -> w.Button:
-    return w.Button(description=text, tooltip=tooltip, layout=w.Layout(width=width))
 
 
 def _fitted(figure: go.Figure) -> go.Figure:
     """The figure without its title: the card has a heading and little space."""
+    figure.update_layout(hovermode="x")  # A click beside a low bar picks it, too.
     figure.update_xaxes(title=None)
     return figure.update_layout(height=300, title=None, margin={"l": 52, "r": 12, "t": 24, "b": 60})
+
+
+def _mark_bar(figure: go.Figure, name: str) -> None:
+    """Mark the bar of a name with a band behind it, if it has one."""
+    names = list(traces(figure)[0].x)
+    if name in names:
+        at = names.index(name)
+        figure.add_vrect(
+            at - 0.5, at + 0.5, fillcolor=STOP_COLOUR, opacity=0.14, line_width=0, layer="below"
+        )

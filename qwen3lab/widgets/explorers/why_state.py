@@ -30,10 +30,13 @@ class WhyState(ExplorerState):
         effects: the map of effects, as `Effects`, or None.
         measuring: True while the map is computed.
         part: the picked part of the model: kind ("head", "expert", "mlp" or "layer"), layer, and
-            number of the head or expert (-1 for others); empty for none.
+            number of the head or expert. Of an MLP and of a layer, the number is the position of a
+            token, -1 for all. Empty for none.
         strength: of steering, in multiples of the mean norm of the stream at the layer.
         edited: the reply to the same question with the picked part changed, or None.
         edited_name: what was changed in it.
+        problem: error message about an explanation, a map or a changed reply, or empty; `error` is
+            about the run.
     """
 
     other_token = traitlets.Unicode()
@@ -47,3 +50,4 @@ class WhyState(ExplorerState):
     strength = traitlets.Float(0.5)
     edited = Result(None)
     edited_name = traitlets.Unicode()
+    problem = traitlets.Unicode()

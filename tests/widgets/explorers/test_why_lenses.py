@@ -29,7 +29,7 @@ def test_another_lens_reads_the_same_token_at_once(explorer, name):
     explorer.state.lens = name
     explorer.wait()
     found = explorer.state.explained
-    assert explorer.state.error == "" and found.position == token
+    assert explorer.state.problem == "" and found.position == token
     assert found.lens.kind == name
     expected = READERS[name](explorer.lab, found.lens.recording).probability(found.token_id)
     torch.testing.assert_close(
@@ -52,5 +52,5 @@ def test_a_model_without_shipped_lenses_offers_the_logit_lens_only(tiny_tokenize
     explorer.run()
     explorer.state.lens = TUNED_LENS
     explorer.wait()
-    assert "no tuned lens ships for the weights of small" in explorer.state.error
+    assert "no tuned lens ships for the weights of small" in explorer.state.problem
     explorer.close()
