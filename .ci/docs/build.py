@@ -106,11 +106,12 @@ def write_api(folder: Path) -> None:
 def add_contents(index: Path) -> None:
     """Put the table of contents, made from the links of the first page, at its end."""
     text = index.read_text("utf-8")
-    linked = re.findall(r"\]\(([\w/]+)\.md\)", text)
+    linked = re.findall(r"\]\(([\w/-]+)\.md\)", text)
     reference = ["api/index", *(name.lower().removesuffix(".md") for name in BESIDE)]
     trees = {
         "Guide": [name for name in linked if "/" not in name and name not in reference],
         "How to": [name for name in linked if name.startswith("howto/")],
+        "Case studies": [name for name in linked if name.startswith("cases/")],
         "Reference": reference,
     }
     made = [TREE.format(caption=name, pages="\n".join(pages)) for name, pages in trees.items()]
