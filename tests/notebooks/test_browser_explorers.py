@@ -196,7 +196,7 @@ def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
         # A bar of the waterfall picks its part; the head's own explorer shows the same reply.
         bars = book.card("What wrote it").locator(".q3-figure .points .point")
         name = "head 5.1"
-        names = book.card("What wrote it").locator(".q3-figure .xtick text").all_inner_texts()
+        names = book.card("What wrote it").locator(".q3-figure .xtick text").all_text_contents()
         bars.nth(names.index(name)).click(force=True)
         expect(part.locator("b").first).to_have_text(name)
         part.get_by_role("button", name="Attention explorer").click()

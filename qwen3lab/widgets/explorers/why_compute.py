@@ -195,7 +195,7 @@ def lens_notes(found: Explanation, layer: int) -> list[str]:
         for text, value in zip(texts, top.values.tolist(), strict=True)
     )
     leads = found.leads
-    first = f"it leads first after layer {leads[0]}" if leads else "it never leads before the end"
+    first = f"it leads first after layer {leads[0]}" if leads else "it leads after no layer"
     return [
         f"Token {found.position} “{visible(found.token)}”: {first}",
         f"After layer {layer} the model would write {shown}",

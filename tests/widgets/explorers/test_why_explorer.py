@@ -281,6 +281,8 @@ def test_an_expert_opens_the_routing_explorer_with_the_same_reply(explorer) -> N
     assert (found.state.routing_layer, found.state.expert) == (3, 7)
     assert isinstance(found.view, RoutingPanel)
     assert "Expert 7 of layer 3" in found.view.routed.value
+    assert "no corpus" in found.view.routed.value
+    assert "all experts on" in found.view.replies.value
     explorer.run()
     assert explorer.linked is None and found.closed  # It showed the reply of an earlier run.
 
