@@ -18,6 +18,8 @@ from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.formats.opening import format_of
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
+from qwen3lab.checkpoints.gguf_file import GgufFile
+from qwen3lab.checkpoints.gguf_folder import gguf_of
 from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_writer import saved_kind
@@ -108,10 +110,7 @@ def open_checkpoint(
         folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=found_adapter
     )
     full_name = f"{name}@{revision}" if revision else str(name)
-    found = stored_format(folder)
-    if found is not None and found.note:
-        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=3)
-    return Checkpoint(model.config, model, folder, full_name, found.described if found else "")
+    return Checkpoint(model.config, model, folder, full_name, _stored_as(folder, name))
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -293,9 +292,23 @@ def open_tensors_of(folder: Path) -> StoredTensors:
     Raises:
         CheckpointError: files that are missing or damaged, or a format that is not read.
     """
+    if (path := gguf_of(folder)) is not None:
+        return GgufFile(path)
     found = stored_format(folder)
     reader = CheckpointReader(folder)
     return reader if found is None else DecodedReader(reader, found)
+
+
+def _stored_as(folder: Path, name: str | Path) -> str:
+    """The format of weights that were decoded, with a warning of what is not reproduced."""
+    if (path := gguf_of(folder)) is not None:
+        return GgufFile(path).described
+    found = stored_format(folder)
+    if found is None:
+        return ""
+    if found.note:
+        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=4)
+    return found.described
 
 
 def stored_format(folder: Path) -> PackedFormat | None:

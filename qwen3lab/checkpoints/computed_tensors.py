@@ -19,11 +19,11 @@ class ComputedTensors(ABC):
     One computed tensor at a time is in memory, in float32.
 
     Args:
-        weights: the reader of what is stored.
+        weights: the reader of what is stored; None if all tensors are computed.
         source: name of the checkpoint, for messages.
     """
 
-    def __init__(self, weights: StoredTensors, source: str) -> None:
+    def __init__(self, weights: StoredTensors | None, source: str) -> None:
         self.weights, self.source = weights, source
 
     @abstractmethod
@@ -68,7 +68,7 @@ class ComputedTensors(ABC):
         Raises:
             CheckpointError: a file has changed, or a tensor cannot be computed.
         """
-        return self.compute(name) if self.is_computed(name) else self.weights.tensor(name)
+        return self.compute(name) if self.is_computed(name) else self._stored.tensor(name)
 
     def values(self, name: str) -> Iterator[Tensor]:
         """The values of a tensor, in flat pieces.
@@ -77,7 +77,7 @@ class ComputedTensors(ABC):
             CheckpointError: a file has changed, or a tensor cannot be computed.
         """
         if not self.is_computed(name):
-            return self.weights.values(name)
+            return self._stored.values(name)
         return iter(self.compute(name).flatten().split(CHUNK_VALUES))
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
@@ -100,4 +100,10 @@ class ComputedTensors(ABC):
             found.add(computed)
             found.warn_beyond(out.dtype)
             bring(computed.contiguous().view_as(out), out)
-        self.weights.fill(plain)
+        if plain:
+            self._stored.fill(plain)
+
+    @property
+    def _stored(self) -> StoredTensors:
+        assert self.weights is not None
+        return self.weights

@@ -157,7 +157,7 @@ class AdaptedTensors(ComputedTensors):
 
     def __init__(self, weights: StoredTensors, adapter: Adapter) -> None:
         super().__init__(weights, str(adapter.folder))
-        self.adapter = adapter
+        self.base, self.adapter = weights, adapter
         unknown = (adapter.modules.keys() | adapter.replaced.keys()) - weights.names()
         if unknown:
             raise CheckpointError(
@@ -166,15 +166,15 @@ class AdaptedTensors(ComputedTensors):
             )
 
     def names(self) -> set[str]:
-        return self.weights.names()
+        return self.base.names()
 
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self.adapter.replaced:
             return self.adapter.file.header(self.adapter.replaced[name]).shape
-        return self.weights.shape(name)
+        return self.base.shape(name)
 
     def dtype(self, name: str) -> torch.dtype:
-        return self.weights.dtype(name)
+        return self.base.dtype(name)
 
     def is_computed(self, name: str) -> bool:
         return name in self.adapter.modules or name in self.adapter.replaced
@@ -182,10 +182,10 @@ class AdaptedTensors(ComputedTensors):
     def compute(self, name: str) -> Tensor:
         if name in self.adapter.replaced:
             return self.adapter.file.tensor(self.adapter.replaced[name]).float()
-        return self.adapter.added(name, self.weights.tensor(name).float())
+        return self.adapter.added(name, self.base.tensor(name).float())
 
     def file_stamps(self) -> list[str]:
-        return [*self.weights.file_stamps(), self.adapter.file.stamp()]
+        return [*self.base.file_stamps(), self.adapter.file.stamp()]
 
 
 def _fields(folder: Path) -> dict[str, Any]:
