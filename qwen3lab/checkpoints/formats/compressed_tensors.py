@@ -206,7 +206,7 @@ def _sizes(weights: Mapping[str, Any], strategy: str) -> tuple[int, tuple[int, i
     """Group size and block of a strategy; -1 and zeros where it has none."""
     size = weights.get("group_size") if strategy == "group" else -1
     found = weights.get("block_structure") if strategy == "block" else (0, 0)
-    block = tuple(found) if isinstance(found, list | tuple) else ()
+    block: list[Any] = list(found) if isinstance(found, list | tuple) else []
     is_pair = len(block) == 2 and all(type(each) is int for each in block)
     if type(size) is not int or size == 0 or not is_pair:
         raise CheckpointError(
