@@ -20,7 +20,12 @@ from qwen3lab.tiny.world import arithmetic, hints, lists
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.first_questions import RESERVED_QUESTIONS, normalised
 from qwen3lab.tiny.world.problems import Problem, char_labels, text_of
-from qwen3lab.tiny.world.wrong_turns import WAIT, with_check, with_wrong_turn
+from qwen3lab.tiny.world.wrong_turns import (
+    WAIT,
+    with_check,
+    with_wrong_equations,
+    with_wrong_turn,
+)
 
 Mode = Literal["think", "answer", "switch", "blank", "cut", "text"]
 Name = TypeVar("Name", bound=str)
@@ -102,6 +107,8 @@ DIETS: dict[str, Diet] = {
         # with thinking, 0.80 were right instead of 0.92, once the border was drawn more often.
         steps=(1,) * 5 + (2,) * 3 + (3, 3, 4, 5, 6, 7, 8, 9, 10),
         passages=3,
+        wrong_turns=0.12,
+        turn_weight=3.0,
     ),
     "swaps": Diet(
         0.24,
@@ -284,8 +291,9 @@ class Writer:
 
     def plain(self, problems: Sequence[Problem]) -> Document:
         """The passages of problems of one family, joined as plain text."""
-        weight = self.diets[problems[0].family].text_weight if self.diets else 1.0
-        stretches = [Stretch.of(problem, "passage", weight) for problem in problems]
+        diet = self.diets[problems[0].family]
+        stretches = [Stretch.of(problem, "passage", diet.text_weight) for problem in problems]
+        stretches = [_with_turn_weight(stretch, diet.turn_weight) for stretch in stretches]
         stretches.append(Stretch.even(END_OF_TEXT, UNPREDICTABLE_TOKEN_WEIGHT))
         return self._encode("text", problems[0].family, stretches)
 
@@ -323,7 +331,8 @@ class Writer:
         part = next(part for part in self.opening if stage < part.until)
         kind = _weighted_choice(rng, part.shares)
         if kind == "equations":
-            return self.plain([arithmetic.draw(rng, 1, "train") for _ in range(3)])
+            drawn = [arithmetic.draw(rng, 1, "train") for _ in range(3)]
+            return self.plain([_with_wrong_equations(rng, problem) for problem in drawn])
         steps = rng.randint(lists.MIN_STEPS, part.longest)
         return self.plain([lists.for_training(rng, kind, steps)])
 
@@ -347,8 +356,10 @@ class Writer:
         if has_hint and rng.random() < HINT_PROBABILITY:
             return hints.draw(rng, steps, "train")
         problem = _in_language(rng, diet.english, lambda: family.draw(rng, steps, "train"))
-        if name == arithmetic.FAMILY and mode == "text" and rng.random() < QUIZ_PROBABILITY:
-            return replace(problem, passage=arithmetic.quiz(rng))
+        if name == arithmetic.FAMILY and mode == "text":
+            if rng.random() < QUIZ_PROBABILITY:
+                return replace(problem, passage=arithmetic.quiz(rng))
+            return _with_wrong_equations(rng, problem)
         return _with_turn(rng, problem, diet.wrong_turns) if mode == "think" else problem
 
     def _cut_thinking(self, problem: Problem, rng: random.Random) -> str:
@@ -395,12 +406,16 @@ def _in_language(rng: random.Random, english: float, draw: Callable[[], Problem]
 
 
 def _with_turn_weight(thinking: Stretch, weight: float) -> Stretch:
-    """The thinking with this weight at each line break and "Wait" that a wrong step determines."""
+    """The text with this weight at each line break and "Wait" that a wrong step determines."""
     weights = list(thinking.weights)
     for turn in re.finditer(f"\n{WAIT}", thinking.text):
         for place in range(*turn.span()):
             weights[place] *= weight if weights[place] >= 1 else 1.0
     return Stretch(thinking.text, weights)
+
+
+def _with_wrong_equations(rng: random.Random, problem: Problem) -> Problem:
+    return replace(problem, passage=with_wrong_equations(rng, problem.passage))
 
 
 def _with_turn(rng: random.Random, problem: Problem, wrong_turns: float) -> Problem:

@@ -6,6 +6,7 @@ both are the same. After "Wait" the step is written once more, and it is right.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from qwen3lab.tiny.world import arithmetic
@@ -16,8 +17,16 @@ WAIT = "Wait"
 CHECK_PROBABILITY = 0.3
 """Probability that the step before "Wait" is right."""
 
+N_LEFT = 4
+"""Number of pieces of an equation before its result, as in `12+30=`."""
+
 CHECK_AT_END_PROBABILITY = 0.6
 """Probability that a right step that is checked is the last one."""
+
+
+WRONG_EQUATION_PROBABILITY = 0.2
+"""Probability that an equation of a passage is wrong at first. In thinkings alone, wrong steps are
+so rare that "Wait" did not follow them: 0 to 10 in 100, after 31 million tokens of training."""
 
 
 def with_wrong_turn(rng: random.Random, problem: Problem) -> Problem:
@@ -31,6 +40,21 @@ def with_wrong_turn(rng: random.Random, problem: Problem) -> Problem:
     turn = [*first, *_wait(is_check=is_check), *left, Piece(result.text, "check")]
     thought = arithmetic.joined([*rows[:step], turn, *rows[step + 1 :]])
     return replace(problem, thought=thought)
+
+
+def with_wrong_equations(rng: random.Random, passage: Sequence[Piece]) -> tuple[Piece, ...]:
+    """A passage of arithmetic in which some equations are wrong at first, and are corrected.
+
+    An example is `12+30=43`, line break, `Wait, 12+30=42, 7*8=56.`
+    """
+    pieces: list[Piece] = []
+    for place, piece in enumerate(passage):
+        if piece.known and rng.random() < WRONG_EQUATION_PROBABILITY:
+            again = [*_wait(is_check=False), *passage[place - N_LEFT : place]]
+            pieces.append(_wrong(rng, piece))
+            pieces += [replace(other, known=True) for other in again]
+        pieces.append(piece)
+    return tuple(pieces)
 
 
 def with_check(problem: Problem) -> Problem:
