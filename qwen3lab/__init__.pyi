@@ -1,5 +1,6 @@
 from . import (
     analysis as analysis,
+    attribution as attribution,
     bench as bench,
     checkpoints as checkpoints,
     config as config,
@@ -10,8 +11,13 @@ from . import (
     generation as generation,
     hooks as hooks,
     interventions as interventions,
+    lenses as lenses,
+    metrics as metrics,
     model as model,
+    patching as patching,
+    probes as probes,
     recording as recording,
+    steering as steering,
     text as text,
     thinking as thinking,
     tiny as tiny,
@@ -36,6 +42,7 @@ from .errors import (
     RecordingError as RecordingError,
     ResultsError as ResultsError,
     StorageError as StorageError,
+    VectorError as VectorError,
 )
 from .generation.reply import Chat as Chat
 from .generation.sampling import Sampling as Sampling

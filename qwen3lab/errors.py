@@ -67,3 +67,7 @@ class ResultsError(Qwen3LabError, ValueError):
 
 class StorageError(Qwen3LabError, OSError):
     """A file that cannot be written; the message names the file and the system's reason."""
+
+
+class VectorError(Qwen3LabError, ValueError):
+    """A file that holds no steering vector, or a vector that a file cannot hold."""

@@ -121,7 +121,13 @@ def load(
         memory=memory,
         quantise=quantise,
     )
-    return Lab(checkpoint.model, tokenizer, checkpoint.name, defaults=defaults)
+    return Lab(
+        checkpoint.model,
+        tokenizer,
+        checkpoint.name,
+        defaults=defaults,
+        stored_as=checkpoint.stored_as,
+    )
 
 
 def default_device() -> str:
@@ -141,6 +147,7 @@ class Lab:
         tokenizer: of `transformers`.
         name: the name given to `load`.
         defaults: end tokens and sampling of the model's `generation_config.json`.
+        stored_as: the format of quantised weights that were decoded; empty if there are none.
         lock: held while the model runs.
     """
 
@@ -151,9 +158,11 @@ class Lab:
         name: str = "model",
         *,
         defaults: ReplyDefaults | None = None,
+        stored_as: str = "",
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.defaults = defaults or ReplyDefaults()
+        self.stored_as = stored_as
         self.lock = threading.RLock()
         self._decoder: Decoder = decoder_for(self.model)
 
@@ -172,6 +181,8 @@ class Lab:
         where = f"{self.model.device}, {self.weights}"
         if self._runs_in_bfloat16_on_a_cpu():
             where += ' (dtype="float32" for more digits)'
+        if self.stored_as:
+            where += f", decoded from {self.stored_as}"
         if found := quantisation_of(self.model):
             where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:

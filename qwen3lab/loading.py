@@ -14,12 +14,16 @@ from typing import Any
 
 import torch
 
+from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
+from qwen3lab.checkpoints.formats.opening import format_of
+from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
     CheckpointReader,
+    StoredTensors,
     TensorsInMemory,
     TensorSource,
 )
@@ -46,12 +50,18 @@ from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model, its configuration, and the folder and name that it was loaded from."""
+    """A loaded model, its configuration, and the folder and name that it was loaded from.
+
+    Attributes:
+        stored_as: the format of weights that were decoded, such as "GPTQ, 4 bits in groups of 128";
+            empty if they are read as stored.
+    """
 
     config: Qwen3Config
     model: Qwen3
     folder: Path
     name: str
+    stored_as: str = ""
 
 
 def open_checkpoint(
@@ -92,7 +102,10 @@ def open_checkpoint(
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
     model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
     full_name = f"{name}@{revision}" if revision else str(name)
-    return Checkpoint(model.config, model, folder, full_name)
+    found = stored_format(folder)
+    if found is not None and found.note:
+        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=3)
+    return Checkpoint(model.config, model, folder, full_name, found.described if found else "")
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -103,7 +116,7 @@ def _cpu_dtype(folder: Path) -> torch.dtype:
     cpu = torch.device("cpu")
     if default_dtype(cpu, torch.bfloat16, config.n_params) == torch.float32:
         return torch.float32  # Whatever the folder holds.
-    weights, embedding = CheckpointReader(folder), OUTSIDE_BLOCKS["embed.weight"]
+    weights, embedding = open_tensors_of(folder), OUTSIDE_BLOCKS["embed.weight"]
     stored = weights.dtype(embedding) if embedding in weights.names() else torch.float32
     is_mixed = stated is not None and stated != str(stored).removeprefix("torch.")
     return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
@@ -158,7 +171,7 @@ def load_model(
     if saved := _saved_as(folder):
         kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
         return open_saved(config, folder, saved, device=device, dtype=kind)
-    weights, source = CheckpointReader(folder), str(folder)
+    weights, source = open_tensors_of(folder), str(folder)
     check_depth(config, weights, source)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
@@ -230,16 +243,34 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = fields.get("quantization_config")
-    if quantised is not None and _saved_as(folder) is None:
-        has_method = isinstance(quantised, dict) and "quant_method" in quantised
-        method = quantised["quant_method"] if has_method else "an unknown method"
-        raise CheckpointError(
-            f"{folder} holds weights quantised with {one_line(str(method), width=60)}: load the "
-            "model's unquantised release"
-        )
+    if fields.get("quantization_config") is not None and _saved_as(folder) is None:
+        format_of(fields["quantization_config"], str(folder))
     stated = fields.get("dtype")
     return config, fields.get("torch_dtype") if stated is None else stated
+
+
+def open_tensors_of(folder: Path) -> StoredTensors:
+    """The tensors of a folder; packed ones of a quantised checkpoint are decoded as they are read.
+
+    Raises:
+        CheckpointError: files that are missing or damaged, or a format that is not read.
+    """
+    found = stored_format(folder)
+    reader = CheckpointReader(folder)
+    return reader if found is None else DecodedReader(reader, found)
+
+
+def stored_format(folder: Path) -> PackedFormat | None:
+    """The format of a quantised checkpoint of another library; None for any other folder.
+
+    Raises:
+        CheckpointError: a format that is not read.
+    """
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    quantised = fields.get("quantization_config")
+    if quantised is None or _saved_as(folder) is not None:
+        return None
+    return format_of(quantised, str(folder))
 
 
 def _saved_as(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ import qwen3lab
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(qwen3lab.__file__).parent
 GUIDE = ROOT / "notebooks" / "guide"
-PAGES = sorted([*GUIDE.glob("*.md"), *GUIDE.glob("howto/*.md")])
+PAGES = sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")])
 BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", re.DOTALL)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 

@@ -20,7 +20,7 @@ from qwen3lab.thinking.swept import SweepPlan
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "guide"
 CHANGES = (ROOT / "CHANGELOG.md").read_text("utf-8")
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("howto/*.md")])]
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")])]
 DOTTED = re.compile(r"\bqwen3lab(?:\.\w+)+(?![\w/])")
 
 

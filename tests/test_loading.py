@@ -260,7 +260,7 @@ def test_a_checkpoint_with_tied_embeddings_may_also_store_lm_head(saved, tmp_pat
 @pytest.mark.parametrize(
     ("entry", "method"),
     [
-        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "quanto"}, "quanto"),
         ("fp8", "an unknown method"),
         *[(value, "an unknown method") for value in ({"a": 1}, {}, 0, False)],
     ],

@@ -53,6 +53,13 @@ def public(path: str) -> list[str]:
     return [name for name in names if not isinstance(getattr(module, name), ModuleType)]
 
 
+def documented_elsewhere(path: str, name: str) -> bool:
+    """True for a name that another package makes public, too, and defines."""
+    home = getattr(getattr(importlib.import_module(path), name), "__module__", "")
+    package = ".".join(home.split(".")[:2])
+    return package.startswith("qwen3lab.") and package != path and name in public(package)
+
+
 def defined(path: str) -> list[str]:
     """Public functions and classes that a module itself defines."""
     found = vars(importlib.import_module(path)).items()
@@ -68,7 +75,7 @@ def api_page(name: str) -> str:
     path = f"qwen3lab.{name}"
     if not module_file(name).name.startswith("__init__"):
         return PAGE.format(name=name, path=path, options="   :members:")
-    listed = public(path)
+    listed = [each for each in public(path) if not documented_elsewhere(path, each)]
     page = PAGE.format(name=name, path=path, options=_members(listed))
     # A package of modules, such as analysis: it lists modules and none of their names.
     return page if listed else page + "".join(_inner(f"{name}.{m}") for m in submodules(name))
@@ -99,11 +106,12 @@ def write_api(folder: Path) -> None:
 def add_contents(index: Path) -> None:
     """Put the table of contents, made from the links of the first page, at its end."""
     text = index.read_text("utf-8")
-    linked = re.findall(r"\]\(([\w/]+)\.md\)", text)
+    linked = re.findall(r"\]\(([\w/-]+)\.md\)", text)
     reference = ["api/index", *(name.lower().removesuffix(".md") for name in BESIDE)]
     trees = {
         "Guide": [name for name in linked if "/" not in name and name not in reference],
         "How to": [name for name in linked if name.startswith("howto/")],
+        "Case studies": [name for name in linked if name.startswith("cases/")],
         "Reference": reference,
     }
     made = [TREE.format(caption=name, pages="\n".join(pages)) for name, pages in trees.items()]

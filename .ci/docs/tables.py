@@ -23,7 +23,7 @@ LAYERS_PICTURE = GUIDE / "images" / "layers.svg"
 PAGES = (
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("howto/*.md")]),
+    *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")]),
 )
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

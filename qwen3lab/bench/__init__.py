@@ -17,6 +17,7 @@ from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
+from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
 from qwen3lab.bench.suites.shapes import run_shape
 from qwen3lab.bench.suites.side_by_side import SUITES, run
@@ -36,6 +37,7 @@ __all__ = [
     "run_compiled",
     "run_experts",
     "run_overhead",
+    "run_patching",
     "run_quantised",
     "run_shape",
     "run_shapes",

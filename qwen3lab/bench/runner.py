@@ -10,6 +10,7 @@ from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
+from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
 from qwen3lab.bench.suites.shapes import run_shape
 from qwen3lab.bench.suites.side_by_side import SUITES, run
@@ -29,7 +30,7 @@ def run_suites(
     Args:
         plan: the model and settings.
         suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
-            "circuits", "stream".
+            "circuits", "patching", "stream".
         memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
             runs.
         sparse: let "stream" read sparse files of zeros.
@@ -51,6 +52,7 @@ def run_suites(
         "sweep": run_budgets,
         "quantised": run_quantised,
         "circuits": run_circuits,
+        "patching": run_patching,
     }
     for name in others:
         if name in suites:

@@ -16,7 +16,7 @@ from qwen3lab.device.host_transfer import bring
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.checked_tensors import read_into
-from qwen3lab.storage.tensor_header import read_header
+from qwen3lab.storage.tensor_header import DTYPES, read_header
 
 CHUNK_BYTES = 2**24
 """Bytes per read where a tensor must change its dtype or its device."""
@@ -29,6 +29,9 @@ SAFETENSORS_DTYPES = {
     "BF16": torch.bfloat16,
 }
 """Dtypes of published models, by their code in the file format."""
+
+RAW_DTYPES = {**DTYPES, "F8_E4M3": torch.float8_e4m3fn}
+"""Dtypes of the packed tensors of quantised models, and of all others."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,23 @@ class SafetensorsFile:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, in newly allocated memory."""
-        header = self.header(name)
+        return self._whole(self.header(name))
+
+    def raw(self, name: str) -> Tensor:
+        """A tensor of any dtype, in newly allocated memory.
+
+        Raises:
+            CheckpointError: its dtype is not one of `RAW_DTYPES`.
+        """
+        stored = self.headers[name]
+        if stored.code not in RAW_DTYPES:
+            raise CheckpointError(
+                f"{one_line(name, width=120)} in {self.path} is stored as {stored.code}, which is "
+                "not read: fetch the file again, or load the model's unquantised release"
+            )
+        return self._whole(TensorHeader(RAW_DTYPES[stored.code], stored.shape, stored.offset))
+
+    def _whole(self, header: TensorHeader) -> Tensor:
         out = torch.empty(header.shape, dtype=header.dtype)
         try:
             with self.path.open("rb", buffering=0) as file:

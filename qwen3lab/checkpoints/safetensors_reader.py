@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from qwen3lab.checkpoints.tensor_names import StoredPart, stored_names
 from qwen3lab.checkpoints.value_range import ValueRange
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
+from qwen3lab.storage.tensor_header import StoredTensor
 
 IN_MEMORY = "the model in memory"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -72,6 +74,18 @@ class CheckpointReader:
         if name not in self.file_of:
             raise CheckpointError(f"{name} is missing from {self.folder}")
         return self._header(name).dtype
+
+    def raw(self, name: str) -> Tensor:
+        """A tensor of any dtype, such as packed integers, in newly allocated memory.
+
+        Raises:
+            CheckpointError: the file has changed, or its dtype has no counterpart in torch.
+        """
+        return self._file(self.file_of[name]).raw(self._stored[name])
+
+    def raw_header(self, name: str) -> StoredTensor:
+        """Dtype code and shape of a tensor of any dtype."""
+        return self._file(self.file_of[name]).headers[self._stored[name]]
 
     def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None:
         """Copy stored tensors into existing ones of any device and dtype.
@@ -263,4 +277,25 @@ class TensorsInMemory:
             out.copy_(stored.view_as(out))
 
 
-TensorSource = CheckpointReader | TensorsInMemory
+@runtime_checkable
+class TensorSource(Protocol):
+    """Tensors of a checkpoint by published name: a folder's, decoded ones, or a model's."""
+
+    def names(self) -> set[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def tensor(self, name: str) -> Tensor: ...
+
+    def dtype(self, name: str) -> torch.dtype: ...
+
+    def values(self, name: str) -> Iterator[Tensor]: ...
+
+    def fill(self, targets: Iterable[tuple[Tensor, StoredPart]]) -> None: ...
+
+
+@runtime_checkable
+class StoredTensors(TensorSource, Protocol):
+    """Tensors of files, which can be read again."""
+
+    def file_stamps(self) -> list[str]: ...

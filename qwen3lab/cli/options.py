@@ -85,6 +85,7 @@ class Suite(str, Enum):
     stream = "stream"
     quantised = "quantised"
     circuits = "circuits"
+    patching = "patching"
 
 
 def token_counts(text: str) -> list[int]:

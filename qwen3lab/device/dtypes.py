@@ -23,6 +23,11 @@ CLEARLY_FASTER = 0.8
 """Share of float32's time below which bfloat16 counts as faster, despite noise."""
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums and softmaxes over such values: float32, or float64 for float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def dtype_of(dtype: object) -> torch.dtype | None:
     """The dtype with a name; None stays None.
 

@@ -1,6 +1,7 @@
 """Plotly figures of results; a figure computes nothing and is returned, not shown."""
 
 from qwen3lab.figures.attention import attention_map
+from qwen3lab.figures.attribution import attribution_layers, attribution_waterfall
 from qwen3lab.figures.budget import (
     accuracy_by_size,
     accuracy_curves,
@@ -18,8 +19,12 @@ from qwen3lab.figures.experts import (
 from qwen3lab.figures.growth import growth
 from qwen3lab.figures.handover import save, to_bertviz, to_circuitsvis
 from qwen3lab.figures.heads import head_map, sink_profile
+from qwen3lab.figures.lens import lens_map
+from qwen3lab.figures.patching import patching_map
+from qwen3lab.figures.probes import probe_accuracy
 from qwen3lab.figures.ratios import ratios
 from qwen3lab.figures.routing import expert_load, routing_map
+from qwen3lab.figures.steering import strength_curve
 from qwen3lab.figures.thought import answer_looks, convergence, importance
 from qwen3lab.figures.uncertainty import uncertainty
 from qwen3lab.figures.wall import attention_wall
@@ -30,6 +35,8 @@ __all__ = [
     "answer_looks",
     "attention_map",
     "attention_wall",
+    "attribution_layers",
+    "attribution_waterfall",
     "budget_curve",
     "co_activation",
     "convergence",
@@ -38,12 +45,16 @@ __all__ = [
     "head_map",
     "importance",
     "knock_out",
+    "lens_map",
     "load_difference",
+    "patching_map",
+    "probe_accuracy",
     "ratios",
     "routing_map",
     "save",
     "sink_profile",
     "specialisation",
+    "strength_curve",
     "thinking_lengths",
     "to_bertviz",
     "to_circuitsvis",

@@ -6,6 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.device.dtypes import at_least_float32
 from qwen3lab.model.positions import Positions
 
 
@@ -68,7 +69,7 @@ def _with_nan_of(
     With a single key, it also overlooks a key that is NaN.
     """
     # In float32, where the sum of finite values is finite, too.
-    options = {"dim": -1, "keepdim": True, "dtype": torch.float32}
+    options = {"dim": -1, "keepdim": True, "dtype": at_least_float32(q.dtype)}
     z = z + (0 * q.sum(**options)).to(z.dtype)
     if k.shape[2] == 1:
         nan = (0 * k.sum(**options)).to(z.dtype)

@@ -25,6 +25,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.device.dtypes import at_least_float32
 from qwen3lab.errors import HookError
 
 MAX_BATCHED_TOKENS_PER_EXPERT = 64
@@ -162,10 +163,10 @@ def weighted_sum(
     sources = (order // k).split(load)
     shares = expert_weights.flatten()[order, None].split(load)
     used = [e for e, n in enumerate(load) if n]
-    total = torch.zeros_like(tokens, dtype=torch.float32)
+    total = torch.zeros_like(tokens, dtype=at_least_float32(tokens.dtype))
     for e, (gate_up, down) in zip(used, weights.products(used), strict=True):
         out = down(swiglu(gate_up(tokens.index_select(0, sources[e]))))
-        total.index_add_(0, sources[e], (out * shares[e]).float())
+        total.index_add_(0, sources[e], (out * shares[e]).to(total.dtype))
     return total.to(x.dtype).view_as(x)
 
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from qwen3lab.device.dtypes import at_least_float32
 from qwen3lab.hooks.taps import NO_TAP, Tap
 
 
@@ -39,6 +40,6 @@ def rms_normalise(
     fused = x.is_cuda or (torch.is_grad_enabled() and x.dtype == torch.float32)
     if fused and not (tap.wants(scale_name) or tap.wants(normalised_name)):
         return F.rms_norm(x, x.shape[-1:], eps=eps)
-    wide = x.float()
+    wide = x.to(at_least_float32(x.dtype))
     scale = tap(scale_name, (wide.square().mean(dim=-1, keepdim=True) + eps).sqrt())
     return tap(normalised_name, (wide / scale).to(x.dtype))

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.device.dtypes import at_least_float32
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.model import experts as moe
@@ -198,7 +199,7 @@ class Attention(nn.Module):
         scores = q @ k.mT * self.d_head**-0.5
         scores = scores.masked_fill(~positions.attention_mask(), -torch.inf)
         scores = tap(f"{self.name}.hook_attn_scores", scores)
-        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+        pattern = scores.softmax(dim=-1, dtype=at_least_float32(q.dtype)).to(q.dtype)
         return tap(f"{self.name}.hook_pattern", pattern) @ v
 
     def result_per_head(
@@ -244,7 +245,7 @@ class Experts(nn.Module):
 
     def forward(self, x: Stream, tap: Tap) -> Stream:
         logits = tap(f"{self.name}.hook_router_logits", self.router(x))
-        probabilities = logits.softmax(dim=-1, dtype=torch.float32)
+        probabilities = logits.softmax(dim=-1, dtype=at_least_float32(logits.dtype))
         weights, chosen = probabilities.topk(self.k, dim=-1)
         edited = tap(f"{self.name}.hook_expert_indices", chosen)
         if edited is not chosen:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.checkpoints.safetensors_reader import TensorSource
 from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.grad_mode import without_grad
@@ -115,7 +115,7 @@ def replace_matrices(
 @without_grad
 def open_quantised(
     config: Qwen3Config,
-    weights: CheckpointReader,
+    weights: TensorSource,
     kind: str,
     *,
     device: torch.device | str,

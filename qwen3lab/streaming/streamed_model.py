@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from qwen3lab.checkpoints.safetensors_file import CHUNK_BYTES
-from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.checkpoints.safetensors_reader import StoredTensors
 from qwen3lab.checkpoints.tensor_names import (
     EXPERT_MATRICES,
     StoredPart,
@@ -55,7 +55,7 @@ def bytes_of(text: str | int) -> int:
 @without_grad
 def open_streamed(
     config: Qwen3Config,
-    weights: CheckpointReader,
+    weights: StoredTensors,
     *,
     memory: int,
     device: torch.device | str,

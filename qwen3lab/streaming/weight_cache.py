@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
+from qwen3lab.checkpoints.safetensors_reader import StoredTensors
 from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.device.host_transfer import current_stream
@@ -88,7 +88,7 @@ class WeightCache:
 
     def __init__(
         self,
-        weights: CheckpointReader,
+        weights: StoredTensors,
         *,
         capacity: int,
         device: torch.device | str,

@@ -1,4 +1,4 @@
-"""The training pipeline of an embedded model: train, export, evaluate, write the card."""
+"""The training pipeline of an embedded model: train, export, fit lenses, evaluate."""
 
 import json
 import shutil
@@ -17,6 +17,7 @@ from qwen3lab.storage.checked_tensors import read_tensors
 from qwen3lab.text.tokenizer import end_ids, open_tokenizer
 from qwen3lab.tiny.evaluation.card import write_card
 from qwen3lab.tiny.evaluation.evaluate import N_MIXED, SEED, Evaluation, N, evaluate
+from qwen3lab.tiny.lens_files import write_lenses
 from qwen3lab.tiny.training.recipes import RECIPES, Recipe
 from qwen3lab.tiny.training.trainer import SHIPPED_DTYPE, Trainer
 from qwen3lab.tiny.training.training_log import LOG
@@ -26,7 +27,7 @@ from qwen3lab.tiny.world.tokenizer import EARLY_STOP, EDITION, write_tokenizer
 def train_model(
     recipe: Recipe, *, minutes: float | None, folder: Path, device: str, progress: bool
 ) -> Path:
-    """Train, export and evaluate a model; the implementation of `qwen3lab.tiny.train`."""
+    """Train, export and evaluate a model, and fit its lenses: all of `qwen3lab.tiny.train`."""
     keep_freed()
     write_tokenizer(folder)
     trainer = Trainer(recipe, open_tokenizer(folder), EARLY_STOP, folder, device)
@@ -36,6 +37,7 @@ def train_model(
     export_early(trainer, model)
     with whole_file(model / LOG) as part:
         shutil.copyfile(folder / LOG, part)
+    write_lenses(model, progress=progress)
     measure(model, write=True, progress=progress)
     return model
 

@@ -5,5 +5,13 @@ from qwen3lab.widgets.explorers.explorer import Explorer
 from qwen3lab.widgets.explorers.nursery import Nursery
 from qwen3lab.widgets.explorers.routing_explorer import RoutingExplorer
 from qwen3lab.widgets.explorers.thinking_explorer import ThinkingExplorer
+from qwen3lab.widgets.explorers.why_explorer import WhyExplorer
 
-__all__ = ["AttentionExplorer", "Explorer", "Nursery", "RoutingExplorer", "ThinkingExplorer"]
+__all__ = [
+    "AttentionExplorer",
+    "Explorer",
+    "Nursery",
+    "RoutingExplorer",
+    "ThinkingExplorer",
+    "WhyExplorer",
+]

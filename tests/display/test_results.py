@@ -25,6 +25,7 @@ from qwen3lab.thinking.importance import Importance
 from qwen3lab.thinking.pieces import Piece
 from tests.display.test_display import HOSTILE, is_harmless
 from tests.fake_lab import DENSE, MOE, record
+from tests.figures.test_patching import BY_TOKEN, ablated
 
 EMPTY, NAN = torch.zeros(0), float("nan")
 CHAT = Chat(
@@ -82,6 +83,8 @@ RESULTS = [
     Importance(
         "leave out", (piece(HOSTILE),), ({HOSTILE: 1.0},), ({"4": 1.0},), (0.5,), (1.0,), (3,), 3
     ),
+    replace(BY_TOKEN, metric=HOSTILE, tokens=("3", HOSTILE), model_name=HOSTILE),
+    replace(ablated(), metric=HOSTILE),
 ]
 
 

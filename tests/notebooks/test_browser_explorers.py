@@ -162,3 +162,50 @@ def test_the_attention_explorer_answers_to_hover_click_and_drag(
         expect(book.card("Attention map")).to_contain_text("Likely kind")
         page.locator(".q3-explorer").screenshot(path=screenshots / "attention.png")
         assert book.external_requests == [] and book.page_errors == []
+
+
+def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
+    tabs: BrowserContext, server: Server, folder: Path, screenshots: Path
+) -> None:
+    question = "lamp 2, book 7, cat 1. book?"
+    show = "from qwen3lab.widgets import WhyExplorer\n"
+    show += f"explorer = WhyExplorer(lab, question={question!r}, thinking=False)\nexplorer"
+    write_book(folder / "why.ipynb", LOAD, show)
+    with opened(tabs, server, "why.ipynb") as book:
+        book.command("application:toggle-left-area")
+        book.command("notebook:run-all-cells")
+        lens = book.card("Which layer knew it")
+        lens.locator(".q3-map[data-drawn]").wait_for()
+        expect(lens.locator(".q3-notes")).to_contain_text("it leads first after layer")
+        effects = book.card("What it needs")
+        effects.locator(".q3-map[data-drawn]").wait_for()
+        part = book.card("Picked part")
+        expect(part).to_contain_text("Click a bar")
+        overlay = effects.locator(".q3-overlay")
+        overlay.focus()
+        for key in ("ArrowRight", "ArrowDown", "Enter"):
+            overlay.press(key)
+        expect(part).to_contain_text(re.compile(r"head \d\.\d"))
+        part.locator(".q3-map[data-drawn]").wait_for()
+        part.get_by_role("button", name="Take away, ask again").click()
+        replies = book.card("Replies")
+        expect(replies).to_contain_text("as it is")
+        expect(replies).to_contain_text(re.compile(r"without head \d\.\d"))
+        part.get_by_role("button", name="Steer, ask again").click()
+        expect(replies).to_contain_text("steered towards")
+        # A bar of the waterfall picks its part; the head's own explorer shows the same reply.
+        bars = book.card("What wrote it").locator(".q3-figure .points .point")
+        name = "head 5.1"
+        names = book.card("What wrote it").locator(".q3-figure .xtick text").all_text_contents()
+        bars.nth(names.index(name)).click(force=True)
+        expect(part.locator("b").first).to_have_text(name)
+        part.get_by_role("button", name="Attention explorer").click()
+        linked = book.page.locator(".q3-link .q3-explorer")
+        linked.locator('.q3-map[data-title="Attention of layer 5, head 1"]').wait_for()
+        expect(linked.locator(".q3-question")).to_have_text(question)
+        top = linked.bounding_box()
+        assert top is not None and top["y"] + 100 < book.page.viewport_size["height"]
+        book.page.locator(".q3-link").get_by_role("button", name="Close").click()
+        expect(linked).to_have_count(0)
+        book.page.locator(".q3-explorer").screenshot(path=screenshots / "why.png")
+        assert book.external_requests == [] and book.page_errors == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 import qwen3lab
 from qwen3lab import exercises, tiny
@@ -114,3 +115,15 @@ def test_the_last_exercise_on_routing_has_a_solution() -> None:
     texts = [Text(text.family, text.token_ids, text.known) for text in held_out]
     assert exercises.hurts_most(lab, texts, "lists", rerouting.off(10, layers=0)).solved
     assert not exercises.hurts_most(lab, texts, "lists", rerouting.off(0, layers=5)).solved
+
+
+@pytest.mark.parametrize("model", ["tiny-moe", "tiny-dense"])
+def test_no_head_of_the_embedded_models_has_a_sink_as_the_lesson_says(model: str) -> None:
+    lab = qwen3lab.load(model, device="cpu")
+    shares = []
+    for text in tiny.texts(lab.tokenizer, n=6, families=["arithmetic", "swaps"]):
+        recording = lab.record(text.token_ids)
+        patterns = [recording.attention.pattern(n) for n in range(lab.config.n_layers)]
+        # The first queries have few keys to choose from.
+        shares.append(torch.stack([pattern[:, 8:, 0].mean(dim=-1) for pattern in patterns]))
+    assert float(torch.stack(shares).mean(dim=0).max()) < 0.1

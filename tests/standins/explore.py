@@ -18,7 +18,9 @@ from qwen3lab.widgets.explorers.explorer import Explorer
 
 def errors_of(explorer: Explorer) -> Iterator[str]:
     """What the explorer shows as an error."""
-    yield from (text for text in (explorer.state.error, explorer.state.drawing_error) if text)
+    state: Any = explorer.state
+    shown = (state.error, state.drawing_error, getattr(state, "problem", ""))
+    yield from (text for text in shown if text)
 
 
 def use(explorer: Any, config: Any) -> Iterator[str]:
@@ -29,22 +31,27 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
     yield from errors_of(explorer)
     if chat is None:
         return
+    explains = hasattr(state, "explained")  # Nothing predicts the first token.
     picks: list[dict[str, Any]] = [
         {"token": len(chat.recording) - 1},
         {"layer": config.n_layers - 1, "head": config.n_heads - 1},
-        {"layer": 0, "head": 0, "token": 0},
+        {"layer": 0, "head": 0, "token": int(explains)},
     ]
     if config.is_moe:
         picks.append({"routing_layer": config.moe_layers[-1]})
     if hasattr(state, "expert"):
         experts = chat.recording.routing.layer(config.moe_layers[-1]).experts
         picks.append({"expert": int(experts[-1, 0])})
+    if explains:
+        # Near the prompt: each head is taken away in a run of all tokens before it.
+        near = chat.spans["prompt"][1] + 1
+        picks.append({"token": near, "part": ("head", config.n_layers - 1, 0)})
     for pick in picks:
         for name, value in pick.items():
             setattr(state, name, value)
         explorer.wait()
         yield from errors_of(explorer)
-    actions = ["write", "switch", "switch_all_on", "measure"]
+    actions = ["write", "switch", "switch_all_on", "measure", "take_away", "steer", "open_part"]
     if getattr(state, "steps", ()):  # A model of random weights does not think.
         actions += ["ask_everywhere", "think_more"]
     for action in actions:

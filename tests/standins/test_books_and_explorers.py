@@ -10,12 +10,18 @@ from tests.standins.limited_books import run_book
 
 pytestmark = [pytest.mark.standins, pytest.mark.slow]
 STANDINS = ("dense-28", "experts-48x128", "thinks")
-BOOKS = ("00_start_here", "01_attention", "02_expert_routing", "03_thinking_budget")
+BOOKS = ("00_start_here", "01_attention", "02_expert_routing", "03_thinking_budget", "05_why")
 """Those that load a model of choice; `04_how_it_grows` trains its own."""
 MAX_BYTES = {"dense-28": 8 * 10**9, "experts-48x128": 6 * 10**9, "thinks": 6 * 10**9}
 MAX_NEW_TOKENS = {"dense-28": 200, "experts-48x128": 200, "thinks": 800}
 """Replies of the random models do not end."""
-EXPLORERS = ("Explorer", "AttentionExplorer", "RoutingExplorer", "ThinkingExplorer")
+EXPLORERS = (
+    "Explorer",
+    "AttentionExplorer",
+    "RoutingExplorer",
+    "ThinkingExplorer",
+    "WhyExplorer",
+)
 EXPLORE = "tests.standins.explore"
 
 

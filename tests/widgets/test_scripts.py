@@ -164,6 +164,35 @@ def test_a_plot_is_an_image_with_an_accessible_name(page: Page) -> None:
     expect(page.get_by_role("img", name="Plot: entropy (nats)")).to_be_attached()
 
 
+LONG = "change of logit “7” - logit “bridge” (logits)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "title", "legend"),
+    [
+        (6, LONG, f"colours: {LONG}"),
+        (6, "share", ""),
+        (40, "change of the logit", ""),
+        (2, "share", ""),
+    ],
+)
+def test_the_legend_names_the_colours_if_the_bar_is_too_short_for_it(
+    page: Page, rows: int, title: str, legend: str
+) -> None:
+    render(page, Canvas, map={**sent(rows, 30), "valueTitle": title}, height=400)
+    expect(page.locator(".q3-legend")).to_have_text(legend)
+
+
+def test_the_legend_says_what_a_cell_without_a_value_is_if_there_is_one(page: Page) -> None:
+    sides = [Axis(name, name, ("",) * 2) for name in ("row", "column")]
+    values = torch.tensor([[0.0, 1.0], [0.5, torch.nan]])
+    for values_shown, legend in ((values, ["not run"]), (values.nan_to_num(), [])):
+        plain = payload(Heatmap("A map", values_shown, *sides, "w", nothing="not run"))
+        found = {name: list(v) if isinstance(v, bytes) else v for name, v in plain.items()}
+        render(page, Canvas, map=found)
+        expect(page.locator(".q3-key-nothing")).to_have_text(legend)
+
+
 def test_a_clipped_square_root_scale_is_named_and_its_levels_are_values(page: Page) -> None:
     values = torch.full((100, 100), 0.001)
     values[:, ::10], values[0] = 0.02, 1.0  # 1 of 100 rows is far above the others

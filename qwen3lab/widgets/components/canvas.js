@@ -42,6 +42,8 @@ class MapView {
     this.tip = element("div", "q3-tip", this.stage);
     const footer = element("div", "q3-footer", this.root);
     this.legend = element("div", "q3-legend", footer);
+    /** @type {HTMLElement | null} what the colours mean, if the colour bar has no room for it */
+    this.colours = null;
     this.readout = element("div", "q3-readout", footer);
     this.message = element("div", "q3-empty", this.root);
     this.overlay.setAttribute("role", "img");
@@ -111,10 +113,10 @@ class MapView {
       key.style.setProperty("--q3-swatch", span.colour);
       key.textContent = span.name;
     }
-    element("span", "q3-key q3-key-nothing", this.legend).textContent = map.nothing;
-    if (map.scaleNote) {
-      element("span", "", this.legend).textContent = `colours: ${map.scaleNote}`;
+    if (map.nothing) {
+      element("span", "q3-key q3-key-nothing", this.legend).textContent = map.nothing;
     }
+    this.colours = element("span", "", this.legend);
   }
 
   draw() {
@@ -131,6 +133,7 @@ class MapView {
     paintSpans(context, map, box);
     paintAxes(context, map, box, colours);
     paintColourBar(context, map, box, colours);
+    if (this.colours) this.colours.textContent = colourNote(context, map, barHeight(map, box));
     this.drawOverlay();
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);

@@ -29,6 +29,11 @@ def shows_errors(method: Callable[[Any], None]) -> Callable[[Any], None]:
     return _catching("error", method)
 
 
+def shows_problems(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Decorate a method: write its error to `self.state.problem`, shown beside what caused it."""
+    return _catching("problem", method)
+
+
 def shows_drawing_errors(method: Callable[[Any], None]) -> Callable[[Any], None]:
     """Decorate a drawing method: write its error to `self.state.drawing_error`.
 

@@ -120,7 +120,7 @@ def payload(heatmap: Heatmap) -> dict[str, object]:
         "scaleNote": scale.note(),
         "levels": scale.values(np.linspace(0, 1, LEVELS)).tolist(),
         "barTicks": [list(tick) for tick in scale.ticks()],
-        "nothing": heatmap.nothing,
+        "nothing": heatmap.nothing if bool(pooled.values.isnan().any()) else "",
         "square": heatmap.square,
     }
 

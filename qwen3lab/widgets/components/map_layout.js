@@ -131,9 +131,12 @@ function tickStep(cell, room) {
  */
 function labelWidth(context, axis, most) {
   if (axis.ticks.length) return 18;
+  const plain = context.font;
+  context.font = `bold ${plain}`; // As paintCursor writes the labels of the selected cell.
   const widths = axis.labels.map((_, i) => context.measureText(tickText(axis, i)).width);
   // Positions replace labels where some are left out: leave space for the largest.
   widths.push(context.measureText(String(positionOf(axis, axis.labels.length))).width);
+  context.font = plain;
   return Math.ceil(Math.min(most, Math.max(0, ...widths)));
 }
 
@@ -156,6 +159,38 @@ function barTickWidth(context, map) {
  */
 function barWidth(context, map) {
   return BAR.left + BAR.width + BAR.gap + barTickWidth(context, map) + BAR.title;
+}
+
+/**
+ * Height of the colour bar, in pixels.
+ * @param {MapData} map
+ * @param {MapBox} box
+ */
+function barHeight(map, box) {
+  return Math.min(box.height, map.scaleNote ? 340 : 220);
+}
+
+/**
+ * The title of the colour bar, as much of it as fits along a length; empty if its name does not.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {number} length in pixels
+ */
+function barTitle(context, map, length) {
+  const titles = [map.scaleNote ? `${map.valueTitle}; ${map.scaleNote}` : "", map.valueTitle];
+  return titles.find((title) => title && context.measureText(title).width <= length) || "";
+}
+
+/**
+ * What the colours mean, for the legend: what the colour bar has no room for.
+ * @param {CanvasRenderingContext2D} context
+ * @param {MapData} map
+ * @param {number} length of the colour bar, in pixels
+ */
+function colourNote(context, map, length) {
+  const named = barTitle(context, map, length) ? "" : map.valueTitle;
+  const note = [named, map.scaleNote].filter(Boolean).join("; ");
+  return note ? `colours: ${note}` : "";
 }
 
 /**

@@ -163,8 +163,7 @@ function paintAxes(context, map, box, colours) {
 function paintColourBar(context, map, box, colours) {
   const x = box.left + box.width + BAR.left;
   const tickEdge = x + BAR.width + BAR.gap;
-  const title = map.scaleNote ? `${map.valueTitle}; ${map.scaleNote}` : map.valueTitle;
-  const height = Math.min(box.height, map.scaleNote ? 340 : 220);
+  const height = barHeight(map, box);
   const palette = bytes(map.palette);
   for (let i = 0; i < 256; i++) {
     const [r, g, b] = palette.subarray(3 * i, 3 * i + 3);
@@ -178,10 +177,8 @@ function paintColourBar(context, map, box, colours) {
     context.fillText(text, tickEdge, box.top + height * (1 - place));
   }
   context.fillStyle = colours.muted;
-  const fits = context.measureText(title).width <= height;
-  const shown = fits ? title : map.valueTitle;
   const edge = tickEdge + barTickWidth(context, map) + BAR.gap;
-  if (height > 120) paintAlong(context, shown, edge, box.top + height / 2, 1);
+  paintAlong(context, barTitle(context, map, height), edge, box.top + height / 2, 1);
 }
 
 /** @param {[number, string][]} ticks */

@@ -94,7 +94,7 @@ function render({ model, el }) {
     }
   }
 
-  /** @param {{ points: { x: number }[] }} event */
+  /** @param {{ points: { x: number | string }[] }} event */
   function onClick({ points }) {
     if (points.length) model.send({ kind: "click", x: points[0].x });
   }

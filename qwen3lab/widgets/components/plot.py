@@ -62,6 +62,16 @@ class Plot(anywidget.AnyWidget):
 
         self.on_msg(on_message)
 
+    def on_name(self, handler: Callable[[str], None]) -> None:
+        """Call `handler` with the x coordinate of each clicked point of an axis of names."""
+
+        def on_message(_: object, content: dict[str, object], __: object) -> None:
+            x = content.get("x")
+            if content.get("kind") == "click" and isinstance(x, str):
+                handler(x)
+
+        self.on_msg(on_message)
+
     def _send_library(self) -> None:
         self.send({"kind": "library"}, [_library()])
 

@@ -175,7 +175,7 @@ interface Plotly {
 /** What plotly.js adds to the element that it draws in. */
 interface PlotRoot extends HTMLElement {
   data?: object[];
-  on?(event: string, handler: (event: { points: { x: number }[] }) => void): void;
+  on?(event: string, handler: (event: { points: { x: number | string }[] }) => void): void;
 }
 
 /** One version of plotly.js: its code, once it has arrived, and the library, once it has run. */

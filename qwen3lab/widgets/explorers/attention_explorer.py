@@ -71,6 +71,7 @@ class AttentionExplorer(Explorer):
         self.asks = asks
         self.profile_worker: Worker[HeadProfile | None] = Worker()
         self.state.observe(lambda _: self._take_run(), ["chat"])
+        self._take_run()  # A reply that was given.
         if isinstance(source, Recording):
             if not source.attention.layers:
                 source.attention.pattern(0)  # Raises an error that names the missing hook points.

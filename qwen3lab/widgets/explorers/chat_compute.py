@@ -1,6 +1,7 @@
 """Data of the explorer's panes, computed from a recorded chat. Draws nothing."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -51,6 +52,17 @@ def token_spans(recording: Recording) -> tuple[Span, ...]:
         for name, (start, stop) in named
         if min(stop, end) > start
     )
+
+
+def token_axis(recording: Recording, positions: Sequence[int]) -> Axis:
+    """Consecutive tokens of a conversation as the axis of a map, with their parts."""
+    first, end = positions[0], positions[-1] + 1
+    spans = tuple(
+        Span(s.name, max(s.start, first) - first, min(s.end, end) - first, s.colour)
+        for s in token_spans(recording)
+        if s.start < end and s.end > first
+    )
+    return Axis("token", "token", tuple(recording.tokens[first:end]), spans, first=first)
 
 
 def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:

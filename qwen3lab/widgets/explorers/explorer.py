@@ -20,6 +20,7 @@ from qwen3lab.widgets.components.worker import Throttle, Worker
 from qwen3lab.widgets.explorers.chat_compute import chip
 from qwen3lab.widgets.explorers.controls import Controls
 from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
+from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, question_of
 from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
 from qwen3lab.widgets.explorers.state import ExplorerState
 
@@ -79,12 +80,16 @@ class Explorer:
             `lab.suggested`. It holds without thinking, too: a model may think all the same.
         max_new_tokens: maximum length of the reply, in tokens; None for `recorded_tokens` of
             `lab.suggested`.
+        chat: a recorded reply of this model to show at first, in place of asking a question.
 
     Attributes:
         state: the values shown, which can be read and set: `explorer.state.layer = 2`.
         key: identifies the model shown: name and weights of the lab. Displaying an explorer
             closes the displayed explorer of the same class and key, so that running a cell again
             does not keep old models in memory.
+
+    Raises:
+        ValueError: the reply was not recorded, or it is of another model.
     """
 
     shown: ClassVar[MutableMapping[Any, "Explorer"]] = WeakValueDictionary()
@@ -98,6 +103,7 @@ class Explorer:
         thinking: bool = True,
         budget: int | Literal["suggested"] | None = "suggested",
         max_new_tokens: int | None = None,
+        chat: Chat | None = None,
     ) -> None:
         self.lab, suggested = lab, lab.suggested
         self.max_new_tokens = max_new_tokens or suggested.recorded_tokens
@@ -121,6 +127,8 @@ class Explorer:
         self.picked: PickedToken | None = None  # Before the current run, to pick it again after.
         self.closed = False
         self.key: tuple[object, ...] = ("lab", lab.name, getattr(lab, "weights", ""))
+        if chat is not None:
+            self._take_reply(chat, question, thinking)
 
     def run(self) -> Chat:
         """Ask the question in the box, and wait for the reply.
@@ -141,7 +149,7 @@ class Explorer:
 
     def wait(self) -> Chat | None:
         """Wait for the current run, and return the latest reply; None before the first run."""
-        return self.worker.wait()
+        return self.worker.wait() if self.worker.future is not None else self.state.chat
 
     @shows_errors
     def start(self) -> None:
@@ -174,12 +182,31 @@ class Explorer:
         elif predecessor is not None:
             predecessor.close()
         self.shown[self.key] = self
+        display(self.open())
+        if self.state.run == 0:
+            self.start()
+
+    def open(self) -> w.VBox:
+        """Make the widgets, and return the one that holds all; `close` removes them."""
         self.closed = False
         self.view = self._view()
         self.view.controls.connect(run=self.start, stop=self.stop)
-        display(self.view.root)
-        if self.state.run == 0:
-            self.start()
+        return self.view.root
+
+    def _take_reply(self, chat: Chat, question: str | None, thinking: bool) -> None:
+        """Show a reply that was recorded before."""
+        check_reply(chat, self.lab.name, self.lab.config, self._recorded())
+        state = self.state
+        state.thinking = thinking if chat.thinking_asked is None else chat.thinking_asked
+        state.question = question_of(chat) if question is None else question
+        state.run, state.asked, state.asked_thinking = 1, state.question, state.thinking
+        state.asked_budget = state.budget
+        state.chips = chips_of(chat)
+        state.chat_run, state.chat = 1, chat
+
+    def _recorded(self) -> bool | tuple[str, ...]:
+        """What a reply is recorded with: True for attention and routing, or further hooks."""
+        return True
 
     def _view(self) -> ExplorerView:
         return ExplorerPanel(self.lab.name, self.lab.config, self.state, self.examples)
@@ -265,7 +292,8 @@ class Explorer:
                 self._stream(run, chips)
 
         try:
-            return self._reply(question, record=True, on_step=on_step, cancel=cancel, **options)
+            recorded = self._recorded()
+            return self._reply(question, record=recorded, on_step=on_step, cancel=cancel, **options)
         finally:
             self._stream(run, chips)
 

@@ -140,6 +140,7 @@ class RoutingExplorer(Explorer):
     def _view(self) -> RoutingPanel:
         view = RoutingPanel(self.lab.name, self.lab.config, self.state, self.examples)
         view.corpus_tokens = self.routed_in_corpus
+        view.draw_expert()
         view.connect(switch=self.switch, all_on=self.switch_all_on, write=self.write)
         return view
 

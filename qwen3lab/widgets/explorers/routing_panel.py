@@ -49,8 +49,7 @@ class RoutingPanel(ReplyPanel):
         self._make_texts()
         self.root = self._arrange(name)
         self._follow()
-        for draw in (self.draw_routing, self.draw_token, self.draw_expert, self.draw_load):
-            draw()
+        self.draw_run()
 
     def connect(
         self, *, switch: Callable[[], None], all_on: Callable[[], None], write: Callable[[], None]

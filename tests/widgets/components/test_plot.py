@@ -46,3 +46,12 @@ def test_a_click_calls_the_handler_and_malformed_messages_do_not() -> None:
     for content in ({"kind": "click", "x": 7}, {"kind": "click", "x": "7"}, {"kind": "click"}, {}):
         plot._handle_custom_msg(content, [])
     assert clicks == [7]
+
+
+def test_a_click_on_an_axis_of_names_calls_the_handler_with_the_name() -> None:
+    names: list[str] = []
+    plot = Plot(line(1, 2))
+    plot.on_name(names.append)
+    for content in ({"kind": "click", "x": "head 3.0"}, {"kind": "click", "x": 7}, {}):
+        plot._handle_custom_msg(content, [])
+    assert names == ["head 3.0"]

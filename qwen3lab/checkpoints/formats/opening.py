@@ -1,0 +1,45 @@
+"""Finds the format that a `quantization_config` names."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qwen3lab.checkpoints.formats import bitsandbytes
+from qwen3lab.checkpoints.formats.awq import Awq
+from qwen3lab.checkpoints.formats.fp8 import Fp8
+from qwen3lab.checkpoints.formats.gptq import Gptq
+from qwen3lab.checkpoints.formats.packed_format import PackedFormat
+from qwen3lab.display.plain import one_line
+from qwen3lab.errors import CheckpointError
+
+FORMATS: Mapping[str, Callable[[Mapping[str, Any]], PackedFormat]] = {
+    "fp8": Fp8.from_config,
+    "gptq": Gptq.from_config,
+    "awq": Awq.from_config,
+    "bitsandbytes": bitsandbytes.from_config,
+}
+"""What reads each `quant_method`."""
+
+
+def format_of(fields: Any, source: str) -> PackedFormat:
+    """The format of a checkpoint.
+
+    Args:
+        fields: the entry `quantization_config` of config.json.
+        source: name of the checkpoint, for error messages.
+
+    Raises:
+        CheckpointError: a method or settings that are not read.
+    """
+    method = fields.get("quant_method") if isinstance(fields, Mapping) else None
+    if not isinstance(method, str) or method not in FORMATS:
+        shown = one_line(method, width=60) if isinstance(method, str) else "an unknown method"
+        raise CheckpointError(
+            f"{source} holds weights quantised with {shown}, and of quantised weights "
+            f"{', '.join(FORMATS)} are read: load the model's unquantised release"
+        )
+    try:
+        return FORMATS[method](fields)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"config.json in {source} (quant_method {method}): {error}"
+        ) from error

@@ -1,0 +1,111 @@
+"""What all formats of quantised checkpoints have in common: a matrix stored as several tensors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from qwen3lab.errors import CheckpointError
+from qwen3lab.storage.tensor_header import StoredTensor
+
+INTEGER_WORDS = ("I32",)
+FLOATS = ("F16", "BF16", "F32")
+ReadPart = Callable[[str], Tensor]
+"""Reads a part of a module, by the end of its name."""
+
+
+class PackedFormat(ABC):
+    """How a checkpoint stores the weight matrix of a module.
+
+    Attributes:
+        method: the `quant_method` of config.json.
+        name: as people call the format, such as "GPTQ".
+        parts: the tensors that belong to a module, by the end of their names; True for those that
+            every packed module has.
+        marker: the part that shows that a module is packed.
+    """
+
+    method: ClassVar[str]
+    name: ClassVar[str]
+    parts: ClassVar[Mapping[str, bool]]
+    marker: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def described(self) -> str:
+        """Format and settings, such as "GPTQ, 4 bits in groups of 128"."""
+
+    @property
+    def note(self) -> str:
+        """What the decoded weights do not reproduce; empty if nothing."""
+        return ""
+
+    def is_packed(self, stored: Mapping[str, StoredTensor]) -> bool:
+        """True if the tensors that a module has in this format are packed."""
+        return self.marker in stored
+
+    @abstractmethod
+    def shape(
+        self, module: str, stored: Mapping[str, StoredTensor], read: ReadPart
+    ) -> tuple[int, int]:
+        """The shape [out, in] of a module's matrix.
+
+        Args:
+            module: its name.
+            stored: headers of the parts that it has.
+            read: reads a small part that the shape depends on.
+
+        Raises:
+            CheckpointError: dtypes or shapes of the parts do not belong together.
+        """
+
+    @abstractmethod
+    def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
+        """The matrix in float32, of parts whose shapes were checked.
+
+        Raises:
+            CheckpointError: a part has a value that no writer of this format writes.
+        """
+
+    def check_parts(self, module: str, stored: Mapping[str, StoredTensor]) -> None:
+        """Raises `CheckpointError` if a part that every module has is missing."""
+        missing = [part for part, needed in self.parts.items() if needed and part not in stored]
+        if missing:
+            raise CheckpointError(
+                f"{module}.{missing[0]} is missing, without which {self.name} weights cannot be "
+                "decoded: fetch the files of the model again"
+            )
+
+    def expect_axes(
+        self, module: str, stored: Mapping[str, StoredTensor], axes: Mapping[str, int]
+    ) -> None:
+        """Raises `CheckpointError` if a part has another number of axes."""
+        for part, n_axes in axes.items():
+            if len(stored[part].shape) != n_axes or not all(stored[part].shape):
+                raise CheckpointError(
+                    f"{module}.{part} has shape {stored[part].shape}: expected {n_axes} axes with "
+                    "values"
+                )
+
+    def expect(
+        self,
+        module: str,
+        part: str,
+        stored: Mapping[str, StoredTensor],
+        codes: tuple[str, ...],
+        shape: tuple[int, ...],
+    ) -> None:
+        """Raises `CheckpointError` if a part has another dtype or shape."""
+        found = stored[part]
+        if found.code not in codes or found.shape != shape:
+            raise CheckpointError(
+                f"{module}.{part} is stored as {found.code} of shape {found.shape}: {self.name} "
+                f"weights of this size need {' or '.join(codes)} of shape {shape}"
+            )
+
+
+def grouped(size: int) -> str:
+    """How many inputs share a scale, in words."""
+    return "one group" if size == -1 else f"groups of {size}"

@@ -1,0 +1,2 @@
+from .fitting import fit as fit
+from .probes import Probes as Probes

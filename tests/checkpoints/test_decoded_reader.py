@@ -1,0 +1,145 @@
+"""Whole models in the formats of other libraries, in memory, streamed and quantised again."""
+
+import json
+import shutil
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import qwen3lab
+from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.errors import CheckpointError
+from qwen3lab.loading import load_model
+from tests.checkpoints.formats.writers import WRITERS, quantised
+
+IDS = [5, 60, 7, 812, 9, 33]
+METHODS = tuple(WRITERS)
+
+
+@pytest.fixture(scope="module", params=["tiny-dense", "tiny-moe"])
+def folders(request, tmp_path_factory):
+    """Folders of a model in each format, and of what it stands for."""
+    parent = tmp_path_factory.mktemp(request.param)
+    source = parent / "source"
+    source.mkdir()
+    for path in (EMBEDDED / request.param).iterdir():
+        if path.suffix == ".json" or path.name == "model.safetensors":
+            shutil.copyfile(path, source / path.name)
+    return {
+        method: (parent / method, quantised(source, parent / method, method)) for method in METHODS
+    }
+
+
+def loaded(folder, **options):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was decoded from FP8")
+        return qwen3lab.load(folder, device="cpu", **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_logits_are_those_of_transformers_on_the_decoded_weights(folders, method):
+    packed, decoded = folders[method]
+    theirs = AutoModelForCausalLM.from_pretrained(decoded, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = theirs(torch.tensor([IDS])).logits[0]
+    lab = loaded(packed, dtype="float32")
+    assert float((lab.record(IDS).logits - expected).abs().max()) < 1e-4
+    weights = theirs.state_dict()
+    key = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(lab.model.blocks[0].attn.q.weight.detach(), weights[key])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_streamed_weights_are_the_same_to_the_bit(folders, method):
+    packed, _ = folders[method]
+    whole, streamed = loaded(packed), loaded(packed, memory="80MB")
+    assert streamed.model.blocks.is_streamed
+    assert torch.equal(whole.record(IDS).logits, streamed.record(IDS).logits)
+
+
+def test_decoded_weights_can_be_quantised_again(folders):
+    packed, decoded = folders["gptq"]
+    pytest.importorskip("torchao")
+    ours, plain = loaded(packed, quantise="int8"), loaded(decoded, quantise="int8")
+    assert torch.equal(ours.record(IDS).logits, plain.record(IDS).logits)
+
+
+def test_the_lab_says_what_was_decoded(folders):
+    assert "decoded from GPTQ, 4 bits in groups of 16" in repr(loaded(folders["gptq"][0]))
+    assert loaded(folders["gptq"][1]).stored_as == ""
+    with pytest.warns(UserWarning, match="also round activations to FP8"):
+        lab = qwen3lab.load(folders["fp8"][0], device="cpu")
+    assert "decoded from FP8, blocks of 32 x 24" in repr(lab)
+
+
+def test_fp8_is_decoded_as_transformers_decodes_it(folders, tmp_path):
+    from transformers import FineGrainedFP8Config
+
+    # Its decoder needs blocks that divide the matrix.
+    source, target = folders["fp8"][1], tmp_path / "fp8"
+    quantised_by = {"dequantize": True, "weight_block_size": (32, 32)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.checkpoints.formats.writers.BLOCK", (32, 32))
+        quantised(source, target, "fp8")
+    fields = json.loads((target / "config.json").read_text())
+    fields["quantization_config"]["weight_block_size"] = [32, 32]
+    (target / "config.json").write_text(json.dumps(fields))
+    theirs = AutoModelForCausalLM.from_pretrained(
+        target, quantization_config=FineGrainedFP8Config(**quantised_by), dtype=torch.float32
+    )
+    expected = theirs.state_dict()["model.layers.1.self_attn.o_proj.weight"]
+    found = loaded(target, dtype="float32").model.blocks[1].attn.o.weight.detach()
+    assert torch.equal(found, expected)
+
+
+def changed(folder, target, change):
+    """A copy of a folder whose tensors a function has changed."""
+    shutil.copytree(folder, target)
+    tensors = load_file(target / "model.safetensors")
+    change(tensors)
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+KEY = "model.layers.0.self_attn.k_proj"
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("gptq", lambda t: t.pop(f"{KEY}.scales"), f"{KEY}.scales is missing"),
+        ("fp8", lambda t: t.pop(f"{KEY}.weight_scale_inv"), "weight_scale_inv is missing"),
+        ("awq", lambda t: t[f"{KEY}.scales"].fill_(torch.nan), "not finite"),
+        ("gptq", lambda t: t.update({f"{KEY}.bias": torch.zeros(64)}), f"holds {KEY}.bias"),
+        ("fp8", lambda t: t.pop(f"{KEY}.weight"), f"{KEY}.weight is missing"),
+    ],
+)
+def test_damaged_checkpoints_are_refused_with_the_tensor_that_is_wrong(
+    folders, tmp_path, method, change, message
+):
+    with pytest.raises(CheckpointError, match=message):
+        load_model(changed(folders[method][0], tmp_path / "changed", change), dtype="float32")
+
+
+def test_a_config_without_packed_tensors_is_refused(folders, tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(folders["gptq"][1], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    fields["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 16}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match="quant_method gptq, but no tensor is stored so"):
+        load_model(folder)
+
+
+def test_a_saved_copy_of_decoded_weights_is_an_unquantised_checkpoint(folders, tmp_path):
+    from qwen3lab.checkpoints.writer import save_checkpoint
+
+    lab = loaded(folders["awq"][0], dtype="float32")
+    save_checkpoint(lab.model, tmp_path / "copy")
+    assert "quantization_config" not in json.loads((tmp_path / "copy" / "config.json").read_text())
+    again = load_model(tmp_path / "copy")
+    for one, other in zip(again.parameters(), lab.model.parameters(), strict=True):
+        assert torch.equal(one, other)
