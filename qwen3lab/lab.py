@@ -51,7 +51,7 @@ from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.interrupts import HeldInterrupts
-from qwen3lab.loading import find_described, from_transformers, open_checkpoint
+from qwen3lab.loading import base_and_adapter, find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
@@ -76,6 +76,7 @@ def load(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
+    adapter: str | Path | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
@@ -95,6 +96,8 @@ def load(
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
             that changes. The CPU then computes in bfloat16.
+        adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights. A
+            folder or id of an adapter can also be the name, if it names its base model.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -110,21 +113,23 @@ def load(
     dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot run or chat is refused before the download.
     device = device_of(default_device() if device is None else device)
-    described = find_described(name, revision=revision)
+    base, adapter = base_and_adapter(name, adapter, revision=revision)
+    described = find_described(base, revision=revision if base is name else None)
     tokenizer = open_tokenizer(described)
     defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
-        name,
+        base,
         device=device,
         dtype=dtype,
-        revision=revision,
+        revision=revision if base is name else None,
         memory=memory,
         quantise=quantise,
+        adapter=adapter,
     )
     return Lab(
         checkpoint.model,
         tokenizer,
-        checkpoint.name,
+        f"{checkpoint.name} + {adapter}" if adapter is not None else checkpoint.name,
         defaults=defaults,
         stored_as=checkpoint.stored_as,
     )

@@ -18,6 +18,9 @@ from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.formats.opening import format_of
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
+from qwen3lab.checkpoints.gguf_file import GgufFile
+from qwen3lab.checkpoints.gguf_folder import gguf_of
+from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
@@ -72,6 +75,7 @@ def open_checkpoint(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
+    adapter: str | Path | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -86,10 +90,11 @@ def open_checkpoint(
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
         quantise: "int8" or "int4"; quantises the matrices inside the blocks.
+        adapter: a folder or hub id of a LoRA adapter, which is added to the weights.
 
     Raises:
-        CheckpointError: no such model, incomplete or damaged files, or `memory` is below the
-            minimum.
+        CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
+            below the minimum.
         ConfigError: the model is not a Qwen3.
         DtypeError: an unknown dtype.
         DeviceError: a device that this machine does not have.
@@ -100,12 +105,12 @@ def open_checkpoint(
     folder = find_folder(name, revision=revision)
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
-    model = load_model(folder, device=device, dtype=dtype, memory=memory, quantise=quantise)
+    found_adapter = None if adapter is None else Adapter.open(find_folder(adapter))
+    model = load_model(
+        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=found_adapter
+    )
     full_name = f"{name}@{revision}" if revision else str(name)
-    found = stored_format(folder)
-    if found is not None and found.note:
-        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=3)
-    return Checkpoint(model.config, model, folder, full_name, found.described if found else "")
+    return Checkpoint(model.config, model, folder, full_name, _stored_as(folder, name))
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -150,6 +155,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
+    adapter: Adapter | None = None,
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
@@ -169,10 +175,17 @@ def load_model(
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     if saved := _saved_as(folder):
+        if adapter is not None:
+            raise CheckpointError(
+                f"{folder} holds a quantised model that qwen3lab saved, to which no adapter is "
+                "added: load the unquantised model with adapter= and quantise="
+            )
         kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
         return open_saved(config, folder, saved, device=device, dtype=kind)
     weights, source = open_tensors_of(folder), str(folder)
     check_depth(config, weights, source)
+    if adapter is not None:
+        weights = AdaptedTensors(weights, adapter)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
     if memory is None and quantise is None:
@@ -222,6 +235,30 @@ def _load_into_memory(
     return model.requires_grad_(True)
 
 
+def base_and_adapter(
+    name: str | Path, adapter: str | Path | None, *, revision: str | None = None
+) -> tuple[str | Path, str | Path | None]:
+    """The base model and the adapter that are meant by a name, which may be that of an adapter.
+
+    Raises:
+        CheckpointError: no such model or adapter, or an adapter that names no base model.
+    """
+    folder = find_folder(name, revision=revision, weights=False)
+    if not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
+        return name, adapter
+    if adapter is not None:
+        raise CheckpointError(
+            f"{name} is an adapter itself: give its base model, and one of both as adapter="
+        )
+    base = Adapter.open(find_folder(name, revision=revision)).base
+    if not base:
+        raise CheckpointError(
+            f"the adapter {name} does not name its base model: load that model, and give the "
+            "adapter as adapter="
+        )
+    return base, name
+
+
 def _check_options(memory: str | int | None, quantise: str | None) -> None:
     if memory is not None and quantise is not None:
         raise CheckpointError(
@@ -238,8 +275,8 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
     """The config of a folder, and the dtype that it states; refuses what cannot be loaded."""
     if (adapter := folder / ADAPTER_CONFIG).exists():
         raise CheckpointError(
-            f"{adapter} describes an adapter such as LoRA: merge it into its base model "
-            "(peft: model.merge_and_unload()), save that, and load it"
+            f"{adapter} describes an adapter such as LoRA beside the config of a model: move the "
+            "adapter's files to a folder of their own, and give that as adapter="
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -255,9 +292,23 @@ def open_tensors_of(folder: Path) -> StoredTensors:
     Raises:
         CheckpointError: files that are missing or damaged, or a format that is not read.
     """
+    if (path := gguf_of(folder)) is not None:
+        return GgufFile(path)
     found = stored_format(folder)
     reader = CheckpointReader(folder)
     return reader if found is None else DecodedReader(reader, found)
+
+
+def _stored_as(folder: Path, name: str | Path) -> str:
+    """The format of weights that were decoded, with a warning of what is not reproduced."""
+    if (path := gguf_of(folder)) is not None:
+        return GgufFile(path).described
+    found = stored_format(folder)
+    if found is None:
+        return ""
+    if found.note:
+        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=4)
+    return found.described
 
 
 def stored_format(folder: Path) -> PackedFormat | None:

@@ -16,7 +16,7 @@ DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
 """Device of the embedded models that tests share."""
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
-NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch")
+NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch", "int8_cpu")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker, and each Jupyter kernel that it starts, uses its share of the cores.

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(qwen3lab.__file__).parent
 GUIDE = ROOT / "notebooks" / "guide"
 PAGES = sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")])
-BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)```", re.DOTALL)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 

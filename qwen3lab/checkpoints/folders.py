@@ -5,6 +5,7 @@ from pathlib import Path
 
 from qwen3lab.arguments import argument
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models, embedded_revisions
+from qwen3lab.checkpoints.gguf_folder import folder_of, is_gguf
 from qwen3lab.errors import CheckpointError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -39,6 +40,8 @@ def find_folder(name: str | Path, *, revision: str | None = None, weights: bool 
     name = argument(str | Path, "name", name)
     revision = argument(str | None, "revision", revision)
     text, folder = str(name), Path(name).expanduser()
+    if is_gguf(folder) and folder.is_file():
+        return folder_of(_without_revision(folder, revision))
     if revision is not None and text in embedded_models():
         return _embedded_revision(text, revision)
     if folder.is_dir():
@@ -48,8 +51,8 @@ def find_folder(name: str | Path, *, revision: str | None = None, weights: bool 
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise CheckpointError(
             f"{text!r} is neither a folder nor an embedded model "
-            f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, an embedded "
-            "model, or a hub id such as 'Qwen/Qwen3-0.6B'"
+            f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, a .gguf "
+            "file, an embedded model, or a hub id such as 'Qwen/Qwen3-0.6B'"
         )
     return _download(text, revision, weights=weights)
 

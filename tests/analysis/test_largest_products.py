@@ -65,7 +65,7 @@ KINDS = ["plain", "ties", "equal rows", "rank one", "zero rows", "all zero", "or
 KINDS += ["unlike lengths", "large mean"]
 
 
-@pytest.fixture(params=["int8", "float32"])
+@pytest.fixture(params=[pytest.param("int8", marks=pytest.mark.int8_cpu), "float32"])
 def in_small_blocks(request, monkeypatch):
     """Every search goes through several blocks in low precision."""
     if request.param == "int8" and not torch.cpu._is_vnni_supported():

@@ -145,7 +145,12 @@ def test_a_length_in_the_generation_config_holds_for_all_replies(tmp_path):
     write_tokenizer(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 7}')
     lab = qwen3lab.load(tmp_path, device="cpu")
-    for reply in (lab.generate("7+2"), lab.chat("7+2")):
+
+    def only_one_token(logits, name):  # Random weights may sample the token that ends a reply.
+        return torch.full_like(logits, -30.0).index_fill(-1, torch.tensor([20]), 30.0)
+
+    edits = {"hook_unembed": only_one_token}
+    for reply in (lab.generate("7+2", edits=edits), lab.chat("7+2", edits=edits)):
         assert (len(reply.token_ids), reply.stop) == (7, "length")
 
 

@@ -253,7 +253,8 @@ def test_the_router_decides_choice_and_weights(moe):
 def test_the_whole_last_stream_restores_the_clean_run(moe):
     found = swept(moe, "resid_post")
     assert float(found.values[-1, -1]) == pytest.approx(1, abs=1e-5)
-    assert found.values[-1, :-1].abs().max() == 0
+    # Rows of a batch may be rounded otherwise than a run of its own: seen on a CPU without AVX-512.
+    assert float(found.values[-1, :-1].abs().max()) < 1e-5
     assert (found.values[:, :2] == 0).all()  # Before the first different token, nothing differs.
     noised = swept(moe, "resid_post", direction="noise")
     assert float(noised.values[-1, -1]) == pytest.approx(0, abs=1e-5)

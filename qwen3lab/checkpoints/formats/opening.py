@@ -5,6 +5,7 @@ from typing import Any
 
 from qwen3lab.checkpoints.formats import bitsandbytes
 from qwen3lab.checkpoints.formats.awq import Awq
+from qwen3lab.checkpoints.formats.compressed_tensors import CompressedTensors
 from qwen3lab.checkpoints.formats.fp8 import Fp8
 from qwen3lab.checkpoints.formats.gptq import Gptq
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
@@ -16,6 +17,7 @@ FORMATS: Mapping[str, Callable[[Mapping[str, Any]], PackedFormat]] = {
     "gptq": Gptq.from_config,
     "awq": Awq.from_config,
     "bitsandbytes": bitsandbytes.from_config,
+    "compressed-tensors": CompressedTensors.from_config,
 }
 """What reads each `quant_method`."""
 

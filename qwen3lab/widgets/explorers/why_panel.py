@@ -106,7 +106,7 @@ class WhyPanel(ReplyPanel):
         self.which_lens = w.Dropdown(
             options=[(each, each) for each in self.lens_names],
             tooltip="What reads the layers; a tuned and a Jacobian lens ship for embedded models",
-            layout=w.Layout(width="130px"),
+            layout=w.Layout(width="130px", margin="2px 10px 2px 2px"),
         )
         self.other_question = w.Text(
             placeholder="A question with as many tokens, such as other numbers",

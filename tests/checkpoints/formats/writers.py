@@ -65,9 +65,35 @@ def fp8(weight: Tensor) -> tuple[Parts, Tensor]:
     return {"weight": stored, "weight_scale_inv": scales}, stored.float() * spread
 
 
+def int8(weight: Tensor) -> tuple[Parts, Tensor]:
+    """The parts of a matrix in compressed-tensors' int8, and what they stand for."""
+    scales = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-4) / 127
+    q = (weight / scales).round()
+    return {"weight": q.to(torch.int8), "weight_scale": scales}, q * scales
+
+
 WRITERS: dict[str, tuple[Callable[[Tensor], tuple[Parts, Tensor]], dict]] = {
     "gptq": (gptq, {"bits": 4, "group_size": GROUP, "checkpoint_format": "gptq_v2"}),
     "awq": (awq, {"bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}),
+    "compressed-tensors": (
+        int8,
+        {
+            "format": "int-quantized",
+            "config_groups": {
+                "group_0": {
+                    "weights": {
+                        "num_bits": 8,
+                        "type": "int",
+                        "strategy": "channel",
+                        "symmetric": True,
+                        "group_size": None,
+                    },
+                    "input_activations": None,
+                    "targets": ["Linear"],
+                }
+            },
+        },
+    ),
     "fp8": (fp8, {"activation_scheme": "dynamic", "weight_block_size": list(BLOCK)}),
 }
 
