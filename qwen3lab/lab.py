@@ -223,6 +223,7 @@ class Lab:
             "experts": experts,
             "context": f"{config.n_ctx:,} tokens",
             "weights": self.weights,
+            "adapters": self.adapter,
             "device": str(self.model.device),
         }
         question = self.suggested.questions[0]

@@ -53,7 +53,6 @@ from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
-
 AnyAdapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
 """A folder or hub id of an adapter, several of them, or strengths by folder or hub id."""
 

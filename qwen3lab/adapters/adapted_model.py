@@ -4,7 +4,6 @@ Nothing is written to the first model, and nothing is registered on it. Both can
 """
 
 import copy
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -73,9 +72,7 @@ class AdaptedBlocks(nn.Module):
 
     is_streamed = True
 
-    def __init__(
-        self, base: Blocks[Block], parts: Sequence[Weighted], layers: set[int]
-    ) -> None:
+    def __init__(self, base: Blocks[Block], parts: Sequence[Weighted], layers: set[int]) -> None:
         super().__init__()
         self._base, self._parts, self._layers = (base,), parts, layers
 
@@ -116,28 +113,14 @@ class AdaptedBlocks(nn.Module):
 
     def file_stamps(self) -> list[str]:
         """The files of the weights, and a digest of the changes."""
-        digest = hashlib.sha256()
-        for each in self._parts:
-            digest.update(f"{each.strength!r}\n".encode())
-            for name, value in _tensors(each.changes):
-                digest.update(f"{name} {tuple(value.shape)}\n".encode())
-                digest.update(value.contiguous().cpu().view(torch.uint8).numpy().tobytes())
-        return [*self._base[0].file_stamps(), f"adapters {digest.hexdigest()}"]
+        stamps = [f"adapter {each.changes.digest()} {each.strength!r}" for each in self._parts]
+        return [*self._base[0].file_stamps(), *stamps]
 
     @without_grad
     def _adapted(self, block: Block, layer: int) -> Block:
         if layer not in self._layers:
             return block
         return _adapted_block(block, layer, self, self._parts)
-
-
-def _tensors(changes: Changes) -> Iterator[tuple[str, Tensor]]:
-    for name, found in sorted(changes.matrices.items()):
-        values = (found.a, found.b, found.magnitude)
-        yield from ((name, value) for value in values if value is not None)
-    for name, pair in sorted(changes.experts.items()):
-        yield from ((name, value) for value in pair)
-    yield from sorted(changes.whole.items())
 
 
 def _view(module: AnyModule) -> AnyModule:

@@ -1,5 +1,6 @@
 """What an adapter changes, in memory on the model's device, by the model's own names."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ Factors = tuple[Float[Tensor, "expert rank in"], Float[Tensor, "expert out rank"
 EMBEDDINGS = ("embed.weight", "unembed.weight")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Changes:
     """The tensors of one adapter, by names of the model's parameters.
 
@@ -43,7 +44,9 @@ class Changes:
             CheckpointError: it is for another model, has values that are not finite, or cannot be
                 kept apart from the weights.
         """
-        shapes = {n: tuple(p.shape) for n, p in Qwen3(model.config, device="meta").named_parameters()}
+        shapes = {
+            n: tuple(p.shape) for n, p in Qwen3(model.config, device="meta").named_parameters()
+        }
         names = {published_name(n): n for n in shapes if split_name(n)[1] not in EXPERT_MATRICES}
         check_known(adapter, names, model.config)
         matrices, whole = {}, {}
@@ -67,6 +70,22 @@ class Changes:
         """Layers that have a change."""
         names = [*self.matrices, *self.experts, *self.whole]
         return {int(split_name(name)[0]) for name in names if split_name(name)[0]}
+
+    def digest(self) -> str:
+        """A SHA-256 digest of all names and values, as hexadecimal text."""
+        digest = hashlib.sha256()
+        for name, value in self._tensors():
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            digest.update(value.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, found in sorted(self.matrices.items()):
+            values = (found.a, found.b, found.magnitude)
+            yield from ((name, value) for value in values if value is not None)
+        for name, pair in sorted(self.experts.items()):
+            yield from ((name, value) for value in pair)
+        yield from sorted(self.whole.items())
 
     def only(self, layers: set[int]) -> "Changes":
         """The changes in some layers."""
@@ -147,9 +166,7 @@ def _of_expert(
             f"the adapter {adapter.folder} changes {expert} by DoRA, which is not kept apart from "
             "the weights: load the model with adapter= instead"
         )
-    pieces = [
-        torch.zeros(size[0], 0) if each is None else each.b * each.scale for each in found
-    ]
+    pieces = [torch.zeros(size[0], 0) if each is None else each.b * each.scale for each in found]
     if len(given) == len(found) and all(torch.equal(given[0].a, each.a) for each in given):
         return given[0].a, torch.cat(pieces)
     return torch.cat([each.a for each in given]), torch.block_diag(*pieces)

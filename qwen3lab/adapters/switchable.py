@@ -6,7 +6,6 @@ them in the forward pass. So the base model stays as it is whatever happens, ano
 record it meanwhile, and everything that takes a lab takes one with adapters.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ AnyLab = TypeVar("AnyLab")
 MAX_NAME_CHARACTERS = 80
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class SwitchableAdapter(Displayed):
     """An adapter that is kept apart from the weights.
 
@@ -36,11 +35,13 @@ class SwitchableAdapter(Displayed):
             are already made keep theirs.
         described: name, rank, alpha and modules.
         layers: that it changes.
+        digest: of its values, as hexadecimal text.
     """
 
     strength: float
     described: str
     layers: tuple[int, ...]
+    digest: str
     _adapter: Adapter
     _changes: Changes
 
@@ -71,7 +72,9 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
 
     def __getitem__(self, name: str) -> SwitchableAdapter:
         if name not in self._held:
-            known = f"there are {', '.join(map(repr, self._held))}" if self._held else "none is added"
+            known = (
+                f"there are {', '.join(map(repr, self._held))}" if self._held else "none is added"
+            )
             raise CheckpointError(
                 f"there is no adapter {one_line(str(name), width=60)!r} ({known}): add it with "
                 "lab.adapters.add(name, folder)"
@@ -105,8 +108,8 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
         """
         if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
             raise CheckpointError(
-                f"the name {one_line(name, width=60)!r} cannot be that of an adapter: expected 1 to "
-                f"{MAX_NAME_CHARACTERS} printable characters"
+                f"the name {one_line(name, width=60)!r} cannot be that of an adapter: expected 1 "
+                f"to {MAX_NAME_CHARACTERS} printable characters"
             )
         if name in self._held:
             raise CheckpointError(
@@ -117,7 +120,7 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
         changes = Changes.read(adapter, self._model)
         described = Strong(adapter, 1.0, name).described(self._model.config.n_experts)
         layers = tuple(sorted(changes.layers()))
-        added = SwitchableAdapter(strength, described, layers, adapter, changes)
+        added = SwitchableAdapter(strength, described, layers, changes.digest(), adapter, changes)
         self._held[name] = added
         return added
 
@@ -151,8 +154,8 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
         Example:
             >>> import qwen3lab
             >>> lab = qwen3lab.load("tiny-dense")
-            >>> len(lab.adapters)  # after lab.adapters.add("tuned", folder): lab.adapters.on("tuned")
-            0
+            >>> lab.adapters  # lab.adapters.add("tuned", folder), then lab.adapters.on("tuned")
+            0 adapters
         """
         chosen = self._chosen(names)
         check_sums([each for each, _ in chosen])
@@ -184,8 +187,8 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
 
     def _described(self, each: Strong) -> str:
         """The description, with a digest that tells adapters of one name apart."""
-        digest = hashlib.sha256(each.adapter.file.stamp().encode()).hexdigest()[:12]
-        return f"{each.described(self._model.config.n_experts)} {digest}"
+        described = each.described(self._model.config.n_experts)
+        return f"{described}, SHA-256 {self[each.name].digest[:12]}"
 
     def _layers(self, layers: Sequence[int]) -> set[int]:
         n = self._model.config.n_layers

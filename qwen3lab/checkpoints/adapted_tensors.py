@@ -56,9 +56,7 @@ class AdaptedTensors(ComputedTensors):
             them cannot be added up.
     """
 
-    def __init__(
-        self, weights: StoredTensors, adapters: Sequence[Strong], n_experts: int
-    ) -> None:
+    def __init__(self, weights: StoredTensors, adapters: Sequence[Strong], n_experts: int) -> None:
         super().__init__(weights, " + ".join(str(each.adapter.folder) for each in adapters))
         self.base, self.n_experts = weights, n_experts
         self._changes: dict[str, list[Strong]] = {}

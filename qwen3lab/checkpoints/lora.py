@@ -269,6 +269,13 @@ def _fused(
     say inner and outer only; which parameters there are is in the config.
     """
     found: dict[str, Mapping[str, str]] = {}
+    if not any(map(_is_fused, modules)) and any(
+        each.endswith(tuple(LEAVES)) for each in config.parameters
+    ):
+        raise CheckpointError(
+            f"{path} holds no adapter of fused experts, and target_parameters names some: fetch "
+            "it again"
+        )
     for layer in {n.removesuffix(INNER).removesuffix(OUTER) for n in modules if _is_fused(n)}:
         wanted = [f"{layer}.mlp.experts.{end}" for end in LEAVES]
         targeted = [name for name in wanted if config.targets(name)]

@@ -75,7 +75,9 @@ class RescaledLinear(AdaptedLinear):
     def weight(self) -> Float[Tensor, "out in"]:
         """The matrix with its change, in the layer's dtype; computed on access."""
         weight, (changed, more) = self.base.weight, self.shares
-        return (weight * (1 + more[:, None]) + changed[:, None] * (self.b @ self.a)).to(weight.dtype)
+        return (weight * (1 + more[:, None]) + changed[:, None] * (self.b @ self.a)).to(
+            weight.dtype
+        )
 
     def forward(self, x: Float[Tensor, "*any in"]) -> Float[Tensor, "*any out"]:
         out, (changed, more) = self.base(x), self.shares
@@ -119,8 +121,9 @@ class AdaptedExperts(Adapted, Experts):
         """For each expert, its two products, each with its change."""
         pairs = zip(experts, self._base[0].products(experts), strict=True)
         for expert, (gate_up, down) in pairs:
-            yield self._with_change("gate_up", expert, gate_up), self._with_change(
-                "down", expert, down
+            yield (
+                self._with_change("gate_up", expert, gate_up),
+                self._with_change("down", expert, down),
             )
 
     def _with_change(self, name: str, expert: int, product: Product) -> Product:
