@@ -1,6 +1,6 @@
 """Adapters with random weights, written by peft."""
 
-import peft
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
