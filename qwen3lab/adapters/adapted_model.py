@@ -58,7 +58,7 @@ def adapted(model: Qwen3, parts: Sequence[Weighted]) -> Qwen3:
             _adapted_block(block, layer, model, parts) if layer in layers else block
             for layer, block in enumerate(model.blocks)
         )
-    return view
+    return view.eval()
 
 
 class AdaptedBlocks(nn.Module):

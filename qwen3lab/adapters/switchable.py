@@ -49,8 +49,8 @@ class SwitchableAdapter(Displayed):
         object.__setattr__(self, name, checked_strength(value) if name == "strength" else value)
 
     def _summary(self) -> Summary:
-        facts = {"": self.described, "layers": ", ".join(map(str, self.layers)) or "none"}
-        return Summary("Adapter", facts | {"strength": f"{self.strength:g}"})
+        layers = ", ".join(map(str, self.layers)) or "none"
+        return Summary(self.described, {"layers": layers, "strength": f"{self.strength:g}"})
 
 
 class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):

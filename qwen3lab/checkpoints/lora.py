@@ -113,7 +113,7 @@ class Adapter:
         return self.config.base
 
     def facts(self, n_experts: int) -> str:
-        """Its ranks, alphas and modules, such as "rank 4, alpha 8, on 12 matrices: q_proj".
+        """Its ranks, alphas and modules, such as "rank 4, alpha 8, on 6 tensors: q_proj".
 
         Args:
             n_experts: of the base model; of fused experts, PEFT stores all in one tensor.
@@ -217,7 +217,8 @@ class Adapter:
     ) -> None:
         """Refuses other shapes, and those of a PEFT that took rows for columns."""
         is_square, is_recent = whole[0] == whole[1], self.config.peft >= IN_OUT_ORDER_SINCE
-        if (a.shape[-1], len(b)) == whole and not (is_square and is_recent):
+        exchanged = a.ndim == b.ndim == 2 and (a.shape[1], len(b)) == whole
+        if exchanged and not (is_square and is_recent):
             raise CheckpointError(
                 f"the adapter {self.folder} of {fused} may be of a peft before "
                 f"{'.'.join(map(str, IN_OUT_ORDER_SINCE))}, which exchanged its rows and columns: "

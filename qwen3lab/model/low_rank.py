@@ -3,8 +3,10 @@
 The weights themselves are shared with the model that they come from, and never written to.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -119,12 +121,16 @@ class AdaptedExperts(Adapted, Experts):
 
     def products(self, experts: list[int]) -> Iterator[tuple[Product, Product]]:
         """For each expert, its two products, each with its change."""
-        pairs = zip(experts, self._base[0].products(experts), strict=True)
-        for expert, (gate_up, down) in pairs:
-            yield (
-                self._with_change("gate_up", expert, gate_up),
-                self._with_change("down", expert, down),
-            )
+        # Closed here, so that an interrupt does not keep streamed weights alive.
+        found = cast(
+            Generator[tuple[Product, Product], None, None], self._base[0].products(experts)
+        )
+        with closing(found):
+            for expert, (gate_up, down) in zip(experts, found, strict=True):
+                yield (
+                    self._with_change("gate_up", expert, gate_up),
+                    self._with_change("down", expert, down),
+                )
 
     def _with_change(self, name: str, expert: int, product: Product) -> Product:
         if name not in self._changed:

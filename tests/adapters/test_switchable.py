@@ -217,13 +217,13 @@ def test_a_model_with_adapters_beside_its_weights_is_not_saved(both, tmp_path):
 
 
 def test_adapters_that_do_not_fit_are_refused(both, moe, tmp_path):
-    lab, one, _ = both
+    lab, one, two = both
     with pytest.raises(CheckpointError, match=r"there is no adapter 'three'.*'one', 'two'"):
         lab.adapters.on("three")
     with pytest.raises(CheckpointError, match="is an adapter 'one' already"):
         lab.adapters.add("one", one)
     with pytest.raises(CheckpointError, match="another base model"):
-        moe.adapters.add("dense", one)
+        moe.adapters.add("dense", two)
     with pytest.raises(CheckpointError, match="no adapter is named"):
         lab.adapters.on([])
     with pytest.raises(ValueError, match="a layer is 99"):
