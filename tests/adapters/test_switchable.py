@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import qwen3lab
 from qwen3lab.errors import CheckpointError, RecordingError
@@ -11,6 +12,7 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 from tests.adapters.made import FUSED_KINDS, IDS, KINDS, logits_of, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # Of peft, about transformers.
+Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 
@@ -234,3 +236,19 @@ def test_adapters_that_do_not_fit_are_refused(both, moe, tmp_path):
         lab.adapters.on(["two", "dora"])
     lab.adapters.remove("dora")
     assert list(lab.adapters) == ["one", "two"]
+
+
+def test_a_quantised_model_takes_adapters_that_are_kept_apart(plain):
+    pytest.importorskip("torchao")
+    lab = qwen3lab.load("tiny-dense", device="cpu", quantise="int8")
+    lab.adapters.add("one", plain[0])
+    hooks = ["blocks.0.ln1.hook_normalized", "blocks.0.attn.hook_q"]
+    base, tuned = (each.record(IDS, capture=hooks) for each in (lab, lab.adapters.on("one")))
+    tensors = load_file(plain[0] / "adapter_model.safetensors")
+    a, b = (tensors[f"{Q_PROJ}.lora_{part}.weight"] for part in "AB")
+    read = base[hooks[0]] * lab.model.blocks[0].ln1.weight.detach().float()
+    added = (read @ a.T @ b.T) * (8 / 4)  # alpha / r
+    found = (tuned[hooks[1]] - base[hooks[1]]).flatten(1)
+    # The lab computes in bfloat16.
+    torch.testing.assert_close(found, added, atol=0.02 * float(base[hooks[1]].abs().max()), rtol=0)
+    assert float(added.abs().max()) > 0.05 * float(base[hooks[1]].abs().max())
