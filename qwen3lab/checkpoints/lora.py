@@ -125,11 +125,8 @@ class Adapter:
         facts += [f"alpha {_range({self.config.alpha_of(name) for name in held})}"] if held else []
         facts += ["rank-stabilised"] * self.config.is_rank_stabilised
         facts += ["DoRA"] * any(MAGNITUDE in parts for parts in held.values())
-        leaves = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in held})
-        if held:
-            facts.append(f"on {count(len(held), 'tensor')}: {', '.join(leaves)}")
-        if self.replaced:
-            facts.append(f"replaces {', '.join(sorted(self.replaced))}")
+        facts += [f"on {_listed(held)}"] if held else []
+        facts += [f"in place of {_listed(self.replaced)}"] if self.replaced else []
         return one_line(", ".join(facts), width=300)
 
     def matrices(self, n_experts: int) -> Iterator[str]:
@@ -292,6 +289,12 @@ def _fused(
                 f"{path} holds DoRA of fused experts, which peft does not have: fetch it again"
             )
     return found
+
+
+def _listed(names: Collection[str]) -> str:
+    """How many tensors, and the ends of their names, each once."""
+    ends = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in names})
+    return f"{count(len(names), 'tensor')}: {', '.join(ends)}"
 
 
 def _range(values: Collection[float]) -> str:
