@@ -297,7 +297,7 @@ def _listed(names: Collection[str]) -> str:
     return f"{count(len(names), 'tensor')}: {', '.join(ends)}"
 
 
-def _range(values: Collection[float]) -> str:
+def _range(values: Collection[int | float]) -> str:
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
