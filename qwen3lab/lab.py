@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
+from qwen3lab.adapters import Adapters, SwitchableAdapter
 from qwen3lab.arguments import argument
 from qwen3lab.checkpoints.embedded import is_embedded
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -51,7 +52,13 @@ from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.interrupts import HeldInterrupts
-from qwen3lab.loading import base_and_adapter, find_described, from_transformers, open_checkpoint
+from qwen3lab.loading import (
+    AnyAdapters,
+    base_and_adapter,
+    find_described,
+    from_transformers,
+    open_checkpoint,
+)
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
@@ -76,7 +83,7 @@ def load(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: AnyAdapters | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
@@ -96,8 +103,10 @@ def load(
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
             that changes. The CPU then computes in bfloat16.
-        adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights. A
+        adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights.
+            Several are added up, with strengths by folder or id, such as {"a": 0.5, "b": 1}. A
             folder or id of an adapter can also be the name, if it names its base model.
+            `lab.adapters` keeps adapters apart from the weights instead.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -126,12 +135,14 @@ def load(
         quantise=quantise,
         adapter=adapter,
     )
+    added, n_experts = checkpoint.adapters, checkpoint.config.n_experts
     return Lab(
         checkpoint.model,
         tokenizer,
-        f"{checkpoint.name} + {adapter}" if adapter is not None else checkpoint.name,
+        " + ".join([checkpoint.name, *(each.label for each in added)]),
         defaults=defaults,
         stored_as=checkpoint.stored_as,
+        adapter="; ".join(each.described(n_experts) for each in added),
     )
 
 
@@ -152,7 +163,8 @@ class Lab:
         tokenizer: of `transformers`.
         name: the name given to `load`.
         defaults: end tokens and sampling of the model's `generation_config.json`.
-        stored_as: the format of quantised weights that were decoded; empty if there are none.
+        adapter: name, rank, alpha and modules of the adapters; empty if there are none. Its
+            recordings say the same.
         lock: held while the model runs.
     """
 
@@ -164,10 +176,13 @@ class Lab:
         *,
         defaults: ReplyDefaults | None = None,
         stored_as: str = "",
+        adapter: str = "",
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.defaults = defaults or ReplyDefaults()
-        self.stored_as = stored_as
+        self.adapter, self._decoded_from = adapter, stored_as
+        self._base: Lab | None = None
+        self._adapters: dict[str, SwitchableAdapter] = {}
         self.lock = threading.RLock()
         self._decoder: Decoder = decoder_for(self.model)
 
@@ -186,8 +201,10 @@ class Lab:
         where = f"{self.model.device}, {self.weights}"
         if self._runs_in_bfloat16_on_a_cpu():
             where += ' (dtype="float32" for more digits)'
-        if self.stored_as:
-            where += f", decoded from {self.stored_as}"
+        if self._decoded_from:
+            where += f", decoded from {self._decoded_from}"
+        if self.adapter:
+            where += f", {self.adapter}"
         if found := quantisation_of(self.model):
             where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:
@@ -206,6 +223,7 @@ class Lab:
             "experts": experts,
             "context": f"{config.n_ctx:,} tokens",
             "weights": self.weights,
+            "adapters": self.adapter,
             "device": str(self.model.device),
         }
         question = self.suggested.questions[0]
@@ -249,6 +267,32 @@ class Lab:
             f"{self.name} cannot be pickled, because its lock belongs to this process: call "
             "qwen3lab.load in the other process"
         )
+
+    @property
+    def stored_as(self) -> str:
+        """The format of weights that were decoded, and the adapters; empty if there are none."""
+        return "; ".join(filter(None, (self._decoded_from, self.adapter)))
+
+    @property
+    def adapters(self) -> "Adapters[Lab]":
+        """LoRA adapters that are kept apart from the weights, to compare with and without them.
+
+        `adapters.add(name, folder)` reads one; `adapters.on(name)` is a lab with it, which shares
+        the weights, the lock and the adapters of this one. A model that is streamed or quantised
+        takes them, too.
+        """
+        base = self._base or self
+        return Adapters(base._adapters, base.model, base._with_adapter)
+
+    def _with_adapter(self, model: Qwen3, label: str, adapter: str) -> "Lab":
+        """A lab of the same weights, of a model that has adapters beside them."""
+        shared = copy.copy(self)
+        shared.model, shared.name, shared._base = model, f"{self.name} + {label}", self
+        shared.adapter = "; ".join(filter(None, (self.adapter, adapter)))
+        shared._decoder = decoder_for(model)
+        if isinstance(self._decoder, CompiledDecoder):
+            shared.compile()
+        return shared
 
     @property
     def weights(self) -> str:
@@ -565,7 +609,15 @@ class Lab:
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
         tokens, head = token_texts(self.tokenizer, ids), OutputHead.of(self.model)
-        return Recording(torch.tensor(ids), tokens, self.config, self.name, activations, head=head)
+        return Recording(
+            torch.tensor(ids),
+            tokens,
+            self.config,
+            self.name,
+            activations,
+            head=head,
+            adapter=self.adapter,
+        )
 
     def _write(
         self,

@@ -7,19 +7,23 @@ that changes later changes no number and cannot kill the process.
 """
 
 import json
+import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from qwen3lab.arguments import argument, real
+from qwen3lab.checkpoints.adapted_tensors import AdaptedTensors, Strong
 from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.formats.opening import format_of
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
-from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
+from qwen3lab.checkpoints.lora import Adapter
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
@@ -49,6 +53,9 @@ from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
+AnyAdapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
+"""A folder or hub id of an adapter, several of them, or strengths by folder or hub id."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -57,6 +64,7 @@ class Checkpoint:
     Attributes:
         stored_as: the format of weights that were decoded, such as "GPTQ, 4 bits in groups of 128";
             empty if they are read as stored.
+        adapters: that were added to the weights.
     """
 
     config: Qwen3Config
@@ -64,6 +72,7 @@ class Checkpoint:
     folder: Path
     name: str
     stored_as: str = ""
+    adapters: tuple[Strong, ...] = ()
 
 
 def open_checkpoint(
@@ -74,7 +83,7 @@ def open_checkpoint(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: AnyAdapters | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -89,7 +98,8 @@ def open_checkpoint(
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
         quantise: "int8" or "int4"; quantises the matrices inside the blocks.
-        adapter: a folder or hub id of a LoRA adapter, which is added to the weights.
+        adapter: a folder or hub id of a LoRA adapter, which is added to the weights; or several, or
+            several with strengths.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -104,12 +114,41 @@ def open_checkpoint(
     folder = find_folder(name, revision=revision)
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
-    found_adapter = None if adapter is None else Adapter.open(find_folder(adapter))
+    adapters = open_adapters(adapter)
     model = load_model(
-        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=found_adapter
+        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapters=adapters
     )
     full_name = f"{name}@{revision}" if revision else str(name)
-    return Checkpoint(model.config, model, folder, full_name, _stored_as(folder, name))
+    stored_as = _stored_as(folder, name)
+    return Checkpoint(model.config, model, folder, full_name, stored_as, adapters)
+
+
+def open_adapters(adapter: AnyAdapters | None) -> tuple[Strong, ...]:
+    """The adapters of an argument, with their strengths.
+
+    Raises:
+        CheckpointError: no such adapter, or one that cannot be added.
+        ValueError: the argument is none of `AnyAdapters`, or a strength is not finite.
+    """
+    if adapter is None:
+        return ()
+    if isinstance(adapter, Mapping):
+        pairs = list(adapter.items())
+    else:
+        given = argument(str | Path | Sequence[str | Path], "adapter", adapter)
+        pairs = [(each, 1.0) for each in ([given] if isinstance(given, str | Path) else given)]
+    return tuple(
+        Strong(Adapter.open(find_folder(each)), strength_of(each, strength), str(each))
+        for each, strength in pairs
+    )
+
+
+def strength_of(name: object, value: Any) -> float:
+    """An adapter's strength; raises `ValueError` if it is no finite number."""
+    strength = real(value, f"the strength of {name}")
+    if not math.isfinite(strength):
+        raise ValueError(f"the strength of {name} is {strength}: expected a finite number")
+    return strength
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -154,7 +193,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: Adapter | None = None,
+    adapters: Sequence[Strong] = (),
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
@@ -174,17 +213,18 @@ def load_model(
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     if saved := _saved_as(folder):
-        if adapter is not None:
+        if adapters:
             raise CheckpointError(
                 f"{folder} holds a quantised model that qwen3lab saved, to which no adapter is "
-                "added: load the unquantised model with adapter= and quantise="
+                "added as it is read: load it without adapter=, and keep the adapter apart with "
+                "lab.adapters; or load the unquantised model with adapter= and quantise="
             )
         kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
         return open_saved(config, folder, saved, device=device, dtype=kind)
     weights, source = open_tensors_of(folder), str(folder)
     check_depth(config, weights, source)
-    if adapter is not None:
-        weights = AdaptedTensors(weights, adapter)
+    if adapters:
+        weights = AdaptedTensors(weights, adapters, config.n_experts)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
     if memory is None and quantise is None:
@@ -235,8 +275,8 @@ def _load_into_memory(
 
 
 def base_and_adapter(
-    name: str | Path, adapter: str | Path | None, *, revision: str | None = None
-) -> tuple[str | Path, str | Path | None]:
+    name: str | Path, adapter: AnyAdapters | None, *, revision: str | None = None
+) -> tuple[str | Path, AnyAdapters | None]:
     """The base model and the adapter that are meant by a name, which may be that of an adapter.
 
     Raises:
@@ -247,7 +287,7 @@ def base_and_adapter(
         return name, adapter
     if adapter is not None:
         raise CheckpointError(
-            f"{name} is an adapter itself: give its base model, and one of both as adapter="
+            f"{name} is an adapter itself: give its base model, and both as adapter=[...]"
         )
     base = Adapter.open(find_folder(name, revision=revision)).base
     if not base:

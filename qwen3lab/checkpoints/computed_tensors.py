@@ -38,6 +38,11 @@ class ComputedTensors(ABC):
             CheckpointError: it cannot be computed from what is stored.
         """
 
+    def compute_part(self, part: StoredPart) -> Tensor:
+        """A part of a computed tensor, float32; raises the same errors as `compute`."""
+        computed = self.compute(part.name)
+        return computed if part.entry is None else computed[part.entry]
+
     @abstractmethod
     def names(self) -> set[str]:
         """Published names of all tensors."""
@@ -95,7 +100,7 @@ class ComputedTensors(ABC):
             if not self.is_computed(part.name):
                 plain.append((out, part))
                 continue
-            computed = self.compute(part.name)
+            computed = self.compute_part(part)
             found = ValueRange(part.name, self.source)
             found.add(computed)
             found.warn_beyond(out.dtype)

@@ -17,6 +17,7 @@ from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.errors import CheckpointError
+from qwen3lab.model.low_rank import Adapted
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file, write_text
 
@@ -41,6 +42,7 @@ def save_checkpoint(
         DtypeError: an unknown dtype.
     """
     folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
+    _refuse_adapters(model)
     packed = packed_matrices(model)
     if packed and dtype != model.dtype:
         raise CheckpointError(
@@ -75,6 +77,14 @@ def write_config(config: Qwen3Config, folder: Path, dtype: torch.dtype, **more: 
     fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")} | more
     text = json.dumps(fields, indent=2)
     write_text(folder / "config.json", f"{text}\n", error=CheckpointError)
+
+
+def _refuse_adapters(model: Qwen3) -> None:
+    if any(isinstance(module, Adapted) for module in model.modules()):
+        raise CheckpointError(
+            "the model has adapters beside its weights, which are not saved with them: load the "
+            "base model with adapter=, which adds them to the weights, and save that"
+        )
 
 
 def _refuse_incomplete_model(model: Qwen3) -> None:
