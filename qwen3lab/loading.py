@@ -161,10 +161,13 @@ def placement_of(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the folder again, and warns.
         config, stated = _read_config(folder)
+        weights = open_tensors_of(folder)
+        check_depth(config, weights, str(folder))
+        config = as_stored(config, weights, str(folder))
         if dtype is None and device.type == "cpu":
             dtype = _cpu_dtype(folder)
         elif dtype is None:
-            dtype = stored_dtype(open_tensors_of(folder), str(folder), stated)
+            dtype = stored_dtype(weights, str(folder), stated)
     can_quantise = find_spec("torchao") is not None
     return choose(
         config,

@@ -185,10 +185,14 @@ def resident_bytes(config: Qwen3Config, dtype: str) -> int:
 
 
 def least_streamed_bytes(config: Qwen3Config, dtype: str) -> int:
-    """Minimum bytes for streaming a model, without activations.
+    """Minimum bytes for streaming a model, read buffers included, without activations."""
+    return least_streamed_values(config) * BYTES_PER_VALUE[dtype] + READ_BUFFER_BYTES
 
-    Counts the embedding, the final norm, the unembedding, the units in use and being read, and
-    the read buffers.
+
+def least_streamed_values(config: Qwen3Config) -> int:
+    """Minimum number of weights in memory while a model is streamed.
+
+    Counts the embedding, the final norm, the unembedding, and the units in use and being read.
     """
     outer = config.d_vocab * config.d_model * (1 if config.tied_embeddings else 2) + config.d_model
     attention = config.d_model * config.d_head * 2 * (config.n_heads + config.n_kv_heads)
@@ -197,8 +201,7 @@ def least_streamed_bytes(config: Qwen3Config, dtype: str) -> int:
     n_moe = len(config.moe_layers)
     units = (block + dense) * (n_moe < config.n_layers) + (block + routed) * (n_moe > 0)
     units += 3 * config.d_model * config.d_expert
-    values = outer + UNITS_IN_MEMORY * units
-    return values * BYTES_PER_VALUE[dtype] + READ_BUFFER_BYTES
+    return outer + UNITS_IN_MEMORY * units
 
 
 def is_quantisable(config: Qwen3Config, kind: str) -> bool:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from qwen3lab.checkpoints.safetensors_file import CHUNK_BYTES
 from qwen3lab.checkpoints.safetensors_reader import StoredTensors
 from qwen3lab.checkpoints.tensor_names import (
     EXPERT_MATRICES,
@@ -22,7 +23,7 @@ from qwen3lab.checkpoints.tensor_names import (
     stored_parts_of_expert,
 )
 from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
-from qwen3lab.config.placement import least_streamed_bytes
+from qwen3lab.config.placement import least_streamed_values
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CheckpointError
@@ -102,7 +103,7 @@ def least_memory(config: Qwen3Config, dtype: torch.dtype) -> int:
     Counts the embedding, the final norm, the unembedding, the units in use and being read, and
     the read buffers.
     """
-    return least_streamed_bytes(config, str(dtype).removeprefix("torch."))
+    return least_streamed_values(config) * dtype.itemsize + 2 * CHUNK_BYTES
 
 
 def _names_outside_blocks(model: Qwen3) -> list[str]:
