@@ -213,4 +213,4 @@ def is_quantisable(config: Qwen3Config, kind: str) -> bool:
 
 
 def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.3g} GB"
+    return f"{n_bytes / 1e9:.3g} GB" if n_bytes >= 10**8 else f"{n_bytes / 1e6:.3g} MB"

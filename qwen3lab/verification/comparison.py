@@ -7,7 +7,7 @@ through all layers, to the logits.
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.hooks.points import hook_names
-from qwen3lab.hooks.taps import Keep
+from qwen3lab.hooks.taps import NO_TAP, Keep
 from qwen3lab.model.positions import Positions
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.verification.prompts import Run
@@ -131,8 +131,9 @@ def _start(model: Qwen3, reference: Reference, run: Run, findings: Findings) -> 
 
 
 def _wide_angles(reference: Reference, ids: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
-    # The rotary module computes in float32 whatever the dtype, and stays where it is.
-    cos, sin = reference.rotary(wide.to(ids.device), torch.arange(ids.shape[1]).to(ids)[None])
+    # In float32, in which the rotary module computes whatever the dtype.
+    like = torch.empty(0, device=ids.device, dtype=torch.float32)
+    cos, sin = angles(reference, ids, like)
     return cos.to(wide), sin.to(wide)
 
 
@@ -220,13 +221,17 @@ def _compare_logits(
     """Compare the logits on the same input, on each model's own stream, and the greedy tokens."""
     theirs = reference.head(reference.norm(stream.theirs))
     exact = wide[1](wide[0](stream.theirs.to(stream.exact)))
-    ours = F.linear(model.ln_final(stream.theirs, Keep(())), model.unembedding)
+    ours = F.linear(model.ln_final(stream.theirs, NO_TAP), model.unembedding)
     findings.take(LOGITS, stream.run.name, _distance(ours, theirs, exact, None))
-    stream.ours = F.linear(model.ln_final(stream.ours, Keep(())), model.unembedding)
-    stream.exact = wide[1](wide[0](stream.exact))
-    stream.theirs = theirs
-    _compare_streams(LOGITS, stream, findings)
-    _compare_greedy(stream, findings)
+    # In a copy, so that the logits of one prompt are in memory at a time.
+    ends = replace(
+        stream,
+        ours=F.linear(model.ln_final(stream.ours, NO_TAP), model.unembedding),
+        theirs=theirs,
+        exact=wide[1](wide[0](stream.exact)),
+    )
+    _compare_streams(LOGITS, ends, findings)
+    _compare_greedy(ends, findings)
 
 
 def _compare_greedy(stream: _Streams, findings: Findings) -> None:
@@ -235,7 +240,7 @@ def _compare_greedy(stream: _Streams, findings: Findings) -> None:
     Teacher-forced: where every token is the reference's own choice after the tokens before it, its
     greedy text is the same.
     """
-    run, place = stream.run, stream.exact.device
+    run = stream.run
     logits = stream.theirs[0, run.n_prompt - 1 :].to(stream.exact)
     noise = (logits - stream.exact[0, run.n_prompt - 1 :]).abs().amax(dim=-1)
     ours = stream.ours[0, run.n_prompt - 1 :].to(stream.exact)
@@ -249,7 +254,6 @@ def _compare_greedy(stream: _Streams, findings: Findings) -> None:
             note = f"token {index} of the reply is {token}, and {best} of transformers"
             findings.add(Difference("greedy tokens", run.name, gap, 0.0, float(tie[index]), note))
             return
-    assert place == logits.device
 
 
 def _others_chosen(ours: Tensor, theirs: Tensor) -> bool:

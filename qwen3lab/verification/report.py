@@ -203,7 +203,9 @@ class Verification(Displayed):
         lines = [f"{n}: {value}" for n, value in self.about.items()]
         lines += [f"prompt {n}: {count} tokens" for n, count in self.prompts.items()]
         lines.append("")
-        lines.append(f"{'worst of':40} {'ours':>8} {'transf.':>8} {'allowed':>8}  at")
+        lines.append(
+            f"{'worst of':40} {'ours':>8} {'transf.':>8} {'share':>8}  at; share of the allowed"
+        )
         for each in self.hooks:
             lines.append(
                 f"{each.kind:40} {each.ours:8.1e} {each.theirs:8.1e} {each.share:8.2f}  "

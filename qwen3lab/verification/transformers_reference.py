@@ -70,7 +70,7 @@ def open_whole(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Ref
         inner.norm,
         model.lm_head,
         inner.rotary_emb,
-        "opened by transformers",
+        "whole, opened by itself",
     )
 
 
@@ -221,10 +221,14 @@ def _reader_of_files(folder: Path) -> ReadTensor:
             f"the weights of {folder} cannot be read ({_first_line(error)}): fetch them again"
         ) from error
 
+    opened: dict[Path, Any] = {}
+
     def read(name: str) -> Tensor:
         stored = name if name in file_of else name.removeprefix("model.")
-        with safe_open(file_of[stored], "pt") as file:
-            return file.get_tensor(stored)
+        path = file_of[stored]
+        if path not in opened:
+            opened[path] = safe_open(path, "pt")
+        return opened[path].get_tensor(stored)
 
     return read
 

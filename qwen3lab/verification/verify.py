@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,8 +67,7 @@ def verify(
     folder = find_folder(name, revision=revision)
     opening = time.perf_counter() - started
     found = verify_lab(lab, folder, layered=layered, tokens=tokens, progress=progress)
-    found.seconds["opening qwen3lab"] = opening
-    return found
+    return replace(found, seconds={"opening qwen3lab": opening, **found.seconds})
 
 
 def verify_lab(
@@ -152,7 +152,7 @@ def _about(lab: Lab, reference: Reference) -> dict[str, str]:
         "parameters": f"{config.n_params:,}",
         "layers": str(config.n_layers),
         "weights": f"{streamed}, decoded from {lab.stored_as}" if lab.stored_as else streamed,
-        "reference": f"transformers {reference.how}".replace("opened by transformers", "whole"),
+        "reference": f"transformers {reference.how}",
     }
 
 
