@@ -7,7 +7,7 @@ Everything is computed from the configuration's parameter counts. `load(memory=)
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
 
@@ -158,7 +158,7 @@ def fits(config: Qwen3Config) -> Mapping[str, str]:
 
     A mixture whose experts stay in the host's memory is "experts on host".
     """
-    options = {"kinds": ("int8", "int4"), "host_bytes": math.inf}
+    options: dict[str, Any] = {"kinds": ("int8", "int4"), "host_bytes": math.inf}
     return {name: choose(config, size, **options).label for name, size in SIZES.items()}
 
 

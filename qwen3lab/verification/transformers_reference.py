@@ -53,7 +53,7 @@ def open_whole(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Ref
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation="eager", trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -96,7 +96,8 @@ def open_layered(
     """
     model = _empty_model(folder)
     read = _reader_of_files(folder) if decoded is None else decoded
-    inner, place = model.model, {"device": device, "dtype": dtype}
+    inner = model.model
+    place: dict[str, Any] = {"device": device, "dtype": dtype}
 
     def layers() -> Iterator[nn.Module]:
         for number, layer in enumerate(inner.layers):
@@ -179,7 +180,7 @@ def _stored(
     dtype: torch.dtype,
 ) -> Tensor:
     """A parameter's values; experts that are stored one by one are stacked, gate above up."""
-    place = {"device": device, "dtype": dtype}
+    place: dict[str, Any] = {"device": device, "dtype": dtype}
     try:
         return read(name).to(**place)
     except KeyError:

@@ -155,7 +155,7 @@ def test_the_command_says_first_what_differs_and_exits_with_1(monkeypatch, capfd
     lab, file = lab_of("tiny-dense"), tmp_path / "found.json"
     with torch.no_grad():
         lab.model.blocks[2].ln1.weight.mul_(2)
-    monkeypatch.setattr("qwen3lab.verification.verify.load", lambda *_, **__: lab)
+    monkeypatch.setattr("qwen3lab.verification.against_transformers.load", lambda *_, **__: lab)
     arguments = ["verify", "tiny-dense", "--tokens", "1", "--layered", "--out", str(file)]
     monkeypatch.setattr(sys, "argv", ["qwen3lab", *arguments])
     with pytest.raises(SystemExit) as stopped:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def verify_lab(
 
 
 def _open_reference(lab: Lab, folder: Path, layered: bool | None) -> Reference:
-    place = {"device": lab.model.device, "dtype": lab.model.dtype}
+    place: dict[str, Any] = {"device": lab.model.device, "dtype": lab.model.dtype}
     if lab.stored_as:
         return open_layered(folder, **place, decoded=_decoded(folder))
     if layered is None:
