@@ -114,14 +114,14 @@ def open_checkpoint(
     dtype, device = dtype_of(dtype), device_of(device)
     picks = pick and memory is not None and quantise in (None, AUTO)
     _check_options(memory, None if picks and quantise == AUTO else quantise)
+    if picks and quantise == AUTO:
+        make_packer("int8")  # Names the package to install, if that is missing.
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
     placement = None
     if picks and not _saved_as(folder):
         placement = placement_of(folder, memory or 0, device=device, dtype=dtype, quantise=quantise)
         memory, quantise = how_to_load(placement)
-        is_exact = placement.way not in KINDS
-        dtype = DTYPES[placement.dtype] if is_exact else dtype
     elif picks:
         quantise = None  # The model is quantised already, and refused or loaded as it is.
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
@@ -173,7 +173,7 @@ def placement_of(
         config,
         bytes_of(memory),
         dtype=str(dtype).removeprefix("torch."),
-        kinds=tuple(KINDS) if quantise == AUTO and can_quantise else (),
+        kinds=tuple(KINDS) if quantise == AUTO else (),
         host_bytes=None if device.type == "cpu" else free_host_bytes(),
         available=tuple(KINDS) if quantise is None and can_quantise else (),
     )
