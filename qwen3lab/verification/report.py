@@ -22,7 +22,7 @@ HINTS = {
     "mlp.hook_pre": "the weights of ln2 or of the gate projection",
     "mlp.hook_pre_linear": "the up projection",
     "mlp.hook_router_logits": "the weights of ln2 or of the router",
-    "mlp.hook_expert_indices": "the number of experts per token",
+    "mlp.hook_expert_indices": "the router, or the number of experts per token",
     "mlp.hook_expert_weights": "norm_topk_prob",
     "hook_mlp_out": "the down projection, or the order of the experts",
     "hook_unembed": "the final norm or the unembedding",
@@ -203,9 +203,8 @@ class Verification(Displayed):
         lines = [f"{n}: {value}" for n, value in self.about.items()]
         lines += [f"prompt {n}: {count} tokens" for n, count in self.prompts.items()]
         lines.append("")
-        lines.append(
-            f"{'worst of':40} {'ours':>8} {'transf.':>8} {'share':>8}  at; share of the allowed"
-        )
+        lines.append("The worst of each kind of hook, and its share of the allowed error:")
+        lines.append(f"{'kind':40} {'ours':>8} {'transf.':>8} {'share':>8}  at")
         for each in self.hooks:
             lines.append(
                 f"{each.kind:40} {each.ours:8.1e} {each.theirs:8.1e} {each.share:8.2f}  "
