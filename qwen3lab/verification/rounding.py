@@ -16,8 +16,8 @@ from torch import Tensor
 FACTOR = 8.0
 """Allowed multiple of the reference's own rounding error.
 
-Sums in another order, or in a fused kernel, are at most twice as large on tiny-dense and tiny-moe, in
-float32 and bfloat16; planted errors are thousands of times as large in float32.
+Sums in another order, or in a fused kernel, are at most twice as large on tiny-dense and tiny-moe,
+in float32 and bfloat16; planted errors are thousands of times as large in float32.
 """
 FLOOR = 2.0
 """Rounding units that are always allowed, where the reference happens to round to nothing."""
