@@ -21,6 +21,7 @@ from . import (
     text as text,
     thinking as thinking,
     tiny as tiny,
+    verification as verification,
     widgets as widgets,
 )
 from .checkpoints.embedded import models as models

@@ -96,13 +96,16 @@ def load(
             processor multiplies bfloat16 faster.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
             as "step500" (`tiny.revisions` lists them).
-        memory: bytes for weights, such as "8GB". What does not fit is read from disk during the
-            forward pass, expert by expert where a prompt uses few; the most used weights are
-            kept. A pass takes as long as reading takes, so run many prompts at once
-            (`record_batch`, `record_to_disk`).
+        memory: memory that the model may take, such as "24GB". It is loaded whole if that fits
+            beside a recording. Else what does not fit is read during the forward pass, expert by
+            expert where a prompt uses few, from the host's memory if the device is a GPU and the
+            host holds the weights, or from disk; the most used weights are kept. `lab.placed` says
+            what was picked, and why. A pass takes as long as reading takes, so run many prompts at
+            once (`record_batch`, `record_to_disk`).
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
-            that changes. The CPU then computes in bfloat16.
+            that changes. The CPU then computes in bfloat16. "auto", with `memory`, quantises only
+            where the model does not fit whole: to int8 if that fits, else to int4.
         adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights.
             Several are added up, with strengths by folder or id, such as {"a": 0.5, "b": 1}. A
             folder or id of an adapter can also be the name, if it names its base model.
@@ -134,6 +137,7 @@ def load(
         memory=memory,
         quantise=quantise,
         adapter=adapter,
+        pick=True,
     )
     added, n_experts = checkpoint.adapters, checkpoint.config.n_experts
     return Lab(
@@ -143,6 +147,7 @@ def load(
         defaults=defaults,
         stored_as=checkpoint.stored_as,
         adapter="; ".join(each.described(n_experts) for each in added),
+        placed=checkpoint.placed,
     )
 
 
@@ -163,6 +168,7 @@ class Lab:
         tokenizer: of `transformers`.
         name: the name given to `load`.
         defaults: end tokens and sampling of the model's `generation_config.json`.
+        placed: how `load(memory=)` holds the weights, and why; empty without a limit of memory.
         adapter: name, rank, alpha and modules of the adapters; empty if there are none. Its
             recordings say the same.
         lock: held while the model runs.
@@ -176,10 +182,11 @@ class Lab:
         *,
         defaults: ReplyDefaults | None = None,
         stored_as: str = "",
+        placed: str = "",
         adapter: str = "",
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.defaults = defaults or ReplyDefaults()
+        self.defaults, self.placed = defaults or ReplyDefaults(), placed
         self.adapter, self._decoded_from = adapter, stored_as
         self._base: Lab | None = None
         self._adapters: dict[str, SwitchableAdapter] = {}
@@ -210,6 +217,8 @@ class Lab:
         if self.model.blocks.is_streamed:
             kept = self.model.blocks.kept_bytes / 1e9
             where += f", streamed, {kept:.1f} GB of the weights kept in memory"
+        if self.placed:
+            where += f"; {self.placed}"
         return f"Lab({one_line(self.name)}: {size}{experts}, {where})"
 
     def _repr_html_(self) -> str | None:
@@ -230,6 +239,8 @@ class Lab:
         note = f'lab.chat("{question}") asks it a question; lab.record("{question}") records a run'
         if self._runs_in_bfloat16_on_a_cpu():
             note += '; load(..., dtype="float32") computes with more digits, in twice the memory'
+        if self.placed:
+            note += f". {self.placed[0].upper()}{self.placed[1:]}"
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
 
     def _runs_in_bfloat16_on_a_cpu(self) -> bool:

@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ from qwen3lab.checkpoints.tensor_plan import (
     plan_tensors,
     stored_dtype,
 )
+from qwen3lab.config.placement import Placement, choose
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import DTYPES, default_dtype, device_of, dtype_of
+from qwen3lab.device.free_memory import free_host_bytes
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
@@ -51,10 +54,13 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.packed_matrices import KINDS, make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
+from qwen3lab.streaming.host_tensors import HostTensors
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
 AnyAdapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
 """A folder or hub id of an adapter, several of them, or strengths by folder or hub id."""
+AUTO = "auto"
+"""Allows a quantisation where the limit of memory asks for it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Checkpoint:
         stored_as: the format of weights that were decoded, such as "GPTQ, 4 bits in groups of 128";
             empty if they are read as stored.
         adapters: that were added to the weights.
+        placed: how the weights are held within a limit of memory, and why, as one sentence; empty
+            without a limit.
     """
 
     config: Qwen3Config
@@ -73,6 +81,7 @@ class Checkpoint:
     name: str
     stored_as: str = ""
     adapters: tuple[Strong, ...] = ()
+    placed: str = ""
 
 
 def open_checkpoint(
@@ -84,6 +93,7 @@ def open_checkpoint(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapter: AnyAdapters | None = None,
+    pick: bool = False,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -97,9 +107,11 @@ def open_checkpoint(
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
-        quantise: "int8" or "int4"; quantises the matrices inside the blocks.
+        quantise: "int8" or "int4"; quantises the matrices inside the blocks. "auto", with `pick`.
         adapter: a folder or hub id of a LoRA adapter, which is added to the weights; or several, or
             several with strengths.
+        pick: with `memory`, pick the way: whole if that fits beside a recording, else quantised if
+            `quantise` is "auto", else streamed, from the host's memory if that holds the weights.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -109,18 +121,34 @@ def open_checkpoint(
         DeviceError: a device that this machine does not have.
     """
     dtype, device = dtype_of(dtype), device_of(device)
-    _check_options(memory, quantise)
+    picks = pick and memory is not None and quantise in (None, AUTO)
+    _check_options(memory, None if picks and quantise == AUTO else quantise)
+    if picks and quantise == AUTO:
+        make_packer("int8")  # Names the package to install, if that is missing.
     find_described(name, revision=revision)
     folder = find_folder(name, revision=revision)
+    placement = None
+    if picks and not _saved_as(folder):
+        placement = placement_of(folder, memory or 0, device=device, dtype=dtype, quantise=quantise)
+        memory, quantise = how_to_load(placement)
+    elif picks:
+        quantise = None  # The model is quantised already, and refused or loaded as it is.
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
     adapters = open_adapters(adapter)
     model = load_model(
-        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapters=adapters
+        folder,
+        device=device,
+        dtype=dtype,
+        memory=memory,
+        quantise=quantise,
+        adapters=adapters,
+        placement=placement,
     )
     full_name = f"{name}@{revision}" if revision else str(name)
+    placed = placement.sentence if placement else ""
     stored_as = _stored_as(folder, name)
-    return Checkpoint(model.config, model, folder, full_name, stored_as, adapters)
+    return Checkpoint(model.config, model, folder, full_name, stored_as, adapters, placed)
 
 
 def open_adapters(adapter: AnyAdapters | None) -> tuple[Strong, ...]:
@@ -149,6 +177,54 @@ def strength_of(name: object, value: Any) -> float:
     if not math.isfinite(strength):
         raise ValueError(f"the strength of {name} is {strength}: expected a finite number")
     return strength
+
+
+
+def placement_of(
+    folder: Path,
+    memory: str | int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    quantise: str | None,
+) -> Placement:
+    """How a folder's model is best held within a limit of memory.
+
+    Args:
+        folder: of the checkpoint.
+        memory: the limit, such as "24GB".
+        device: of the weights.
+        dtype: of the weights; None as in `open_checkpoint`.
+        quantise: "auto" allows int8 and int4, if torchao is installed; None keeps weights exact.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `load_model` reads the folder again, and warns.
+        config, stated = _read_config(folder)
+        weights = open_tensors_of(folder)
+        check_depth(config, weights, str(folder))
+        config = as_stored(config, weights, str(folder))
+        if dtype is None and device.type == "cpu":
+            dtype = _cpu_dtype(folder)
+        elif dtype is None:
+            dtype = stored_dtype(weights, str(folder), stated)
+    can_quantise = find_spec("torchao") is not None
+    return choose(
+        config,
+        bytes_of(memory),
+        dtype=str(dtype).removeprefix("torch."),
+        kinds=tuple(KINDS) if quantise == AUTO else (),
+        host_bytes=None if device.type == "cpu" else free_host_bytes(),
+        available=tuple(KINDS) if quantise is None and can_quantise else (),
+    )
+
+
+def how_to_load(placement: Placement) -> tuple[int | None, str | None]:
+    """The arguments `memory` and `quantise` of `load_model` for a placement."""
+    if placement.way == "whole":
+        return None, None
+    if placement.way in KINDS:
+        return None, placement.way
+    return placement.weights_limit, None
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -194,12 +270,13 @@ def load_model(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapters: Sequence[Strong] = (),
+    placement: Placement | None = None,
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
     Peak memory is about one copy of the weights. With `memory`, blocks beyond the limit are read
     when the forward pass reaches them. With `quantise`, matrices are quantised one at a time while
-    they are read.
+    they are read. A `placement` of way "host" keeps streamed weights in the host's memory.
 
     Raises:
         CheckpointError: a tensor is missing, surplus, of another shape, unreadable, or has a value
@@ -233,6 +310,8 @@ def load_model(
     if quantise is not None:
         return open_quantised(config, weights, quantise, **options)
     assert memory is not None
+    if placement is not None and placement.way == "host":
+        weights = HostTensors(weights, kind, only_experts=placement.holds_all_but_experts)
     return open_streamed(config, weights, memory=bytes_of(memory), **options)
 
 
@@ -302,7 +381,12 @@ def _check_options(memory: str | int | None, quantise: str | None) -> None:
     if memory is not None and quantise is not None:
         raise CheckpointError(
             "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
-            "or quantise (quantised weights are fast)"
+            'or quantise (quantised weights are fast), or quantise="auto" with memory in load, '
+            "which quantises if the memory asks for it"
+        )
+    if quantise == AUTO:
+        raise CheckpointError(
+            'quantise="auto" needs a limit: give memory=, such as "24GB", or choose int8 or int4'
         )
     if memory is not None:
         bytes_of(memory)

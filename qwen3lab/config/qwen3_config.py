@@ -227,15 +227,18 @@ class Qwen3Config:
         """
         return self.n_params * _bytes_per_value(dtype)
 
-    def quantised_bytes(self, kind: str) -> int:
+    def quantised_bytes(self, kind: str, dtype: str = "bfloat16") -> int:
         """Bytes of the weights after `load(..., quantise=kind)`.
 
-        The matrices inside the blocks are quantised; the other weights are bfloat16. In int8, each
-        row of a matrix has a scale; in int4, each group of 32 weights has a scale and a zero point.
+        The matrices inside the blocks are quantised; the other weights have the dtype. In int8,
+        each row of a matrix has a scale; in int4, each group of 32 weights has a scale and a zero
+        point.
 
         Raises:
-            ConfigError: `kind` is neither "int8" nor "int4".
+            ConfigError: `kind` is neither "int8" nor "int4", or an unknown dtype.
         """
+        value = _bytes_per_value(dtype)
+        scale = 4 if dtype == "float16" else value  # Small scales would lose precision in float16.
         d_q, d_kv = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
         n_moe = len(self.moe_layers)
         n_dense = self.n_layers - n_moe
@@ -243,10 +246,11 @@ class Qwen3Config:
         width = n_dense * self.d_mlp + n_moe * self.n_experts * self.d_expert
         matrices = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
         rows = self.n_layers * (d_q + 2 * d_kv + self.d_model) + 2 * width + n_mlps * self.d_model
-        sizes = {"int8": matrices + 2 * rows, "int4": matrices // 2 + 4 * matrices // 32}
+        groups = matrices // 32
+        sizes = {"int8": matrices + scale * rows, "int4": matrices // 2 + 2 * scale * groups}
         if kind not in sizes:
             raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(sizes)}")
-        return sizes[kind] + 2 * (self.n_params - matrices)
+        return sizes[kind] + value * (self.n_params - matrices)
 
     def kv_cache_bytes_per_token(self, dtype: str = "bfloat16") -> int:
         """Bytes per token in the key/value cache.
