@@ -208,7 +208,8 @@ def from_transformers(hf_model: Any) -> Qwen3:
         UserWarning: hooks or dropout, which the copy does not have.
     """
     hf_model = require_model(hf_model)
-    config = Qwen3Config.from_dict(hf_model.config.to_dict())
+    named = {"architectures": [type(hf_model).__name__]}  # A new model's config does not say it.
+    config = Qwen3Config.from_dict(hf_model.config.to_dict() | named)
     weights = TensorsInMemory(hf_model.state_dict())
     dtype = stored_dtype(weights, IN_MEMORY)
     device = next(hf_model.parameters()).device

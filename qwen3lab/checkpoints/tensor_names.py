@@ -11,6 +11,7 @@ OUTSIDE_BLOCKS = {
     "embed.weight": "model.embed_tokens.weight",
     "ln_final.weight": "model.norm.weight",
     "unembed.weight": "lm_head.weight",
+    "score.weight": "score.weight",
 }
 # Names within one block, without the prefix `blocks.{layer}.` or `model.layers.{layer}.`.
 INSIDE_BLOCK = {
@@ -46,6 +47,13 @@ def stored_names(names: Iterable[str]) -> dict[str, str]:
     if any(name.startswith("model.") for name in stored):
         return {name: name for name in stored}
     return {f"model.{n}" if n.startswith(OF_BASE_MODEL) else n: n for n in stored}
+
+
+def is_base_model(names: Iterable[str]) -> bool:
+    """True if a model was saved without any head: no name has the prefix `model.`."""
+    stored = list(names)
+    has_prefix = any(name.startswith("model.") for name in stored)
+    return not has_prefix and any(name.startswith(OF_BASE_MODEL) for name in stored)
 
 
 def published_name(name: str) -> str:

@@ -43,7 +43,7 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
             _check(part.name, tuple(parameter.shape), len(parts), weights, available, source)
         unused.difference_update(part.name for part in parts)
         planned[name] = parts
-    if model.config.tied_embeddings:
+    if model.config.tied_embeddings and model.config.has_unembedding:
         unused.discard(TIED_UNEMBEDDING)
     if unused:
         raise CheckpointError(surplus(unused, source))
@@ -88,9 +88,10 @@ def _check(
 
 
 def as_stored(config: Qwen3Config, weights: TensorSource, source: str) -> Qwen3Config:
-    """The config, with embeddings untied if the weights hold an unembedding of its own.
+    """The config, corrected by the tensors that there are.
 
-    So does `transformers`.
+    Embeddings are untied if the weights hold an unembedding of its own, as in `transformers`.
+    Weights that were saved from a model without any head have no unembedding, unless it is tied.
 
     Args:
         config: as read.
@@ -101,6 +102,9 @@ def as_stored(config: Qwen3Config, weights: TensorSource, source: str) -> Qwen3C
         UserWarning: the config ties embeddings that differ.
     """
     names, available = (OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING), weights.names()
+    if not config.labels and not config.tied_embeddings:
+        is_headless = weights.is_base_model() or not config.has_unembedding
+        return replace(config, has_unembedding=names[1] in available or not is_headless)
     if not config.tied_embeddings or not available.issuperset(names) or _equal(weights, *names):
         return config
     warnings.warn(

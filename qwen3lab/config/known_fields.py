@@ -55,6 +55,7 @@ FIELDS_WITHOUT_EFFECT = frozenset(
         "label2id",
         "max_window_layers",
         "name_or_path",
+        "num_labels",
         "output_attentions",
         "output_hidden_states",
         "output_router_logits",
