@@ -16,7 +16,7 @@ import torch
 
 from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
-from qwen3lab.checkpoints.formats.opening import format_of
+from qwen3lab.checkpoints.formats.opening import format_of, quantisation_fields
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
 from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
@@ -280,8 +280,9 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if fields.get("quantization_config") is not None and _saved_as(folder) is None:
-        format_of(fields["quantization_config"], str(folder))
+    quantised = quantisation_fields(fields, str(folder))
+    if quantised is not None and _saved_as(folder) is None:
+        format_of(quantised, str(folder))
     stated = fields.get("dtype")
     return config, fields.get("torch_dtype") if stated is None else stated
 
@@ -318,7 +319,7 @@ def stored_format(folder: Path) -> PackedFormat | None:
         CheckpointError: a format that is not read.
     """
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = fields.get("quantization_config")
+    quantised = quantisation_fields(fields, str(folder))
     if quantised is None or _saved_as(folder) is not None:
         return None
     return format_of(quantised, str(folder))

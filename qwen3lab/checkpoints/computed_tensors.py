@@ -38,6 +38,10 @@ class ComputedTensors(ABC):
             CheckpointError: it cannot be computed from what is stored.
         """
 
+    def compute_entry(self, name: str, entry: int) -> Tensor:
+        """One entry of the first axis of a computed tensor, float32."""
+        return self.compute(name)[entry]
+
     @abstractmethod
     def names(self) -> set[str]:
         """Published names of all tensors."""
@@ -99,7 +103,10 @@ class ComputedTensors(ABC):
             if not self.is_computed(part.name):
                 plain.append((out, part))
                 continue
-            computed = self.compute(part.name)
+            entry = part.entry
+            computed = (
+                self.compute(part.name) if entry is None else self.compute_entry(part.name, entry)
+            )
             found = ValueRange(part.name, self.source)
             found.add(computed)
             found.warn_beyond(out.dtype)

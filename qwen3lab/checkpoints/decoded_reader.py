@@ -53,6 +53,12 @@ class DecodedReader(ComputedTensors):
         read = self._read_part(module)
         return self.format.decode(module, {part: read(part) for part in self._modules[module]})
 
+    def compute_entry(self, name: str, entry: int) -> Tensor:
+        module = _module(name)
+        parts = self._modules[module]
+        held = {part: self.reader.raw(f"{module}.{part}", entry) for part in parts}
+        return self.format.decode(module, held)
+
     def file_stamps(self) -> list[str]:
         return self.reader.file_stamps()
 
@@ -60,10 +66,12 @@ class DecodedReader(ComputedTensors):
         return lambda part: self.reader.raw(f"{module}.{part}")
 
     def _compute_dtype(self) -> torch.dtype:
-        """The dtype of the embedding, or of the tied unembedding."""
+        """The dtype of the embedding, or of the tied unembedding, or of its scales."""
         for name in (OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING):
             if name in self._plain:
                 return self.reader.dtype(name)
+            if self.format.scale_part and _module(name) in self._modules:
+                return self.reader.dtype(f"{_module(name)}.{self.format.scale_part}")
         return torch.float32
 
 

@@ -83,13 +83,13 @@ class CheckpointReader:
             raise CheckpointError(f"{name} is missing from {self.folder}")
         return self._header(name).dtype
 
-    def raw(self, name: str) -> Tensor:
-        """A tensor of any dtype, such as packed integers, in newly allocated memory.
+    def raw(self, name: str, entry: int | None = None) -> Tensor:
+        """A tensor of any dtype, such as packed integers, or one entry of its first axis.
 
         Raises:
             CheckpointError: the file has changed, or its dtype has no counterpart in torch.
         """
-        return self._file(self.file_of[name]).raw(self._stored[name])
+        return self._file(self.file_of[name]).raw(self._stored[name], entry)
 
     def raw_header(self, name: str) -> StoredTensor:
         """Dtype code and shape of a tensor of any dtype."""

@@ -24,6 +24,8 @@ INSIDE_BLOCK = {
 }
 EXPERT_MATRICES = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
 FUSED_EXPERTS = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
+STACKED_EXPERTS = "mlp.switch_mlp."
+"""MLX's name of a layer's experts: one stack for each of their matrices."""
 TIED_UNEMBEDDING = "lm_head.weight"
 """A checkpoint with tied embeddings may store this copy, or only this one."""
 OF_BASE_MODEL = ("embed_tokens.", "layers.", "norm.")
@@ -100,6 +102,10 @@ def stored_parts_of_expert(
     fused = f"model.layers.{layer}.{FUSED_EXPERTS[inner]}"
     if fused in available:
         return [StoredPart(fused, expert)]
+    leaves = EXPERT_MATRICES[inner]
+    stacks = [f"model.layers.{layer}.{STACKED_EXPERTS}{leaf}.weight" for leaf in leaves]
+    if set(stacks) <= available:
+        return [StoredPart(stack, expert) for stack in stacks]
     return [
         StoredPart(f"model.layers.{layer}.mlp.experts.{expert}.{leaf}.weight")
         for leaf in EXPERT_MATRICES[inner]

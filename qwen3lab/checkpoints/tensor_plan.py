@@ -40,7 +40,7 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
     for name, parameter in model.named_parameters():
         parts = stored_parts(name, model.config, available)
         for part in parts:
-            _check(part.name, tuple(parameter.shape), len(parts), weights, available, source)
+            _check(part, tuple(parameter.shape), len(parts), weights, available, source)
         unused.difference_update(part.name for part in parts)
         planned[name] = parts
     if model.config.tied_embeddings and model.config.has_unembedding:
@@ -68,18 +68,21 @@ def check_depth(config: Qwen3Config, weights: TensorSource, source: str) -> None
 
 
 def _check(
-    part: str,
+    stored: StoredPart,
     shape: tuple[int, ...],
     n_parts: int,
     weights: TensorSource,
     available: frozenset[str],
     source: str,
 ) -> None:
+    part = stored.name
     if part not in available:
         raise CheckpointError(missing(part, available, source))
     expected = shape
     if len(shape) == 3 and not is_fused(part):
         expected = (shape[0] * shape[1] // n_parts, shape[2])
+        if stored.entry is not None:  # Of a stack of one matrix of all experts.
+            expected = (shape[0], *expected)
     found = weights.shape(part)
     if found != expected:
         raise CheckpointError(

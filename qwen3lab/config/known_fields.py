@@ -25,6 +25,7 @@ USED_FIELDS = frozenset(
         "layer_types",
         "dtype",
         "torch_dtype",
+        "quantization",
         "quantization_config",
     ]
 )
