@@ -80,12 +80,13 @@ def load(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapter: str | Path | None = None,
+    source: str | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
     Args:
         name: which model; a folder if one of that name exists, else an id such as
-            "Qwen/Qwen3-0.6B".
+            "Qwen/Qwen3-0.6B"; or a GGUF file, by its path or as "owner/name:Q4_K_M".
         device: where to run; a GPU if there is one, else the CPU.
         dtype: such as "float32"; None means the checkpoint's own dtype. On a CPU it means float32,
             but for a model of at least 100 million parameters that is stored in bfloat16, if the
@@ -101,6 +102,8 @@ def load(
             that changes. The CPU then computes in bfloat16.
         adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights. A
             folder or id of an adapter can also be the name, if it names its base model.
+        source: "huggingface" or "modelscope", where ids are fetched from; None means ModelScope if
+            USE_MODELSCOPE_HUB=1 is set in the environment, else the Hugging Face hub.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -116,8 +119,8 @@ def load(
     dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot run or chat is refused before the download.
     device = device_of(default_device() if device is None else device)
-    base, adapter = base_and_adapter(name, adapter, revision=revision)
-    described = find_described(base, revision=revision if base is name else None)
+    base, adapter = base_and_adapter(name, adapter, revision=revision, source=source)
+    described = find_described(base, revision=revision if base is name else None, source=source)
     tokenizer = open_tokenizer(described)
     defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
@@ -128,6 +131,7 @@ def load(
         memory=memory,
         quantise=quantise,
         adapter=adapter,
+        source=source,
     )
     return Lab(
         checkpoint.model,

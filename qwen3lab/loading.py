@@ -75,6 +75,7 @@ def open_checkpoint(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapter: str | Path | None = None,
+    source: str | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -90,6 +91,7 @@ def open_checkpoint(
             read again from disk in every forward pass.
         quantise: "int8" or "int4"; quantises the matrices inside the blocks.
         adapter: a folder or hub id of a LoRA adapter, which is added to the weights.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -100,13 +102,13 @@ def open_checkpoint(
     """
     dtype, device = dtype_of(dtype), device_of(device)
     _check_options(memory, quantise)
-    find_described(name, revision=revision)
-    folder = find_folder(name, revision=revision)
+    find_described(name, revision=revision, source=source)
+    folder = find_folder(name, revision=revision, source=source)
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
-    found_adapter = None if adapter is None else Adapter.open(find_folder(adapter))
+    added = None if adapter is None else Adapter.open(find_folder(adapter, source=source))
     model = load_model(
-        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=found_adapter
+        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=added
     )
     full_name = f"{name}@{revision}" if revision else str(name)
     return Checkpoint(model.config, model, folder, full_name, _stored_as(folder, name))
@@ -126,7 +128,9 @@ def _cpu_dtype(folder: Path) -> torch.dtype:
     return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
 
 
-def find_described(name: str | Path, *, revision: str | None = None) -> Path:
+def find_described(
+    name: str | Path, *, revision: str | None = None, source: str | None = None
+) -> Path:
     """The folder of a model that can be loaded, with its config and tokenizer, without weights.
 
     Of a model of the hub only these small files are fetched, so that a model which cannot be loaded
@@ -135,12 +139,13 @@ def find_described(name: str | Path, *, revision: str | None = None) -> Path:
     Args:
         name: a local folder, an embedded model, or a hub id.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
 
     Raises:
         CheckpointError: no such model, an adapter, or quantised weights.
         ConfigError: the model is not a Qwen3.
     """
-    folder = find_folder(name, revision=revision, weights=False)
+    folder = find_folder(name, revision=revision, weights=False, source=source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
         _read_config(folder)
@@ -236,21 +241,25 @@ def _load_into_memory(
 
 
 def base_and_adapter(
-    name: str | Path, adapter: str | Path | None, *, revision: str | None = None
+    name: str | Path,
+    adapter: str | Path | None,
+    *,
+    revision: str | None = None,
+    source: str | None = None,
 ) -> tuple[str | Path, str | Path | None]:
     """The base model and the adapter that are meant by a name, which may be that of an adapter.
 
     Raises:
         CheckpointError: no such model or adapter, or an adapter that names no base model.
     """
-    folder = find_folder(name, revision=revision, weights=False)
+    folder = find_folder(name, revision=revision, weights=False, source=source)
     if not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
         return name, adapter
     if adapter is not None:
         raise CheckpointError(
             f"{name} is an adapter itself: give its base model, and one of both as adapter="
         )
-    base = Adapter.open(find_folder(name, revision=revision)).base
+    base = Adapter.open(find_folder(name, revision=revision, source=source)).base
     if not base:
         raise CheckpointError(
             f"the adapter {name} does not name its base model: load that model, and give the "
