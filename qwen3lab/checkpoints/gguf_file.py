@@ -145,7 +145,13 @@ class GgufFile(ComputedTensors):
         n_rows = math.prod(shape[:-1])
         if rows.kind.name in ("F32", "F16"):
             held = held.view({"F32": "<f4", "F16": "<f2"}[rows.kind.name])
-        decoded = dequantize(held.reshape(n_rows, -1), rows.kind)
+        try:
+            decoded = dequantize(held.reshape(n_rows, -1), rows.kind)
+        except (NotImplementedError, ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{name} in {rows.path} is stored as {rows.kind.name}, which the gguf package does "
+                "not decode: load another file of the model, such as Q8_0"
+            ) from error
         return torch.from_numpy(np.array(decoded, dtype="f4")).view(shape)
 
     def file_stamps(self) -> list[str]:
@@ -211,12 +217,12 @@ def _shortest(value: float) -> float:
 
 def _architecture(path: Path, fields: Mapping[str, Any]) -> str:
     found = fields.get("general.architecture")
-    if found not in ARCHITECTURES:
+    if not isinstance(found, str) or found not in ARCHITECTURES:
         raise CheckpointError(
             f"{path} is a GGUF file of the architecture {one_line(str(found), width=60)!r}: this "
             f"package runs {' and '.join(ARCHITECTURES)}"
         )
-    return str(found)
+    return found
 
 
 def _published(stored: Mapping[str, StackedRows], source: str) -> dict[str, StackedRows]:

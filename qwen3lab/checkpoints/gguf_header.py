@@ -1,6 +1,6 @@
 """Fields and places of tensors of a GGUF file, whole or in parts.
 
-Source: llama.cpp's `gguf-py` (`gguf_reader.py`; `gguf_writer.py` for the names and fields of parts).
+Source: llama.cpp's `gguf-py` (`gguf_reader.py`, and `gguf_writer.py` for names of parts).
 """
 
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3lab.checkpoints.gguf_bounds import check_bounds
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
@@ -98,6 +99,7 @@ def read_header(path: Path) -> GgufHeader:
     try:
         if not path.is_file():
             raise CheckpointError(f"{path} is not a file: expected a .gguf file")
+        check_bounds(path)
         reader = GGUFReader(path)
         fields = {
             name: field.contents()

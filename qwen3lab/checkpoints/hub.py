@@ -108,13 +108,12 @@ def _cached(model_id: str, revision: str | None) -> Path:
 
 def _hub_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import (
-        DryRunError,
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
     )
 
-    return (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, DryRunError, OSError)
+    return (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
 
 
 def _from_modelscope(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path:

@@ -43,6 +43,8 @@ MUST_BE = {
     "layer_replication": (None,),
     "alora_invocation_tokens": (None,),
     "use_qalora": (False,),
+    "use_rslora": (False, True),
+    "use_dora": (False, True),
     "arrow_config": (None,),
     "megatron_config": (None,),
 }
@@ -95,6 +97,7 @@ class Adapter:
             )
         file = SafetensorsFile(path)
         modules, replaced = _parts_by_matrix(file)
+        _check_magnitudes(file, modules, expected=fields.get("use_dora") is True)
         return cls(
             folder=folder,
             base=str(fields.get("base_model_name_or_path") or ""),
@@ -228,6 +231,19 @@ def _parts_by_matrix(
     if not modules and not replaced:
         raise CheckpointError(f"{file.path} holds no tensors: fetch it again")
     return modules, replaced
+
+
+def _check_magnitudes(
+    file: SafetensorsFile, modules: Mapping[str, Mapping[str, str]], *, expected: bool
+) -> None:
+    """Check that all modules have a magnitude with DoRA, and none without."""
+    for matrix, parts in modules.items():
+        if (MAGNITUDE in parts) != expected:
+            found = "lacks" if expected else "holds"
+            raise CheckpointError(
+                f"{file.path} {found} {MAGNITUDE} of {one_line(matrix, width=120)}, and its config "
+                f"gives use_dora as {expected}: fetch the adapter's files together"
+            )
 
 
 def _alphas(folder: Path, patterns: Any) -> dict[str, float]:

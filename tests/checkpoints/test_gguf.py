@@ -253,7 +253,7 @@ def test_parts_that_do_not_belong_together_are_refused(split, tmp_path):
     names = [part.name for part in split[0]]
     for name, part in zip(names, [split[0][0], split[0][2], split[0][1]], strict=True):
         shutil.copyfile(part, tmp_path / name)
-    with pytest.raises(CheckpointError, match="00002-of-00003.gguf is not part 2 of 3"):
+    with pytest.raises(CheckpointError, match=r"00002-of-00003\.gguf is not part 2 of 3"):
         GgufFile(tmp_path / names[0])
     renamed = tmp_path / "model.gguf"
     shutil.copyfile(split[0][0], renamed)

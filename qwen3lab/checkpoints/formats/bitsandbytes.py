@@ -211,11 +211,11 @@ def _state(module: str, held: Mapping[str, Any], read: ReadPart) -> _State:
         fields = json.loads(bytes(values.tolist()).decode())
         shape, block = tuple(fields["shape"]), fields["blocksize"]
         nested = fields.get("nested_blocksize", 0)
-        offset = float(fields.get("nested_offset", 0.0))
+        offset = float(fields["nested_offset"]) if nested else 0.0
         is_right = fields["quant_type"] == kinds[0] and block in BLOCKS and type(block) is int
         is_right &= len(shape) == 2 and all(type(n) is int and 0 < n < 2**31 for n in shape)
         is_right &= type(nested) is int and (nested == 0 or nested in BLOCKS)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{module}.{part} is damaged: fetch the file again") from error
     if not is_right or not math.isfinite(offset):
         raise CheckpointError(

@@ -1,9 +1,9 @@
 """MLX: integers of 2 to 8 bits with a scale and an offset for each group of inputs.
 
-`weight` [out, in * bits / 32] holds q as one stream of bits, the lowest first; `scales` and `biases`
-[out, in / group]; W[out, in] = scales[g] * q + biases[g]. The experts of a layer are one stack,
-`switch_mlp.{gate,up,down}_proj`, with an axis for the experts in front. Embeddings can be packed,
-too. config.json has the settings as `quantization`, with those of single modules by their names.
+`weight` [out, in * bits / 32] holds q as one stream of bits, the lowest first; `scales` and
+`biases` [out, in / group]; W[out, in] = scales[g] * q + biases[g]. The experts of a layer are one
+stack, `switch_mlp.{gate,up,down}_proj`, with an axis for the experts in front. Embeddings can be
+packed, too. config.json has the settings as `quantization`, with those of single modules by name.
 
 Source: MLX 0.32, `mlx.core.quantize`; mlx-lm, `utils.py` (`load_model`, `quantize_model`).
 """
@@ -25,7 +25,7 @@ from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
 
 BITS = (4, 8, 2, 3, 5, 6)
-GROUPS = (64, 32, 128, 16)
+GROUPS = (64, 32, 128)
 SETTINGS = ("group_size", "bits", "mode", "quant_method")
 VALUES_AT_ONCE = 2**22
 """Values that are decoded together; unpacking takes several times their memory."""

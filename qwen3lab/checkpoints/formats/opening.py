@@ -37,8 +37,8 @@ def quantisation_fields(fields: Mapping[str, Any], source: str) -> Any:
         return entry
     if entry not in (None, of_mlx) or not isinstance(of_mlx, Mapping):
         raise CheckpointError(
-            f"config.json in {source} describes quantised weights twice, as quantization_config and "
-            "as quantization of MLX: remove the entry that is not of these weights"
+            f"config.json in {source} describes quantised weights twice, as quantization_config "
+            "and as quantization of MLX: remove the entry that is not of these weights"
         )
     return {**of_mlx, "quant_method": "mlx"}
 

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.errors import CheckpointError
@@ -106,6 +107,11 @@ class PackedFormat(ABC):
                 f"{module}.{part} is stored as {found.code} of shape {found.shape}: {self.name} "
                 f"weights of this size need {' or '.join(codes)} of shape {shape}"
             )
+
+
+def shared(n_values: int, size: int) -> Int[Tensor, " value"]:
+    """The place of what each value shares with the others of its group of `size`."""
+    return torch.arange(n_values) // min(size, max(n_values, 1))  # A size may exceed 64 bits.
 
 
 def grouped(size: int) -> str:

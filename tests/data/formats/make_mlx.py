@@ -1,7 +1,7 @@
 """Writes matrices in MLX's format with MLX, and what MLX decodes them to.
 
-Run where MLX 0.32 can be imported (`pip install "mlx[cpu]"`); the result is `mlx.safetensors` beside
-this file.
+Run where MLX 0.32 can be imported (`pip install "mlx[cpu]"`); the result is `mlx.safetensors`
+beside this file.
 """
 
 import json
