@@ -7,8 +7,13 @@ from qwen3lab.checkpoints.computed_tensors import ComputedTensors
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat, ReadPart
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS, TIED_UNEMBEDDING
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
+
+
+MAX_NAME = 200
+"""Characters of a tensor's name that errors quote whole."""
 
 
 class DecodedReader(ComputedTensors):
@@ -86,6 +91,11 @@ def _packed_modules(
     held: dict[str, dict[str, StoredTensor]] = {}
     for name in sorted(reader.names()):
         part = next((p for p in format.parts if name.endswith(f".{p}")), None)
+        if part is not None and (len(name) > MAX_NAME or not name.isprintable()):
+            raise CheckpointError(
+                f"{reader.folder} holds {one_line(name, width=120)}, which no model has: check that "
+                "config.json and weights belong together"
+            )
         if part is not None:
             held.setdefault(name.removesuffix(f".{part}"), {})[part] = reader.raw_header(name)
     modules = {module: parts for module, parts in held.items() if format.is_packed(parts)}
