@@ -11,7 +11,6 @@ from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
 
-
 MAX_NAME = 200
 """Characters of a tensor's name that errors quote whole."""
 
@@ -93,8 +92,8 @@ def _packed_modules(
         part = next((p for p in format.parts if name.endswith(f".{p}")), None)
         if part is not None and (len(name) > MAX_NAME or not name.isprintable()):
             raise CheckpointError(
-                f"{reader.folder} holds {one_line(name, width=120)}, which no model has: check that "
-                "config.json and weights belong together"
+                f"{reader.folder} holds {one_line(name, width=120)}, which no model has: check "
+                "that config.json and weights belong together"
             )
         if part is not None:
             held.setdefault(name.removesuffix(f".{part}"), {})[part] = reader.raw_header(name)

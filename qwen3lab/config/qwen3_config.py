@@ -143,7 +143,7 @@ class Qwen3Config:
             UserWarning: fields that are not used; the message names them.
         """
         is_moe = check_supported(fields)
-        warn_about_unused(fields, known_fields(is_moe=is_moe), source)
+        warn_about_unused(fields, known_fields(fields, is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
         check_layer_types(fields, n_layers)
         tied, labels = flag(fields, "tie_word_embeddings"), read_labels(fields)

@@ -261,10 +261,9 @@ def test_parts_that_do_not_belong_together_are_refused(split, tmp_path):
         GgufFile(renamed)
     other = tmp_path / "other"
     other.mkdir()
-    write_gguf(other / "model.gguf", "tiny-moe", split=30)
+    write_gguf(other / "model.gguf", "tiny-moe", split=20)
     for part in split[0][:2]:
         shutil.copyfile(part, other / part.name)
-    shutil.copyfile(next(other.glob("*-00003-of-*")), other / names[2])
     with pytest.raises(CheckpointError, match="fetch all parts again"):
         GgufFile(other / names[0])
 

@@ -106,7 +106,7 @@ def packed_groups(weight: Tensor, *, symmetric: bool) -> Parts:
     parts = {"weight_packed": writers._packed(q.int() + 8), "weight_scale": scales}
     parts["weight_shape"] = torch.tensor(weight.shape, dtype=torch.int64)
     if not symmetric:
-        parts["weight_zero_point"] = writers._packed((zeros.T.int() + 8)).T
+        parts["weight_zero_point"] = writers._packed(zeros.T.int() + 8).T
     return parts
 
 

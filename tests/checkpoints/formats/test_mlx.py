@@ -41,7 +41,7 @@ def test_a_module_has_settings_of_its_own():
     assert found.shape("m", headers_of(tensors), tensors.__getitem__) == tuple(expected.shape)
     assert torch.equal(found.decode("m", tensors), expected)
     assert found.described == "MLX, 4 bits in groups of 64, some modules with others"
-    with pytest.raises(CheckpointError, match="n is packed, and .* says that it is not"):
+    with pytest.raises(CheckpointError, match=r"n is packed, and .* says that it is not"):
         found.shape("n", headers_of(tensors), tensors.__getitem__)
 
 
