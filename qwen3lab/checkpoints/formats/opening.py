@@ -1,6 +1,7 @@
 """Finds the format that a `quantization_config` names."""
 
 from collections.abc import Callable, Mapping
+from reprlib import repr as shown
 from typing import Any
 
 from qwen3lab.checkpoints.formats import bitsandbytes
@@ -30,12 +31,17 @@ def quantisation_fields(fields: Mapping[str, Any], source: str) -> Any:
     MLX writes it as `quantization`, and newer versions repeat it as `quantization_config`.
 
     Raises:
-        CheckpointError: both are there and differ.
+        CheckpointError: both are there and differ, or the latter holds no settings.
     """
     entry, of_mlx = fields.get("quantization_config"), fields.get("quantization")
     if of_mlx is None:
         return entry
-    if entry not in (None, of_mlx) or not isinstance(of_mlx, Mapping):
+    if not isinstance(of_mlx, Mapping):
+        raise CheckpointError(
+            f"config.json in {source} gives quantization as {shown(of_mlx)}: expected MLX's "
+            "settings, such as bits and group_size"
+        )
+    if entry not in (None, of_mlx):
         raise CheckpointError(
             f"config.json in {source} describes quantised weights twice, as quantization_config "
             "and as quantization of MLX: remove the entry that is not of these weights"
