@@ -16,6 +16,7 @@ from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.hub_gguf import HubGguf, chosen_files, gguf_of_hub
 from qwen3lab.errors import CheckpointError
+from tests.checkpoints.test_gguf import a_third, write_gguf
 
 IDS = [5, 60, 7, 812, 9, 33]
 ROOM = 10**9
@@ -239,9 +240,7 @@ def test_other_names_mean_no_gguf_file_of_a_hub(name):
 
 
 def test_parts_of_a_hub_are_fetched_and_read(hugging_face, repository, monkeypatch):
-    from tests.checkpoints.test_gguf import write_gguf
-
-    write_gguf(repository / "Model-Q8_0.gguf", "tiny-dense", split=20)
+    write_gguf(repository / "Model-Q8_0.gguf", "tiny-dense", split=a_third("tiny-dense"))
     free(monkeypatch, ROOM)
     lab = qwen3lab.load("Some/Model:Q8_0", device="cpu", dtype="float32")
     own = qwen3lab.load(write_gguf(repository.parent / "whole.gguf", "tiny-dense"), device="cpu")
