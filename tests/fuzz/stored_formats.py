@@ -240,7 +240,7 @@ def _compressed(module: str, fields: Mapping[str, Any], p: Parts) -> np.ndarray:
         zeros = p["weight_zero_point"].numpy()
         if fields.get("format", "pack-quantized") == "pack-quantized":
             zeros = unpack(p["weight_zero_point"].T, bits).T[: len(q)] - 2 ** (bits - 1)
-    if group.get("strategy", "group") == "group":
+    if (group.get("strategy") or "group") == "group":
         size = group["group_size"]
         groups = _divided(q.shape[1], size if size > 0 else q.shape[1])
         groups = p["weight_g_idx"].numpy() if "weight_g_idx" in p else groups
