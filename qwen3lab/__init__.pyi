@@ -36,6 +36,7 @@ from .errors import (
     CorpusError as CorpusError,
     DeviceError as DeviceError,
     DtypeError as DtypeError,
+    HeadlessError as HeadlessError,
     HookError as HookError,
     LabError as LabError,
     NonFiniteError as NonFiniteError,

@@ -9,13 +9,15 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.adapters import Adapters, SwitchableAdapter
-from qwen3lab.arguments import argument
+from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.checkpoints.embedded import is_embedded
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
@@ -64,12 +66,13 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.non_finite import NonFiniteWarning
+from qwen3lab.recording.pooled import Classification, classification, last_states
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
-from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
-from qwen3lab.text.tokenizer import open_tokenizer, token_texts
+from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
+from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
 
 CONTINUATION_TOKENS = 256
 """Maximum length of a continuation of plain text unless one is given."""
@@ -84,12 +87,13 @@ def load(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapter: AnyAdapters | None = None,
+    source: str | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
     Args:
         name: which model; a folder if one of that name exists, else an id such as
-            "Qwen/Qwen3-0.6B".
+            "Qwen/Qwen3-0.6B"; or a GGUF file, by its path or as "owner/name:Q4_K_M".
         device: where to run; a GPU if there is one, else the CPU.
         dtype: such as "float32"; None means the checkpoint's own dtype. On a CPU it means float32,
             but for a model of at least 100 million parameters that is stored in bfloat16, if the
@@ -110,6 +114,8 @@ def load(
             Several are added up, with strengths by folder or id, such as {"a": 0.5, "b": 1}. A
             folder or id of an adapter can also be the name, if it names its base model.
             `lab.adapters` keeps adapters apart from the weights instead.
+        source: "huggingface" or "modelscope", where ids are fetched from; None means ModelScope if
+            USE_MODELSCOPE_HUB=1 is set in the environment, else the Hugging Face hub.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -125,8 +131,8 @@ def load(
     dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot run or chat is refused before the download.
     device = device_of(default_device() if device is None else device)
-    base, adapter = base_and_adapter(name, adapter, revision=revision)
-    described = find_described(base, revision=revision if base is name else None)
+    base, adapter = base_and_adapter(name, adapter, revision=revision, source=source)
+    described = find_described(base, revision=revision if base is name else None, source=source)
     tokenizer = open_tokenizer(described)
     defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
@@ -138,6 +144,7 @@ def load(
         quantise=quantise,
         adapter=adapter,
         pick=True,
+        source=source,
     )
     added, n_experts = checkpoint.adapters, checkpoint.config.n_experts
     return Lab(
@@ -208,6 +215,8 @@ class Lab:
         where = f"{self.model.device}, {self.weights}"
         if self._runs_in_bfloat16_on_a_cpu():
             where += ' (dtype="float32" for more digits)'
+        if not self.config.has_unembedding:
+            where += ", a classifier" if self.config.labels else ", without unembedding"
         if self._decoded_from:
             where += f", decoded from {self._decoded_from}"
         if self.adapter:
@@ -449,7 +458,8 @@ class Lab:
         rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
         if not rows:
             return []
-        for_logits = "hook_unembed" if o["dtype"] else self._for_logits(None)
+        has_logits = self.config.has_unembedding
+        for_logits = "hook_unembed" if o["dtype"] and has_logits else self._for_logits(None)
         wanted = [for_logits, *_listed(o["capture"])]
         names = self._recorder(wanted, None, attention=o["attention"]).names
         job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
@@ -467,7 +477,9 @@ class Lab:
 
         Raises:
             ValueError: an empty prompt, or no room in the context.
+            HeadlessError: the model has no unembedding, as an embedding model.
         """
+        self.config.require_unembedding()
         o: dict[str, Any] = dict(options)
         o["stop"] = stop_strings(o["stop"])
         if o["max_new_tokens"] is None:
@@ -517,6 +529,7 @@ class Lab:
         return self._chat(as_prompts(conversations), dict(options))
 
     def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
+        self.config.require_unembedding()
         _check_budget(o["budget"])
         if o["max_new_tokens"] is None:
             o["max_new_tokens"] = self.suggested.max_new_tokens
@@ -571,6 +584,56 @@ class Lab:
         mode = thinking_mode(self.tokenizer, as_messages(messages), thinking)
         return self.defaults.sampling(thinking=mode)
 
+    @checked
+    def embed(
+        self, texts: Sequence[str], *, instruction: str | None = None, at_once: Count = 16
+    ) -> Float[Tensor, "text d_model"]:
+        """Embeddings of texts as Qwen3-Embedding defines them; their dot products are cosines.
+
+        The final normalised stream at the last token of each text, divided by its length. The
+        tokenizer adds its special tokens; that of Qwen3-Embedding ends each text with one.
+
+        Args:
+            texts: to embed.
+            instruction: the task that queries are embedded for, such as "Given a web search query,
+                retrieve relevant passages that answer the query"; documents have none.
+            at_once: texts in a pass.
+
+        Returns:
+            A row of length 1 for each text, float32.
+
+        Raises:
+            ValueError: one text in place of a list, an empty text, or one longer than the context.
+        """
+        if isinstance(texts, str):
+            raise ValueError("embed takes a list of texts: put the text in a list, [text]")
+        start = "" if instruction is None else f"Instruct: {instruction}\nQuery:"
+        rows = [self._ids_with_ends(start + text) for text in texts]
+        with self.lock:
+            return F.normalize(last_states(self.model, rows, at_once=at_once), dim=-1)
+
+    def classify(self, prompt: Prompt) -> Classification:
+        """The scores of a classifier (`Qwen3ForSequenceClassification`) for a prompt.
+
+        Args:
+            prompt: text (with the tokenizer's special tokens), chat messages or token ids.
+
+        Raises:
+            ValueError: the model is no classifier, an empty prompt, or one longer than the context.
+        """
+        if not self.config.labels:
+            raise ValueError(
+                f"{self.name} is no classifier: expected a model such as "
+                "Qwen3ForSequenceClassification of transformers saves"
+            )
+        ids = self._ids_with_ends(prompt) if isinstance(prompt, str) else self.token_ids(prompt)
+        with self.lock:
+            return classification(self.model, ids)
+
+    def _ids_with_ends(self, text: str) -> list[int]:
+        """The ids of a text, with the special tokens that the tokenizer adds."""
+        return checked_ids(encode_text(self.tokenizer, text, special=True), self.config)
+
     def token_ids(
         self, prompt: Prompt, *, thinking: bool | None = None, continue_reply: bool = False
     ) -> list[int]:
@@ -616,10 +679,12 @@ class Lab:
         """
         edited = edits.edits if edits else ()
         is_direct = keeps_logits(self.config) or any(name in AFTER_BLOCKS for name in edited)
+        is_direct = is_direct and self.config.has_unembedding
         return "hook_unembed" if is_direct else stream_hook(self.config)
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
-        tokens, head = token_texts(self.tokenizer, ids), OutputHead.of(self.model)
+        tokens = token_texts(self.tokenizer, ids)
+        head = OutputHead.of(self.model) if self.config.has_unembedding else None
         return Recording(
             torch.tensor(ids),
             tokens,

@@ -21,7 +21,7 @@ from qwen3lab.arguments import argument, real
 from qwen3lab.checkpoints.adapted_tensors import AdaptedTensors, Strong
 from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
-from qwen3lab.checkpoints.formats.opening import format_of
+from qwen3lab.checkpoints.formats.opening import format_of, quantisation_fields
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
 from qwen3lab.checkpoints.lora import Adapter
@@ -93,6 +93,7 @@ def open_checkpoint(
     memory: str | int | None = None,
     quantise: str | None = None,
     adapter: AnyAdapters | None = None,
+    source: str | None = None,
     pick: bool = False,
 ) -> Checkpoint:
     """Find and load a model.
@@ -110,6 +111,7 @@ def open_checkpoint(
         quantise: "int8" or "int4"; quantises the matrices inside the blocks. "auto", with `pick`.
         adapter: a folder or hub id of a LoRA adapter, which is added to the weights; or several, or
             several with strengths.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
         pick: with `memory`, pick the way: whole if that fits beside a recording, else quantised if
             `quantise` is "auto", else streamed, from the host's memory if that holds the weights.
 
@@ -125,8 +127,8 @@ def open_checkpoint(
     _check_options(memory, None if picks and quantise == AUTO else quantise)
     if picks and quantise == AUTO:
         make_packer("int8")  # Names the package to install, if that is missing.
-    find_described(name, revision=revision)
-    folder = find_folder(name, revision=revision)
+    find_described(name, revision=revision, source=source)
+    folder = find_folder(name, revision=revision, source=source)
     placement = None
     if picks and not _saved_as(folder):
         placement = placement_of(folder, memory or 0, device=device, dtype=dtype, quantise=quantise)
@@ -135,7 +137,7 @@ def open_checkpoint(
         quantise = None  # The model is quantised already, and refused or loaded as it is.
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
-    adapters = open_adapters(adapter)
+    adapters = open_adapters(adapter, source=source)
     model = load_model(
         folder,
         device=device,
@@ -151,7 +153,7 @@ def open_checkpoint(
     return Checkpoint(model.config, model, folder, full_name, stored_as, adapters, placed)
 
 
-def open_adapters(adapter: AnyAdapters | None) -> tuple[Strong, ...]:
+def open_adapters(adapter: AnyAdapters | None, *, source: str | None = None) -> tuple[Strong, ...]:
     """The adapters of an argument, with their strengths.
 
     Raises:
@@ -165,10 +167,8 @@ def open_adapters(adapter: AnyAdapters | None) -> tuple[Strong, ...]:
     else:
         given = argument(str | Path | Sequence[str | Path], "adapter", adapter)
         pairs = [(each, 1.0) for each in ([given] if isinstance(given, str | Path) else given)]
-    return tuple(
-        Strong(Adapter.open(find_folder(each)), strength_of(each, strength), str(each))
-        for each, strength in pairs
-    )
+    opened = ((each, Adapter.open(find_folder(each, source=source)), by) for each, by in pairs)
+    return tuple(Strong(found, strength_of(each, by), str(each)) for each, found, by in opened)
 
 
 def strength_of(name: object, value: Any) -> float:
@@ -177,7 +177,6 @@ def strength_of(name: object, value: Any) -> float:
     if not math.isfinite(strength):
         raise ValueError(f"the strength of {name} is {strength}: expected a finite number")
     return strength
-
 
 
 def placement_of(
@@ -241,7 +240,9 @@ def _cpu_dtype(folder: Path) -> torch.dtype:
     return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
 
 
-def find_described(name: str | Path, *, revision: str | None = None) -> Path:
+def find_described(
+    name: str | Path, *, revision: str | None = None, source: str | None = None
+) -> Path:
     """The folder of a model that can be loaded, with its config and tokenizer, without weights.
 
     Of a model of the hub only these small files are fetched, so that a model which cannot be loaded
@@ -250,12 +251,13 @@ def find_described(name: str | Path, *, revision: str | None = None) -> Path:
     Args:
         name: a local folder, an embedded model, or a hub id.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
 
     Raises:
         CheckpointError: no such model, an adapter, or quantised weights.
         ConfigError: the model is not a Qwen3.
     """
-    folder = find_folder(name, revision=revision, weights=False)
+    folder = find_folder(name, revision=revision, weights=False, source=source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
         _read_config(folder)
@@ -327,7 +329,8 @@ def from_transformers(hf_model: Any) -> Qwen3:
         UserWarning: hooks or dropout, which the copy does not have.
     """
     hf_model = require_model(hf_model)
-    config = Qwen3Config.from_dict(hf_model.config.to_dict())
+    named = {"architectures": [type(hf_model).__name__]}  # A new model's config does not say it.
+    config = Qwen3Config.from_dict(hf_model.config.to_dict() | named)
     weights = TensorsInMemory(hf_model.state_dict())
     dtype = stored_dtype(weights, IN_MEMORY)
     device = next(hf_model.parameters()).device
@@ -354,21 +357,25 @@ def _load_into_memory(
 
 
 def base_and_adapter(
-    name: str | Path, adapter: AnyAdapters | None, *, revision: str | None = None
+    name: str | Path,
+    adapter: AnyAdapters | None,
+    *,
+    revision: str | None = None,
+    source: str | None = None,
 ) -> tuple[str | Path, AnyAdapters | None]:
     """The base model and the adapter that are meant by a name, which may be that of an adapter.
 
     Raises:
         CheckpointError: no such model or adapter, or an adapter that names no base model.
     """
-    folder = find_folder(name, revision=revision, weights=False)
+    folder = find_folder(name, revision=revision, weights=False, source=source)
     if not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
         return name, adapter
     if adapter is not None:
         raise CheckpointError(
             f"{name} is an adapter itself: give its base model, and both as adapter=[...]"
         )
-    base = Adapter.open(find_folder(name, revision=revision)).base
+    base = Adapter.open(find_folder(name, revision=revision, source=source)).base
     if not base:
         raise CheckpointError(
             f"the adapter {name} does not name its base model: load that model, and give the "
@@ -403,8 +410,9 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if fields.get("quantization_config") is not None and _saved_as(folder) is None:
-        format_of(fields["quantization_config"], str(folder))
+    quantised = quantisation_fields(fields, str(folder))
+    if quantised is not None and _saved_as(folder) is None:
+        format_of(quantised, str(folder))
     stated = fields.get("dtype")
     return config, fields.get("torch_dtype") if stated is None else stated
 
@@ -441,7 +449,7 @@ def stored_format(folder: Path) -> PackedFormat | None:
         CheckpointError: a format that is not read.
     """
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = fields.get("quantization_config")
+    quantised = quantisation_fields(fields, str(folder))
     if quantised is None or _saved_as(folder) is not None:
         return None
     return format_of(quantised, str(folder))

@@ -47,6 +47,10 @@ class ComputedTensors(ABC):
     def names(self) -> set[str]:
         """Published names of all tensors."""
 
+    def is_base_model(self) -> bool:
+        """True if the stored weights are of a model that was saved without any head."""
+        return self.weights is not None and self.weights.is_base_model()
+
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""

@@ -6,9 +6,13 @@ from torch import Tensor
 from qwen3lab.checkpoints.computed_tensors import ComputedTensors
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat, ReadPart
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
-from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS, TIED_UNEMBEDDING
+from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS, TIED_UNEMBEDDING, StoredPart
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
+
+MAX_NAME = 200
+"""Characters of a tensor's name that errors quote whole."""
 
 
 class DecodedReader(ComputedTensors):
@@ -53,6 +57,14 @@ class DecodedReader(ComputedTensors):
         read = self._read_part(module)
         return self.format.decode(module, {part: read(part) for part in self._modules[module]})
 
+    def compute_part(self, part: StoredPart) -> Tensor:
+        if part.entry is None:
+            return self.compute(part.name)
+        module = _module(part.name)
+        parts = self._modules[module]
+        held = {each: self.reader.raw(f"{module}.{each}", part.entry) for each in parts}
+        return self.format.decode(module, held)
+
     def file_stamps(self) -> list[str]:
         return self.reader.file_stamps()
 
@@ -60,10 +72,12 @@ class DecodedReader(ComputedTensors):
         return lambda part: self.reader.raw(f"{module}.{part}")
 
     def _compute_dtype(self) -> torch.dtype:
-        """The dtype of the embedding, or of the tied unembedding."""
+        """The dtype of the embedding, or of the tied unembedding, or of its scales."""
         for name in (OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING):
             if name in self._plain:
                 return self.reader.dtype(name)
+            if self.format.scale_part and _module(name) in self._modules:
+                return self.reader.dtype(f"{_module(name)}.{self.format.scale_part}")
         return torch.float32
 
 
@@ -78,6 +92,11 @@ def _packed_modules(
     held: dict[str, dict[str, StoredTensor]] = {}
     for name in sorted(reader.names()):
         part = next((p for p in format.parts if name.endswith(f".{p}")), None)
+        if part is not None and (len(name) > MAX_NAME or not name.isprintable()):
+            raise CheckpointError(
+                f"{reader.folder} holds {one_line(name, width=120)}, which no model has: check "
+                "that config.json and weights belong together"
+            )
         if part is not None:
             held.setdefault(name.removesuffix(f".{part}"), {})[part] = reader.raw_header(name)
     modules = {module: parts for module, parts in held.items() if format.is_packed(parts)}

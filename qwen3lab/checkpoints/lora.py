@@ -98,6 +98,7 @@ class Adapter:
             )
         file = SafetensorsFile(path)
         modules, replaced = _parts_by_matrix(file)
+        _check_magnitudes(file, modules, expected=config.is_dora)
         fused = _fused(config, modules, file.path)
         plain = {name: parts for name, parts in modules.items() if not _is_fused(name)}
         return cls(config, file, plain, fused, replaced)
@@ -256,6 +257,19 @@ def _parts_by_matrix(
     if not modules and not replaced:
         raise CheckpointError(f"{file.path} holds no tensors: fetch it again")
     return modules, replaced
+
+
+def _check_magnitudes(
+    file: SafetensorsFile, modules: Mapping[str, Mapping[str, str]], *, expected: bool
+) -> None:
+    """Check that all modules have a magnitude with DoRA, and none without."""
+    for matrix, parts in modules.items():
+        if (MAGNITUDE in parts) != expected:
+            found = "lacks" if expected else "holds"
+            raise CheckpointError(
+                f"{file.path} {found} {MAGNITUDE} of {one_line(matrix, width=120)}, and its config "
+                f"gives use_dora as {expected}: fetch the adapter's files together"
+            )
 
 
 def _fused(

@@ -24,6 +24,8 @@ MUST_BE = {
     "layer_replication": (None,),
     "alora_invocation_tokens": (None,),
     "use_qalora": (False,),
+    "use_rslora": (False, True),
+    "use_dora": (False, True),
     "arrow_config": (None,),
     "megatron_config": (None,),
 }
@@ -43,6 +45,7 @@ class AdapterConfig:
         alpha: of all modules without one of their own.
         alphas: by the end of a module's name.
         is_rank_stabilised: True if the scale is alpha / sqrt(r).
+        is_dora: True if every module has a magnitude.
         parameters: ends of the names of targeted parameters, such as "experts.down_proj".
         peft: version of PEFT that saved the adapter; () if that is not known.
     """
@@ -52,6 +55,7 @@ class AdapterConfig:
     alpha: float
     alphas: Mapping[str, float]
     is_rank_stabilised: bool
+    is_dora: bool
     parameters: tuple[str, ...]
     peft: tuple[int, ...]
 
@@ -73,6 +77,7 @@ class AdapterConfig:
             alpha=_number(folder, "lora_alpha", fields.get("lora_alpha", 8)),
             alphas=_alphas(folder, fields.get("alpha_pattern") or {}),
             is_rank_stabilised=fields.get("use_rslora") is True,
+            is_dora=fields.get("use_dora") is True,
             parameters=_parameters(folder, fields.get("target_parameters") or []),
             peft=_version(fields.get("peft_version")),
         )

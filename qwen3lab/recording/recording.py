@@ -173,7 +173,9 @@ class Recording(EqualByValue):
 
         Raises:
             RecordingError: they were not recorded, or the model's unembedding is not there.
+            HeadlessError: the model has no unembedding, as an embedding model.
         """
+        self.config.require_unembedding()
         stream = stream_hook(self.config)
         if LOGITS in self.activations or stream not in self.activations:
             return self[LOGITS]
@@ -280,7 +282,8 @@ class Recording(EqualByValue):
         """
         path = argument(str | Path, "path", path)
         fields, output_head = read_recording(Path(path))
-        head = None if lab is None else OutputHead.of(lab.model)
+        has_head = lab is not None and lab.model.config.has_unembedding
+        head = OutputHead.of(lab.model) if lab is not None and has_head else None
         if head is not None and output_head not in (None, head.fingerprint()):
             raise RecordingError(
                 f"{path} was recorded with another final norm or unembedding than that of the "

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from qwen3lab.checkpoints.formats.packed_format import (
     PackedFormat,
     ReadPart,
     grouped,
+    shared,
 )
 from qwen3lab.checkpoints.formats.words import WORD_BITS, unpacked
 from qwen3lab.errors import CheckpointError
@@ -43,6 +43,7 @@ class Gptq(PackedFormat):
         group_size: inputs that share a scale; -1 for all.
         version: of `VERSIONS`.
         is_mixed: True if modules may have other bits and groups.
+        is_reordered: True if inputs were reordered, so that `g_idx` names the group of each.
     """
 
     method: ClassVar[str] = "gptq"
@@ -59,6 +60,7 @@ class Gptq(PackedFormat):
     group_size: int
     version: str
     is_mixed: bool
+    is_reordered: bool = False
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "Gptq":
@@ -71,7 +73,8 @@ class Gptq(PackedFormat):
         chosen(fields, "pack_dtype", ("int32",), cls.name)
         version = chosen(fields, "checkpoint_format", VERSIONS, cls.name)
         bits, size = whole(fields, "bits", cls.name), group_size(fields, cls.name)
-        return cls(bits, size, version, bool(fields.get("dynamic")))
+        is_reordered = chosen(fields, "desc_act", (False, True, None), cls.name) is True
+        return cls(bits, size, version, bool(fields.get("dynamic")), is_reordered)
 
     @property
     def described(self) -> str:
@@ -89,6 +92,11 @@ class Gptq(PackedFormat):
         self.expect(module, "qweight", stored, INTEGER_WORDS, (n_words, n_out))
         self.expect(module, "qzeros", stored, INTEGER_WORDS, (n_groups, n_out * bits // WORD_BITS))
         self.expect(module, "scales", stored, FLOATS, (n_groups, n_out))
+        if self.is_reordered and "g_idx" not in stored:
+            raise CheckpointError(
+                f"{module}.g_idx is missing, without which desc_act cannot be undone: fetch the "
+                "files of the model again"
+            )
         if "g_idx" in stored:
             self.expect(module, "g_idx", stored, INTEGER_WORDS, (n_in,))
         self._check_groups(module, n_in, n_groups)
@@ -144,7 +152,7 @@ class Gptq(PackedFormat):
         if "g_idx" not in tensors:
             size = n_in if self.group_size == -1 else self.group_size
             size = size if -(-n_in // size) == n_groups else n_in // n_groups
-            return torch.arange(n_in) // size
+            return shared(n_in, size)
         groups = tensors["g_idx"].long()
         if not 0 <= int(groups.min()) <= int(groups.max()) < n_groups:
             raise CheckpointError(

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.errors import CheckpointError
@@ -25,12 +26,14 @@ class PackedFormat(ABC):
         parts: the tensors that belong to a module, by the end of their names; True for those that
             every packed module has.
         marker: the part that shows that a module is packed.
+        scale_part: the part whose dtype is that of the model's activations; empty if none is.
     """
 
     method: ClassVar[str]
     name: ClassVar[str]
     parts: ClassVar[Mapping[str, bool]]
     marker: ClassVar[str]
+    scale_part: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -49,8 +52,8 @@ class PackedFormat(ABC):
     @abstractmethod
     def shape(
         self, module: str, stored: Mapping[str, StoredTensor], read: ReadPart
-    ) -> tuple[int, int]:
-        """The shape [out, in] of a module's matrix.
+    ) -> tuple[int, ...]:
+        """The shape [out, in] of a module's matrix, or [expert, out, in] of a stack.
 
         Args:
             module: its name.
@@ -62,8 +65,8 @@ class PackedFormat(ABC):
         """
 
     @abstractmethod
-    def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
-        """The matrix in float32, of parts whose shapes were checked.
+    def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "*any out in"]:
+        """The matrix or stack in float32, of parts whose shapes were checked.
 
         Raises:
             CheckpointError: a part has a value that no writer of this format writes.
@@ -104,6 +107,11 @@ class PackedFormat(ABC):
                 f"{module}.{part} is stored as {found.code} of shape {found.shape}: {self.name} "
                 f"weights of this size need {' or '.join(codes)} of shape {shape}"
             )
+
+
+def shared(n_values: int, size: int) -> Int[Tensor, " value"]:
+    """The place of what each value shares with the others of its group of `size`."""
+    return torch.arange(n_values) // min(size, max(n_values, 1))  # A size may exceed 64 bits.
 
 
 def grouped(size: int) -> str:
