@@ -134,8 +134,8 @@ def compare_choices(
 
 
 def by_expert(
-    weights: Float[Tensor, "pos k"], chosen: Int[Tensor, "pos k"]
-) -> Float[Tensor, "pos k"]:
+    weights: Float[Tensor, "*batch k"], chosen: Int[Tensor, "*batch k"]
+) -> Float[Tensor, "*batch k"]:
     """Weights in the order of the experts' numbers, whatever the order of the choice."""
     return weights.gather(-1, chosen.argsort(dim=-1))
 
