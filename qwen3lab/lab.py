@@ -19,6 +19,7 @@ from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_f
 from qwen3lab.adapters import Adapters, SwitchableAdapter
 from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.checkpoints.embedded import is_embedded
+from qwen3lab.checkpoints.given_adapters import AnyAdapters, base_and_adapter
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
@@ -54,13 +55,7 @@ from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.interrupts import HeldInterrupts
-from qwen3lab.loading import (
-    AnyAdapters,
-    base_and_adapter,
-    find_described,
-    from_transformers,
-    open_checkpoint,
-)
+from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of

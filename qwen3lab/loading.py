@@ -7,9 +7,8 @@ that changes later changes no number and cannot kill the process.
 """
 
 import json
-import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 
 import torch
 
-from qwen3lab.arguments import argument, real
 from qwen3lab.checkpoints.adapted_tensors import AdaptedTensors, Strong
 from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.formats.opening import format_of, quantisation_fields
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
-from qwen3lab.checkpoints.lora import Adapter
+from qwen3lab.checkpoints.given_adapters import AnyAdapters, open_adapters
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
@@ -57,8 +55,6 @@ from qwen3lab.quantisation.saved_model import open_saved
 from qwen3lab.streaming.host_tensors import HostTensors
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
 
-AnyAdapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
-"""A folder or hub id of an adapter, several of them, or strengths by folder or hub id."""
 AUTO = "auto"
 """Allows a quantisation where the limit of memory asks for it."""
 
@@ -151,32 +147,6 @@ def open_checkpoint(
     placed = placement.sentence if placement else ""
     stored_as = _stored_as(folder, name)
     return Checkpoint(model.config, model, folder, full_name, stored_as, adapters, placed)
-
-
-def open_adapters(adapter: AnyAdapters | None, *, source: str | None = None) -> tuple[Strong, ...]:
-    """The adapters of an argument, with their strengths.
-
-    Raises:
-        CheckpointError: no such adapter, or one that cannot be added.
-        ValueError: the argument is none of `AnyAdapters`, or a strength is not finite.
-    """
-    if adapter is None:
-        return ()
-    if isinstance(adapter, Mapping):
-        pairs = list(adapter.items())
-    else:
-        given = argument(str | Path | Sequence[str | Path], "adapter", adapter)
-        pairs = [(each, 1.0) for each in ([given] if isinstance(given, str | Path) else given)]
-    opened = ((each, Adapter.open(find_folder(each, source=source)), by) for each, by in pairs)
-    return tuple(Strong(found, strength_of(each, by), str(each)) for each, found, by in opened)
-
-
-def strength_of(name: object, value: Any) -> float:
-    """An adapter's strength; raises `ValueError` if it is no finite number."""
-    strength = real(value, f"the strength of {name}")
-    if not math.isfinite(strength):
-        raise ValueError(f"the strength of {name} is {strength}: expected a finite number")
-    return strength
 
 
 def placement_of(
@@ -354,34 +324,6 @@ def _load_into_memory(
         out = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
         assign(model, name, copy_parts(weights, parts, out))
     return model.requires_grad_(True)
-
-
-def base_and_adapter(
-    name: str | Path,
-    adapter: AnyAdapters | None,
-    *,
-    revision: str | None = None,
-    source: str | None = None,
-) -> tuple[str | Path, AnyAdapters | None]:
-    """The base model and the adapter that are meant by a name, which may be that of an adapter.
-
-    Raises:
-        CheckpointError: no such model or adapter, or an adapter that names no base model.
-    """
-    folder = find_folder(name, revision=revision, weights=False, source=source)
-    if not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
-        return name, adapter
-    if adapter is not None:
-        raise CheckpointError(
-            f"{name} is an adapter itself: give its base model, and both as adapter=[...]"
-        )
-    base = Adapter.open(find_folder(name, revision=revision, source=source)).base
-    if not base:
-        raise CheckpointError(
-            f"the adapter {name} does not name its base model: load that model, and give the "
-            "adapter as adapter="
-        )
-    return base, name
 
 
 def _check_options(memory: str | int | None, quantise: str | None) -> None:

@@ -135,7 +135,7 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
 
     def on(
         self,
-        names: str | Sequence[str] | Mapping[str, float],
+        names: str | Sequence[str] | Mapping[str, float | int],
         *,
         layers: Sequence[int] | None = None,
     ) -> AnyLab:
@@ -170,7 +170,7 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
         return self._make(adapted(self._model, parts), label, described)
 
     def _chosen(
-        self, names: str | Sequence[str] | Mapping[str, float]
+        self, names: str | Sequence[str] | Mapping[str, float | int]
     ) -> list[tuple[Strong, Changes]]:
         if isinstance(names, Mapping):
             wanted = {name: checked_strength(value) for name, value in names.items()}

@@ -11,7 +11,11 @@ from qwen3lab.errors import CheckpointError, RecordingError
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from tests.adapters.made import EVERYWHERE, FUSED_KINDS, IDS, KINDS, logits_of, saved
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # Of peft, about transformers.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # Of peft, about transformers.
+    # Of peft, which converts names of transformers 4 to patterns that match nothing.
+    pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning"),
+]
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
