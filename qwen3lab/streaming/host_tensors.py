@@ -35,6 +35,10 @@ class HostTensors:
         """Published names of all tensors."""
         return self.weights.names()
 
+    def is_base_model(self) -> bool:
+        """True if the stored weights are of a model that was saved without any head."""
+        return self.weights.is_base_model()
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
         return self.weights.shape(name)
