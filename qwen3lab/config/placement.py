@@ -106,7 +106,7 @@ def choose(
     *,
     dtype: str = "bfloat16",
     kinds: Sequence[str] = (),
-    host_bytes: float | None = None,
+    host_bytes: int | float | None = None,
     available: Sequence[str] = ("int8", "int4"),
 ) -> Placement:
     """The best way in which a model is held within a limit: exact, then fast.
