@@ -165,8 +165,10 @@ def _sizes_on_modelscope(model_id: str, revision: str | None) -> dict[str, int]:
 def _modelscope() -> tuple[Callable[..., Any], Callable[[], Any]]:
     """`snapshot_download` and `HubApi` of the package modelscope."""
     try:
-        from modelscope.hub.api import HubApi
-        from modelscope.hub.snapshot_download import snapshot_download
+        from modelscope.hub.api import HubApi  # pyright: ignore[reportMissingImports]
+        from modelscope.hub.snapshot_download import (  # pyright: ignore[reportMissingImports]
+            snapshot_download,
+        )
     except ImportError as error:
         raise CheckpointError(
             "models of ModelScope are fetched by the package modelscope: pip install "

@@ -6,7 +6,7 @@ The weights themselves are shared with the model that they come from, and never 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,10 @@ class AdaptedLinear(Adapted):
         a: A, at least float32; the product is computed in its dtype.
         b: B, with all factors.
     """
+
+    base: Any
+    a: Tensor
+    b: Tensor
 
     def __init__(
         self, base: nn.Module, a: Float[Tensor, "rank in"], b: Float[Tensor, "out rank"]
@@ -60,6 +64,8 @@ class RescaledLinear(AdaptedLinear):
         rows: factor of each row of W + B A.
         strength: of the whole difference to the layer.
     """
+
+    shares: Tensor
 
     def __init__(
         self,

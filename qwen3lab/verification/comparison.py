@@ -188,11 +188,11 @@ def _compare_hooks(
     for name, value in ours.items():
         if name == CHOICE:
             continue
-        three = [each[name] for each in (ours, theirs, exact)]
+        one, other, third = (each[name] for each in (ours, theirs, exact))
         if name == WEIGHTS:
-            three = [by_expert(each[name], each[CHOICE]) for each in (ours, theirs, exact)]
+            one, other, third = (by_expert(e[name], e[CHOICE]) for e in (ours, theirs, exact))
         rows = same.to(value.device) if same is not None and name in AFTER_CHOICE else None
-        findings.take(f"{prefix}{name}", prompt, _distance(*three, rows))
+        findings.take(f"{prefix}{name}", prompt, _distance(one, other, third, rows))
 
 
 def _distance(ours: Tensor, theirs: Tensor, exact: Tensor, rows: Tensor | None) -> Distance:

@@ -138,7 +138,7 @@ def _empty_model(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if getattr(config, "quantization_config", None) is not None:
-            del config.quantization_config
+            delattr(config, "quantization_config")
         config._experts_implementation = "eager"
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")

@@ -14,7 +14,7 @@ from tests.adapters.made import EVERYWHERE, FUSED_KINDS, IDS, KINDS, logits_of, 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # Of peft, about transformers.
     # Of peft, which converts names of transformers 4 to patterns that match nothing.
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning"),
 ]
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

@@ -16,7 +16,7 @@ from tests.adapters.made import FUSED, FUSED_KINDS, IDS, KINDS, logits_of, saved
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # Of peft, about transformers.
     # Of peft, which converts names of transformers 4 to patterns that match nothing.
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning"),
 ]
 BASE = EMBEDDED / "tiny-dense"
 
