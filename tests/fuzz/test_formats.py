@@ -20,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from qwen3lab.checkpoints.gguf_folder import folder_of
-from qwen3lab.checkpoints.lora import Adapter
+from qwen3lab.checkpoints.given_adapters import open_adapters
 from qwen3lab.loading import load_model
 from tests.fuzz.cases import fuzz, refusable
 from tests.fuzz.model_folders import CONFIG, SINGLE, Files, bounded, stored, with_json, written
@@ -246,7 +246,7 @@ def test_damaged_adapters_are_refused_or_added_as_peft_adds_them(dora, data):
     with written(base_files()) as base, written(files) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with refusable() as outcome, bounded():
-            outcome.value = load_model(base, dtype="float32", adapter=Adapter.open(folder))
+            outcome.value = load_model(base, dtype="float32", adapters=open_adapters(folder))
     if outcome.refusal is None:
         expected = merged(json.loads(files[ADAPTER_CONFIG]), load(content))
         ours = {name: value.detach().numpy() for name, value in outcome.value.named_parameters()}
