@@ -10,6 +10,7 @@ from qwen3lab.bench.peers import CONTESTANTS
 from qwen3lab.device.malloc import map_large
 
 STATUS_FILE, RESET_FILE = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+ROLLUP_FILE = Path("/proc/self/smaps_rollup")
 RESET_PEAK = "5"
 """Written to clear_refs, it resets VmHWM to the current memory; see `man 5 proc`."""
 
@@ -76,6 +77,23 @@ def peak_bytes(device: str) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
     return _status_bytes("VmHWM")
+
+
+def own_and_shared_bytes() -> tuple[int, int] | None:
+    """Bytes of this process that no other one has (USS), and those that it shares with others.
+
+    Returns:
+        None if the system does not say it; Linux does. See `man 5 proc`, /proc/pid/smaps.
+    """
+    with suppress(OSError):
+        fields = [line.split() for line in ROLLUP_FILE.read_text().splitlines()[1:]]
+        sizes = {name.rstrip(":"): int(kib) * 1024 for name, kib, *_ in fields}
+        own, shared = (
+            sum(sizes[f"{kind}_{state}"] for state in ("Clean", "Dirty"))
+            for kind in ("Private", "Shared")
+        )
+        return own, shared
+    return None
 
 
 def _status_bytes(field: str) -> int | None:
