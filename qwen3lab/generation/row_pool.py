@@ -287,8 +287,9 @@ class RowPool:
         if not ended:
             return values
         self._split()
-        for index in ended if self.recorder is not None else ():
-            self.recorder.join(self.live[index])
+        if self.recorder is not None:
+            for index in ended:
+                self.recorder.join(self.live[index])
         kept = [index for index, row in enumerate(self.live) if not row.ended]
         cache = self._own_cache
         if self.is_fixed:

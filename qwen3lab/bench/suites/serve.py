@@ -160,8 +160,9 @@ def _continuous(ours: Ours, traffic: Traffic, batch: int, *, record: bool) -> No
     for _ in pool.steps():
         pass
     pool.close()
-    for row in rows if recorder is not None else ():
-        recorder.taken(row)
+    if recorder is not None:
+        for row in rows:
+            recorder.taken(row)
 
 
 def _static(ours: Ours, traffic: Traffic, batch: int, *, record: bool) -> None:
@@ -215,8 +216,10 @@ def _problems(
 
 
 def _chats(lab: Lab, questions: Sequence[str], batch: int, most: int) -> list[list[int]]:
-    options = {"sampling": Sampling.greedy(), "max_new_tokens": most}
-    chats = lab.chat_batch(questions, batch=batch, thinking=True, **options)
+    greedy = Sampling.greedy()
+    chats = lab.chat_batch(
+        questions, batch=batch, thinking=True, sampling=greedy, max_new_tokens=most
+    )
     ends = lab.marks.ends
     return [[token for token in chat.token_ids if token not in ends] for chat in chats]
 
