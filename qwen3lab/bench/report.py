@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MEMORY_NOTE = (
-    "Memory: peak above the weights, measured in a separate process that returns freed large "
-    "tensors to the system at once."
+    "Memory: peak above the weights, after a prompt of an eighth of the length, measured in a "
+    "separate process that returns freed large tensors to the system at once."
 )
 RATIO_NOTE = (
     "Values: median (minimum to maximum). Ratio: qwen3lab's speed divided by that of the fastest "
