@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from qwen3lab.arguments import check_fields
 from qwen3lab.errors import CorpusError
 
 KEEP = ("counts", "top", "routes")
@@ -55,6 +56,9 @@ class CorpusPlan:
     part_rows: int = PART_ROWS
     batch_tokens: int = BATCH_TOKENS
     load: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """Raises `CorpusError` for a plan that no run can have."""

@@ -1,6 +1,7 @@
 """Runs the parts of a corpus on a Ray cluster: the same parts, the same files, more workers."""
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -16,6 +17,7 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 
 MAX_REASON = 300
 INSTALL = 'pip install "qwen3lab[ray]"'
+CONNECT_SECONDS = 5
 
 
 class PartWorker:
@@ -47,12 +49,24 @@ class PartWorker:
         return {name: np.array([each[name] for each in entries], np.int64) for name in RECORDED}
 
 
-def check_ray() -> None:
-    """Raises `ImportError`, with what to do, if Ray is not installed."""
+def check_ray(address: str | None = None) -> None:
+    """Check, before a model is loaded, that Ray is there, and that an address answers.
+
+    Raises:
+        ImportError: Ray is not installed.
+        CorpusError: nothing answers at the address.
+    """
     try:
         import ray.data  # noqa: F401
     except ImportError as error:
         raise ImportError(f"ray is not installed: {INSTALL}") from error
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdecimal()):  # Such as "auto", which Ray resolves.
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address, error) from error
 
 
 def run_on_ray(
@@ -88,15 +102,13 @@ def run_on_ray(
     started_here = _join(address)
     try:
         parts = [{"part": json.dumps(asdict(part))} for part in missing]
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
         data = ray.data.from_items(parts, override_num_blocks=len(parts))
         data = data.map_batches(
             PartWorker,
             fn_constructor_args=(str(folder.path), source),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=1,
-            num_gpus=gpus,
+            **_share_of(ray.cluster_resources(), workers),
         )
         data.write_parquet(str(folder.path / JOURNAL))
     except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
@@ -104,6 +116,12 @@ def run_on_ray(
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _share_of(resources: Mapping[str, float], workers: int) -> dict[str, float]:
+    """Processors and GPUs of a worker; one processor is left for Ray's own writing tasks."""
+    cpus = min(1.0, max(0.0, (resources.get("CPU", 1.0) - 1) / workers))
+    return {"num_cpus": cpus, "num_gpus": float(resources.get("GPU", 0.0) >= workers)}
 
 
 def _join(address: str | None) -> bool:
@@ -114,12 +132,16 @@ def _join(address: str | None) -> bool:
         return False
     try:
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise CorpusError(
-            f"the Ray cluster at {address or 'this machine'} does not answer ({_cause(error)}): "
-            "start it with `ray start --head`, or give its address"
-        ) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _no_answer(address, error) from error
     return True
+
+
+def _no_answer(address: str | None, error: Exception) -> CorpusError:
+    return CorpusError(
+        f"the Ray cluster at {address or 'this machine'} does not answer ({_cause(error)}): start "
+        "it with `ray start --head`, or give its address"
+    )
 
 
 def _cause(error: BaseException) -> str:

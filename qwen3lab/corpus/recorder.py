@@ -92,6 +92,8 @@ def record(
     name = model.name if isinstance(model, Lab) else str(model)
     if isinstance(model, Lab) and ray:
         raise CorpusError("a lab cannot be sent to Ray's workers: give the model's name or folder")
+    if workers < 1:
+        raise CorpusError(f"workers is {workers}: expected 1 or more")
     plan = _plan(
         name,
         column=column,
@@ -103,12 +105,12 @@ def record(
         load=options,
         **more,
     )
-    folder = Folder(out)
+    folder, address = Folder(out), ray if isinstance(ray, str) else None
     folder.make()
     if ray:
         from qwen3lab.corpus.ray_engine import check_ray
 
-        check_ray()
+        check_ray(address)
     source = open_source(data, columns_of(plan), part_rows=plan.part_rows, store_in=folder.path)
     lab = model if isinstance(model, Lab) else load(name, **options)  # type: ignore[arg-type]
     kept = Kept.of(plan, lab.config)
@@ -116,14 +118,14 @@ def record(
     with locked(folder.path / LOCK):
         folder.begin(manifest, resume=resume)
         write_vocabulary(lab, folder)
-        missing = [part for part in source.parts if part.number not in folder.done()]
+        done = folder.done()
+        missing = [part for part in source.parts if part.number not in done]
         size = expected(lab, kept, source)
         _check_disk(folder, size, len(missing) / len(source.parts))
         with suppress(KeyboardInterrupt):  # The parts that are done stay.
             if ray and missing:
                 from qwen3lab.corpus.ray_engine import run_on_ray
 
-                address = ray if isinstance(ray, str) else None
                 run_on_ray(folder, kept, source, missing, address=address, workers=workers)
             elif missing:
                 _run_here(lab, kept, source, missing, folder, size if progress else None)
