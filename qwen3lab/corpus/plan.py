@@ -12,8 +12,8 @@ REDUCTIONS = ("mean", "last")
 
 PART_ROWS = 256
 """Rows of the data set in a part: what an interrupt loses at most."""
-BATCH_TOKENS = 4096
-"""Positions of a batch, padding included."""
+BATCH_TOKENS = {"cpu": 1024, "gpu": 16_384}
+"""Positions of a batch, padding included; on a CPU, larger ones leave its caches."""
 TOP = 10
 CONTEXT_TOKENS = 12
 """Tokens before and after the one of a top example that are kept with it."""
@@ -38,7 +38,8 @@ class CorpusPlan:
         too_long: "cut" keeps the first `max_tokens` tokens of a longer text, "skip" leaves it out.
         thinking: of chats, as in `Lab.record`.
         part_rows: rows of a part, which is run and stored as a whole.
-        batch_tokens: positions of a batch, padding included.
+        batch_tokens: positions of a batch, padding included; 0 is replaced by that of
+            `BATCH_TOKENS` for the model's device.
     """
 
     model: str
@@ -54,7 +55,7 @@ class CorpusPlan:
     too_long: str = "cut"
     thinking: bool | None = None
     part_rows: int = PART_ROWS
-    batch_tokens: int = BATCH_TOKENS
+    batch_tokens: int = 0
     load: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,11 +72,12 @@ class CorpusPlan:
             raise CorpusError('top_hooks are given without top examples: add "top" to keep')
         if self.too_long not in TOO_LONG:
             raise CorpusError(f'too_long is {self.too_long!r}: expected "cut" or "skip"')
-        for name in ("top", "part_rows", "batch_tokens"):
+        for name in ("top", "part_rows"):
             if getattr(self, name) < 1:
                 raise CorpusError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.max_tokens < 0:
-            raise CorpusError(f"max_tokens is {self.max_tokens}: expected 1 or more, or 0 for all")
+        for name in ("max_tokens", "batch_tokens"):
+            if getattr(self, name) < 0:
+                raise CorpusError(f"{name} is {getattr(self, name)}: expected 1 or more, or 0")
         if len({self.column, *self.labels}) != 1 + len(self.labels):
             raise CorpusError("a column is named twice: give the texts' and each label's once")
         for hook, how in self.reduce.items():

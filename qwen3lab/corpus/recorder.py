@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -10,7 +11,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.corpus.folder import LOCK, VOCABULARY, Folder, Manifest, check_pyarrow, versions
 from qwen3lab.corpus.part import Kept, run_part
-from qwen3lab.corpus.plan import CorpusPlan
+from qwen3lab.corpus.plan import BATCH_TOKENS, CorpusPlan
 from qwen3lab.corpus.run import CorpusRun
 from qwen3lab.corpus.sizes import Expected, expected
 from qwen3lab.corpus.source import Part, Source, open_source
@@ -113,6 +114,9 @@ def record(
         check_ray(address)
     source = open_source(data, columns_of(plan), part_rows=plan.part_rows, store_in=folder.path)
     lab = model if isinstance(model, Lab) else load(name, **options)  # type: ignore[arg-type]
+    if not plan.batch_tokens:
+        kind = "cpu" if lab.model.device.type == "cpu" else "gpu"
+        plan = replace(plan, batch_tokens=BATCH_TOKENS[kind])
     kept = Kept.of(plan, lab.config)
     manifest = _manifest(lab, kept, source)
     with locked(folder.path / LOCK):

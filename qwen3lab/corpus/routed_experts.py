@@ -42,10 +42,10 @@ def from_routed_experts(
     available.
 
     Args:
-        outputs: of vLLM, `RequestOutput` objects or mappings with `prompt_token_ids`, `token_ids`,
-            `routed_experts`, and optionally `prompt_routed_experts` and
-            `routed_experts_prompt_start`; of SGLang, mappings with `prompt_token_ids`,
-            `output_ids` and `meta_info`.
+        outputs: of vLLM, `RequestOutput` objects, its replies over HTTP (with `return_token_ids`),
+            or mappings with `prompt_token_ids`, `token_ids`, `routed_experts`, and optionally
+            `prompt_routed_experts` and `routed_experts_prompt_start`; of SGLang, mappings with
+            `prompt_token_ids`, `output_ids` and `meta_info`.
         lab: of the model that the engine ran; it is not run.
         out: a new folder for the result.
         engine: "vllm" or "sglang".
@@ -121,7 +121,7 @@ def _write_part(
     for row, own in labels.items():
         try:
             found = ENGINES[engine](_fields(outputs[row]), config)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             skipped.append(Skipped(row, str(row), one_line(str(error), width=MAX_REASON)))
             continue
         texts.append(Text(row, str(row), own, found.token_ids))
@@ -157,13 +157,23 @@ def _routed(found: EngineRoutes) -> Routed:
 def _fields(output: Any) -> Mapping[str, Any]:
     """The fields of an output: of a mapping, or of an object of vLLM's Python interface."""
     if isinstance(output, Mapping):
-        return output
-    replies = getattr(output, "outputs", None)
-    if not replies:
+        if "choices" not in output:
+            return output
+        own = {name: value for name, value in output.items() if name != "choices"}
+        return own | dict(_only(output["choices"]))
+    if not hasattr(output, "outputs"):
         raise ValueError(f"an object of type {type(output).__name__} is no output of an engine")
+    reply = _only(output.outputs)
     return {
         "prompt_token_ids": output.prompt_token_ids,
         "prompt_routed_experts": getattr(output, "prompt_routed_experts", None),
-        "token_ids": replies[0].token_ids,
-        "routed_experts": replies[0].routed_experts,
+        "token_ids": reply.token_ids,
+        "routed_experts": reply.routed_experts,
     }
+
+
+def _only(replies: Sequence[Any]) -> Any:
+    """The reply of an output that has one."""
+    if len(replies) != 1:
+        raise ValueError(f"it has {len(replies)} replies: give an output for each")
+    return replies[0]

@@ -57,6 +57,9 @@ def as_text(
         if values.get(column) is None:
             return Skipped(row, name, f"it has no value in the column {column!r}")
     prompt = values[plan.column]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        kind = type(prompt).__name__
+        return Skipped(row, name, f"it has {kind} in place of a text, messages or token ids")
     limit = min(plan.max_tokens or config.n_ctx, config.n_ctx)
     try:
         mode = plan.thinking if is_messages(prompt) else None

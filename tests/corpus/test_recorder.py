@@ -152,6 +152,17 @@ def test_a_long_text_is_cut_or_skipped_and_counted(tiny_lab, tmp_path):
     assert "tokens, more than 4" in left.skipped.reason.iloc[-1]
 
 
+def test_rows_of_another_kind_are_named_and_token_ids_are_run(tiny_lab, tmp_path):
+    rows = [{"text": 7}, {"text": [18, 10, 19]}, {"text": [10**6]}, {"text": [["a"]]}]
+    run = corpus.record(rows, model=tiny_lab, out=tmp_path / "run", progress=False)
+    assert run.total("tokens") == 3
+    reasons = run.skipped.reason.tolist()
+    for found, expected in zip(
+        reasons, ("it has int in place", "token 1000000", "list"), strict=True
+    ):
+        assert expected in found
+
+
 def test_an_interrupt_keeps_the_parts_done_and_resuming_runs_the_others(
     tiny_lab, tmp_path, monkeypatch
 ):

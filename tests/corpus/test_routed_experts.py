@@ -1,4 +1,5 @@
 import base64
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from qwen3lab import corpus
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.errors import CorpusError
+from tests.corpus.engine_example import EXAMPLE, encoded, sglang, vllm
 
 PROMPT = 3
 
@@ -26,24 +28,6 @@ def taken(rec):
 def ids(rec):
     found = rec.token_ids.tolist()
     return {"prompt_token_ids": found[:PROMPT], "token_ids": found[PROMPT:]}
-
-
-def encoded(array):
-    data = base64.b64encode(array.tobytes()).decode()
-    return {"encoding": "base64", "data": data, "dtype": str(array.dtype), "shape": [*array.shape]}
-
-
-def sglang(rec, config, array):
-    """A reply of SGLang: flat int32 over all layers, without the last token."""
-    whole = np.zeros((len(array), config.n_layers, array.shape[2]), np.int32)
-    whole[:, list(config.moe_layers)] = array
-    text = base64.b64encode(whole[:-1].tobytes()).decode()
-    found = ids(rec)
-    return {
-        "prompt_token_ids": found["prompt_token_ids"],
-        "output_ids": found["token_ids"],
-        "meta_info": {"routed_experts": text, "prompt_tokens": PROMPT},
-    }
 
 
 LAYOUTS = {
@@ -93,7 +77,7 @@ def test_each_layout_of_vllm_reads_back_to_the_recording(name, rec, taken, tiny_
 
 
 def test_sglang_reads_back_to_the_recording(rec, taken, tiny_lab, tmp_path):
-    reply = sglang(rec, tiny_lab.config, taken)
+    reply = sglang(rec, taken, tiny_lab.config, PROMPT)
     run = corpus.from_routed_experts(
         [reply], lab=tiny_lab, out=tmp_path / "run", engine="sglang", labels={"kind": ["sum"]}
     )
@@ -103,6 +87,12 @@ def test_sglang_reads_back_to_the_recording(rec, taken, tiny_lab, tmp_path):
     assert choice_overlap(found, own).eq(1).all()
     assert all(layer[-1] is None for layer in routes(run, tiny_lab.config))
     assert set(run.counts.tokens) == {len(rec) - 1}
+
+
+def test_a_reply_of_vllm_over_http_is_read(rec, taken, tiny_lab, tmp_path):
+    run = corpus.from_routed_experts([vllm(rec, taken, PROMPT)], lab=tiny_lab, out=tmp_path / "run")
+    found = torch.tensor([layer[:-1] for layer in routes(run, tiny_lab.config)])
+    assert found.equal(rec.routing.experts[:, :-1])
 
 
 def test_an_object_of_the_python_interface_is_read(rec, taken, tiny_lab, tmp_path):
@@ -133,6 +123,24 @@ def test_counts_are_those_of_the_recording_and_weights_are_not_known(
         run.top("blocks.0.mlp.hook_expert_weights", 0)
     text = "".join(run.tokens(config.moe_layers[0], int(rec.routing.experts[0, 0, 0])).text)
     assert rec.tokens[0] in text
+
+
+def test_stored_replies_of_both_engines_read_to_the_same_routes(tiny_lab, tmp_path):
+    """The replies are those of `engine_example.py`, of an earlier edition of the model."""
+    stored = json.loads(EXAMPLE.read_text("utf-8"))
+    found = []
+    for engine, reply in stored.items():
+        run = corpus.from_routed_experts(
+            [reply], lab=tiny_lab, out=tmp_path / engine, engine=engine
+        )
+        assert run.skipped.empty
+        found.append(routes(run, tiny_lab.config))
+    assert found[0] == found[1]
+    layers, k = len(tiny_lab.config.moe_layers), tiny_lab.config.n_experts_per_token
+    assert run.counts.slots.sum() == run.total("routed") * layers * k
+    first = stored["vllm"]["prompt_routed_experts"]
+    whole = np.frombuffer(base64.b64decode(first["data"]), np.int16).reshape(first["shape"])
+    assert [layer[0] for layer in found[0]] == whole[0].tolist()
 
 
 def changed(array, at, value):
@@ -168,6 +176,7 @@ def wrong_outputs(rec, taken, config):
     yield {"routed_experts": taken}, "no list of token ids in 'prompt_token_ids'"
     yield good | {"routed_experts": taken, "routed_experts_prompt_start": -1}, "prompt_start is -1"
     yield 3, "no output of an engine"
+    yield good | {"choices": [{}, {}]}, "it has 2 replies: give an output for each"
 
 
 def test_wrong_outputs_are_named_and_the_others_are_kept(rec, taken, tiny_lab, tmp_path):
@@ -180,7 +189,7 @@ def test_wrong_outputs_are_named_and_the_others_are_kept(rec, taken, tiny_lab, t
 
 
 def test_wrong_replies_of_sglang_are_named(rec, taken, tiny_lab, tmp_path):
-    good = sglang(rec, tiny_lab.config, taken)
+    good = sglang(rec, taken, tiny_lab.config, PROMPT)
     short = base64.b64encode(b"\0" * 12).decode()
     outputs = [
         good | {"meta_info": {"routed_experts": short}},

@@ -1,11 +1,21 @@
+import json
+import shutil
 import socket
 import sys
+from dataclasses import asdict
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from qwen3lab import corpus
 from qwen3lab.corpus.folder import check_pyarrow
-from qwen3lab.corpus.ray_engine import _share_of, check_ray
+from qwen3lab.corpus.ray_engine import PartWorker, _share_of, check_ray
+from qwen3lab.corpus.source import open_source
 from qwen3lab.errors import CorpusError
+from tests.corpus.ray_workers import record
+from tests.corpus.texts import same_tables
 
 
 def test_a_ray_that_is_not_installed_is_named_with_what_to_install(monkeypatch):
@@ -41,3 +51,22 @@ def test_an_address_that_does_not_answer_is_named(scheme):
 )
 def test_workers_leave_a_processor_for_writing(resources, workers, share):
     assert _share_of(resources, workers) == share
+
+
+def test_a_worker_that_runs_every_part_twice_counts_what_one_process_counts(tmp_path):
+    """What Ray does with a worker, without a cluster: `test_ray.py` has one."""
+    alone, run = record(tmp_path / "alone"), record(tmp_path / "run")
+    journal = run.folder / "journal"
+    shutil.rmtree(journal)
+    journal.mkdir()
+    assert not corpus.open(run.folder).is_complete
+    source = open_source(run.folder / "source.jsonl", ["text", "kind"], part_rows=1)
+    worker = PartWorker(str(run.folder), source)
+    for part in (*source.parts, *source.parts[::-1]):
+        noted = worker({"part": np.array([json.dumps(asdict(part))])})
+        path = journal / f"{len(list(journal.iterdir()))}_000000.parquet"
+        pyarrow.parquet.write_table(pyarrow.table(noted), path)
+    again = corpus.open(run.folder)
+    assert again.is_complete
+    assert again.total("tokens") == alone.total("tokens")
+    assert same_tables(again, alone)
