@@ -1,9 +1,11 @@
 """Runs the parts of a corpus on a Ray cluster: the same parts, the same files, more workers."""
 
 import json
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 MAX_REASON = 300
 INSTALL = 'pip install "qwen3lab[ray]"'
 CONNECT_SECONDS = 5
+FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
+"""The end of a traceback; that of the cause comes first."""
 
 
 class PartWorker:
@@ -56,10 +60,8 @@ def check_ray(address: str | None = None) -> None:
         ImportError: Ray is not installed.
         CorpusError: nothing answers at the address.
     """
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"ray is not installed: {INSTALL}") from error
+    if find_spec("ray") is None:
+        raise ImportError(f"ray is not installed: {INSTALL}")
     host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
     if not (colon and port.isdecimal()):  # Such as "auto", which Ray resolves.
         return
@@ -145,8 +147,7 @@ def _no_answer(address: str | None, error: Exception) -> CorpusError:
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of what first went wrong; Ray wraps it several times."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = inner
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[-1] if lines else type(error).__name__, width=MAX_REASON)
+    """What went wrong first, in one line: the message of an error of Ray is a whole traceback."""
+    text = str(error)
+    lines = FIRST_ERROR.findall(text) or [each.strip() for each in text.splitlines()[::-1]]
+    return one_line(next(filter(None, lines), type(error).__name__), width=MAX_REASON)

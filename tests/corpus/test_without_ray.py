@@ -11,7 +11,7 @@ import pytest
 
 from qwen3lab import corpus
 from qwen3lab.corpus.folder import check_pyarrow
-from qwen3lab.corpus.ray_engine import PartWorker, _share_of, check_ray
+from qwen3lab.corpus.ray_engine import PartWorker, _cause, _share_of, check_ray
 from qwen3lab.corpus.source import open_source
 from qwen3lab.errors import CorpusError
 from tests.corpus.ray_workers import record
@@ -20,7 +20,6 @@ from tests.corpus.texts import same_tables
 
 def test_a_ray_that_is_not_installed_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "ray.data", raising=False)
     with pytest.raises(ImportError, match=r'ray is not installed: pip install "qwen3lab\[ray\]"'):
         check_ray()
 
@@ -51,6 +50,28 @@ def test_an_address_that_does_not_answer_is_named(scheme):
 )
 def test_workers_leave_a_processor_for_writing(resources, workers, share):
     assert _share_of(resources, workers) == share
+
+
+TRACEBACK = """ray::MapBatches(PartWorker).submit() (pid=1, ip=127.0.0.1)
+  File "part.py", line 3, in run_part
+    raise CorpusError("Error: not this line")
+qwen3lab.errors.CorpusError: part 3 cannot be written
+
+The above exception was the direct cause of the following exception:
+
+ray.exceptions.UserCodeException: UDF failed to process a data block."""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (TRACEBACK, "part 3 cannot be written"),
+        ("Could not connect\nto 1.2.3.4\n", "to 1.2.3.4"),
+        ("", "ValueError"),
+    ],
+)
+def test_what_went_wrong_first_is_said_in_one_line(text, cause):
+    assert _cause(ValueError(text)) == cause
 
 
 def test_a_worker_that_runs_every_part_twice_counts_what_one_process_counts(tmp_path):
