@@ -1,18 +1,8 @@
-"""Replies of vLLM and SGLang in their documented layouts, made from a recording of tiny-moe.
-
-`python -m tests.corpus.engine_example` writes the stored ones again.
-"""
+"""Replies of vLLM and SGLang in their documented layouts, made from a recording."""
 
 import base64
-import json
-from pathlib import Path
 
 import numpy as np
-
-import qwen3lab
-
-EXAMPLE = Path(__file__).parent / "engines.json"
-N_PROMPT = 5
 
 
 def encoded(array):
@@ -47,18 +37,3 @@ def sglang(rec, taken, config, n_prompt):
             "completion_tokens": len(ids) - n_prompt,
         },
     }
-
-
-def main() -> None:
-    lab = qwen3lab.load("tiny-moe", device="cpu", dtype="float32")
-    rec = lab.record("3+4*2-1=?")
-    taken = rec.routing.experts.numpy().transpose(1, 0, 2).astype(np.int16)
-    replies = {
-        "vllm": vllm(rec, taken, N_PROMPT),
-        "sglang": sglang(rec, taken, lab.config, N_PROMPT),
-    }
-    EXAMPLE.write_text(json.dumps(replies, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,4 @@
 import base64
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from qwen3lab import corpus
 from qwen3lab.analysis.specialisation import choice_overlap
 from qwen3lab.errors import CorpusError
-from tests.corpus.engine_example import EXAMPLE, encoded, sglang, vllm
+from tests.corpus.engine_example import encoded, sglang, vllm
 
 PROMPT = 3
 
@@ -123,24 +122,6 @@ def test_counts_are_those_of_the_recording_and_weights_are_not_known(
         run.top("blocks.0.mlp.hook_expert_weights", 0)
     text = "".join(run.tokens(config.moe_layers[0], int(rec.routing.experts[0, 0, 0])).text)
     assert rec.tokens[0] in text
-
-
-def test_stored_replies_of_both_engines_read_to_the_same_routes(tiny_lab, tmp_path):
-    """The replies are those of `engine_example.py`, of an earlier edition of the model."""
-    stored = json.loads(EXAMPLE.read_text("utf-8"))
-    found = []
-    for engine, reply in stored.items():
-        run = corpus.from_routed_experts(
-            [reply], lab=tiny_lab, out=tmp_path / engine, engine=engine
-        )
-        assert run.skipped.empty
-        found.append(routes(run, tiny_lab.config))
-    assert found[0] == found[1]
-    layers, k = len(tiny_lab.config.moe_layers), tiny_lab.config.n_experts_per_token
-    assert run.counts.slots.sum() == run.total("routed") * layers * k
-    first = stored["vllm"]["prompt_routed_experts"]
-    whole = np.frombuffer(base64.b64decode(first["data"]), np.int16).reshape(first["shape"])
-    assert [layer[0] for layer in found[0]] == whole[0].tolist()
 
 
 def changed(array, at, value):
