@@ -126,7 +126,7 @@ class MapView {
     const colours = themeColours(this.el);
     const measure = context2d(this.canvas);
     measure.font = colours.font;
-    const box = arrange(map, measure, width, this.model.get("height"));
+    const box = arrange(map, measure, width, this.height());
     this.box = box;
     const context = resize(this.canvas, width, box.total, colours.font);
     paintCells(context, map, image, box, colours);
@@ -138,6 +138,12 @@ class MapView {
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
     this.root.dataset.title = map.title;
+  }
+
+  /** Height for the map: that of its place if it fills that, but not less than the model's. */
+  height() {
+    const least = this.model.get("height");
+    return this.model.get("fills") ? Math.max(least, this.stage.clientHeight) : least;
   }
 
   drawOverlay() {
@@ -349,6 +355,7 @@ class MapView {
 
 /** @param {WidgetView<CanvasTraits>} context */
 function render(context) {
+  keepInView();
   const view = new MapView(context);
   return () => view.close();
 }

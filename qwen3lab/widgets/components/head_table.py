@@ -67,6 +67,14 @@ class HeadTable(w.VBox):
         with pandas.option_context("display.float_format", "{:.2f}".format):
             self.table.update(table, selected_rows=[], **OPTIONS)
 
+    def close(self) -> None:
+        """Close the table, and let go of whoever follows its rows.
+
+        anywidget watches the file of a widget's script, which keeps an ITable alive for ever.
+        """
+        super().close()
+        self.table.unobserve_all()
+
     def mark(self, layer: int, head: int) -> None:
         """Select the row of a head."""
         if (layer, head) in self._heads:

@@ -66,6 +66,7 @@ interface EmptyMap {
 interface CanvasTraits {
   map: MapData | EmptyMap;
   height: number;
+  fills: boolean;
   selected: Cell;
   marked: Cell;
   framed: number[];
@@ -103,7 +104,9 @@ interface TextTraits {
   text: { first: number; tokens: [string, string, boolean][] };
   token: number;
   picked: number;
-  weights: DataView;
+  /** One 32-bit float for each token, NaN for none. */
+  values: DataView;
+  shades: { title: string; high: number; nothing: string; follows: boolean };
   shaded: number;
 }
 
@@ -188,3 +191,4 @@ interface PlotLibrary {
 // `var` is the only form that adds a property to globalThis.
 declare var Plotly: Plotly;
 declare var qwen3labPlotly: Map<string, PlotLibrary> | undefined;
+declare var qwen3labKeepsInView: boolean | undefined;
