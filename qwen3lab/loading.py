@@ -18,7 +18,6 @@ from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.formats.opening import format_of
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
-from qwen3lab.checkpoints.gguf_file import GgufFile
 from qwen3lab.checkpoints.gguf_folder import gguf_of
 from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
@@ -292,8 +291,8 @@ def open_tensors_of(folder: Path) -> StoredTensors:
     Raises:
         CheckpointError: files that are missing or damaged, or a format that is not read.
     """
-    if (path := gguf_of(folder)) is not None:
-        return GgufFile(path)
+    if (file := gguf_of(folder)) is not None:
+        return file
     found = stored_format(folder)
     reader = CheckpointReader(folder)
     return reader if found is None else DecodedReader(reader, found)
@@ -301,8 +300,8 @@ def open_tensors_of(folder: Path) -> StoredTensors:
 
 def _stored_as(folder: Path, name: str | Path) -> str:
     """The format of weights that were decoded, with a warning of what is not reproduced."""
-    if (path := gguf_of(folder)) is not None:
-        return GgufFile(path).described
+    if (file := gguf_of(folder)) is not None:
+        return file.described
     found = stored_format(folder)
     if found is None:
         return ""

@@ -160,9 +160,17 @@ class GgufFile(ComputedTensors):
     def file_stamps(self) -> list[str]:
         return [f"{self.path.name} {self._stamp_now()}"]
 
+    def is_unchanged(self) -> bool:
+        """True if the file on disk is still the one whose header was read.
+
+        Raises:
+            CheckpointError: the file is missing.
+        """
+        return self._stamp_now() == self._stamp
+
     def _read(self, offset: int, n_bytes: int) -> bytes:
         try:
-            if self._stamp_now() != self._stamp:
+            if not self.is_unchanged():
                 raise CheckpointError(
                     f"{self.path} has changed since the model was loaded from it: load it again"
                 )

@@ -12,8 +12,8 @@ from qwen3lab.errors import CheckpointError
 
 SUFFIX = ".gguf"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-_FILES: dict[Path, Path] = {}
-"""The GGUF file that each folder describes."""
+_FILES: dict[Path, GgufFile] = {}
+"""The GGUF file that each folder describes; its header takes seconds to read, so it is kept."""
 
 
 def is_gguf(path: Path) -> bool:
@@ -31,10 +31,11 @@ def folder_of(path: Path) -> Path:
     """
     path = path.resolve()
     for folder, known in _FILES.items():
-        if known == path and folder.is_dir():
+        if known.path == path and known.is_unchanged() and folder.is_dir():
             return folder
     try:
-        config = GgufFile(path).config()
+        file = GgufFile(path)
+        config = file.config()
     except ImportError as error:
         raise CheckpointError(
             f"{path} is a GGUF file, which the package gguf reads: pip install 'qwen3lab[gguf]'"
@@ -43,11 +44,11 @@ def folder_of(path: Path) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     _write_tokenizer(path, folder)
-    _FILES[folder] = path
+    _FILES[folder] = file
     return folder
 
 
-def gguf_of(folder: Path) -> Path | None:
+def gguf_of(folder: Path) -> GgufFile | None:
     """The GGUF file that a folder describes; None for any other folder."""
     return _FILES.get(folder.resolve())
 

@@ -83,6 +83,10 @@ def is_lens_of(path: Path, kind: str, lab: Lab) -> bool:
     """True if the file holds a lens of this kind for the weights of a lab."""
     with open_tensors(path) as file:
         about = _about(file, kind)
+        widths = {stored.shape[-1] for stored in file.stored.values()}
+    # Sizes first: the fingerprint of a large model takes seconds.
+    if widths != {lab.config.d_model} or about["layers"] != list(range(lab.config.n_layers - 1)):
+        return False
     return fingerprint(lab.model) in (about["fingerprint"], *about["rounded"])
 
 

@@ -7,6 +7,8 @@ import qwen3lab
 from qwen3lab import lenses, tiny
 from qwen3lab.errors import CheckpointError
 from qwen3lab.lenses.lens_file import save_lens
+from qwen3lab.lenses.shipped import ships
+from tests.lenses.small import small_lab
 
 MODELS = ("tiny-dense", "tiny-moe")
 N_TEXTS = 4
@@ -66,6 +68,14 @@ def test_weights_that_no_lens_ships_for_are_told_what_to_do(lab):
     ):
         with pytest.raises(CheckpointError, match=f"tiny-dense and tiny-moe.*{made_by}"):
             read(changed, rec)
+
+
+def test_the_weights_of_a_model_of_another_size_are_not_read(tiny_tokenizer, monkeypatch):
+    def read(model):
+        raise AssertionError("a large model would be read as a whole")
+
+    monkeypatch.setattr("qwen3lab.lenses.lens_file.fingerprint", read)
+    assert not ships(small_lab(tiny_tokenizer), "tuned lens")
 
 
 def test_a_lens_of_another_model_is_not_taken_for_this_one(lab):
