@@ -153,7 +153,7 @@ RECIPES = {
             "tiny-moe",
             TINY_MOE,
             diets={**DIETS, "lists": LISTS_WITH_TRAINING_ONLY_KINDS},
-            steps=7_500,
+            steps=7_000,
             course=REVERSE_FIRST_OPENING,
             half_way_steps=(1_000, 3_000),
             muon=True,
