@@ -6,7 +6,6 @@ them in the forward pass. So the base model stays as it is whatever happens, ano
 record it meanwhile, and everything that takes a lab takes one with adapters.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Generic, TypeVar
 
 from qwen3lab.adapters.adapted_model import Weighted, adapted
 from qwen3lab.adapters.changes import Changes
-from qwen3lab.arguments import argument, checked, real, whole
-from qwen3lab.checkpoints.adapted_tensors import Strong, check_sums
+from qwen3lab.arguments import argument, checked, whole
+from qwen3lab.checkpoints.adapted_tensors import Strong, check_sums, checked_strength
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.lora import Adapter
 from qwen3lab.display import Displayed, Summary, count, one_line
@@ -194,11 +193,3 @@ class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):
         n = self._model.config.n_layers
         given = argument(Sequence[int], "layers", layers)
         return {whole(layer, "a layer", least=-n, most=n - 1) % n for layer in given}
-
-
-def checked_strength(value: object) -> float:
-    """A strength as a finite number; raises `ValueError` for anything else."""
-    strength = real(value, "the strength")
-    if not math.isfinite(strength):
-        raise ValueError(f"the strength is {strength}: expected a finite number")
-    return strength

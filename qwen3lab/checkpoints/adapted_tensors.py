@@ -1,11 +1,13 @@
 """The tensors of a base model with LoRA adapters added while they are read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from qwen3lab.arguments import real
 from qwen3lab.checkpoints.computed_tensors import ComputedTensors
 from qwen3lab.checkpoints.lora import LEAVES, MAGNITUDE, OF_EXPERT, Adapter
 from qwen3lab.checkpoints.safetensors_reader import StoredTensors
@@ -41,6 +43,14 @@ class Strong:
         """
         found = self.adapter.facts(n_experts)
         return f"LoRA adapter {one_line(self.label, width=120)} ({found})"
+
+
+def checked_strength(value: object, called: str = "the strength") -> float:
+    """A strength as a finite number; raises `ValueError`, with what it is called, for another."""
+    strength = real(value, called)
+    if not math.isfinite(strength):
+        raise ValueError(f"{called} is {strength}: expected a finite number")
+    return strength
 
 
 class AdaptedTensors(ComputedTensors):

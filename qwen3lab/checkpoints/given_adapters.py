@@ -1,12 +1,11 @@
 """The adapters that `load` is given: one, several, or several with strengths."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen3lab.arguments import argument, real
-from qwen3lab.checkpoints.adapted_tensors import Strong
+from qwen3lab.arguments import argument
+from qwen3lab.checkpoints.adapted_tensors import Strong, checked_strength
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
 from qwen3lab.checkpoints.lora import Adapter
 from qwen3lab.errors import CheckpointError
@@ -30,15 +29,10 @@ def open_adapters(adapter: AnyAdapters | None, *, source: str | None = None) -> 
         given = argument(str | Path | Sequence[str | Path], "adapter", adapter)
         pairs = [(each, 1.0) for each in ([given] if isinstance(given, str | Path) else given)]
     opened = ((each, Adapter.open(find_folder(each, source=source)), by) for each, by in pairs)
-    return tuple(Strong(found, strength_of(each, by), str(each)) for each, found, by in opened)
-
-
-def strength_of(name: object, value: Any) -> float:
-    """An adapter's strength; raises `ValueError` if it is no finite number."""
-    strength = real(value, f"the strength of {name}")
-    if not math.isfinite(strength):
-        raise ValueError(f"the strength of {name} is {strength}: expected a finite number")
-    return strength
+    return tuple(
+        Strong(found, checked_strength(by, f"the strength of {each}"), str(each))
+        for each, found, by in opened
+    )
 
 
 def base_and_adapter(
