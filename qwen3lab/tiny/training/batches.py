@@ -15,6 +15,9 @@ from torch import Tensor
 from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.world.documents import Document, Writer
 
+WIDTH_MULTIPLE = 128
+"""Rows are padded to a multiple of so many tokens: kernels are compiled once per shape."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -58,7 +61,8 @@ class Packer:
         while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
             documents.append(writer.write(rng, stage=stage))
         rows = packed(documents, self.recipe.row_tokens)
-        shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
+        width = max(sum(len(d.token_ids) for d in row) for row in rows)
+        shape = (len(rows), math.ceil(width / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
         ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         weights, segments = torch.zeros(shape), torch.full(shape, -1)
         for row, in_row in enumerate(rows):

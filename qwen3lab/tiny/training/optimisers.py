@@ -6,6 +6,7 @@ import torch
 
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.tiny.training.muon import Muon
+from qwen3lab.tiny.training.products import has_fast_bfloat16
 from qwen3lab.tiny.training.recipes import Recipe
 
 
@@ -25,9 +26,23 @@ def optimizers(model: Qwen3, recipe: Recipe) -> list[torch.optim.Optimizer]:
         torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
     ]
     if muon_parameters:
-        muon = Muon(muon_parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+        muon = Muon(
+            muon_parameters,
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            dtype=torch.bfloat16 if _is_fast_with_bfloat16(model.device) else torch.float32,
+        )
         optimisers.append(muon)
     return optimisers
+
+
+def rounds_products(recipe: Recipe, device: torch.device) -> bool:
+    """Whether a training with this recipe multiplies in bfloat16 on this machine."""
+    return recipe.bfloat16 and _is_fast_with_bfloat16(device)
+
+
+def _is_fast_with_bfloat16(device: torch.device) -> bool:
+    return device.type == "cpu" and has_fast_bfloat16()
 
 
 def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:
