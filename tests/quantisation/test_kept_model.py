@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab.checkpoints import save_checkpoint
 from qwen3lab.checkpoints.embedded import EMBEDDED
-from qwen3lab.checkpoints.packed_tensors import kept_bytes
+from qwen3lab.checkpoints.packed_tensors import PackedSource, kept_bytes
 from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.catalog import PUBLISHED
 from qwen3lab.config.placement import choose
@@ -123,7 +123,7 @@ def test_on_a_cpu_groups_are_multiplied_by_the_int4_kernel(in_groups_of_32):
         error = (ours.float() - theirs).norm() / theirs.norm()
         assert float(error) < 2**-7  # Rounding of scales, offsets and weights: three times 2^-9.
     found = quantisation_of(kept.model)
-    assert found.kind == "kept" and 0 < found.error < 2**-7
+    assert found is not None and found.kind == "kept" and 0 < found.error < 2**-7
     text = "kept GPTQ, 4 bits in groups of 32, relative weight error 0."
     assert text in repr(kept) and "bfloat16, kept" in repr(kept)
     matrix, x = matrices_of(kept.model)[0], torch.randn(3, 128).bfloat16()
@@ -210,14 +210,16 @@ def test_a_limit_of_memory_keeps_packed_what_does_not_fit_decoded(in_groups_of_3
     options = {"device": torch.device("cpu"), "dtype": torch.float32, "quantise": None}
     whole = placement_of(packed, "24GB", **options)
     assert whole.way == "whole"
-    kept = kept_bytes(open_tensors_of(packed), torch.float32)
+    weights = open_tensors_of(packed)
+    assert isinstance(weights, PackedSource)
+    kept = kept_bytes(weights, torch.float32)
     assert kept < whole.weights
     found = placement_of(packed, kept + whole.room, **options)
     assert found.way == "kept" and found.weights == kept
     assert placement_of(packed, kept + whole.room - 1, **options).way == "streamed"
     lab = opened(packed, memory=kept + whole.room, **EXACT)
     assert lab.placed.startswith("kept packed as they are stored, ")
-    assert quantisation_of(lab.model).kind == "kept"
+    assert "float32, kept" in repr(lab)
 
 
 def test_what_cannot_be_kept_is_refused(in_groups_of_32, source, tmp_path):
