@@ -96,15 +96,17 @@ def load(
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
             as "step500", or an earlier edition, such as "v1" (`tiny.revisions` lists them).
         memory: memory that the model may take, such as "24GB". It is loaded whole if that fits
-            beside a recording. Else what does not fit is read during the forward pass, expert by
-            expert where a prompt uses few, from the host's memory if the device is a GPU and the
-            host holds the weights, or from disk; the most used weights are kept. `lab.placed` says
-            what was picked, and why. A pass takes as long as reading takes, so run many prompts at
-            once (`record_batch`, `record_to_disk`).
+            beside a recording, or else packed as a quantised checkpoint stores it. Else what does
+            not fit is read during the forward pass, expert by expert where a prompt uses few, from
+            the host's memory if the device is a GPU and the host holds the weights, or from disk;
+            the most used weights are kept. `lab.placed` says what was picked, and why. A pass takes
+            as long as reading takes, so run many prompts at once (`record_batch`,
+            `record_to_disk`).
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
             that changes. The CPU then computes in bfloat16. "auto", with `memory`, quantises only
-            where the model does not fit whole: to int8 if that fits, else to int4.
+            where the model does not fit whole: to int8 if that fits, else to int4. "keep" leaves
+            the matrices of a quantised checkpoint or GGUF file packed as they are stored.
         adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights.
             Several are added up, with strengths by folder or id, such as {"a": 0.5, "b": 1}. A
             folder or id of an adapter can also be the name, if it names its base model.
@@ -212,11 +214,13 @@ class Lab:
             where += ' (dtype="float32" for more digits)'
         if not self.config.has_unembedding:
             where += ", a classifier" if self.config.labels else ", without unembedding"
+        found = quantisation_of(self.model)
         if self._decoded_from:
-            where += f", decoded from {self._decoded_from}"
+            verb = "kept" if found is not None and found.kind == "kept" else "decoded from"
+            where += f", {verb} {self._decoded_from}"
         if self.adapter:
             where += f", {self.adapter}"
-        if found := quantisation_of(self.model):
+        if found is not None and (found.error or found.kind != "kept"):
             where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:
             kept = self.model.blocks.kept_bytes / 1e9

@@ -24,6 +24,7 @@ from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
 from qwen3lab.checkpoints.given_adapters import AnyAdapters, open_adapters
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
+from qwen3lab.checkpoints.packed_tensors import PackedSource, kept_bytes
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
@@ -49,6 +50,7 @@ from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.kept_model import KEEP, open_kept
 from qwen3lab.quantisation.packed_matrices import KINDS, make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
@@ -104,12 +106,14 @@ def open_checkpoint(
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
-        quantise: "int8" or "int4"; quantises the matrices inside the blocks. "auto", with `pick`.
+        quantise: "int8" or "int4"; quantises the matrices inside the blocks. "keep" leaves those
+            of a quantised checkpoint packed. "auto", with `pick`.
         adapter: a folder or hub id of a LoRA adapter, which is added to the weights; or several, or
             several with strengths.
         source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
-        pick: with `memory`, pick the way: whole if that fits beside a recording, else quantised if
-            `quantise` is "auto", else streamed, from the host's memory if that holds the weights.
+        pick: with `memory`, pick the way: whole if that fits beside a recording, else kept packed
+            if they are and that fits, else quantised if `quantise` is "auto", else streamed, from
+            the host's memory if that holds the weights.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -166,6 +170,7 @@ def placement_of(
         dtype: of the weights; None as in `open_checkpoint`.
         quantise: "auto" allows int8 and int4, if torchao is installed; None keeps weights exact.
     """
+    kept = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the folder again, and warns.
         config, stated = _read_config(folder)
@@ -176,6 +181,8 @@ def placement_of(
             dtype = _cpu_dtype(folder)
         elif dtype is None:
             dtype = stored_dtype(weights, str(folder), stated)
+        if isinstance(weights, PackedSource):
+            kept = kept_bytes(weights, dtype)
     can_quantise = find_spec("torchao") is not None
     return choose(
         config,
@@ -184,6 +191,7 @@ def placement_of(
         kinds=tuple(KINDS) if quantise == AUTO else (),
         host_bytes=None if device.type == "cpu" else free_host_bytes(),
         available=tuple(KINDS) if quantise is None and can_quantise else (),
+        kept=kept,
     )
 
 
@@ -193,6 +201,8 @@ def how_to_load(placement: Placement) -> tuple[int | None, str | None]:
         return None, None
     if placement.way in KINDS:
         return None, placement.way
+    if placement.way == "kept":
+        return None, KEEP
     return placement.weights_limit, None
 
 
@@ -272,6 +282,11 @@ def load_model(
         return open_saved(config, folder, saved, device=device, dtype=kind)
     weights, source = open_tensors_of(folder), str(folder)
     check_depth(config, weights, source)
+    if quantise == KEEP:
+        packed = _kept_source(weights, adapters, source)
+        kind = dtype_of(dtype) or stored_dtype(packed, source, stated)
+        config = as_stored(config, packed, source)
+        return open_kept(config, packed, device=device, dtype=kind, source=source)
     if adapters:
         weights = AdaptedTensors(weights, adapters, config.n_experts)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
@@ -285,6 +300,21 @@ def load_model(
     if placement is not None and placement.way == "host":
         weights = HostTensors(weights, kind, only_experts=placement.holds_all_but_experts)
     return open_streamed(config, weights, memory=bytes_of(memory), **options)
+
+
+def _kept_source(weights: StoredTensors, adapters: Sequence[Strong], source: str) -> PackedSource:
+    """The packed tensors of a checkpoint, to which no adapter is added."""
+    if not isinstance(weights, PackedSource):
+        raise CheckpointError(
+            f'{source} holds weights that are not packed, so quantise="keep" has nothing to keep: '
+            "leave it out, or choose int8 or int4"
+        )
+    if adapters:
+        raise CheckpointError(
+            "an adapter cannot be added to weights that stay packed: load the model without "
+            'adapter= and keep the adapter apart with lab.adapters, or without quantise="keep"'
+        )
+    return weights
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
@@ -339,7 +369,7 @@ def _check_options(memory: str | int | None, quantise: str | None) -> None:
         )
     if memory is not None:
         bytes_of(memory)
-    if quantise is not None:
+    if quantise not in (None, KEEP):
         make_packer(quantise)
 
 
@@ -423,7 +453,7 @@ def _kind_as_saved(
             f"{folder} holds a quantised model, and only unquantised ones can be streamed: load it "
             "without memory="
         )
-    if quantise not in (None, saved):
+    if quantise not in (None, saved, KEEP):
         raise CheckpointError(
             f"{folder} holds weights in {saved}, which are not quantised to {quantise} again: load "
             "it without quantise=, or the unquantised model"

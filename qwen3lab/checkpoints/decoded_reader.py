@@ -1,10 +1,13 @@
 """Reads the matrices of a quantised checkpoint as if they were stored as floats."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from qwen3lab.checkpoints.computed_tensors import ComputedTensors
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat, ReadPart
+from qwen3lab.checkpoints.packed_tensors import PackedTensor
 from qwen3lab.checkpoints.safetensors_reader import CheckpointReader
 from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS, TIED_UNEMBEDDING, StoredPart
 from qwen3lab.display.plain import one_line
@@ -53,17 +56,34 @@ class DecodedReader(ComputedTensors):
         return name.endswith(".weight") and _module(name) in self._modules
 
     def compute(self, name: str) -> Tensor:
-        module = _module(name)
-        read = self._read_part(module)
-        return self.format.decode(module, {part: read(part) for part in self._modules[module]})
+        return self.compute_part(StoredPart(name))
 
     def compute_part(self, part: StoredPart) -> Tensor:
-        if part.entry is None:
-            return self.compute(part.name)
+        found = self.packed(part)
+        assert found is not None
+        return found.decode(found.parts)
+
+    def packed(self, part: StoredPart) -> PackedTensor | None:
+        """A packed matrix as it is stored; None for one that is stored as floats."""
         module = _module(part.name)
-        parts = self._modules[module]
-        held = {each: self.reader.raw(f"{module}.{each}", part.entry) for each in parts}
-        return self.format.decode(module, held)
+        if not self.is_computed(part.name):
+            return None
+        names = self._modules[module]
+        held = {each: self.reader.raw(f"{module}.{each}", part.entry) for each in names}
+        return PackedTensor(
+            held, partial(self.format.decode, module), partial(self.format.grouped, module)
+        )
+
+    def packed_bytes(self, name: str) -> int | None:
+        """Bytes of a packed matrix, or stack; None for one that is stored as floats."""
+        if not self.is_computed(name):
+            return None
+        return sum(header.n_bytes for header in self._modules[_module(name)].values())
+
+    @property
+    def described(self) -> str:
+        """Format and settings."""
+        return self.format.described
 
     def file_stamps(self) -> list[str]:
         return self.reader.file_stamps()

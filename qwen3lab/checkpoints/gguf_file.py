@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import torch
 from torch import Tensor
 
 from qwen3lab.checkpoints.computed_tensors import ComputedTensors
+from qwen3lab.checkpoints.formats.packed_format import Grouped
 from qwen3lab.checkpoints.gguf_header import StackedRows, read_parts
+from qwen3lab.checkpoints.gguf_rows import BLOCK_BYTES, decoded_rows, grouped_rows
+from qwen3lab.checkpoints.packed_tensors import PackedTensor
+from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
@@ -139,9 +144,7 @@ class GgufFile(ComputedTensors):
         from gguf.quants import dequantize
 
         rows, shape = self._rows[name], self.shape(name)
-        n_bytes = rows.n_bytes if rows.entry is None else rows.n_bytes // rows.shape[0]
-        offset = rows.offset + (rows.entry or 0) * n_bytes
-        held = np.frombuffer(self._read(rows.path, offset, n_bytes), "u1")
+        held = np.frombuffer(self._bytes(name), "u1")
         n_rows = math.prod(shape[:-1])
         if rows.kind.name in ("F32", "F16"):
             held = held.view({"F32": "<f4", "F16": "<f2"}[rows.kind.name])
@@ -154,6 +157,24 @@ class GgufFile(ComputedTensors):
             ) from error
         return torch.from_numpy(np.array(decoded, dtype="f4")).view(shape)
 
+    def packed(self, part: StoredPart) -> PackedTensor | None:
+        """A matrix as it is stored; None if its kind is a float, or is decoded on the host only."""
+        kind, shape = self._rows[part.name].kind.name, self.shape(part.name)
+        if kind not in BLOCK_BYTES or len(shape) != 2 or part.entry is not None:
+            return None
+        held = torch.frombuffer(bytearray(self._bytes(part.name)), dtype=torch.uint8)
+        return PackedTensor(
+            {"rows": held.view(shape[0], -1)},
+            partial(_decoded_rows, kind=kind),
+            partial(_grouped_rows, kind=kind),
+        )
+
+    def packed_bytes(self, name: str) -> int | None:
+        """Bytes of a matrix that `packed` reads; None for any other tensor."""
+        if self._rows[name].kind.name not in BLOCK_BYTES or len(self.shape(name)) != 2:
+            return None
+        return self._n_bytes(name)
+
     def file_stamps(self) -> list[str]:
         return [f"{path.name} {_stamp(path)}" for path in self.paths]
 
@@ -164,6 +185,15 @@ class GgufFile(ComputedTensors):
             CheckpointError: a file is missing.
         """
         return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
+
+    def _n_bytes(self, name: str) -> int:
+        rows = self._rows[name]
+        return rows.n_bytes if rows.entry is None else rows.n_bytes // rows.shape[0]
+
+    def _bytes(self, name: str) -> bytes:
+        """The bytes of a tensor, or of its entry in a stack."""
+        rows, n_bytes = self._rows[name], self._n_bytes(name)
+        return self._read(rows.path, rows.offset + (rows.entry or 0) * n_bytes, n_bytes)
 
     def _read(self, path: Path, offset: int, n_bytes: int) -> bytes:
         try:
@@ -198,6 +228,14 @@ class GgufFile(ComputedTensors):
                     f"{self.path} gives {self.architecture}.{key} as {str(found)[:60]}, which is "
                     "not read: load the model's safetensors release"
                 )
+
+
+def _decoded_rows(parts: Mapping[str, Tensor], kind: str) -> Tensor:
+    return decoded_rows(parts["rows"], kind)
+
+
+def _grouped_rows(parts: Mapping[str, Tensor], kind: str) -> Grouped | None:
+    return grouped_rows(parts["rows"], kind)
 
 
 def _stamp(path: Path) -> str:

@@ -38,12 +38,18 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the model is streamed, the folder holds a sharded checkpoint, a file cannot
-            be written, or another dtype is given for a quantised model.
+            be written, another dtype is given for a quantised model, or its weights stayed
+            packed as they were stored.
         DtypeError: an unknown dtype.
     """
     folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
     _refuse_adapters(model)
     packed = packed_matrices(model)
+    if any(matrices.kind == "kept" for matrices in packed.values()):
+        raise CheckpointError(
+            'this model was loaded with quantise="keep", so its files hold it as it is: copy them, '
+            "or load it without quantise= and save the decoded weights"
+        )
     if packed and dtype != model.dtype:
         raise CheckpointError(
             f"a quantised model is saved as it is, and this one computes in {model.dtype}: leave "

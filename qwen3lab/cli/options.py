@@ -69,7 +69,10 @@ Memory = Annotated[
     str | None,
     typer.Option(help="Limit, such as 24GB; a model that does not fit whole is streamed."),
 ]
-Quantise = Annotated[str | None, typer.Option(help="int8 or int4; auto: if --memory asks for it.")]
+Quantise = Annotated[
+    str | None,
+    typer.Option(help="int8 or int4; auto: if --memory asks for it; keep: packed as it is stored."),
+]
 
 
 class Suite(str, Enum):

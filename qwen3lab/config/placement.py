@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
 
-Way = Literal["whole", "int8", "int4", "host", "streamed", "refused"]
+Way = Literal["whole", "kept", "int8", "int4", "host", "streamed", "refused"]
 
 RECORDED_TOKENS = 1024
 """Tokens, prompt and reply together, for whose recording and key/value cache room is left."""
@@ -33,7 +33,8 @@ class Placement:
     """How a model is held within a limit of memory.
 
     Attributes:
-        way: "whole"; "int8" or "int4", whole and quantised; "host", with the weights in the host's
+        way: "whole"; "kept", whole and packed as the checkpoint stores them; "int8" or "int4",
+            whole and quantised; "host", with the weights in the host's
             memory and the most used ones on the device; "streamed" from disk; "refused", if the
             limit is below the least that streaming needs.
         memory: the limit, in bytes.
@@ -88,6 +89,8 @@ class Placement:
         if self.way == "whole":
             return f"whole in {self.dtype}: {_gb(self.weights)} and {room} fit in {limit}"
         because = f"{whole} and {room} do not fit in {limit}"
+        if self.way == "kept":
+            return f"kept packed as they are stored, {_gb(self.weights)}: {because}"
         if self.way in ("int8", "int4"):
             return f"quantised to {self.way}, {_gb(self.weights)}: {because}"
         hint = f'; quantise="auto" would take {self.alternative}' if self.alternative else ""
@@ -108,11 +111,13 @@ def choose(
     kinds: Sequence[str] = (),
     host_bytes: int | float | None = None,
     available: Sequence[str] = ("int8", "int4"),
+    kept: int | None = None,
 ) -> Placement:
     """The best way in which a model is held within a limit: exact, then fast.
 
-    Whole in the asked dtype if that fits beside a recording; else quantised, if that is allowed
-    and fits; else streamed, from the host's memory if that holds the weights, or from disk.
+    Whole in the asked dtype if that fits beside a recording; else packed as they are stored, if
+    they are and that fits; else quantised, if that is allowed and fits; else streamed, from the
+    host's memory if that holds the weights, or from disk.
 
     Args:
         config: of the model.
@@ -121,6 +126,7 @@ def choose(
         kinds: allowed quantisations, the better first: "int8", "int4". Empty keeps weights exact.
         host_bytes: free memory of the host; None if the limit is that of the host itself.
         available: quantisations that could be allowed; named in `Placement.sentence`.
+        kept: bytes of the weights as a quantised checkpoint stores them; None for another one.
 
     Raises:
         ConfigError: an unknown dtype or kind.
@@ -133,6 +139,8 @@ def choose(
     way: Way
     if in_dtype + room <= memory:
         way = "whole"
+    elif kept is not None and kept + room <= memory:
+        way, sizes["kept"] = "kept", kept
     elif allowed:
         way = "int8" if allowed[0] == "int8" else "int4"
     elif memory < least:
@@ -143,7 +151,7 @@ def choose(
         way=way,
         memory=memory,
         dtype=dtype,
-        weights=sizes[way] if way in ("int8", "int4") else in_dtype,
+        weights=sizes.get(way, in_dtype),
         in_dtype=in_dtype,
         room=room,
         is_moe=config.is_moe,

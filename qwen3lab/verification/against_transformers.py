@@ -84,7 +84,8 @@ def verify_lab(
     Raises:
         CheckpointError: the lab is quantised, or `transformers` does not open the folder.
     """
-    if quantisation_of(lab.model):
+    found = quantisation_of(lab.model)
+    if found is not None and (found.error or found.kind != "kept"):
         raise CheckpointError(
             f"{lab.name} is quantised to {lab.weights}, so it differs from transformers by design: "
             "verify the unquantised model, and measure the rest with experiments.fidelity"

@@ -22,6 +22,7 @@ from torch import Tensor
 from qwen3lab.checkpoints.gguf_folder import folder_of
 from qwen3lab.checkpoints.given_adapters import open_adapters
 from qwen3lab.loading import load_model
+from qwen3lab.quantisation.packed_matrices import PackedMatrices
 from tests.fuzz.cases import fuzz, refusable
 from tests.fuzz.model_folders import CONFIG, SINGLE, Files, bounded, stored, with_json, written
 from tests.fuzz.mutations import byte_mutations, json_mutations
@@ -59,6 +60,11 @@ ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 def compare(model: torch.nn.Module, expected: dict[str, np.ndarray]) -> None:
     """Check every weight of a model against those expected, by published name."""
     ours = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    ours |= {
+        name.replace(".packed", ".weight"): module.dequantise().numpy()
+        for name, module in model.named_modules()
+        if isinstance(module, PackedMatrices)
+    }
     theirs = {_own_name(name): value for name, value in expected.items()}
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
@@ -80,11 +86,12 @@ def _own_name(name: str) -> str:
     return name
 
 
-def check(files: Files) -> None:
-    """Check what loading a folder gives."""
+def check(files: Files, keep: bool) -> None:
+    """Check what loading a folder gives, with decoded weights or with those that stay packed."""
+    quantise = "keep" if keep else None
     with written(files) as folder, warnings.catch_warnings(), refusable() as outcome, bounded():
         warnings.simplefilter("ignore")
-        outcome.value = load_model(folder, dtype="float32")
+        outcome.value = load_model(folder, dtype="float32", quantise=quantise)
     if outcome.refusal is None:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -141,34 +148,35 @@ def changed_settings(draw: Any, fields: dict[str, Any]) -> Any:
 
 
 @fuzz("formats", 0.3)
-@given(name=NAMES, data=st.data())
-def test_changed_tensors_of_a_format_give_what_they_stand_for(name, data):
+@given(name=NAMES, keep=st.booleans(), data=st.data())
+def test_changed_tensors_of_a_format_give_what_they_stand_for(name, keep, data):
     files = folder_files(name)
-    check({**files, SINGLE: stored(data.draw(changed_tensors(load(files[SINGLE]))))})
+    check({**files, SINGLE: stored(data.draw(changed_tensors(load(files[SINGLE]))))}, keep)
 
 
 @fuzz("formats", 0.3)
-@given(name=NAMES, data=st.data())
-def test_changed_settings_of_a_format_are_followed_or_refused(name, data):
+@given(name=NAMES, keep=st.booleans(), data=st.data())
+def test_changed_settings_of_a_format_are_followed_or_refused(name, keep, data):
     files = folder_files(name)
     config = json.loads(files[CONFIG])
     changed = data.draw(changed_settings(config[entry_of(name)]))
-    check(with_json(files, CONFIG, config | {entry_of(name): changed}))
+    check(with_json(files, CONFIG, config | {entry_of(name): changed}), keep)
 
 
 @fuzz("formats", 0.1)
-@given(name=NAMES, change=byte_mutations(0.2) | byte_mutations())
-def test_damaged_bytes_of_a_format_give_what_they_stand_for(name, change):
+@given(name=NAMES, keep=st.booleans(), change=byte_mutations(0.2) | byte_mutations())
+def test_damaged_bytes_of_a_format_give_what_they_stand_for(name, keep, change):
     files = folder_files(name)
-    check({**files, SINGLE: change(files[SINGLE])})
+    check({**files, SINGLE: change(files[SINGLE])}, keep)
 
 
+@pytest.mark.parametrize("quantise", [None, "keep"])
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_undamaged_files_are_read(name):
+def test_undamaged_files_are_read(name, quantise):
     files = folder_files(name)
     with written(files) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compare(load_model(folder, dtype="float32"), decoded(files))
+        compare(load_model(folder, dtype="float32", quantise=quantise), decoded(files))
 
 
 LORA = {

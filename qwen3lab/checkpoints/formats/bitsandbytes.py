@@ -123,7 +123,7 @@ class Bits4(PackedFormat):
 
     def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
         state = _state(module, tensors, tensors.__getitem__)
-        levels = torch.tensor(LEVELS[state.kind])
+        levels = torch.tensor(LEVELS[state.kind], device=tensors["weight"].device)
         if float((tensors["weight.quant_map"] - levels).abs().max()) > MAX_ROUNDING:
             raise CheckpointError(
                 f"{module}.weight.quant_map holds other levels than {state.kind} has: fetch the "

@@ -20,6 +20,7 @@ from qwen3lab.checkpoints.formats.config_fields import chosen
 from qwen3lab.checkpoints.formats.packed_format import (
     FLOATS,
     INTEGER_WORDS,
+    Grouped,
     PackedFormat,
     ReadPart,
     grouped,
@@ -170,6 +171,21 @@ class CompressedTensors(PackedFormat):
                 zeros = unpacked(zeros.T.contiguous(), self.bits).T[: len(q)] - offset
             zeros = self._spread(module, zeros.float().view_as(scales), q, tensors)
         return (q - zeros) * self._spread(module, scales, q, tensors)
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        is_in_order = self.strategy in ("group", "channel") and "weight_g_idx" not in tensors
+        if self.kind != PACKED or self.bits != 4 or not is_in_order:
+            return None
+        n_in, scales = int(tensors["weight_shape"][1]), tensors["weight_scale"].float()
+        size = n_in // scales.shape[1] if self.group_size == -1 else self.group_size
+        if n_in != size * scales.shape[1]:
+            return None
+        q = unpacked(tensors["weight_packed"], self.bits)[:, :n_in]
+        zeros = torch.full_like(scales, 2 ** (self.bits - 1))
+        if not self.is_symmetric:
+            packed = tensors["weight_zero_point"].T.contiguous()
+            zeros = unpacked(packed, self.bits).T[: len(q)].float()
+        return Grouped(q, scales, -scales * zeros, size)
 
     def _shape(
         self, module: str, stored: Mapping[str, StoredTensor], read: ReadPart

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from qwen3lab.checkpoints.formats.config_fields import chosen, group_size, whole
 from qwen3lab.checkpoints.formats.packed_format import (
     FLOATS,
     INTEGER_WORDS,
+    Grouped,
     PackedFormat,
     ReadPart,
     grouped,
@@ -103,12 +105,27 @@ class Gptq(PackedFormat):
         return n_out, n_in
 
     def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
+        q, zeros, scales, _ = self._values(module, tensors)
+        groups = self._groups(module, tensors, len(q), len(scales))
+        return (scales[groups] * (q - zeros[groups])).T.contiguous()
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        q, zeros, scales, bits = self._values(module, tensors)
+        groups = self._groups(module, tensors, len(q), len(scales)).to(q.device)
+        in_order = shared(len(q), len(q) // len(scales)).to(q.device)
+        if bits != 4 or len(q) % len(scales) or not torch.equal(groups, in_order):
+            return None
+        size = len(q) // len(scales)
+        return Grouped(q.T, scales.T, -(scales * zeros).T, size)
+
+    def _values(
+        self, module: str, tensors: Mapping[str, Tensor]
+    ) -> tuple[Int[Tensor, "in out"], Int[Tensor, "group out"], Float[Tensor, "group out"], int]:
+        """The integers, the zeros and scales of the groups, and the bits of an integer."""
         scales = tensors["scales"].float()
         bits = tensors["qzeros"].shape[1] * WORD_BITS // scales.shape[1]
         q = unpacked(tensors["qweight"].T, bits).T
-        zeros = self._zeros(module, unpacked(tensors["qzeros"], bits), bits)
-        groups = self._groups(module, tensors, len(q), len(scales))
-        return (scales[groups] * (q - zeros[groups])).T.contiguous()
+        return q, self._zeros(module, unpacked(tensors["qzeros"], bits), bits), scales, bits
 
     def _bits(self, module: str, n_out: int, n_words: int) -> int:
         """Bits of a module's values, by the number of words that hold a zero for each output."""

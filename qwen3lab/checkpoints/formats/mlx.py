@@ -18,7 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.checkpoints.formats.config_fields import chosen, whole
-from qwen3lab.checkpoints.formats.packed_format import FLOATS, PackedFormat, ReadPart, grouped
+from qwen3lab.checkpoints.formats.packed_format import (
+    FLOATS,
+    Grouped,
+    PackedFormat,
+    ReadPart,
+    grouped,
+)
 from qwen3lab.checkpoints.formats.words import WORD_BITS, unpacked
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
@@ -109,13 +115,20 @@ class Mlx(PackedFormat):
         words = tensors["weight"].view(torch.int32).flatten(0, -2)
         scales, biases = (tensors[part].float().flatten(0, -2) for part in ("scales", "biases"))
         n_in = words.shape[1] * WORD_BITS // bits
-        out = torch.empty(len(words), n_in)
+        out = torch.empty(len(words), n_in, device=words.device)
         n_rows = max(1, VALUES_AT_ONCE // n_in)
         for first in range(0, len(words), n_rows):
             rows = slice(first, first + n_rows)
             q = _values(words[rows], bits).float().unflatten(1, (-1, size))
             out[rows] = (scales[rows, :, None] * q + biases[rows, :, None]).flatten(1)
         return out.view(*tensors["weight"].shape[:-1], n_in)
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        bits, size = self._of_module(module)
+        if bits != 4 or tensors["weight"].ndim != 2:
+            return None
+        q = _values(tensors["weight"].view(torch.int32), bits)
+        return Grouped(q, tensors["scales"].float(), tensors["biases"].float(), size)
 
     def _of_module(self, module: str) -> Settings:
         """Bits and group size of a packed module."""
@@ -141,4 +154,5 @@ def _values(words: Int[Tensor, "row word"], bits: int) -> Int[Tensor, "row value
     if WORD_BITS % bits == 0:
         return unpacked(words, bits)
     each = unpacked(words, 1).unflatten(1, (-1, bits))
-    return (each << torch.arange(bits, dtype=torch.int32)).sum(dim=-1)
+    places = torch.arange(bits, dtype=torch.int32, device=words.device)
+    return (each << places).sum(dim=-1)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,28 @@ INTEGER_WORDS = ("I32",)
 FLOATS = ("F16", "BF16", "F32")
 ReadPart = Callable[[str], Tensor]
 """Reads a part of a module, by the end of its name."""
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A matrix of four-bit integers in groups along the inputs: W = scale * q + offset.
+
+    Attributes:
+        q: from 0 to 15.
+        scale: of each group, float32.
+        offset: of each group, float32.
+        size: inputs in a group.
+    """
+
+    q: Int[Tensor, "out in"]
+    scale: Float[Tensor, "out group"]
+    offset: Float[Tensor, "out group"]
+    size: int
+
+    def decoded(self) -> Float[Tensor, "out in"]:
+        """The matrix, but for the rounding of `scale * q + offset`."""
+        q = self.q.float().unflatten(1, (-1, self.size))
+        return (self.scale[..., None] * q + self.offset[..., None]).flatten(1)
 
 
 class PackedFormat(ABC):
@@ -71,6 +94,15 @@ class PackedFormat(ABC):
         Raises:
             CheckpointError: a part has a value that no writer of this format writes.
         """
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        """The matrix as four-bit integers in consecutive groups; None if it is stored otherwise.
+
+        Args:
+            module: its name.
+            tensors: parts that `decode` has decoded without an error.
+        """
+        return None
 
     def check_parts(self, module: str, stored: Mapping[str, StoredTensor]) -> None:
         """Raises `CheckpointError` if a part that every module has is missing."""
