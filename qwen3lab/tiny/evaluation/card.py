@@ -185,19 +185,21 @@ def _training_text(folder: Path, name: str) -> str:
     sentences = [
         f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds'] / 60:.0f} minutes "
         f"({last['tokens_per_second']:,} tokens/s).",
-        *_second_course(name, last["step"]),
+        *_later_courses(name, last["step"]),
         f"Final losses by kind of document, nats per token: {losses}.",
         f"Log: `{LOG}`.",
     ]
     return " ".join(sentences)
 
 
-def _second_course(name: str, steps: int) -> list[str]:
-    later = RECIPES[name].later if name in RECIPES else None
-    if later is None or steps <= later.begin:
+def _later_courses(name: str, steps: int) -> list[str]:
+    later = RECIPES[name].later if name in RECIPES else ()
+    begins = [f"{course.begin:,}" for course in later if course.begin < steps]
+    if not begins:
         return []
     return [
-        f"The last {steps - later.begin:,} steps are a second course: they start from the weights "
-        "rounded to float16, with other shares of the families and a second warm-up and decay of "
-        "the learning rate."
+        f"New courses began at step {' and '.join(begins)}: from the weights rounded to float16, "
+        "with other shares of the families, new optimisers, and a warm-up and decay of the "
+        "learning rate of their own. The training was done in pieces on machines of two cores; at "
+        "some seams, too, it went on with new optimisers, so the command gives other weights."
     ]

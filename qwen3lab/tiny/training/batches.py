@@ -44,19 +44,18 @@ class Packer:
     Args:
         writer: writes the documents.
         recipe: of the training.
-        later: writes the documents of the second course.
+        later: write the documents of the later courses.
     """
 
-    def __init__(self, writer: Writer, recipe: Recipe, *, later: Writer | None = None) -> None:
-        self.writer, self.recipe, self.later = writer, recipe, later
+    def __init__(self, writer: Writer, recipe: Recipe, *, later: Sequence[Writer] = ()) -> None:
+        self.writers, self.recipe = [writer, *later], recipe
         self.kinds: list[str] = []
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         rng = random.Random(f"{self.recipe.seed}:{step}")
         stage = step / self.recipe.opening if self.recipe.opening else math.inf
-        in_second_course = self.recipe.later and step >= self.recipe.later.begin
-        writer = self.later if self.later and in_second_course else self.writer
+        writer = self.writers[sum(step >= course.begin for course in self.recipe.later)]
         documents: list[Document] = []
         while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
             documents.append(writer.write(rng, stage=stage))

@@ -49,17 +49,17 @@ def learning_rate(recipe: Recipe, step: int, spent: float = 0.0) -> float:
     """The learning rate of a step: linear warm-up, then cosine decay to 2% of the maximum.
 
     Args:
-        recipe: of the training; a second course has its own warm-up and decay.
+        recipe: of the training; each later course has its own warm-up and decay.
         step: step of the optimiser.
         spent: fraction of the time limit that has passed, from 0 to 1; 0 without a limit. The
             decay follows this fraction or the steps, whichever is further.
     """
-    later = recipe.later
     first, last, highest, warmup = 0, recipe.steps, recipe.learning_rate, recipe.warmup
-    if later and step >= later.begin:
+    for later in recipe.later:
+        if step < later.begin:
+            last = later.begin
+            break
         first, highest, warmup = later.begin, later.learning_rate, later.warmup
-    elif later:
-        last = later.begin
     progress = min(1.0, max((step - first) / (last - first), spent))
     warm = min(1.0, (step - first + 1) / warmup)
     return highest * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

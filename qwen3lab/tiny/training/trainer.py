@@ -59,7 +59,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
         writer = Writer(tokenizer, early_stop, diets=recipe.diets, opening=recipe.course)
-        later = recipe.later and Writer(tokenizer, early_stop, diets=recipe.later.diets)
+        later = [Writer(tokenizer, early_stop, diets=each.diets) for each in recipe.later]
         self.packer = Packer(writer, recipe, later=later)
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
@@ -130,8 +130,8 @@ class Trainer:
 
     @with_grad
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
-        if self.recipe.later and self.step == self.recipe.later.begin:
-            self._begin_second_course()
+        if self.step in (course.begin for course in self.recipe.later):
+            self._begin_course()
         with self._products():
             loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
@@ -143,7 +143,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     @without_grad
-    def _begin_second_course(self) -> None:
+    def _begin_course(self) -> None:
         """Round the weights to the precision in which they ship; clear the optimiser state."""
         for parameter in self.model.parameters():
             parameter.copy_(parameter.to(SHIPPED_DTYPE))
