@@ -279,3 +279,25 @@ def test_the_largest_mixture_for_one_gpu_fits_into_24_gb():
     found = choose(config, 24 * 10**9, kept=kept)
     assert found.way == "kept"
     assert found.sentence.startswith("kept packed as they are stored, 17")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", WRITERS)
+def test_a_gpu_decodes_the_same_weights(source, method, tmp_path):
+    plain = quantised(source, tmp_path / method, method)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was decoded from FP8")
+        kept = load_model(tmp_path / method, quantise="keep", dtype="float32", device="cuda")
+    decoded = load_model(plain, dtype="float32")
+    pairs = zip(matrices_in_blocks(kept), matrices_in_blocks(decoded), strict=True)
+    assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q5_1"])
+def test_a_gpu_decodes_the_same_rows(named, kind, tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", named, kind=gguf.GGMLQuantizationType[kind])
+    kept = qwen3lab.load(path, quantise="keep", dtype="float32", device="cuda")
+    decoded = opened(path, **EXACT)
+    pairs = zip(matrices_in_blocks(kept.model), matrices_in_blocks(decoded.model), strict=True)
+    assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in pairs)
