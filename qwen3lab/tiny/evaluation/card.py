@@ -198,8 +198,8 @@ def _later_courses(name: str, steps: int) -> list[str]:
     if not begins:
         return []
     return [
-        f"New courses began at step {' and '.join(begins)}: from the weights rounded to float16, "
-        "with other shares of the families, new optimisers, and a warm-up and decay of the "
-        "learning rate of their own. The training was done in pieces on machines of two cores; at "
+        f"A new course began at step {' and at step '.join(begins)}: from the weights rounded to "
+        "float16, with other shares of the families, new optimisers, and a warm-up and decay of "
+        "the learning rate of its own. The training was done in pieces on machines of two cores; at "
         "some seams, too, it went on with new optimisers, so the command gives other weights."
     ]
