@@ -103,7 +103,7 @@ def test_every_kind_of_wording_occurs():
         r"Compute .*\.",
         r"Please calculate .*",
         r".* = what\?",
-        r"\d+加\d+乘\d+等于几？",
+        r"\d+加\d+[加减乘]\d+等于几？",
         r"\d+[+]\d+.*等于多少？",
         r"计算\d+.*。",
         r"请问\d+.*是多少？",

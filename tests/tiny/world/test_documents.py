@@ -130,7 +130,7 @@ def test_hints_wrong_turns_and_checks_have_their_shares(writer):
     turned = sum("Wait" in problem.thinking for problem in drawn)
     both = sum("Wait" in problem.thinking and problem.hint is not None for problem in drawn)
     assert abs(hinted / len(drawn) - 0.15) < 0.03
-    assert abs(turned / (len(drawn) - hinted) - 0.08) < 0.02
+    assert abs(turned / (len(drawn) - hinted) - DIETS["arithmetic"].wrong_turns) < 0.02
     assert both == 0
     for mode in ("cut", "text", "answer"):
         drawn = [writer._draw_problem(rng, "arithmetic", mode) for _ in range(N)]
