@@ -60,9 +60,9 @@ def problems(
 
     Example:
         >>> import qwen3lab
-        >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3)[0]
+        >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3, seed=6)[0]
         >>> problem.question, problem.answer
-        ('87*5-6-47=?', '382')
+        ('63 × 9 - 94 - 58 = ?', '415')
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")
