@@ -154,5 +154,5 @@ figures.attention_map(recording.attention[layer, head])
 #   same heads form in the same layers?
 # - Ask a model at an early step:
 #   `qwen3lab.load("tiny-dense", revision="step2000").chat("12+30=?")`.
-# - `qwen3lab train tiny-dense` trains that model again, in some hours on one core; an interrupted run
-#   goes on. Its model card lists its measured abilities.
+# - `qwen3lab train tiny-dense` trains that model again, in some hours on one core; an interrupted
+#   run goes on. Its model card lists its measured abilities.

@@ -200,6 +200,6 @@ def _later_courses(name: str, steps: int) -> list[str]:
     return [
         f"A new course began at step {' and at step '.join(begins)}: from the weights rounded to "
         "float16, with other shares of the families, new optimisers, and a warm-up and decay of "
-        "the learning rate of its own. The training was done in pieces on machines of two cores; at "
-        "some seams, too, it went on with new optimisers, so the command gives other weights."
+        "the learning rate of its own. The training was done in pieces on machines of two cores; "
+        "at some seams, too, it went on with new optimisers, so the command gives other weights."
     ]
