@@ -244,12 +244,12 @@ for name, edits in {"unchanged": None, "without": rerouting.off(expert, layers=l
 
 # %% [markdown]
 # ## Exercise 3
-# Find an intervention that increases the loss on lists at least twice as much as on any other
+# Find an intervention that increases the loss on programs at least twice as much as on any other
 # family. The figure above helps. You can also try other layers, or several experts at once, as in
 # `rerouting.off([3, 5], layers=2)`.
 
 # %%
-exercises.hurts_most(lab, texts, "lists", answer=None)
+exercises.hurts_most(lab, texts, "code", answer=None)
 
 # %% [markdown]
 # ## Where to go next

@@ -113,8 +113,8 @@ def test_the_last_exercise_on_routing_has_a_solution() -> None:
     lab = qwen3lab.load("tiny-moe", device="cpu")
     held_out = tiny.texts(lab.tokenizer, n=12)
     texts = [Text(text.family, text.token_ids, text.known) for text in held_out]
-    assert exercises.hurts_most(lab, texts, "lists", rerouting.off(10, layers=0)).solved
-    assert not exercises.hurts_most(lab, texts, "lists", rerouting.off(0, layers=5)).solved
+    assert exercises.hurts_most(lab, texts, "code", rerouting.off(1, layers=0)).solved
+    assert not exercises.hurts_most(lab, texts, "code", rerouting.off(0, layers=5)).solved
 
 
 @pytest.mark.parametrize("model", ["tiny-moe", "tiny-dense"])
