@@ -136,7 +136,7 @@ def test_another_number_of_experts_is_found_in_the_choice():
 
 def test_a_broken_cache_is_found_in_the_greedy_tokens():
     lab = lab_of("tiny-dense")
-    run = continued(lab, prompt_ids(lab)["English"], "English", tokens=3)
+    run = continued(lab, prompt_ids(lab)["chat"], "chat", tokens=3)
     wrong = replace(run, written=(*run.written[:-1], (run.written[-1] + 1) % lab.config.d_vocab))
     reference = open_layered(find_folder("tiny-dense"), device=CPU, dtype=torch.float32)
     [found] = compare(lab.model, reference, [wrong], progress=False).differences
