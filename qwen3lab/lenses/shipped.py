@@ -29,7 +29,8 @@ def shipped_file(lab: Lab, kind: str) -> Path:
     for path in files:
         if is_lens_of(path, kind, lab):
             return path
-    names = " and ".join(str(path.parent.relative_to(EMBEDDED)) for path in files) or "no model"
+    named = ["@".join(path.parent.relative_to(EMBEDDED).parts) for path in files]
+    names = ", ".join(named) or "no model"
     raise CheckpointError(
         f"no {kind} ships for the weights of {one_line(lab.name)}: one ships for {names}, as last "
         f"trained; make one with {MADE_BY[kind]}"

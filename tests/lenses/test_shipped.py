@@ -66,7 +66,8 @@ def test_weights_that_no_lens_ships_for_are_told_what_to_do(lab):
         (lenses.tuned_lens, "lenses.train"),
         (lenses.jacobian_lens, "lenses.fit_jacobian"),
     ):
-        with pytest.raises(CheckpointError, match=f"tiny-dense and tiny-moe.*{made_by}"):
+        names = "tiny-dense, tiny-dense@v1, tiny-moe, tiny-moe@v1"
+        with pytest.raises(CheckpointError, match=f"ships for {names}, as last.*{made_by}"):
             read(changed, rec)
 
 

@@ -9,11 +9,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.errors import RecordingError
 from qwen3lab.lab import Lab
 from qwen3lab.model.transformer import Block, Qwen3
 from qwen3lab.recording.on_disk import OnDisk
 from qwen3lab.storage.checked_tensors import open_tensors
+from qwen3lab.text.tokenizer import open_tokenizer
 from tests.reference import small_config
 
 FILE = ".safetensors"
@@ -92,14 +94,15 @@ OLD_NAMES = ["blocks.1.mlp.hook_expert_*"]
 
 
 @pytest.fixture
-def old_lab(tiny_tokenizer):
+def old_lab():
     """A model with weights by a formula, whose recording of before checksums is in `data`."""
-    model = Qwen3(small_config(d_vocab=len(tiny_tokenizer)))
+    tokenizer = open_tokenizer(EMBEDDED / "tiny-dense" / "v1")
+    model = Qwen3(small_config(d_vocab=len(tokenizer)))
     with torch.no_grad():
         for n, parameter in enumerate(model.parameters()):
             steps = torch.arange(parameter.numel()) * (7 + 2 * n)
             parameter.copy_((((steps % 31) - 15) / 64).view_as(parameter))
-    return Lab(model, tiny_tokenizer, "small")
+    return Lab(model, tokenizer, "small")
 
 
 def old_folder(tmp_path):
