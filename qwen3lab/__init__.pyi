@@ -21,6 +21,7 @@ from . import (
     text as text,
     thinking as thinking,
     tiny as tiny,
+    verification as verification,
     widgets as widgets,
 )
 from .checkpoints.embedded import models as models
@@ -35,6 +36,7 @@ from .errors import (
     CorpusError as CorpusError,
     DeviceError as DeviceError,
     DtypeError as DtypeError,
+    HeadlessError as HeadlessError,
     HookError as HookError,
     LabError as LabError,
     NonFiniteError as NonFiniteError,

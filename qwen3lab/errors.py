@@ -45,6 +45,10 @@ class DtypeError(Qwen3LabError, ValueError):
     """A dtype that weights and recordings cannot have."""
 
 
+class HeadlessError(Qwen3LabError, ValueError):
+    """A model without unembedding, such as an embedding model, was asked for logits or text."""
+
+
 class HookError(Qwen3LabError, ValueError):
     """A hook that the model does not have, or an edit that does not fit; the message says which."""
 

@@ -9,13 +9,17 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
-from qwen3lab.arguments import argument
+from qwen3lab.adapters import Adapters, SwitchableAdapter
+from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.checkpoints.embedded import is_embedded
+from qwen3lab.checkpoints.given_adapters import AnyAdapters, base_and_adapter
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
@@ -51,18 +55,19 @@ from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
 from qwen3lab.interrupts import HeldInterrupts
-from qwen3lab.loading import base_and_adapter, find_described, from_transformers, open_checkpoint
+from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.non_finite import NonFiniteWarning
+from qwen3lab.recording.pooled import Classification, classification, last_states
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
-from qwen3lab.text.prompt import Prompt, as_prompts, prompt_ids
-from qwen3lab.text.tokenizer import open_tokenizer, token_texts
+from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
+from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
 
 CONTINUATION_TOKENS = 256
 """Maximum length of a continuation of plain text unless one is given."""
@@ -76,28 +81,38 @@ def load(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: AnyAdapters | None = None,
+    source: str | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
     Args:
         name: which model; a folder if one of that name exists, else an id such as
-            "Qwen/Qwen3-0.6B".
+            "Qwen/Qwen3-0.6B"; or a GGUF file, by its path or as "owner/name:Q4_K_M".
         device: where to run; a GPU if there is one, else the CPU.
         dtype: such as "float32"; None means the checkpoint's own dtype. On a CPU it means float32,
             but for a model of at least 100 million parameters that is stored in bfloat16, if the
             processor multiplies bfloat16 faster.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
             as "step500" (`tiny.revisions` lists them).
-        memory: bytes for weights, such as "8GB". What does not fit is read from disk during the
-            forward pass, expert by expert where a prompt uses few; the most used weights are
-            kept. A pass takes as long as reading takes, so run many prompts at once
-            (`record_batch`, `record_to_disk`).
+        memory: memory that the model may take, such as "24GB". It is loaded whole if that fits
+            beside a recording, or else packed as a quantised checkpoint stores it. Else what does
+            not fit is read during the forward pass, expert by expert where a prompt uses few, from
+            the host's memory if the device is a GPU and the host holds the weights, or from disk;
+            the most used weights are kept. `lab.placed` says what was picked, and why. A pass takes
+            as long as reading takes, so run many prompts at once (`record_batch`,
+            `record_to_disk`).
         quantise: "int8" or "int4": the matrices of the blocks take about a half or a quarter of
             bfloat16's memory (needs the `quantised` extra). `experiments.fidelity` measures what
-            that changes. The CPU then computes in bfloat16.
-        adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights. A
+            that changes. The CPU then computes in bfloat16. "auto", with `memory`, quantises only
+            where the model does not fit whole: to int8 if that fits, else to int4. "keep" leaves
+            the matrices of a quantised checkpoint or GGUF file packed as they are stored.
+        adapter: a folder or hub id of a LoRA adapter that peft saved; it is added to the weights.
+            Several are added up, with strengths by folder or id, such as {"a": 0.5, "b": 1}. A
             folder or id of an adapter can also be the name, if it names its base model.
+            `lab.adapters` keeps adapters apart from the weights instead.
+        source: "huggingface" or "modelscope", where ids are fetched from; None means ModelScope if
+            USE_MODELSCOPE_HUB=1 is set in the environment, else the Hugging Face hub.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -113,8 +128,8 @@ def load(
     dtype = dtype_of(dtype)
     # Before the weights, which are large: what cannot run or chat is refused before the download.
     device = device_of(default_device() if device is None else device)
-    base, adapter = base_and_adapter(name, adapter, revision=revision)
-    described = find_described(base, revision=revision if base is name else None)
+    base, adapter = base_and_adapter(name, adapter, revision=revision, source=source)
+    described = find_described(base, revision=revision if base is name else None, source=source)
     tokenizer = open_tokenizer(described)
     defaults = ReplyDefaults.from_folder(described)
     checkpoint = open_checkpoint(
@@ -125,13 +140,18 @@ def load(
         memory=memory,
         quantise=quantise,
         adapter=adapter,
+        pick=True,
+        source=source,
     )
+    added, n_experts = checkpoint.adapters, checkpoint.config.n_experts
     return Lab(
         checkpoint.model,
         tokenizer,
-        f"{checkpoint.name} + {adapter}" if adapter is not None else checkpoint.name,
+        " + ".join([checkpoint.name, *(each.label for each in added)]),
         defaults=defaults,
         stored_as=checkpoint.stored_as,
+        adapter="; ".join(each.described(n_experts) for each in added),
+        placed=checkpoint.placed,
     )
 
 
@@ -152,7 +172,9 @@ class Lab:
         tokenizer: of `transformers`.
         name: the name given to `load`.
         defaults: end tokens and sampling of the model's `generation_config.json`.
-        stored_as: the format of quantised weights that were decoded; empty if there are none.
+        placed: how `load(memory=)` holds the weights, and why; empty without a limit of memory.
+        adapter: name, rank, alpha and modules of the adapters; empty if there are none. Its
+            recordings say the same.
         lock: held while the model runs.
     """
 
@@ -164,10 +186,14 @@ class Lab:
         *,
         defaults: ReplyDefaults | None = None,
         stored_as: str = "",
+        placed: str = "",
+        adapter: str = "",
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.defaults = defaults or ReplyDefaults()
-        self.stored_as = stored_as
+        self.defaults, self.placed = defaults or ReplyDefaults(), placed
+        self.adapter, self._decoded_from = adapter, stored_as
+        self._base: Lab | None = None
+        self._adapters: dict[str, SwitchableAdapter] = {}
         self.lock = threading.RLock()
         self._decoder: Decoder = decoder_for(self.model)
 
@@ -186,13 +212,21 @@ class Lab:
         where = f"{self.model.device}, {self.weights}"
         if self._runs_in_bfloat16_on_a_cpu():
             where += ' (dtype="float32" for more digits)'
-        if self.stored_as:
-            where += f", decoded from {self.stored_as}"
-        if found := quantisation_of(self.model):
+        if not self.config.has_unembedding:
+            where += ", a classifier" if self.config.labels else ", without unembedding"
+        found = quantisation_of(self.model)
+        if self._decoded_from:
+            verb = "kept" if found is not None and found.kind == "kept" else "decoded from"
+            where += f", {verb} {self._decoded_from}"
+        if self.adapter:
+            where += f", {self.adapter}"
+        if found is not None and (found.error or found.kind != "kept"):
             where += f", relative weight error {found.error:.1%}"
         if self.model.blocks.is_streamed:
             kept = self.model.blocks.kept_bytes / 1e9
             where += f", streamed, {kept:.1f} GB of the weights kept in memory"
+        if self.placed:
+            where += f"; {self.placed}"
         return f"Lab({one_line(self.name)}: {size}{experts}, {where})"
 
     def _repr_html_(self) -> str | None:
@@ -206,12 +240,15 @@ class Lab:
             "experts": experts,
             "context": f"{config.n_ctx:,} tokens",
             "weights": self.weights,
+            "adapters": self.adapter,
             "device": str(self.model.device),
         }
         question = self.suggested.questions[0]
         note = f'lab.chat("{question}") asks it a question; lab.record("{question}") records a run'
         if self._runs_in_bfloat16_on_a_cpu():
             note += '; load(..., dtype="float32") computes with more digits, in twice the memory'
+        if self.placed:
+            note += f". {self.placed[0].upper()}{self.placed[1:]}"
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
 
     def _runs_in_bfloat16_on_a_cpu(self) -> bool:
@@ -249,6 +286,32 @@ class Lab:
             f"{self.name} cannot be pickled, because its lock belongs to this process: call "
             "qwen3lab.load in the other process"
         )
+
+    @property
+    def stored_as(self) -> str:
+        """The format of weights that were decoded, and the adapters; empty if there are none."""
+        return "; ".join(filter(None, (self._decoded_from, self.adapter)))
+
+    @property
+    def adapters(self) -> "Adapters[Lab]":
+        """LoRA adapters that are kept apart from the weights, to compare with and without them.
+
+        `adapters.add(name, folder)` reads one; `adapters.on(name)` is a lab with it, which shares
+        the weights, the lock and the adapters of this one. A model that is streamed or quantised
+        takes them, too.
+        """
+        base = self._base or self
+        return Adapters(base._adapters, base.model, base._with_adapter)
+
+    def _with_adapter(self, model: Qwen3, label: str, adapter: str) -> "Lab":
+        """A lab of the same weights, of a model that has adapters beside them."""
+        shared = copy.copy(self)
+        shared.model, shared.name, shared._base = model, f"{self.name} + {label}", self
+        shared.adapter = "; ".join(filter(None, (self.adapter, adapter)))
+        shared._decoder = decoder_for(model)
+        if isinstance(self._decoder, CompiledDecoder):
+            shared.compile()
+        return shared
 
     @property
     def weights(self) -> str:
@@ -394,7 +457,8 @@ class Lab:
         rows = [self.token_ids(each, thinking=o["thinking"]) for each in as_prompts(prompts)]
         if not rows:
             return []
-        for_logits = "hook_unembed" if o["dtype"] else self._for_logits(None)
+        has_logits = self.config.has_unembedding
+        for_logits = "hook_unembed" if o["dtype"] and has_logits else self._for_logits(None)
         wanted = [for_logits, *_listed(o["capture"])]
         names = self._recorder(wanted, None, attention=o["attention"]).names
         job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
@@ -412,7 +476,9 @@ class Lab:
 
         Raises:
             ValueError: an empty prompt, or no room in the context.
+            HeadlessError: the model has no unembedding, as an embedding model.
         """
+        self.config.require_unembedding()
         o: dict[str, Any] = dict(options)
         o["stop"] = stop_strings(o["stop"])
         if o["max_new_tokens"] is None:
@@ -462,6 +528,7 @@ class Lab:
         return self._chat(as_prompts(conversations), dict(options))
 
     def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
+        self.config.require_unembedding()
         _check_budget(o["budget"])
         if o["max_new_tokens"] is None:
             o["max_new_tokens"] = self.suggested.max_new_tokens
@@ -516,6 +583,56 @@ class Lab:
         mode = thinking_mode(self.tokenizer, as_messages(messages), thinking)
         return self.defaults.sampling(thinking=mode)
 
+    @checked
+    def embed(
+        self, texts: Sequence[str], *, instruction: str | None = None, at_once: Count = 16
+    ) -> Float[Tensor, "text d_model"]:
+        """Embeddings of texts as Qwen3-Embedding defines them; their dot products are cosines.
+
+        The final normalised stream at the last token of each text, divided by its length. The
+        tokenizer adds its special tokens; that of Qwen3-Embedding ends each text with one.
+
+        Args:
+            texts: to embed.
+            instruction: the task that queries are embedded for, such as "Given a web search query,
+                retrieve relevant passages that answer the query"; documents have none.
+            at_once: texts in a pass.
+
+        Returns:
+            A row of length 1 for each text, float32.
+
+        Raises:
+            ValueError: one text in place of a list, an empty text, or one longer than the context.
+        """
+        if isinstance(texts, str):
+            raise ValueError("embed takes a list of texts: put the text in a list, [text]")
+        start = "" if instruction is None else f"Instruct: {instruction}\nQuery:"
+        rows = [self._ids_with_ends(start + text) for text in texts]
+        with self.lock:
+            return F.normalize(last_states(self.model, rows, at_once=at_once), dim=-1)
+
+    def classify(self, prompt: Prompt) -> Classification:
+        """The scores of a classifier (`Qwen3ForSequenceClassification`) for a prompt.
+
+        Args:
+            prompt: text (with the tokenizer's special tokens), chat messages or token ids.
+
+        Raises:
+            ValueError: the model is no classifier, an empty prompt, or one longer than the context.
+        """
+        if not self.config.labels:
+            raise ValueError(
+                f"{self.name} is no classifier: expected a model such as "
+                "Qwen3ForSequenceClassification of transformers saves"
+            )
+        ids = self._ids_with_ends(prompt) if isinstance(prompt, str) else self.token_ids(prompt)
+        with self.lock:
+            return classification(self.model, ids)
+
+    def _ids_with_ends(self, text: str) -> list[int]:
+        """The ids of a text, with the special tokens that the tokenizer adds."""
+        return checked_ids(encode_text(self.tokenizer, text, special=True), self.config)
+
     def token_ids(
         self, prompt: Prompt, *, thinking: bool | None = None, continue_reply: bool = False
     ) -> list[int]:
@@ -561,11 +678,21 @@ class Lab:
         """
         edited = edits.edits if edits else ()
         is_direct = keeps_logits(self.config) or any(name in AFTER_BLOCKS for name in edited)
+        is_direct = is_direct and self.config.has_unembedding
         return "hook_unembed" if is_direct else stream_hook(self.config)
 
     def _recording(self, ids: list[int], activations: Mapping[str, Tensor]) -> Recording:
-        tokens, head = token_texts(self.tokenizer, ids), OutputHead.of(self.model)
-        return Recording(torch.tensor(ids), tokens, self.config, self.name, activations, head=head)
+        tokens = token_texts(self.tokenizer, ids)
+        head = OutputHead.of(self.model) if self.config.has_unembedding else None
+        return Recording(
+            torch.tensor(ids),
+            tokens,
+            self.config,
+            self.name,
+            activations,
+            head=head,
+            adapter=self.adapter,
+        )
 
     def _write(
         self,

@@ -8,19 +8,23 @@ that changes later changes no number and cannot kill the process.
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from qwen3lab.checkpoints.adapted_tensors import AdaptedTensors, Strong
 from qwen3lab.checkpoints.decoded_reader import DecodedReader
 from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
-from qwen3lab.checkpoints.formats.opening import format_of
+from qwen3lab.checkpoints.formats.opening import format_of, quantisation_fields
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat
 from qwen3lab.checkpoints.gguf_folder import gguf_of
-from qwen3lab.checkpoints.lora import AdaptedTensors, Adapter
+from qwen3lab.checkpoints.given_adapters import AnyAdapters, open_adapters
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
+from qwen3lab.checkpoints.packed_tensors import PackedSource, kept_bytes
 from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
@@ -38,16 +42,23 @@ from qwen3lab.checkpoints.tensor_plan import (
     plan_tensors,
     stored_dtype,
 )
+from qwen3lab.config.placement import Placement, choose
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import DTYPES, default_dtype, device_of, dtype_of
+from qwen3lab.device.free_memory import free_host_bytes
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.kept_model import KEEP, open_kept
 from qwen3lab.quantisation.packed_matrices import KINDS, make_packer
 from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
+from qwen3lab.streaming.host_tensors import HostTensors
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
+
+AUTO = "auto"
+"""Allows a quantisation where the limit of memory asks for it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,9 @@ class Checkpoint:
     Attributes:
         stored_as: the format of weights that were decoded, such as "GPTQ, 4 bits in groups of 128";
             empty if they are read as stored.
+        adapters: that were added to the weights.
+        placed: how the weights are held within a limit of memory, and why, as one sentence; empty
+            without a limit.
     """
 
     config: Qwen3Config
@@ -64,6 +78,8 @@ class Checkpoint:
     folder: Path
     name: str
     stored_as: str = ""
+    adapters: tuple[Strong, ...] = ()
+    placed: str = ""
 
 
 def open_checkpoint(
@@ -74,7 +90,9 @@ def open_checkpoint(
     revision: str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: AnyAdapters | None = None,
+    source: str | None = None,
+    pick: bool = False,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -88,8 +106,14 @@ def open_checkpoint(
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
         memory: limit for the weights, such as "8GB"; blocks and experts beyond the limit are
             read again from disk in every forward pass.
-        quantise: "int8" or "int4"; quantises the matrices inside the blocks.
-        adapter: a folder or hub id of a LoRA adapter, which is added to the weights.
+        quantise: "int8" or "int4"; quantises the matrices inside the blocks. "keep" leaves those
+            of a quantised checkpoint packed. "auto", with `pick`.
+        adapter: a folder or hub id of a LoRA adapter, which is added to the weights; or several, or
+            several with strengths.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
+        pick: with `memory`, pick the way: whole if that fits beside a recording, else kept packed
+            if they are and that fits, else quantised if `quantise` is "auto", else streamed, from
+            the host's memory if that holds the weights.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -99,17 +123,87 @@ def open_checkpoint(
         DeviceError: a device that this machine does not have.
     """
     dtype, device = dtype_of(dtype), device_of(device)
-    _check_options(memory, quantise)
-    find_described(name, revision=revision)
-    folder = find_folder(name, revision=revision)
+    picks = pick and memory is not None and quantise in (None, AUTO)
+    _check_options(memory, None if picks and quantise == AUTO else quantise)
+    if picks and quantise == AUTO:
+        make_packer("int8")  # Names the package to install, if that is missing.
+    find_described(name, revision=revision, source=source)
+    folder = find_folder(name, revision=revision, source=source)
+    placement = None
+    if picks and not _saved_as(folder):
+        placement = placement_of(folder, memory or 0, device=device, dtype=dtype, quantise=quantise)
+        memory, quantise = how_to_load(placement)
+    elif picks:
+        quantise = None  # The model is quantised already, and refused or loaded as it is.
     if dtype is None and device.type == "cpu" and not _saved_as(folder):
         dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
-    found_adapter = None if adapter is None else Adapter.open(find_folder(adapter))
+    adapters = open_adapters(adapter, source=source)
     model = load_model(
-        folder, device=device, dtype=dtype, memory=memory, quantise=quantise, adapter=found_adapter
+        folder,
+        device=device,
+        dtype=dtype,
+        memory=memory,
+        quantise=quantise,
+        adapters=adapters,
+        placement=placement,
     )
     full_name = f"{name}@{revision}" if revision else str(name)
-    return Checkpoint(model.config, model, folder, full_name, _stored_as(folder, name))
+    placed = placement.sentence if placement else ""
+    stored_as = _stored_as(folder, name)
+    return Checkpoint(model.config, model, folder, full_name, stored_as, adapters, placed)
+
+
+def placement_of(
+    folder: Path,
+    memory: str | int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    quantise: str | None,
+) -> Placement:
+    """How a folder's model is best held within a limit of memory.
+
+    Args:
+        folder: of the checkpoint.
+        memory: the limit, such as "24GB".
+        device: of the weights.
+        dtype: of the weights; None as in `open_checkpoint`.
+        quantise: "auto" allows int8 and int4, if torchao is installed; None keeps weights exact.
+    """
+    kept = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `load_model` reads the folder again, and warns.
+        config, stated = _read_config(folder)
+        weights = open_tensors_of(folder)
+        check_depth(config, weights, str(folder))
+        config = as_stored(config, weights, str(folder))
+        if dtype is None and device.type == "cpu":
+            dtype = _cpu_dtype(folder)
+        elif dtype is None:
+            dtype = stored_dtype(weights, str(folder), stated)
+        if isinstance(weights, PackedSource):
+            kept = kept_bytes(weights, dtype)
+    can_quantise = find_spec("torchao") is not None
+    return choose(
+        config,
+        bytes_of(memory),
+        dtype=str(dtype).removeprefix("torch."),
+        kinds=tuple(KINDS) if quantise == AUTO else (),
+        host_bytes=None if device.type == "cpu" else free_host_bytes(),
+        available=tuple(KINDS) if quantise is None and can_quantise else (),
+        kept=kept,
+    )
+
+
+def how_to_load(placement: Placement) -> tuple[int | None, str | None]:
+    """The arguments `memory` and `quantise` of `load_model` for a placement."""
+    if placement.way == "whole":
+        return None, None
+    if placement.way in KINDS:
+        return None, placement.way
+    if placement.way == "kept":
+        return None, KEEP
+    return placement.weights_limit, None
 
 
 def _cpu_dtype(folder: Path) -> torch.dtype:
@@ -126,7 +220,9 @@ def _cpu_dtype(folder: Path) -> torch.dtype:
     return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
 
 
-def find_described(name: str | Path, *, revision: str | None = None) -> Path:
+def find_described(
+    name: str | Path, *, revision: str | None = None, source: str | None = None
+) -> Path:
     """The folder of a model that can be loaded, with its config and tokenizer, without weights.
 
     Of a model of the hub only these small files are fetched, so that a model which cannot be loaded
@@ -135,12 +231,13 @@ def find_described(name: str | Path, *, revision: str | None = None) -> Path:
     Args:
         name: a local folder, an embedded model, or a hub id.
         revision: branch, tag or commit on the hub; an embedded model's `embedded_revisions`.
+        source: where ids are fetched from, of `checkpoints.hub.SOURCES`.
 
     Raises:
         CheckpointError: no such model, an adapter, or quantised weights.
         ConfigError: the model is not a Qwen3.
     """
-    folder = find_folder(name, revision=revision, weights=False)
+    folder = find_folder(name, revision=revision, weights=False, source=source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
         _read_config(folder)
@@ -154,13 +251,14 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     memory: str | int | None = None,
     quantise: str | None = None,
-    adapter: Adapter | None = None,
+    adapters: Sequence[Strong] = (),
+    placement: Placement | None = None,
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
     Peak memory is about one copy of the weights. With `memory`, blocks beyond the limit are read
     when the forward pass reaches them. With `quantise`, matrices are quantised one at a time while
-    they are read.
+    they are read. A `placement` of way "host" keeps streamed weights in the host's memory.
 
     Raises:
         CheckpointError: a tensor is missing, surplus, of another shape, unreadable, or has a value
@@ -174,17 +272,23 @@ def load_model(
     _check_options(memory, quantise)
     config, stated = _read_config(folder)
     if saved := _saved_as(folder):
-        if adapter is not None:
+        if adapters:
             raise CheckpointError(
                 f"{folder} holds a quantised model that qwen3lab saved, to which no adapter is "
-                "added: load the unquantised model with adapter= and quantise="
+                "added as it is read: load it without adapter=, and keep the adapter apart with "
+                "lab.adapters; or load the unquantised model with adapter= and quantise="
             )
         kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
         return open_saved(config, folder, saved, device=device, dtype=kind)
     weights, source = open_tensors_of(folder), str(folder)
     check_depth(config, weights, source)
-    if adapter is not None:
-        weights = AdaptedTensors(weights, adapter)
+    if quantise == KEEP:
+        packed = _kept_source(weights, adapters, source)
+        kind = dtype_of(dtype) or stored_dtype(packed, source, stated)
+        config = as_stored(config, packed, source)
+        return open_kept(config, packed, device=device, dtype=kind, source=source)
+    if adapters:
+        weights = AdaptedTensors(weights, adapters, config.n_experts)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
     if memory is None and quantise is None:
@@ -193,7 +297,24 @@ def load_model(
     if quantise is not None:
         return open_quantised(config, weights, quantise, **options)
     assert memory is not None
+    if placement is not None and placement.way == "host":
+        weights = HostTensors(weights, kind, only_experts=placement.holds_all_but_experts)
     return open_streamed(config, weights, memory=bytes_of(memory), **options)
+
+
+def _kept_source(weights: StoredTensors, adapters: Sequence[Strong], source: str) -> PackedSource:
+    """The packed tensors of a checkpoint, to which no adapter is added."""
+    if not isinstance(weights, PackedSource):
+        raise CheckpointError(
+            f'{source} holds weights that are not packed, so quantise="keep" has nothing to keep: '
+            "leave it out, or choose int8 or int4"
+        )
+    if adapters:
+        raise CheckpointError(
+            "an adapter cannot be added to weights that stay packed: load the model without "
+            'adapter= and keep the adapter apart with lab.adapters, or without quantise="keep"'
+        )
+    return weights
 
 
 def from_transformers(hf_model: Any) -> Qwen3:
@@ -208,7 +329,8 @@ def from_transformers(hf_model: Any) -> Qwen3:
         UserWarning: hooks or dropout, which the copy does not have.
     """
     hf_model = require_model(hf_model)
-    config = Qwen3Config.from_dict(hf_model.config.to_dict())
+    named = {"architectures": [type(hf_model).__name__]}  # A new model's config does not say it.
+    config = Qwen3Config.from_dict(hf_model.config.to_dict() | named)
     weights = TensorsInMemory(hf_model.state_dict())
     dtype = stored_dtype(weights, IN_MEMORY)
     device = next(hf_model.parameters()).device
@@ -234,39 +356,20 @@ def _load_into_memory(
     return model.requires_grad_(True)
 
 
-def base_and_adapter(
-    name: str | Path, adapter: str | Path | None, *, revision: str | None = None
-) -> tuple[str | Path, str | Path | None]:
-    """The base model and the adapter that are meant by a name, which may be that of an adapter.
-
-    Raises:
-        CheckpointError: no such model or adapter, or an adapter that names no base model.
-    """
-    folder = find_folder(name, revision=revision, weights=False)
-    if not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
-        return name, adapter
-    if adapter is not None:
-        raise CheckpointError(
-            f"{name} is an adapter itself: give its base model, and one of both as adapter="
-        )
-    base = Adapter.open(find_folder(name, revision=revision)).base
-    if not base:
-        raise CheckpointError(
-            f"the adapter {name} does not name its base model: load that model, and give the "
-            "adapter as adapter="
-        )
-    return base, name
-
-
 def _check_options(memory: str | int | None, quantise: str | None) -> None:
     if memory is not None and quantise is not None:
         raise CheckpointError(
             "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
-            "or quantise (quantised weights are fast)"
+            'or quantise (quantised weights are fast), or quantise="auto" with memory in load, '
+            "which quantises if the memory asks for it"
+        )
+    if quantise == AUTO:
+        raise CheckpointError(
+            'quantise="auto" needs a limit: give memory=, such as "24GB", or choose int8 or int4'
         )
     if memory is not None:
         bytes_of(memory)
-    if quantise is not None:
+    if quantise not in (None, KEEP):
         make_packer(quantise)
 
 
@@ -279,8 +382,9 @@ def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
         )
     config = Qwen3Config.from_file(folder)
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if fields.get("quantization_config") is not None and _saved_as(folder) is None:
-        format_of(fields["quantization_config"], str(folder))
+    quantised = quantisation_fields(fields, str(folder))
+    if quantised is not None and _saved_as(folder) is None:
+        format_of(quantised, str(folder))
     stated = fields.get("dtype")
     return config, fields.get("torch_dtype") if stated is None else stated
 
@@ -317,7 +421,7 @@ def stored_format(folder: Path) -> PackedFormat | None:
         CheckpointError: a format that is not read.
     """
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = fields.get("quantization_config")
+    quantised = quantisation_fields(fields, str(folder))
     if quantised is None or _saved_as(folder) is not None:
         return None
     return format_of(quantised, str(folder))
@@ -349,7 +453,7 @@ def _kind_as_saved(
             f"{folder} holds a quantised model, and only unquantised ones can be streamed: load it "
             "without memory="
         )
-    if quantise not in (None, saved):
+    if quantise not in (None, saved, KEEP):
         raise CheckpointError(
             f"{folder} holds weights in {saved}, which are not quantised to {quantise} again: load "
             "it without quantise=, or the unquantised model"

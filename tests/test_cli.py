@@ -27,7 +27,7 @@ def run(monkeypatch, capfd):
     return lambda *arguments: called(monkeypatch, capfd, *arguments)
 
 
-COMMANDS = ["lab", "models", "record", "chat", "quantise", "train", "evaluate", "bench"]
+COMMANDS = ["lab", "models", "record", "chat", "quantise", "verify", "train", "evaluate", "bench"]
 
 
 def test_help_does_not_import_torch():

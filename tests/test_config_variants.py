@@ -52,7 +52,7 @@ SAME = {
     "older theta": {"rope_parameters": ABSENT, "rope_theta": 5e5},
     "theta twice, the same": {"rope_theta": 1e4},
     "a sliding window that is not used": {"sliding_window": 4, "use_sliding_window": False},
-    "another architecture's name": {"architectures": ["Qwen3ForSequenceClassification"]},
+    "another architecture's name": {"architectures": ["AnotherNameForCausalLM"]},
     "a layer before the first": {"mlp_only_layers": [-1]},
 }
 WARNED = {
@@ -89,6 +89,7 @@ REFUSED = {
     "no eps at all": {"rms_norm_eps": 0.0},
     "another number of heads": {"num_attention_heads": 2},
     "a head of null": {"head_dim": None},
+    "a classifier without scores": {"architectures": ["Qwen3ForSequenceClassification"]},
 }
 
 

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_revisions
 from qwen3lab.checkpoints.folders import find_folder
-from qwen3lab.checkpoints.foreign_names import WRAPPERS
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.device.dtypes import DTYPES
@@ -329,24 +328,22 @@ def test_a_model_without_unembedding_is_refused_as_one_that_writes_no_text(saved
 @pytest.mark.parametrize(
     "wrap",
     [
-        "_orig_mod.{}".format,
-        "module.{}".format,
-        "base_model.model.{}".format,
-        "module._orig_mod.{}".format,
-        lambda name: name.replace("model.", "model._orig_mod.", 1),
-        lambda name: name.replace(".self_attn", "._fsdp_wrapped_module.self_attn"),
+        lambda name: f"_orig_mod.{name}" if "layers.0" in name else name,
+        lambda name: f"module.{name}" if "layers.0" in name else f"_orig_mod.{name}",
+        lambda name: f"base_model.model.{name}" if "self_attn" in name else name,
         "student.{}".format,
     ],
 )
 @pytest.mark.parametrize("dtype", [None, "float32"])
-def test_the_prefix_of_a_wrapper_is_named(saved, tmp_path, wrap, dtype):
+def test_the_prefix_of_a_wrapper_is_named_where_only_some_names_have_it(
+    saved, tmp_path, wrap, dtype
+):
     def rename(tensors):
         for stored in list(tensors):
             tensors[wrap(stored)] = tensors.pop(stored)
 
     folder = changed(saved, tmp_path, "dense", rename)
-    prefix = next(p for p in [*WRAPPERS, "student."] if p in wrap("model.layers.0.self_attn.x"))
-    with pytest.raises(CheckpointError, match=f"holds it as .* the names have '{prefix}'"):
+    with pytest.raises(CheckpointError, match=r"holds it as .* the names have '.*' of a wr"):
         load_model(folder, dtype=dtype)
 
 

@@ -137,12 +137,22 @@ def renamed() -> str:
     return _grid(("module", "before 0.2", "now"), rows)
 
 
+def fits() -> str:
+    """What fits in how much memory, as `load(memory=, quantise="auto")` picks it."""
+    from qwen3lab.config.catalog import PUBLISHED
+    from qwen3lab.config.placement import SIZES, fits as ways
+
+    rows = [(name, *ways(config).values()) for name, config in PUBLISHED.items()]
+    return _grid(("model", *SIZES), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rooms": rooms,
     "modules": modules,
     "hooks": hooks,
     "moved": moved,
     "renamed": renamed,
+    "fits": fits,
 }
 
 

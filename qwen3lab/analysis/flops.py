@@ -33,7 +33,8 @@ def forward_flops(
     attention = 4 * config.n_layers * config.n_heads * config.d_head * n_pairs
     unembedded = n_new if n_logits is None else n_logits
     weights = 2 * n_new * config.products_per_token
-    return weights + attention + 2 * unembedded * config.d_model * config.d_vocab
+    d_vocab = config.d_vocab if config.has_unembedding else 0
+    return weights + attention + 2 * unembedded * config.d_model * d_vocab
 
 
 @checked

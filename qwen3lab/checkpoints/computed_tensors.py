@@ -38,9 +38,18 @@ class ComputedTensors(ABC):
             CheckpointError: it cannot be computed from what is stored.
         """
 
+    def compute_part(self, part: StoredPart) -> Tensor:
+        """A part of a computed tensor, float32; raises the same errors as `compute`."""
+        computed = self.compute(part.name)
+        return computed if part.entry is None else computed[part.entry]
+
     @abstractmethod
     def names(self) -> set[str]:
         """Published names of all tensors."""
+
+    def is_base_model(self) -> bool:
+        """True if the stored weights are of a model that was saved without any head."""
+        return self.weights is not None and self.weights.is_base_model()
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
@@ -95,7 +104,7 @@ class ComputedTensors(ABC):
             if not self.is_computed(part.name):
                 plain.append((out, part))
                 continue
-            computed = self.compute(part.name)
+            computed = self.compute_part(part)
             found = ValueRange(part.name, self.source)
             found.add(computed)
             found.warn_beyond(out.dtype)

@@ -6,6 +6,8 @@ from pathlib import Path
 from qwen3lab.arguments import argument
 from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models, embedded_revisions
 from qwen3lab.checkpoints.gguf_folder import folder_of, is_gguf
+from qwen3lab.checkpoints.hub import fetch
+from qwen3lab.checkpoints.hub_gguf import fetch_gguf, gguf_of_hub
 from qwen3lab.errors import CheckpointError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -26,13 +28,21 @@ CONFIG_AND_TOKENIZER_FILES = (
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 
 
-def find_folder(name: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
+def find_folder(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    weights: bool = True,
+    source: str | None = None,
+) -> Path:
     """The folder with a model's files; downloads them from the hub if they are not cached.
 
     Args:
-        name: a local folder, an embedded model, or a hub id.
+        name: a local folder, an embedded model, a hub id, or a GGUF file: a path, or one of the
+            hub as `owner/name:Q4_K_M` or `owner/name/file.gguf`.
         revision: branch, tag or commit on the hub, or a revision of an embedded model.
         weights: False to fetch only config and tokenizer from the hub.
+        source: of `hub.SOURCES`; None for what the environment says, else the Hugging Face hub.
 
     Raises:
         CheckpointError: no such folder, model or revision, or the hub cannot be reached.
@@ -48,13 +58,18 @@ def find_folder(name: str | Path, *, revision: str | None = None, weights: bool 
         return _without_revision(folder, revision)
     if text in embedded_models():
         return EMBEDDED / text
-    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+    is_path = folder.is_absolute() or text.startswith((".", "~"))
+    wanted = None if is_path else gguf_of_hub(text)
+    if wanted is not None:
+        return folder_of(fetch_gguf(wanted, revision, source=source))
+    if is_path or text.count("/") != 1:
         raise CheckpointError(
             f"{text!r} is neither a folder nor an embedded model "
             f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, a .gguf "
             "file, an embedded model, or a hub id such as 'Qwen/Qwen3-0.6B'"
         )
-    return _download(text, revision, weights=weights)
+    patterns = [*CONFIG_AND_TOKENIZER_FILES, *(WEIGHT_FILES if weights else ())]
+    return fetch(text, revision, patterns, source=source)
 
 
 def copy_tokenizer(folder: Path, target: Path) -> None:
@@ -91,18 +106,3 @@ def _embedded_revision(name: str, revision: str) -> Path:
             f"{name} has no revision {revision!r}: choose from {', '.join(known) or 'none'}"
         )
     return EMBEDDED / name / revision
-
-
-def _download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        files = [*CONFIG_AND_TOKENIZER_FILES, *(WEIGHT_FILES if weights else ())]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=files))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{hub_id} is not in the local cache and could not be fetched from the hub "
-            f"({type(error).__name__}): check the name and the network, or give the path of a "
-            "folder that holds config.json, tokenizer.json and the safetensors files"
-        ) from error

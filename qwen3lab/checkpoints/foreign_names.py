@@ -3,18 +3,8 @@
 from collections.abc import Set
 
 from qwen3lab.checkpoints.tensor_names import TIED_UNEMBEDDING
+from qwen3lab.checkpoints.wrapper_names import ADAPTERS, WRAPPERS
 from qwen3lab.display.plain import one_line
-
-WRAPPERS = {
-    "_fsdp_wrapped_module.": "FullyShardedDataParallel",
-    "_checkpoint_wrapped_module.": "activation checkpointing",
-    "_orig_mod.": "torch.compile",
-    "base_model.model.": "peft",
-    "module.": "DataParallel or DistributedDataParallel",
-}
-"""What puts a prefix or an infix into the names of a model's tensors; longer ones come first."""
-ADAPTERS = (".lora_", ".base_layer.", ".modules_to_save.", ".ia3_")
-"""Parts of the names of a model with an adapter that is not merged."""
 
 
 def missing(part: str, available: Set[str], source: str) -> str:
@@ -25,8 +15,8 @@ def missing(part: str, available: Set[str], source: str) -> str:
         stored, prefix, wrapper = found
         return (
             f"{part} is missing from {source}, which holds it as {_shown(stored)}: the names have "
-            f"{prefix!r} of a wrapper ({wrapper}); save the model without the wrapper, or rename "
-            "its tensors"
+            f"{prefix!r} of a wrapper ({wrapper}), which is removed only where all names have it; "
+            "save the model without the wrapper, or rename its tensors"
         )
     if part == TIED_UNEMBEDDING:
         return (

@@ -8,8 +8,9 @@ Source: llama.cpp's `gguf-py` (`constants.py`, `tensor_mapping.py`, `quants.py`)
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ import torch
 from torch import Tensor
 
 from qwen3lab.checkpoints.computed_tensors import ComputedTensors
+from qwen3lab.checkpoints.formats.packed_format import Grouped
+from qwen3lab.checkpoints.gguf_header import StackedRows, read_parts
+from qwen3lab.checkpoints.gguf_rows import BLOCK_BYTES, decoded_rows, grouped_rows
+from qwen3lab.checkpoints.packed_tensors import PackedTensor
+from qwen3lab.checkpoints.tensor_names import StoredPart
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 
@@ -62,40 +68,25 @@ MUST_BE = {
 """Values of fields that may be there; others mean another computation."""
 
 
-@dataclass(frozen=True)
-class StackedRows:
-    """Where a tensor's rows are in the file.
-
-    Attributes:
-        kind: the package's type of the values.
-        shape: of the tensor, as torch has it.
-        offset: of the first byte.
-        n_bytes: of the tensor.
-        entry: place in the first axis of a stack of experts; None for a whole tensor.
-    """
-
-    kind: Any
-    shape: tuple[int, ...]
-    offset: int
-    n_bytes: int
-    entry: int | None = None
-
-
 class GgufFile(ComputedTensors):
-    """One GGUF file: its config, and its tensors under published names.
+    """One GGUF file, or all parts of a split one: config, and tensors under published names.
+
+    Args:
+        path: of the file, or of any of its parts.
 
     Raises:
-        CheckpointError: the file is damaged, of another architecture, or one part of several.
+        CheckpointError: the file is damaged, of another architecture, or a part of it is missing.
         ImportError: the `gguf` package is not installed.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(None, str(path))
-        self.path = path
-        self.fields, stored = _header(path)
-        self.architecture = _architecture(path, self.fields)
-        self._rows = _published(stored)
-        self._stamp = self._stamp_now()
+        header = read_parts(path)
+        self.path = header.paths[0]
+        super().__init__(None, str(self.path))
+        self.paths, self.fields = header.paths, header.fields
+        self.architecture = _architecture(self.path, self.fields)
+        self._rows = _published(header.tensors, str(self.path))
+        self._stamps = {each: _stamp(each) for each in self.paths}
 
     @property
     def described(self) -> str:
@@ -125,6 +116,10 @@ class GgufFile(ComputedTensors):
             "attention_bias": False,
             "torch_dtype": "bfloat16",
         }
+        if f"{self.architecture}.pooling_type" in self.fields and config["tie_word_embeddings"]:
+            # An embedding model: llama.cpp, too, gives no logits of it.
+            kind = "Qwen3MoeModel" if self.architecture == "qwen3moe" else "Qwen3Model"
+            config |= {"architectures": [kind], "tie_word_embeddings": False}
         if self.architecture == "qwen3moe":  # llama.cpp always divides by the sum of the weights.
             config |= {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
         return config
@@ -149,46 +144,71 @@ class GgufFile(ComputedTensors):
         from gguf.quants import dequantize
 
         rows, shape = self._rows[name], self.shape(name)
-        n_bytes = rows.n_bytes if rows.entry is None else rows.n_bytes // rows.shape[0]
-        held = np.frombuffer(self._read(rows.offset + (rows.entry or 0) * n_bytes, n_bytes), "u1")
+        held = np.frombuffer(self._bytes(name), "u1")
         n_rows = math.prod(shape[:-1])
         if rows.kind.name in ("F32", "F16"):
             held = held.view({"F32": "<f4", "F16": "<f2"}[rows.kind.name])
-        decoded = dequantize(held.reshape(n_rows, -1), rows.kind)
+        try:
+            decoded = dequantize(held.reshape(n_rows, -1), rows.kind)
+        except (NotImplementedError, ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{name} in {rows.path} is stored as {rows.kind.name}, which the gguf package does "
+                "not decode: load another file of the model, such as Q8_0"
+            ) from error
         return torch.from_numpy(np.array(decoded, dtype="f4")).view(shape)
 
+    def packed(self, part: StoredPart) -> PackedTensor | None:
+        """A matrix as it is stored; None if its kind is a float, or is decoded on the host only."""
+        kind, shape = self._rows[part.name].kind.name, self.shape(part.name)
+        if kind not in BLOCK_BYTES or len(shape) != 2 or part.entry is not None:
+            return None
+        held = torch.frombuffer(bytearray(self._bytes(part.name)), dtype=torch.uint8)
+        return PackedTensor(
+            {"rows": held.view(shape[0], -1)},
+            partial(_decoded_rows, kind=kind),
+            partial(_grouped_rows, kind=kind),
+        )
+
+    def packed_bytes(self, name: str) -> int | None:
+        """Bytes of a matrix that `packed` reads; None for any other tensor."""
+        if self._rows[name].kind.name not in BLOCK_BYTES or len(self.shape(name)) != 2:
+            return None
+        return self._n_bytes(name)
+
     def file_stamps(self) -> list[str]:
-        return [f"{self.path.name} {self._stamp_now()}"]
+        return [f"{path.name} {_stamp(path)}" for path in self.paths]
 
     def is_unchanged(self) -> bool:
-        """True if the file on disk is still the one whose header was read.
+        """True if the files on disk are still those whose headers were read.
 
         Raises:
-            CheckpointError: the file is missing.
+            CheckpointError: a file is missing.
         """
-        return self._stamp_now() == self._stamp
+        return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
 
-    def _read(self, offset: int, n_bytes: int) -> bytes:
+    def _n_bytes(self, name: str) -> int:
+        rows = self._rows[name]
+        return rows.n_bytes if rows.entry is None else rows.n_bytes // rows.shape[0]
+
+    def _bytes(self, name: str) -> bytes:
+        """The bytes of a tensor, or of its entry in a stack."""
+        rows, n_bytes = self._rows[name], self._n_bytes(name)
+        return self._read(rows.path, rows.offset + (rows.entry or 0) * n_bytes, n_bytes)
+
+    def _read(self, path: Path, offset: int, n_bytes: int) -> bytes:
         try:
-            if not self.is_unchanged():
+            if _stamp(path) != self._stamps[path]:
                 raise CheckpointError(
-                    f"{self.path} has changed since the model was loaded from it: load it again"
+                    f"{path} has changed since the model was loaded from it: load it again"
                 )
-            with self.path.open("rb", buffering=0) as file:
+            with path.open("rb", buffering=0) as file:
                 file.seek(offset)
                 held = file.read(n_bytes)
         except OSError as error:
-            raise CheckpointError(f"{self.path} can no longer be read ({error})") from error
+            raise CheckpointError(f"{path} can no longer be read ({error})") from error
         if len(held) != n_bytes:
-            raise CheckpointError(f"{self.path} is truncated: fetch it again")
+            raise CheckpointError(f"{path} is truncated: fetch it again")
         return held
-
-    def _stamp_now(self) -> str:
-        try:
-            stat = self.path.stat()
-        except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be read ({error.strerror})") from error
-        return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
 
     def _field(self, key: str) -> Any:
         full = f"{self.architecture}.{key}"
@@ -210,6 +230,22 @@ class GgufFile(ComputedTensors):
                 )
 
 
+def _decoded_rows(parts: Mapping[str, Tensor], kind: str) -> Tensor:
+    return decoded_rows(parts["rows"], kind)
+
+
+def _grouped_rows(parts: Mapping[str, Tensor], kind: str) -> Grouped | None:
+    return grouped_rows(parts["rows"], kind)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
+
+
 def _shortest(value: float) -> float:
     """The number with the fewest digits that is this float32, such as 1e-06 for 9.9999999e-07."""
     import numpy as np
@@ -217,66 +253,35 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _header(path: Path) -> tuple[dict[str, Any], dict[str, StackedRows]]:
-    """The plain fields of a file, and its tensors under llama.cpp's names."""
-    from gguf import GGUFReader
-
-    try:
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a file: expected a .gguf file")
-        reader = GGUFReader(path)
-        fields = {
-            name: field.contents()
-            for name, field in reader.fields.items()
-            if not name.startswith("tokenizer.")
-        }
-        stored = {
-            each.name: StackedRows(
-                kind=each.tensor_type,
-                shape=tuple(int(size) for size in reversed(each.shape)),
-                offset=int(each.data_offset),
-                n_bytes=int(each.n_bytes),
-            )
-            for each in reader.tensors
-        }
-    except (ValueError, KeyError, IndexError, OverflowError, TypeError, OSError) as error:
-        reason = one_line(str(error), width=200)
-        raise CheckpointError(
-            f"{path} is no complete GGUF file ({reason}): fetch it again"
-        ) from error
-    return fields, stored
-
-
 def _architecture(path: Path, fields: Mapping[str, Any]) -> str:
     found = fields.get("general.architecture")
-    if found not in ARCHITECTURES:
+    if not isinstance(found, str) or found not in ARCHITECTURES:
         raise CheckpointError(
             f"{path} is a GGUF file of the architecture {one_line(str(found), width=60)!r}: this "
             f"package runs {' and '.join(ARCHITECTURES)}"
         )
-    n_parts = fields.get("split.count", 1)
-    if n_parts not in (0, 1):
-        raise CheckpointError(
-            f"{path} is one of {n_parts} parts of a GGUF file: join them first "
-            "(llama-gguf-split --merge)"
-        )
-    return str(found)
+    return found
 
 
-def _published(stored: Mapping[str, StackedRows]) -> dict[str, StackedRows]:
+def _published(stored: Mapping[str, StackedRows], source: str) -> dict[str, StackedRows]:
     """The tensors by published name; experts of a stack have one each."""
     rows: dict[str, StackedRows] = {}
     for name, held in stored.items():
-        match = re.fullmatch(r"blk\.(\d{1,4})\.(\w+)\.weight", name)
-        inner = match[2] if match else ""
-        if match and inner in EXPERTS and len(held.shape) == 3:
-            for entry in range(held.shape[0]):
-                published = f"model.layers.{match[1]}.mlp.experts.{entry}.{EXPERTS[inner]}.weight"
-                rows[published] = StackedRows(
-                    held.kind, held.shape, held.offset, held.n_bytes, entry
-                )
-        elif match and inner in INSIDE:
-            rows[f"model.layers.{match[1]}.{INSIDE[inner]}.weight"] = held
-        else:
-            rows[OUTSIDE.get(name, name)] = held
+        for published, each in _published_parts(name, held):
+            if published in rows:
+                raise CheckpointError(f"{source} holds {published} twice: fetch it again")
+            rows[published] = each
     return rows
+
+
+def _published_parts(name: str, held: StackedRows) -> Iterator[tuple[str, StackedRows]]:
+    match = re.fullmatch(r"blk\.(\d{1,4})\.(\w+)\.weight", name)
+    inner = match[2] if match else ""
+    if match and inner in EXPERTS and len(held.shape) == 3:
+        for entry in range(held.shape[0]):
+            published = f"model.layers.{match[1]}.mlp.experts.{entry}.{EXPERTS[inner]}.weight"
+            yield published, replace(held, entry=entry)
+    elif match and inner in INSIDE:
+        yield f"model.layers.{match[1]}.{INSIDE[inner]}.weight", held
+    else:
+        yield OUTSIDE.get(name, name), held

@@ -31,7 +31,7 @@ def folder_of(path: Path) -> Path:
     """
     path = path.resolve()
     for folder, known in _FILES.items():
-        if known.path == path and known.is_unchanged() and folder.is_dir():
+        if path in known.paths and known.is_unchanged() and folder.is_dir():
             return folder
     try:
         file = GgufFile(path)
@@ -43,7 +43,7 @@ def folder_of(path: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="qwen3lab-gguf-")).resolve()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    _write_tokenizer(path, folder)
+    _write_tokenizer(file.path, folder)
     _FILES[folder] = file
     return folder
 

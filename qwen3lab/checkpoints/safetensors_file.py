@@ -1,5 +1,6 @@
 """Reads tensors from one safetensors file, which must not change while it is in use."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ SAFETENSORS_DTYPES = {
 }
 """Dtypes of published models, by their code in the file format."""
 
-RAW_DTYPES = {**DTYPES, "F8_E4M3": torch.float8_e4m3fn}
+RAW_DTYPES = {**DTYPES, "F8_E4M3": torch.float8_e4m3fn, "U32": torch.uint32}
 """Dtypes of the packed tensors of quantised models, and of all others."""
 
 
@@ -102,8 +103,8 @@ class SafetensorsFile:
         """A tensor, in newly allocated memory."""
         return self._whole(self.header(name))
 
-    def raw(self, name: str) -> Tensor:
-        """A tensor of any dtype, in newly allocated memory.
+    def raw(self, name: str, entry: int | None = None) -> Tensor:
+        """A tensor of any dtype, or one entry of its first axis, in newly allocated memory.
 
         Raises:
             CheckpointError: its dtype is not one of `RAW_DTYPES`.
@@ -114,7 +115,11 @@ class SafetensorsFile:
                 f"{one_line(name, width=120)} in {self.path} is stored as {stored.code}, which is "
                 "not read: fetch the file again, or load the model's unquantised release"
             )
-        return self._whole(TensorHeader(RAW_DTYPES[stored.code], stored.shape, stored.offset))
+        kind, shape, offset = RAW_DTYPES[stored.code], stored.shape, stored.offset
+        if entry is not None:
+            shape = shape[1:]
+            offset += entry * math.prod(shape) * kind.itemsize
+        return self._whole(TensorHeader(kind, shape, offset))
 
     def _whole(self, header: TensorHeader) -> Tensor:
         out = torch.empty(header.shape, dtype=header.dtype)

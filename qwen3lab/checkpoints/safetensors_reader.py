@@ -15,8 +15,9 @@ from qwen3lab.checkpoints.safetensors_file import (
     SafetensorsFile,
     TensorHeader,
 )
-from qwen3lab.checkpoints.tensor_names import StoredPart, stored_names
+from qwen3lab.checkpoints.tensor_names import StoredPart, is_base_model, stored_names
 from qwen3lab.checkpoints.value_range import ValueRange
+from qwen3lab.checkpoints.wrapper_names import without_wrappers
 from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
@@ -32,7 +33,8 @@ class CheckpointReader:
 
     The constructor reads the index and the file headers; tensors are read on request. Where a
     folder holds both model.safetensors and an index, the single file is read, as in `transformers`.
-    Names without the prefix `model.`, as of embedding models, get it.
+    Names without the prefix `model.`, as of embedding models, get it. Prefixes that training tools
+    leave are removed where all names have them.
 
     Raises:
         CheckpointError: no safetensors files, an index that is damaged or points outside the
@@ -46,12 +48,18 @@ class CheckpointReader:
         self.folder = folder
         self._files: dict[Path, SafetensorsFile] = {}
         files = self._find_files()
-        self._stored = stored_names(files)
+        unwrapped = without_wrappers(files)
+        self._is_base_model = is_base_model(unwrapped)
+        self._stored = {name: unwrapped[n] for name, n in stored_names(unwrapped).items()}
         self.file_of = {name: files[stored] for name, stored in self._stored.items()}
 
     def names(self) -> set[str]:
         """Published names of all tensors."""
         return set(self.file_of)
+
+    def is_base_model(self) -> bool:
+        """True if names were stored without `model.`: the model was saved without any head."""
+        return self._is_base_model
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
@@ -75,13 +83,13 @@ class CheckpointReader:
             raise CheckpointError(f"{name} is missing from {self.folder}")
         return self._header(name).dtype
 
-    def raw(self, name: str) -> Tensor:
-        """A tensor of any dtype, such as packed integers, in newly allocated memory.
+    def raw(self, name: str, entry: int | None = None) -> Tensor:
+        """A tensor of any dtype, such as packed integers, or one entry of its first axis.
 
         Raises:
             CheckpointError: the file has changed, or its dtype has no counterpart in torch.
         """
-        return self._file(self.file_of[name]).raw(self._stored[name])
+        return self._file(self.file_of[name]).raw(self._stored[name], entry)
 
     def raw_header(self, name: str) -> StoredTensor:
         """Dtype code and shape of a tensor of any dtype."""
@@ -220,10 +228,15 @@ class TensorsInMemory:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = {name: tensors[stored] for name, stored in stored_names(tensors).items()}
+        self._is_base_model = is_base_model(tensors)
 
     def names(self) -> set[str]:
         """Names of all tensors."""
         return set(self._tensors)
+
+    def is_base_model(self) -> bool:
+        """True if names have no `model.`: of a model without any head."""
+        return self._is_base_model
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
@@ -282,6 +295,8 @@ class TensorSource(Protocol):
     """Tensors of a checkpoint by published name: a folder's, decoded ones, or a model's."""
 
     def names(self) -> set[str]: ...
+
+    def is_base_model(self) -> bool: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 

@@ -11,6 +11,7 @@ OUTSIDE_BLOCKS = {
     "embed.weight": "model.embed_tokens.weight",
     "ln_final.weight": "model.norm.weight",
     "unembed.weight": "lm_head.weight",
+    "score.weight": "score.weight",
 }
 # Names within one block, without the prefix `blocks.{layer}.` or `model.layers.{layer}.`.
 INSIDE_BLOCK = {
@@ -23,6 +24,8 @@ INSIDE_BLOCK = {
 }
 EXPERT_MATRICES = {"mlp.gate_up": ("gate_proj", "up_proj"), "mlp.down": ("down_proj",)}
 FUSED_EXPERTS = {"mlp.gate_up": "mlp.experts.gate_up_proj", "mlp.down": "mlp.experts.down_proj"}
+STACKED_EXPERTS = "mlp.switch_mlp."
+"""MLX's name of a layer's experts: one stack for each of their matrices."""
 TIED_UNEMBEDDING = "lm_head.weight"
 """A checkpoint with tied embeddings may store this copy, or only this one."""
 OF_BASE_MODEL = ("embed_tokens.", "layers.", "norm.")
@@ -46,6 +49,13 @@ def stored_names(names: Iterable[str]) -> dict[str, str]:
     if any(name.startswith("model.") for name in stored):
         return {name: name for name in stored}
     return {f"model.{n}" if n.startswith(OF_BASE_MODEL) else n: n for n in stored}
+
+
+def is_base_model(names: Iterable[str]) -> bool:
+    """True if a model was saved without any head: no name has the prefix `model.`."""
+    stored = list(names)
+    has_prefix = any(name.startswith("model.") for name in stored)
+    return not has_prefix and any(name.startswith(OF_BASE_MODEL) for name in stored)
 
 
 def published_name(name: str) -> str:
@@ -92,6 +102,10 @@ def stored_parts_of_expert(
     fused = f"model.layers.{layer}.{FUSED_EXPERTS[inner]}"
     if fused in available:
         return [StoredPart(fused, expert)]
+    leaves = EXPERT_MATRICES[inner]
+    stacks = [f"model.layers.{layer}.{STACKED_EXPERTS}{leaf}.weight" for leaf in leaves]
+    if set(stacks) <= available:
+        return [StoredPart(stack, expert) for stack in stacks]
     return [
         StoredPart(f"model.layers.{layer}.mlp.experts.{expert}.{leaf}.weight")
         for leaf in EXPERT_MATRICES[inner]

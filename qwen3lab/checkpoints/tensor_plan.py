@@ -40,10 +40,10 @@ def plan_tensors(model: Qwen3, weights: TensorSource, source: str) -> dict[str, 
     for name, parameter in model.named_parameters():
         parts = stored_parts(name, model.config, available)
         for part in parts:
-            _check(part.name, tuple(parameter.shape), len(parts), weights, available, source)
+            _check(part, tuple(parameter.shape), len(parts), weights, available, source)
         unused.difference_update(part.name for part in parts)
         planned[name] = parts
-    if model.config.tied_embeddings:
+    if model.config.tied_embeddings and model.config.has_unembedding:
         unused.discard(TIED_UNEMBEDDING)
     if unused:
         raise CheckpointError(surplus(unused, source))
@@ -68,18 +68,21 @@ def check_depth(config: Qwen3Config, weights: TensorSource, source: str) -> None
 
 
 def _check(
-    part: str,
+    stored: StoredPart,
     shape: tuple[int, ...],
     n_parts: int,
     weights: TensorSource,
     available: frozenset[str],
     source: str,
 ) -> None:
+    part = stored.name
     if part not in available:
         raise CheckpointError(missing(part, available, source))
     expected = shape
     if len(shape) == 3 and not is_fused(part):
         expected = (shape[0] * shape[1] // n_parts, shape[2])
+        if stored.entry is not None:  # Of a stack of one matrix of all experts.
+            expected = (shape[0], *expected)
     found = weights.shape(part)
     if found != expected:
         raise CheckpointError(
@@ -88,9 +91,10 @@ def _check(
 
 
 def as_stored(config: Qwen3Config, weights: TensorSource, source: str) -> Qwen3Config:
-    """The config, with embeddings untied if the weights hold an unembedding of its own.
+    """The config, corrected by the tensors that there are.
 
-    So does `transformers`.
+    Embeddings are untied if the weights hold an unembedding of its own, as in `transformers`.
+    Weights that were saved from a model without any head have no unembedding, unless it is tied.
 
     Args:
         config: as read.
@@ -101,6 +105,9 @@ def as_stored(config: Qwen3Config, weights: TensorSource, source: str) -> Qwen3C
         UserWarning: the config ties embeddings that differ.
     """
     names, available = (OUTSIDE_BLOCKS["embed.weight"], TIED_UNEMBEDDING), weights.names()
+    if not config.labels and not config.tied_embeddings:
+        is_headless = weights.is_base_model() or not config.has_unembedding
+        return replace(config, has_unembedding=names[1] in available or not is_headless)
     if not config.tied_embeddings or not available.issuperset(names) or _equal(weights, *names):
         return config
     warnings.warn(

@@ -17,6 +17,7 @@ from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import dtype_of
 from qwen3lab.errors import CheckpointError
+from qwen3lab.model.low_rank import Adapted
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file, write_text
 
@@ -37,11 +38,18 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the model is streamed, the folder holds a sharded checkpoint, a file cannot
-            be written, or another dtype is given for a quantised model.
+            be written, another dtype is given for a quantised model, or its weights stayed
+            packed as they were stored.
         DtypeError: an unknown dtype.
     """
     folder, dtype = Path(folder), dtype_of(dtype) or model.dtype
+    _refuse_adapters(model)
     packed = packed_matrices(model)
+    if any(matrices.kind == "kept" for matrices in packed.values()):
+        raise CheckpointError(
+            'this model was loaded with quantise="keep", so its files hold it as it is: copy them, '
+            "or load it without quantise= and save the decoded weights"
+        )
     if packed and dtype != model.dtype:
         raise CheckpointError(
             f"a quantised model is saved as it is, and this one computes in {model.dtype}: leave "
@@ -75,6 +83,14 @@ def write_config(config: Qwen3Config, folder: Path, dtype: torch.dtype, **more: 
     fields = config.to_dict() | {"torch_dtype": str(dtype).removeprefix("torch.")} | more
     text = json.dumps(fields, indent=2)
     write_text(folder / "config.json", f"{text}\n", error=CheckpointError)
+
+
+def _refuse_adapters(model: Qwen3) -> None:
+    if any(isinstance(module, Adapted) for module in model.modules()):
+        raise CheckpointError(
+            "the model has adapters beside its weights, which are not saved with them: load the "
+            "base model with adapter=, which adds them to the weights, and save that"
+        )
 
 
 def _refuse_incomplete_model(model: Qwen3) -> None:

@@ -57,11 +57,14 @@ def lab(
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the embedded and the published models with their sizes and memory."""
+    """List the embedded and the published models: sizes, and what fits in how much memory."""
     from qwen3lab import models as model_table
 
     table = model_table()
-    print(json.dumps(table.to_dicts(), indent=2) if as_json else table)
+    if as_json:
+        print(json.dumps(table.to_dicts(), indent=2))
+    else:
+        print(f"{table}\n\nWhat fits in how much memory:\n{table.fits()}")
 
 
 @app.command()
@@ -163,6 +166,52 @@ def quantise(
     save_checkpoint(loaded.model, folder)
     copy_tokenizer(find_folder(model, weights=False), folder)
     print(f"{loaded!r}, saved in {folder}")
+
+
+@app.command()
+def verify(
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", callback=writable_file, help="JSON file for the report."),
+    ] = None,
+    layered: Annotated[
+        bool | None,
+        typer.Option(help="Fill transformers layer by layer; default: if both do not fit."),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Greedy tokens per prompt; default: 24, or 4 if streamed."),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a model with transformers on the same weights; the exit code is 1 if it differs.
+
+    The last line can be pasted into an issue.
+
+    Example: qwen3lab verify Qwen/Qwen3-0.6B --out verified.json
+    """
+    from qwen3lab.storage.atomic_files import write_text
+    from qwen3lab.verification import verify as compare
+
+    found = compare(
+        model,
+        device=device,
+        dtype=dtype,
+        memory=memory,
+        layered=layered,
+        tokens=tokens,
+        progress=not as_json,
+    )
+    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+    if out is not None:
+        write_text(out, text + "\n")
+    print(text if as_json else found.text())
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -67,9 +67,12 @@ ThisDevice = Annotated[str, typer.Option(callback=usable_device, help="Such as c
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Memory = Annotated[
     str | None,
-    typer.Option(help="Limit for weights, such as 8GB; the rest is streamed from disk."),
+    typer.Option(help="Limit, such as 24GB; a model that does not fit whole is streamed."),
 ]
-Quantise = Annotated[str | None, typer.Option(help="int8 or int4; quantises the weights.")]
+Quantise = Annotated[
+    str | None,
+    typer.Option(help="int8 or int4; auto: if --memory asks for it; keep: packed as it is stored."),
+]
 
 
 class Suite(str, Enum):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qwen3lab.config.placement import RECORDED_TOKENS, SIZES, fits
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
 from qwen3lab.display import one_line, table
 
@@ -76,6 +77,7 @@ class ModelRow:
         n_active_params: parameters used in one token's forward pass, embeddings included.
         kv_cache_bytes_per_token: bytes per cached position, by dtype.
         weight_bytes: bytes of all weights, by dtype and by kind of quantisation.
+        fits: how the model is held in 8 to 80 GB, as `load(memory=, quantise="auto")` picks it.
     """
 
     name: str
@@ -92,11 +94,12 @@ class ModelRow:
     n_active_params: int
     kv_cache_bytes_per_token: Mapping[str, int]
     weight_bytes: Mapping[str, int]
+    fits: Mapping[str, str]
 
     @classmethod
     def of(cls, name: str, config: Qwen3Config) -> "ModelRow":
         """Build the row of one configuration."""
-        computed = {"name", "kv_cache_bytes_per_token", "weight_bytes"}
+        computed = {"name", "kv_cache_bytes_per_token", "weight_bytes", "fits"}
         return cls(
             name=name,
             **{f.name: getattr(config, f.name) for f in fields(cls) if f.name not in computed},
@@ -107,6 +110,7 @@ class ModelRow:
                 **{dtype: config.weight_bytes(dtype) for dtype in BYTES_PER_VALUE},
                 **{kind: config.quantised_bytes(kind) for kind in ("int8", "int4")},
             },
+            fits=fits(config),
         )
 
 
@@ -134,6 +138,11 @@ class ModelTable(Sequence[ModelRow]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dict per model, ready for JSON."""
         return [asdict(row) for row in self._rows]
+
+    def fits(self) -> str:
+        """What fits in 8 to 80 GB and how, as a table for a terminal, with a note."""
+        rows = [{"model": one_line(row.name), **row.fits} for row in self._rows]
+        return f"{_rendered(rows, ['model', *SIZES])}\n{FITS_NOTE}"
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per model; bytes become columns such as `weight_bytes_bfloat16`.
@@ -164,6 +173,15 @@ class ModelTable(Sequence[ModelRow]):
             return None  # A notebook shows the text.
         rows = [_cells(row) for row in self._rows]
         return table(pd.DataFrame(rows, columns=_COLUMNS), max_rows=max(1, len(rows)))
+
+
+FITS_NOTE = (
+    f"Each beside a recording of {RECORDED_TOKENS:,} tokens, as "
+    'load(name, memory="24GB", quantise="auto") picks it.\n'
+    'Without quantise="auto", weights stay exact: a model that is int8 or int4 here is streamed.\n'
+    '"experts on host": everything else is on the GPU; needs the experts\' size in host memory.\n'
+    "FP8, GPTQ, AWQ and GGUF releases are decoded, and take the memory of the whole model."
+)
 
 
 def model_table(extra: Mapping[str, Qwen3Config] | None = None) -> ModelTable:

@@ -1,5 +1,8 @@
 """Fields of a published `config.json` that are used, or that change no activation."""
 
+from collections.abc import Mapping
+from typing import Any
+
 USED_FIELDS = frozenset(
     [
         "model_type",
@@ -25,6 +28,7 @@ USED_FIELDS = frozenset(
         "layer_types",
         "dtype",
         "torch_dtype",
+        "quantization",
         "quantization_config",
     ]
 )
@@ -55,6 +59,7 @@ FIELDS_WITHOUT_EFFECT = frozenset(
         "label2id",
         "max_window_layers",
         "name_or_path",
+        "num_labels",
         "output_attentions",
         "output_hidden_states",
         "output_router_logits",
@@ -72,7 +77,20 @@ FIELDS_WITHOUT_EFFECT = frozenset(
 """Fields that change no activation: labels, training settings, and tokens that end a reply."""
 
 
-def known_fields(*, is_moe: bool) -> frozenset[str]:
+VALUES_WITHOUT_EFFECT: Mapping[str, Any] = {
+    "qkv_bias": False,
+    "shared_expert_intermediate_size": 0,
+    "use_qk_norm": True,
+}
+"""Values of fields of published configs that say what every Qwen3 computes."""
+
+
+def known_fields(fields: Mapping[str, Any], *, is_moe: bool) -> frozenset[str]:
     """Fields of which no warning is needed, dense or mixture of experts."""
     known = USED_FIELDS | FIELDS_WITHOUT_EFFECT
+    known |= {
+        name
+        for name, value in VALUES_WITHOUT_EFFECT.items()
+        if name in fields and type(fields[name]) is type(value) and fields[name] == value
+    }
     return known | USED_FIELDS_OF_EXPERTS if is_moe else known

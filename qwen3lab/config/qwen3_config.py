@@ -21,9 +21,10 @@ from qwen3lab.config.json_fields import (
     warn_about_unused,
 )
 from qwen3lab.config.known_fields import known_fields
+from qwen3lab.config.output_heads import is_base_model, read_labels
 from qwen3lab.config.rope import PLAIN_ROPE, Rope, read_rope, yarn_fields
 from qwen3lab.config.supported import N_EXPERTS_FIELDS, check_layer_types, check_supported
-from qwen3lab.errors import ConfigError
+from qwen3lab.errors import ConfigError, HeadlessError
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 MAX_LAYERS, MAX_EXPERTS = 2**12, 2**14
@@ -39,7 +40,11 @@ DEFAULT_MLP_OF_EXPERTS = 6144
 
 @dataclass(frozen=True)
 class Qwen3Config:
-    """Sizes and switches of one Qwen3 model, dense or mixture of experts."""
+    """Sizes and switches of one Qwen3 model, dense or mixture of experts.
+
+    `has_unembedding` is False for a model without logits, as for embeddings or classification.
+    `labels` are those of a classifier, in the order of its scores.
+    """
 
     d_model: int
     n_layers: int
@@ -57,6 +62,8 @@ class Qwen3Config:
     d_expert: int = 0
     norm_topk_prob: bool = True
     moe_layers: tuple[int, ...] = ()
+    has_unembedding: bool = True
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -75,6 +82,11 @@ class Qwen3Config:
             raise ConfigError(
                 f"{self.n_experts_per_token} experts per token cannot be chosen from "
                 f"{self.n_experts}: expected between 1 and the number of experts"
+            )
+        if self.labels and self.has_unembedding:
+            raise ConfigError(
+                "a model with labels and an unembedding is none that transformers has: a "
+                "classifier has no logits of tokens"
             )
         if self.n_params > MAX_PARAMS:
             raise ConfigError(
@@ -131,9 +143,10 @@ class Qwen3Config:
             UserWarning: fields that are not used; the message names them.
         """
         is_moe = check_supported(fields)
-        warn_about_unused(fields, known_fields(is_moe=is_moe), source)
+        warn_about_unused(fields, known_fields(fields, is_moe=is_moe), source)
         n_layers = size(fields, "num_hidden_layers", most=MAX_LAYERS)
         check_layer_types(fields, n_layers)
+        tied, labels = flag(fields, "tie_word_embeddings"), read_labels(fields)
         return cls(
             d_model=size(fields, "hidden_size"),
             n_layers=n_layers,
@@ -147,7 +160,9 @@ class Qwen3Config:
             n_ctx=size(fields, "max_position_embeddings", default=DEFAULT_CONTEXT),
             eps=number(fields, "rms_norm_eps", default=1e-6),
             rope=read_rope(fields, source),
-            tied_embeddings=flag(fields, "tie_word_embeddings"),
+            tied_embeddings=tied,
+            has_unembedding=not labels and (tied or not is_base_model(fields)),
+            labels=labels,
             n_experts=size(fields, *N_EXPERTS_FIELDS, most=MAX_EXPERTS) if is_moe else 0,
             n_experts_per_token=size(fields, "num_experts_per_tok") if is_moe else 0,
             d_expert=size(fields, "moe_intermediate_size") if is_moe else 0,
@@ -158,8 +173,10 @@ class Qwen3Config:
     def to_dict(self) -> dict[str, Any]:
         """The fields of a published `config.json`, which `transformers` opens."""
         kind = "qwen3_moe" if self.is_moe else "qwen3"
+        of_class = "ForCausalLM" if self.has_unembedding else "Model"
+        of_class = "ForSequenceClassification" if self.labels else of_class
         fields: dict[str, Any] = {
-            "architectures": ["Qwen3MoeForCausalLM" if self.is_moe else "Qwen3ForCausalLM"],
+            "architectures": [("Qwen3Moe" if self.is_moe else "Qwen3") + of_class],
             "model_type": kind,
             "hidden_size": self.d_model,
             "num_hidden_layers": self.n_layers,
@@ -178,6 +195,11 @@ class Qwen3Config:
         }
         if self.rope.is_yarn:
             fields["rope_scaling"] = yarn_fields(self.rope)
+        if self.labels:
+            fields |= {
+                "id2label": {str(place): label for place, label in enumerate(self.labels)},
+                "label2id": {label: place for place, label in enumerate(self.labels)},
+            }
         if self.is_moe:
             fields |= {
                 "num_experts": self.n_experts,
@@ -219,6 +241,21 @@ class Qwen3Config:
         dense = 3 * self.d_model * self.d_mlp
         return self.n_layers * attention + n_moe * routed + (self.n_layers - n_moe) * dense
 
+    def require_unembedding(self) -> None:
+        """Check that the model has logits.
+
+        Raises:
+            HeadlessError: it has none.
+        """
+        if not self.has_unembedding:
+            kind, way = "an embedding model", "lab.embed(texts) gives embeddings"
+            if self.labels:
+                kind, way = "a classifier", "lab.classify(text) gives its scores"
+            raise HeadlessError(
+                f"this model is {kind}, without unembedding (lm_head.weight): it has no logits and "
+                f"writes no text; lab.record records its activations, and {way}"
+            )
+
     def weight_bytes(self, dtype: str = "bfloat16") -> int:
         """Bytes of all weights in `dtype`.
 
@@ -227,15 +264,18 @@ class Qwen3Config:
         """
         return self.n_params * _bytes_per_value(dtype)
 
-    def quantised_bytes(self, kind: str) -> int:
+    def quantised_bytes(self, kind: str, dtype: str = "bfloat16") -> int:
         """Bytes of the weights after `load(..., quantise=kind)`.
 
-        The matrices inside the blocks are quantised; the other weights are bfloat16. In int8, each
-        row of a matrix has a scale; in int4, each group of 32 weights has a scale and a zero point.
+        The matrices inside the blocks are quantised; the other weights have the dtype. In int8,
+        each row of a matrix has a scale; in int4, each group of 32 weights has a scale and a zero
+        point.
 
         Raises:
-            ConfigError: `kind` is neither "int8" nor "int4".
+            ConfigError: `kind` is neither "int8" nor "int4", or an unknown dtype.
         """
+        value = _bytes_per_value(dtype)
+        scale = 4 if dtype == "float16" else value  # Small scales would lose precision in float16.
         d_q, d_kv = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
         n_moe = len(self.moe_layers)
         n_dense = self.n_layers - n_moe
@@ -243,10 +283,11 @@ class Qwen3Config:
         width = n_dense * self.d_mlp + n_moe * self.n_experts * self.d_expert
         matrices = self.n_layers * 2 * self.d_model * (d_q + d_kv) + 3 * self.d_model * width
         rows = self.n_layers * (d_q + 2 * d_kv + self.d_model) + 2 * width + n_mlps * self.d_model
-        sizes = {"int8": matrices + 2 * rows, "int4": matrices // 2 + 4 * matrices // 32}
+        groups = matrices // 32
+        sizes = {"int8": matrices + scale * rows, "int4": matrices // 2 + 2 * scale * groups}
         if kind not in sizes:
             raise ConfigError(f"quantise is {kind!r}: choose from {', '.join(sizes)}")
-        return sizes[kind] + 2 * (self.n_params - matrices)
+        return sizes[kind] + value * (self.n_params - matrices)
 
     def kv_cache_bytes_per_token(self, dtype: str = "bfloat16") -> int:
         """Bytes per token in the key/value cache.
@@ -264,7 +305,9 @@ class Qwen3Config:
         )
         dense = 3 * self.d_model * self.d_mlp
         n_moe = len(self.moe_layers)
-        embeddings = self.d_vocab * self.d_model * (1 if self.tied_embeddings else 2)
+        is_one = self.tied_embeddings or not self.has_unembedding
+        embeddings = self.d_vocab * self.d_model * (1 if is_one else 2)
+        embeddings += len(self.labels) * self.d_model
         blocks = self.n_layers * (attention + norms) + n_moe * experts
         return embeddings + blocks + (self.n_layers - n_moe) * dense + self.d_model
 

@@ -1,4 +1,5 @@
 from . import (
+    adapter_effects as adapter_effects,
     controls as controls,
     costs as costs,
     effects as effects,

@@ -53,6 +53,7 @@ def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
 
 _STREAM = "batch pos d_model"
 _MLP = "batch pos d_mlp"
+LOGITS = "hook_unembed"
 
 HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint("hook_embed", _STREAM, "token embeddings", interp_engine="embeddings"),
@@ -188,7 +189,7 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
         interp_engine="resid_post.{l}",
     ),
     *_norm("ln_final", "the unembedding's input"),
-    HookPoint("hook_unembed", "batch pos vocab", "the logits", interp_engine="lm_head"),
+    HookPoint(LOGITS, "batch pos vocab", "the logits", interp_engine="lm_head"),
 )
 
 PATTERN_HOOKS = ("hook_pattern", "hook_attn_scores")
@@ -209,7 +210,8 @@ def hook_names(config: Qwen3Config) -> dict[str, HookPoint]:
             if point.where in ("all", kind):
                 names[point.pattern.format(l=layer)] = point
     for point in after:
-        names[point.pattern] = point
+        if config.has_unembedding or point.pattern != LOGITS:
+            names[point.pattern] = point
     return names
 
 
@@ -221,6 +223,7 @@ def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]
 
     Raises:
         HookError: a name or glob matches no hook; the message lists the most similar names.
+        HeadlessError: the logits of a model without unembedding.
     """
     known = hook_names(config)
     is_list = isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes)
@@ -239,6 +242,8 @@ def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]
 
 
 def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> str:
+    if name == LOGITS:
+        config.require_unembedding()
     parts = re.match(r"blocks\.(\d+)\.(.*)", name)
     if parts and int(parts[1]) >= config.n_layers:
         return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"

@@ -52,8 +52,10 @@ class Qwen3(nn.Module):
             Block(config, layer, **options) for layer in range(config.n_layers)
         )
         self.ln_final = RMSNorm(config.d_model, config.eps, "ln_final", **options)
-        if not config.tied_embeddings:
+        if config.has_unembedding and not config.tied_embeddings:
             self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False, **options)
+        if config.labels:  # Of a classifier: read by `lab.classify`, not by the forward pass.
+            self.score = nn.Linear(config.d_model, len(config.labels), bias=False, **options)
 
     @on_paying_threads
     def forward(
@@ -78,7 +80,8 @@ class Qwen3(nn.Module):
             last_only: unembed the last position only, as generation needs.
 
         Returns:
-            The logits; `out` is `pos`, or 1 with `last_only`.
+            The logits; `out` is `pos`, or 1 with `last_only`. Of a model without unembedding the
+            last axis is empty.
 
         Raises:
             ValueError: mask, segments or cache do not fit the tokens.
@@ -89,7 +92,10 @@ class Qwen3(nn.Module):
         for block in self.blocks:
             resid = block(resid, positions, tap)
         final = self.ln_final(resid[:, -1:] if last_only else resid, tap)
-        logits = tap("hook_unembed", F.linear(final, self.unembedding))
+        if self.config.has_unembedding:
+            logits = tap("hook_unembed", F.linear(final, self.unembedding))
+        else:
+            logits = final[..., :0]
 
         if isinstance(cache, KVCache):
             cache.advance(positions.mask, padded=positions.padded)
@@ -97,7 +103,12 @@ class Qwen3(nn.Module):
 
     @property
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
-        """The matrix from the normalised final residual stream to the logits."""
+        """The matrix from the normalised final residual stream to the logits.
+
+        Raises:
+            HeadlessError: the model has none.
+        """
+        self.config.require_unembedding()
         return self.embed.weight if self.config.tied_embeddings else self.unembed.weight
 
     @property

@@ -30,6 +30,8 @@ INT8_COLUMN_MULTIPLE = 32
 
 With another number of columns it would read beyond the end of a row.
 """
+ROW_MULTIPLE = 16
+"""The int4 kernel for CPUs needs a multiple of so many rows."""
 FLIPPED_SIGNS = 0x88
 """Turns the two values of a byte, 0 to 15, into -8 to 7 in two's complement, and back."""
 Int8Values = Int8Array[Tensor, "matrix row half"]
@@ -169,18 +171,23 @@ class Int4(PackedMatrices):
     kind = "int4"
 
     def __init__(
-        self, shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+        self,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        dtype: torch.dtype,
+        group_size: int = GROUP_SIZE,
     ) -> None:
         super().__init__(shape, device, dtype)
+        self.group_size = group_size
         _, rows, columns = shape
         self.q = self._add_buffer("q", rows, columns // 2, dtype=torch.uint8)
         # Groups before rows, as torch's kernel requires.
         self.scale_zero = self._add_buffer(
-            "scale_zero", columns // GROUP_SIZE, rows, 2, dtype=_scale_dtype(dtype)
+            "scale_zero", columns // group_size, rows, 2, dtype=_scale_dtype(dtype)
         )
 
     def dequantise(self, index: int = 0) -> Float[Tensor, "row column"]:
-        q = self._unpack_values(index).unflatten(-1, (-1, GROUP_SIZE)).float()
+        q = self._unpack_values(index).unflatten(-1, (-1, self.group_size)).float()
         spread = "group row both -> both row group 1"
         scale, zero = rearrange(self.scale_zero[index], spread).float()
         return q.mul_(scale).add_(zero - 8 * scale).to(self.dtype).flatten(1)
@@ -263,7 +270,7 @@ class Int4ForCpu(Int4):
         if len(x) > MAX_ROWS_INT4_KERNEL or not _has_kernels(x):
             return super().matmul(x, index)
         scales = self.scale_zero[index]
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.q[index], GROUP_SIZE, scales)
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.q[index], self.group_size, scales)
 
     def _unpack_values(self, index: int) -> UInt8[Tensor, "row column"]:
         return unpack_int4(self.q[index])
@@ -286,7 +293,10 @@ def make_packer(kind: str) -> PackFunction:
         CheckpointError: an unknown kind, or torchao is missing.
     """
     if kind not in KINDS:
-        raise CheckpointError(f"quantise is {kind!r}: choose from {', '.join(KINDS)}")
+        raise CheckpointError(
+            f"quantise is {kind!r}: choose from {', '.join(KINDS)}; or keep, for a checkpoint "
+            "whose weights are packed"
+        )
     _torchao()
 
     def pack(matrices: Float[Tensor, "*n row column"]) -> PackedMatrices:
@@ -316,8 +326,13 @@ def empty_matrices(
         device: of the buffers.
         dtype: of the inputs and outputs of products.
     """
-    for_cpu = kind == "int4" and _runs_kernels(device, dtype) and shape[1] % 16 == 0
+    for_cpu = kind == "int4" and fits_int4_kernel(shape, device, dtype)
     return (Int4ForCpu if for_cpu else KINDS[kind])(shape, device, dtype)
+
+
+def fits_int4_kernel(shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype) -> bool:
+    """True if torch's int4 kernel for CPUs runs such matrices."""
+    return _runs_kernels(device, dtype) and shape[1] % ROW_MULTIPLE == 0
 
 
 def _has_kernels(x: Tensor) -> bool:

@@ -88,7 +88,7 @@ def quantise(model: Qwen3, kind: str, *, blocks: Iterable[int] | None = None) ->
 
 def replace_matrices(
     model: Qwen3,
-    pack: Callable[[str, Tensor], PackedMatrices],
+    pack: Callable[[str, Tensor], PackedMatrices | None],
     *,
     blocks: Iterable[int] | None = None,
 ) -> None:
@@ -96,7 +96,8 @@ def replace_matrices(
 
     Args:
         model: with weights in full precision, or on the meta device.
-        pack: makes them, from the name of a parameter and the matrix, or the stack of matrices.
+        pack: makes them, from the name of a parameter and the matrix, or the stack of matrices;
+            None leaves a matrix, or both stacks of a layer, as they are.
         blocks: numbers of the blocks; None means all.
     """
     for layer in range(model.config.n_layers) if blocks is None else blocks:
@@ -105,11 +106,13 @@ def replace_matrices(
             whole, prefix = block.mlp, f"blocks.{layer}.mlp"
             gate_up = pack(f"{prefix}.gate_up", whole.gate_up)
             down = pack(f"{prefix}.down", whole.down)
-            block.mlp = QuantisedExperts(model.config, layer, whole.router, gate_up, down)
+            if gate_up is not None and down is not None:
+                block.mlp = QuantisedExperts(model.config, layer, whole.router, gate_up, down)
         for name, module in list(block.named_modules()):
             if isinstance(module, nn.Linear) and not name.endswith("router"):
                 packed = pack(f"blocks.{layer}.{name}.weight", module.weight)
-                block.set_submodule(name, QuantisedLinear(packed))
+                if packed is not None:
+                    block.set_submodule(name, QuantisedLinear(packed))
 
 
 @without_grad
@@ -163,7 +166,7 @@ class Quantisation:
     """Kind and error of a model's quantisation.
 
     Attributes:
-        kind: "int8" or "int4".
+        kind: "int8" or "int4", or "kept" for weights that stay as they are stored.
         error: root mean square of the rounding error, relative to that of the weights.
     """
 

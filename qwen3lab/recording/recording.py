@@ -64,6 +64,8 @@ class Recording(EqualByValue):
         head: final norm and unembedding of the model, which `logits` are computed with where the
             vocabulary is too large to keep them; the memory is the model's. None for a recording
             that was loaded without a lab.
+        adapter: name, strength, rank, alpha and modules of the LoRA adapters that were in force;
+            empty for none.
     """
 
     token_ids: Int[Tensor, " token"]
@@ -73,6 +75,7 @@ class Recording(EqualByValue):
     activations: Mapping[str, Tensor]
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     head: OutputHead | None = field(default=None, repr=False, compare=False)
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.token_ids):
@@ -105,6 +108,7 @@ class Recording(EqualByValue):
             "hook points": str(len(self.activations)),
             "size": f"{self._n_bytes / 2**20:.1f} MiB",
             "attention": f"{len(self.attention.layers)} of {self.config.n_layers} layers",
+            **({"adapter": self.adapter} if self.adapter else {}),
             **({"experts in layers": ", ".join(map(str, routed))} if routed else {}),
             **{name: f"tokens {start} to {end}" for name, (start, end) in self.spans.items()},
         }
@@ -169,7 +173,9 @@ class Recording(EqualByValue):
 
         Raises:
             RecordingError: they were not recorded, or the model's unembedding is not there.
+            HeadlessError: the model has no unembedding, as an embedding model.
         """
+        self.config.require_unembedding()
         stream = stream_hook(self.config)
         if LOGITS in self.activations or stream not in self.activations:
             return self[LOGITS]
@@ -258,6 +264,7 @@ class Recording(EqualByValue):
             "config": self.config.to_dict(),
             "tokens": self.tokens,
             "spans": self.spans,
+            **({"adapter": self.adapter} if self.adapter else {}),
         }
 
     @classmethod
@@ -275,7 +282,8 @@ class Recording(EqualByValue):
         """
         path = argument(str | Path, "path", path)
         fields, output_head = read_recording(Path(path))
-        head = None if lab is None else OutputHead.of(lab.model)
+        has_head = lab is not None and lab.model.config.has_unembedding
+        head = OutputHead.of(lab.model) if lab is not None and has_head else None
         if head is not None and output_head not in (None, head.fingerprint()):
             raise RecordingError(
                 f"{path} was recorded with another final norm or unembedding than that of the "

@@ -113,6 +113,9 @@ def _checked(metadata: dict[str, Any], file: CheckedTensors, path: Path) -> dict
     model_name, spans = metadata["model_name"], checked_spans(metadata["spans"], len(tokens))
     if not isinstance(model_name, str):
         raise ValueError("model_name is not text")
+    adapter = metadata.get("adapter", "")
+    if not isinstance(adapter, str):
+        raise ValueError("adapter is not text")
     tensors = _tensors(metadata, file, config)
     return {
         "token_ids": tensors.pop(TOKEN_IDS),
@@ -121,6 +124,7 @@ def _checked(metadata: dict[str, Any], file: CheckedTensors, path: Path) -> dict
         "model_name": model_name,
         "activations": tensors,
         "spans": spans,
+        "adapter": adapter,
     }
 
 

@@ -23,12 +23,13 @@ from qwen3lab.checkpoints.tensor_names import (
     stored_parts_of_expert,
 )
 from qwen3lab.checkpoints.tensor_plan import assign, copy_parts, plan_tensors
+from qwen3lab.config.placement import least_streamed_values
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Block, Experts, Qwen3
-from qwen3lab.streaming.weight_cache import UNITS_IN_MEMORY, WeightCache, WeightUnit
+from qwen3lab.streaming.weight_cache import WeightCache, WeightUnit
 
 NO_EXPERT = -1
 PROGRESS_DELAY_SECONDS = 2.0
@@ -102,12 +103,7 @@ def least_memory(config: Qwen3Config, dtype: torch.dtype) -> int:
     Counts the embedding, the final norm, the unembedding, the units in use and being read, and
     the read buffers.
     """
-    model = Qwen3(config, device="meta")
-    outer = sum(model.get_parameter(name).numel() for name in _names_outside_blocks(model))
-    kinds = {unit.kind: unit.n_values for unit in map(_unit_without_experts, model.blocks)}
-    one_expert = 3 * config.d_model * config.d_expert
-    in_memory = UNITS_IN_MEMORY * (sum(kinds.values()) + one_expert)
-    return (outer + in_memory) * dtype.itemsize + 2 * CHUNK_BYTES
+    return least_streamed_values(config) * dtype.itemsize + 2 * CHUNK_BYTES
 
 
 def _names_outside_blocks(model: Qwen3) -> list[str]:

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from qwen3lab.checkpoints.safetensors_reader import StoredTensors
 from qwen3lab.checkpoints.tensor_names import StoredPart
+from qwen3lab.config.placement import UNITS_IN_MEMORY
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.device.host_transfer import current_stream
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.streaming.eviction import UnitKey, UsageCounts
-
-UNITS_IN_MEMORY = 2
-"""Units of one kind in memory besides the kept ones: one in use, one being read."""
 
 SECONDS_HELD = 0.2
 """Time for which an interrupt waits for a read."""

@@ -51,8 +51,8 @@ def _has_vocabulary(tokenizer: Any, folder: Path) -> bool:
     return (in_parts or (folder / fast).is_file()) and tokenizer.vocab_size > 1
 
 
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """The token ids of a text, without special tokens added.
+def encode_text(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
+    """The token ids of a text, without special tokens added unless `special` is set.
 
     Raises:
         ValueError: the text holds half of a surrogate pair, which no UTF-8 can express.
@@ -64,7 +64,7 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
             f"character {error.start} of the text is {text[error.start]!r}, half of a surrogate "
             "pair: remove it, or decode the text again with the right encoding"
         ) from error
-    return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.encode(text, add_special_tokens=special)
 
 
 def single_id(tokenizer: Any, token: str) -> int | None:

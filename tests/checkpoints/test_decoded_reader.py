@@ -1,6 +1,7 @@
 """Whole models in the formats of other libraries, in memory, streamed and quantised again."""
 
 import json
+import re
 import shutil
 import warnings
 
@@ -13,8 +14,9 @@ import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.errors import CheckpointError
 from qwen3lab.loading import load_model
-from tests.checkpoints.formats.writers import WRITERS, quantised
+from tests.checkpoints.formats.writers import WRITERS, mlx, quantised
 
+SINGLE = "model.safetensors"
 IDS = [5, 60, 7, 812, 9, 33]
 METHODS = tuple(WRITERS)
 
@@ -143,3 +145,59 @@ def test_a_saved_copy_of_decoded_weights_is_an_unquantised_checkpoint(folders, t
     again = load_model(tmp_path / "copy")
     for one, other in zip(again.parameters(), lab.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def as_mlx_lm_stores(folder, target):
+    """A checkpoint as mlx-lm converts it, and what it stands for: experts and embedding, too."""
+    for copy in (target, plain := target.with_name("plain")):
+        shutil.copytree(folder, copy)
+    decoded = {name: value.float() for name, value in load_file(folder / SINGLE).items()}
+    stacks, packed = {}, {}
+    for name in sorted(decoded):
+        if (match := re.fullmatch(r"(.+)\.mlp\.experts\.(\d+)\.(\w+)\.weight", name)) is None:
+            continue
+        stacks.setdefault(f"{match[1]}.mlp.switch_mlp.{match[3]}", {})[int(match[2])] = name
+    whole = [n for n, v in decoded.items() if v.ndim == 2 and ".experts." not in n]
+    for name in whole:
+        parts, decoded[name] = mlx(decoded[name])
+        packed |= {f"{name.removesuffix('weight')}{part}": each for part, each in parts.items()}
+    for module, names in stacks.items():
+        parts, values = mlx(torch.stack([decoded[names[e]] for e in range(len(names))]))
+        packed |= {f"{module}.{part}": each for part, each in parts.items()}
+        decoded |= {names[e]: value.contiguous() for e, value in enumerate(values)}
+    packed |= {name: value for name, value in decoded.items() if value.ndim == 1}
+    save_file(packed, target / SINGLE, {"format": "mlx"})
+    save_file(decoded, plain / SINGLE, {"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    config["quantization"] = {"bits": 4, "group_size": 32}
+    (target / "config.json").write_text(json.dumps(config))
+    return plain
+
+
+@pytest.mark.parametrize("name", ["tiny-dense", "tiny-moe"])
+def test_mlx_stacks_and_embeddings_are_read_whole_and_by_expert(name, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(EMBEDDED / name, source, ignore=shutil.ignore_patterns("step*"))
+    packed = tmp_path / "packed"
+    plain = as_mlx_lm_stores(source, packed)
+    theirs = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = theirs(torch.tensor([IDS])).logits[0]
+    lab = loaded(packed, dtype="float32")
+    assert float((lab.record(IDS).logits - expected).abs().max()) < 1e-4
+    assert lab.stored_as == "MLX, 4 bits in groups of 32"
+    own = load_model(plain, dtype="float32")
+    for one, other in zip(lab.model.parameters(), own.parameters(), strict=True):
+        assert torch.equal(one, other)
+    streamed = loaded(packed, dtype="float32", memory="80MB")
+    assert torch.equal(streamed.record(IDS).logits, lab.record(IDS).logits)
+
+
+def test_a_config_with_two_kinds_of_quantisation_is_refused(folders, tmp_path):
+    folder = tmp_path / "both"
+    shutil.copytree(folders["gptq"][0], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    fields["quantization"] = {"bits": 4, "group_size": 64}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match="describes quantised weights twice"):
+        load_model(folder)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import gguf
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED
 from qwen3lab.checkpoints.gguf_file import EXPERTS, INSIDE, OUTSIDE, GgufFile
-from qwen3lab.errors import CheckpointError
+from qwen3lab.errors import CheckpointError, HeadlessError
 
 IDS = [5, 60, 7, 812, 9, 33]
 TYPES = gguf.GGMLQuantizationType
@@ -83,10 +84,13 @@ def write_tokenizer(writer, name):
     writer.add_eos_token_id(tokens["<|im_end|>"])
 
 
-def write_gguf(path, name, kind=TYPES.Q8_0, *, arch=None, change=lambda tensors: None, **changes):
-    """Write an embedded model as GGUF, its matrices in one type."""
+def write_gguf(
+    path, name, kind=TYPES.Q8_0, *, arch=None, change=lambda tensors: None, split=0, **changes
+):
+    """Write an embedded model as GGUF, its matrices in one type, in parts of `split` tensors."""
     is_moe = name == "tiny-moe"
-    writer = gguf.GGUFWriter(path, arch or ("qwen3moe" if is_moe else "qwen3"))
+    arch = arch or ("qwen3moe" if is_moe else "qwen3")
+    writer = gguf.GGUFWriter(path, arch, split_max_tensors=split)
     write_fields(writer, name, **changes)
     write_tokenizer(writer, name)
     tensors = llama_tensors(name)
@@ -210,3 +214,79 @@ def test_a_file_that_is_cut_or_changes_is_refused(tmp_path):
         file.tensor("model.norm.weight")
     with pytest.raises(CheckpointError, match="neither a folder nor an embedded model"):
         qwen3lab.load(tmp_path / "none.gguf", device="cpu")
+
+
+def a_third(name):
+    """The number of tensors in each of three parts."""
+    return -(-len(llama_tensors(name)) // 3)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """The three parts of a model that the package split, and the model in one file."""
+    folder = tmp_path_factory.mktemp("split")
+    write_gguf(folder / "model.gguf", "tiny-dense", split=a_third("tiny-dense"))
+    parts = sorted(folder.glob("*-of-*.gguf"))
+    assert len(parts) == 3 and parts[0].name == "model-00001-of-00003.gguf"
+    return parts, write_gguf(folder / "whole.gguf", "tiny-dense")
+
+
+def test_all_parts_are_read_whichever_is_named(split):
+    parts, whole = split
+    expected = GgufFile(whole)
+    for part in parts:
+        file = GgufFile(part)
+        assert file.names() == expected.names() and file.config() == expected.config()
+        assert all(torch.equal(file.tensor(n), expected.tensor(n)) for n in expected.names())
+        assert len(file.file_stamps()) == 3
+    labs = [qwen3lab.load(path, device="cpu") for path in (parts[1], whole)]
+    assert torch.equal(*(lab.record(IDS).logits for lab in labs))
+    assert labs[0].token_ids("7+2*3=?") == labs[1].token_ids("7+2*3=?")
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_a_missing_part_is_named(split, tmp_path, missing):
+    for place, part in enumerate(split[0]):
+        if place != missing:
+            shutil.copyfile(part, tmp_path / part.name)
+    given = tmp_path / split[0][(missing + 1) % 3].name
+    with pytest.raises(CheckpointError, match=rf"-0000{missing + 1}-of-00003.gguf is missing, one"):
+        qwen3lab.load(given, device="cpu")
+
+
+def test_parts_that_do_not_belong_together_are_refused(split, tmp_path):
+    names = [part.name for part in split[0]]
+    for name, part in zip(names, [split[0][0], split[0][2], split[0][1]], strict=True):
+        shutil.copyfile(part, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"00002-of-00003\.gguf is not part 2 of 3"):
+        GgufFile(tmp_path / names[0])
+    renamed = tmp_path / "model.gguf"
+    shutil.copyfile(split[0][0], renamed)
+    with pytest.raises(CheckpointError, match="which its name does not say"):
+        GgufFile(renamed)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_gguf(other / "model.gguf", "tiny-moe", split=a_third("tiny-moe"))
+    for part in split[0][:2]:
+        shutil.copyfile(part, other / part.name)
+    with pytest.raises(CheckpointError, match="fetch all parts again"):
+        GgufFile(other / names[0])
+
+
+def test_a_part_that_changes_is_noticed(split, tmp_path):
+    for part in split[0]:
+        shutil.copyfile(part, tmp_path / part.name)
+    file = GgufFile(tmp_path / split[0][0].name)
+    last = tmp_path / split[0][2].name
+    last.write_bytes(last.read_bytes() + b"0")
+    assert not file.is_unchanged()
+
+
+def test_an_embedding_model_has_no_logits(tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", "tiny-dense", TYPES.F32, pooling_type=3)
+    lab = qwen3lab.load(path, device="cpu", dtype="float32")
+    own = qwen3lab.load("tiny-dense", device="cpu", dtype="float32")
+    hook = "ln_final.hook_normalized"
+    assert torch.equal(lab.record(IDS, capture=hook)[hook], own.record(IDS, capture=hook)[hook])
+    with pytest.raises(HeadlessError):
+        lab.generate("3+4=?")

@@ -18,11 +18,12 @@ from qwen3lab.errors import Qwen3LabError
 TOTAL_CASES = int(os.environ.get("QWEN3LAB_FUZZ_CASES", 2_000))
 SEED = os.environ.get("QWEN3LAB_FUZZ_SEED")
 
-# Shares of all cases, by the name of the suite: they add up to 1.
+# Shares of all cases, by the name of the suite: they add up to 2, as formats are many.
 SHARES = {
     "checkpoints": 0.15,
     "configs": 0.15,
     "recordings": 0.2,
+    "formats": 1.0,
     "disk_folders": 0.1,
     "sweep_files": 0.1,
     "problem_files": 0.1,

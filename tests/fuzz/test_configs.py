@@ -49,7 +49,7 @@ VALUES = st.one_of(
     st.none(),
     st.floats(1e-7, 1e7),
 )
-KEYS = sorted(known_fields(is_moe=True) - {"auto_map"})
+KEYS = sorted(known_fields({}, is_moe=True) - {"auto_map"})
 ROPE_KEYS = sorted(YARN_KEYS | {"rope_theta", "attn_factor", "short_factor", "low_freq_factor"})
 
 PLAUSIBLE: dict[str, list[Any]] = {

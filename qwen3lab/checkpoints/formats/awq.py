@@ -19,6 +19,7 @@ from qwen3lab.checkpoints.formats.config_fields import chosen, group_size
 from qwen3lab.checkpoints.formats.packed_format import (
     FLOATS,
     INTEGER_WORDS,
+    Grouped,
     PackedFormat,
     ReadPart,
     grouped,
@@ -85,6 +86,11 @@ class Awq(PackedFormat):
         q, zeros = in_order(tensors["qweight"]), in_order(tensors["qzeros"])
         groups = torch.arange(len(q)) // (len(q) // len(scales))
         return (scales[groups] * (q - zeros[groups])).T.contiguous()
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        scales = tensors["scales"].float()
+        q, zeros = in_order(tensors["qweight"]), in_order(tensors["qzeros"])
+        return Grouped(q.T, scales.T, -(scales * zeros).T, len(q) // len(scales))
 
 
 def in_order(words: Int[Tensor, "row word"]) -> Int[Tensor, "row out"]:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from qwen3lab.checkpoints.formats.config_fields import chosen
 from qwen3lab.checkpoints.formats.packed_format import PackedFormat, ReadPart
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
@@ -61,9 +62,10 @@ def from_config(fields: Mapping[str, Any]) -> PackedFormat:
     """The format that a `quantization_config` describes.
 
     Raises:
-        CheckpointError: it says neither four nor eight bits.
+        CheckpointError: it says neither four nor eight bits, or something else than true or false.
     """
-    four, eight = (fields.get(f"load_in_{bits}bit") is True for bits in (4, 8))
+    names, allowed = ("load_in_4bit", "load_in_8bit"), (False, True, None)
+    four, eight = (chosen(fields, name, allowed, "bitsandbytes") is True for name in names)
     if four == eight:
         raise CheckpointError(
             "quantization_config says neither load_in_4bit nor load_in_8bit, or both: expected one "
@@ -107,9 +109,8 @@ class Bits4(PackedFormat):
         is_nested = "weight.nested_absmax" in stored
         scale_codes = ("U8",) if is_nested else ("F32",)
         self.expect(module, "weight.absmax", stored, scale_codes, (n_blocks,))
-        if is_nested != (state.nested_block > 0) or is_nested != (
-            "weight.nested_quant_map" in stored
-        ):
+        others = {state.nested_block > 0, "weight.nested_quant_map" in stored}
+        if others != {is_nested} or (is_nested and state.nested_offset is None):
             raise CheckpointError(
                 f"{module} has only some of the tensors of scales that are quantised themselves: "
                 "fetch the files of the model again"
@@ -122,7 +123,7 @@ class Bits4(PackedFormat):
 
     def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
         state = _state(module, tensors, tensors.__getitem__)
-        levels = torch.tensor(LEVELS[state.kind])
+        levels = torch.tensor(LEVELS[state.kind], device=tensors["weight"].device)
         if float((tensors["weight.quant_map"] - levels).abs().max()) > MAX_ROUNDING:
             raise CheckpointError(
                 f"{module}.weight.quant_map holds other levels than {state.kind} has: fetch the "
@@ -188,7 +189,7 @@ class _State:
     shape: tuple[int, int]
     block: int
     nested_block: int
-    nested_offset: float
+    nested_offset: float | None
 
 
 def _state(module: str, held: Mapping[str, Any], read: ReadPart) -> _State:
@@ -215,14 +216,15 @@ def _state(module: str, held: Mapping[str, Any], read: ReadPart) -> _State:
         is_right = fields["quant_type"] == kinds[0] and block in BLOCKS and type(block) is int
         is_right &= len(shape) == 2 and all(type(n) is int and 0 < n < 2**31 for n in shape)
         is_right &= type(nested) is int and (nested == 0 or nested in BLOCKS)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{module}.{part} is damaged: fetch the file again") from error
     if not is_right or not math.isfinite(offset):
         raise CheckpointError(
             f"{module}.{part} gives a type, a shape or a size of blocks that bitsandbytes does not "
             "write: fetch the file again"
         )
-    return _State(kinds[0], (shape[0], shape[1]), block, nested, offset)
+    has_offset = "nested_offset" in fields
+    return _State(kinds[0], (shape[0], shape[1]), block, nested, offset if has_offset else None)
 
 
 def _scales(tensors: Mapping[str, Tensor], state: _State) -> Float[Tensor, " block"]:
@@ -232,4 +234,4 @@ def _scales(tensors: Mapping[str, Tensor], state: _State) -> Float[Tensor, " blo
         return scales.float()
     levels = tensors["weight.nested_quant_map"][scales.int()]
     by_block = tensors["weight.nested_absmax"].repeat_interleave(state.nested_block)
-    return levels * by_block[: len(scales)] + state.nested_offset
+    return levels * by_block[: len(scales)] + (state.nested_offset or 0.0)

@@ -20,9 +20,11 @@ from qwen3lab.checkpoints.formats.config_fields import chosen
 from qwen3lab.checkpoints.formats.packed_format import (
     FLOATS,
     INTEGER_WORDS,
+    Grouped,
     PackedFormat,
     ReadPart,
     grouped,
+    shared,
 )
 from qwen3lab.checkpoints.formats.words import WORD_BITS, unpacked
 from qwen3lab.errors import CheckpointError
@@ -31,6 +33,9 @@ from qwen3lab.storage.tensor_header import StoredTensor
 PACKED, INT8, FLOAT8 = "pack-quantized", "int-quantized", "float-quantized"
 KINDS = {PACKED: ("int", (4, 8, 2)), INT8: ("int", (8,)), FLOAT8: ("float", (8,))}
 """Type and numbers of bits of each format."""
+REORDERED = ("group", "dynamic", True)
+"""Values of `actorder` with which `weight_g_idx` names the group of each input."""
+ORDERS = (None, *REORDERED, "weight", "static", False)
 STRATEGIES = ("group", "channel", "tensor", "block")
 
 
@@ -46,6 +51,7 @@ class CompressedTensors(PackedFormat):
         block: outputs and inputs that share a scale, for blocks.
         is_symmetric: False if there are zeros.
         rounds_activations: True if its own kernels quantise activations, too.
+        reorders: True if inputs were reordered, so that `weight_g_idx` names the group of each.
     """
 
     method: ClassVar[str] = "compressed-tensors"
@@ -69,6 +75,7 @@ class CompressedTensors(PackedFormat):
     block: tuple[int, int]
     is_symmetric: bool
     rounds_activations: bool
+    reorders: bool
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "CompressedTensors":
@@ -93,6 +100,7 @@ class CompressedTensors(PackedFormat):
             block=block,
             is_symmetric=chosen(weights, "symmetric", (True, False), cls.name),
             rounds_activations=activations,
+            reorders=chosen(weights, "actorder", ORDERS, cls.name) in REORDERED,
         )
 
     @property
@@ -133,6 +141,11 @@ class CompressedTensors(PackedFormat):
             else:
                 shape = stored["weight_scale"].shape
                 self.expect(module, "weight_zero_point", stored, ("I8",), shape)
+        if self.reorders and "weight_g_idx" not in stored:
+            raise CheckpointError(
+                f"{module}.weight_g_idx is missing, without which actorder cannot be undone: fetch "
+                "the files again"
+            )
         if "weight_g_idx" in stored:
             self.expect(module, "weight_g_idx", stored, INTEGER_WORDS, (n_in,))
         return n_out, n_in
@@ -147,12 +160,32 @@ class CompressedTensors(PackedFormat):
         scales = tensors["weight_scale"].float()
         scales = scales.view(1, 1) if self.strategy == "tensor" else scales
         zeros = torch.zeros(())
+        if self.is_symmetric and bool(tensors.get("weight_zero_point", zeros).any()):
+            raise CheckpointError(
+                f"{module}.weight_zero_point has values that are not 0, and quantization_config "
+                "says that weights are symmetric: fetch config.json and weights together"
+            )
         if not self.is_symmetric:
             zeros = tensors["weight_zero_point"]
             if self.kind == PACKED:
                 zeros = unpacked(zeros.T.contiguous(), self.bits).T[: len(q)] - offset
             zeros = self._spread(module, zeros.float().view_as(scales), q, tensors)
         return (q - zeros) * self._spread(module, scales, q, tensors)
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        is_in_order = self.strategy in ("group", "channel") and "weight_g_idx" not in tensors
+        if self.kind != PACKED or self.bits != 4 or not is_in_order:
+            return None
+        n_in, scales = int(tensors["weight_shape"][1]), tensors["weight_scale"].float()
+        size = n_in // scales.shape[1] if self.group_size == -1 else self.group_size
+        if n_in != size * scales.shape[1]:
+            return None
+        q = unpacked(tensors["weight_packed"], self.bits)[:, :n_in]
+        zeros = torch.full_like(scales, 2 ** (self.bits - 1))
+        if not self.is_symmetric:
+            packed = tensors["weight_zero_point"].T.contiguous()
+            zeros = unpacked(packed, self.bits).T[: len(q)].float()
+        return Grouped(q, scales, -scales * zeros, size)
 
     def _shape(
         self, module: str, stored: Mapping[str, StoredTensor], read: ReadPart
@@ -169,6 +202,7 @@ class CompressedTensors(PackedFormat):
             return n_out, n_in
         if "weight_shape" not in stored or stored["weight_shape"].shape != (2,):
             raise CheckpointError(f"{module}.weight_shape is missing: fetch the files again")
+        self.expect(module, "weight_shape", stored, ("I64", "I32"), (2,))
         shape = tuple(int(size) for size in read("weight_shape"))
         n_words = -(-shape[1] * self.bits // WORD_BITS)
         self.expect(module, part, stored, INTEGER_WORDS, (shape[0], n_words))
@@ -187,11 +221,11 @@ class CompressedTensors(PackedFormat):
     ) -> Tensor:
         """A value for each of the matrix's, of those that share one."""
         if self.strategy == "block":
-            rows = values.repeat_interleave(self.block[0], dim=0)[: len(q)]
-            return rows.repeat_interleave(self.block[1], dim=1)[:, : q.shape[1]]
+            rows, columns = (shared(*pair) for pair in zip(q.shape, self.block, strict=True))
+            return values[rows][:, columns]
         if self.strategy != "group":
             return values
-        groups = torch.arange(q.shape[1]) // self.group_size
+        groups = shared(q.shape[1], self.group_size)
         if "weight_g_idx" in tensors:
             groups = tensors["weight_g_idx"].long()
             if not 0 <= int(groups.min()) <= int(groups.max()) < values.shape[1]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.checkpoints.formats.config_fields import chosen
-from qwen3lab.checkpoints.formats.packed_format import FLOATS, PackedFormat, ReadPart
+from qwen3lab.checkpoints.formats.packed_format import FLOATS, PackedFormat, ReadPart, shared
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
 
@@ -81,5 +81,9 @@ class Fp8(PackedFormat):
     def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
         weight = tensors["weight"].float()
         scales = tensors["weight_scale_inv"].float()
-        scales = scales.repeat_interleave(self.rows, dim=0)[: len(weight)]
-        return weight * scales.repeat_interleave(self.columns, dim=1)[:, : weight.shape[1]]
+        rows, columns = (shared(*pair) for pair in zip(weight.shape, self._block, strict=True))
+        return weight * scales[rows][:, columns]
+
+    @property
+    def _block(self) -> tuple[int, int]:
+        return self.rows, self.columns

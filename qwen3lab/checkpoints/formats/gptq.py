@@ -22,9 +22,11 @@ from qwen3lab.checkpoints.formats.config_fields import chosen, group_size, whole
 from qwen3lab.checkpoints.formats.packed_format import (
     FLOATS,
     INTEGER_WORDS,
+    Grouped,
     PackedFormat,
     ReadPart,
     grouped,
+    shared,
 )
 from qwen3lab.checkpoints.formats.words import WORD_BITS, unpacked
 from qwen3lab.errors import CheckpointError
@@ -43,6 +45,7 @@ class Gptq(PackedFormat):
         group_size: inputs that share a scale; -1 for all.
         version: of `VERSIONS`.
         is_mixed: True if modules may have other bits and groups.
+        is_reordered: True if inputs were reordered, so that `g_idx` names the group of each.
     """
 
     method: ClassVar[str] = "gptq"
@@ -59,6 +62,7 @@ class Gptq(PackedFormat):
     group_size: int
     version: str
     is_mixed: bool
+    is_reordered: bool = False
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any]) -> "Gptq":
@@ -71,7 +75,8 @@ class Gptq(PackedFormat):
         chosen(fields, "pack_dtype", ("int32",), cls.name)
         version = chosen(fields, "checkpoint_format", VERSIONS, cls.name)
         bits, size = whole(fields, "bits", cls.name), group_size(fields, cls.name)
-        return cls(bits, size, version, bool(fields.get("dynamic")))
+        is_reordered = chosen(fields, "desc_act", (False, True, None), cls.name) is True
+        return cls(bits, size, version, bool(fields.get("dynamic")), is_reordered)
 
     @property
     def described(self) -> str:
@@ -89,18 +94,38 @@ class Gptq(PackedFormat):
         self.expect(module, "qweight", stored, INTEGER_WORDS, (n_words, n_out))
         self.expect(module, "qzeros", stored, INTEGER_WORDS, (n_groups, n_out * bits // WORD_BITS))
         self.expect(module, "scales", stored, FLOATS, (n_groups, n_out))
+        if self.is_reordered and "g_idx" not in stored:
+            raise CheckpointError(
+                f"{module}.g_idx is missing, without which desc_act cannot be undone: fetch the "
+                "files of the model again"
+            )
         if "g_idx" in stored:
             self.expect(module, "g_idx", stored, INTEGER_WORDS, (n_in,))
         self._check_groups(module, n_in, n_groups)
         return n_out, n_in
 
     def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
+        q, zeros, scales, _ = self._values(module, tensors)
+        groups = self._groups(module, tensors, len(q), len(scales))
+        return (scales[groups] * (q - zeros[groups])).T.contiguous()
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        q, zeros, scales, bits = self._values(module, tensors)
+        groups = self._groups(module, tensors, len(q), len(scales)).to(q.device)
+        in_order = shared(len(q), len(q) // len(scales)).to(q.device)
+        if bits != 4 or len(q) % len(scales) or not torch.equal(groups, in_order):
+            return None
+        size = len(q) // len(scales)
+        return Grouped(q.T, scales.T, -(scales * zeros).T, size)
+
+    def _values(
+        self, module: str, tensors: Mapping[str, Tensor]
+    ) -> tuple[Int[Tensor, "in out"], Int[Tensor, "group out"], Float[Tensor, "group out"], int]:
+        """The integers, the zeros and scales of the groups, and the bits of an integer."""
         scales = tensors["scales"].float()
         bits = tensors["qzeros"].shape[1] * WORD_BITS // scales.shape[1]
         q = unpacked(tensors["qweight"].T, bits).T
-        zeros = self._zeros(module, unpacked(tensors["qzeros"], bits), bits)
-        groups = self._groups(module, tensors, len(q), len(scales))
-        return (scales[groups] * (q - zeros[groups])).T.contiguous()
+        return q, self._zeros(module, unpacked(tensors["qzeros"], bits), bits), scales, bits
 
     def _bits(self, module: str, n_out: int, n_words: int) -> int:
         """Bits of a module's values, by the number of words that hold a zero for each output."""
@@ -144,7 +169,7 @@ class Gptq(PackedFormat):
         if "g_idx" not in tensors:
             size = n_in if self.group_size == -1 else self.group_size
             size = size if -(-n_in // size) == n_groups else n_in // n_groups
-            return torch.arange(n_in) // size
+            return shared(n_in, size)
         groups = tensors["g_idx"].long()
         if not 0 <= int(groups.min()) <= int(groups.max()) < n_groups:
             raise CheckpointError(

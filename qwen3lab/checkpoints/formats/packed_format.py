@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.errors import CheckpointError
@@ -16,6 +18,28 @@ ReadPart = Callable[[str], Tensor]
 """Reads a part of a module, by the end of its name."""
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """A matrix of four-bit integers in groups along the inputs: W = scale * q + offset.
+
+    Attributes:
+        q: from 0 to 15.
+        scale: of each group, float32.
+        offset: of each group, float32.
+        size: inputs in a group.
+    """
+
+    q: Int[Tensor, "out in"]
+    scale: Float[Tensor, "out group"]
+    offset: Float[Tensor, "out group"]
+    size: int
+
+    def decoded(self) -> Float[Tensor, "out in"]:
+        """The matrix, but for the rounding of `scale * q + offset`."""
+        q = self.q.float().unflatten(1, (-1, self.size))
+        return (self.scale[..., None] * q + self.offset[..., None]).flatten(1)
+
+
 class PackedFormat(ABC):
     """How a checkpoint stores the weight matrix of a module.
 
@@ -25,12 +49,14 @@ class PackedFormat(ABC):
         parts: the tensors that belong to a module, by the end of their names; True for those that
             every packed module has.
         marker: the part that shows that a module is packed.
+        scale_part: the part whose dtype is that of the model's activations; empty if none is.
     """
 
     method: ClassVar[str]
     name: ClassVar[str]
     parts: ClassVar[Mapping[str, bool]]
     marker: ClassVar[str]
+    scale_part: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -49,8 +75,8 @@ class PackedFormat(ABC):
     @abstractmethod
     def shape(
         self, module: str, stored: Mapping[str, StoredTensor], read: ReadPart
-    ) -> tuple[int, int]:
-        """The shape [out, in] of a module's matrix.
+    ) -> tuple[int, ...]:
+        """The shape [out, in] of a module's matrix, or [expert, out, in] of a stack.
 
         Args:
             module: its name.
@@ -62,12 +88,21 @@ class PackedFormat(ABC):
         """
 
     @abstractmethod
-    def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "out in"]:
-        """The matrix in float32, of parts whose shapes were checked.
+    def decode(self, module: str, tensors: Mapping[str, Tensor]) -> Float[Tensor, "*any out in"]:
+        """The matrix or stack in float32, of parts whose shapes were checked.
 
         Raises:
             CheckpointError: a part has a value that no writer of this format writes.
         """
+
+    def grouped(self, module: str, tensors: Mapping[str, Tensor]) -> Grouped | None:
+        """The matrix as four-bit integers in consecutive groups; None if it is stored otherwise.
+
+        Args:
+            module: its name.
+            tensors: parts that `decode` has decoded without an error.
+        """
+        return None
 
     def check_parts(self, module: str, stored: Mapping[str, StoredTensor]) -> None:
         """Raises `CheckpointError` if a part that every module has is missing."""
@@ -104,6 +139,11 @@ class PackedFormat(ABC):
                 f"{module}.{part} is stored as {found.code} of shape {found.shape}: {self.name} "
                 f"weights of this size need {' or '.join(codes)} of shape {shape}"
             )
+
+
+def shared(n_values: int, size: int) -> Int[Tensor, " value"]:
+    """The place of what each value shares with the others of its group of `size`."""
+    return torch.arange(n_values) // min(size, max(n_values, 1))  # A size may exceed 64 bits.
 
 
 def grouped(size: int) -> str:

@@ -14,6 +14,6 @@ def unpacked(words: Int[Tensor, "row word"], bits: int) -> Int[Tensor, "row valu
         words: int32.
         bits: of a value, which divide 32.
     """
-    shifts = torch.arange(0, WORD_BITS, bits, dtype=torch.int32)
+    shifts = torch.arange(0, WORD_BITS, bits, dtype=torch.int32, device=words.device)
     # A shift of a negative word fills with ones, which the mask removes.
     return ((words[:, :, None] >> shifts) & (2**bits - 1)).flatten(1)

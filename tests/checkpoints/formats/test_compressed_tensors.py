@@ -72,6 +72,18 @@ def test_matrices_are_decoded_as_the_library_decodes_them(case):
     assert found.note == ""
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_four_bits_in_groups_have_the_same_weights(case):
+    fields, parts, expected = stored(case)
+    found = CompressedTensors.from_config(fields)
+    groups = found.grouped("m", parts)
+    assert (groups is not None) == case.startswith("int4")
+    if groups is not None:
+        assert groups.size == 16
+        torch.testing.assert_close(groups.decoded(), expected.float(), rtol=1e-6, atol=1e-6)
+        assert found.grouped("m", parts | {"weight_g_idx": torch.arange(N_IN) // 16}) is None
+
+
 def test_numbers_of_groups_are_followed():
     fields, parts, _ = stored("int4 in groups")
     order = torch.randperm(N_IN, generator=torch.Generator().manual_seed(1))

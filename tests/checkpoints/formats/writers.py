@@ -15,6 +15,7 @@ from torch import Tensor
 
 Parts = dict[str, Tensor]
 GROUP = 16
+MLX_GROUP = 32
 BLOCK = (32, 24)
 
 
@@ -72,6 +73,18 @@ def int8(weight: Tensor) -> tuple[Parts, Tensor]:
     return {"weight": q.to(torch.int8), "weight_scale": scales}, q * scales
 
 
+def mlx(weight: Tensor) -> tuple[Parts, Tensor]:
+    """The parts of a matrix in MLX's 4 bits in groups of 32, and what they stand for."""
+    grouped = weight.unflatten(-1, (-1, MLX_GROUP))
+    low, high = grouped.amin(-1), grouped.amax(-1)
+    scales, biases = ((high - low) / 15).clamp(min=1e-4).bfloat16(), low.bfloat16()
+    q = ((grouped - biases[..., None]) / scales[..., None].float()).round().clamp(0, 15)
+    decoded = (scales[..., None].float() * q + biases[..., None].float()).flatten(-2)
+    words = q.long().flatten(-2).unflatten(-1, (-1, 8)) << torch.arange(0, 32, 4)
+    packed = words.sum(-1).to(torch.int32).view(torch.uint32)
+    return {"weight": packed, "scales": scales, "biases": biases}, decoded
+
+
 WRITERS: dict[str, tuple[Callable[[Tensor], tuple[Parts, Tensor]], dict]] = {
     "gptq": (gptq, {"bits": 4, "group_size": GROUP, "checkpoint_format": "gptq_v2"}),
     "awq": (awq, {"bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}),
@@ -94,6 +107,7 @@ WRITERS: dict[str, tuple[Callable[[Tensor], tuple[Parts, Tensor]], dict]] = {
             },
         },
     ),
+    "mlx": (mlx, {"bits": 4, "group_size": MLX_GROUP}),
     "fp8": (fp8, {"activation_scheme": "dynamic", "weight_block_size": list(BLOCK)}),
 }
 
@@ -118,7 +132,10 @@ def quantised(folder: Path, target: Path, method: str) -> Path:
     save_file(packed, target / "model.safetensors", {"format": "pt"})
     save_file({n: v.contiguous() for n, v in decoded.items()}, plain / "model.safetensors")
     config = json.loads((target / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": method, **fields}
+    if method == "mlx":  # Without a method's name, and under both names, as mlx-lm writes it.
+        config["quantization"] = config["quantization_config"] = fields
+    else:
+        config["quantization_config"] = {"quant_method": method, **fields}
     (target / "config.json").write_text(json.dumps(config))
     return plain
 
