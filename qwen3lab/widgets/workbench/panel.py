@@ -148,12 +148,14 @@ class BenchPanel:
         if index >= 0 and self.state.current is not None:
             self.state.token = self.state.current.spans["prompt"][1] + index
 
+    def _conversation(self) -> w.VBox:
+        return w.VBox([self.transcript]).add_class("q3-card").add_class("q3-talk")
+
     def _arrange(self) -> w.VBox:
         title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
-        conversation = w.VBox([self.transcript]).add_class("q3-card").add_class("q3-talk")
         notes = w.VBox([self.notes]).add_class("q3-card").add_class("q3-token-card")
         ask = [self.controls.box()] if self.bench.asks else []
-        talk = [conversation] if self.bench.asks or self.state.chat is not None else []
+        talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")
         stage = w.VBox([self.stage_alert, self.tabs]).add_class("q3-bench-stage")
         body = w.Box([left, stage]).add_class("q3-bench-body")

@@ -28,7 +28,7 @@ def recording():
 
 @pytest.fixture
 def explorer(recording):
-    """A disof_recordings explorer of a recording, with measured heads."""
+    """A displayed explorer of a recording, with measured heads."""
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
