@@ -40,6 +40,7 @@ class MapView {
     this.canvas = element("canvas", "q3-canvas", this.stage);
     this.overlay = element("canvas", "q3-overlay", this.stage);
     this.tip = element("div", "q3-tip", this.stage);
+    this.tip.popover = "manual"; // Above everything: no pane cuts it off.
     const footer = element("div", "q3-footer", this.root);
     this.legend = element("div", "q3-legend", footer);
     /** @type {HTMLElement | null} what the colours mean, if the colour bar has no room for it */
@@ -179,7 +180,7 @@ class MapView {
     if (String(cell) === String(this.cell)) return;
     this.cell = cell;
     this.drawOverlay();
-    this.tip.classList.toggle("q3-tip-shown", Boolean(cell && isPointer));
+    this.tip.togglePopover(Boolean(cell && isPointer));
     this.ask();
   }
 
@@ -237,11 +238,19 @@ class MapView {
   onPointer(event) {
     this.moveTo(this.cellAt(event), true);
     if (this.dragStart && this.cell && this.model.get("zooms")) this.drawOverlay();
-    const at = this.overlay.getBoundingClientRect();
-    const x = event.clientX - at.left;
-    const isRight = x > at.width - this.tip.offsetWidth - 28;
-    this.tip.style.left = `${isRight ? x - this.tip.offsetWidth - 14 : x + 16}px`;
-    this.tip.style.top = `${event.clientY - at.top + 16}px`;
+    this.placeTip(event);
+  }
+
+  /**
+   * Put the value beside the pointer, on the side where the window has room for it.
+   * @param {MouseEvent} event
+   */
+  placeTip({ clientX, clientY }) {
+    const { offsetWidth, offsetHeight, style } = this.tip;
+    const isRight = clientX + offsetWidth + 28 > window.innerWidth;
+    const isLow = clientY + offsetHeight + 28 > window.innerHeight;
+    style.left = `${Math.max(0, isRight ? clientX - offsetWidth - 14 : clientX + 16)}px`;
+    style.top = `${Math.max(0, isLow ? clientY - offsetHeight - 12 : clientY + 16)}px`;
   }
 
   /** @param {MouseEvent} event */
