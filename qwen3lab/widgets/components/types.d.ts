@@ -153,6 +153,7 @@ interface ThoughtTraits {
 
 interface PlotTraits {
   figure: string;
+  fills: boolean;
   version: string;
   is_sent: boolean;
 }
