@@ -83,7 +83,7 @@ class Controls:
         self.example = w.Dropdown(
             options=[("Examples …", ""), *((text, text) for text in examples)],
             tooltip="Example questions for this model",
-            layout=w.Layout(width="auto", flex="1 1 110px"),
+            layout=w.Layout(width="auto", flex="1 1 0"),
         )
         self.run = w.Button(
             description="Run",
@@ -182,8 +182,8 @@ class Controls:
 
     def box(self) -> w.VBox:
         """The question, the buttons, and the settings folded into one row that says them."""
-        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px")
-        buttons = w.Box([self.example, self.run, self.stop], layout=wrap)
+        line = w.Layout(align_items="center", grid_gap="8px")
+        buttons = w.Box([self.example, self.run, self.stop], layout=line)
         box = w.VBox([self.question, buttons, self.fold, self.folded]).add_class("q3-card")
         return box.add_class("q3-ask")
 

@@ -123,6 +123,7 @@ class AttentionPane(View):
         show_only(name == "thumbnails", self.heads.wall)
         show_only(name == "scores", self.heads.scores, self.heads.score)
         show_only(name == "table", self.table_box)
+        (self.side.add_class if name == "table" else self.side.remove_class)("q3-even")
 
     @shows_drawing_errors
     def draw_map(self) -> None:
@@ -235,4 +236,5 @@ class AttentionPane(View):
             row(self.pooling, self.reset, self.note),
         )
         pickers = row(self.pane, self.pickers.layer, self.pickers.head)
-        return [pickers, side_by_side(left, right, wide="last")]
+        self.side = side_by_side(left, right, wide="last")
+        return [pickers, self.side]

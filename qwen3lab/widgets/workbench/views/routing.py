@@ -71,7 +71,7 @@ class RoutingPane(View):
             description="compare with",
             tooltip="A second run to compare with: the next Run does both",
             style=WIDE,
-            layout=w.Layout(width="270px"),
+            layout=w.Layout(width="250px"),
         )
         self.other_question = w.Text(
             description="other question",
@@ -187,7 +187,8 @@ class RoutingPane(View):
         self.switch.disabled = self.write.disabled = state.status != "idle" or not has_expert
         is_off = (state.routing_layer, state.expert) in state.off
         self.switch.description = f"Switch {'on' if is_off else 'off'} and ask again"
-        self.switch.button_style = "success" if is_off else "warning"
+        colour = "success" if is_off else "warning"
+        self.switch.button_style = "" if self.switch.disabled else colour
         self.all_on.layout.display = "" if state.off else "none"
         disabled = ", ".join(f"expert {expert} of layer {layer}" for layer, expert in state.off)
         self.off.value = f'<span class="q3-hint">{disabled and "off: " + disabled}</span>'

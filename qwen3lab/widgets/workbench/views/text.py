@@ -29,7 +29,7 @@ from qwen3lab.widgets.workbench.views.view import View, pane, row, show_only
 
 PICK_A_TOKEN = "click a token to see its attention weights"
 PICK_AN_EXPERT = "pick an expert to see its tokens"
-CURVE_HEIGHT = 170
+CURVE_HEIGHT = 210
 
 
 class ShadedText(View):

@@ -217,12 +217,12 @@ class ThinkingPane(View):
     def _arrange(self) -> list[w.Widget]:
         left = pane(
             "Early answers",
-            "move the marker: what would it answer there?",
+            "what would it answer at the marker?",
             self.marker,
             self.thoughts,
             row(self.ask, self.everywhere, self.cancel),
         )
-        here = pane("At the marker", "the answer, if the thinking ends there", self.answer_here)
+        here = pane("At the marker", "if the thinking ends there", self.answer_here)
         replies = pane("Replies", "this run, and one without thinking", scroller(self.replies))
         buttons = row(self.stop_thinking, self.think_more, self.budget)
         return [buttons, side_by_side(left, column(here, replies), wide="first")]

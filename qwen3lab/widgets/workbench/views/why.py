@@ -49,7 +49,7 @@ class WhyPane(View):
         self.lens = Canvas(height=least, fills=True)
         self.effects = Canvas(height=least, fills=True)
         self.part = PartPane(self)
-        self.parts_plot = Plot(_fitted(empty_figure(NO_TOKEN)))
+        self.parts_plot = Plot(_fitted(empty_figure(NO_TOKEN)), fills=True)
         self.parts = [self.part]
         self.notes, self.versus, self.problem = w.HTML(), w.HTML(), Alert()
         self._make_controls()
@@ -63,7 +63,7 @@ class WhyPane(View):
             description="run again",
             tooltip="What is changed in the run, one part after another",
             style=WIDE,
-            layout=w.Layout(width="300px"),
+            layout=w.Layout(flex="1 1 200px", width="auto"),
         )
         self.which_lens = w.Dropdown(
             options=[(each, each) for each in self.lens_names],
@@ -195,14 +195,12 @@ class WhyPane(View):
             "after each layer",
             self.lens,
             self.notes,
-            tools=[self.which_lens],
         )
         written = pane(
             "What wrote it",
             "directly; click a bar",
             self.parts_plot,
             self.versus,
-            tools=[self.other_token],
         )
         effect = pane(
             "What it needs",
@@ -211,14 +209,14 @@ class WhyPane(View):
             self.effects,
         )
         body = side_by_side(column(lens, effect), column(written, self.part.pane))
-        return [row(self.layer), self.problem, body]
+        return [row(self.layer, self.which_lens, self.other_token), self.problem, body]
 
 
 def _fitted(figure: go.Figure) -> go.Figure:
     """The figure without its title: the card has a heading and little space."""
     figure.update_layout(hovermode="x")  # A click beside a low bar picks it, too.
-    figure.update_xaxes(title=None)
-    return figure.update_layout(height=210, title=None, margin={"l": 52, "r": 12, "t": 8, "b": 60})
+    figure.update_xaxes(title=None).update_yaxes(title="logits")
+    return figure.update_layout(height=150, title=None, margin={"l": 52, "r": 12, "t": 8, "b": 60})
 
 
 def _mark_bar(figure: go.Figure, name: str) -> None:

@@ -37,8 +37,8 @@ class PartPane:
     def __init__(self, view: View) -> None:
         self.view, self.state, self.config, self.lock = view, view.state, view.config, view.lock
         self.bindings = Bindings(view.state)
-        self.picked, self.hint, self.replies = w.HTML(), w.HTML(), w.HTML()
-        self.inside = Canvas(height=180)
+        self.picked, self.replies = w.HTML(), w.HTML()
+        self.inside = Canvas(height=90, fills=True).add_class("q3-plain")
         self.strength = w.BoundedFloatText(
             min=-10.0,
             max=10.0,
@@ -49,14 +49,14 @@ class PartPane:
             style=WIDE,
             layout=w.Layout(width="125px"),
         )
-        self.take_away = button("Take away, ask again", "Ask without the picked part", "155px")
+        self.take_away = button("Take away, ask again", "Ask without the picked part", "auto")
         self.patch = button(
             "Patch, ask again",
             "Ask with the other question's stream at this layer and token",
-            "130px",
+            "auto",
         )
-        self.steer = button("Steer, ask again", "", "125px")
-        self.open = button("", "Show it there, with the same reply", "115px")
+        self.steer = button("Steer, ask again", "", "auto")
+        self.open = button("", "Show it there, with the same reply", "auto")
         self.bindings.bind("strength", self.strength)
         why = view.bench.why
         self.take_away.on_click(lambda _: why.take_away())
@@ -64,7 +64,7 @@ class PartPane:
         self.steer.on_click(lambda _: why.steer())
         self.open.on_click(lambda _: why.open_part())
         buttons = row(self.take_away, self.patch, self.open, self.steer, self.strength)
-        body = scroller(self.replies, self.inside, self.hint)
+        body = scroller(self.replies, self.inside)
         self.pane = pane("Picked part", "", self.picked, buttons, body)
         self._follow()
 
@@ -96,10 +96,10 @@ class PartPane:
         state, chat = self.state, self.state.current
         kind = state.part[0] if state.part and chat is not None else ""
         with self.lock:
-            name = f"<b>{html.escape(part_name(state.part))}</b>" if kind else NO_PART
-            self.picked.value = name if kind else f'<span class="q3-hint">{name}</span>'
-            self.hint.value = f'<span class="q3-hint">{HINTS.get(kind, "")}</span>'
-            show_only(kind in HINTS, self.inside, self.hint)
+            name = f"<b>{html.escape(part_name(state.part))}</b> " if kind else ""
+            hint = HINTS.get(kind, "") if kind else NO_PART
+            self.picked.value = f'{name}<span class="q3-hint">{hint}</span>'
+            show_only(kind in HINTS, self.inside)
             if chat is None or kind not in HINTS:
                 return
             _, layer, number = state.part
