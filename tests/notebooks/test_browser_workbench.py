@@ -108,13 +108,13 @@ def test_a_pick_in_one_view_is_marked_in_the_others(book: Book) -> None:
 
 
 def test_tabs_and_controls_have_roles_and_names(book: Book) -> None:
-    page = book.page
-    expect(page.get_by_role("tablist")).to_be_visible()
-    expect(page.get_by_role("tab")).to_have_text(list(TABS))
-    expect(page.get_by_role("status").first).to_contain_text("Finished")
+    bench = book.page.locator(".q3-bench")
+    expect(bench.get_by_role("tablist")).to_be_visible()
+    expect(bench.get_by_role("tab")).to_have_text(list(TABS))
+    expect(bench.get_by_role("status").first).to_contain_text("Finished")
     for tab in TABS:
         book.open_tab(tab)
-        nameless = page.locator(".q3-bench").evaluate(
+        nameless = bench.evaluate(
             """bench => [...bench.querySelectorAll("button, input, select, [tabindex='0']")]
               .filter(each => each.offsetParent && !each.closest(".dt-container"))
               .filter(each => ![each.ariaLabel, each.title, each.innerText.trim(),

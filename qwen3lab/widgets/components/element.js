@@ -75,6 +75,17 @@ function reveal(inner, outer) {
   else if (below > 0) outer.scrollTop += below;
 }
 
+/**
+ * Name the handles of sliders after their labels: ipywidgets gives them a role and no name.
+ * @param {Element} root what they are in
+ */
+function nameSliders(root) {
+  for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
+    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  }
+}
+
 /** Keep the workbench that is clicked in the window, so that what the click changes is seen. */
 function keepInView() {
   if (globalThis.qwen3labKeepsInView) return;
