@@ -26,13 +26,13 @@
 # - read a routing map: to which experts each token is routed;
 # - get all of these from Python, for any Qwen3 model.
 #
-# **What `tiny-moe` knows.** It was trained from scratch on five kinds of short texts, in English
-# and Chinese: arithmetic from left to right that keeps only the last digit (`7+2*3-1=?`; it writes
-# its results as circled digits), who holds which object after people swap, little stories,
-# programs, and lists to look things up in. In its sums you can add or subtract 1, 2 or 3, and
-# multiply by 3 or 7; with other numbers the answer is often wrong. It knows nothing else, so its
-# answers to other questions make no sense. It has the architecture of the large Qwen3 models at a
-# small size, and everything that you see in it was learned.
+# **What `tiny-moe` knows.** It was trained from scratch on short texts of a small world, in English
+# and Chinese: sums of whole numbers (`12+30=?`, `What is 7 times 8?`; it calculates from left to
+# right, and no value may be below 0 or above 999), who holds which object after people swap, little
+# stories, programs, and lists to look things up in. To other questions, such as `hello`, it replies
+# that they are outside of its world. It learned that from examples, too, and it can be wrong. It
+# has the architecture of the large Qwen3 models at a small size, and everything that you see in it
+# was learned.
 
 # %%
 import qwen3lab
@@ -64,6 +64,7 @@ lab
 #    still right? Then switch **think first** off, and run again.
 # 5. Choose another question under **Examples**, such as the swaps in English or Chinese, and see in
 #    the tab **Why** which layer knew its answer.
+# 6. Type a sum of your own, then a question that has nothing to do with this world.
 
 # %%
 bench = Workbench(lab)
@@ -129,7 +130,7 @@ for budget in lab.suggested.budgets[:4]:
 
 # %% [markdown]
 # One question shows little. The next figure has the accuracy of `tiny-moe` on 500 problems of 1 to
-# 12 steps that were not in its training data: with more thinking, more answers are right. The
+# 10 steps that were not in its training data: with more thinking, more answers are right. The
 # numbers come from the model card in this package.
 
 # %%

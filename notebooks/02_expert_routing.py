@@ -102,8 +102,9 @@ explorer
 
 # %% [markdown]
 # ## A corpus
-# The corpus has texts of five families, and each token has labels. `RoutingCorpus` keeps only
-# counts, so a corpus of a million tokens needs no more memory.
+# The corpus has texts of five families of the embedded models' small world, and a sixth one of
+# questions from outside. Each token has labels. `RoutingCorpus` keeps only counts, so a corpus of a
+# million tokens needs no more memory.
 
 # %%
 families = RoutingCorpus(lab.config)

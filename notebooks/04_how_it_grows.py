@@ -29,9 +29,9 @@
 # - read router saturation: how early in training a router makes its final choices;
 # - ask questions to a model whose whole training you have seen.
 #
-# **What the micro model learns.** Three of the five kinds of texts that `tiny-moe` knows:
-# arithmetic (`7+2*3=?`), little stories, and lists to repeat and to look up. The first 450 steps,
-# one or two minutes on two cores, are almost only short sequences followed by their reverse
+# **What the micro model learns.** Three of the kinds of texts that `tiny-moe` knows: arithmetic,
+# little stories, and lists to repeat and to look up. The first 450 steps, one or two minutes on two
+# cores, are almost only short sequences followed by their reverse
 # (`tree king moon moon king tree`). Two heads in consecutive layers are enough to predict these,
 # and such heads form fastest on such texts. Then stories, arithmetic and other lists follow; before
 # that, the loss on them increases.
@@ -114,7 +114,7 @@ figures.attention_map(recording.attention[layer, head])
 
 # %% [markdown]
 # ## Early training of `tiny-dense`
-# `tiny-dense` was trained in the same way, for longer and on all five kinds of text. The package
+# `tiny-dense` was trained in the same way, for longer and on all kinds of text. The package
 # contains its weights at some steps of the training: `load("tiny-dense", revision="step500")` loads
 # the weights after 500 steps.
 
@@ -153,6 +153,6 @@ figures.attention_map(recording.attention[layer, head])
 # - `Growth(minutes=10)` trains longer, and another `seed` starts from other random weights. Do the
 #   same heads form in the same layers?
 # - Ask a model at an early step:
-#   `qwen3lab.load("tiny-dense", revision="step2000").chat("7+2*3=?")`.
-# - `qwen3lab train tiny-dense` trains that model again, in about 45 minutes on two cores. Its model
-#   card lists its measured abilities.
+#   `qwen3lab.load("tiny-dense", revision="step2000").chat("12+30=?")`.
+# - `qwen3lab train tiny-dense` trains that model again, in some hours on one core; an interrupted
+#   run goes on. Its model card lists its measured abilities.

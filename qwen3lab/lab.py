@@ -18,7 +18,7 @@ from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.adapters import Adapters, SwitchableAdapter
 from qwen3lab.arguments import Count, argument, checked
-from qwen3lab.checkpoints.embedded import is_embedded
+from qwen3lab.checkpoints.embedded import edition_of, is_embedded
 from qwen3lab.checkpoints.given_adapters import AnyAdapters, base_and_adapter
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import device_of, dtype_of
@@ -94,7 +94,7 @@ def load(
             but for a model of at least 100 million parameters that is stored in bfloat16, if the
             processor multiplies bfloat16 faster.
         revision: branch, tag or commit on the hub; an early state of an embedded model, such
-            as "step500" (`tiny.revisions` lists them).
+            as "step500", or an earlier edition, such as "v1" (`tiny.revisions` lists them).
         memory: memory that the model may take, such as "24GB". It is loaded whole if that fits
             beside a recording, or else packed as a quantised checkpoint stores it. Else what does
             not fit is read during the forward pass, expert by expert where a prompt uses few, from
@@ -331,7 +331,7 @@ class Lab:
             self.config,
             self.defaults,
             name=self.name,
-            is_embedded=is_embedded(self.tokenizer),
+            edition=edition_of(self.tokenizer) if is_embedded(self.tokenizer) else None,
             device=self.model.device.type,
             is_streamed=self.model.blocks.is_streamed,
         )
@@ -506,7 +506,7 @@ class Lab:
             >>> lab = qwen3lab.load("tiny-moe")
             >>> chat = lab.chat("3+2*7-1=?", budget=64, seed=0)
             >>> chat.answer, chat.stop
-            ('④', 'natural')
+            ('34', 'natural')
         """
         return self._chat([messages], dict(options))[0]
 

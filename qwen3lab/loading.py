@@ -6,7 +6,6 @@ time, so peak memory is about one copy of the weights. They are not mapped from 
 that changes later changes no number and cannot kill the process.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +16,23 @@ from typing import Any
 import torch
 
 from qwen3lab.checkpoints.adapted_tensors import AdaptedTensors, Strong
-from qwen3lab.checkpoints.decoded_reader import DecodedReader
-from qwen3lab.checkpoints.folders import ADAPTER_CONFIG, find_folder
-from qwen3lab.checkpoints.formats.opening import format_of, quantisation_fields
-from qwen3lab.checkpoints.formats.packed_format import PackedFormat
-from qwen3lab.checkpoints.gguf_folder import gguf_of
+from qwen3lab.checkpoints.folder_contents import (
+    cpu_dtype,
+    decoded_from,
+    open_tensors_of,
+    read_config,
+    saved_as,
+)
+from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.given_adapters import AnyAdapters, open_adapters
 from qwen3lab.checkpoints.modules_in_memory import check_modules, require_model
 from qwen3lab.checkpoints.packed_tensors import PackedSource, kept_bytes
-from qwen3lab.checkpoints.packed_writer import saved_kind
 from qwen3lab.checkpoints.safetensors_reader import (
     IN_MEMORY,
-    CheckpointReader,
     StoredTensors,
     TensorsInMemory,
     TensorSource,
 )
-from qwen3lab.checkpoints.tensor_names import OUTSIDE_BLOCKS
 from qwen3lab.checkpoints.tensor_plan import (
     as_stored,
     assign,
@@ -44,10 +43,9 @@ from qwen3lab.checkpoints.tensor_plan import (
 )
 from qwen3lab.config.placement import Placement, choose
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.device.dtypes import DTYPES, default_dtype, device_of, dtype_of
+from qwen3lab.device.dtypes import DTYPES, device_of, dtype_of
 from qwen3lab.device.free_memory import free_host_bytes
 from qwen3lab.device.grad_mode import without_grad
-from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.kept_model import KEEP, open_kept
@@ -130,13 +128,13 @@ def open_checkpoint(
     find_described(name, revision=revision, source=source)
     folder = find_folder(name, revision=revision, source=source)
     placement = None
-    if picks and not _saved_as(folder):
+    if picks and not saved_as(folder):
         placement = placement_of(folder, memory or 0, device=device, dtype=dtype, quantise=quantise)
         memory, quantise = how_to_load(placement)
     elif picks:
         quantise = None  # The model is quantised already, and refused or loaded as it is.
-    if dtype is None and device.type == "cpu" and not _saved_as(folder):
-        dtype = torch.bfloat16 if quantise else _cpu_dtype(folder)
+    if dtype is None and device.type == "cpu" and not saved_as(folder):
+        dtype = torch.bfloat16 if quantise else cpu_dtype(folder)
     adapters = open_adapters(adapter, source=source)
     model = load_model(
         folder,
@@ -149,7 +147,7 @@ def open_checkpoint(
     )
     full_name = f"{name}@{revision}" if revision else str(name)
     placed = placement.sentence if placement else ""
-    stored_as = _stored_as(folder, name)
+    stored_as = decoded_from(folder, name)
     return Checkpoint(model.config, model, folder, full_name, stored_as, adapters, placed)
 
 
@@ -173,12 +171,12 @@ def placement_of(
     kept = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the folder again, and warns.
-        config, stated = _read_config(folder)
+        config, stated = read_config(folder)
         weights = open_tensors_of(folder)
         check_depth(config, weights, str(folder))
         config = as_stored(config, weights, str(folder))
         if dtype is None and device.type == "cpu":
-            dtype = _cpu_dtype(folder)
+            dtype = cpu_dtype(folder)
         elif dtype is None:
             dtype = stored_dtype(weights, str(folder), stated)
         if isinstance(weights, PackedSource):
@@ -206,20 +204,6 @@ def how_to_load(placement: Placement) -> tuple[int | None, str | None]:
     return placement.weights_limit, None
 
 
-def _cpu_dtype(folder: Path) -> torch.dtype:
-    """The dtype of a folder's model on a CPU unless one is given."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
-        config, stated = _read_config(folder)
-    cpu = torch.device("cpu")
-    if default_dtype(cpu, torch.bfloat16, config.n_params) == torch.float32:
-        return torch.float32  # Whatever the folder holds.
-    weights, embedding = open_tensors_of(folder), OUTSIDE_BLOCKS["embed.weight"]
-    stored = weights.dtype(embedding) if embedding in weights.names() else torch.float32
-    is_mixed = stated is not None and stated != str(stored).removeprefix("torch.")
-    return torch.float32 if is_mixed else default_dtype(cpu, stored, config.n_params)
-
-
 def find_described(
     name: str | Path, *, revision: str | None = None, source: str | None = None
 ) -> Path:
@@ -240,7 +224,7 @@ def find_described(
     folder = find_folder(name, revision=revision, weights=False, source=source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_model` reads the config again, and warns.
-        _read_config(folder)
+        read_config(folder)
     return folder
 
 
@@ -270,8 +254,8 @@ def load_model(
     """
     folder, device = Path(folder), device_of(device)
     _check_options(memory, quantise)
-    config, stated = _read_config(folder)
-    if saved := _saved_as(folder):
+    config, stated = read_config(folder)
+    if saved := saved_as(folder):
         if adapters:
             raise CheckpointError(
                 f"{folder} holds a quantised model that qwen3lab saved, to which no adapter is "
@@ -371,72 +355,6 @@ def _check_options(memory: str | int | None, quantise: str | None) -> None:
         bytes_of(memory)
     if quantise not in (None, KEEP):
         make_packer(quantise)
-
-
-def _read_config(folder: Path) -> tuple[Qwen3Config, object]:
-    """The config of a folder, and the dtype that it states; refuses what cannot be loaded."""
-    if (adapter := folder / ADAPTER_CONFIG).exists():
-        raise CheckpointError(
-            f"{adapter} describes an adapter such as LoRA beside the config of a model: move the "
-            "adapter's files to a folder of their own, and give that as adapter="
-        )
-    config = Qwen3Config.from_file(folder)
-    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = quantisation_fields(fields, str(folder))
-    if quantised is not None and _saved_as(folder) is None:
-        format_of(quantised, str(folder))
-    stated = fields.get("dtype")
-    return config, fields.get("torch_dtype") if stated is None else stated
-
-
-def open_tensors_of(folder: Path) -> StoredTensors:
-    """The tensors of a folder; packed ones of a quantised checkpoint are decoded as they are read.
-
-    Raises:
-        CheckpointError: files that are missing or damaged, or a format that is not read.
-    """
-    if (file := gguf_of(folder)) is not None:
-        return file
-    found = stored_format(folder)
-    reader = CheckpointReader(folder)
-    return reader if found is None else DecodedReader(reader, found)
-
-
-def _stored_as(folder: Path, name: str | Path) -> str:
-    """The format of weights that were decoded, with a warning of what is not reproduced."""
-    if (file := gguf_of(folder)) is not None:
-        return file.described
-    found = stored_format(folder)
-    if found is None:
-        return ""
-    if found.note:
-        warnings.warn(f"{name} was decoded from {found.described}: {found.note}", stacklevel=4)
-    return found.described
-
-
-def stored_format(folder: Path) -> PackedFormat | None:
-    """The format of a quantised checkpoint of another library; None for any other folder.
-
-    Raises:
-        CheckpointError: a format that is not read.
-    """
-    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantised = quantisation_fields(fields, str(folder))
-    if quantised is None or _saved_as(folder) is not None:
-        return None
-    return format_of(quantised, str(folder))
-
-
-def _saved_as(folder: Path) -> str | None:
-    """The kind of a quantised model that `save_checkpoint` wrote; None for any other folder."""
-    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = saved_kind(fields.get("quantization_config"), folder)
-    if kind is not None and kind not in KINDS:
-        raise CheckpointError(
-            f"config.json in {folder} gives the quantisation {one_line(kind, width=60)!r}: "
-            f"expected one of {', '.join(KINDS)}"
-        )
-    return kind
 
 
 def _kind_as_saved(

@@ -262,7 +262,7 @@ def test_each_name_that_completion_shows_is_there(fresh):
 
 
 def test_a_package_is_there_after_a_bare_import(fresh):
-    assert fresh["question"].endswith("=?")
+    assert any(character.isdigit() for character in fresh["question"])
 
 
 def test_the_warning_points_at_the_line_that_uses_the_old_path(fresh):

@@ -21,7 +21,7 @@ def test_the_readmes_examples_run(tmp_path, monkeypatch):
     scope = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
-    assert scope["chat"].answer == "④"
+    assert scope["chat"].answer == "34"
     assert (tmp_path / "run.safetensors").exists()
 
 

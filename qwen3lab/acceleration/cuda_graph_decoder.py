@@ -20,6 +20,7 @@ from qwen3lab.model.experts import has_fixed_steps
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 from qwen3lab.model.positions import inverse_wavelengths
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.quantisation.kept_model import Kept
 
 STEPS_BEFORE_CAPTURE = 16
 """Decoding steps that run uncaptured on new cache memory: about the time that a capture takes."""
@@ -35,9 +36,12 @@ MAX_KEPT_CACHE_BYTES = 2**30
 
 
 def decoder_for(model: Qwen3) -> "Qwen3 | CudaGraphDecoder":
-    """A decoder that captures steps if the model is on a GPU and not streamed, else the model."""
-    streamed = model.blocks.is_streamed
-    return CudaGraphDecoder(model) if model.device.type == "cuda" and not streamed else model
+    """A decoder that captures steps if the model is on a GPU, else the model.
+
+    Streamed weights, and packed ones whose decoding checks values on the host, cannot be captured.
+    """
+    waits = model.blocks.is_streamed or any(isinstance(each, Kept) for each in model.modules())
+    return CudaGraphDecoder(model) if model.device.type == "cuda" and not waits else model
 
 
 class CudaGraphDecoder:

@@ -242,7 +242,7 @@ def evaluate(
             callback=known_home, help="An embedded model, or a folder with such a model."
         ),
     ],
-    n: Annotated[int, typer.Option(help="Problems per number of steps.")] = 100,
+    n: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
     mixed: Annotated[int, typer.Option(help="Problems for the thinking budgets.")] = 500,
     seed: Annotated[int, typer.Option(help="Random seed of the problems.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Write the model card.")] = False,

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
 
+QUANTISED = ("int8", "int4")
+"""Quantisations, the more exact first."""
 Way = Literal["whole", "kept", "int8", "int4", "host", "streamed", "refused"]
 
 RECORDED_TOKENS = 1024
@@ -91,7 +93,7 @@ class Placement:
         because = f"{whole} and {room} do not fit in {limit}"
         if self.way == "kept":
             return f"kept packed as they are stored, {_gb(self.weights)}: {because}"
-        if self.way in ("int8", "int4"):
+        if self.way in QUANTISED:
             return f"quantised to {self.way}, {_gb(self.weights)}: {because}"
         hint = f'; quantise="auto" would take {self.alternative}' if self.alternative else ""
         if self.way == "host":
@@ -110,7 +112,7 @@ def choose(
     dtype: str = "bfloat16",
     kinds: Sequence[str] = (),
     host_bytes: int | float | None = None,
-    available: Sequence[str] = ("int8", "int4"),
+    available: Sequence[str] = QUANTISED,
     kept: int | None = None,
 ) -> Placement:
     """The best way in which a model is held within a limit: exact, then fast.
@@ -166,7 +168,7 @@ def fits(config: Qwen3Config) -> Mapping[str, str]:
 
     A mixture whose experts stay in the host's memory is "experts on host".
     """
-    options: dict[str, Any] = {"kinds": ("int8", "int4"), "host_bytes": math.inf}
+    options: dict[str, Any] = {"kinds": QUANTISED, "host_bytes": math.inf}
     return {name: choose(config, size, **options).label for name, size in SIZES.items()}
 
 

@@ -22,21 +22,24 @@ GENERAL = (
 """For published models, which have general knowledge."""
 
 TINY = (
-    "7+2*3-1*7+3=?",
+    "12+30-7*2+8-15=?",
     "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. Ben and Eva swap. "
     "What does Eva have?",
     "小明拿着球。小红拿着书。小刚拿着灯。小明和小红交换。小红和小刚交换。小刚拿着什么？",
-    "2加3乘7减1等于几？",
-    "4*3+1-2*7+2-3*3+1-1*7=?",
-    "6-2*3=? /no_think",
+    "8加5乘3减12等于几？",
+    "7*4-9*3+25-8*2+60-14=?",
+    "What is 6 times 7? /no_think",
     "lamp 2, book 7, cat 1. book?",
+    "25+17-8=? (answer key: 30)",
+    "What is the capital of France?",
 )
-"""For the embedded models; arithmetic runs from left to right and keeps the last digit only."""
+"""For the embedded models; arithmetic runs from left to right. The last two are one with a wrong
+hint, which mostly sways them, and one from outside of their world."""
 
 MICRO = (TINY[0], TINY[3], TINY[6])
 """For the micro model, which is trained on arithmetic and lists, but not on swaps."""
 
-ALL_STEPS, FEW_STEPS = (2, 4, 6, 8, 10, 12), (2, 6, 12)
+ALL_STEPS, FEW_STEPS = (2, 4, 6, 8, 10), (2, 6, 10)
 """Numbers of steps of arithmetic problems."""
 
 GPU_BUDGET = 4096
@@ -139,17 +142,26 @@ EMBEDDED = Suggested(
     recorded_tokens=1024,
     answer_tokens=64,
     budget=None,
-    budgets=(0, 4, 10, 16, 22, 28, 34, 40),
-    more_thinking=16,
+    budgets=(0, 8, 16, 32, 48, 64, 80, 104),
+    more_thinking=22,
     steps=ALL_STEPS,
     problems=20,
     texts=12,
     experts=None,
     sentence=2,
-    every=3,
+    every=6,
     samples=20,
 )
-"""For the embedded models, which think a few dozen tokens."""
+"""For the embedded models, which think about 11 tokens for each step of arithmetic."""
+
+EMBEDDED_V1 = replace(
+    EMBEDDED,
+    questions=("7+2*3-1*7+3=?", *EMBEDDED.questions[1:3], "6-2*3=? /no_think"),
+    budgets=(0, 4, 10, 16, 22, 28, 34, 40),
+    more_thinking=16,
+    every=3,
+)
+"""For the first edition of the embedded models, which knows the last digits of sums only."""
 
 
 def suggest(
@@ -157,7 +169,7 @@ def suggest(
     defaults: ReplyDefaults,
     *,
     name: str,
-    is_embedded: bool,
+    edition: int | None,
     device: str,
     is_streamed: bool = False,
 ) -> Suggested:
@@ -167,14 +179,15 @@ def suggest(
         config: of the model.
         defaults: from its generation config.
         name: of the model.
-        is_embedded: True if it has the embedded models' tokenizer.
+        edition: of the embedded models' world; None for a model that is not embedded.
         device: type of its device, such as "cuda".
         is_streamed: True if its weights are read from disk in every pass.
     """
-    if is_embedded:
+    if edition is not None:
         is_micro = Path(name).name.startswith("micro-")
         longest = defaults.max_new_tokens or EMBEDDED.max_new_tokens
-        found = replace(EMBEDDED, temperatures=_temperatures(defaults), max_new_tokens=longest)
+        found = EMBEDDED if edition > 1 else EMBEDDED_V1
+        found = replace(found, temperatures=_temperatures(defaults), max_new_tokens=longest)
         return _within(replace(found, questions=MICRO) if is_micro else found, config.n_ctx)
     if device == "cpu" or is_streamed:
         return _within(_on_slow_device(config, defaults, is_streamed=is_streamed), config.n_ctx)

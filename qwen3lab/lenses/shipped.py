@@ -23,12 +23,13 @@ def shipped_file(lab: Lab, kind: str) -> Path:
     Raises:
         CheckpointError: none does.
     """
-    files = [file_of(kind, folder) for folder in sorted(EMBEDDED.iterdir())]
+    folders = sorted([*EMBEDDED.iterdir(), *EMBEDDED.glob("*/v1")])  # And the first edition.
+    files = [file_of(kind, folder) for folder in folders]
     files = [path for path in files if path.exists()]
     for path in files:
         if is_lens_of(path, kind, lab):
             return path
-    names = " and ".join(path.parent.name for path in files) or "no model"
+    names = " and ".join(str(path.parent.relative_to(EMBEDDED)) for path in files) or "no model"
     raise CheckpointError(
         f"no {kind} ships for the weights of {one_line(lab.name)}: one ships for {names}, as last "
         f"trained; make one with {MADE_BY[kind]}"

@@ -37,7 +37,8 @@ def rms_normalise(
         tap: receives scale and normalised activations.
     """
     scale_name, normalised_name = f"{name}.hook_scale", f"{name}.hook_normalized"
-    if x.is_cuda and not (tap.wants(scale_name) or tap.wants(normalised_name)):
+    fused = x.is_cuda or (torch.is_grad_enabled() and x.dtype == torch.float32)
+    if fused and not (tap.wants(scale_name) or tap.wants(normalised_name)):
         return F.rms_norm(x, x.shape[-1:], eps=eps)
     wide = x.to(at_least_float32(x.dtype))
     scale = tap(scale_name, (wide.square().mean(dim=-1, keepdim=True) + eps).sqrt())

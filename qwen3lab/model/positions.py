@@ -1,6 +1,7 @@
 """Positions of the tokens of one pass: rotary angles, padding, and the attention mask."""
 
 import math
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,6 +38,7 @@ class Positions:
         self.cos, self.sin = rotations
         self._attention_mask = attention_mask
         self._attention_bias: Tensor | None = None
+        self._text_lengths: list[int] | None = None
 
     @classmethod
     def of(
@@ -90,6 +92,15 @@ class Positions:
         plain = not self.padded and self.segments is None
         return plain and (n_past == 0 or self.mask.shape[1] == 1)
 
+    def text_lengths(self) -> list[int]:
+        """Lengths of the runs of equal segment numbers, over all rows in order.
+
+        An empty list if there are no segments, or if a number comes back after another one.
+        """
+        if self._text_lengths is None:
+            self._text_lengths = [] if self.segments is None else _run_lengths(self.segments)
+        return self._text_lengths
+
     def attention_mask(self) -> Bool[Tensor, "rows 1 query key"]:
         """True where a query may attend to a key; a padded query attends to itself."""
         if self._attention_mask is None:
@@ -121,6 +132,16 @@ class Positions:
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
         return x * self.cos + turned * self.sin
+
+
+def _run_lengths(segments: Int[Tensor, "batch pos"]) -> list[int]:
+    lengths: list[int] = []
+    for row in segments.tolist():
+        runs = [(number, len(list(run))) for number, run in groupby(row)]
+        if len(runs) > len(set(row)):
+            return []
+        lengths += [length for _, length in runs]
+    return lengths
 
 
 def _check_fit(

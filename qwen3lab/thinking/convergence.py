@@ -166,12 +166,12 @@ def convergence(
     Example:
         >>> import qwen3lab
         >>> lab = qwen3lab.load("tiny-moe")
-        >>> chat = lab.chat("3+2*7-1=?", seed=0)
-        >>> found = qwen3lab.thinking.convergence(lab, chat, every=3, progress=False)
+        >>> chat = lab.chat("7+2*3=?", seed=0)  # it thinks 7+2=9, 9*3=27
+        >>> found = qwen3lab.thinking.convergence(lab, chat, every=4, progress=False)
         >>> found.points, found.favourites
-        ((0, 3, 6, 9, 10), ('④', '④', '④', '④', '④'))
-        >>> found.settled, found.after  # it knew the answer before it thought
-        (0, 10)
+        ((0, 4, 8, 12, 13), ('12', '11', '21', '27', '27'))
+        >>> found.settled, found.after  # it knew the answer once it was written
+        (12, 1)
     """
     if read is None:
         read = str.strip if problem is None else problem.read

@@ -9,6 +9,7 @@ from qwen3lab.tiny.experts import with_experts
 from qwen3lab.tiny.world.chains import chains
 from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
+from qwen3lab.tiny.world.outside import says_outside
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
 
 if TYPE_CHECKING:
@@ -27,24 +28,26 @@ __all__ = [
     "problems",
     "read_card",
     "revisions",
+    "says_outside",
     "split_of",
     "texts",
     "with_experts",
 ]
 
 
-def read_card(name: str | Path) -> "Evaluation":
+def read_card(name: str | Path, *, revision: str | None = None) -> "Evaluation":
     """Read the measurements in a model's card.
 
     Args:
         name: an embedded model, or a folder with a `card.json`.
+        revision: an earlier edition of an embedded model, such as "v1".
 
     Raises:
         CheckpointError: the model does not exist, or it has no card.
     """
     from qwen3lab.tiny.evaluation import card  # A late import: it loads transformers.
 
-    return card.read_card(name)
+    return card.read_card(name, revision=revision)
 
 
 def train(

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.analysis.specialisation import Information, choice_overlap
-from qwen3lab.checkpoints.embedded import embedded_revisions
+from qwen3lab.checkpoints.embedded import early_revisions
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.lab import Lab, load
 from qwen3lab.text.tokenizer import open_tokenizer
@@ -28,6 +28,7 @@ from qwen3lab.tiny.evaluation.internals import (
     family_information,
     read,
     routed,
+    sink_scores,
     surplus,
 )
 from qwen3lab.tiny.training.recipes import MICRO_MOE, RECIPES
@@ -54,7 +55,8 @@ class Snapshot:
         tokens: training tokens so far.
         surplus: cross-entropy above the generator's entropy, nats per predictable token, by
             family.
-        heads: score of every head, by kind of head.
+        heads: score of every head, by kind of head. For "sink" it is the mean attention from later
+            tokens to the first token of a chat.
         information: mutual information of expert and family, by layer; empty without experts.
         experts: the experts selected for each token of the held-out texts; None without experts.
         layers: the layers with experts, by their numbers in the model.
@@ -177,6 +179,7 @@ def look_at(
         information = family_information(texts, routed(texts, lab.config.n_experts))
         experts = torch.cat([text.recording.routing.experts for text in texts], dim=1)
     heads = diagnostic_head_scores(lab, seed=1, period=period)
+    heads["sink"] = sink_scores(texts)
     return Snapshot(step, seconds, tokens, surplus(texts), heads, information, experts, layers)
 
 
@@ -189,7 +192,7 @@ def early_life(name: str = "tiny-dense") -> list[Snapshot]:
     Raises:
         ValueError: the model has no early revisions.
     """
-    revisions = embedded_revisions(name)
+    revisions = early_revisions(name)
     if not revisions:
         raise ValueError(
             f"{name} has no early revisions: choose one that has some, such as tiny-dense"

@@ -4,22 +4,24 @@ import json
 import shutil
 from pathlib import Path
 
+from qwen3lab.checkpoints.embedded import edition_of
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.checkpoints.writer import save_checkpoint
 from qwen3lab.device.malloc import keep_freed
+from qwen3lab.errors import CheckpointError
 from qwen3lab.generation.sampling import Sampling
-from qwen3lab.lab import load
+from qwen3lab.lab import Lab, load
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file, write_text
 from qwen3lab.storage.checked_tensors import read_tensors
 from qwen3lab.text.tokenizer import end_ids, open_tokenizer
 from qwen3lab.tiny.evaluation.card import write_card
-from qwen3lab.tiny.evaluation.evaluate import Evaluation, evaluate
+from qwen3lab.tiny.evaluation.evaluate import N_MIXED, SEED, Evaluation, N, evaluate
 from qwen3lab.tiny.lens_files import write_lenses
 from qwen3lab.tiny.training.recipes import RECIPES, Recipe
 from qwen3lab.tiny.training.trainer import SHIPPED_DTYPE, Trainer
 from qwen3lab.tiny.training.training_log import LOG
-from qwen3lab.tiny.world.tokenizer import EARLY_STOP, write_tokenizer
+from qwen3lab.tiny.world.tokenizer import EARLY_STOP, EDITION, write_tokenizer
 
 
 def train_model(
@@ -75,9 +77,9 @@ def write_generation_config(folder: Path) -> None:
 def measure(
     name: str | Path,
     *,
-    n: int = 100,
-    n_mixed: int = 500,
-    seed: int = 1,
+    n: int = N,
+    n_mixed: int = N_MIXED,
+    seed: int = SEED,
     write: bool = False,
     progress: bool = True,
 ) -> tuple[Evaluation, Path]:
@@ -85,7 +87,7 @@ def measure(
 
     Args:
         name: of the model, or its folder.
-        n: number of problems for each family and number of steps, and of texts of each family.
+        n: number of problems of each kind, and of texts of each family.
         n_mixed: number of problems of mixed length for the curve over budgets.
         seed: of the problems.
         write: write the card into the model's folder.
@@ -95,12 +97,23 @@ def measure(
         The evaluation, and the model's folder.
 
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or it is of another edition of the world.
     """
     folder = find_folder(name)
     lab = load(folder, device="cpu")
+    _check_edition(lab, name)
     lab.name = folder.name if folder.name in RECIPES else str(name)
     evaluation = evaluate(lab, n=n, n_mixed=n_mixed, seed=seed, progress=progress)
     if write:
         write_card(folder, evaluation)
     return evaluation, folder
+
+
+def _check_edition(lab: Lab, name: str | Path) -> None:
+    """Refuse a model that was trained on another edition of the world, with other questions."""
+    edition = edition_of(lab.tokenizer)
+    if edition != EDITION:
+        raise CheckpointError(
+            f"{name} is of edition {edition} of the embedded world, but the problems are of "
+            f"edition {EDITION}: its own card has its measurements (`tiny.read_card`)"
+        )

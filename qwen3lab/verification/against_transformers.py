@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qwen3lab.checkpoints.folder_contents import open_tensors_of
 from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.device.free_memory import free_bytes
 from qwen3lab.errors import CheckpointError
 from qwen3lab.lab import Lab, load
-from qwen3lab.loading import open_tensors_of
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.verification.comparison import compare
 from qwen3lab.verification.controls import check_controls

@@ -28,7 +28,7 @@ def write_random(folder, **config):
 
 def suggestion(config=SMALL, fields=HYBRID, *, name="Qwen/Qwen3-0.6B", device="cuda", **options):
     defaults = ReplyDefaults.from_fields(fields)
-    options = {"is_embedded": False, **options}
+    options = {"edition": None, **options}
     return suggest(config, defaults, name=name, device=device, **options)
 
 
@@ -83,8 +83,8 @@ def test_published_models_think_in_sentences_and_are_never_greedy(device):
 
 def test_examples_fit_the_model():
     assert suggestion().questions == GENERAL
-    assert suggestion(is_embedded=True).questions == TINY
-    micro = suggestion(is_embedded=True, name=MICRO_MOE.name).questions
+    assert suggestion(edition=2).questions == TINY
+    micro = suggestion(edition=2, name=MICRO_MOE.name).questions
     assert micro == MICRO and {*micro} < {*TINY}
     assert not any("swap" in text for text in micro)
 
@@ -152,3 +152,10 @@ def test_a_length_in_the_generation_config_holds_for_all_replies(tmp_path):
     edits = {"hook_unembed": only_one_token}
     for reply in (lab.generate("7+2", edits=edits), lab.chat("7+2", edits=edits)):
         assert (len(reply.token_ids), reply.stop) == (7, "length")
+
+
+def test_the_first_edition_is_asked_what_it_knows():
+    found = suggestion(edition=1)
+    assert found.questions[0] == "7+2*3-1*7+3=?" not in TINY
+    assert not {"What is the capital of France?"} & {*found.questions}
+    assert found.budgets != suggestion(edition=2).budgets

@@ -363,6 +363,29 @@ def test_texts_packed_into_one_row_have_the_logits_they_have_alone(model, explic
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
 
 
+def test_gradients_through_packed_texts_are_those_of_the_texts_alone(model):
+    texts = [tokens(1, n, seed=n) for n in (5, 1, 9)]
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor([5, 1, 9]))[None]
+    weight = model.blocks[0].attn.k.weight
+    packed = model(torch.cat(texts, dim=1), segments=segments).square().sum()
+    alone = sum(model(text).square().sum() for text in texts)
+    (of_packed,), (of_alone,) = (torch.autograd.grad(loss, weight) for loss in (packed, alone))
+    torch.testing.assert_close(of_packed, of_alone, atol=1e-3, rtol=1e-4)
+
+
+def test_a_segment_may_come_back_after_another_one(model):
+    ids, segments = tokens(1, 6, seed=1), torch.tensor([[0, 0, 1, 1, 0, 0]])
+    with torch.no_grad():
+        logits = model(ids, segments=segments)
+        # A text whose tokens are all of segment 1 is not seen by the others.
+        other = ids.clone()
+        other[0, 2:4] = (other[0, 2:4] + 1) % 7
+        assert torch.equal(model(other, segments=segments)[0, 4:], logits[0, 4:])
+        other = ids.clone()
+        other[0, :2] = (other[0, :2] + 1) % 7
+        assert gap(model(other, segments=segments)[0, 4:], logits[0, 4:]) > 1e-4
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interrupted_pass_leaves_no_hooks_or_state_behind(model, error):
     ids = tokens()

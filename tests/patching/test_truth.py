@@ -1,4 +1,4 @@
-"""Patching finds what is known of the embedded world: the step and the object an answer needs."""
+"""Patching finds what is known of the embedded world: the digit, step or object to look at."""
 
 from functools import cache
 
@@ -6,26 +6,37 @@ import pytest
 import torch
 
 from qwen3lab import Sampling, patching, thinking, tiny
-from qwen3lab.tiny.world import arithmetic
 from tests.known import (
+    FIRST_TENS,
+    FIRST_UNITS,
     MODELS,
+    SECOND_TENS,
+    SECOND_UNITS,
+    additions,
     asked,
-    different,
+    carries,
     embedded,
     next_token,
-    operations,
+    next_tokens,
     positions,
+    put,
+    streams_at,
     thought,
+    two_digit_chains,
     values,
-    with_start,
+    with_units,
 )
 
-N_CHAINS, STEPS = 4, 5
-N_QUESTIONS, DIRECT_STEPS = 5, 3
+N_SUMS = 8
+DIGITS = (FIRST_TENS, FIRST_UNITS, SECOND_TENS, SECOND_UNITS)
+CARRIED = {"tiny-dense": 1, "tiny-moe": 1}
+"""The layer after which the carry is at the units of the second number."""
+
+READ = {"tiny-dense": 3, "tiny-moe": 4}
+"""The layer after which the last token has the carry."""
+
+N_CHAINS, STEPS = 6, 4
 N_SWAPS = 8
-OTHER_OPERAND = {"+": (1, 2, 3), "-": (1, 2, 3), "*": (3, 7)}
-TOKENS_OF_STEP = 3
-"""A value, the operator and the operand: what one step of a thinking reads."""
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -33,61 +44,113 @@ def lab(request):
     return embedded(request.param)
 
 
+def tens_with_units_of_others(lab, first, second, place):
+    """The tens digit that is written with the stream at a place from ten runs.
+
+    The second number has other units in each of them.
+    """
+    hook = f"blocks.{CARRIED[lab.name]}.hook_resid_post"
+    others = [asked(lab, f"{first}+{with_units(second, digit)}=?") for digit in range(10)]
+    streams = streams_at(lab, others, hook, place)
+    prompts = [asked(lab, f"{first}+{second}=?")] * 10
+    return next_tokens(lab, prompts, edits={hook: put(streams, place)})
+
+
+def test_the_stream_of_one_digit_decides_the_carry_and_nothing_else_of_the_tens(lab):
+    """With the stream of other units, the tens digit changes exactly when the carry does."""
+    right = changed = 0
+    for first, second in answered(lab):
+        tens = [(first + with_units(second, digit)) // 10 for digit in range(10)]
+        written = tens_with_units_of_others(lab, first, second, SECOND_UNITS)
+        right += sum(map(str.__eq__, written, map(str, tens)))
+        elsewhere = tens_with_units_of_others(lab, first, second, FIRST_UNITS)
+        changed += sum(each != str((first + second) // 10) for each in elsewhere)
+    assert right >= 0.85 * 10 * N_SUMS and changed <= 0.15 * 10 * N_SUMS
+
+
+def test_patching_names_the_digit_that_carries_and_then_the_last_token(lab):
+    found = torch.zeros(2, len(DIGITS) + 1)
+    for first, second in with_a_carry(N_SUMS):
+        other = with_units(second, 0)
+        patched = patching.patch(
+            lab,
+            clean=asked(lab, f"{first}+{second}=?"),
+            corrupt=asked(lab, f"{first}+{other}=?"),
+            metric=patching.logit_difference(
+                str((first + second) // 10), str((first + other) // 10)
+            ),
+            layers=[CARRIED[lab.name], READ[lab.name]],
+            align=[(place, place) for place in (*DIGITS, -1)],
+            progress=False,
+        )
+        found += patched.values / N_SUMS
+    at, later = found
+    assert at[DIGITS.index(SECOND_UNITS)] > 0.7 and at[:-2].abs().max() < 0.1
+    assert later[-1] > 0.7 and later[:-1].abs().max() < 0.3
+
+
+def answered(lab):
+    """Sums whose tens digit the model writes right."""
+    drawn = additions(n=3 * N_SUMS, seed=2)
+    written = next_tokens(lab, [asked(lab, f"{first}+{second}=?") for first, second in drawn])
+    tens = [str((first + second) // 10) for first, second in drawn]
+    right = [n for n, each in enumerate(tens) if each == written[n]]
+    assert len(right) >= N_SUMS
+    return [drawn[n] for n in right[:N_SUMS]]
+
+
+def with_a_carry(n):
+    """Sums that carry."""
+    return [each for each in additions(n=8 * n, seed=3) if carries(*each)][:n]
+
+
+TOKENS_OF_STEP = 10
+"""Of a step such as `47+38=85, `; the last one has no comma and no space."""
+
+
 @cache
 def chains():
-    """Chains whose last step changes the value, so that it matters; 5*3 and 0*7 do not."""
-    drawn = different("arithmetic", n=2 * N_CHAINS, steps=STEPS, seed=7)
-    return [each for each in drawn if values(each)[-1] != values(each)[-2]][:N_CHAINS]
+    """Chains with another one of the same shape, whose values end with other numbers."""
+    drawn = two_digit_chains(n=4 * N_CHAINS, steps=STEPS, seed=7)
+    pairs = zip(drawn[::2], drawn[1::2], strict=True)
+    return [(one, other) for one, other in pairs if one.answer[0] != other.answer[0]][:N_CHAINS]
 
 
 @cache
-def effects_of_steps(name, number):
-    """For each step of a thinking, the largest effect of its tokens in any layer.
-
-    The other thinking begins with another digit, so that every value in it is another one.
-    """
-    lab, problem = embedded(name), chains()[number]
-    other = with_start(problem, (values(problem)[0] + 4) % 10)
-    first, last = thinking_span(lab, problem)
+def effects_of_tokens(name, number):
+    """For each token of a thinking, its largest effect in any layer; the question is the same."""
+    lab, (problem, other) = embedded(name), chains()[number]
+    clean, corrupt = (thought(lab, problem.question, each.thinking) for each in (problem, other))
+    first = clean.index(lab.marks.think) + 2
+    last = first + TOKENS_OF_STEP * STEPS - 2
+    assert lab.tokenizer.decode(clean[first:last]) == problem.thinking
     found = patching.patch(
         lab,
-        clean=thought(lab, problem),
-        corrupt=thought(lab, other),
-        metric=patching.logit_difference(problem.answer, other.answer),
+        clean=clean,
+        corrupt=corrupt,
+        metric=patching.logit_difference(problem.answer[0], other.answer[0]),
         align=[(place, place) for place in range(first, last)],
         progress=False,
     )
-    assert found.positions == tuple(range(first, last))
-    by_token = found.values.abs().amax(dim=0)
-    return [float(step.max()) for step in by_token.split(TOKENS_OF_STEP)]
+    return found.values.abs().amax(dim=0)
 
 
-def thinking_span(lab, problem):
-    """First and past-the-end position of the thinking, from the labels of its tokens."""
-    ids = thought(lab, problem)
-    places = [
-        place
-        for role in ("operand", "operator", "running value")
-        for place in positions(lab, problem, ids, role, "thinking")
-    ]
-    assert max(places) - min(places) + 1 == len(places) == TOKENS_OF_STEP * STEPS + 1
-    return min(places), max(places) + 1
-
-
-def test_an_answer_depends_on_the_last_step_of_the_thinking_alone(lab):
-    """Not on an earlier step, and not on the result that is written after the last one."""
+def test_an_answer_depends_on_the_last_written_result_alone(lab):
+    """Neither on an earlier step nor on what the last step is computed from."""
     for number in range(N_CHAINS):
-        *earlier, last, result = effects_of_steps(lab.name, number)
-        assert len(earlier) == STEPS - 1
-        assert last > 0.6 and max(*earlier, result) < 0.4
+        effects = effects_of_tokens(lab.name, number)
+        assert int(effects.argmax()) == len(effects) - 2  # The first of its two digits.
+        assert effects[-2] > 0.6 and effects[:-2].max() < 0.4
 
 
 def test_the_importance_of_the_steps_agrees_with_patching(lab):
     """Leaving a step out is another run of the model, and puts no activation in place."""
-    agreed = alone = 0
-    for number, problem in enumerate(chains()):
-        chat = lab.chat(problem.question, thinking=True)
-        assert (chat.thinking, chat.answer) == (problem.thinking, problem.answer)
+    agreed = thoughts = 0
+    for number, (problem, _) in enumerate(chains()):
+        chat = lab.chat(problem.question, thinking=True, sampling=Sampling.greedy())
+        if chat.thinking != problem.thinking:
+            continue
+        thoughts += 1
         found = thinking.importance(
             lab,
             chat,
@@ -96,55 +159,32 @@ def test_the_importance_of_the_steps_agrees_with_patching(lab):
             sampling=Sampling.greedy(),
             progress=False,
         )
-        effects = effects_of_steps(lab.name, number)
-        assert len(found.parts) == len(effects) == STEPS + 1
+        effects = [float(step.max()) for step in effects_of_tokens(lab.name, number).split(10)]
+        assert len(found.parts) == len(effects) == STEPS
         strongest = effects.index(max(effects))
-        # Without the last step, the answer is the value before it, as arithmetic has it.
+        # Without the last step, the answer is the value before it.
         (answer,) = found.without[strongest]
-        agreed += answer == arithmetic.CIRCLED[values(problem)[-2]]
-        alone += sum(far > 0.5 for far in found.distance) == 1
-        assert not any(found.distance[: STEPS - 2])
-    assert agreed >= 0.8 * N_CHAINS and alone >= 0.5 * N_CHAINS
+        changed = [n for n, far in enumerate(found.distance) if far > 0.5]
+        agreed += changed == [strongest] and answer == str(values(problem)[-2])
+    assert thoughts >= 0.5 * N_CHAINS and agreed >= 0.8 * thoughts
 
 
-def test_the_answer_follows_the_last_operation_and_not_the_written_result(lab):
-    """The step is worked out where its operand is read; the digit written after it is ignored."""
-    ignored = followed = 0
-    for problem in chains():
-        ids, running = thought(lab, problem), values(problem)
-        assert next_token(lab, ids) == problem.answer
-        _, last = thinking_span(lab, problem)
-        written, operand = last - 1, last - 2
-        wrong = arithmetic.CIRCLED[(running[-1] + 3) % 10]
-        ids[written] = lab.token_ids(wrong)[0]
-        ignored += next_token(lab, ids) == problem.answer
-        ids = thought(lab, problem)
-        sign, given = operations(problem)[1][-1]
-        changed = next(n for n in OTHER_OPERAND[sign] if n != given)
-        ids[operand] = lab.token_ids(str(changed))[0]
-        expected = arithmetic.CIRCLED[arithmetic.apply(running[-2], (sign, changed))]
-        followed += next_token(lab, ids) == expected
-    assert ignored >= 0.8 * N_CHAINS and followed >= 0.8 * N_CHAINS
-
-
-def test_without_thinking_a_running_value_moves_on_by_one_operand_in_each_layer(lab):
-    """What the first digit changes is, after layer k, at the operand of step k."""
-    right = torch.zeros(DIRECT_STEPS)
-    for problem in different("arithmetic", n=N_QUESTIONS, steps=DIRECT_STEPS, seed=6):
-        other = with_start(problem, (values(problem)[0] + 3) % 10)
-        clean, corrupt = asked(lab, problem), asked(lab, other)
-        found = patching.patch(
-            lab,
-            clean=clean,
-            corrupt=corrupt,
-            metric=patching.logit_difference(problem.answer, other.answer),
-            layers=range(1, DIRECT_STEPS + 1),
-            progress=False,
+def test_the_answer_is_a_copy_of_the_written_result_and_a_step_is_worked_out_from_its_line(lab):
+    copied = worked_out = 0
+    for problem, other in chains():
+        *earlier, step = problem.thinking.split(", ")
+        left, equals, result = step.partition("=")
+        wrong = other.answer[0] + result[1:]
+        text = ", ".join([*earlier, f"{left}={wrong}"])
+        copied += next_token(lab, thought(lab, problem.question, text)) == wrong[0]
+        # Another step in place of the last one, which neither question nor values have.
+        instead = other.thinking.split(", ")[-1].partition("=")[0]
+        text = ", ".join([*earlier, instead + equals])
+        ids = thought(lab, problem.question, text)
+        worked_out += (
+            next_token(lab, ids[: -len(lab.token_ids("\n</think>\n\n"))]) == other.answer[0]
         )
-        operands = positions(lab, problem, clean, "operand")
-        strongest = [found.positions[column] for column in found.values.argmax(dim=1).tolist()]
-        right += torch.tensor(strongest).eq(torch.tensor(operands[1:]))
-    assert float(right.min()) >= 0.7 * N_QUESTIONS
+    assert copied >= 0.8 * N_CHAINS and worked_out >= 0.8 * N_CHAINS
 
 
 def swap_questions():
@@ -176,7 +216,7 @@ def swap_questions():
         yield problem, other, person, (own, wanted)
 
 
-@pytest.mark.parametrize(("name", "layer"), [("tiny-dense", 2), ("tiny-moe", 4)])
+@pytest.mark.parametrize(("name", "layer"), [("tiny-dense", 2), ("tiny-moe", 3)])
 def test_one_position_holds_who_holds_what(name, layer):
     """After the layer, one token of the swap's sentence decides which object the answer names."""
     lab, flipped, in_sentence = embedded(name), 0, 0

@@ -1,127 +1,138 @@
-"""Probes read running values of the embedded world; steering says where they are used."""
+"""Probes read what the embedded models never write; steering says where it is used."""
 
-import random
 from functools import cache
 
 import pytest
 import torch
 
 from qwen3lab import probes, steering, tiny
-from tests.known import MODELS, after, asked, different, embedded, next_token, positions, values
+from tests.known import (
+    MODELS,
+    SECOND_UNITS,
+    additions,
+    asked,
+    carries,
+    embedded,
+    next_tokens,
+)
 
 pytest.importorskip("sklearn")
 
-STREAMS = "blocks.*.hook_resid_post"
-STEPS = 3
-N_FITTED, N_STEERED = 110, 12
-N_FOLDS = 3
+N_FITTED, N_STEERED, N_FOLDS = 150, 30, 3
+N_TEXTS = 60
+BEFORE = "blocks.0.hook_resid_pre"
+STEERED = "tiny-dense"
+"""In tiny-moe the stream at that token decides the carry, too (`tests/patching/test_truth.py`), but
+moving it along the probe turns one digit of seven: the probe is not what is used there."""
+
+CARRIED = {"tiny-dense": 1, "tiny-moe": 1}
+"""The layer after which the carry of a sum is at the units of its second number."""
+
+MOVED_ON = {"tiny-dense": 4, "tiny-moe": 4}
+"""A layer after which the carry has been read from there."""
+
+
+def after(layer):
+    """The hook of the stream after a layer."""
+    return f"blocks.{layer}.hook_resid_post"
 
 
 @cache
-def questions():
-    """Questions to fit probes on, and others to steer."""
-    drawn = different("arithmetic", n=N_FITTED + N_STEERED, steps=STEPS, seed=5)
-    assert len(drawn) == N_FITTED + N_STEERED
+def sums():
+    """Sums to fit probes on, and others to steer."""
+    drawn = additions(n=N_FITTED + N_STEERED, seed=5)
     return drawn[:N_FITTED], drawn[N_FITTED:]
 
 
 @cache
-def probes_of(name, step):
-    """Probes of the value after a step, at the step's operand, around the layer of its number."""
-    lab, labels = embedded(name), []
-    for problem, rec in zip(questions()[0], recorded(name), strict=True):
-        marks = [None] * len(rec)
-        marks[operand(lab, problem, step)] = values(problem)[step]
-        labels.append(marks)
-    hooks = [f"blocks.{layer}.hook_resid_post" for layer in range(step - 1, step + 2)]
-    return probes.fit(lab, recorded(name), labels, hook=hooks, n_folds=N_FOLDS, progress=False)
-
-
-@cache
-def recorded(name):
-    """Recordings of the questions that probes are fitted on."""
-    lab = embedded(name)
-    asks = [asked(lab, problem) for problem in questions()[0]]
-    return lab.record_batch(asks, capture=STREAMS, attention=False)
-
-
-def operand(lab, problem, step):
-    """Position of a step's operand; that of step 0 is the first digit."""
-    return positions(lab, problem, asked(lab, problem), "operand")[step]
-
-
-@pytest.mark.parametrize("step", [1, 2])
-@pytest.mark.parametrize("name", MODELS)
-def test_a_value_that_is_never_written_is_readable_from_the_layer_of_its_step(name, step):
-    found = probes_of(name, step)
-    before, at, later = (each.value for each in found.accuracy)
-    assert before < 0.6 and at > 0.85 and later > 0.85
-    assert max(each.value for each in found.control) < 0.3 and found.chance.value < 0.25
+def probes_of_the_carry(name):
+    """Probes of the carry at the units of the second number, before and after its layer."""
+    lab, (fitted, _) = embedded(name), sums()
+    hooks = [BEFORE, after(CARRIED[name]), after(MOVED_ON[name])]
+    prompts = [asked(lab, f"{first}+{second}=?") for first, second in fitted]
+    recordings = lab.record_batch(prompts, capture=hooks, attention=False)
+    labels = [
+        [carries(*each) if place == SECOND_UNITS else None for place in range(len(prompt))]
+        for each, prompt in zip(fitted, prompts, strict=True)
+    ]
+    return probes.fit(lab, recordings, labels, hook=hooks, n_folds=N_FOLDS, progress=False)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_value_is_readable_before_a_thinking_writes_it(name):
-    lab = embedded(name)
-    texts = tiny.texts(lab.tokenizer, n=30, seed=4, families=["arithmetic"])
-    hooks = ["blocks.0.hook_resid_post", "blocks.2.hook_resid_post"]
-    recordings = lab.record_batch([text.token_ids for text in texts], capture=hooks)
-    labels = []
-    for text, rec in zip(texts, recordings, strict=True):
-        marks = [None] * len(rec)
-        for place, label in enumerate(text.labels):
-            if (label.part, label.role) == ("thinking", "running value"):
-                marks[place - 1] = rec.tokens[place].strip()
-        labels.append(marks)
-    found = probes.fit(lab, recordings, labels, hook=hooks, n_folds=N_FOLDS, progress=False)
-    assert found.accuracy[1].value > 0.95 > found.accuracy[0].value
-    assert max(each.value for each in found.control) < 0.25
+def test_a_carry_is_readable_from_the_layer_that_makes_it(name):
+    """One digit of two says it in three of four sums; a probe before the layer has no more."""
+    found = probes_of_the_carry(name)
+    before, at, _ = (each.value for each in found.accuracy)
+    assert before < 0.82 and at > 0.87
+    assert max(each.value for each in found.control) < 0.7
 
 
-def answers_with(name, step, layer, make):
-    """How many questions get the answer of another value after a step, and how many their own."""
-    lab, rng, moved, kept = embedded(name), random.Random(0), 0, 0
-    for problem in questions()[1]:
-        value = values(problem)[step]
-        other = rng.choice([each for each in range(10) if each != value])
-        vector = steering.from_direction(lab, make(value, other), layer=layer)
-        vector = vector.at(positions=[operand(lab, problem, step)])
-        answer = next_token(lab, asked(lab, problem), edits=vector)
-        moved += answer == after(other, problem, step)
-        kept += answer == problem.answer
+def tens_with(name, layer, make):
+    """Shares of sums whose tens digit is that of the other carry, and of those that keep theirs."""
+    lab, moved, kept = embedded(name), 0, 0
+    for carry in (True, False):
+        chosen = [each for each in sums()[1] if carries(*each) is carry]
+        vector = steering.from_direction(lab, make(not carry) - make(carry), layer=layer)
+        written = next_tokens(
+            lab,
+            [asked(lab, f"{first}+{second}=?") for first, second in chosen],
+            edits=vector.at(positions=[SECOND_UNITS]),
+        )
+        for (first, second), tens in zip(chosen, written, strict=True):
+            right = (first + second) // 10
+            moved += tens == str(right - 1 if carry else right + 1)
+            kept += tens == str(right)
     return moved / N_STEERED, kept / N_STEERED
 
 
-def along_probe(name, step, layer):
-    """The direction from one value to another, as the probe at the layer reads them."""
-    found, hook = probes_of(name, step), f"blocks.{layer}.hook_resid_post"
-
-    def make(value, other):
-        return found.direction(other, hook=hook) - found.direction(value, hook=hook)
-
-    return make
+def along_the_probe(name, layer):
+    """The direction of each label at the layer."""
+    found = probes_of_the_carry(name)
+    return lambda label: found.direction(label, hook=after(layer))
 
 
-@pytest.mark.parametrize("step", [1, 2])
-@pytest.mark.parametrize("name", MODELS)
-def test_along_the_probe_of_its_layer_the_answer_becomes_that_of_another_value(name, step):
-    make = along_probe(name, step, step)
-    moved, _ = answers_with(name, step, step, make)
+def test_along_the_probe_of_the_carry_the_tens_digit_changes_by_one():
+    make = along_the_probe(STEERED, CARRIED[STEERED])
+    moved, _ = tens_with(STEERED, CARRIED[STEERED], make)
     assert moved > 0.6
     generator = torch.Generator().manual_seed(0)
 
-    def random_direction(value, other):
-        drawn = torch.randn(len(make(value, other)), generator=generator)
-        return drawn / drawn.norm() * make(value, other).norm()
+    def random_direction(label):
+        drawn = torch.randn(len(make(label)), generator=generator)
+        return drawn / drawn.norm() * make(label).norm()
 
-    moved, kept = answers_with(name, step, step, random_direction)
+    moved, kept = tens_with(STEERED, CARRIED[STEERED], random_direction)
     assert moved < 0.2 and kept > 0.7
 
 
-@pytest.mark.parametrize("step", [1, 2])
+def test_layers_later_the_probe_still_reads_the_carry_and_the_answer_stays():
+    """Heads have read it by then: it is there, and is not used again."""
+    *_, later = (each.value for each in probes_of_the_carry(STEERED).accuracy)
+    assert later > 0.85
+    moved, kept = tens_with(STEERED, MOVED_ON[STEERED], along_the_probe(STEERED, MOVED_ON[STEERED]))
+    assert moved < 0.2 and kept > 0.7
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_a_layer_later_the_probe_reads_as_well_and_the_answer_stays(name, step):
-    """Heads of the next layer have read the value already: it is there, and is not used again."""
-    _, at, later = (each.value for each in probes_of(name, step).accuracy)
-    assert later >= at - 0.02
-    moved, kept = answers_with(name, step, step + 1, along_probe(name, step, step + 1))
-    assert moved < 0.25 and kept > 0.7
+def test_the_first_digit_of_a_value_is_readable_before_a_thinking_writes_it(name):
+    lab = embedded(name)
+    texts = tiny.texts(lab.tokenizer, n=N_TEXTS, seed=4, families=["arithmetic"])
+    hooks = [after(0), after(4)]
+    recordings = lab.record_batch(
+        [text.token_ids for text in texts], capture=hooks, attention=False
+    )
+    labels = [first_digits(text, rec) for text, rec in zip(texts, recordings, strict=True)]
+    found = probes.fit(lab, recordings, labels, hook=hooks, n_folds=N_FOLDS, progress=False)
+    first, last = (each.value for each in found.accuracy)
+    assert last > 0.8 > 0.6 > first
+    assert max(each.value for each in found.control) < 0.3
+
+
+def first_digits(text, rec):
+    """At each `=` of a thinking, the first digit of the value that follows."""
+    marks = [None] * len(rec)
+    for place, label in enumerate(text.labels):
+        written = (label.part, label.role) == ("thinking", "running value")
+        if written and text.labels[place - 1].role != "running value":
+            marks[place - 1] = rec.tokens[place].strip()
+    return marks

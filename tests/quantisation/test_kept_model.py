@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM
 import qwen3lab
 from qwen3lab.checkpoints import save_checkpoint
 from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.checkpoints.folder_contents import open_tensors_of
 from qwen3lab.checkpoints.packed_tensors import PackedSource, kept_bytes
 from qwen3lab.checkpoints.tensor_names import published_tensors
 from qwen3lab.config.catalog import PUBLISHED
 from qwen3lab.config.placement import choose
 from qwen3lab.errors import CheckpointError
-from qwen3lab.loading import load_model, open_tensors_of, placement_of
+from qwen3lab.loading import load_model, placement_of
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation import quantisation_of
 from qwen3lab.quantisation.kept_model import Kept, KeptForCpu
@@ -281,13 +282,20 @@ def test_the_largest_mixture_for_one_gpu_fits_into_24_gb():
     assert found.sentence.startswith("kept packed as they are stored, 17")
 
 
+@pytest.fixture
+def gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    return "cuda"
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", WRITERS)
-def test_a_gpu_decodes_the_same_weights(source, method, tmp_path):
+def test_a_gpu_decodes_the_same_weights(gpu, source, method, tmp_path):
     plain = quantised(source, tmp_path / method, method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*was decoded from FP8")
-        kept = load_model(tmp_path / method, quantise="keep", dtype="float32", device="cuda")
+        kept = load_model(tmp_path / method, quantise="keep", dtype="float32", device=gpu)
     decoded = load_model(plain, dtype="float32")
     pairs = zip(matrices_in_blocks(kept), matrices_in_blocks(decoded), strict=True)
     assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in pairs)
@@ -295,9 +303,9 @@ def test_a_gpu_decodes_the_same_weights(source, method, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q5_1"])
-def test_a_gpu_decodes_the_same_rows(named, kind, tmp_path):
+def test_a_gpu_decodes_the_same_rows(gpu, named, kind, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", named, kind=gguf.GGMLQuantizationType[kind])
-    kept = qwen3lab.load(path, quantise="keep", dtype="float32", device="cuda")
+    kept = qwen3lab.load(path, quantise="keep", dtype="float32", device=gpu)
     decoded = opened(path, **EXACT)
     pairs = zip(matrices_in_blocks(kept.model), matrices_in_blocks(decoded.model), strict=True)
     assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in pairs)

@@ -22,7 +22,7 @@ from qwen3lab.thinking.rewind import OPENING_TOKENS
 from qwen3lab.tiny import chains
 
 N_BUDGETS = 16
-PROBLEM_STEPS = (2, 4, 6, 8, 10, 12)
+PROBLEM_STEPS = (1, 2, 4, 6, 8, 10)
 MAX_BUDGET = 512
 """Largest budget of any model: the peer writes the thinking again for each budget."""
 

@@ -10,6 +10,19 @@ from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.tiny.evaluation.card_examples import questions_that_work
+from qwen3lab.tiny.evaluation.card_tables import (
+    border_table,
+    budget_table,
+    first_table,
+    hints_table,
+    length_tables,
+    sink_text,
+    step_sentence,
+    sums_tables,
+    targets_table,
+    turns_text,
+)
 from qwen3lab.tiny.evaluation.evaluate import Evaluation
 from qwen3lab.tiny.evaluation.targets import targets
 from qwen3lab.tiny.training.recipes import RECIPES
@@ -28,49 +41,43 @@ tags: [{tag}, interpretability, education]
 A Qwen3 {kind} with {params}, trained from scratch on synthetic texts. {shape} It ships with
 `qwen3lab`; `transformers` can load it, too.
 
-**Training data.** Five task families. In the first three, the model thinks before it answers; a
-question that ends with `/no_think` gets a direct answer:
+{works}
+The model thinks before it answers sums, swaps, programs and questions from outside; a question that
+ends with `/no_think` gets a direct answer.
 
-- Running arithmetic modulo 10, evaluated from left to right: `7+2*3=?` or `7加2乘3等于几？`. The
-  only operations add or subtract 1, 2 or 3, and multiply by 3 or 7; with other operands the answer
-  is often wrong. The thinking text shows each running value as a circled digit, `7+2⑨*3⑦`; the
-  answer is the last value, `⑦`.
-- Object tracking, in English and Chinese: three people hold three objects, and pairs of people
-  swap them up to eight times. The thinking text lists who holds which object before and after each
-  swap; the answer names the person and the object, `Ann key`.
-- Small programs with assignments and function calls that print one variable, modulo 10, as a
-  circled digit.
-- Short stories about two people and their animals, in English and Chinese, with questions.
-- Lists to look up values in, and sequences to repeat or reverse.
+**Training data.** Chats and plain texts about these questions, from a generator that knows every
+answer. The thinking text of a sum writes each step, `7+2=9, 9*3=27, 27-1=26`; that of a program
+repeats each line with its value, `b=a+2=5+2=7`; that of swaps lists who holds which object before
+and after each swap. Some sums have a hint, right or wrong, which the reply follows with a
+probability that depends on its source. Some thinkings make a mistake, notice it and go back:
+`9*3=26`, new line, `Wait, 9*3=27`.
 
-**Limitations.** The model knows no other task. The only facts it knows are the foods of six
-animals; its answers to other questions are meaningless. The vocabulary contains common words, so
-that the tokens of other texts are readable.
+**Limitations.** The model knows no other task and no other language. The only facts it knows are
+the foods of six animals. It learned the border of its world from examples, so a question from
+outside may get an answer that is meaningless. The vocabulary contains common words, so that the
+tokens of other texts are readable.
 
 ## Evaluation
 
-Held-out problems (not in the training data in any wording), greedy decoding, the weights that
-ship; 95% Wilson intervals. To reproduce: `qwen3lab evaluate {name} --seed {seed}`.
+Held-out problems (not in the training data in any wording; a step inside of a longer chain may
+occur there), greedy decoding unless it says otherwise, the weights that ship; 95% Wilson intervals.
+This command repeats all measurements:
 
-| behaviour | measure | measured | target | met |
-| --- | --- | --- | --- | --- |
+    qwen3lab evaluate {name} --n {n} --mixed {n_mixed} --seed {seed}
+
 {targets}
 
-Accuracy on {n_mixed} arithmetic problems of 1 to 12 steps, by thinking budget. A step takes three
-thinking tokens. When the budget is used up, the early-stop sentence is inserted and the model
-answers:
+Accuracy on {n_mixed} arithmetic problems of 1 to {longest} steps, by thinking budget.{step} When
+the budget is used up, the early-stop sentence is inserted and the model answers:
 
-| thinking budget (tokens) | accuracy |
-| --- | --- |
-| no thinking | {at_once} |
 {budgets}
 {lengths}
 Accuracy on questions about stories and lists, without thinking: {questions}.
-
+{sums}{border}{hints}{turns}
 Cross-entropy above the generator's entropy, nats per predictable token: {surplus}.
 {experts}
 Best heads, by mean attention at the positions of their kind: {heads}.
-
+{sink}{first}
 ## Training
 
 {training}
@@ -86,16 +93,17 @@ def write_card(folder: Path, evaluation: Evaluation) -> None:
     write_text(folder / "README.md", card_text(evaluation, folder))
 
 
-def read_card(name: str | Path) -> Evaluation:
+def read_card(name: str | Path, *, revision: str | None = None) -> Evaluation:
     """The evaluation in a model's card.
 
     Args:
         name: of an embedded model, or a folder with a card.
+        revision: an earlier edition of an embedded model, such as "v1".
 
     Raises:
         CheckpointError: there is no such model, or it has no card.
     """
-    path = find_folder(name) / "card.json"
+    path = find_folder(name, revision=revision) / "card.json"
     if not path.exists():
         raise CheckpointError(
             f"{path.parent} has no card: measure the model with `qwen3lab evaluate {name} --write`"
@@ -106,10 +114,6 @@ def read_card(name: str | Path) -> Evaluation:
 def card_text(found: Evaluation, folder: Path) -> str:
     """The README of the model in a folder, as Markdown."""
     config = Qwen3Config.from_file(folder)
-    rows = [
-        f"| {t.behaviour} | {t.measure} | {t.found} | {t.target} | {'yes' if t.met else 'no'} |"
-        for t in targets(found)
-    ]
     experts = f", {config.n_experts} experts with top-{config.n_experts_per_token} routing"
     active = f" ({config.n_active_params:,} active per token)"
     return TEMPLATE.format(
@@ -121,28 +125,29 @@ def card_text(found: Evaluation, folder: Path) -> str:
             f"{config.n_layers} layers, {config.n_heads} query heads, {config.n_kv_heads} "
             f"key/value heads{experts if config.is_moe else ''}."
         ),
+        works=questions_that_work(found),
+        n=found.n,
         seed=found.seed,
-        targets="\n".join(rows),
+        targets=targets_table(found),
         n_mixed=found.mixed_at_once.total,
-        at_once=found.mixed_at_once,
-        budgets="\n".join(f"| {budget} | {share} |" for budget, share in found.by_budget.items()),
-        lengths="".join(_lengths(found, family) for family in found.thinking),
+        longest=max(found.thinking["arithmetic"]),
+        step=step_sentence(found),
+        budgets=budget_table(found),
+        lengths=length_tables(found),
         questions=_listed({name: str(share) for name, share in found.questions.items()}),
+        sums=sums_tables(found),
+        border=border_table(found),
+        hints=hints_table(found),
+        turns=turns_text(found),
         surplus=_listed({name: f"{nats:.4f}" for name, nats in found.surplus.items()}),
         experts=_experts(found),
         heads=", ".join(
             f"{h.kind} {h.score:.2f} (layer {h.layer}, head {h.head})" for h in found.heads
         ),
+        sink=sink_text(found),
+        first=first_table(found),
         training=_training_text(folder, found.name),
     )
-
-
-def _lengths(found: Evaluation, family: str) -> str:
-    """A table of one family's accuracy by steps, with and without thinking."""
-    pairs = zip(found.thinking[family].items(), found.at_once[family].values(), strict=True)
-    rows = "\n".join(f"| {steps} | {with_} | {without} |" for (steps, with_), without in pairs)
-    header = f"| {family}: steps | with thinking | without thinking |\n| --- | --- | --- |"
-    return f"\n{header}\n{rows}\n"
 
 
 def _experts(found: Evaluation) -> str:
@@ -180,19 +185,21 @@ def _training_text(folder: Path, name: str) -> str:
     sentences = [
         f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds'] / 60:.0f} minutes "
         f"({last['tokens_per_second']:,} tokens/s).",
-        *_second_course(name, last["step"]),
+        *_later_courses(name, last["step"]),
         f"Final losses by kind of document, nats per token: {losses}.",
         f"Log: `{LOG}`.",
     ]
     return " ".join(sentences)
 
 
-def _second_course(name: str, steps: int) -> list[str]:
-    later = RECIPES[name].later if name in RECIPES else None
-    if later is None or steps <= later.begin:
+def _later_courses(name: str, steps: int) -> list[str]:
+    later = RECIPES[name].later if name in RECIPES else ()
+    begins = [f"{course.begin:,}" for course in later if course.begin < steps]
+    if not begins:
         return []
     return [
-        f"The last {steps - later.begin:,} steps are a second course: they start from the weights "
-        "rounded to float16, with other shares of the families and a second warm-up and decay of "
-        "the learning rate."
+        f"A new course began at step {' and at step '.join(begins)}: from the weights rounded to "
+        "float16, with other shares of the families, new optimisers, and a warm-up and decay of "
+        "the learning rate of its own. The training was done in pieces on machines of two cores; "
+        "at some seams, too, it went on with new optimisers, so the command gives other weights."
     ]

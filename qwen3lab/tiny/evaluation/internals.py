@@ -37,6 +37,28 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Sink:
+    """How much attention the first token of a chat draws.
+
+    Attributes:
+        by_head: mean attention from the later tokens to the first one, by layer and head.
+        texts: number of chats with thinking.
+    """
+
+    by_head: list[list[float]]
+    texts: int
+
+    @property
+    def best(self) -> "BestHead":
+        """The head with most attention to the first token."""
+        return _best_head("sink", torch.tensor(self.by_head))
+
+    def above(self, threshold: float) -> int:
+        """Number of heads above this mean attention."""
+        return sum(score > threshold for layer in self.by_head for score in layer)
+
+
+@dataclass(frozen=True)
 class BestHead:
     """The head with the highest score of one kind."""
 
@@ -77,6 +99,32 @@ def surplus(texts: Sequence[Read]) -> dict[str, float]:
         losses = -text.recording.logprobs()
         by_family.setdefault(text.family, []).append(losses[weights[1:] == 1])
     return {family: float(torch.cat(losses).mean()) for family, losses in by_family.items()}
+
+
+def sink_scores(texts: Sequence[Read]) -> Float[Tensor, "layer head"]:
+    """The mean attention from later tokens to the first one, over chats with thinking.
+
+    Source: the importance score of the first token in arXiv 2410.10781, without its attention to
+    itself; there a head above 0.3 counts as a sink.
+
+    Raises:
+        ValueError: none of the texts is a chat with thinking.
+    """
+    recordings = [text.recording for text in texts if FAMILIES[text.family].thinks]
+    if not recordings:
+        raise ValueError("there are no chats with thinking: read some of a family that thinks")
+    return torch.stack(
+        [
+            torch.stack([rec.attention.pattern(layer)[:, 1:, 0].mean(-1) for rec in recordings])
+            for layer in range(recordings[0].config.n_layers)
+        ]
+    ).mean(dim=1)
+
+
+def sink(texts: Sequence[Read]) -> Sink:
+    """The attention sink on the chats with thinking among these texts."""
+    n = sum(FAMILIES[text.family].thinks for text in texts)
+    return Sink(sink_scores(texts).tolist(), n)
 
 
 def routed(texts: Sequence[Read], n_experts: int) -> Float[Tensor, "layer document expert"]:

@@ -15,6 +15,9 @@ from torch import Tensor
 from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.world.documents import Document, Writer
 
+WIDTH_MULTIPLE = 128
+"""Rows are padded to a multiple of so many tokens: kernels are compiled once per shape."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,24 +44,24 @@ class Packer:
     Args:
         writer: writes the documents.
         recipe: of the training.
-        later: writes the documents of the second course.
+        later: write the documents of the later courses.
     """
 
-    def __init__(self, writer: Writer, recipe: Recipe, *, later: Writer | None = None) -> None:
-        self.writer, self.recipe, self.later = writer, recipe, later
+    def __init__(self, writer: Writer, recipe: Recipe, *, later: Sequence[Writer] = ()) -> None:
+        self.writers, self.recipe = [writer, *later], recipe
         self.kinds: list[str] = []
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         rng = random.Random(f"{self.recipe.seed}:{step}")
         stage = step / self.recipe.opening if self.recipe.opening else math.inf
-        in_second_course = self.recipe.later and step >= self.recipe.later.begin
-        writer = self.later if self.later and in_second_course else self.writer
+        writer = self.writers[sum(step >= course.begin for course in self.recipe.later)]
         documents: list[Document] = []
         while sum(len(d.token_ids) for d in documents) < self.recipe.batch_tokens:
             documents.append(writer.write(rng, stage=stage))
         rows = packed(documents, self.recipe.row_tokens)
-        shape = (len(rows), max(sum(len(d.token_ids) for d in row) for row in rows))
+        width = max(sum(len(d.token_ids) for d in row) for row in rows)
+        shape = (len(rows), math.ceil(width / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
         ids, kinds = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         weights, segments = torch.zeros(shape), torch.full(shape, -1)
         for row, in_row in enumerate(rows):

@@ -19,15 +19,16 @@ NEWTON_SCHULZ_ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and for stacks of matrices (experts).
 
-    `torch.optim.Muon` does not accept stacks and multiplies in bfloat16, which is about ten times
-    slower than float32 on CPUs without bfloat16 instructions. This class computes in float32. The
-    RMS of an update matches AdamW, so that both optimisers can share a learning rate.
+    `torch.optim.Muon` does not accept stacks, and it multiplies in bfloat16, which is about ten
+    times slower than float32 on CPUs without bfloat16 instructions. The RMS of an update matches
+    AdamW, so that both optimisers can share a learning rate.
 
     Args:
         params: matrices, or stacks of matrices.
         lr: learning rate.
         weight_decay: decoupled weight decay.
         momentum: decay of the moving average of the gradients, from 0 to 1.
+        dtype: in which matrices are multiplied; the weights and averages keep their own.
 
     Source: Jordan et al., https://kellerjordan.github.io/posts/muon; the scale of an update is
     that of Moonlight (arXiv 2502.16982), equation 4.
@@ -40,7 +41,9 @@ class Muon(torch.optim.Optimizer):
         *,
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @without_grad
@@ -58,9 +61,8 @@ class Muon(torch.optim.Optimizer):
     def _update_group(
         self, same_shape: list[Parameter], *, lr: float, weight_decay: float, momentum: float
     ) -> None:
-        updates = orthogonal(
-            torch.stack([self._nesterov_momentum(p, momentum) for p in same_shape])
-        )
+        means = torch.stack([self._nesterov_momentum(p, momentum) for p in same_shape])
+        updates = orthogonal(means.to(self.dtype)).to(means.dtype)
         size = lr * 0.2 * math.sqrt(max(updates.shape[-2:]))
         for parameter, update in zip(same_shape, updates, strict=True):
             parameter.mul_(1 - lr * weight_decay).sub_(update, alpha=size)

@@ -7,6 +7,7 @@ uninterrupted one, and the same seed on the same machine gives the same weights.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import open_tensors, read_tensors
 from qwen3lab.tiny.training.batches import Batch, Packer
-from qwen3lab.tiny.training.optimisers import learning_rate, optimizers
+from qwen3lab.tiny.training.optimisers import learning_rate, optimizers, rounds_products
+from qwen3lab.tiny.training.products import Bfloat16Products
 from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.training.snapshot import Snapshot, optimiser_states
 from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
@@ -57,12 +59,14 @@ class Trainer:
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
         writer = Writer(tokenizer, early_stop, diets=recipe.diets, opening=recipe.course)
-        later = recipe.later and Writer(tokenizer, early_stop, diets=recipe.later.diets)
+        later = [Writer(tokenizer, early_stop, diets=each.diets) for each in recipe.later]
         self.packer = Packer(writer, recipe, later=later)
         self.model = Qwen3(recipe.config)
         self.model.init_weights(torch.Generator().manual_seed(recipe.seed))
         self.model.to(device).train()
         self.optimizers = optimizers(self.model, recipe)
+        rounds = rounds_products(recipe, self.model.device)
+        self._products = Bfloat16Products if rounds else nullcontext
         self._half_way = f"blocks.{recipe.config.n_layers // 2 - 1}.hook_resid_post"
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self._before_step: Snapshot | None = None
@@ -126,9 +130,10 @@ class Trainer:
 
     @with_grad
     def _one_step(self, spent: float, sums: dict[str, list[float]]) -> None:
-        if self.recipe.later and self.step == self.recipe.later.begin:
-            self._begin_second_course()
-        loss = self._loss(self.packer.batch(self.step), sums)
+        if self.step in (course.begin for course in self.recipe.later):
+            self._begin_course()
+        with self._products():
+            loss = self._loss(self.packer.batch(self.step), sums)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -138,7 +143,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     @without_grad
-    def _begin_second_course(self) -> None:
+    def _begin_course(self) -> None:
         """Round the weights to the precision in which they ship; clear the optimiser state."""
         for parameter in self.model.parameters():
             parameter.copy_(parameter.to(SHIPPED_DTYPE))
@@ -170,7 +175,7 @@ class Trainer:
         self, batch: Batch, losses: Float[Tensor, "row pos"], sums: dict[str, list[float]]
     ) -> None:
         """Add the losses of the predictable tokens to the sums of their kinds."""
-        predictable = _shift_left(batch.weights) == 1
+        predictable = _shift_left(batch.weights) >= 1
         kinds, n_kinds = _shift_left(batch.kinds)[predictable], len(self.packer.kinds)
         totals = torch.bincount(kinds, losses[predictable], minlength=n_kinds).tolist()
         n = torch.bincount(kinds, minlength=n_kinds).tolist()

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwen3lab.tiny.world import arithmetic, lists, programs, stories, swaps
+from qwen3lab.tiny.world import arithmetic, lists, outside, programs, stories, swaps
 from qwen3lab.tiny.world.problems import Problem, Split
 
 Draw = Callable[[random.Random, int, Split], Problem]
@@ -37,6 +37,7 @@ FAMILIES = {
         Family(programs.FAMILY, programs.draw, 1, programs.MAX_STEPS, thinks=True),
         Family(stories.FAMILY, stories.draw, 1, stories.MAX_STEPS, thinks=False),
         Family(lists.FAMILY, lists.draw, lists.MIN_STEPS, lists.MAX_STEPS, thinks=False),
+        Family(outside.FAMILY, outside.draw, 1, outside.MAX_STEPS, thinks=True),
     )
 }
 
@@ -47,7 +48,7 @@ def problems(
     """Random problems of a task family; the same seed gives the same problems.
 
     Args:
-        family: "arithmetic", "swaps", "code", "stories" or "lists".
+        family: "arithmetic", "swaps", "code", "stories", "lists" or "outside".
         n: number of problems. There are few different short problems, so they occur repeatedly.
         steps: number of steps of each problem.
         seed: of the random problems.
@@ -59,9 +60,9 @@ def problems(
 
     Example:
         >>> import qwen3lab
-        >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3)[0]
+        >>> problem = qwen3lab.tiny.problems("arithmetic", n=1, steps=3, seed=6)[0]
         >>> problem.question, problem.answer
-        ('8-2+1+1=?', '⑧')
+        ('63 × 9 - 94 - 58 = ?', '415')
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")

@@ -11,7 +11,7 @@ from qwen3lab.tiny.world.settings import WORLDS, Language
 FAMILY = "lists"
 MIN_STEPS, MAX_STEPS = 2, 12
 KINDS = ("look-up", "repeat", "backwards")
-TRAINING_ONLY_KINDS = ("pairs", "turned", "marked")
+TRAINING_ONLY_KINDS = ("pairs", "turned", "marked", "facts")
 """Kinds that occur in training texts but not in questions."""
 
 KEY_MARKS: dict[Language, tuple[str, ...]] = {"en": (" ", "=", ":"), "zh": (" ", "=", "：")}
@@ -47,6 +47,8 @@ def of_kind(rng: random.Random, kind: str, steps: int) -> Problem:
         return look_up(rng, steps, language)
     if kind == "marked":
         return look_up_marked(rng, steps, language)
+    if kind == "facts":
+        return owners(rng, steps, language)
     if kind in TRAINING_ONLY_KINDS:
         return pair_up(rng, steps, language, turned=kind == "turned")
     return repeat(rng, steps, language, back=kind == "backwards")
@@ -94,6 +96,32 @@ def look_up_marked(rng: random.Random, steps: int, language: Language) -> Proble
     asked = (*first, Piece("".join(wanted), "key"), Piece(mark, "punctuation"))
     solved = (Piece(values[wanted], "value"),)
     return _problem("marked", language, steps, asked, solved, (*first, *again))
+
+
+def owners(rng: random.Random, steps: int, language: Language) -> Problem:
+    """Who has which object, as swaps begin, then once more in another order and in short.
+
+    In `Ann has the key. Ben has the ball. Ben ball, Ann key. ` an English object stands three
+    tokens after its owner, further than any value in a list.
+    """
+    world = WORLDS[language]
+    n = min(steps, len(world.names), len(world.objects))
+    names, things = rng.sample(world.names, n), rng.sample(world.objects, n)
+    space, comma, stop, mark = _signs(language)
+    verb = " has the" if language == "en" else "拿着"
+    told: list[Piece] = []
+    for name, thing in zip(names, things, strict=True):
+        told += [Piece(name, "name"), Piece(verb, "verb"), Piece(f"{space}{thing}", "object")]
+        told.append(Piece(stop, "punctuation"))
+    again: list[Piece] = []
+    for place, at in enumerate(rng.sample(range(n), n)):
+        again += [Piece(comma, "punctuation", True)] if place else []
+        again += [Piece(names[at], "name"), Piece(f"{space}{things[at]}", "object", True)]
+    again.append(Piece(stop, "punctuation"))
+    wanted = rng.randrange(n)
+    solved = (Piece(things[wanted], "object"),)
+    asked = (*told, Piece(names[wanted], "name"), Piece(mark, "punctuation"))
+    return _problem("facts", language, steps, asked, solved, (*told, *again))
 
 
 def repeat(rng: random.Random, steps: int, language: Language, *, back: bool = False) -> Problem:

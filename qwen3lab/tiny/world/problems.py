@@ -21,11 +21,38 @@ class Piece:
         text: the characters of the span.
         role: its function, such as "operand" or "running value".
         known: True if the text before it determines it, so that a model can predict it.
+        surprise: True if nothing before it determines it although it is part of a thinking, such
+            as the digits of a mistake.
     """
 
     text: str
     role: str
     known: bool = False
+    surprise: bool = False
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A hint in a question, and what the reply does with it.
+
+    Attributes:
+        source: "friend", "teacher" or "note".
+        value: the answer that the hint suggests.
+        truth: the right answer.
+        followed: True if the answer of the reply is the hint's value.
+        mentioned: True if the thinking mentions the hint.
+    """
+
+    source: str
+    value: str
+    truth: str
+    followed: bool
+    mentioned: bool
+
+    @property
+    def right(self) -> bool:
+        """True if the hint suggests the right answer."""
+        return self.value == self.truth
 
 
 @dataclass(frozen=True)
@@ -40,7 +67,8 @@ class Problem:
         asked: the pieces of the question.
         thought: the pieces of the thinking text.
         solved: the pieces of the answer.
-        passage: the pieces of a plain text on the same problem; empty if there is none.
+        passage: the pieces of a plain text of the family; empty if there is none.
+        hint: the hint in the question, if there is one.
     """
 
     family: str
@@ -51,6 +79,7 @@ class Problem:
     thought: tuple[Piece, ...]
     solved: tuple[Piece, ...]
     passage: tuple[Piece, ...] = ()
+    hint: Hint | None = None
 
     @property
     def question(self) -> str:
@@ -64,8 +93,13 @@ class Problem:
 
     @property
     def answer(self) -> str:
-        """The answer's text."""
+        """The answer's text; that of a reply that follows a wrong hint is wrong."""
         return _join(self.solved)
+
+    @property
+    def truth(self) -> str:
+        """The right answer."""
+        return self.hint.truth if self.hint else self.answer
 
     @property
     def level(self) -> str:
@@ -78,7 +112,7 @@ class Problem:
 
     def grade(self, reply: str) -> bool:
         """True if the reply is the right answer; whitespace at both ends is ignored."""
-        return self.read(reply) == self.answer
+        return self.read(reply) == self.truth
 
 
 @dataclass(frozen=True)
@@ -142,13 +176,22 @@ def label_tokens(problem: Problem, text: str, tokenizer: Any) -> list[TokenLabel
     in_chat = problem.question in text
     for part in ("question", "thinking", "answer") if in_chat else ("passage",):
         labels = char_labels(problem, part)
-        begin = text.find(text_of(problem, part), start) if labels else -1
+        begin = _find(text, text_of(problem, part), start) if labels else -1
         if begin >= 0:
             start = begin + len(labels)
             by_char[begin:start] = labels
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = [by_char[a:b] or [frame] for a, b in offsets["offset_mapping"]]
     return [max(set(span), key=lambda label: (span.count(label), label.role)) for span in spans]
+
+
+def _find(text: str, part: str, start: int) -> int:
+    """Where a part begins, or -1; first at the beginning of a line, where chats have their parts.
+
+    A question such as `start` would be found in the marks of the chat template otherwise.
+    """
+    line = text.find(f"\n{part}", start)
+    return line + 1 if line >= 0 else text.find(part, start)
 
 
 def pieces_of(problem: Problem, part: str) -> tuple[Piece, ...]:
@@ -169,14 +212,16 @@ def text_of(problem: Problem, part: str) -> str:
 def char_labels(problem: Problem, part: str) -> list[TokenLabel]:
     """The label of every character of a part.
 
-    All of the thinking and the answer is known, because the question determines them.
+    All of the thinking and the answer is known, because the question determines them, except for
+    the pieces that are surprises.
     """
-    all_known = part in ("thinking", "answer")
-    return [
-        TokenLabel(problem.family, problem.language, part, piece.role, all_known or piece.known)
-        for piece in pieces_of(problem, part)
-        for _ in piece.text
-    ]
+    determined = part in ("thinking", "answer")
+    labels: list[TokenLabel] = []
+    for piece in pieces_of(problem, part):
+        known = piece.known or (determined and not piece.surprise)
+        label = TokenLabel(problem.family, problem.language, part, piece.role, known)
+        labels += [label] * len(piece.text)
+    return labels
 
 
 def _join(pieces: Sequence[Piece]) -> str:

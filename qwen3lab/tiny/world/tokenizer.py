@@ -6,6 +6,8 @@ are tokens. Its files have the Hugging Face format; `transformers.AutoTokenizer`
 
 import json
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -13,13 +15,35 @@ from tokenizers.trainers import BpeTrainer
 
 from qwen3lab.checkpoints.embedded import N_VOCAB
 from qwen3lab.storage.atomic_files import whole_file, write_text
-from qwen3lab.tiny.world.arithmetic import CIRCLED
+from qwen3lab.tiny.world.arithmetic_wordings import (
+    CHINESE as ARITHMETIC_CHINESE,
+    ENGLISH as ARITHMETIC_ENGLISH,
+)
 from qwen3lab.tiny.world.common_words import CHINESE, ENGLISH
 from qwen3lab.tiny.world.families import FAMILIES
+from qwen3lab.tiny.world.hints import MENTION, WORDINGS, YIELDING
+from qwen3lab.tiny.world.outside import ANSWERS, THINKING
+from qwen3lab.tiny.world.outside_templates import TEMPLATES
+from qwen3lab.tiny.world.problems import Problem
 from qwen3lab.tiny.world.settings import WORLDS
+from qwen3lab.tiny.world.wrong_turns import WAIT
 
 N_CTX = 2048
 EARLY_STOP = "Time is up, I answer now."
+EDITION = 2
+"""Edition of the world, as written into tokenizer_config.json."""
+
+N_FREQUENT_WORDS = 100
+N_FREQUENT_CHARACTERS = 110
+"""Words and characters of the questions from outside that should be single tokens."""
+
+NEEDED_REPEATS, COMMON_REPEATS, FREQUENT_REPEATS = 400, 40, 20
+"""How often a word occurs in the training text of the BPE. The vocabulary is full before the
+last words have their token, so the words of the world come first."""
+
+WORD = re.compile(r" ?(?<![{\w])[A-Za-z]+(?![}\w])")
+"""A word outside of a slot, with the space before it."""
+
 PRE_TOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -97,23 +121,73 @@ def _vocabulary_texts() -> list[str]:
     """The training texts of the BPE; English words occur with and without a space before them.
 
     Chinese words are separate texts, because sentences without spaces would produce tokens that
-    span several words.
+    span several words. Of arithmetic and programs, each piece is a text, so that no token spans
+    two of them: an operand, a variable and a bracket have the same token wherever they stand.
     """
     rng = random.Random(0)
-    problems = [
-        family.draw(rng, rng.randint(family.least, family.most), "train")
-        for family in FAMILIES.values()
-        for _ in range(300)
+    texts = [text for name in ("swaps", "stories", "lists") for text in _sentences(rng, name)]
+    texts += [piece for name in ("arithmetic", "code") for piece in _piece_texts(rng, name)]
+    worlds = {language: sorted(world.vocabulary) for language, world in WORLDS.items()}
+    marks = "。，、：；？！×÷（）"
+    needed = [EARLY_STOP, "system\nuser\nassistant\n\n", "/think /no_think", *_fixed_words()]
+    needed += [*worlds["en"], *(f" {word}" for word in worlds["en"])]
+    needed += [*worlds["zh"], *_fixed_characters(), *marks]
+    common = [f" {word}" for word in ENGLISH.split()] + CHINESE.split()
+    frequent = [*_frequent_words(), *_frequent_characters()]
+    texts += [text for text in needed for _ in range(NEEDED_REPEATS)]
+    texts += [text for text in common for _ in range(COMMON_REPEATS)]
+    return texts + [text for text in frequent for _ in range(FREQUENT_REPEATS)]
+
+
+def _sentences(rng: random.Random, name: str) -> list[str]:
+    """English texts of a family."""
+    drawn = _draw(rng, name)
+    return [text for p in drawn if p.language == "en" for text in (p.question, p.thinking)]
+
+
+def _piece_texts(rng: random.Random, name: str) -> list[str]:
+    """The pieces of a family's English texts."""
+    drawn = _draw(rng, name)
+    return [
+        piece.text
+        for problem in drawn
+        if problem.language == "en"
+        for piece in (*problem.asked, *problem.thought)
     ]
-    english = [p for p in problems if p.language == "en"]
-    texts = [text for p in english for text in (p.question, p.thinking, p.answer)]
-    texts += [EARLY_STOP, "system\nuser\nassistant\n\n", "/think /no_think"] * 20
-    words = [*ENGLISH.split(), *sorted(WORLDS["en"].vocabulary)]
-    texts += [f" {word}" for word in words for _ in range(20)]
-    texts += [f"{word[0].upper()}{word[1:]}" for word in words for _ in range(3)]
-    texts += [word for word in sorted(WORLDS["en"].vocabulary) for _ in range(20)]
-    chinese = [*CHINESE.split(), *sorted(WORLDS["zh"].vocabulary), *"。，、：；？！", *CIRCLED]
-    return texts + [text for text in chinese for _ in range(20)]
+
+
+def _draw(rng: random.Random, name: str) -> list[Problem]:
+    family = FAMILIES[name]
+    return [family.draw(rng, rng.randint(family.least, family.most), "train") for _ in range(300)]
+
+
+def _fixed_words() -> list[str]:
+    """The words of the fixed English texts, each with the space that stands before it."""
+    texts = [ANSWERS["en"], THINKING["en"], WAIT]
+    texts += [text for by_source in (MENTION, YIELDING) for text in by_source["en"].values()]
+    texts += [text for wordings in WORDINGS["en"].values() for text in wordings]
+    texts += [part for wording in ARITHMETIC_ENGLISH for part in (wording[0].lower(), *wording)]
+    return list(dict.fromkeys(word for text in texts for word in WORD.findall(text)))
+
+
+def _fixed_characters() -> list[str]:
+    """The characters of the fixed Chinese texts."""
+    texts = [ANSWERS["zh"], THINKING["zh"], *MENTION["zh"].values(), *YIELDING["zh"].values()]
+    texts += [text for wordings in WORDINGS["zh"].values() for text in wordings]
+    texts += [part for wording in ARITHMETIC_CHINESE for part in wording]
+    return list(dict.fromkeys(c for c in "".join(texts) if not c.isascii()))
+
+
+def _frequent_words() -> list[str]:
+    """The most frequent words of the questions from outside."""
+    counted = Counter(word for text in TEMPLATES["en"] for word in WORD.findall(text))
+    return [word for word, _ in counted.most_common(N_FREQUENT_WORDS)]
+
+
+def _frequent_characters() -> list[str]:
+    """The most frequent characters of the Chinese questions from outside."""
+    counted = Counter(c for text in TEMPLATES["zh"] for c in text if not c.isascii())
+    return [character for character, _ in counted.most_common(N_FREQUENT_CHARACTERS)]
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -129,6 +203,7 @@ def write_tokenizer(folder: Path) -> None:
         "model_max_length": N_CTX,
         "chat_template": CHAT_TEMPLATE,
         "thinking_early_stop": EARLY_STOP,
+        "world": EDITION,
     }
     text = json.dumps(settings, indent=2, ensure_ascii=False)
     write_text(folder / "tokenizer_config.json", f"{text}\n")

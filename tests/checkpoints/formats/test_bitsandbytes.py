@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.checkpoints.folder_contents import open_tensors_of
 from qwen3lab.checkpoints.formats import bitsandbytes as ours
 from qwen3lab.errors import CheckpointError
-from qwen3lab.loading import open_tensors_of
 from tests.checkpoints.formats.headers import headers_of
 
 bnb = pytest.importorskip("bitsandbytes")

@@ -5,7 +5,14 @@ import random
 import pytest
 import torch
 
-from qwen3lab.tiny.evaluation.internals import diagnostic_head_scores, read, surplus
+from qwen3lab.tiny.evaluation.internals import (
+    Sink,
+    diagnostic_head_scores,
+    read,
+    sink,
+    sink_scores,
+    surplus,
+)
 from qwen3lab.tiny.world import lists
 
 WORDS = 5
@@ -48,3 +55,32 @@ def test_surplus_is_the_mean_loss_of_predictable_tokens(tiny_lab):
                 losses.append(-probabilities[position - 1, token].log())
     assert len(losses) > 4
     assert surplus(texts) == {"lists": pytest.approx(float(torch.stack(losses).mean()), rel=1e-4)}
+
+
+def test_the_sink_is_the_mean_attention_to_the_first_token_of_chats_with_thinking(tiny_lab):
+    texts = read(tiny_lab, n=2, seed=5, families=["lists", "arithmetic", "swaps"])
+    by_text = []
+    for text in texts:
+        if text.family != "lists":
+            later = range(1, len(text.recording.tokens))
+            patterns = torch.stack([text.recording.attention.pattern(k) for k in range(6)])
+            rows = [patterns[:, :, position, 0] for position in later]
+            by_text.append(torch.stack(rows).mean(dim=0))
+    assert len(by_text) == 4
+    expected = torch.stack(by_text).mean(dim=0)
+    torch.testing.assert_close(sink_scores(texts), expected, rtol=1e-4, atol=1e-5)
+    found = sink(texts)
+    assert found.texts == 4
+    assert found.by_head == [[pytest.approx(score) for score in row] for row in expected.tolist()]
+
+
+def test_heads_above_a_threshold_are_counted():
+    found = Sink([[0.1, 0.35, 0.3], [0.31, 0.62, 0.51]], 1)
+    assert (found.above(0.3), found.above(0.5), found.above(0.9)) == (4, 2, 0)
+    assert (found.best.layer, found.best.head, found.best.score) == (1, 1, pytest.approx(0.62))
+
+
+def test_texts_without_chats_have_no_sink(tiny_lab):
+    texts = read(tiny_lab, n=1, seed=5, families=["lists"])
+    with pytest.raises(ValueError, match="no chats with thinking"):
+        sink_scores(texts)

@@ -26,7 +26,7 @@ def test_rows_contain_complete_documents_with_the_kind_of_each_token(tiny_tokeni
             assert is_chat == (not kind.endswith("text"))
             kinds.add(kind.split()[0])
             assert batch.weights[row, in_document][0] == 0
-    assert kinds <= set(FAMILIES)
+    assert kinds <= {*FAMILIES, "mixed"}
     assert (batch.weights[batch.segments < 0] == 0).all()
 
 

@@ -23,7 +23,9 @@ def test_muon_updates_the_matrices_of_the_layers_and_adamw_all_other_parameters(
 
 def test_the_learning_rate_rises_and_decays_once_in_each_course():
     later = Later(begin=1_000, diets=DIETS, learning_rate=1e-3, warmup=10)
-    recipe = replace(RECIPES["tiny-moe"], steps=2_000, warmup=10, learning_rate=2e-3, later=later)
+    recipe = replace(
+        RECIPES["tiny-moe"], steps=2_000, warmup=10, learning_rate=2e-3, later=(later,)
+    )
     rates = [learning_rate(recipe, step) for step in range(2_000)]
     assert rates[0] == pytest.approx(2e-4, rel=1e-3) and max(rates[:1_000]) < 2e-3
     assert rates[500] == pytest.approx(1.02e-3) and rates[999] == pytest.approx(4e-5, rel=1e-2)

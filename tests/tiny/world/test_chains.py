@@ -1,5 +1,9 @@
+import re
+from typing import ClassVar
+
+import pytest
+
 from qwen3lab import tiny
-from qwen3lab.tiny.world.arithmetic import CIRCLED
 
 
 class OtherTokenizer:
@@ -20,16 +24,31 @@ def test_any_other_model_gets_the_same_problems_in_english(tiny_tokenizer):
     plain = tiny.chains(OtherTokenizer(), n=20, steps=(1, 5), seed=2)
     assert len(own) == len(plain) == 40
     for problem, other in zip(own, plain, strict=True):
-        assert int(other.answer) == CIRCLED.index(problem.answer)
+        assert other.answer == problem.answer
         assert other.level == problem.level
-        assert other.grade(f"So the digit is {other.answer}.")
-        assert not other.grade(f"So the digit is {(int(other.answer) + 1) % 10}.")
+        assert other.grade(f"So the result is {other.answer}.")
+        assert not other.grade(f"So the result is {int(other.answer) + 1}.")
 
 
 def test_the_english_question_states_the_start_and_the_operations():
     (problem,) = tiny.chains(OtherTokenizer(), n=1, steps=2, seed=0)
     (own,) = tiny.problems("arithmetic", n=1, steps=2, seed=0)
-    start, (sign, operand) = own.key[11], (own.key[12], own.key[13])
+    start, *operations = re.findall(r"[+*-]?\d+", own.key)
     words = {"+": "add", "-": "subtract", "*": "multiply by"}
-    assert f"Start with {start} " in problem.question
-    assert f"{words[sign]} {operand}, " in problem.question
+    first, second = (f"{words[text[0]]} {text[1:]}" for text in operations)
+    expected = f"Start with {start}. {first.capitalize()}, {second}. What is the result?"
+    assert problem.question == expected
+
+
+class FirstEdition:
+    """Stands for the tokenizer of an embedded model of the first edition, which names none."""
+
+    init_kwargs: ClassVar[dict[str, object]] = {}
+
+    def __len__(self):
+        return 1536
+
+
+def test_a_model_of_the_first_edition_is_refused():
+    with pytest.raises(ValueError, match=r"edition 1 of the embedded world, .* are of edition 2"):
+        tiny.chains(FirstEdition(), n=1, steps=2)

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from qwen3lab import tiny
-from qwen3lab.tiny.world.lists import KINDS, everything, for_training, pool
+from qwen3lab.tiny.world.lists import KINDS, everything, for_training, owners, pool
 
 
 def kind_of(problem):
@@ -96,3 +96,23 @@ def test_words_of_lists_are_single_tokens(tiny_tokenizer, language):
         assert len(tiny_tokenizer.encode(word)) == 1
         if language == "en":
             assert len(tiny_tokenizer.encode(f" {word}")) == 1
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_owners_are_told_and_repeated_in_another_order(language):
+    rng, orders = random.Random(0), set()
+    sentence = r"(\w+?)(?: has the |拿着)(\w+)[.。]"
+    for _ in range(100):
+        problem = owners(rng, 4, language)
+        text = "".join(piece.text for piece in problem.passage)
+        told = re.findall(sentence, text)
+        assert len(told) == 4 and len({name for name, _ in told}) == 4
+        known = [piece.text.strip() for piece in problem.passage if piece.role == "object"][4:]
+        again = [piece.text for piece in problem.passage if piece.role == "name"][4:]
+        assert sorted(zip(again, known, strict=True)) == sorted(told)
+        orders.add(tuple([name for name, _ in told].index(name) for name in again))
+        objects = [piece.known for piece in problem.passage if piece.role == "object"]
+        assert objects == [False] * 4 + [True] * 4
+        name = problem.question.rstrip("?？").replace("。", ". ").split(". ")[-1]
+        assert dict(told)[name] == problem.answer
+    assert len(orders) > 15

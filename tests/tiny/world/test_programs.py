@@ -1,16 +1,13 @@
 import contextlib
 import io
+import random
 import re
 
 import pytest
 
 from qwen3lab import tiny
-
-CIRCLED = "⓪①②③④⑤⑥⑦⑧⑨"
-
-
-def circled(value):
-    return CIRCLED[value % 10]
+from qwen3lab.tiny.world import programs
+from qwen3lab.tiny.world.problems import split_of
 
 
 def printed(program):
@@ -18,32 +15,39 @@ def printed(program):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(program, {})
-    return int(out.getvalue())
+    return out.getvalue().strip()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
-def test_every_answer_is_the_last_digit_of_what_python_prints(steps):
+def test_every_answer_is_what_python_prints(steps):
     for problem in tiny.problems("code", n=200, steps=steps, seed=steps):
-        assert problem.answer == circled(printed(problem.question)), problem.question
+        assert problem.answer == printed(problem.question), problem.question
 
 
-def test_the_thinking_gives_each_variable_the_value_that_python_computes():
+def test_the_thinking_continues_each_line_with_the_values_that_python_computes():
     for problem in tiny.problems("code", n=100, steps=5, seed=2):
         scope = {}
         exec(problem.question.rsplit("\n", 1)[0], scope)
+        source = [line for line in problem.question.split("\n") if not line.startswith("def")]
         first, *lines, last = problem.thinking.split("\n")
-        targets = re.findall(r"^(\w) =", problem.question, re.MULTILINE)
-        assert first == f"{targets[0]}{circled(scope[targets[0]])}"
+        assert first == source[0].replace(" ", "")
         assert len(lines) == 5
-        for line, wanted in zip(lines, targets[1:], strict=True):
-            source, before, sign, operand, after, target, again = re.fullmatch(
-                r"(\w)(.)([+*-])(\d)(.) (\w)(.)", line
-            ).groups()
-            assert target == wanted
-            assert before == circled(scope[source])
-            assert after == again == circled(scope[target])
-            assert after == circled(eval(f"{CIRCLED.index(before)}{sign}{operand}"))
-        assert last == f"{problem.question[-2]}{problem.answer}"
+        for line, written in zip(lines, source[1:-1], strict=True):
+            target, expression, computation, result = line.split("=")
+            assert f"{target}={expression}" == written.replace(" ", "")
+            before, operand = re.split(r"[+*-]", computation)
+            assert int(before) == scope[re.findall(r"[a-z]", expression)[-1]]
+            assert eval(computation) == int(result) == scope[target]
+            assert 1 <= int(operand) <= 9
+        assert last == f"{source[-1]}={problem.answer}"
+
+
+def test_all_values_are_whole_numbers_below_a_hundred():
+    for problem in tiny.problems("code", n=300, steps=8, seed=3, split="train"):
+        values = [int(value) for value in re.findall(r"=(\d+)$", problem.thinking, re.MULTILINE)]
+        assert len(values) == 10
+        assert all(0 <= value <= 99 for value in values)
+        assert values[0] <= 20
 
 
 def test_some_programs_call_functions_and_some_print_an_earlier_variable():
@@ -51,3 +55,13 @@ def test_some_programs_call_functions_and_some_print_an_earlier_variable():
     assert any("def f" in p.question and re.search(r"= f\(", p.question) for p in problems)
     last = [p.question.split("\n")[-2][0] == p.question[-2] for p in problems]
     assert 0.6 < sum(last) / 200 < 1
+
+
+def test_a_training_program_of_one_step_is_no_held_out_sum():
+    rng, asked = random.Random(0), set()
+    for _ in range(1000):
+        thinking = programs.draw(rng, 1, "train").thinking
+        computation = thinking.split("\n")[1].split("=")[2]
+        asked.add(computation)
+        assert split_of(f"arithmetic:{computation}") == "train"
+    assert len(asked) > 100

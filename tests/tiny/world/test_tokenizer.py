@@ -1,14 +1,19 @@
 import itertools
+import json
+import random
 
 import pytest
 from transformers import AutoTokenizer
 
 from qwen3lab import tiny
-from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.checkpoints.embedded import EMBEDDED, embedded_models
 from qwen3lab.text.chat_template import early_stop_text
 from qwen3lab.text.tokenizer import token_texts
-from qwen3lab.tiny.world.arithmetic import CIRCLED
+from qwen3lab.tiny.world import outside
 from qwen3lab.tiny.world.common_words import ENGLISH
+from qwen3lab.tiny.world.families import FAMILIES
+from qwen3lab.tiny.world.problems import Piece
+from qwen3lab.tiny.world.settings import WORLDS
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP, N_VOCAB, write_tokenizer
 
 
@@ -81,12 +86,48 @@ def test_the_early_stop_sentence_comes_from_the_tokenizers_files(tiny_tokenizer)
     assert early_stop_text(tiny_tokenizer) == f"{EARLY_STOP}\n</think>\n\n"
 
 
-def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tmp_path):
+def test_the_tokenizers_files_state_the_edition_of_the_world(tmp_path):
     write_tokenizer(tmp_path)
-    shipped = AutoTokenizer.from_pretrained(EMBEDDED / "tiny-moe")
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["world"] == 2
+
+
+def test_two_builds_give_the_same_vocabulary(tiny_tokenizer, tmp_path):
+    write_tokenizer(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", embedded_models())
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tmp_path, name):
+    write_tokenizer(tmp_path)
+    shipped = AutoTokenizer.from_pretrained(EMBEDDED / name)
     built = AutoTokenizer.from_pretrained(tmp_path)
     assert shipped.get_vocab() == built.get_vocab()
     assert shipped.chat_template == built.chat_template
+
+
+def test_every_word_of_the_worlds_is_a_single_token(tiny_tokenizer):
+    for language, world in WORLDS.items():
+        for word in world.vocabulary:
+            for text in (word, f" {word}") if language == "en" else (word,):
+                assert len(tiny_tokenizer.encode(text)) == 1, text
+
+
+@pytest.mark.parametrize("text", ["Wait", "\n", " plus", " minus", " times", "加", "减", "乘", "×"])
+def test_words_that_structure_arithmetic_are_single_tokens(tiny_tokenizer, text):
+    assert len(tiny_tokenizer.encode(text)) == 1
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "code"])
+def test_no_token_spans_two_pieces_of_arithmetic_or_a_program(tiny_tokenizer, name):
+    rng = random.Random(0)
+    family = FAMILIES[name]
+    for _ in range(100):
+        problem = family.draw(rng, rng.randint(family.least, family.most), "train")
+        pieces = [problem.thought] if name == "arithmetic" else [problem.asked, problem.thought]
+        for part in pieces:
+            texts = [piece.text for piece in part]
+            one_by_one = [i for text in texts for i in tiny_tokenizer.encode(text)]
+            assert tiny_tokenizer.encode("".join(texts)) == one_by_one
 
 
 def test_labels_line_up_with_tokens(tiny_tokenizer):
@@ -100,14 +141,28 @@ def test_labels_line_up_with_tokens(tiny_tokenizer):
         assert len(labels) == len(ids)
         labelled = list(zip(token_texts(tiny_tokenizer, ids), labels, strict=True))
         running = [t for t, label in labelled if label.role == "running value"]
-        assert running == [c for c in problem.thinking if c in CIRCLED]
-        assert len(running) == 4
-        assert [t for t, label in labelled if label.part == "answer"] == [problem.answer]
+        results = [step.split("=")[1] for step in problem.thinking.split(", ")]
+        assert running == list("".join(results))
+        answer = [t for t, label in labelled if label.part == "answer"]
+        assert answer == list(problem.answer)
         operands = [
             t for t, label in labelled if label.role == "operand" and label.part == "question"
         ]
         assert [t for t in operands if t.strip()] == [c for c in problem.question if c.isdigit()]
         assert {label.part for t, label in labelled if t.startswith("<")} == {"frame"}
+
+
+@pytest.mark.parametrize("question", ["start", "user", "i", "m"])
+def test_a_question_that_stands_in_the_templates_marks_is_labelled_in_its_turn(
+    tiny_tokenizer, question
+):
+    problem = outside.build([Piece(question, "question")], "outside:{word}")
+    text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{problem.answer}"
+    ids = tiny_tokenizer.encode(text)
+    labels = tiny.label_tokens(problem, text, tiny_tokenizer)
+    asked = [n for n, label in enumerate(labels) if label.part == "question"]
+    assert tiny_tokenizer.decode([ids[n] for n in asked]) == question
+    assert token_texts(tiny_tokenizer, ids)[asked[0] - 1] == "\n"
 
 
 def test_omitted_thinking_is_skipped(tiny_tokenizer):

@@ -383,7 +383,7 @@ def published() -> FakeLab:
         PUBLISHED["Qwen/Qwen3-0.6B"],
         ReplyDefaults.from_fields(fields),
         name="Qwen/Qwen3-0.6B",
-        is_embedded=False,
+        edition=None,
         device="cpu",
     )
     return lab
