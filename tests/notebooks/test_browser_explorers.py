@@ -195,13 +195,15 @@ def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
         expect(replies).to_contain_text("steered towards")
         # A bar of the waterfall picks its part; the head's own explorer shows the same reply.
         bars = book.card("What wrote it").locator(".q3-figure .points .point")
-        name = "head 5.1"
         names = book.card("What wrote it").locator(".q3-figure .xtick text").all_text_contents()
+        name = next(each for each in names if re.fullmatch(r"head \d\.\d", each))
+        layer, head = name.removeprefix("head ").split(".")
         bars.nth(names.index(name)).click(force=True)
         expect(part.locator("b").first).to_have_text(name)
         part.get_by_role("button", name="Attention explorer").click()
         linked = book.page.locator(".q3-link .q3-explorer")
-        linked.locator('.q3-map[data-title="Attention of layer 5, head 1"]').wait_for()
+        title = f"Attention of layer {layer}, head {head}"
+        linked.locator(f'.q3-map[data-title="{title}"]').wait_for()
         expect(linked.locator(".q3-question")).to_have_text(question)
         top = linked.bounding_box()
         assert top is not None and top["y"] + 100 < book.page.viewport_size["height"]
