@@ -1,7 +1,7 @@
 """Activations of the embedded models as computed by version 0.1.0, kept for comparison.
 
 `python -m tests.model.kept FILE` writes them. They were written at version 0.1.0, before the
-forward pass was split into modules. Write them again only if the embedded weights change.
+forward pass was split into modules, with the weights of the first edition.
 """
 
 import sys
@@ -36,7 +36,7 @@ class KeepByEnding:
 @torch.no_grad()
 def activations(name: str) -> dict[str, Tensor]:
     """An embedded model's results for a padded batch, long prompts, and decoding with a cache."""
-    model = qwen3lab.load(name, device="cpu", dtype="float32").model
+    model = qwen3lab.load(name, revision="v1", device="cpu", dtype="float32").model
     generator = torch.Generator().manual_seed(7)
     vocab = model.config.d_vocab
     batch = torch.randint(vocab, (2, 12), generator=generator)
