@@ -4,6 +4,7 @@ from . import (
     bench as bench,
     checkpoints as checkpoints,
     config as config,
+    corpus as corpus,
     errors as errors,
     exercises as exercises,
     experiments as experiments,

@@ -27,7 +27,10 @@ def run(monkeypatch, capfd):
     return lambda *arguments: called(monkeypatch, capfd, *arguments)
 
 
-COMMANDS = ["lab", "models", "record", "chat", "quantise", "verify", "train", "evaluate", "bench"]
+COMMANDS = (
+    *("lab", "models", "record", "corpus", "chat", "quantise", "verify"),
+    *("train", "evaluate", "bench"),
+)
 
 
 def test_help_does_not_import_torch():
@@ -271,3 +274,29 @@ def test_a_quantised_model_is_saved_and_answers_from_its_folder(run, tmp_path, k
     code, out, err = run("chat", folder, *question)
     assert code == 0, err
     assert json.loads(out) == expected
+
+
+def test_a_corpus_is_recorded_and_opened(run, tmp_path):
+    rows = [{"text": "3+4=?", "kind": "sum"}, {"text": "", "kind": "sum"}]
+    data, out = tmp_path / "texts.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--model", "tiny-moe", "--label", "kind", "--device", "cpu", "--out", out]
+    code, text, err = run("corpus", data, *options, "--json")
+    assert code == 0, err
+    summary = json.loads(text)
+    assert (summary["texts"], summary["skipped"], summary["complete"]) == (1, 1, True)
+    found = qwen3lab.corpus.open(out)
+    slots = found.counts.slots.sum()
+    layers, k = len(found.config.moe_layers), found.config.n_experts_per_token
+    assert slots == summary["tokens"] * layers * k
+    code, _, err = run("corpus", data, *options)
+    assert code == 1
+    assert "holds this run already" in err
+
+
+def test_a_reduction_without_a_hook_is_refused(run, tmp_path):
+    (tmp_path / "a.txt").write_text("3+4=?")
+    options = ["--model", "tiny-moe", "--out", tmp_path / "run", "--reduce", "mean"]
+    code, _, err = run("corpus", tmp_path / "a.txt", *options)
+    assert code == 1
+    assert "--reduce is 'mean': expected HOOK=mean" in err

@@ -20,6 +20,7 @@ from qwen3lab.cli.options import (
     Suite,
     ThisDevice,
     known_home,
+    reductions,
     token_counts,
     writable_file,
 )
@@ -97,6 +98,78 @@ def record(
     recording.save(out)
     summary = {"file": str(out), "tokens": recording.tokens, "capture": list(recording.capture)}
     print(json.dumps(summary, indent=2) if as_json else f"{recording!r}, saved as {out}")
+
+
+@app.command()
+def corpus(
+    data: Annotated[
+        Path, typer.Argument(help="Parquet, JSON Lines or text file, or a folder of such files.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(callback=known_home, help="An embedded model, a folder, or a hub id."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result.")],
+    column: Annotated[str, typer.Option(help="Of the texts, chats or token ids.")] = "text",
+    label: Annotated[
+        list[str] | None, typer.Option(help="Column that groups the counts; repeatable.")
+    ] = None,
+    row_id: Annotated[str, typer.Option("--id", help="Column that names the rows.")] = "",
+    keep: Annotated[
+        list[str] | None, typer.Option(help="counts, top or routes; repeatable; default: counts.")
+    ] = None,
+    reduce: Annotated[
+        list[str] | None,
+        typer.Option(help="HOOK=mean, HOOK=last or HOOK=0,-1: one value a text; repeatable."),
+    ] = None,
+    full: Annotated[
+        list[str] | None, typer.Option(help="Hook that is kept for every token; repeatable.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Of a text; default: the model's context.")] = 0,
+    too_long: Annotated[str, typer.Option(help="cut or skip longer texts.")] = "cut",
+    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray, on this machine.")] = False,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster to run on.")] = None,
+    workers: Annotated[int, typer.Option(help="Ray's workers, each with the model.")] = 2,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that is in the folder.")
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    memory: Memory = None,
+    quantise: Quantise = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model over many texts, and keep counts of its routing, examples or activations.
+
+    Example: qwen3lab corpus texts.jsonl --model tiny-moe --label family --out run
+    """
+    from qwen3lab import corpus as corpora
+
+    given = {"device": device, "dtype": dtype, "memory": memory, "quantise": quantise}
+    run = corpora.record(
+        data,
+        model=model,
+        out=out,
+        column=column,
+        label=label or (),
+        id=row_id,
+        keep=keep or ([] if reduce or full else ["counts"]),
+        reduce=reductions(reduce or ()),
+        full=full or (),
+        max_tokens=max_tokens,
+        too_long=too_long,
+        ray=address or ray,
+        workers=workers,
+        resume=resume,
+        progress=not as_json,
+        load_options={name: value for name, value in given.items() if value is not None},
+    )
+    names = ("texts", "tokens", "cut", "skipped", "bytes")
+    summary = {"folder": str(run.folder), "complete": run.is_complete}
+    summary |= {name: run.total(name) for name in names}
+    print(json.dumps(summary, indent=2) if as_json else run)
+    if not run.is_complete:
+        raise KeyboardInterrupt
 
 
 @app.command()

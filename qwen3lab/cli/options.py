@@ -1,6 +1,7 @@
 """The options that several commands share, and the checks of their values."""
 
 import os
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -101,3 +102,18 @@ def token_counts(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"--tokens is {text!r}: expected lengths such as 512,1024")
     return [int(part) for part in parts]
+
+
+def reductions(texts: Iterable[str]) -> dict[str, str]:
+    """What is kept of each hook, from texts such as "blocks.3.hook_resid_post=mean".
+
+    Raises:
+        ValueError: a text is not of this form.
+    """
+    found = {}
+    for text in texts:
+        hook, sign, how = text.rpartition("=")
+        if not (hook and sign and how):
+            raise ValueError(f"--reduce is {text!r}: expected HOOK=mean, HOOK=last or HOOK=0,-1")
+        found[hook] = how
+    return found

@@ -41,19 +41,33 @@ def prompt_ids(
         ValueError: an empty prompt, an object of another kind, an unknown token, or more tokens
             than the context length.
     """
-    if thinking is not None and not _is_messages(prompt):
+    ids = unchecked_ids(tokenizer, prompt, thinking=thinking, continue_reply=continue_reply)
+    return checked(ids, config)
+
+
+def unchecked_ids(
+    tokenizer: Any,
+    prompt: object,
+    *,
+    thinking: bool | None = None,
+    continue_reply: bool = False,
+) -> list[int]:
+    """A prompt as token ids of any number, which `checked` compares with the model.
+
+    Raises:
+        ValueError: an object of another kind.
+    """
+    if thinking is not None and not is_messages(prompt):
         raise ValueError(
             f"thinking={thinking!r} sets the chat template, and this prompt is no conversation: "
             'give [{"role": "user", "content": "..."}], or leave thinking out'
         )
     if isinstance(prompt, str):
-        ids = encode_text(tokenizer, prompt)
-    elif _is_messages(prompt):
+        return encode_text(tokenizer, prompt)
+    if is_messages(prompt):
         messages: Any = prompt
-        ids = render_ids(tokenizer, messages, thinking=thinking, continue_reply=continue_reply)
-    else:
-        ids = _given_ids(prompt)
-    return checked(ids, config)
+        return render_ids(tokenizer, messages, thinking=thinking, continue_reply=continue_reply)
+    return _given_ids(prompt)
 
 
 def as_prompts(prompts: object) -> list[Any]:
@@ -88,7 +102,8 @@ def _one_for_several(prompts: object) -> str:
     return f"{kind} stands where a list of prompts is expected: put it in a list, [prompt]"
 
 
-def _is_messages(prompt: object) -> bool:
+def is_messages(prompt: object) -> bool:
+    """True for a conversation: a list of messages, which are mappings."""
     return (
         isinstance(prompt, Sequence)
         and len(prompt) > 0

@@ -1,0 +1,244 @@
+"""Counts of routing that add up exactly, whatever the order and the machine: they are integers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+if TYPE_CHECKING:
+    import pyarrow
+
+WEIGHT_UNIT = 2.0**-28
+"""Weights are counted in whole multiples of it. Sums of integers do not depend on the order, and
+64 bits hold those of 34 billion tokens."""
+MAX_PENDING_KEYS = 2**22
+"""Entries of the counts by token that wait to be added up: 64 MB."""
+ALL = ("", "")
+"""Column and label of all tokens."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The routing of one text.
+
+    Attributes:
+        token_ids: of the text.
+        experts: chosen experts of each layer with experts, best first; -1 is no expert.
+        weights: of these experts; None if they are not known.
+    """
+
+    token_ids: Int[np.ndarray, " token"]
+    experts: Int[np.ndarray, "layer token k"]
+    weights: Float[np.ndarray, "layer token k"] | None
+
+    @property
+    def n_routed(self) -> int:
+        """Tokens whose experts are known."""
+        return int((self.experts >= 0).any(axis=(0, 2)).sum()) if len(self.experts) else 0
+
+
+class Counts:
+    """Counts of routed slots and weights: by label, by pair of experts, and by token.
+
+    Args:
+        layers: numbers of the layers with experts.
+        n_experts: in each of them.
+        columns: label columns.
+        weighs: False if weights are not known.
+
+    Attributes:
+        groups: column and label of each group, in the order of their first occurrence.
+        slots: of each layer, group and expert.
+        units: of weight, likewise; see `WEIGHT_UNIT`.
+        tokens: of each group, that were routed.
+        together: of each layer and pair of experts, tokens that were routed to both.
+        next: of each layer but the last, and expert there and in the next layer, likewise.
+    """
+
+    def __init__(
+        self, layers: Sequence[int], n_experts: int, columns: Sequence[str], *, weighs: bool = True
+    ) -> None:
+        self.layers, self.n_experts, self.columns = tuple(layers), n_experts, tuple(columns)
+        self.weighs, self.groups = weighs, list[tuple[str, str]]()
+        n_layers = len(self.layers)
+        self.slots = np.zeros((n_layers, 0, n_experts), np.int64)
+        self.units = self.slots.copy()
+        self.tokens = np.zeros(0, np.int64)
+        self.together = np.zeros((n_layers, n_experts, n_experts), np.int64)
+        self.next = np.zeros((max(n_layers - 1, 0), n_experts, n_experts), np.int64)
+        self._by_token: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, texts: Sequence[tuple[Routed, Sequence[str]]]) -> None:
+        """Add texts, each with a label for each column."""
+        if not texts or not self.layers:
+            return
+        experts = np.concatenate([routed.experts for routed, _ in texts], axis=1)
+        n_tokens = [routed.experts.shape[1] for routed, _ in texts]
+        units = self._units([routed for routed, _ in texts])
+        is_routed = (experts >= 0).any(axis=(0, 2))
+        for place in range(max(len(self.columns), 1)):
+            keys = [(self.columns[place], labels[place]) if labels else ALL for _, labels in texts]
+            groups = np.repeat(self._numbers(keys), n_tokens)
+            self._add_slots(experts, units, groups)
+            self.tokens += np.bincount(groups[is_routed], minlength=len(self.groups))
+        self._add_pairs(experts)
+        token_ids = np.concatenate([routed.token_ids for routed, _ in texts])
+        self._add_tokens(experts, token_ids.astype(np.int64))
+
+    def _units(self, texts: Sequence[Routed]) -> np.ndarray | None:
+        if not self.weighs:
+            return None
+        weights = np.concatenate([each.weights for each in texts if each.weights is not None], 1)
+        return np.rint(weights.astype(np.float64) / WEIGHT_UNIT)
+
+    def _numbers(self, keys: Sequence[tuple[str, str]]) -> np.ndarray:
+        """The number of each group; new ones get rows."""
+        new = [key for key in dict.fromkeys(keys) if key not in self.groups]
+        if new:
+            self.groups += new
+            rows = ((0, 0), (0, len(new)), (0, 0))
+            self.slots, self.units = np.pad(self.slots, rows), np.pad(self.units, rows)
+            self.tokens = np.pad(self.tokens, (0, len(new)))
+        number = {key: row for row, key in enumerate(self.groups)}
+        return np.array([number[key] for key in keys])
+
+    def _add_slots(self, experts: np.ndarray, units: np.ndarray | None, groups: np.ndarray) -> None:
+        size = len(self.groups) * self.n_experts
+        for layer, chosen in enumerate(experts):
+            is_slot = chosen >= 0
+            cells = (groups[:, None] * self.n_experts + chosen)[is_slot]
+            counts = np.bincount(cells, minlength=size)
+            self.slots[layer] += counts.reshape(-1, self.n_experts)
+            if units is not None:  # Whole numbers below 2**53 are exact as doubles.
+                sums = np.bincount(cells, weights=units[layer][is_slot], minlength=size)
+                self.units[layer] += sums.astype(np.int64).reshape(-1, self.n_experts)
+
+    def _add_pairs(self, experts: np.ndarray) -> None:
+        """Counts of tokens in products of zeros and ones, which float32 holds up to 2**24."""
+        before = None
+        for layer, chosen in enumerate(experts):
+            table = np.zeros((len(chosen), self.n_experts + 1), np.float32)
+            np.put_along_axis(table, chosen % (self.n_experts + 1), 1, axis=1)
+            table = table[:, : self.n_experts]  # -1 falls into the last column.
+            self.together[layer] += (table.T @ table).astype(np.int64)
+            if before is not None:
+                self.next[layer - 1] += (before.T @ table).astype(np.int64)
+            before = table
+
+    def _add_tokens(self, experts: np.ndarray, token_ids: np.ndarray) -> None:
+        layers = np.arange(len(experts))[:, None, None]
+        cells = (token_ids[None, :, None] * len(experts) + layers) * self.n_experts + experts
+        found = np.unique(cells[experts >= 0], return_counts=True)
+        self._by_token.append((found[0], found[1]))
+        if sum(len(keys) for keys, _ in self._by_token) > MAX_PENDING_KEYS:
+            self._by_token = [self._summed_tokens()]
+
+    def _summed_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self._by_token:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        keys, rows = np.unique(
+            np.concatenate([keys for keys, _ in self._by_token]), return_inverse=True
+        )
+        counts = np.zeros(len(keys), np.int64)
+        np.add.at(counts, rows.ravel(), np.concatenate([counts for _, counts in self._by_token]))
+        return keys, counts
+
+    def tables(self) -> Mapping[str, "pyarrow.Table"]:
+        """Tables of the counts that are not zero, by name."""
+        import pyarrow
+
+        layers, small = np.array(self.layers, np.uint16), smallest_unsigned(self.n_experts)
+        at, group, expert = self.slots.nonzero()
+        units = self.units[at, group, expert]
+        counts = {
+            "layer": layers[at],
+            "column": [self.groups[each][0] for each in group],
+            "label": [self.groups[each][1] for each in group],
+            "expert": expert.astype(small),
+            "slots": self.slots[at, group, expert],
+            "weight_units": units if self.weighs else pyarrow.nulls(len(at), pyarrow.int64()),
+        }
+        groups = {
+            "column": pyarrow.array([column for column, _ in self.groups], pyarrow.string()),
+            "label": pyarrow.array([label for _, label in self.groups], pyarrow.string()),
+            "tokens": self.tokens,
+        }
+        keys, slots = self._summed_tokens()
+        cell, chosen = np.divmod(keys, self.n_experts)
+        token, row = np.divmod(cell, max(len(self.layers), 1))
+        tokens = {
+            "layer": layers[row] if len(row) else np.zeros(0, np.uint16),
+            "expert": chosen.astype(small),
+            "token_id": token.astype(np.uint32),
+            "slots": slots,
+        }
+        for name in ("column", "label"):
+            counts[name] = pyarrow.array(counts[name], pyarrow.string())
+        return {
+            "counts": pyarrow.table(counts),
+            "groups": pyarrow.table(groups),
+            "co_activation": _pairs(self.together, layers, small, "other"),
+            "transitions": _pairs(self.next, layers, small, "next_expert"),
+            "tokens": pyarrow.table(tokens),
+        }
+
+
+def _pairs(counts: np.ndarray, layers: np.ndarray, small: np.dtype, other: str) -> "pyarrow.Table":
+    import pyarrow
+
+    at, one, two = counts.nonzero()
+    return pyarrow.table(
+        {
+            "layer": layers[at],
+            "expert": one.astype(small),
+            other: two.astype(small),
+            "slots": counts[at, one, two],
+        }
+    )
+
+
+def smallest_unsigned(n_values: int) -> np.dtype:
+    """The smallest unsigned type that holds the numbers below `n_values`."""
+    return np.min_scalar_type(max(n_values - 1, 0))
+
+
+def routes_table(
+    rows: Sequence[int], texts: Sequence[Routed], layers: Sequence[int], n_experts: int
+) -> "pyarrow.Table":
+    """The routes of texts: a row for each token, with lists of experts and weights by layer.
+
+    A token without a route has null.
+
+    Args:
+        rows: number of each text in the data set.
+        texts: in the same order, at least one.
+        layers: numbers of the layers with experts.
+        n_experts: in each of them.
+    """
+    import pyarrow
+
+    lengths = [len(each.token_ids) for each in texts]
+    columns = {
+        "row": np.repeat(np.array(rows, np.int64), lengths),
+        "position": np.concatenate([np.arange(n, dtype=np.uint32) for n in lengths]),
+        "token_id": np.concatenate([each.token_ids for each in texts]).astype(np.uint32),
+    }
+    for at, layer in enumerate(layers):
+        experts = np.concatenate([each.experts[at] for each in texts])
+        has_none = (experts < 0).any(axis=1)
+        small = np.where(experts < 0, 0, experts).astype(smallest_unsigned(n_experts))
+        columns[f"experts.{layer}"] = _lists(small, has_none)
+        if texts[0].weights is not None:
+            weights = np.concatenate([each.weights[at] for each in texts])  # type: ignore[index]
+            columns[f"weights.{layer}"] = _lists(weights.astype(np.float32), has_none)
+    return pyarrow.table(columns)
+
+
+def _lists(values: np.ndarray, is_null: np.ndarray) -> "pyarrow.Array":
+    import pyarrow
+
+    flat = pyarrow.array(values.ravel())
+    mask = pyarrow.array(is_null) if is_null.any() else None
+    return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
