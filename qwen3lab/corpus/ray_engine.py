@@ -1,6 +1,7 @@
 """Runs the parts of a corpus on a Ray cluster: the same parts, the same files, more workers."""
 
 import json
+import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 MAX_REASON = 300
 INSTALL = 'pip install "qwen3lab[ray]"'
 CONNECT_SECONDS = 5
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""Ray sends no statistics of its use, and does not hide GPUs from workers that ask for none."""
 FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
 """The end of a traceback; that of the cause comes first."""
 
@@ -91,8 +94,8 @@ def run_on_ray(
         kept: what is kept.
         source: the data set.
         missing: the parts to run.
-        address: of a running cluster; None starts one on this machine, or joins the one that
-            `ray.init` has already joined.
+        address: of a running cluster; None joins the one that `ray.init` has already joined, or
+            that RAY_ADDRESS names (as `ray job submit` sets it), or starts one on this machine.
         workers: number of actors.
 
     Raises:
@@ -132,8 +135,12 @@ def _join(address: str | None) -> bool:
 
     if ray.is_initialized():
         return False
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    own = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _no_answer(address, error) from error
     return True

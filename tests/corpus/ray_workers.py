@@ -1,4 +1,4 @@
-"""Workers of a Ray cluster that die, and a driver that is started as a process of its own."""
+"""Workers of a Ray cluster that die or wait, and a driver that is a process of its own."""
 
 import json
 import os
@@ -10,7 +10,10 @@ from pathlib import Path
 from qwen3lab import corpus
 from qwen3lab.corpus import ray_engine
 from qwen3lab.corpus.ray_engine import PartWorker
+from qwen3lab.errors import CorpusError
 from tests.corpus.texts import ROWS
+
+MAX_SECONDS = 600
 
 
 class DyingWorker(PartWorker):
@@ -25,19 +28,23 @@ class DyingWorker(PartWorker):
         return done
 
 
-class SlowWorker(PartWorker):
-    """A worker that takes its time, so that the driver can be killed before the last part."""
+class WaitingWorker(PartWorker):
+    """A worker that runs one part, and in the second waits to be killed."""
+
+    n_done = 0
 
     def __call__(self, batch):
-        done = super().__call__(batch)
-        time.sleep(2)
-        return done
+        if self.n_done:
+            time.sleep(MAX_SECONDS)
+        self.n_done += 1
+        return super().__call__(batch)
 
 
-def drive(out: str) -> None:
-    """A driver with slow workers."""
-    ray_engine.PartWorker = SlowWorker
-    record(out, ray=True)
+class FailingWorker(PartWorker):
+    """A worker that cannot start."""
+
+    def __init__(self, folder, source):
+        raise CorpusError("the weights on this worker are others")
 
 
 def record(out: str | Path, **options):
@@ -55,4 +62,7 @@ def record(out: str | Path, **options):
 
 
 if __name__ == "__main__":
-    drive(sys.argv[1])
+    from tests.corpus.ray_workers import WaitingWorker as Worker  # Workers cannot import __main__.
+
+    ray_engine.PartWorker = Worker
+    record(sys.argv[1], ray=sys.argv[2])
