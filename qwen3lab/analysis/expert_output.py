@@ -232,11 +232,22 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
             experts = _experts(recording, layer).flatten()
             real = experts >= 0
             largest[row].scatter_reduce_(0, experts[real], peaks[real], "amax")
+    return Extremes(config.moe_layers, largest, outliers_of(largest, config.moe_layers))
+
+
+def outliers_of(
+    largest: Float[Tensor, "layer expert"], layers: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Layer and expert of each outlier of `extreme_experts`, largest activation first.
+
+    Args:
+        largest: largest absolute value in each expert's output.
+        layers: number of each row's layer.
+    """
     is_outlier = (largest > largest.quantile(0.995)) & (largest > largest.max() / 10)
     cells = is_outlier.nonzero().tolist()
     cells.sort(key=lambda cell: -float(largest[cell[0], cell[1]]))
-    outliers = tuple((config.moe_layers[row], expert) for row, expert in cells)
-    return Extremes(config.moe_layers, largest, outliers)
+    return tuple((layers[row], expert) for row, expert in cells)
 
 
 def _experts(recording: Recording, layer: int) -> Int[Tensor, "token k"]:

@@ -116,7 +116,8 @@ def corpus(
     ] = None,
     row_id: Annotated[str, typer.Option("--id", help="Column that names the rows.")] = "",
     keep: Annotated[
-        list[str] | None, typer.Option(help="counts, top or routes; repeatable; default: counts.")
+        list[str] | None,
+        typer.Option(help="counts, top, routes or saliency; repeatable; default: counts."),
     ] = None,
     reduce: Annotated[
         list[str] | None,

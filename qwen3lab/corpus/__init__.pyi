@@ -1,3 +1,9 @@
+from .expert_scores import (
+    ExpertScores as ExpertScores,
+    RoutingDifference as RoutingDifference,
+    expert_scores as expert_scores,
+    routing_difference as routing_difference,
+)
 from .plan import CorpusPlan as CorpusPlan
 from .recorder import record as record
 from .routed_experts import from_routed_experts as from_routed_experts

@@ -31,6 +31,7 @@ TABLES = (
     "tokens",
     "top",
     "routes",
+    "saliency",
 )
 RECORDED = ("part", "first_row", "n_rows", "texts", "tokens", "routed", "cut", "skipped", "bytes")
 """Columns of the journal: all integers."""

@@ -14,6 +14,7 @@ from qwen3lab.corpus.activations import Activations
 from qwen3lab.corpus.counting import Counts, Routed, routes_table
 from qwen3lab.corpus.folder import Folder
 from qwen3lab.corpus.plan import CONTEXT_TOKENS, CorpusPlan
+from qwen3lab.corpus.saliency import Lengths, LengthTap, Saliency
 from qwen3lab.corpus.source import Part, Source
 from qwen3lab.corpus.texts import Skipped, Text, as_text, by_length, columns_of
 from qwen3lab.corpus.top import TopExamples
@@ -21,6 +22,7 @@ from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CorpusError
 from qwen3lab.generation.decoding import reads_last_only
 from qwen3lab.hooks.points import hook_names, resolve_hooks
+from qwen3lab.hooks.taps import Chain
 from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.recording.recorder import Recorder
@@ -95,10 +97,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one pass gave of one text: its routing, and other hooks by name."""
+    """What one pass gave of one text: its routing, other hooks by name, and outputs' sizes."""
 
     routed: Routed
     values: Mapping[str, Tensor]
+    lengths: Lengths | None = None
 
 
 class PartRecorder:
@@ -113,6 +116,7 @@ class PartRecorder:
         self.kept = kept
         self.counts = Counts(config.moe_layers, config.n_experts, plan.labels)
         self.top = TopExamples(plan.top)
+        self.saliency = Saliency(config.moe_layers, config.n_experts)
         self.activations = Activations(kept.reduce, kept.full)
         self.routes: dict[int, Routed] = {}
         self.n_routed = 0
@@ -130,6 +134,8 @@ class PartRecorder:
                 self.routes[text.row] = each.routed
             if "top" in self.kept.plan.keep:
                 self._add_examples(text, each)
+            if each.lengths is not None:
+                self.saliency.add([(each.routed, each.lengths)])
             if self.kept.reduce or self.kept.full:
                 self.activations.add(text.row, len(text.token_ids), each.values)
         if "counts" in self.kept.plan.keep:
@@ -189,14 +195,27 @@ def run_batch(lab: Lab, texts: Sequence[Text], kept: Kept) -> list[Recorded]:
     rows = [text.token_ids for text in texts]
     ids, mask = pad_left(rows, lab.model.device)
     recorder = Recorder(kept.hooks)
+    sizes = LengthTap(kept.config.moe_layers if "saliency" in kept.plan.keep else ())
+    tap = Chain(recorder, sizes) if sizes.names else recorder
     padded = None if bool(mask.all()) else mask
     with lab.lock:
-        lab.model(ids, mask=padded, tap=recorder, last_only=reads_last_only(recorder))
+        lab.model(ids, mask=padded, tap=tap, last_only=reads_last_only(recorder))
     recorder.wait()
-    routed = _routing(recorder, kept, rows, mask.cpu())
+    routed, lengths = _routing(recorder, kept, rows, mask.cpu()), _lengths(sizes, rows, mask.cpu())
     longest = ids.shape[1]
     values = recorder.cut([(longest - len(row), longest) for row in rows])
-    return [Recorded(*each) for each in zip(routed, values, strict=True)]
+    return [Recorded(*each) for each in zip(routed, values, lengths, strict=True)]
+
+
+def _lengths(
+    sizes: LengthTap, rows: Sequence[list[int]], mask: Bool[Tensor, "batch pos"]
+) -> Sequence[Lengths | None]:
+    """The sizes of the experts' outputs of each row, without padding."""
+    if not sizes.names:
+        return [None] * len(rows)
+    ends = np.cumsum([len(row) for row in rows])[:-1]
+    pieces = np.split(sizes.stacked()[:, :, mask].numpy(), ends, axis=2)
+    return [Lengths(norms, peaks) for norms, peaks in pieces]
 
 
 def _routing(
@@ -242,6 +261,8 @@ def write_part(
     if "top" in plan.keep:
         of_row = {text.row: text.token_ids for text in texts}
         tables["top"] = recorder.top.table(of_row, CONTEXT_TOKENS)
+    if "saliency" in plan.keep:
+        tables["saliency"] = recorder.saliency.table()
     if recorder.routes:
         rows = sorted(recorder.routes)
         routed = [recorder.routes[row] for row in rows]
@@ -282,6 +303,8 @@ def _not_finite(found: Recorded) -> str:
     weights = found.routed.weights
     if weights is not None and not np.isfinite(weights).all():
         return "the weights of its experts are not finite"
+    if found.lengths is not None and not np.isfinite(found.lengths.norms).all():
+        return "the outputs of its experts are not finite"
     for hook, value in found.values.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             return f"{hook} is not finite"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from qwen3lab.arguments import check_fields
 from qwen3lab.errors import CorpusError
 
-KEEP = ("counts", "top", "routes")
+KEEP = ("counts", "top", "routes", "saliency")
 """What can be kept of the routing; activations are named by their hooks."""
 TOO_LONG = ("cut", "skip")
 REDUCTIONS = ("mean", "last")

@@ -56,7 +56,8 @@ def record(
         out: folder for the result; made if it does not exist.
         column: of the texts, chats or token ids.
         label: column, or columns, whose values group the counts.
-        keep: of the routing: "counts", "top" for examples, "routes" for every token's experts.
+        keep: of the routing: "counts", "top" for examples, "routes" for every token's experts,
+            "saliency" for the sizes of the experts' outputs (`corpus.expert_scores`).
         reduce: hooks or globs, of which one value for each text is kept: "mean", "last", or
             positions such as "0,-1".
         full: hooks or globs that are kept for every token.

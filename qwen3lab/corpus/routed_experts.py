@@ -66,8 +66,9 @@ def from_routed_experts(
     labels = {name: [str(each) for each in values] for name, values in (labels or {}).items()}
     plan = CorpusPlan(model=lab.name, labels=tuple(labels), keep=tuple(keep), part_rows=PART_ROWS)
     plan.check()
-    if "top" in plan.keep:
-        raise CorpusError(f"{engine} exports no weights, which top examples need: leave top out")
+    for name in ("top", "saliency"):
+        if name in plan.keep:
+            raise CorpusError(f"{engine} exports no weights, which {name} needs: leave {name} out")
     listed = list(outputs)
     wrong = [name for name, values in labels.items() if len(values) != len(listed)]
     if wrong or not listed:

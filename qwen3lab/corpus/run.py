@@ -129,7 +129,7 @@ class CorpusRun(Displayed):
 
         Args:
             name: "rows", "skipped", "counts", "groups", "co_activation", "transitions", "tokens",
-                "top" or "routes".
+                "top", "routes" or "saliency".
 
         Raises:
             CorpusError: no such table, or it was not kept.

@@ -18,6 +18,8 @@ SAMPLED_ROWS = 32
 """Rows of the first part whose tokens are counted for the estimate."""
 COUNT_BYTES = 6
 """Of a count in a compressed Parquet file, as measured on the embedded model."""
+SALIENCY_BYTES = 43
+"""Of an expert in the table of saliency: five columns of 8 bytes, and its numbers."""
 FLOAT_BYTES = 4
 
 
@@ -76,6 +78,8 @@ def part_bytes(kept: Kept, tokens: int, source: Source) -> int:
     if "counts" in keep and n_layers:
         pairs = min(slots * config.n_experts_per_token, n_layers * n_experts**2)
         n += COUNT_BYTES * (2 * pairs + slots + n_layers * n_experts)
+    if "saliency" in keep:
+        n += SALIENCY_BYTES * n_layers * n_experts
     if "top" in keep:
         units = n_layers * n_experts + sum(_values(hook, config) for hook in kept.top_hooks)
         n += units * kept.plan.top * (24 + 4 * CONTEXT_TOKENS)
