@@ -5,4 +5,5 @@ from . import (
     effects as effects,
     fidelity as fidelity,
     knockout as knockout,
+    pruning as pruning,
 )
