@@ -15,6 +15,7 @@ from qwen3lab.bench.runner import run_shapes, run_suites
 from qwen3lab.bench.suites.budgets import run_budgets
 from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
+from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
@@ -35,6 +36,7 @@ __all__ = [
     "run_budgets",
     "run_circuits",
     "run_compiled",
+    "run_corpus",
     "run_experts",
     "run_overhead",
     "run_patching",

@@ -8,6 +8,7 @@ from qwen3lab.bench.report import Report
 from qwen3lab.bench.suites.budgets import run_budgets
 from qwen3lab.bench.suites.circuits import run_circuits
 from qwen3lab.bench.suites.compiled import run_compiled
+from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
@@ -30,7 +31,7 @@ def run_suites(
     Args:
         plan: the model and settings.
         suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
-            "circuits", "patching", "stream".
+            "circuits", "patching", "corpus", "stream".
         memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
             runs.
         sparse: let "stream" read sparse files of zeros.
@@ -53,6 +54,7 @@ def run_suites(
         "quantised": run_quantised,
         "circuits": run_circuits,
         "patching": run_patching,
+        "corpus": run_corpus,
     }
     for name in others:
         if name in suites:

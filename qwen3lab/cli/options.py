@@ -90,6 +90,7 @@ class Suite(str, Enum):
     quantised = "quantised"
     circuits = "circuits"
     patching = "patching"
+    corpus = "corpus"
 
 
 def token_counts(text: str) -> list[int]:
