@@ -1,4 +1,4 @@
-"""Analyses that run a model: knockouts, controls, effects (also of adapters), fidelity."""
+"""Analyses that run a model: knockouts, pruning, controls, effects (also of adapters), fidelity."""
 
 import lazy_loader
 

@@ -56,7 +56,7 @@ def run_corpus(plan: BenchPlan, *, progress: bool = True) -> Report:
         lab = load(plan.model, device=plan.device, dtype=plan.dtype)
         if not lab.config.is_moe:
             raise BenchError(
-                f"{plan.model} is dense, so it has no routing to count: choose another"
+                f"{plan.model} is dense: it has no routing to count, so choose another"
             )
         with tqdm(total=2 * (plan.repeats + 1) * len(sizes), disable=not progress) as bar:
             rows = [row for n in sizes for row in _measured(plan, lab, n, threads, bar)]
