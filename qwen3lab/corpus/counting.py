@@ -227,7 +227,7 @@ def routes_table(
     }
     for at, layer in enumerate(layers):
         experts = np.concatenate([each.experts[at] for each in texts])
-        has_none = (experts < 0).any(axis=1)
+        has_none = np.asarray((experts < 0).any(axis=1))
         small = np.where(experts < 0, 0, experts).astype(smallest_unsigned(n_experts))
         columns[f"experts.{layer}"] = _lists(small, has_none)
         if texts[0].weights is not None:

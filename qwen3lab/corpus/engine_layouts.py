@@ -144,7 +144,7 @@ def _array(value: Any, name: str) -> Integer[np.ndarray, "token layer k"]:
     """An array of the Python interface, or what HTTP makes of it."""
     if isinstance(value, Mapping):
         shape, dtype = value.get("shape"), value.get("dtype")
-        if dtype not in DTYPES or not _is_shape(shape):
+        if dtype not in DTYPES or shape is None or not _is_shape(shape):
             raise ValueError(f"{name} has no known dtype and shape: {dtype!s:.20}, {shape!r:.40}")
         found = np.frombuffer(_bytes(value.get("data")), np.dtype(dtype).newbyteorder("<"))
         if found.size != int(np.prod(shape, dtype=np.int64)):

@@ -1,6 +1,5 @@
 """Scores of experts over a corpus: saliency for pruning, and differences between two corpora."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -169,17 +168,19 @@ def routing_difference(
 
 def _rates(run: CorpusRun, label: str | None) -> Float[Tensor, "layer expert"]:
     """Share of the tokens that are routed to each expert."""
-    table = run.counts
+    table, column = run.counts, None
     if run.plan.labels:
+        column = run.plan.labels[0]
         if "column" in table:
-            table = table[table["column"] == run.plan.labels[0]]
-        known: Mapping[str, None] = dict.fromkeys(table["label"])
-        if label is not None and label not in known:
-            raise CorpusError(f"there is no label {label!r}: the labels are {', '.join(known)}")
-        table = table if label is None else table[table["label"] == label]
-    elif label is not None:
-        raise CorpusError(f"there is no label {label!r}: the corpus was recorded without label=")
-    n = sum(table.groupby("label")["tokens"].first())
-    slots = table.groupby(["layer", "expert"])["slots"].sum().to_numpy()
-    shape = (len(run.config.moe_layers), run.config.n_experts)
-    return torch.from_numpy(slots.reshape(shape) / max(n, 1)).float()
+            table = table.loc[table["column"] == column]
+    known = list(dict.fromkeys(table["label"]))
+    if label is not None and (column is None or label not in known):
+        listed = ", ".join(known) if column else "none, as label= was not given"
+        raise CorpusError(f"there is no label {label!r}: the labels are {listed}")
+    if label is not None:
+        table = table.loc[table["label"] == label]
+    n = int(table.groupby("label")["tokens"].first().sum())
+    slots = np.zeros((len(run.config.moe_layers), run.config.n_experts), np.int64)
+    rows = {layer: row for row, layer in enumerate(run.config.moe_layers)}
+    np.add.at(slots, ([rows[layer] for layer in table["layer"]], table["expert"]), table["slots"])
+    return torch.from_numpy(slots / max(n, 1)).float()

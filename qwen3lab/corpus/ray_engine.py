@@ -103,17 +103,20 @@ def run_on_ray(
     """
     import ray
     import ray.data.exceptions
+    import ray.exceptions
 
     started_here = _join(address)
     try:
         parts = [{"part": json.dumps(asdict(part))} for part in missing]
         data = ray.data.from_items(parts, override_num_blocks=len(parts))
+        cpus, gpus = _share_of(ray.cluster_resources(), workers)
         data = data.map_batches(
             PartWorker,
             fn_constructor_args=(str(folder.path), source),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            **_share_of(ray.cluster_resources(), workers),
+            num_cpus=cpus,
+            num_gpus=gpus,
         )
         data.write_parquet(str(folder.path / JOURNAL))
     except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
@@ -123,24 +126,25 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _share_of(resources: Mapping[str, float], workers: int) -> dict[str, float]:
+def _share_of(resources: Mapping[str, float], workers: int) -> tuple[float, float]:
     """Processors and GPUs of a worker; one processor is left for Ray's own writing tasks."""
     cpus = min(1.0, max(0.0, (resources.get("CPU", 1.0) - 1) / workers))
-    return {"num_cpus": cpus, "num_gpus": float(resources.get("GPU", 0.0) >= workers)}
+    return cpus, float(resources.get("GPU", 0.0) >= workers)
 
 
 def _join(address: str | None) -> bool:
     """Join or start a cluster; returns True if that has to be undone."""
     import ray
+    import ray.exceptions
 
     if ray.is_initialized():
         return False
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False} if address == "local" else {}
+    dashboard = False if address == "local" else None
     try:
-        ray.init(address=address, log_to_driver=False, **own)
+        ray.init(address=address, log_to_driver=False, include_dashboard=dashboard)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _no_answer(address, error) from error
     return True

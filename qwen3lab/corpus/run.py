@@ -19,6 +19,7 @@ from qwen3lab.corpus.activations import ROWS, STARTS, reduced_name
 from qwen3lab.corpus.counting import ALL, WEIGHT_UNIT
 from qwen3lab.corpus.folder import TABLES, VOCABULARY, Folder, check_pyarrow
 from qwen3lab.corpus.plan import CorpusPlan
+from qwen3lab.corpus.sums import summed
 from qwen3lab.corpus.top import best_rows
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import CorpusError
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
     import pyarrow.dataset
-
-MAX_ROWS = 2**20
-"""Rows of a table that are summed at once."""
 
 
 @checked
@@ -290,7 +288,9 @@ class CorpusRun(Displayed):
             raise CorpusError(f"{hook} was not recorded: the hooks are {', '.join(self.hooks)}")
         columns = {name: np.array(found[name]) for name in ("unit", "score", "row", "position")}
         order = best_rows({**columns, "hook": np.zeros(len(columns["row"]))}, self.plan.top)
-        texts = [[self._vocabulary[token] for token in found["token_ids"][at]] for at in order]
+        texts: list[list[str]] = [
+            [self._vocabulary[token] for token in found["token_ids"][at]] for at in order
+        ]
         places = [found["token"][at] for at in order]
         return pandas.DataFrame(
             {
@@ -344,42 +344,6 @@ class CorpusRun(Displayed):
         except (pyarrow.ArrowException, OSError) as error:
             raise CorpusError(f"{path} cannot be read ({error}): run the corpus again") from error
         return texts + ["�"] * (self.config.d_vocab - len(texts))
-
-
-def summed(
-    data: "pyarrow.dataset.Dataset",
-    keys: Sequence[str],
-    values: Sequence[str],
-    *,
-    where: "pyarrow.dataset.Expression | None" = None,
-) -> "pyarrow.Table":
-    """Sums of integers by key; memory depends on the number of different keys.
-
-    Args:
-        data: with these columns.
-        keys: columns that identify a row of the result.
-        values: columns that are added up.
-        where: rows to use.
-    """
-    import pyarrow
-
-    pieces, n_rows = list[pyarrow.Table](), 0
-    for batch in data.to_batches(columns=[*keys, *values], filter=where):
-        pieces.append(pyarrow.Table.from_batches([batch]))
-        n_rows += batch.num_rows
-        if n_rows > MAX_ROWS:
-            pieces = [_sums(pyarrow.concat_tables(pieces), keys, values)]
-            n_rows = pieces[0].num_rows // 2  # So that many keys do not mean a sum every time.
-    if not pieces:
-        columns = [data.schema.field(name) for name in (*keys, *values)]
-        return pyarrow.schema(columns).empty_table()
-    return _sums(pyarrow.concat_tables(pieces), keys, values)
-
-
-def _sums(table: "pyarrow.Table", keys: Sequence[str], values: Sequence[str]) -> "pyarrow.Table":
-    found = table.group_by(list(keys)).aggregate([(name, "sum") for name in values])
-    found = found.select([*keys, *(f"{name}_sum" for name in values)])
-    return found.rename_columns([*keys, *values]).cast(table.schema)
 
 
 def _npmi_by_column(slots: np.ndarray, groups: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -77,7 +77,8 @@ def part_bytes(kept: Kept, tokens: int, source: Source) -> int:
     n = 0
     if "counts" in keep and n_layers:
         pairs = min(slots * config.n_experts_per_token, n_layers * n_experts**2)
-        n += COUNT_BYTES * (2 * pairs + slots + n_layers * n_experts)
+        tokens_of_experts = min(slots, n_layers * n_experts * config.d_vocab)
+        n += COUNT_BYTES * (2 * pairs + tokens_of_experts + n_layers * n_experts)
     if "saliency" in keep:
         n += SALIENCY_BYTES * n_layers * n_experts
     if "top" in keep:

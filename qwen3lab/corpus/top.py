@@ -110,7 +110,7 @@ def best_rows(columns: Mapping[str, np.ndarray], n: int) -> Int[np.ndarray, " ke
     is_first = np.ones(len(order), bool)
     is_first[1:] = (np.diff(hook[order]) != 0) | (np.diff(unit[order]) != 0)
     starts = is_first.nonzero()[0]
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
     return order[rank < n]
 
 

@@ -214,8 +214,9 @@ def pruning_curve(
     with closing(tqdm(choices, unit="model", disable=not progress)) as bar:
         for name, number, n, kept in bar:
             pruned = lab if n == lab.config.n_experts else prune(lab, kept)
-            options = {"thinking": thinking, "progress": False}
-            errors = error_rates(pruned, problems, **options) if problems else {}
+            errors = dict[str, float]()
+            if problems:
+                errors = error_rates(pruned, problems, thinking=thinking, progress=False)
             loss = group_losses(pruned, texts, progress=False)
             share = n / lab.config.n_experts
             points.append(PruningPoint(name, number, n, share, loss, errors))

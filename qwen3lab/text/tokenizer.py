@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def _show_bytes(raw: bytes) -> str:
     )
 
 
+@cache
 def _byte_of_char() -> dict[str, int]:
     """The byte that each character of a byte-level BPE vocabulary stands for.
 

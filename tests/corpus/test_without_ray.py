@@ -42,10 +42,10 @@ def test_an_address_that_does_not_answer_is_named(scheme):
 @pytest.mark.parametrize(
     ("resources", "workers", "share"),
     [
-        ({"CPU": 2.0}, 2, {"num_cpus": 0.5, "num_gpus": 0.0}),
-        ({"CPU": 1.0}, 2, {"num_cpus": 0.0, "num_gpus": 0.0}),
-        ({"CPU": 64.0, "GPU": 8.0}, 8, {"num_cpus": 1.0, "num_gpus": 1.0}),
-        ({"CPU": 64.0, "GPU": 4.0}, 8, {"num_cpus": 1.0, "num_gpus": 0.0}),
+        ({"CPU": 2.0}, 2, (0.5, 0.0)),
+        ({"CPU": 1.0}, 2, (0.0, 0.0)),
+        ({"CPU": 64.0, "GPU": 8.0}, 8, (1.0, 1.0)),
+        ({"CPU": 64.0, "GPU": 4.0}, 8, (1.0, 0.0)),
     ],
 )
 def test_workers_leave_a_processor_for_writing(resources, workers, share):
