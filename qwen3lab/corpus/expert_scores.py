@@ -168,19 +168,18 @@ def routing_difference(
 
 def _rates(run: CorpusRun, label: str | None) -> Float[Tensor, "layer expert"]:
     """Share of the tokens that are routed to each expert."""
-    table, column = run.counts, None
-    if run.plan.labels:
-        column = run.plan.labels[0]
-        if "column" in table:
-            table = table.loc[table["column"] == column]
-    known = list(dict.fromkeys(table["label"]))
-    if label is not None and (column is None or label not in known):
-        listed = ", ".join(known) if column else "none, as label= was not given"
-        raise CorpusError(f"there is no label {label!r}: the labels are {listed}")
+    columns = {name: np.array(each) for name, each in run.counts.to_dict("list").items()}
+    chosen = np.ones(len(columns["slots"]), bool)
+    if "column" in columns:
+        chosen = columns["column"] == run.plan.labels[0]
+    known = list(dict.fromkeys(columns["label"][chosen].tolist()))
     if label is not None:
-        table = table.loc[table["label"] == label]
-    n = int(table.groupby("label")["tokens"].first().sum())
-    slots = np.zeros((len(run.config.moe_layers), run.config.n_experts), np.int64)
-    rows = {layer: row for row, layer in enumerate(run.config.moe_layers)}
-    np.add.at(slots, ([rows[layer] for layer in table["layer"]], table["expert"]), table["slots"])
-    return torch.from_numpy(slots / max(n, 1)).float()
+        if not run.plan.labels or label not in known:
+            listed = ", ".join(known) if run.plan.labels else "none, as label= was not given"
+            raise CorpusError(f"there is no label {label!r}: the labels are {listed}")
+        chosen = chosen & (columns["label"] == label)
+    layer, expert, slots = (columns[name][chosen] for name in ("layer", "expert", "slots"))
+    found = np.zeros((len(run.config.moe_layers), run.config.n_experts), np.int64)
+    np.add.at(found, (np.searchsorted(run.config.moe_layers, layer), expert), slots)
+    n = sum(dict(zip(columns["label"][chosen], columns["tokens"][chosen], strict=True)).values())
+    return torch.from_numpy(found / max(int(n), 1)).float()

@@ -288,9 +288,7 @@ class CorpusRun(Displayed):
             raise CorpusError(f"{hook} was not recorded: the hooks are {', '.join(self.hooks)}")
         columns = {name: np.array(found[name]) for name in ("unit", "score", "row", "position")}
         order = best_rows({**columns, "hook": np.zeros(len(columns["row"]))}, self.plan.top)
-        texts: list[list[str]] = [
-            [self._vocabulary[token] for token in found["token_ids"][at]] for at in order
-        ]
+        texts = [[self._vocabulary[token] for token in found["token_ids"][at]] for at in order]
         places = [found["token"][at] for at in order]
         return pandas.DataFrame(
             {
@@ -334,7 +332,7 @@ class CorpusRun(Displayed):
                 ) from error
 
     @cached_property
-    def _vocabulary(self) -> Sequence[str]:
+    def _vocabulary(self) -> list[str]:
         import pyarrow
         import pyarrow.parquet
 

@@ -137,13 +137,18 @@ def _stored(data: Any, folder: Path | None) -> Path:
             f"the data set is of type {type(data).__name__}: expected a path, a list of texts or "
             "rows, or a Hugging Face data set"
         )
-    rows = [{TEXT: each} if isinstance(each, str) else each for each in data]
-    try:
-        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
-    except (TypeError, ValueError) as error:
-        raise CorpusError(f"a row in memory is no JSON value: {_short(error)}") from error
-    path = folder / f"{STORED_ROWS}.jsonl"
-    return _written_once(path, lambda part: part.write_text("".join(lines), encoding="utf-8"))
+    return _written_once(folder / f"{STORED_ROWS}.jsonl", lambda part: _write_lines(part, data))
+
+
+def _write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write texts or rows as JSON Lines, one at a time, so that an iterator takes no memory."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            try:
+                line = json.dumps({TEXT: row} if isinstance(row, str) else row, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise CorpusError(f"a row in memory is no JSON value: {_short(error)}") from error
+            file.write(f"{line}\n")
 
 
 def _written_once(path: Path, write: Callable[[Path], object]) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytest.importorskip("ray", reason="ray has no build for this machine")
+
 from qwen3lab.corpus import ray_engine
 from qwen3lab.errors import CorpusError
 from tests.corpus import ray_workers

@@ -73,6 +73,12 @@ def test_rows_in_memory_are_stored_once_and_compared(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["source.jsonl"]
 
 
+def test_a_row_that_is_no_json_value_is_refused_and_leaves_no_file(tmp_path):
+    with pytest.raises(CorpusError, match="a row in memory is no JSON value"):
+        open_source(iter(["a", {"text": object()}]), ["text"], part_rows=2, store_in=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 class DataSet:
     """The method of a data set of Hugging Face, and of a table of pandas, that is used."""
 
