@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -143,10 +145,14 @@ def _join(address: str | None) -> bool:
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     dashboard = False if address == "local" else None
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=dashboard)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _no_answer(address, error) from error
+    finally:  # Ray's own handler would stay after the run.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
     return True
 
 

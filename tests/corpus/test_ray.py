@@ -38,7 +38,9 @@ def cluster():
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_worker_niceness", "0")  # Ray's 15 starves workers beside other tests.
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        before = signal.getsignal(signal.SIGTERM)
         assert ray_engine._join(None)
+        assert signal.getsignal(signal.SIGTERM) is before
         import ray
 
         yield ray.get_runtime_context().gcs_address
