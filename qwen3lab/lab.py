@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.adapters import Adapters, SwitchableAdapter
-from qwen3lab.arguments import Count, argument, checked
+from qwen3lab.arguments import Count, argument, checked, whole
 from qwen3lab.checkpoints.embedded import edition_of, is_embedded
 from qwen3lab.checkpoints.given_adapters import AnyAdapters, base_and_adapter
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -25,6 +25,7 @@ from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
+from qwen3lab.generation.batch_size import most_replies
 from qwen3lab.generation.batch_writer import (
     OpenReply,
     finish_chat,
@@ -47,6 +48,7 @@ from qwen3lab.generation.options import (
     ReplyOptions,
     accepts,
 )
+from qwen3lab.generation.pooled_writer import write_pooled
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.generation.suggested import Suggested, suggest
@@ -65,6 +67,7 @@ from qwen3lab.recording.pooled import Classification, classification, last_state
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
+from qwen3lab.recording.row_recorder import RowRecorder
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
 from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
@@ -514,20 +517,31 @@ class Lab:
     def chat_batch(
         self,
         conversations: Sequence[str | Sequence[Message]],
+        *,
+        batch: int | None = None,
         **options: Unpack[ChatOptions],
     ) -> list[Chat]:
         """Reply to several conversations at once; conversation `i` draws with `seed + i`.
 
+        A reply that ends makes room for the next conversation. With edits, which count the
+        positions of a batch, one batch follows the other.
+
         Args:
             conversations: each is a question, or messages with "role" and "content".
+            batch: number of replies that are generated at once, which bounds the memory; None
+                means 32, for a large model on a CPU 16, and on a GPU or with edits all.
             {options}
 
         Raises:
             ValueError: malformed messages, a negative budget, or no room in the context.
         """
-        return self._chat(as_prompts(conversations), dict(options))
+        if batch is not None:
+            batch = whole(batch, "batch", least=1)
+        return self._chat(as_prompts(conversations), dict(options), batch=batch)
 
-    def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
+    def _chat(
+        self, conversations: list[Any], o: dict[str, Any], *, batch: int | None = None
+    ) -> list[Chat]:
         self.config.require_unembedding()
         _check_budget(o["budget"])
         if o["max_new_tokens"] is None:
@@ -563,7 +577,8 @@ class Lab:
             steering=o["steering"],
         )
         with HeldInterrupts(at_once=False, keep=True) as held:
-            recordings = self._write(replies, o["sampling"] or samplings.pop(), o, held)
+            sampling = o["sampling"] or samplings.pop()
+            recordings = self._write(replies, sampling, o, held, batch=batch)
             return [
                 finish_chat(reply, talk, self.tokenizer, recording, o["stop"], thinking_asked=mode)
                 for reply, talk, recording, mode in zip(
@@ -700,18 +715,15 @@ class Lab:
         sampling: Sampling,
         o: Mapping[str, Any],
         held: HeldInterrupts,
+        *,
+        batch: int | None = None,
     ) -> list[Recording | None]:
         """Write the replies; returns the recording of each, where they were asked for.
 
         From the first token on, `held` holds interrupts back but in forward passes, until its
         owner has made the results: an interrupt does not lose what was written.
         """
-        lengths = [len(reply.prompt_ids) for reply in replies]
-        edits = self._edits(o["edits"], lengths)
-        recorder = None
-        if o["record"] is not False:
-            recorder = self._recorder(() if o["record"] is True else o["record"], edits)
-        longest = max(lengths)
+        longest = max(len(reply.prompt_ids) for reply in replies)
         room = self.config.n_ctx - longest
         if o["max_new_tokens"] < 1 or room < 1:
             raise ValueError(
@@ -721,11 +733,81 @@ class Lab:
         for reply in replies:  # A short prompt has the room that it has alone.
             left = self.config.n_ctx - len(reply.prompt_ids)
             reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
+        sampler = Sampler.in_a_row(sampling, len(replies), o["seed"])
+        edited = o["edits"] is not None and any(each != {} for each in listed_edits(o["edits"]))
+        if len(replies) > 1 and not edited:
+            return self._write_pooled(replies, sampler, o, held, batch)
+        # Edits count the positions of their batch: no row can join later.
+        batch, recordings = batch or len(replies), []
+        for first in range(0, len(replies), batch):
+            recordings += self._write_together(replies, sampler, o, held, first, first + batch)
+            if any(reply.guide.stop == "interrupted" for reply in replies):
+                break
+        for reply in replies[len(recordings) :]:
+            reply.guide.stop = "interrupted"
+        return recordings + [None] * (len(replies) - len(recordings))
+
+    def _write_pooled(
+        self,
+        replies: list[OpenReply],
+        sampler: Sampler,
+        o: Mapping[str, Any],
+        held: HeldInterrupts,
+        batch: int | None,
+    ) -> list[Recording | None]:
+        """Write the replies, `batch` at once: one that ends makes room for the next one."""
+        recorder = None
+        if o["record"] is not False:
+            names = self._recorder(() if o["record"] is True else o["record"], None).names
+            recorder = RowRecorder(names)
+        if batch is None:
+            batch = most_replies(self.model) if self.model.device.type == "cpu" else len(replies)
+        with self.lock:
+            kept = write_pooled(
+                self.decoder,
+                replies,
+                sampler=sampler,
+                batch=min(batch, len(replies)),
+                reader=self.model,
+                recorder=recorder,
+                on_step=o["on_step"],
+                cancel=o["cancel"],
+                held=held,
+            )
+        self._warn_non_finite([each for each in kept if each is not None])
+        return [
+            None if each is None else self._recording_of(reply, each)
+            for reply, each in zip(replies, kept, strict=True)
+        ]
+
+    def _recording_of(self, reply: OpenReply, kept: Mapping[str, Tensor]) -> Recording:
+        """The recording of a reply: after an interrupt, its last token may not be in it."""
+        n = next(len(value) for name, value in kept.items() if not name.endswith(PATTERN_HOOKS))
+        return self._recording([*reply.prompt_ids, *reply.token_ids][:n], kept)
+
+    def _write_together(
+        self,
+        replies: Sequence[OpenReply],
+        sampler: Sampler,
+        o: Mapping[str, Any],
+        held: HeldInterrupts,
+        first: int,
+        end: int,
+    ) -> list[Recording | None]:
+        """Write the replies from `first` to before `end` as one batch."""
+        replies, streams = replies[first:end], sampler.streams[first:end]
+        lengths = [len(reply.prompt_ids) for reply in replies]
+        edits = self._edits(o["edits"], lengths)
+        recorder = None
+        if o["record"] is not False:
+            recorder = self._recorder(() if o["record"] is True else o["record"], edits)
+        longest = max(lengths)
         with self.lock:
             write(
                 self.decoder,
                 replies,
-                sampler=Sampler.in_a_row(sampling, len(replies), o["seed"]),
+                sampler=Sampler.of(sampler.sampling, streams),
+                first_row=first,
                 max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in replies),
                 tap=_chained(edits, recorder),
                 feed_last=recorder is not None,

@@ -89,6 +89,10 @@ class Suite(str, Enum):
     quantised = "quantised"
     circuits = "circuits"
     patching = "patching"
+    serve = "serve"
+    busy = "busy"
+    class_ = "class"
+    growth = "growth"
 
 
 def token_counts(text: str) -> list[int]:

@@ -45,12 +45,15 @@ class OpenReply:
         """Tokens generated so far."""
         return self.guide.token_ids
 
-    def take(self, step: DecodingStep, index: int, *, last: bool = False) -> ChatStep:
+    def take(
+        self, step: DecodingStep, index: int, *, row: int | None = None, last: bool = False
+    ) -> ChatStep:
         """Store a decoding step's values for this row and return them as a streamed step.
 
         Args:
             step: of the batch.
-            index: of the row.
+            index: of the row among the step's values.
+            row: number of the reply; None if it is the index.
             last: True if no step follows; what the stream holds back is then part of the text.
         """
         self.logprobs.append(float(step.logprobs[index]))
@@ -68,7 +71,7 @@ class OpenReply:
             logprob=self.logprobs[-1],
             entropy=self.entropy[-1],
             forced=self.forced[-1],
-            row=index,
+            row=index if row is None else row,
         )
 
     def _streamed_text(self, token_id: int, part: ReplyPart, *, last: bool) -> str:
@@ -161,13 +164,14 @@ def write(
     on_step: OnStep | None = None,
     cancel: threading.Event | None = None,
     held: HeldInterrupts,
+    first_row: int = 0,
 ) -> None:
     """Generate all rows until every guide ends its row, `max_new_tokens`, or an interrupt.
 
     An interrupt by `cancel` or from the keyboard keeps the generated tokens; unfinished rows
     get `stop` "interrupted". One from the keyboard takes effect during a forward pass or a call of
     `on_step`, so that a token is taken with all of its values or not at all; afterwards, `held`
-    holds interrupts back.
+    holds interrupts back. Streamed steps count the rows from `first_row`.
     """
     steps = decode(
         InterruptibleDecoder(model, held),
@@ -185,7 +189,8 @@ def write(
         for n_steps, step in enumerate(steps, start=1):
             last = n_steps >= max_new_tokens or (cancel is not None and cancel.is_set())
             live = step.live.nonzero()[:, 0].tolist()
-            shown.show([rows[index].take(step, index, last=last) for index in live])
+            taken = [rows[i].take(step, i, row=first_row + i, last=last) for i in live]
+            shown.show(taken)
     except KeyboardInterrupt:
         held.hold()
         interrupted = True
@@ -194,7 +199,7 @@ def write(
     interrupted = interrupted or (cancel is not None and cancel.is_set())
     for index, row in enumerate(rows):
         cut = interrupted and len(row.token_ids) < max_new_tokens
-        shown.add(row.close(index, interrupted=cut))
+        shown.add(row.close(first_row + index, interrupted=cut))
     shown.show_rest()
 
 

@@ -1,10 +1,10 @@
-"""The number of replies that a sweep generates at once, by memory and by the model's size."""
+"""The number of replies that are generated at once, by memory and by the model's size."""
 
 import os
 
 import torch
 
-from qwen3lab.lab import Lab
+from qwen3lab.model.transformer import Qwen3
 
 MAX_REPLIES = 32
 """Of a small model, or on a GPU; more add little speed."""
@@ -25,19 +25,27 @@ UNKNOWN_MEMORY = 8 * 2**30
 """Bytes that are assumed where the system does not say how much memory there is."""
 
 
-def replies_at_once(lab: Lab, tokens: int) -> int:
+def most_replies(model: Qwen3) -> int:
+    """The number of replies beyond which a larger batch adds little speed."""
+    return MAX_REPLIES_LARGE_ON_CPU if _is_slow(model) else MAX_REPLIES
+
+
+def replies_at_once(model: Qwen3, tokens: int) -> int:
     """The number of replies in a batch; the same in every run on one machine, so that runs resume.
 
     Args:
-        lab: the model.
+        model: that generates.
         tokens: maximum number of tokens of a prompt and its reply.
     """
-    config, model = lab.config, lab.model
+    config = model.config
     per_token = 2 * config.n_layers * config.n_kv_heads * config.d_head * model.dtype.itemsize
     weights = sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
     fitting = int(CACHE_SHARE * max(_memory(model.device) - weights, 0) / (per_token * tokens))
-    large = model.device.type == "cpu" and config.n_active_params > LARGE_PARAMETERS
-    return max(1, min(fitting, MAX_REPLIES_LARGE_ON_CPU if large else MAX_REPLIES))
+    return max(1, min(fitting, most_replies(model)))
+
+
+def _is_slow(model: Qwen3) -> bool:
+    return model.device.type == "cpu" and model.config.n_active_params > LARGE_PARAMETERS
 
 
 def _memory(device: torch.device) -> int:
