@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 from qwen3lab.acceleration.compiled_decoder import CompiledDecoder
 from qwen3lab.acceleration.cuda_graph_decoder import CudaGraphDecoder, decoder_for
 from qwen3lab.adapters import Adapters, SwitchableAdapter
-from qwen3lab.arguments import Count, argument, checked, whole
+from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.checkpoints.embedded import edition_of, is_embedded
 from qwen3lab.checkpoints.given_adapters import AnyAdapters, base_and_adapter
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -518,7 +518,7 @@ class Lab:
         self,
         conversations: Sequence[str | Sequence[Message]],
         *,
-        batch: int | None = None,
+        batch: Count | None = None,
         **options: Unpack[ChatOptions],
     ) -> list[Chat]:
         """Reply to several conversations at once; conversation `i` draws with `seed + i`.
@@ -535,8 +535,6 @@ class Lab:
         Raises:
             ValueError: malformed messages, a negative budget, or no room in the context.
         """
-        if batch is not None:
-            batch = whole(batch, "batch", least=1)
         return self._chat(as_prompts(conversations), dict(options), batch=batch)
 
     def _chat(

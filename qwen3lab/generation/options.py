@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from typing_extensions import TypedDict
 
+from qwen3lab.arguments import argument
 from qwen3lab.generation.option_checks import checked_option
 from qwen3lab.generation.reply import ChatStep
 from qwen3lab.generation.sampling import Sampling
@@ -144,6 +145,8 @@ CHAT_DEFAULTS: ChatOptions = {
 def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Method]:
     """Decorator that adds options to a method with `**options: Unpack[...]`.
 
+    The method's own keyword arguments are checked against their annotations, too.
+
     Args:
         options: a TypedDict; its docstring describes each option.
         defaults: a value for each option.
@@ -162,12 +165,15 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
                     raise TypeError(_unknown(method.__name__, name, [*own, *defaults]))
                 if name in defaults:
                     given[name] = checked_option(name, given[name], kinds[name])
+                elif name in own_kinds:
+                    given[name] = argument(own_kinds[name], name, given[name])
             return method(*args, **{**defaults, **given})
 
         plain = inspect.signature(method)
         kept = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
         own = [p.name for p in kept[1:]]
         keyword = inspect.Parameter.KEYWORD_ONLY
+        own_kinds = {p.name: p.annotation for p in kept if p.kind is keyword}
         added = [
             inspect.Parameter(name, keyword, default=defaults[name], annotation=_Annotation(kind))
             for name, kind in kinds.items()

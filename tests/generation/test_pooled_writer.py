@@ -116,7 +116,7 @@ def test_an_interrupt_of_a_batch_with_edits_leaves_the_next_one_empty(lab):
     assert [len(chat.token_ids) for chat in chats] == [1, 1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("batch", [0, -1, 1.5])
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True])
 def test_a_batch_that_is_no_number_of_replies_is_refused(lab, batch):
     with pytest.raises(ValueError, match="batch is"):
         lab.chat_batch(QUESTIONS, batch=batch)

@@ -43,7 +43,7 @@ def asked():
     def some(n):
         return [draw.randrange(50) for _ in range(n)]
 
-    shared = [some(40), some(30)]
+    shared = [some(40), some(36)]
     prompts = [some(draw.randrange(1, 12)) for _ in range(5)]
     prompts += [[*prefix, copy, *some(2)] for copy in range(3) for prefix in shared]
     lengths = [draw.randrange(1, 14) for _ in prompts]
@@ -140,7 +140,7 @@ def test_a_shared_prefix_is_read_once(model, asked):
         for _ in pool.steps():
             pass
         totals[share] = sum(n_read)
-    assert totals[False] - totals[True] == 2 * (40 + 30), "three prompts share each prefix"
+    assert totals[False] - totals[True] == 2 * (40 + 36), "three prompts share each prefix"
 
 
 def test_a_shared_prefix_is_freed_when_its_last_row_has_joined(model, asked):
