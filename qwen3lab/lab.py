@@ -28,10 +28,12 @@ from qwen3lab.errors import LabError
 from qwen3lab.generation.batch_size import most_replies
 from qwen3lab.generation.batch_writer import (
     OpenReply,
+    Recorded,
     finish_chat,
     finish_generation,
     open_chats,
     open_generation,
+    recorded_replies,
     write,
 )
 from qwen3lab.generation.decoding import AFTER_BLOCKS, Decoder, reads_last_only
@@ -734,25 +736,23 @@ class Lab:
         sampler = Sampler.in_a_row(sampling, len(replies), o["seed"])
         edited = o["edits"] is not None and any(each != {} for each in listed_edits(o["edits"]))
         if len(replies) > 1 and not edited:
-            return self._write_pooled(replies, sampler, o, held, batch)
-        # Edits count the positions of their batch: no row can join later.
-        batch, recordings = batch or len(replies), []
-        for first in range(0, len(replies), batch):
-            recordings += self._write_together(replies, sampler, o, held, first, first + batch)
-            if any(reply.guide.stop == "interrupted" for reply in replies):
-                break
-        for reply in replies[len(recordings) :]:
-            reply.guide.stop = "interrupted"
-        return recordings + [None] * (len(replies) - len(recordings))
+            found = self._write_pooled(replies, sampler, o, held, batch)
+        else:
+            found = self._write_in_turn(replies, sampler, o, held, batch or len(replies))
+        warning = NonFiniteWarning(self.config, len(found))
+        for row, kept in enumerate(found):
+            if kept is not None:
+                warning.look(kept[1], row)
+        return [None if kept is None else self._recording(*kept) for kept in found]
 
     def _write_pooled(
         self,
-        replies: list[OpenReply],
+        replies: Sequence[OpenReply],
         sampler: Sampler,
         o: Mapping[str, Any],
         held: HeldInterrupts,
         batch: int | None,
-    ) -> list[Recording | None]:
+    ) -> list[Recorded | None]:
         """Write the replies, `batch` at once: one that ends makes room for the next one."""
         recorder = None
         if o["record"] is not False:
@@ -761,7 +761,7 @@ class Lab:
         if batch is None:
             batch = most_replies(self.model) if self.model.device.type == "cpu" else len(replies)
         with self.lock:
-            kept = write_pooled(
+            return write_pooled(
                 self.decoder,
                 replies,
                 sampler=sampler,
@@ -772,67 +772,48 @@ class Lab:
                 cancel=o["cancel"],
                 held=held,
             )
-        self._warn_non_finite([each for each in kept if each is not None])
-        return [
-            None if each is None else self._recording_of(reply, each)
-            for reply, each in zip(replies, kept, strict=True)
-        ]
 
-    def _recording_of(self, reply: OpenReply, kept: Mapping[str, Tensor]) -> Recording:
-        """The recording of a reply: after an interrupt, its last token may not be in it."""
-        n = next(len(value) for name, value in kept.items() if not name.endswith(PATTERN_HOOKS))
-        return self._recording([*reply.prompt_ids, *reply.token_ids][:n], kept)
-
-    def _write_together(
+    def _write_in_turn(
         self,
         replies: Sequence[OpenReply],
         sampler: Sampler,
         o: Mapping[str, Any],
         held: HeldInterrupts,
-        first: int,
-        end: int,
-    ) -> list[Recording | None]:
-        """Write the replies from `first` to before `end` as one batch."""
-        replies, streams = replies[first:end], sampler.streams[first:end]
-        lengths = [len(reply.prompt_ids) for reply in replies]
-        edits = self._edits(o["edits"], lengths)
-        recorder = None
-        if o["record"] is not False:
-            recorder = self._recorder(() if o["record"] is True else o["record"], edits)
-        longest = max(lengths)
-        with self.lock:
-            write(
-                self.decoder,
-                replies,
-                sampler=Sampler.of(sampler.sampling, streams),
-                first_row=first,
-                max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in replies),
-                tap=_chained(edits, recorder),
-                feed_last=recorder is not None,
-                on_step=o["on_step"],
-                cancel=o["cancel"],
-                held=held,
-            )
-            if recorder is not None:
-                # Inside of the lock: the next reply's captured steps use the same memory.
-                recorder.wait()
-        # An interrupt during the prompt leaves nothing to cut.
-        if recorder is None or recorder.n_complete == 0:
-            return [None] * len(replies)
-        texts = [[*reply.prompt_ids, *reply.token_ids] for reply in replies]
-        starts = [longest - length for length in lengths]
-        # After an interrupt the last tokens may not have been recorded.
-        ends = [
-            min(start + len(text), recorder.n_complete)
-            for start, text in zip(starts, texts, strict=True)
-        ]
-        spans = list(zip(starts, ends, strict=True))
-        cuts = recorder.cut(spans)
-        self._warn_non_finite(cuts)
-        return [
-            self._recording(text[: end - start], kept)
-            for text, (start, end), kept in zip(texts, spans, cuts, strict=True)
-        ]
+        batch: int,
+    ) -> list[Recorded | None]:
+        """Write the replies in batches, one after another until an interrupt.
+
+        Edits count the positions of their batch: no row can join it later.
+        """
+        found: list[Recorded | None] = []
+        for first in range(0, len(replies), batch):
+            part, streams = replies[first : first + batch], sampler.streams[first : first + batch]
+            edits = self._edits(o["edits"], [len(reply.prompt_ids) for reply in part])
+            recorder = None
+            if o["record"] is not False:
+                recorder = self._recorder(() if o["record"] is True else o["record"], edits)
+            with self.lock:
+                interrupted = write(
+                    self.decoder,
+                    part,
+                    sampler=Sampler.of(sampler.sampling, streams),
+                    first_row=first,
+                    max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in part),
+                    tap=_chained(edits, recorder),
+                    feed_last=recorder is not None,
+                    on_step=o["on_step"],
+                    cancel=o["cancel"],
+                    held=held,
+                )
+                if recorder is not None:
+                    # Inside of the lock: the next reply's captured steps use the same memory.
+                    recorder.wait()
+            found += recorded_replies(recorder, part) if recorder else [None] * len(part)
+            if interrupted:
+                break
+        for reply in replies[len(found) :]:
+            reply.guide.stop = "interrupted"
+        return found + [None] * (len(replies) - len(found))
 
 
 def _check_budget(budget: object) -> None:

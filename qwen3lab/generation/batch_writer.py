@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qwen3lab.generation.decoding import Decoder, DecodingStep, decode
 from qwen3lab.generation.interruptible import InterruptibleDecoder, Streamed
@@ -23,9 +24,13 @@ from qwen3lab.generation.thinking_control import (
 )
 from qwen3lab.hooks.taps import Tap
 from qwen3lab.interrupts import HeldInterrupts
+from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
 from qwen3lab.text.tokenizer import StopFilter, TextStream, encode_text, token_texts
+
+Recorded = tuple[list[int], Mapping[str, Tensor]]
+"""Token ids of a reply with its prompt, and their activations by hook name."""
 
 
 @dataclass
@@ -44,6 +49,11 @@ class OpenReply:
     def token_ids(self) -> list[int]:
         """Tokens generated so far."""
         return self.guide.token_ids
+
+    @property
+    def all_ids(self) -> list[int]:
+        """Tokens of the prompt, and those generated so far."""
+        return [*self.prompt_ids, *self.token_ids]
 
     def take(
         self, step: DecodingStep, index: int, *, row: int | None = None, last: bool = False
@@ -165,13 +175,16 @@ def write(
     cancel: threading.Event | None = None,
     held: HeldInterrupts,
     first_row: int = 0,
-) -> None:
+) -> bool:
     """Generate all rows until every guide ends its row, `max_new_tokens`, or an interrupt.
 
     An interrupt by `cancel` or from the keyboard keeps the generated tokens; unfinished rows
     get `stop` "interrupted". One from the keyboard takes effect during a forward pass or a call of
     `on_step`, so that a token is taken with all of its values or not at all; afterwards, `held`
     holds interrupts back. Streamed steps count the rows from `first_row`.
+
+    Returns:
+        True after an interrupt, also if it came when all rows had ended.
     """
     steps = decode(
         InterruptibleDecoder(model, held),
@@ -201,6 +214,27 @@ def write(
         cut = interrupted and len(row.token_ids) < max_new_tokens
         shown.add(row.close(first_row + index, interrupted=cut))
     shown.show_rest()
+    return interrupted
+
+
+def recorded_replies(recorder: Recorder, rows: Sequence[OpenReply]) -> list[Recorded | None]:
+    """What a recorder has of each row of `write`; empties it.
+
+    After an interrupt, a row's last token may not be recorded; after one during the prompt, nothing
+    is.
+    """
+    if recorder.n_complete == 0:
+        return [None] * len(rows)
+    longest = max(len(row.prompt_ids) for row in rows)
+    spans = []
+    for row in rows:
+        start = longest - len(row.prompt_ids)
+        spans.append((start, min(start + len(row.all_ids), recorder.n_complete)))
+    cuts = recorder.cut(spans)
+    return [
+        (row.all_ids[: end - start], kept)
+        for row, (start, end), kept in zip(rows, spans, cuts, strict=True)
+    ]
 
 
 def finish_generation(

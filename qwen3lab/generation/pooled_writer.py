@@ -3,13 +3,11 @@
 import threading
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from qwen3lab.generation.batch_writer import OpenReply
+from qwen3lab.generation.batch_writer import OpenReply, Recorded
 from qwen3lab.generation.decoding import Decoder
 from qwen3lab.generation.interruptible import InterruptibleDecoder, Streamed
 from qwen3lab.generation.options import OnStep
-from qwen3lab.generation.pooled_rows import rows_of
+from qwen3lab.generation.pooled_rows import PooledRow, rows_of
 from qwen3lab.generation.row_pool import RowPool
 from qwen3lab.generation.sampling import Sampler
 from qwen3lab.generation.shared_prefixes import shared_prefixes
@@ -28,7 +26,7 @@ def write_pooled(
     on_step: OnStep | None = None,
     cancel: threading.Event | None = None,
     held: HeldInterrupts,
-) -> list[dict[str, Tensor] | None]:
+) -> list[Recorded | None]:
     """Generate the replies, `batch` at once, until every guide ends its reply, or an interrupt.
 
     An interrupt acts as in `write`; replies that have not begun come back without a token.
@@ -45,7 +43,8 @@ def write_pooled(
         held: holds interrupts back but in passes and in `on_step`.
 
     Returns:
-        The recorded activations of each reply; None where there are none.
+        What was recorded of each reply; None where nothing was. After an interrupt, a reply's last
+        token may not be in it.
     """
     prompts, guides = [row.prompt_ids for row in rows], [row.guide for row in rows]
     pooled = rows_of(prompts, guides, sampler.streams, shared=shared_prefixes(prompts))
@@ -64,8 +63,13 @@ def write_pooled(
     if recorder is None:
         return [None] * len(rows)
     recorder.wait()
-    kept = {row.number: recorder.taken(row) if row.written else None for row in pooled}
-    return [kept[number] for number in range(len(rows))]
+    return [_recorded(recorder, row) for row in sorted(pooled, key=lambda row: row.number)]
+
+
+def _recorded(recorder: RowRecorder, row: PooledRow) -> Recorded | None:
+    n = recorder.length(row)
+    kept = recorder.taken(row) if row.written else None
+    return None if kept is None else (row.text[:n], kept)
 
 
 def _write_steps(

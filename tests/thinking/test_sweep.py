@@ -1,4 +1,5 @@
 import copy
+import importlib
 import json
 
 import pytest
@@ -10,6 +11,8 @@ from qwen3lab.errors import ResultsError
 from qwen3lab.thinking import Exercise, Sweep, sweep, sweep as package_sweep
 
 BUDGETS = (0, 3, 7, 10, 40)
+MODULE = importlib.import_module("qwen3lab.thinking.sweep")
+"""The module: the package's `sweep` is the function."""
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +93,7 @@ def test_the_table_has_one_row_per_answer(tiny_lab, problems):
 
 def counted(monkeypatch, interrupt_at=0):
     """Notes the replies that a sweep completes; interrupts it before one of them."""
-    module = __import__("qwen3lab.thinking.sweep", fromlist=["_attempt"])
-    real, made = module._attempt, []
+    real, made = MODULE._attempt, []
 
     def attempt(*given):
         made.append(given)
@@ -99,12 +101,12 @@ def counted(monkeypatch, interrupt_at=0):
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(module, "_attempt", attempt)
+    monkeypatch.setattr(MODULE, "_attempt", attempt)
     return made
 
 
 def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
-    monkeypatch.setattr("qwen3lab.thinking.sweep.BATCHES_PER_PART", 2)
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 2)
     path = tmp_path / "runs" / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "batch": 2, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems, BUDGETS, **options | {"path": None})
@@ -130,7 +132,7 @@ def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path
 def test_a_part_thinks_again_as_a_whole_and_others_do_not(
     tiny_lab, problems, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("qwen3lab.thinking.sweep.BATCHES_PER_PART", 1)
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 1)
     module = __import__("qwen3lab.thinking.branches", fromlist=["BranchedReplies"])
     real, sizes = module.BranchedReplies.steps, []
 
@@ -145,7 +147,7 @@ def test_a_part_thinks_again_as_a_whole_and_others_do_not(
     sweep(tiny_lab, problems, [2, 9], **options, path=path)
     assert sizes == [4, 4]
     monkeypatch.undo()
-    monkeypatch.setattr("qwen3lab.thinking.sweep.BATCHES_PER_PART", 1)
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 1)
     monkeypatch.setattr(module.BranchedReplies, "steps", steps)
     sizes.clear()
     assert sweep(tiny_lab, problems, [2, 9], **options, path=path).complete

@@ -91,7 +91,7 @@ def run_growth(
     return Report(title, header, agreement, 0.0, rows, sizes="size", notes=tuple(notes))
 
 
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+def exponent(sizes: Sequence[int | float], values: Sequence[int | float]) -> float:
     """The slope of a line through the logarithms, by least squares over the larger half.
 
     Args:
