@@ -271,6 +271,8 @@ class RowPool:
         """Run the new token of each live row."""
         ids, cache = self._drawn, self._own_cache
         assert ids is not None, "no token has been drawn yet"
+        if cache.length == cache.capacity:
+            cache.trim()  # Its memory grows only if a row needs it.
         if self._slots == list(range(cache.batch)):
             self._logits = next_logits(self.decoder, ids[:, None], None, cache, self.tap)
             return

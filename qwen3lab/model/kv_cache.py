@@ -220,6 +220,7 @@ class KVCache:
         """
         real = source._mask[source_row, : source.length].nonzero()[:n, 0]
         first = self.length - len(real)
+        assert n is None or len(real) == n, "the other cache holds fewer positions"
         assert first >= 0, "the row is longer than the cache's past"
         self.vacate(row)
         for own, other in zip(self._kv, source._kv, strict=True):

@@ -123,6 +123,24 @@ def test_the_cache_holds_the_rows_of_a_batch_and_forgets_the_longest(model):
     assert max(widths) < 2 + 60 + 1 and widths[-1] < 40
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_cache_does_not_grow_beyond_its_longest_row(model, fixed, monkeypatch):
+    monkeypatch.setattr("qwen3lab.generation.row_pool.FIRST_CAPACITY", 30)
+    lengths = [30, *[10] * 20]
+    asked = [[1, 2]] * len(lengths), lengths, [{}] * len(lengths)
+    pool, rows = pooled(model, asked, 2, share=False, capacity=32, reader=model if fixed else None)
+    assert {pool._cache.capacity for _ in pool.steps()} == {32}
+    for row in rows[1:]:
+        assert row.written == decoded_alone(model, row.number, 10)
+
+
+def decoded_alone(model, number, n):
+    guide, sampler = Plain(n), Sampler(HOT, seeds=[SEED + number])
+    for _ in decode(model, [[1, 2]], sampler=sampler, guides=[guide], max_new_tokens=n):
+        pass
+    return guide.seen
+
+
 def test_a_shared_prefix_is_read_once(model, asked):
     n_read = []
 

@@ -103,7 +103,8 @@ def run_serve(
         BenchError: the libraries give different logits or replies.
     """
     with on_threads(plan.threads) as threads, weights_of(plan) as folder:
-        ours, theirs = (side(folder, plan.device, plan.dtype) for side in (Ours, Theirs))
+        place = (folder, plan.device, plan.dtype)
+        ours, theirs = Ours(*place), Theirs(*place)
         gap = agreement_of(plan, [ours, theirs])
         traffic = Traffic.mixed(batch * batches, plan.decode, ours.d_vocab)
         n_runs = (2 * 3 + 2) * (plan.repeats + 1)
