@@ -61,3 +61,38 @@ function arrowStep(event) {
   }
   return step;
 }
+
+/**
+ * Scroll a list so that an element in it is seen. `scrollIntoView` would scroll the notebook, too.
+ * @param {Element} inner
+ * @param {Element} outer
+ */
+function reveal(inner, outer) {
+  const [inside, around] = [inner.getBoundingClientRect(), outer.getBoundingClientRect()];
+  const above = inside.top - around.top;
+  const below = inside.bottom - around.bottom;
+  if (above < 0) outer.scrollTop += above;
+  else if (below > 0) outer.scrollTop += below;
+}
+
+/**
+ * Name the handles of sliders after their labels: ipywidgets gives them a role and no name.
+ * @param {Element} root what they are in
+ */
+function nameSliders(root) {
+  for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
+    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  }
+}
+
+/** Keep the workbench that is clicked in the window, so that what the click changes is seen. */
+function keepInView() {
+  if (globalThis.qwen3labKeepsInView) return;
+  globalThis.qwen3labKeepsInView = true;
+  document.addEventListener("click", (event) => {
+    const body = closest(event, ".q3-bench")?.querySelector(".q3-bench-body");
+    const fits = body && body.clientHeight < window.innerHeight;
+    if (fits) body.scrollIntoView({ block: "nearest" });
+  });
+}

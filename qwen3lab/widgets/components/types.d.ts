@@ -66,6 +66,7 @@ interface EmptyMap {
 interface CanvasTraits {
   map: MapData | EmptyMap;
   height: number;
+  fills: boolean;
   selected: Cell;
   marked: Cell;
   framed: number[];
@@ -103,7 +104,9 @@ interface TextTraits {
   text: { first: number; tokens: [string, string, boolean][] };
   token: number;
   picked: number;
-  weights: DataView;
+  /** One 32-bit float for each token, NaN for none. */
+  values: DataView;
+  shades: { title: string; high: number; nothing: string; follows: boolean };
   shaded: number;
 }
 
@@ -150,6 +153,7 @@ interface ThoughtTraits {
 
 interface PlotTraits {
   figure: string;
+  fills: boolean;
   version: string;
   is_sent: boolean;
 }
@@ -188,3 +192,4 @@ interface PlotLibrary {
 // `var` is the only form that adds a property to globalThis.
 declare var Plotly: Plotly;
 declare var qwen3labPlotly: Map<string, PlotLibrary> | undefined;
+declare var qwen3labKeepsInView: boolean | undefined;

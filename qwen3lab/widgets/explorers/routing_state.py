@@ -7,7 +7,6 @@ import traitlets
 from qwen3lab.generation.reply import Chat
 from qwen3lab.interventions import rerouting
 from qwen3lab.interventions.rerouting import Rerouting
-from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
 COMPARE = ("nothing", "the other thinking mode", "another question")
@@ -27,7 +26,6 @@ class RoutingState(ExplorerState):
         asked_off: the experts that are disabled in the latest run.
         baseline: the reply to the same question with all experts on, if some were off; else None.
         compare: what to compare the next run with, one of `COMPARE`.
-        other_question: the question to compare with.
         other: the reply of the run compared with, or None.
         other_name: name of that run.
     """
@@ -37,14 +35,8 @@ class RoutingState(ExplorerState):
     asked_off = traitlets.Tuple()
     baseline = Result(None)
     compare = traitlets.Enum(COMPARE, COMPARE[0])
-    other_question = traitlets.Unicode()
     other = Result(None)
     other_name = traitlets.Unicode()
-
-    @property
-    def recording(self) -> Recording | None:
-        """The recording of the latest run; None if that run has not finished."""
-        return self.current.recording if self.current is not None else None
 
     def switch(self, layer: int, expert: int) -> None:
         """Disable an expert, or enable it again; the next run uses the setting."""

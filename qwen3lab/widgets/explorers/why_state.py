@@ -26,9 +26,8 @@ class WhyState(ExplorerState):
         lens: what reads the layers, one of `LENSES`.
         explained: the explanation of the picked token, as an `Explanation`, or None.
         effect: what the map of effects changes, one of `EFFECTS`.
-        other_question: the question whose run is put in place, for `OTHER_QUESTION`.
         effects: the map of effects, as `Effects`, or None.
-        measuring: True while the map is computed.
+        measuring_effects: True while the map is computed.
         part: the picked part of the model: kind ("head", "expert", "mlp" or "layer"), layer, and
             number of the head or expert. Of an MLP and of a layer, the number is the position of a
             token, -1 for all. Empty for none.
@@ -43,11 +42,15 @@ class WhyState(ExplorerState):
     lens = traitlets.Enum(LENSES, LOGIT_LENS)
     explained = Result(None)
     effect = traitlets.Enum(EFFECTS, HEADS)
-    other_question = traitlets.Unicode()
     effects = Result(None)
-    measuring = traitlets.Bool(False)
+    measuring_effects = traitlets.Bool(False)
     part = traitlets.Tuple()
     strength = traitlets.Float(0.5)
     edited = Result(None)
     edited_name = traitlets.Unicode()
     problem = traitlets.Unicode()
+
+    @property
+    def can_stop(self) -> bool:
+        """True if Stop has an effect: a run or the map of effects is being computed."""
+        return super().can_stop or self.measuring_effects

@@ -1,4 +1,4 @@
-"""All heads in the attention explorer: a wall of thumbnails, or a score map and one layer's."""
+"""All heads in the attention view: a wall of thumbnails or a map of scores."""
 
 from collections.abc import Callable
 from threading import RLock
@@ -7,9 +7,9 @@ import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.figures.heads import SCORES
+from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
-from qwen3lab.widgets.components.layout import card
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.explorers.attention_compute import (
     frame_on_wall,
@@ -17,9 +17,9 @@ from qwen3lab.widgets.explorers.attention_compute import (
     score_heatmap,
     wall_heatmap,
 )
-from qwen3lab.widgets.explorers.attention_state import AttentionState
 from qwen3lab.widgets.explorers.controls import WIDE, Bindings
-from qwen3lab.widgets.explorers.reply_panel import WAITING
+from qwen3lab.widgets.workbench.state import WorkbenchState
+from qwen3lab.widgets.workbench.views.view import WAITING
 
 MAX_LAYERS, MAX_HEADS = 12, 8
 """Largest model whose thumbnails are all shown: each has 48 pixels on half a page of 610."""
@@ -44,7 +44,7 @@ def thumbnail_rows(n_heads: int) -> tuple[int, int]:
 
 
 class HeadsPane:
-    """Thumbnails of all heads; of a large model, a map of scores and one layer's thumbnails.
+    """Thumbnails of all heads, of a large model those of one layer; and a map of their scores.
 
     Args:
         state: has the recording, the scores, and the layer and head that are picked.
@@ -55,59 +55,61 @@ class HeadsPane:
 
     def __init__(
         self,
-        state: AttentionState,
+        state: WorkbenchState,
         config: Qwen3Config,
         lock: RLock,
         pick: Callable[[tuple[int, int]], None],
     ) -> None:
         self.state, self.config, self.lock, self.pick = state, config, lock, pick
         self.is_large = is_large(config)
+        self._drawn: Recording | None = None  # Whose thumbnails are drawn.
         self.bindings = Bindings(state)
-        self.scores = Canvas(height=max(440, min(640, 60 + 10 * config.n_layers)))
+        self.scores = Canvas(height=max(160, min(640, 60 + 8 * config.n_layers)), fills=True)
         per_row, rows = thumbnail_rows(config.n_heads)
         self.per_row = per_row if self.is_large else None
         height = AXIS_HEIGHT + 448 * rows // per_row  # Square: 448 pixels are eight of 56.
         if not self.is_large:
-            height = max(260, 80 + 46 * config.n_layers)
-        self.wall = Canvas(height=height)
+            height = 80 + 36 * config.n_layers
+        self.wall = Canvas(height=height, fills=True)
         self.score = w.Dropdown(
             options=[(title, name) for name, title in SCORES.items()],
             description="score",
             tooltip="What the colour of a head shows",
             style=WIDE,
-            layout=w.Layout(width="300px"),
+            layout=w.Layout(width="230px"),
         )
         self.bindings.bind("score", self.score)
-        self.bindings.watch(lambda _: self.draw_scores(), ["scores", "score", "recording"])
-        if self.is_large:
-            self.bindings.watch(lambda _: self.draw(), ["layer"])
         on_pick(self.wall, "selected", lambda cell: self.pick_thumbnail(*cell))
         on_pick(self.scores, "selected", lambda cell: self.pick_cell(*cell))
 
     @shows_drawing_errors
     def draw(self) -> None:
+        """Draw the thumbnails or the scores, whichever are chosen."""
+        with self.lock:
+            if self.state.pane == "thumbnails":
+                self._draw_wall()
+            elif self.state.pane == "scores":
+                self._draw_scores()
+
+    def _draw_wall(self) -> None:
         """Draw the thumbnails: of all heads, or of the layer that is picked."""
         recording = self.state.recording
-        with self.lock:
-            if recording is None:
-                self.wall.show_nothing(WAITING)
-            elif not self.is_large:
+        if recording is None:
+            self.wall.show_nothing(WAITING)
+        elif not self.is_large:
+            if self._drawn is not recording:  # They show nothing else.
                 self.wall.show(wall_heatmap(recording))
-            elif self.state.layer in recording.attention.layers:
-                self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
+                self._drawn = recording
+        elif self.state.layer in recording.attention.layers:
+            self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
 
-    @shows_drawing_errors
-    def draw_scores(self) -> None:
+    def _draw_scores(self) -> None:
         """Draw one cell per head, coloured by the score that is picked."""
         state = self.state
-        if not self.is_large:
-            return
-        with self.lock:
-            if state.recording is None or state.scores is None:
-                self.scores.show_nothing(WAITING if state.recording is None else NOT_MEASURED)
-            else:
-                self.scores.show(score_heatmap(state.scores, state.score))
-        self.mark()
+        if state.recording is None or state.scores is None:
+            self.scores.show_nothing(WAITING if state.recording is None else NOT_MEASURED)
+        else:
+            self.scores.show(score_heatmap(state.scores, state.score))
 
     @shows_drawing_errors
     def mark(self) -> None:
@@ -135,17 +137,6 @@ class HeadsPane:
         """Open the head whose cell was clicked, and its layer's thumbnails."""
         if self.state.recording is not None and min(row, head) >= 0:
             self.pick((self.state.recording.attention.layers[row], head))
-
-    def cards(self, *below: w.Widget) -> list[w.Widget]:
-        """The cards, from the top; `below` is placed in the first one."""
-        if not self.is_large:
-            hint = "click a thumbnail or a table row to open a head"
-            return [card("All heads", hint, self.wall, *below)]
-        hint = "one cell a head: click one to open it and its layer"
-        return [
-            card("All heads", hint, self.scores, *below, pickers=[self.score]),
-            card("Heads of the layer", "click a thumbnail", self.wall),
-        ]
 
     def _layers(self) -> tuple[int, ...]:
         """The layers whose thumbnails are shown."""

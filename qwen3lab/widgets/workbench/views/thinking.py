@@ -1,31 +1,37 @@
-"""Widgets of the thinking explorer: panes that follow the state. Computes nothing."""
+"""The thinking view: stop or extend it, cut it at a marker, and see the answer there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import ipywidgets as w
 
-from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.thinking import Piece
 from qwen3lab.thinking.pieces import why_no_thinking
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
-from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.thoughts import Thoughts
 from qwen3lab.widgets.explorers.comparison import judge
 from qwen3lab.widgets.explorers.controls import WIDE
 from qwen3lab.widgets.explorers.replies import answers_html, mode_name
-from qwen3lab.widgets.explorers.reply_panel import ReplyPanel
 from qwen3lab.widgets.explorers.thinking_compute import (
+    budget_html,
     cost_text,
     count_at,
     marker_html,
     missing,
-    place_of,
 )
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
+from qwen3lab.widgets.workbench.views.view import (
+    View,
+    column,
+    pane,
+    row,
+    scroller,
+    side_by_side,
+)
 
 NO_THINKING = "Run a question with “think first” to see the answer at each point of the thinking."
+NO_REPLY = "A recording alone has no reply, so it has no thinking: ask a question with a lab."
 
 MORE_THINKING = (
     "During the thinking: allow more tokens, and replace the next </think> by “Wait”. "
@@ -33,42 +39,19 @@ MORE_THINKING = (
 )
 
 
-class ThinkingPanel(ReplyPanel):
-    """Controls and reply, a slider that cuts the thinking, and the reply without thinking."""
+class ThinkingPane(View):
+    """The thinking with its budget, a marker that cuts it, and the answers at each point."""
 
-    state: ThinkingState
+    name, title = "thinking", "Thinking"
 
-    def __init__(
-        self, name: str, config: Qwen3Config, state: ThinkingState, examples: Sequence[str]
-    ) -> None:
-        super().__init__(config, state, examples)
+    def build(self) -> Sequence[w.Widget]:
+        """Make the buttons, the marker and the text."""
         self._make_controls()
+        self.budget = w.HTML()
         self.answer_here, self.replies, self.thoughts = w.HTML(), w.HTML(), Thoughts()
-        self.move: Callable[[int], None] = lambda marker: None
-        self.root = self._arrange(name)
+        self.thoughts.add_class("q3-fill")
         self._follow()
-        for draw in (self.draw_thoughts, self.draw_replies):
-            draw()
-
-    def connect(
-        self,
-        *,
-        stop_thinking: Callable[[], None],
-        think_more: Callable[[], None],
-        move: Callable[[int], None],
-        ask: Callable[[], None],
-        everywhere: Callable[[], None],
-        cancel: Callable[[], None],
-    ) -> None:
-        """Set the callbacks of the buttons, the slider and the thinking text."""
-        self.stop_thinking.on_click(lambda _: stop_thinking())
-        self.think_more.on_click(lambda _: think_more())
-        self.ask.on_click(lambda _: ask())
-        self.everywhere.on_click(lambda _: everywhere())
-        self.cancel.on_click(lambda _: cancel())
-        self.move = move
-        self.marker.observe(lambda change: move(change["new"]), "value")
-        on_pick(self.thoughts, "picked", move)
+        return self._arrange()
 
     def _make_controls(self) -> None:
         self.stop_thinking = w.Button(
@@ -110,23 +93,36 @@ class ThinkingPanel(ReplyPanel):
             tooltip="Stop the early answers; complete ones are kept",
             layout=w.Layout(width="100px"),
         )
+        part = self.bench.thinking
+        self.stop_thinking.on_click(lambda _: part.stop_thinking())
+        self.think_more.on_click(lambda _: part.think_more())
+        self.ask.on_click(lambda _: part.ask_here())
+        self.everywhere.on_click(lambda _: part.ask_everywhere())
+        self.cancel.on_click(lambda _: part.cancel_answers())
+        self.marker.observe(lambda change: part.move(change["new"]), "value")
 
     def _follow(self) -> None:
-        watch = self.bindings.watch
         asked = ["answers", "answering", "asking", "answer_error", "marker"]
-        watch(lambda _: self.enable(), ["status", "chips", "steps", *asked])
-        watch(lambda _: self.controls.enable(), ["answering"])
-        watch(lambda _: self.draw_thoughts(), ["steps", "run"])
-        watch(lambda _: self.draw_marker(), asked)
-        watch(lambda _: self.draw_answers(), ["answers"])
-        watch(lambda _: self.draw_replies(), ["direct_reply", "chat", "run"])
+        self.follow(self.draw_budget, ["status", "chips", "chat", "asked_budget"])
+        self.follow(self.draw_thoughts, ["steps", "run"])
+        self.follow(self.enable, ["status", "chips", "steps", *asked])
+        self.follow(self.draw_answers, ["answers", "steps"])
+        self.follow(self.draw_marker, ["steps", "run", "recording", *asked])
+        self.follow(self.move_to_token, ["token"], locked=False)
+        self.follow(self.draw_replies, ["direct_reply", "chat", "run"])
+        on_pick(self.thoughts, "picked", self.bench.thinking.move)
+
+    @shows_drawing_errors
+    def draw_budget(self) -> None:
+        """Show how much of the budget the thinking takes."""
+        self.budget.value = budget_html(self.state)
 
     @shows_drawing_errors
     def enable(self) -> None:
         """Disable the controls that have no effect now, and hide those that have none here."""
         state = self.state
         thinks = state.status == "running" and _is_thinking(state)
-        has_steps = state.status == "idle" and bool(self._steps())
+        has_steps = state.status == "idle" and bool(self._steps()) and self.bench.asks
         self.stop_thinking.disabled = not thinks
         self.stop_thinking.button_style = "warning" if thinks else ""
         self.think_more.disabled = not (thinks or has_steps)
@@ -155,9 +151,6 @@ class ThinkingPanel(ReplyPanel):
         with self.lock:
             self.marker.max = max(1, self._last())
             self.thoughts.show(self.state.thoughts if self._steps() else ())
-        self.enable()
-        self.draw_answers()
-        self.draw_marker()
 
     @shows_drawing_errors
     def draw_marker(self) -> None:
@@ -165,11 +158,10 @@ class ThinkingPanel(ReplyPanel):
         state, steps, chat = self.state, self._steps(), self.state.current
         with self.lock:
             if chat is None or not steps or state.marker < 0:
-                hint = NO_THINKING
+                hint = NO_THINKING if self.bench.asks or chat is not None else NO_REPLY
                 if chat is not None and not steps and chat.thinking_asked:
                     hint = f"No thinking: {why_no_thinking(chat)}."
                 self.answer_here.value = f'<span class="q3-hint">{hint}</span>'
-                self.transcript.marked = -1
                 return
             self.marker.value = self.thoughts.marker = state.marker
             self.thoughts.asking = state.asking
@@ -181,8 +173,6 @@ class ThinkingPanel(ReplyPanel):
                 is_asking=state.asking == state.marker,
                 error=state.answer_error,
             )
-            place = place_of(steps, state.thoughts, state.marker)
-            self.transcript.marked = place - chat.spans["prompt"][1]
 
     @shows_drawing_errors
     def draw_answers(self) -> None:
@@ -197,14 +187,11 @@ class ThinkingPanel(ReplyPanel):
                 }
             )
 
-    def pick_chip(self, index: int) -> None:
-        """Move the marker to a token of the thinking."""
-        chat, steps = self.state.current, self._steps()
-        if index < 0 or chat is None:
-            return
-        kept = count_at(steps, self.state.thoughts, chat.spans["prompt"][1] + index)
-        if kept >= 0:
-            self.move(kept)
+    def move_to_token(self) -> None:
+        """Move the marker to the picked token, if it is in the thinking."""
+        kept = count_at(self._steps(), self.state.thoughts, self.state.token)
+        if self.state.token >= 0 and kept >= 0:
+            self.bench.thinking.move(kept)
 
     @shows_drawing_errors
     def draw_replies(self) -> None:
@@ -227,31 +214,18 @@ class ThinkingPanel(ReplyPanel):
         steps = self._steps()
         return steps[-1].kept if steps else 0
 
-    def _arrange(self, name: str) -> w.VBox:
-        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
-        buttons = w.Box([self.stop_thinking, self.think_more], layout=wrap)
-        conversation = card(
-            "Conversation",
-            "click a token of the thinking to move the marker",
-            buttons,
-            self.transcript,
-        )
-        replies = card("Replies", "this run, and one asked without thinking", self.replies)
-        early_answers = card(
+    def _arrange(self) -> list[w.Widget]:
+        left = pane(
             "Early answers",
-            "asked where you move the marker in the thinking",
+            "what would it answer at the marker?",
             self.marker,
             self.thoughts,
-            w.Box([self.ask, self.everywhere, self.cancel], layout=wrap),
-            self.answer_here,
+            row(self.ask, self.everywhere, self.cancel),
         )
-        left = w.VBox([conversation, replies], layout=w.Layout(grid_gap=GAP))
-        return page(
-            heading(name, self.config, title="Qwen3 thinking explorer"),
-            self.controls.box(),
-            self.alert,
-            columns([left], early_answers),
-        )
+        here = pane("At the marker", "if the thinking ends there", self.answer_here)
+        replies = pane("Replies", "this run, and one without thinking", scroller(self.replies))
+        buttons = row(self.stop_thinking, self.think_more, self.budget)
+        return [buttons, side_by_side(left, column(here, replies), wide="first")]
 
 
 def _is_thinking(state: ThinkingState) -> bool:

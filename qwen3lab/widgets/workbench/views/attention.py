@@ -1,62 +1,54 @@
-"""Widgets of the attention explorer: panes that follow the state. Computes nothing."""
+"""The attention view: all heads as thumbnails, scores or a table, and one head's map."""
 
 from collections.abc import Sequence
 
 import ipywidgets as w
 
 from qwen3lab.analysis.map_windows import MapWindow
-from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors
 from qwen3lab.widgets.components.head_table import HeadTable
-from qwen3lab.widgets.components.layout import GAP, card, columns, heading, page
 from qwen3lab.widgets.components.picking import on_pick
-from qwen3lab.widgets.components.textview import TextView
-from qwen3lab.widgets.explorers.attention_compute import (
-    head_note,
-    map_heatmap,
-    pooling_note,
-    text_span,
-    text_weights,
-)
+from qwen3lab.widgets.explorers.attention_compute import head_note, map_heatmap, pooling_note
 from qwen3lab.widgets.explorers.attention_maps import MapRenderer, MapRequest
-from qwen3lab.widgets.explorers.attention_state import DIRECTIONS, WHOLE, AttentionState
-from qwen3lab.widgets.explorers.chat_compute import token_spans
+from qwen3lab.widgets.explorers.attention_state import WHOLE
 from qwen3lab.widgets.explorers.controls import WIDE, Pickers
-from qwen3lab.widgets.explorers.heads_pane import HeadsPane
-from qwen3lab.widgets.explorers.reply_panel import WAITING, ReplyPanel
+from qwen3lab.widgets.workbench.state import PANES
+from qwen3lab.widgets.workbench.views.heads_pane import HeadsPane
+from qwen3lab.widgets.workbench.views.view import (
+    WAITING,
+    View,
+    pane,
+    row,
+    scroller,
+    show_only,
+    side_by_side,
+)
+
+ABOUT = '<div class="q3-said q3-hint">The head’s likely kind appears when it is measured.</div>'
+
+LEAST_HEIGHT = 160
+"""Of the map of a head, in pixels."""
 
 
-class AttentionPanel(ReplyPanel):
-    """Controls and reply, with thumbnails of all heads, one head's map, and the text."""
+class AttentionPane(View):
+    """All heads beside the map of the picked one; a click on a head opens its map there."""
 
-    state: AttentionState
+    name, title = "attention", "Attention"
 
-    def __init__(
-        self,
-        name: str,
-        config: Qwen3Config,
-        state: AttentionState,
-        examples: Sequence[str],
-        *,
-        asks: bool = True,
-    ) -> None:
-        super().__init__(config, state, examples)
-        self.asks = asks
-        self.pickers = Pickers(state, config)
-        self.bound_parts.append(self.pickers)
-        self.heads = HeadsPane(state, config, self.lock, self.pick_head)
-        self.bound_parts.append(self.heads)
-        self.map = Canvas(height=560, zooms=True)
-        self.text = TextView()
+    def build(self) -> Sequence[w.Widget]:
+        """Make the pickers, the heads and the map."""
+        self.pickers = Pickers(self.state, self.config)
+        self.heads = HeadsPane(self.state, self.config, self.lock, self.pick_head)
+        self.parts = [self.pickers, self.heads]
+        self.map = Canvas(height=LEAST_HEIGHT, fills=True, zooms=True)
         self.maps = MapRenderer(self.show_map, self.show_error)
         self.table = HeadTable(self.pick_head)
         self._make_controls()
         self.note, self.about = w.HTML(), w.HTML()
-        self.root = self._arrange(name)
         self._follow()
-        self.draw_all()
+        return self._arrange()
 
     def _make_controls(self) -> None:
         def picker(options: object, description: str, tooltip: str, width: str) -> w.Dropdown:
@@ -74,9 +66,14 @@ class AttentionPanel(ReplyPanel):
             "How several weights become one cell of a large map",
             "140px",
         )
-        self.direction = picker(
-            DIRECTIONS, "shade", "Which tokens to shade for the token under the pointer", "230px"
-        )
+        self.pane = w.ToggleButtons(
+            options=[(name, name) for name in PANES],
+            tooltips=[
+                "The maps of all heads, small; of a large model, those of the layer",
+                "One cell for each head, coloured by a score",
+                "All scores of all heads",
+            ],
+        ).add_class("q3-toggles")
         self.reset = w.Button(
             description="Whole map",
             icon="expand",
@@ -90,44 +87,43 @@ class AttentionPanel(ReplyPanel):
             tooltip="Compute the scores of all heads, such as induction and entropy",
             layout=w.Layout(width="150px"),
         )
-        for name in ("pooling", "direction"):
+        for name in ("pooling", "pane"):
             self.bindings.bind(name, getattr(self, name))
         self.reset.on_click(lambda _: self.zoom(WHOLE))
+        self.measure.on_click(lambda _: self.bench.heads.measure())
 
     def _follow(self) -> None:
-        watch = self.bindings.watch
-        watch(lambda _: self.draw_all(), ["recording"])
-        watch(lambda _: self.draw_head(), ["layer", "head"])
-        watch(lambda _: self.draw_map(), ["window", "pooling"])
-        watch(lambda _: self.draw_text(), ["window"])
-        watch(lambda _: self.shade(), ["token", "direction"])
-        watch(lambda _: self.list_heads(), ["scores"])
-        watch(lambda _: self.draw_measuring(), ["scores", "measuring", "measured", "recording"])
+        self.follow(self.draw_pane, ["pane"])
+        heads = ["recording", "pane", "scores", "score"]
+        self.follow(self.heads.draw, [*heads, "layer"] if self.heads.is_large else heads)
+        shown = ["recording", "layer", "head", "window", "pooling"]
+        self.follow(self.draw_map, shown, locked=False)  # The map's thread has a lock of its own.
+        self.follow(self.list_heads, ["scores", "pane"])
+        self.follow(self.describe, ["scores", "layer", "head", "recording"])
+        self.follow(self.mark_head, ["recording", "layer", "head", "scores", "pane"])
+        self.follow(self.mark_token, ["token"])
+        self.follow(self.draw_measuring, ["scores", "measuring", "measured", "recording"])
         on_pick(self.map, "selected", lambda cell: self.pick_token(cell[0]))
         on_pick(self.map, "zoomed", self.zoom)
-        self.text.on_token(self.pick_token)
 
-    def draw_all(self) -> None:
-        """Draw everything that depends on the recording."""
-        self.heads.draw()
-        self.heads.draw_scores()
-        self.draw_text()
-        self.draw_head()
-        self.list_heads()
-        self.draw_measuring()
+    def wait(self) -> None:
+        """Wait for the map that is rendered in the background."""
+        if self.is_built:
+            self.maps.wait()
 
     def close(self) -> None:
         """Cancel the rendering in the background, and remove the widgets."""
-        self.maps.stop()
+        if self.is_built:
+            self.maps.close()
         super().close()
 
-    def draw_head(self) -> None:
-        """Draw everything that depends on the picked head."""
-        self.state.drawing_error = ""
-        self.draw_map()
-        self.shade()
-        self.describe()
-        self.mark_head()
+    def draw_pane(self) -> None:
+        """Show the thumbnails, the scores or the table."""
+        name = self.state.pane
+        show_only(name == "thumbnails", self.heads.wall)
+        show_only(name == "scores", self.heads.scores, self.heads.score)
+        show_only(name == "table", self.table_box)
+        (self.side.add_class if name == "table" else self.side.remove_class)("q3-even")
 
     @shows_drawing_errors
     def draw_map(self) -> None:
@@ -155,38 +151,15 @@ class AttentionPanel(ReplyPanel):
         self.state.drawing_error = sentence(error)
 
     @shows_drawing_errors
-    def draw_text(self) -> None:
-        """Show the text of the window."""
-        recording = self.state.recording
-        with self.lock:
-            if recording is None:
-                self.text.show([], [], 0)
-                return
-            first, end = text_span(recording, self._window(recording)[0])
-            parts = [""] * len(recording)
-            for span in token_spans(recording):
-                parts[span.start : span.end] = [span.name] * (span.end - span.start)
-            self.text.show(recording.tokens[first:end], parts[first:end], first)
-        self.shade()
-
-    @shows_drawing_errors
-    def shade(self) -> None:
-        """Shade the text by the weights of the picked token, and mark the token on the map."""
-        state, recording = self.state, self.state.recording
-        with self.lock:
-            self.map.marked = [state.token, -1]
-            self.mark_reply()
-            if recording is None or not 0 <= state.token < len(recording):
-                return
-            shown = text_span(recording, self._window(recording)[0])
-            picked = (state.layer, state.head, state.token, state.direction)
-            self.text.shade(state.token, text_weights(recording, *picked, shown))
+    def mark_token(self) -> None:
+        """Mark the row of the picked token."""
+        self.map.marked = [self.state.token, -1]
 
     @shows_drawing_errors
     def list_heads(self) -> None:
-        """Show the table of head scores."""
-        self.table.show(self.state.scores)
-        self.describe()
+        """Show the table of head scores, if it is chosen."""
+        if self.state.pane == "table":
+            self.table.show(self.state.scores)
 
     def draw_measuring(self) -> None:
         """Show the progress of the measurement, and the button that starts or stops it."""
@@ -204,7 +177,7 @@ class AttentionPanel(ReplyPanel):
         state, scores = self.state, self.state.scores
         is_head = 0 <= state.head < self.config.n_heads
         if scores is None or state.layer not in scores.layers or not is_head:
-            self.about.value = ""
+            self.about.value = ABOUT
         else:
             self.about.value = head_note(scores, state.layer, state.head)
 
@@ -220,12 +193,8 @@ class AttentionPanel(ReplyPanel):
     def pick_head(self, layer_and_head: tuple[int, ...]) -> None:
         """Open a head; do nothing for an empty tuple."""
         if layer_and_head:
-            self.state.layer, self.state.head = layer_and_head
-
-    def pick_token(self, token: int) -> None:
-        """Shade the text for a token."""
-        if self.state.recording is not None and 0 <= token < len(self.state.recording):
-            self.state.token = token
+            with self.state.hold_trait_notifications():
+                self.state.layer, self.state.head = layer_and_head
 
     def zoom(self, window: Sequence[int]) -> None:
         """Show a window of the map; the whole map for `WHOLE`.
@@ -248,34 +217,24 @@ class AttentionPanel(ReplyPanel):
             return None, None
         return (top, bottom), (left, right)
 
-    def _arrange(self, name: str) -> w.VBox:
-        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
-        measuring = w.Box([self.done, self.measure], layout=wrap)
-        tools = w.Box([self.pooling, self.reset, self.note], layout=wrap)
-        attention_map = card(
+    def _arrange(self) -> list[w.Widget]:
+        self.table_box = scroller(self.table)
+        left = pane(
+            "All heads",
+            "click one to open it",
+            self.heads.wall,
+            self.heads.scores,
+            self.table_box,
+            row(self.done, self.measure),
+            tools=[self.heads.score],
+        )
+        right = pane(
             "Attention map",
-            "each row: the attention weights of one query token",
-            tools,
+            "each row: the weights of one query token",
             self.map,
             self.about,
-            pickers=[self.pickers.layer, self.pickers.head],
+            row(self.pooling, self.reset, self.note),
         )
-        text = card("Text", "point at a token", self.text, pickers=[self.direction], grows=True)
-        controls = [self.controls.box()] if self.asks else []
-        reply: list[w.Widget] = []
-        if self.asks:
-            reply = [card("Conversation", "click a token", self.transcript)]
-        if self.heads.is_large:
-            table = card("Table of heads", "click a row to open a head", self.table)
-            above, left, below = reply, self.heads.cards(measuring), [table]
-        else:
-            above, left, below = [], [*reply, *self.heads.cards(measuring, self.table)], []
-        right = w.VBox([attention_map, text], layout=w.Layout(grid_gap=GAP))
-        return page(
-            heading(name, self.config, title="Qwen3 attention explorer"),
-            *controls,
-            self.alert,
-            *above,
-            columns(left, right),
-            *below,
-        )
+        pickers = row(self.pane, self.pickers.layer, self.pickers.head)
+        self.side = side_by_side(left, right, wide="last")
+        return [pickers, self.side]
