@@ -99,7 +99,7 @@ def test_a_resumed_run_with_bfloat16_products_ends_with_the_same_weights(
 def with_second_course(**changes):
     stories_only = {"stories": DIETS["stories"]}
     later = Later(begin=4, diets=stories_only, learning_rate=1e-3, warmup=2)
-    return micro(steps=8, later=(later,), muon=False, **changes)
+    return micro(**{"steps": 8, "later": (later,), "muon": False, **changes})
 
 
 def test_a_second_course_begins_from_the_rounded_weights_with_its_own_diet(
