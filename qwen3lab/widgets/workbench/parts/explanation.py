@@ -22,6 +22,10 @@ from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 MAX_AUTOMATIC_PARAMETERS = 10_000_000
 """Largest model whose map of effects is computed without a click."""
 
+SPARE_TOKENS = 32
+"""A changed reply has room for twice the tokens of the reply beside it, and these: a change can
+make a model write on without end, to the end of its context."""
+
 TAB_OF = {"head": "attention", "expert": "routing"}
 """The view that shows more of a part, by its kind."""
 
@@ -213,7 +217,11 @@ class ExplanationPart(Part):
             self._set(run, explained=None, effects=None, problem=problem)
 
     def _ask_edited(self, name: str, edits: Callable[[], Any]) -> None:
-        run, question, options = self.state.run, self.state.asked, self.bench.asked_options
+        run, question, options = self.state.run, self.state.asked, dict(self.bench.asked_options)
+        chat = self.state.current
+        if chat is not None:
+            room = 2 * len(chat.tokens) + SPARE_TOKENS
+            options["max_new_tokens"] = min(options["max_new_tokens"], room)
 
         def job(cancel: threading.Event) -> None:
             edited = self.bench.reply(question, cancel=cancel, edits=edits(), **options)
