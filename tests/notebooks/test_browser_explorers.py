@@ -120,7 +120,7 @@ def test_the_attention_explorer_answers_to_hover_click_and_drag(
         page = book.page
         book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
         # Click the thumbnail of the first head of the first layer.
-        wall = book.card("All heads").locator(".q3-overlay")
+        wall = book.card("All heads").locator(".q3-overlay:visible")
         wall.scroll_into_view_if_needed()
         wall.click(position={"x": 60, "y": 20})
         book.wait_for_title("Attention map", "Attention of layer 0, head 0")

@@ -364,7 +364,7 @@ class MapView {
 
 /** @param {WidgetView<CanvasTraits>} context */
 function render(context) {
-  keepInView();
+  serveBenches();
   const view = new MapView(context);
   return () => view.close();
 }

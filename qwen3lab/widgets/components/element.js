@@ -75,24 +75,26 @@ function reveal(inner, outer) {
   else if (below > 0) outer.scrollTop += below;
 }
 
-/**
- * Name the handles of sliders after their labels: ipywidgets gives them a role and no name.
- * @param {Element} root what they are in
- */
-function nameSliders(root) {
-  for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
+/** Name the handles of sliders after their labels: ipywidgets gives them a role and no name. */
+function nameSliders() {
+  for (const handle of document.querySelectorAll(".q3-bench .noUi-handle:not([aria-label])")) {
     const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
     if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
   }
 }
 
-/** Keep the workbench that is clicked in the window, so that what the click changes is seen. */
-function keepInView() {
-  if (globalThis.qwen3labKeepsInView) return;
-  globalThis.qwen3labKeepsInView = true;
+/**
+ * What every workbench of the page needs, installed once: a workbench that is clicked is kept in
+ * the window, so that what the click changes is seen; and sliders get their names.
+ */
+function serveBenches() {
+  if (globalThis.qwen3labServesBenches) return;
+  globalThis.qwen3labServesBenches = true;
   document.addEventListener("click", (event) => {
     const body = closest(event, ".q3-bench")?.querySelector(".q3-bench-body");
     const fits = body && body.clientHeight < window.innerHeight;
     if (fits) body.scrollIntoView({ block: "nearest" });
   });
+  new MutationObserver(nameSliders).observe(document.body, { childList: true, subtree: true });
+  nameSliders();
 }

@@ -18,7 +18,7 @@ function rounded(value) {
 
 /** @param {WidgetView<TextTraits>} view */
 function render({ model, el }) {
-  keepInView();
+  serveBenches();
   el.classList.add("q3");
   const root = element("div", "q3-text", el);
   root.tabIndex = 0;

@@ -25,6 +25,7 @@ class TextView(anywidget.AnyWidget):
             `nothing` is what a token without a number is, and `follows` is true if the numbers
             belong to one token: pointing at another one then asks for its numbers.
         shaded: number of the token that `values` belong to; -1 for none.
+        shown: first and past-the-end number of the tokens shown.
     """
 
     _esm = script("textview.js")
@@ -36,6 +37,7 @@ class TextView(anywidget.AnyWidget):
         sync=True
     )
     shaded = traitlets.Int(-1).tag(sync=True)
+    shown: tuple[int, int] = (0, 0)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.
@@ -49,6 +51,7 @@ class TextView(anywidget.AnyWidget):
         with self.hold_sync():
             self.values, self.shaded = b"", -1
             self.text = {"first": first, "tokens": shown}
+        self.shown = (first, first + len(shown))
 
     def shade(
         self,

@@ -123,7 +123,6 @@ function render({ model, el }) {
   }
 
   function drawMarker() {
-    nameSliders(el.closest(".q3-bench") ?? el);
     const marked = current();
     rows.forEach((row, index) => {
       const step = index - 1;

@@ -58,7 +58,7 @@ function countTokens(n) {
 
 /** @param {WidgetView<TranscriptTraits>} view */
 function render({ model, el }) {
-  keepInView();
+  serveBenches();
   el.classList.add("q3", "q3-conversation");
   const root = element("div", "q3-transcript", el);
   const scroll = element("div", "q3-scroll", root);

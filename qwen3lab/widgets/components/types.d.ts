@@ -192,4 +192,4 @@ interface PlotLibrary {
 // `var` is the only form that adds a property to globalThis.
 declare var Plotly: Plotly;
 declare var qwen3labPlotly: Map<string, PlotLibrary> | undefined;
-declare var qwen3labKeepsInView: boolean | undefined;
+declare var qwen3labServesBenches: boolean | undefined;

@@ -115,7 +115,7 @@ class ShadedText(View):
         recording = self.state.shown
         if recording is None or self.state.token < 0:
             return
-        if self._page(recording)[0] != self.text.text["first"]:
+        if self._page(recording)[0] != self.text.shown[0]:
             self.draw_text()
 
     def _page(self, recording: Recording) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class ShadedText(View):
     def _key(self, recording: Recording) -> tuple[object, ...]:
         """What the shades depend on: the logits of a recording are computed once."""
         state = self.state
-        key = (id(recording), state.quantity, self.text.text["first"])
+        key = (id(recording), state.quantity, self.text.shown[0])
         if self.is_of_token:
             return (*key, state.layer, state.head, state.token)
         if state.quantity == EXPERT_WEIGHT:
@@ -159,9 +159,9 @@ class ShadedText(View):
         if isinstance(shades, str):
             self.text.shade(None, title=shades, follows=self.is_of_token)
             return
-        first, shown = self.text.text["first"], len(self.text.text["tokens"])
+        first, end = self.text.shown
         self.text.shade(
-            shades.values[first : first + shown],
+            shades.values[first:end],
             title=shades.title,
             high=shades.high,
             nothing=shades.nothing,
@@ -201,7 +201,11 @@ class ShadedText(View):
 
 
 def _fitted(figure: go.Figure) -> go.Figure:
-    """The figure without title and x-axis title: the pane has a heading and little space."""
+    """The figure without title and x-axis title: the pane has a heading and little space.
+
+    A click anywhere picks the nearest token: zoomed in, tokens are far apart.
+    """
     figure.update_xaxes(title=None)
+    figure.update_layout(hoverdistance=-1)
     margin = {"l": 52, "r": 12, "t": 24, "b": 20}
     return figure.update_layout(height=CURVE_HEIGHT, title=None, margin=margin)
