@@ -1,58 +1,15 @@
 """Changes of a reply that the why explorer asks for: a part away, another stream, a direction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from qwen3lab import steering
-from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
-from qwen3lab.hooks.edits import Edit
-from qwen3lab.interventions import rerouting
+from qwen3lab.interventions import rerouting, scaling
+from qwen3lab.interventions.replacing import AtToken
 from qwen3lab.lab import Lab
 from qwen3lab.widgets.explorers.why_state import OTHER_QUESTION
 
-STREAM, MLP_OUT = "blocks.{}.hook_resid_post", "blocks.{}.hook_mlp_out"
-
-
-@dataclass(frozen=True, eq=False)
-class AtToken:
-    """Puts a vector in place of the activation of one token, in the prompt or in the reply.
-
-    Attributes:
-        hook: of the activation.
-        position: of the token in the conversation.
-        value: the vector, or one number for all of its entries.
-    """
-
-    hook: str
-    position: int
-    value: Float[Tensor, "*d_model"]
-
-    def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
-        """The edits for one run; see `qwen3lab.hooks.edits.Intervention`."""
-        run = _Run(self, padding)
-        return {"hook_embed": run.count, self.hook: run.replace}
-
-
-class _Run:
-    """Counts the tokens of a run, pass by pass."""
-
-    def __init__(self, change: AtToken, padding: Sequence[int]) -> None:
-        self.change, self.padding = change, torch.tensor(padding)
-        self.first, self.n_past = 0, 0
-
-    def count(self, embed: Tensor, name: str) -> None:
-        self.first, self.n_past = self.n_past, self.n_past + embed.shape[1]
-
-    def replace(self, value: Tensor, name: str) -> Tensor:
-        columns = torch.arange(self.first, self.first + value.shape[1])
-        here = (columns - self.padding[:, None]).to(value.device) == self.change.position
-        return torch.where(here[..., None], self.change.value.to(value), value)
+STREAM = "blocks.{}.hook_resid_post"
 
 
 def removal(part: tuple[str, int, int]) -> Any:
@@ -65,11 +22,11 @@ def removal(part: tuple[str, int, int]) -> Any:
     if kind == "expert":
         return rerouting.off(number, layers=layer)
     if kind == "mlp" and number >= 0:
-        return AtToken(MLP_OUT.format(layer), number, torch.zeros(()))
+        return scaling.mlp(layer, tokens=number)
     if kind == "mlp":
-        return {MLP_OUT.format(layer): lambda value, name: torch.zeros_like(value)}
+        return scaling.mlp(layer)
     if kind == "head":
-        return {f"blocks.{layer}.attn.hook_z": _without_head(number)}
+        return scaling.head(layer, number)
     raise ValueError(
         "a whole layer is not taken away: pick a head, an expert or an MLP in the map of effects"
     )
@@ -131,11 +88,3 @@ def steered(
     norm = float(stream.norm(dim=-1).mean())
     unit = norm / max(float(vector[layer].norm()), 1e-9)
     return (strength * unit) * vector.at(positions=slice(position - 1, None))
-
-
-def _without_head(head: int) -> Any:
-    def edit(z: Tensor, name: str) -> Tensor:
-        z[..., head, :] = 0
-        return z
-
-    return edit
