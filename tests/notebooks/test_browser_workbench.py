@@ -37,6 +37,14 @@ STICKS_OUT = """() => {
 }"""
 """What is cut off at the edge of its frame."""
 
+NAMELESS = """bench => [...bench.querySelectorAll("button, input, select, [tabindex='0']")]
+  .filter(each => each.offsetParent && !each.closest(".dt-container"))
+  .filter(each => ![each.ariaLabel, each.title, each.innerText.trim(),
+    each.labels?.[0]?.innerText, each.getAttribute("aria-labelledby"),
+    each.closest("[title]")?.title].some(Boolean))
+  .map(each => `${each.tagName} ${each.className}`)"""
+"""Controls that are seen and have no name."""
+
 
 @pytest.fixture(scope="module")
 def book(tabs: BrowserContext, server: Server, folder: Path) -> Iterator[Book]:
@@ -114,14 +122,11 @@ def test_tabs_and_controls_have_roles_and_names(book: Book) -> None:
     expect(bench.get_by_role("status").first).to_contain_text("Finished")
     for tab in TABS:
         book.open_tab(tab)
-        nameless = bench.evaluate(
-            """bench => [...bench.querySelectorAll("button, input, select, [tabindex='0']")]
-              .filter(each => each.offsetParent && !each.closest(".dt-container"))
-              .filter(each => ![each.ariaLabel, each.title, each.innerText.trim(),
-                each.labels?.[0]?.innerText, each.getAttribute("aria-labelledby"),
-                each.closest("[title]")?.title].some(Boolean))
-              .map(each => `${each.tagName} ${each.className}`)"""
-        )
+        nameless = bench.evaluate(NAMELESS)
+        for _ in range(20):  # Widgets get their names after they are on the page.
+            if nameless:
+                book.page.wait_for_timeout(500)
+                nameless = bench.evaluate(NAMELESS)
         assert nameless == [], tab
 
 
@@ -151,6 +156,24 @@ def test_every_view_looks_whole_at_two_sizes_in_both_themes(book: Book, screensh
     page.evaluate(change, THEMES[0])
     page.set_viewport_size({"width": 1366, "height": 768})
     assert book.external_requests == [] and book.page_errors == []
+
+
+def test_a_changed_part_stays_in_the_window_beside_what_it_changed(book: Book) -> None:
+    card = book.page.locator(".q3-changes-card")
+    card.get_by_title("Change a part of the model: the one that is picked").click()
+    menu = card.get_by_title("The part to change")
+    menu.select_option(menu.locator("option", has_text="MLP").inner_text())
+    card.get_by_role("button", name="Add, ask again").click()
+    change = card.locator(".q3-change")
+    expect(change).to_contain_text(re.compile(r"MLP of layer \d off"))
+    expect(card.locator(".q3-outcome")).to_contain_text("without the changes: 185")
+    assert is_in_window(
+        book, change, card.locator(".q3-outcome"), card.get_by_text("Copy as Python")
+    )
+    assert book.page.evaluate(STICKS_OUT) == []
+    change.get_by_role("button").click()
+    expect(change).to_have_count(0)
+    assert book.page_errors == []
 
 
 def test_two_workbenches_of_one_model_stand_on_one_page(

@@ -75,17 +75,27 @@ function reveal(inner, outer) {
   else if (below > 0) outer.scrollTop += below;
 }
 
-/** Name the handles of sliders after their labels: ipywidgets gives them a role and no name. */
-function nameSliders() {
+/**
+ * Name the handles of sliders after their labels, and fields without one after their tooltips:
+ * ipywidgets gives the handles a role and no name, and puts the tooltip on the hidden label.
+ */
+function nameControls() {
   for (const handle of document.querySelectorAll(".q3-bench .noUi-handle:not([aria-label])")) {
     const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
     if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  }
+  for (const field of document.querySelectorAll(".q3-bench .widget-text input:not([aria-label])")) {
+    const label = field.parentElement?.querySelector("label");
+    if (label?.title && !label.textContent) {
+      field.setAttribute("aria-label", label.title);
+      field.setAttribute("title", label.title);
+    }
   }
 }
 
 /**
  * What every workbench of the page needs, installed once: a workbench that is clicked is kept in
- * the window, so that what the click changes is seen; and sliders get their names.
+ * the window, so that what the click changes is seen; and controls get their names.
  */
 function serveBenches() {
   if (globalThis.qwen3labServesBenches) return;
@@ -95,6 +105,6 @@ function serveBenches() {
     const fits = body && body.clientHeight < window.innerHeight;
     if (fits) body.scrollIntoView({ block: "nearest" });
   });
-  new MutationObserver(nameSliders).observe(document.body, { childList: true, subtree: true });
-  nameSliders();
+  new MutationObserver(nameControls).observe(document.body, { childList: true, subtree: true });
+  nameControls();
 }

@@ -17,6 +17,14 @@ interface WidgetView<Traits> {
   el: HTMLElement;
 }
 
+interface CopyTraits {
+  text: string;
+  label: string;
+  hint: string;
+  /** How often the text was copied. */
+  copied: number;
+}
+
 /** Row and column of a cell of the map as sent, from 0. */
 type Cell = [number, number];
 

@@ -1,39 +1,34 @@
-"""Changes of a reply that the why explorer asks for: a part away, another stream, a direction."""
-
-from typing import Any
+"""Changes of a reply that the why view asks for: a part away, another stream, a direction."""
 
 from qwen3lab import steering
 from qwen3lab.generation.reply import Chat
-from qwen3lab.interventions import rerouting, scaling
-from qwen3lab.interventions.replacing import AtToken
 from qwen3lab.lab import Lab
 from qwen3lab.widgets.explorers.why_state import OTHER_QUESTION
+from qwen3lab.widgets.workbench.changes import STREAM, Change, Patch, Route, Scale, Steer
 
-STREAM = "blocks.{}.hook_resid_post"
 
-
-def removal(part: tuple[str, int, int]) -> Any:
-    """The edits that take a part away, as `WhyState.part` names it.
+def removal(part: tuple[str, int, int]) -> Change:
+    """The change that takes a part away, as `WhyState.part` names it.
 
     Raises:
         ValueError: the stream of a layer cannot be taken away.
     """
     kind, layer, number = part
     if kind == "expert":
-        return rerouting.off(number, layers=layer)
+        return Route(layer, number)
     if kind == "mlp" and number >= 0:
-        return scaling.mlp(layer, tokens=number)
+        return Scale("mlp", layer, first=number, end=number + 1)
     if kind == "mlp":
-        return scaling.mlp(layer)
+        return Scale("mlp", layer)
     if kind == "head":
-        return scaling.head(layer, number)
+        return Scale("head", layer, number)
     raise ValueError(
         "a whole layer is not taken away: pick a head, an expert or an MLP in the map of effects"
     )
 
 
-def patched(lab: Lab, chat: Chat, part: tuple[str, int, int], question: str) -> AtToken:
-    """The edit that puts the stream of another question in place, after one layer at one token.
+def patched(lab: Lab, chat: Chat, part: tuple[str, int, int], question: str) -> Patch:
+    """The change that puts the stream of another question in place, after one layer at one token.
 
     Raises:
         ValueError: the part is no layer and token, or the question has another number of tokens.
@@ -43,9 +38,8 @@ def patched(lab: Lab, chat: Chat, part: tuple[str, int, int], question: str) -> 
         raise ValueError(
             f"there is no layer and token to patch: run again “{OTHER_QUESTION}”, and click a cell"
         )
-    hook = STREAM.format(layer)
-    other = lab.record(other_ids(lab, chat, position + 1, question), capture=hook)
-    return AtToken(hook, position, other.raw(hook)[position])
+    ids = other_ids(lab, chat, position + 1, question)
+    return Patch(layer, position, tuple(ids), question)
 
 
 def other_ids(lab: Lab, chat: Chat, end: int, question: str) -> list[int]:
@@ -68,9 +62,16 @@ def other_ids(lab: Lab, chat: Chat, end: int, question: str) -> list[int]:
 
 
 def steered(
-    lab: Lab, chat: Chat, tokens: tuple[int, int], *, layer: int, position: int, strength: float
-) -> Any:
-    """Edits that push the stream at a layer from one token towards another, from a position on.
+    lab: Lab,
+    chat: Chat,
+    tokens: tuple[int, int],
+    *,
+    layer: int,
+    position: int,
+    strength: float,
+    text: str,
+) -> Steer:
+    """The change that pushes the stream at a layer from one token towards another.
 
     Args:
         lab: the model.
@@ -80,11 +81,11 @@ def steered(
         position: of the written token; the stream of the token before it is changed first.
         strength: in multiples of the mean norm of the stream at the layer in this run; towards the
             written token, if negative.
+        text: what it is pushed towards, to read.
     """
     written, other = tokens
     vector = steering.from_token(lab, other, other=written, layer=layer)
     assert chat.recording is not None
     stream = chat.recording.raw(STREAM.format(layer)).float()
-    norm = float(stream.norm(dim=-1).mean())
-    unit = norm / max(float(vector[layer].norm()), 1e-9)
-    return (strength * unit) * vector.at(positions=slice(position - 1, None))
+    unit = float(stream.norm(dim=-1).mean()) / max(float(vector[layer].norm()), 1e-9)
+    return Steer(layer, position - 1, written, other, strength * unit, text)

@@ -34,6 +34,7 @@ class WhyState(ExplorerState):
         strength: of steering, in multiples of the mean norm of the stream at the layer.
         edited: the reply to the same question with the picked part changed, or None.
         edited_name: what was changed in it.
+        edited_change: the change of the model in it, as a `Change`, or None.
         problem: error message about an explanation, a map or a changed reply, or empty; `error` is
             about the run.
     """
@@ -48,6 +49,7 @@ class WhyState(ExplorerState):
     strength = traitlets.Float(0.5)
     edited = Result(None)
     edited_name = traitlets.Unicode()
+    edited_change = traitlets.Any(None)
     problem = traitlets.Unicode()
 
     @property

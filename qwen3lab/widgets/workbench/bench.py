@@ -16,18 +16,21 @@ from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, questi
 from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
+from qwen3lab.widgets.workbench.changes import Change, in_force
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
 from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
 from qwen3lab.widgets.workbench.parts.heads import HeadsPart
+from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import Part
 from qwen3lab.widgets.workbench.recorded import ChatModel, RecordedModel, sources
 from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
 PARTS: tuple[type[Part], ...] = (
+    InterventionsPart,
     HeadsPart,
     ExpertsPart,
     EarlyAnswers,
@@ -164,6 +167,26 @@ class Workbench:
     def raw(self) -> CapturePart:
         """What the raw view does: `capture`."""
         return self._part(CapturePart)
+
+    @property
+    def interventions(self) -> InterventionsPart:
+        """The changes in force: `add`, `remove`, `ask`."""
+        return self._part(InterventionsPart)
+
+    @property
+    def edits(self) -> list[Any]:
+        """The edits of the changes in force, as `lab.record` and `lab.chat` take them."""
+        return in_force(self.lab, self.state.changes) or []
+
+    def change(self, *changes: Change) -> None:
+        """Put changes of the model in force, each in place of one of the same part.
+
+        Raises:
+            ValueError: the model has no such part.
+        """
+        for change in changes:
+            if not self.interventions.add(change):
+                raise ValueError(self.state.change_error)
 
     def run(self) -> Chat:
         """Ask the question in the box, and wait for the reply.
@@ -343,9 +366,12 @@ class Workbench:
             options |= part.options()
             hooks += part.hooks()
         options["record"] = tuple(hooks) if hooks else True
+        changes = self.state.asked_changes
 
         def job(cancel: threading.Event) -> Chat:
             try:
+                if changes:
+                    options["edits"] = in_force(self.lab, changes)
                 chat = self.asker.ask(run, question, options, cancel)
             except Exception as error:
                 self._finish(run, error=sentence(error))

@@ -13,6 +13,7 @@ from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
+from qwen3lab.widgets.workbench.views.changes_card import ChangesCard
 from qwen3lab.widgets.workbench.views.raw import RawPane
 from qwen3lab.widgets.workbench.views.routing import RoutingPane
 from qwen3lab.widgets.workbench.views.text import ShadedText
@@ -38,6 +39,7 @@ class BenchPanel:
         root: the widget to display.
         views: the tabs' views, by name.
         alert: errors of a run, beside the question.
+        changes: the card of changes; None where questions cannot be asked.
         stage_alert: errors of a view and picks that were refused, above the views.
     """
 
@@ -48,6 +50,7 @@ class BenchPanel:
         self.controls.connect(run=bench.start, stop=bench.stop)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
+        self.changes = ChangesCard(bench) if bench.asks else None
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -71,6 +74,8 @@ class BenchPanel:
             bindings.unbind()
         for view in self.views.values():
             view.close()
+        if self.changes is not None:
+            self.changes.close()
         close_widgets_of(self, self.controls)
 
     def _names(self) -> list[str]:
@@ -154,7 +159,7 @@ class BenchPanel:
     def _arrange(self) -> w.VBox:
         title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
         notes = w.VBox([self.notes]).add_class("q3-card").add_class("q3-token-card")
-        ask = [self.controls.box()] if self.bench.asks else []
+        ask = [] if self.changes is None else [self.controls.box(), self.changes.root]
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")
         stage = w.VBox([self.stage_alert, self.tabs]).add_class("q3-bench-stage")

@@ -8,11 +8,13 @@ import traitlets
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.widgets.explorers.attention_state import AttentionState
 from qwen3lab.widgets.explorers.routing_state import RoutingState
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 from qwen3lab.widgets.explorers.why_state import WhyState
+from qwen3lab.widgets.workbench.changes import UNCHANGED, Change, Route, titles, with_change
 
 TABS = ("text", "attention", "routing", "thinking", "why", "raw")
 """The views, in the order of their tabs."""
@@ -50,6 +52,9 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
         capturing: True while a hook is recorded.
         captured: number of hooks that were recorded since the run.
         pick_error: why the latest pick was refused; empty after the next one that is not.
+        changes: the changes of the model in the next run, as `Change`s.
+        asked_changes: those of the latest run.
+        change_error: why a change was refused, or empty.
     """
 
     tab = traitlets.Enum(TABS, TABS[0])
@@ -61,10 +66,22 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
     capturing = traitlets.Bool(False)
     captured = traitlets.Int(0)
     pick_error = traitlets.Unicode()
+    changes = traitlets.Tuple()
+    asked_changes = traitlets.Tuple()
+    change_error = traitlets.Unicode()
 
     def __init__(self, config: Qwen3Config, **values: Any) -> None:
         self.config = config
         super().__init__(**values)
+
+    @traitlets.validate("changes")
+    def _changes(self, proposal: Any) -> tuple[Change, ...]:
+        for change in proposal["value"]:
+            if not isinstance(change, Change):
+                raise traitlets.TraitError(
+                    f"{change!r} is no change: use Scale, Route, Hide, ReadAs, Steer or Patch"
+                )
+        return proposal["value"]
 
     @traitlets.validate(*PICKS)
     def _possible(self, proposal: Any) -> int:
@@ -85,6 +102,19 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
         if found != [name]:
             raise traitlets.TraitError(f"{name!r} names {len(found)} hooks: choose one of them")
         return name
+
+    def is_off(self, layer: int, expert: int) -> bool:
+        """True if no token of the next run is routed to the expert."""
+        return Route(layer, expert) in self.changes
+
+    def switch(self, layer: int, expert: int) -> None:
+        """Switch an expert off, or on again; the next run uses the setting."""
+        off = Route(layer, expert)
+        self.changes = (
+            tuple(change for change in self.changes if change != off)
+            if off in self.changes
+            else with_change(self.changes, off)
+        )
 
     def _problem(self, name: str, value: int) -> str:
         """Why there is no such layer, head, expert or token; empty if there is one."""
@@ -107,6 +137,18 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
             return ""
         there = f"{of} 0 to {count - 1}" if count else "the model is dense"
         return f"{name} {value} does not exist: {there}"
+
+
+def answers(state: WorkbenchState) -> list[tuple[str, Chat]]:
+    """The replies to show side by side, each with its name."""
+    chat = state.current
+    if chat is None:
+        return []
+    replies = [(UNCHANGED, state.baseline)] if state.baseline is not None else []
+    replies.append((titles(state.asked_changes) or "this run", chat))
+    if state.other is not None:
+        replies.append((state.other_name, state.other))
+    return replies
 
 
 def _with(layers: str) -> str:

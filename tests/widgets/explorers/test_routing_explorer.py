@@ -95,12 +95,11 @@ def test_switching_an_expert_off_asks_again_and_shows_both_replies(explorer, lab
     assert torch.equal(after.recording.routing.experts, expected.routing.experts)
     assert explorer.state.baseline.token_ids == before.token_ids
     assert (
-        "all experts on" in view.replies.value
-        and f"without expert {expert} of layer 2" in view.replies.value
+        "without the changes" in view.replies.value
+        and f"expert 2.{expert} off" in view.replies.value
     )
-    assert view.load.heatmap.title == "Load: this run minus all experts on"
+    assert view.load.heatmap.title == "Load: this run minus the run without the changes"
     assert view.switch.description == "Switch on and ask again"
-    assert f"off: expert {expert} of layer 2" in view.off.value
 
 
 def test_switching_all_experts_on_gives_the_first_reply_again(explorer):
@@ -108,9 +107,9 @@ def test_switching_all_experts_on_gives_the_first_reply_again(explorer):
     view.load.selected = [1, int(before.recording.routing.experts[1, 0, 0])]
     view.switch.click()
     explorer.wait()
-    view.all_on.click()
+    explorer.switch_all_on()
     assert explorer.wait().token_ids == before.token_ids
-    assert explorer.state.off == () and explorer.state.baseline is None
+    assert explorer.state.changes == () and explorer.state.baseline is None
 
 
 def test_the_run_is_compared_with_the_other_thinking_mode(explorer):
@@ -233,9 +232,10 @@ def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, l
         return plain(*args, **options)
 
     monkeypatch.setattr(lab, "chat", chat)
+    explorer.interventions.plain = None  # Else the run before is compared with.
     view.load.selected = [1, 5]
     view.switch.click()
     assert explorer.wait().stop == "length"  # The reply itself was complete.
     assert explorer.state.baseline is None and view.replies.value == ""
-    assert "there is no comparison" in panel(explorer).alert.value
+    assert "there is no comparison" in panel(explorer).changes.alert.value
     assert view.load.heatmap.title == "Load of each expert"

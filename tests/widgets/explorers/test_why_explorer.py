@@ -117,7 +117,7 @@ def test_the_map_of_effects_equals_a_run_without_the_part(explorer, effect) -> N
 
         edits = {out: edit}
     else:
-        edits = removal(part_at(shown_map, layer, column))
+        edits = removal(part_at(shown_map, layer, column)).intervention(lab)
     expected = difference(lab, ids, found, edits=edits) - base
     assert float(shown_map.values[layer, column]) == pytest.approx(expected, abs=2e-3)
 
@@ -159,7 +159,7 @@ def test_a_patched_token_gives_the_reply_with_the_stream_of_the_other_question(e
 def test_a_patch_changes_one_layer_at_one_token_only(explorer) -> None:
     lab, chat = explorer.lab, explorer.state.current
     hook, position = "blocks.1.hook_resid_post", 9
-    edits = patched(lab, chat, ("layer", 1, position), OTHER)
+    edits = patched(lab, chat, ("layer", 1, position), OTHER).intervention(lab)
     own, found = (
         lab.record(chat.prompt_ids, capture=hook, edits=each)[hook] for each in (None, edits)
     )
@@ -322,7 +322,7 @@ def test_a_part_that_is_taken_away_gives_the_reply_without_it(explorer) -> None:
         QUESTION,
         thinking=False,
         sampling=Sampling.greedy(),
-        edits=removal(("head", 0, 2)),
+        edits=removal(("head", 0, 2)).intervention(explorer.lab),
         max_new_tokens=explorer.max_new_tokens,
     )
     assert explorer.state.edited.token_ids == expected.token_ids
@@ -348,7 +348,8 @@ def test_an_mlp_is_taken_away_at_the_clicked_token_or_at_all(explorer) -> None:
     hook = "blocks.2.hook_mlp_out"
     own = lab.record(ids, capture=hook)[hook]
     for position, is_zero in ((4, [4]), (-1, list(range(len(ids))))):
-        found = lab.record(ids, capture=hook, edits=removal(("mlp", 2, position)))[hook]
+        edits = removal(("mlp", 2, position)).intervention(lab)
+        found = lab.record(ids, capture=hook, edits=edits)[hook]
         assert [at for at in range(len(ids)) if not found[at].any()] == is_zero
     assert own.any(dim=-1).all()
 

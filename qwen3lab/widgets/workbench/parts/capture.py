@@ -6,7 +6,7 @@ from torch import Tensor
 
 from qwen3lab.generation.reply import Chat
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors
-from qwen3lab.widgets.explorers.routing_state import switched_off
+from qwen3lab.widgets.workbench.changes import in_force
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 MAX_CAPTURED = 4
@@ -63,7 +63,7 @@ class CapturePart(Part):
             raise ValueError("there is no run yet: ask a question first")
         if not self.bench.asks:
             raise ValueError(f"{hook} was not recorded, and a recording alone cannot run again")
-        run, edits = self.state.run, switched_off(self.state.asked_off)
+        run, edits = self.state.run, in_force(self.lab, self.state.asked_changes)
 
         def job(cancel: threading.Event) -> None:
             self._set(run, capturing=True)

@@ -15,6 +15,7 @@ from qwen3lab.widgets.explorers.thinking_compute import (
     steps_of,
     thoughts_of,
 )
+from qwen3lab.widgets.workbench.changes import in_force, titles
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 MAX_AUTOMATIC_TOKENS = 300
@@ -22,6 +23,11 @@ MAX_AUTOMATIC_TOKENS = 300
 
 MAX_AUTOMATIC_SECONDS = 10.0
 """Longest time that they may take, as estimated from the run; else only the marker's is asked."""
+
+
+UNEDITED = (
+    "early answers are given by the model as it is: remove the changes in force and ask again"
+)
 
 
 class EarlyAnswers(Part):
@@ -139,10 +145,11 @@ class EarlyAnswers(Part):
         """
         state = self.state
         run, question = state.run, state.asked
-        options = self.bench.asked_options | {"thinking": False}
+        options, changes = self.bench.asked_options | {"thinking": False}, state.asked_changes
 
         def job(cancel: threading.Event) -> None:
-            found = self.bench.reply(question, cancel=cancel, **options)
+            edits = in_force(self.lab, changes)
+            found = self.bench.reply(question, cancel=cancel, edits=edits, **options)
             if not cancel.is_set():
                 self._set(run, direct_reply=found)
                 self._ask_if_quick()
@@ -158,6 +165,9 @@ class EarlyAnswers(Part):
     def _answer_at(self, chat: Chat, points: Sequence[int]) -> None:
         """Generate answers in the background, and show them if no newer run has started."""
         if not points:
+            return
+        if self.state.asked_changes:
+            self.state.answer_error = f"{UNEDITED} ({titles(self.state.asked_changes)})"
             return
         run, order = self.state.run, sorted(points, reverse=True)
         with self.lock:

@@ -11,7 +11,8 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors, shows_errors
 from qwen3lab.widgets.explorers.replies import mode_name
 from qwen3lab.widgets.explorers.routing_compute import chips_html, output_html
-from qwen3lab.widgets.explorers.routing_state import COMPARE, switched_off
+from qwen3lab.widgets.explorers.routing_state import COMPARE
+from qwen3lab.widgets.workbench.changes import Route, in_force
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 COMPUTING = '<span class="q3-hint">computing: one more forward pass …</span>'
@@ -49,7 +50,8 @@ class ExpertsPart(Part):
     @shows_errors
     def switch_all_on(self) -> None:
         """Switch all experts on, and ask the same question again."""
-        self.state.off = ()
+        state = self.state
+        state.changes = tuple(each for each in state.changes if not isinstance(each, Route))
         self.bench.ask_again()
 
     @shows_drawing_errors
@@ -80,24 +82,17 @@ class ExpertsPart(Part):
                 "the other question is empty: type a question, or compare with nothing"
             )
 
-    def options(self) -> dict[str, Any]:
-        """The edits that switch experts off, if some are."""
-        edits = switched_off(self.state.off)
-        return {} if edits is None else {"edits": edits}
-
     def started(self) -> None:
         """Discard the comparison of the run before."""
         super().started()
         state = self.state
-        state.asked_off = state.off
-        state.baseline, state.other, state.other_name = None, None, ""
+        state.other, state.other_name = None, ""
         self._show_effect("")
 
     def finished(self, chat: Chat | None, *, stopped: bool) -> None:
         """Generate the replies to compare with, when the tab is shown."""
         with self.lock:
-            self.needs = bool(self.state.asked_off) or self.state.compare != COMPARE[0]
-            self.needs = self.needs and chat is not None and self.bench.asks
+            self.needs = self.state.compare != COMPARE[0] and chat is not None and self.bench.asks
             if self.needs and stopped:
                 self.needs = False
                 self.state.error = COMPARISON_STOPPED
@@ -106,17 +101,11 @@ class ExpertsPart(Part):
     def work(self) -> None:
         """Generate the replies to compare with, in the background."""
         state, options = self.state, dict(self.bench.asked_options)
-        run, question, compare, off = state.run, state.asked, state.compare, state.asked_off
+        run, question, compare = state.run, state.asked, state.compare
         other_question = state.other_question
 
         def job(cancel: threading.Event) -> None:
-            found: dict[str, Any] = {}
-            if off:
-                found["baseline"] = self.bench.reply(
-                    question, record=True, cancel=cancel, **options
-                )
-            if compare != COMPARE[0] and not cancel.is_set():
-                found |= self._other(compare, question, other_question, options, cancel)
+            found = self._other(compare, question, other_question, options, cancel)
             if cancel.is_set():
                 self._set(run, error=COMPARISON_STOPPED)
             else:
@@ -142,7 +131,7 @@ class ExpertsPart(Part):
 
     def _logit_effect_job(self, recording: Recording) -> Callable[[threading.Event], None]:
         """A job that shows the picked expert's direct logit effect if it is still picked."""
-        state, edits = self.state, switched_off(self.state.asked_off)
+        state, edits = self.state, in_force(self.lab, self.state.asked_changes)
         layer, expert = state.routing_layer, state.expert
         picked = (state.run, layer, expert)
 

@@ -3,12 +3,10 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.widgets.components.error_display import sentence, shows_problems
-from qwen3lab.widgets.explorers.routing_state import switched_off
 from qwen3lab.widgets.explorers.why_compute import (
     effects,
     explain,
@@ -17,6 +15,7 @@ from qwen3lab.widgets.explorers.why_compute import (
     recording_of,
 )
 from qwen3lab.widgets.explorers.why_edits import patched, removal, steered
+from qwen3lab.widgets.workbench.changes import Change, in_force, titles, with_change
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 MAX_AUTOMATIC_PARAMETERS = 10_000_000
@@ -55,7 +54,7 @@ class ExplanationPart(Part):
         super().started()
         state = self.state
         self.complete = None
-        state.explained = state.effects = state.edited = None
+        state.explained = state.effects = state.edited = state.edited_change = None
         state.problem, state.part, state.measuring_effects = "", (), False
 
     def finished(self, chat: Chat | None, *, stopped: bool) -> None:
@@ -108,6 +107,11 @@ class ExplanationPart(Part):
             raise ValueError("no token is explained yet: click a token of the reply first")
         run, state = self.state.run, self.state
         effect, other = state.effect, state.other_question
+        if state.asked_changes:
+            raise ValueError(
+                f"this map is computed without the changes in force ({titles(state.asked_changes)})"
+                ": remove them and ask again to compute it"
+            )
 
         def job(cancel: threading.Event) -> None:
             if cancel.is_set():
@@ -131,8 +135,8 @@ class ExplanationPart(Part):
         """Ask the same question again without the picked part."""
         if not self.state.part:
             raise ValueError("no part is picked: click a cell of the map of effects first")
-        edits = removal(self.state.part)
-        self._ask_edited(f"without {part_name(self.state.part)}", lambda: edits)
+        change = removal(self.state.part)
+        self._ask_edited(f"without {part_name(self.state.part)}", lambda: change)
 
     @shows_problems
     def patch(self) -> None:
@@ -153,12 +157,26 @@ class ExplanationPart(Part):
         towards = found.token if strength < 0 else found.other
         name = f"steered towards “{towards}” at layer {layer}, strength {abs(strength):g}"
 
-        def edits() -> Any:
-            tokens, position = (found.token_id, found.other_id), found.position
-            options = {"layer": layer, "position": position, "strength": strength}
-            return steered(self.lab, self._completed(chat), tokens, **options)
+        def change() -> Change:
+            return steered(
+                self.lab,
+                self._completed(chat),
+                (found.token_id, found.other_id),
+                layer=layer,
+                position=found.position,
+                strength=strength,
+                text=towards,
+            )
 
-        self._ask_edited(name, edits)
+        self._ask_edited(name, change)
+
+    @shows_problems
+    def keep(self) -> None:
+        """Put the change of the latest changed reply in force for the runs that follow."""
+        change = self.state.edited_change
+        if change is None:
+            raise ValueError("nothing has been changed yet: take a part away, patch or steer first")
+        self.state.changes = with_change(self.state.changes, change)
 
     @shows_problems
     def open_part(self) -> None:
@@ -186,7 +204,8 @@ class ExplanationPart(Part):
                 return
             if not cancel.is_set() and token == self.state.token:
                 self._set(run, explained=found, effects=None, problem="")
-                if self.lab.config.n_params <= MAX_AUTOMATIC_PARAMETERS:
+                is_quick = self.lab.config.n_params <= MAX_AUTOMATIC_PARAMETERS
+                if is_quick and not self.state.asked_changes:
                     self.measure()
 
         return job
@@ -202,7 +221,7 @@ class ExplanationPart(Part):
             again = self.lab.record(
                 recording.token_ids.tolist(),
                 capture=list(hooks),
-                edits=switched_off(self.state.asked_off),
+                edits=in_force(self.lab, self.state.asked_changes),
             )
             again = replace(again, spans=recording.spans)
             complete = self.complete = replace(chat, recording=again)
@@ -216,7 +235,7 @@ class ExplanationPart(Part):
         else:
             self._set(run, explained=None, effects=None, problem=problem)
 
-    def _ask_edited(self, name: str, edits: Callable[[], Any]) -> None:
+    def _ask_edited(self, name: str, change: Callable[[], Change]) -> None:
         run, question, options = self.state.run, self.state.asked, dict(self.bench.asked_options)
         chat = self.state.current
         if chat is not None:
@@ -224,9 +243,11 @@ class ExplanationPart(Part):
             options["max_new_tokens"] = min(options["max_new_tokens"], room)
 
         def job(cancel: threading.Event) -> None:
-            edited = self.bench.reply(question, cancel=cancel, edits=edits(), **options)
+            new = change()
+            edits = in_force(self.lab, with_change(self.state.asked_changes, new))
+            edited = self.bench.reply(question, cancel=cancel, edits=edits, **options)
             if not cancel.is_set():
-                self._set(run, edited_name=name, edited=edited)
+                self._set(run, edited_name=name, edited_change=new, edited=edited)
 
         self.state.problem = ""
         self._beside(self.editor, job, lambda e: self._set(run, problem=sentence(e)))

@@ -21,7 +21,9 @@ from qwen3lab.widgets.explorers.routing_compute import (
     routed_tokens,
     router_notes,
 )
-from qwen3lab.widgets.explorers.routing_state import ALL_ON, COMPARE, answers
+from qwen3lab.widgets.explorers.routing_state import COMPARE
+from qwen3lab.widgets.workbench.changes import UNCHANGED
+from qwen3lab.widgets.workbench.state import answers
 from qwen3lab.widgets.workbench.views.view import (
     WAITING,
     View,
@@ -93,20 +95,14 @@ class RoutingPane(View):
             tooltip="The next tokens that its mean output in this run makes more or less likely",
             layout=w.Layout(width="160px"),
         )
-        self.all_on = w.Button(
-            description="All experts on",
-            tooltip="Switch all experts on, and ask the same question again",
-            layout=w.Layout(width="130px", display="none"),
-        )
         experts = self.bench.experts
         self.switch.on_click(lambda _: experts.switch())
-        self.all_on.on_click(lambda _: experts.switch_all_on())
         self.write.on_click(lambda _: experts.write())
         experts.on_effect = self.draw_effect
 
     def _make_texts(self) -> None:
         self.choice, self.routed, self.logit_effect = w.HTML(), w.HTML(), w.HTML()
-        self.replies, self.note, self.off = w.HTML(), w.HTML(), w.HTML()
+        self.replies, self.note = w.HTML(), w.HTML()
 
     def _follow(self) -> None:
         run = ["recording", "run"]
@@ -116,7 +112,7 @@ class RoutingPane(View):
         self.follow(self.draw_choice, [*run, "token", "routing_layer"])
         self.follow(self.draw_expert, [*run, "expert", "routing_layer"])
         self.follow(self.draw_effect, [])
-        self.follow(self.enable_switches, [*run, "expert", "routing_layer", "off", "status"])
+        self.follow(self.enable_switches, [*run, "expert", "routing_layer", "changes", "status"])
         self.follow(self.draw_load, ["recording", "other", "baseline"])
         self.follow(self.draw_answers, ["recording", "other", "baseline"])
         self.follow(self.mark, [*run, "token", "routing_layer", "expert"])
@@ -185,13 +181,10 @@ class RoutingPane(View):
         state = self.state
         has_expert = state.shown is not None and state.expert >= 0 and self.bench.asks
         self.switch.disabled = self.write.disabled = state.status != "idle" or not has_expert
-        is_off = (state.routing_layer, state.expert) in state.off
+        is_off = state.is_off(state.routing_layer, state.expert)
         self.switch.description = f"Switch {'on' if is_off else 'off'} and ask again"
         colour = "success" if is_off else "warning"
         self.switch.button_style = "" if self.switch.disabled else colour
-        self.all_on.layout.display = "" if state.off else "none"
-        disabled = ", ".join(f"expert {expert} of layer {layer}" for layer, expert in state.off)
-        self.off.value = f'<span class="q3-hint">{disabled and "off: " + disabled}</span>'
 
     @shows_drawing_errors
     def draw_load(self) -> None:
@@ -200,7 +193,7 @@ class RoutingPane(View):
         if recording is None or not self.config.is_moe:
             self.load.show_nothing(WAITING if self.config.is_moe else DENSE)
             return
-        name = self.state.other_name or ALL_ON
+        name = self.state.other_name or f"the run {UNCHANGED}"
         reference = other.recording if other is not None else None
         self.load.show(load_heatmap(recording, reference, name))
         note = comparison_note(recording, reference) if reference is not None else ""
@@ -233,7 +226,7 @@ class RoutingPane(View):
                 self.state.expert = expert
 
     def _arrange(self) -> list[w.Widget]:
-        comparison = row(self.compare, self.other_question, self.off, self.all_on)
+        comparison = row(self.compare, self.other_question)
         layer = pane("Expert routing", "each column: the experts of one token", self.routing)
         load = pane("Load", "each row: one layer; click an expert", self.load, self.note)
         token = pane("Selected token", "its experts in every layer", self.by_layer, self.choice)

@@ -14,6 +14,7 @@ from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
 from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
 from qwen3lab.widgets.workbench.parts.heads import HeadsPart
+from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import AskingBench
 
 WAITING = "The plot appears after the first run."
@@ -48,6 +49,11 @@ class ViewedBench(AskingBench, Protocol):
     @property
     def raw(self) -> CapturePart:
         """Hooks that the run did not keep."""
+        ...
+
+    @property
+    def interventions(self) -> InterventionsPart:
+        """The changes in force."""
         ...
 
     def start(self) -> None:

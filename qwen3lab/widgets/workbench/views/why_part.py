@@ -56,6 +56,9 @@ class PartPane:
             "auto",
         )
         self.steer = button("Steer, ask again", "", "auto")
+        self.keep = button(
+            "Keep this change", "Put the latest change in force for all runs", "auto"
+        )
         self.open = button("", "Show it there, with the same reply", "auto")
         self.bindings.bind("strength", self.strength)
         why = view.bench.why
@@ -63,7 +66,8 @@ class PartPane:
         self.patch.on_click(lambda _: why.patch())
         self.steer.on_click(lambda _: why.steer())
         self.open.on_click(lambda _: why.open_part())
-        buttons = row(self.take_away, self.patch, self.open, self.steer, self.strength)
+        self.keep.on_click(lambda _: why.keep())
+        buttons = row(self.take_away, self.patch, self.open, self.steer, self.strength, self.keep)
         body = scroller(self.replies, self.inside)
         self.pane = pane("Picked part", "", self.picked, buttons, body)
         self._follow()
@@ -118,6 +122,7 @@ class PartPane:
         shown = chat is not None and edited is not None
         pairs = [("as it is", chat), (self.state.edited_name, edited)]
         self.replies.value = answers_html(pairs) if shown else ""
+        show_only(shown, self.keep)
 
     def pick_inside(self, row: int, column: int) -> None:
         """Explain the token after the clicked one; of routing, pick the clicked expert, too."""
