@@ -46,10 +46,8 @@ class Hidden:
                 )
         positions = RunPositions(padding)
         edit = partial(self._hide, positions)
-        return {
-            "hook_embed": positions.count,
-            **{f"blocks.{layer}.attn.hook_attn_scores": edit for layer in layers},
-        }
+        edits: dict[str, Edit] = {"hook_embed": positions.count}
+        return edits | {f"blocks.{layer}.attn.hook_attn_scores": edit for layer in layers}
 
     def _hide(
         self, run: RunPositions, scores: Float[Tensor, "batch head query key"], name: str

@@ -154,7 +154,9 @@ class ChangesCard:
         Raises:
             ValueError: the text to read in place of a token is not one token.
         """
-        state, kind, how = self.state, self.what.value, self.how.value
+        state = self.state
+        kind: Any = self.what.value
+        how: Any = self.how.value
         if kind in ("token", "step"):
             if how == READ_AS:
                 return ReadAs(state.token, self._token_id(), self.token.value)
