@@ -82,8 +82,8 @@ def alignment(
     Args:
         one: the first run.
         other: the second run.
-        by: the rule, `"tokens"` or `"spans"`. Tokens are compared by their ids; by their texts if
-            the vocabularies differ.
+        by: the rule, `"tokens"` or `"spans"`. Tokens are compared by their ids. If the vocabularies
+            differ, they are compared by their texts, and only those with the same text correspond.
         names: of the runs, for titles; those of the models if they differ, if None.
         same_vocabulary: True if a token id means the same in both models. If None, it is judged
             from their number of tokens and from the tokens that occur in these runs.
@@ -105,7 +105,7 @@ def alignment(
     elif same_vocabulary:
         pairs = matching_tokens(one.token_ids.tolist(), other.token_ids.tolist())
     else:
-        pairs = matching_tokens(one.tokens, other.tokens)
+        pairs = common_subsequence(one.tokens, other.tokens)
     return Alignment(one, other, tuple(pairs), names or _names(one, other), same_vocabulary)
 
 
@@ -113,8 +113,8 @@ def matching_tokens(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[
     """A longest common subsequence, and what was replaced by as many others between its items.
 
     Args:
-        one: token ids or texts.
-        other: the same of the other run.
+        one: token ids.
+        other: those of the other run.
 
     Returns:
         The positions that correspond, ascending in both.

@@ -215,6 +215,6 @@ def _before(
 def _divergence(
     log: Float[Tensor, "pair vocab"], other: Float[Tensor, "pair vocab"]
 ) -> Float[Tensor, " pair"]:
-    """Kullback-Leibler divergence of the first from the second; a token of no probability adds 0."""
+    """Kullback-Leibler divergence of the first from the second; no probability adds 0."""
     terms = log.exp() * (log - other)
     return terms.where(log > -torch.inf, 0).sum(dim=-1).clamp(min=0)

@@ -68,7 +68,8 @@ def test_runs_of_different_vocabularies_are_aligned_by_texts() -> None:
     other.token_ids[:] = other.token_ids.flip(0)  # The same ids for other texts.
     found = alignment(one, other)
     assert not found.same_vocabulary and found.pairs == ((0, 0), (1, 1))
-    assert alignment(one, run("ab"), same_vocabulary=False).same_vocabulary is False
+    replaced = alignment(run("abc"), run("axc"), same_vocabulary=False)
+    assert not replaced.same_vocabulary and replaced.pairs == ((0, 0), (2, 2))
 
 
 def test_spans_are_aligned_from_their_starts() -> None:

@@ -9,34 +9,24 @@ from qwen3lab.interventions import rerouting
 from qwen3lab.interventions.rerouting import Rerouting
 from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
-COMPARE = ("nothing", "the other thinking mode", "another question")
-"""What a run can be compared with."""
-
-
 ALL_ON = "all experts on"
 """Name of a run without disabled experts."""
 
 
 class RoutingState(ExplorerState):
-    """State of an explorer, with the picked expert, disabled experts, and runs to compare with.
+    """State of an explorer, with the picked expert, and with disabled experts.
 
     Attributes:
         expert: the picked expert of `routing_layer`; -1 for none.
         off: layer and expert of each expert to disable in the next run.
         asked_off: the experts that are disabled in the latest run.
         baseline: the reply to the same question with all experts on, if some were off; else None.
-        compare: what to compare the next run with, one of `COMPARE`.
-        other: the reply of the run compared with, or None.
-        other_name: name of that run.
     """
 
     expert = traitlets.Int(-1)
     off = traitlets.Tuple()
     asked_off = traitlets.Tuple()
     baseline = Result(None)
-    compare = traitlets.Enum(COMPARE, COMPARE[0])
-    other = Result(None)
-    other_name = traitlets.Unicode()
 
     def switch(self, layer: int, expert: int) -> None:
         """Disable an expert, or enable it again; the next run uses the setting."""
@@ -68,6 +58,4 @@ def answers(state: RoutingState) -> list[tuple[str, Chat]]:
     replies = [(ALL_ON, state.baseline)] if state.baseline is not None else []
     disabled = ", ".join(f"expert {expert} of layer {layer}" for layer, expert in state.asked_off)
     replies.append((f"without {disabled}" if disabled else ALL_ON, chat))
-    if state.other is not None:
-        replies.append((state.other_name, state.other))
     return replies
