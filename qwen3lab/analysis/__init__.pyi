@@ -1,4 +1,5 @@
 from . import (
+    alignment as alignment,
     attention as attention,
     balance as balance,
     bounded_products as bounded_products,
@@ -6,6 +7,7 @@ from . import (
     choices as choices,
     circuits as circuits,
     corpus as corpus,
+    differences as differences,
     equal_rows as equal_rows,
     expert_output as expert_output,
     flops as flops,

@@ -17,7 +17,7 @@ from tests.notebooks.jupyter_server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LOAD = "import qwen3lab\nfrom qwen3lab.widgets import Workbench\nlab = qwen3lab.load('tiny-moe')"
-TABS = ("Text", "Attention", "Routing", "Thinking", "Why", "Raw")
+TABS = ("Text", "Attention", "Routing", "Thinking", "Why", "Compare", "Raw")
 SIZES = ((1366, 768), (1920, 1080))
 THEMES = ("JupyterLab Light", "JupyterLab Dark")
 
@@ -113,6 +113,27 @@ def test_a_pick_in_one_view_is_marked_in_the_others(book: Book) -> None:
     book.open_tab("Routing")
     book.wait_for_title("Selected token", "Experts of token 8 in every layer")
     assert is_in_window(book, *book.page.locator(".q3-view:visible .q3-pane").all())
+
+
+def test_a_second_run_is_compared_in_the_window_and_its_cells_pick_tokens(book: Book) -> None:
+    book.open_tab("Compare")
+    book.page.get_by_label("compare with").select_option("the other thinking mode")
+    differs = book.card("Difference")
+    title = re.compile(r"^Attention of layer \d, head \d: with thinking minus without thinking$")
+    expect(differs.locator(".q3-map")).to_have_attribute("data-title", title, timeout=60_000)
+    replies = book.card("Replies")
+    expect(replies.locator(".q3-run-name")).to_have_text(["with thinking", "without thinking"])
+    canvas = differs.locator(".q3-overlay:visible")
+    assert is_in_window(book, replies, differs, canvas)
+    size = canvas.bounding_box()
+    assert size is not None
+    canvas.click(position={"x": size["width"] / 2, "y": size["height"] / 3})
+    pair = differs.locator(".q3-notes")
+    expect(pair).to_contain_text(re.compile(r"Token \d+ “.*” corresponds to token \d+"))
+    number = re.search(r"Token \d+", pair.inner_text())
+    assert number is not None
+    expect(book.page.locator(".q3-token")).to_contain_text(f"{number.group()} “")
+    assert is_in_window(book, differs, pair)
 
 
 def test_tabs_and_controls_have_roles_and_names(book: Book) -> None:

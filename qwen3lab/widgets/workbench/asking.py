@@ -50,12 +50,7 @@ class Asker:
 
         0 is greedy, and None the published temperature, which differs between the modes.
         """
-        sampling = Sampling.greedy()
-        if temperature != 0:
-            sampling = self.lab.chat_sampling(question, thinking=options["thinking"])
-        if temperature:
-            sampling = replace(sampling, temperature=temperature)
-        return self.lab.chat(question, sampling=sampling, **options)
+        return reply_of(self.lab, question, temperature=temperature, **options)
 
     def _follow_mode(self, change: Any) -> None:
         """Take the temperature published for the new mode, unless another one was chosen."""
@@ -90,6 +85,16 @@ class Asker:
         with self.lock:
             if run == self.state.run:
                 self.state.chips = tuple(chips)
+
+
+def reply_of(lab: ChatModel, question: str, *, temperature: float | None, **options: Any) -> Chat:
+    """A reply of a model; `temperature` as in `Asker.reply`."""
+    sampling = Sampling.greedy()
+    if temperature != 0:
+        sampling = lab.chat_sampling(question, thinking=options["thinking"])
+    if temperature:
+        sampling = replace(sampling, temperature=temperature)
+    return lab.chat(question, sampling=sampling, **options)
 
 
 def first_state(lab: ChatModel, max_new_tokens: int, **values: Any) -> WorkbenchState:

@@ -19,13 +19,14 @@ from qwen3lab.widgets.workbench.asking import Asker, first_state
 from qwen3lab.widgets.workbench.changes import Change, in_force
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
+from qwen3lab.widgets.workbench.parts.comparison import ComparisonPart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
 from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
 from qwen3lab.widgets.workbench.parts.heads import HeadsPart
 from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import Part
-from qwen3lab.widgets.workbench.recorded import ChatModel, RecordedModel, sources
+from qwen3lab.widgets.workbench.recorded import ChatModel, RecordedModel, other_models, sources
 from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
@@ -35,6 +36,7 @@ PARTS: tuple[type[Part], ...] = (
     ExpertsPart,
     EarlyAnswers,
     ExplanationPart,
+    ComparisonPart,
     CapturePart,
 )
 
@@ -47,7 +49,8 @@ class Workbench:
     one view (a token, a layer, a head, an expert) is picked in all of them.
 
     Args:
-        source: a lab to ask questions, a recorded reply, or a recording with attention.
+        source: a lab to ask questions, a recorded reply, or a recording with attention. Of a list
+            of labs, the first one is asked, and the others are there to compare with.
         lab: the model of a reply or a recording that is given as `source`; it can then be asked.
         chat: a recorded reply of the model to show at first, in place of asking a question.
         question: the first question; an example question for this model if None.
@@ -57,13 +60,14 @@ class Workbench:
         max_new_tokens: maximum length of the reply, in tokens; None for `recorded_tokens` of
             `lab.suggested`.
         corpus: recordings of the same model, in which an expert's tokens are listed, too.
-        tab: the view to open: "text", "attention", "routing", "thinking", "why" or "raw".
+        tab: the view to open: "text", "attention", "routing", "thinking", "why", "compare", "raw".
         link: another workbench, whose picks this one shares; of the same lab, also its runs.
 
     Attributes:
         state: question, settings, run and picks, which can be read and set:
             `bench.state.layer = 2`.
         lab: the model, or what stands in for it.
+        others: further models to compare with, by name.
         asks: True if questions can be asked.
         parts: the work of the views beside the run, by the name of the tab.
         view: the widgets while the workbench is displayed, else None.
@@ -103,6 +107,7 @@ class Workbench:
         model, chat, recording = sources(source, lab, chat)
         self.asks = not isinstance(model, RecordedModel)
         self.lab, suggested = model, model.suggested
+        self.others = other_models(source)
         self.max_new_tokens = max_new_tokens or suggested.recorded_tokens
         self.examples = suggested.questions
         self.state = first_state(
@@ -162,6 +167,11 @@ class Workbench:
     def why(self) -> ExplanationPart:
         """What the why view does: `explain`, `measure`, `take_away`, `patch`, `steer`."""
         return self._part(ExplanationPart)
+
+    @property
+    def compare(self) -> ComparisonPart:
+        """What the compare view does: `start`, `show`, `alignment`, `difference`."""
+        return self._part(ComparisonPart)
 
     @property
     def raw(self) -> CapturePart:

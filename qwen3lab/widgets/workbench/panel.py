@@ -14,6 +14,7 @@ from qwen3lab.widgets.explorers.controls import Bindings, Controls
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
 from qwen3lab.widgets.workbench.views.changes_card import ChangesCard
+from qwen3lab.widgets.workbench.views.compare import ComparePane
 from qwen3lab.widgets.workbench.views.raw import RawPane
 from qwen3lab.widgets.workbench.views.routing import RoutingPane
 from qwen3lab.widgets.workbench.views.text import ShadedText
@@ -23,7 +24,15 @@ from qwen3lab.widgets.workbench.views.why import WhyPane
 
 VIEWS: dict[str, type[View]] = {
     kind.name: kind
-    for kind in (ShadedText, AttentionPane, RoutingPane, ThinkingPane, WhyPane, RawPane)
+    for kind in (
+        ShadedText,
+        AttentionPane,
+        RoutingPane,
+        ThinkingPane,
+        WhyPane,
+        ComparePane,
+        RawPane,
+    )
 }
 NO_ROUTING = "this model is dense: it has no experts, and no routing to show"
 NO_TOKEN_PICKED = "Click a token in the conversation or in a view to see its values here."

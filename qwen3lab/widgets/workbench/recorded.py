@@ -62,10 +62,8 @@ def sources(
 ) -> tuple[ChatModel, Chat | None, Recording | None]:
     """The model, and the reply or the recording that is shown at first."""
     if isinstance(source, list | tuple):
-        raise ValueError(
-            "one workbench shows one model: make one for each, and link them, as in "
-            "Workbench(other, link=bench)"
-        )
+        _check_labs(source)
+        source = source[0]
     if isinstance(source, Chat):
         if source.recording is None:
             raise ValueError(
@@ -76,3 +74,22 @@ def sources(
     if isinstance(source, Recording):
         return lab or RecordedModel(source), None, source
     return source, chat, None
+
+
+def other_models(source: Any) -> dict[str, ChatModel]:
+    """The models after the first one of a list, by name; equal names are numbered."""
+    if not isinstance(source, list | tuple):
+        return {}
+    found: dict[str, ChatModel] = {}
+    for model in source[1:]:
+        number = sum(each.name == model.name for each in [source[0], *found.values()])
+        found[f"{model.name} ({number + 1})" if number else model.name] = model
+    return found
+
+
+def _check_labs(source: Any) -> None:
+    if not source or any(isinstance(each, Chat | Recording) for each in source):
+        raise ValueError(
+            "a list has the models to ask and to compare with, such as [lab, other]: give a reply "
+            "or a recording alone, as in Workbench(chat, lab=lab)"
+        )

@@ -11,12 +11,13 @@ from qwen3lab.errors import HookError
 from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.widgets.explorers.attention_state import AttentionState
+from qwen3lab.widgets.explorers.compare_state import CompareState
 from qwen3lab.widgets.explorers.routing_state import RoutingState
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 from qwen3lab.widgets.explorers.why_state import WhyState
 from qwen3lab.widgets.workbench.changes import UNCHANGED, Change, Route, titles, with_change
 
-TABS = ("text", "attention", "routing", "thinking", "why", "raw")
+TABS = ("text", "attention", "routing", "thinking", "why", "compare", "raw")
 """The views, in the order of their tabs."""
 
 PICKS = ("layer", "head", "routing_layer", "expert", "token")
@@ -32,7 +33,7 @@ PANES = ("thumbnails", "scores", "table")
 """What the attention view shows beside the map of one head."""
 
 
-class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
+class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState, CompareState):
     """The question and its settings, the run, and what is picked, for all views of a workbench.
 
     A layer, head, expert or token that does not exist is refused: setting it raises a `TraitError`
@@ -146,8 +147,6 @@ def answers(state: WorkbenchState) -> list[tuple[str, Chat]]:
         return []
     replies = [(UNCHANGED, state.baseline)] if state.baseline is not None else []
     replies.append((titles(state.asked_changes) or "this run", chat))
-    if state.other is not None:
-        replies.append((state.other_name, state.other))
     return replies
 
 

@@ -112,30 +112,6 @@ def test_switching_all_experts_on_gives_the_first_reply_again(explorer):
     assert explorer.state.changes == () and explorer.state.baseline is None
 
 
-def test_the_run_is_compared_with_the_other_thinking_mode(explorer):
-    view = routing(explorer)
-    view.compare.value = "the other thinking mode"
-    panel(explorer).controls.run.click()
-    chat = explorer.wait()
-    other = explorer.state.other
-    assert explorer.state.other_name == "without thinking"
-    assert len(other.prompt_ids) > len(chat.prompt_ids)
-    values = view.load.heatmap.values
-    torch.testing.assert_close(values.sum(dim=1), torch.zeros(2), atol=1e-4, rtol=0)
-    assert "Jensen-Shannon" in view.note.value
-    assert view.replies.value.count("q3-answer-text") == 2
-
-
-def test_the_run_is_compared_with_another_question(explorer):
-    view = routing(explorer)
-    view.compare.value = "another question"
-    view.other_question.value = "<b>who?</b>"
-    panel(explorer).controls.run.click()
-    explorer.wait()
-    assert explorer.state.other.messages[0]["content"] == "<b>who?</b>"
-    assert "&lt;b&gt;who?&lt;/b&gt;" in view.replies.value
-
-
 def test_the_direct_logit_effect_of_an_expert_is_routing(explorer):
     view = routing(explorer)
     expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
@@ -156,13 +132,6 @@ def test_errors_are_shown_in_the_explorer(explorer, lab):
     view.write.click()
     explorer.wait()
     assert "no token is routed to expert 5 of layer 2" in panel(explorer).stage_alert.value
-    view.compare.value = "another question"
-    view.other_question.value = " "
-    panel(explorer).controls.run.click()
-    assert "the other question is empty" in panel(explorer).alert.value
-    with pytest.raises(ValueError, match="the other question is empty"):
-        explorer.run()
-    assert explorer.state.status == "idle"
 
 
 def test_a_dense_model_shows_an_error(tiny_tokenizer):
@@ -223,7 +192,9 @@ def test_the_direct_logit_effect_is_discarded_after_another_pick(explorer, lab):
     assert view.logit_effect.value == ""
 
 
-def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, lab, monkeypatch):
+def test_a_run_stopped_before_the_reply_with_all_experts_on_shows_no_comparison(
+    explorer, lab, monkeypatch
+):
     view, plain = routing(explorer), lab.chat
 
     def chat(*args, **options):

@@ -5,6 +5,7 @@ from typing import Any
 from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
+from qwen3lab.widgets.workbench.views.compare import ComparePane
 from qwen3lab.widgets.workbench.views.raw import RawPane
 from qwen3lab.widgets.workbench.views.routing import RoutingPane
 from qwen3lab.widgets.workbench.views.text import ShadedText
@@ -49,6 +50,11 @@ def thinking(bench: Workbench) -> ThinkingPane:
 def why(bench: Workbench) -> WhyPane:
     """The why view, opened."""
     return _view(bench, "why")
+
+
+def compare(bench: Workbench) -> ComparePane:
+    """The compare view, opened."""
+    return _view(bench, "compare")
 
 
 def raw(bench: Workbench) -> RawPane:

@@ -12,7 +12,16 @@ from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.state import ENTROPY, EXPERT_WEIGHT, SURPRISAL, TABS
 from tests.fake_lab import PROMPT, FakeLab
-from tests.widgets.workbench.benches import attention, panel, raw, routing, text, thinking, why
+from tests.widgets.workbench.benches import (
+    attention,
+    compare,
+    panel,
+    raw,
+    routing,
+    text,
+    thinking,
+    why,
+)
 
 QUESTION = "lamp 2, book 7, cat 1. book?"
 
@@ -180,9 +189,19 @@ def test_a_reply_is_shown_with_and_without_its_lab(tiny_lab) -> None:
     assert asking.state.answers
 
 
-def test_several_models_in_one_workbench_are_refused_with_the_way_out() -> None:
-    with pytest.raises(ValueError, match="one workbench shows one model"):
-        Workbench([FakeLab(), FakeLab()])
+def test_the_first_of_several_models_is_asked_and_the_others_are_there_to_compare_with() -> None:
+    labs = [FakeLab(), FakeLab(), FakeLab()]
+    bench = Workbench(labs, question="Hi")
+    bench.run()
+    assert bench.lab is labs[0] and bench.others == {"fake (2)": labs[1], "fake (3)": labs[2]}
+    assert [len(lab.asked) for lab in labs] == [1, 0, 0]
+
+
+def test_a_list_of_anything_but_models_is_refused_with_the_way_out(tiny_lab) -> None:
+    recording = tiny_lab.record("3+4=?")
+    for source in ([], [tiny_lab, recording]):
+        with pytest.raises(ValueError, match="a list has the models to ask and to compare with"):
+            Workbench(source)
 
 
 def test_a_linked_workbench_shares_picks_and_runs() -> None:
@@ -243,7 +262,7 @@ def test_a_closed_workbench_is_freed_with_its_threads_and_its_recording(tiny_lab
     gc.collect()
     before, widgets = workers(), {*w.widgets.widget._instances}
     bench = Workbench(tiny_lab, question="3+4=?")
-    for view in (text, attention, routing, thinking, why, raw):
+    for view in (text, attention, routing, thinking, why, compare, raw):
         view(bench)
         bench.wait()
     bench.state.pane, bench.state.curve = "table", True

@@ -1,26 +1,21 @@
-"""Switches experts off, compares runs, and computes an expert's effect, for the routing view."""
+"""Switches experts off, and computes an expert's effect, for the routing view."""
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from qwen3lab.analysis.expert_output import OUT, SCALE, expert_writing
 from qwen3lab.analysis.vocabulary import served_vocabulary
-from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors, shows_errors
-from qwen3lab.widgets.explorers.replies import mode_name
 from qwen3lab.widgets.explorers.routing_compute import chips_html, output_html
-from qwen3lab.widgets.explorers.routing_state import COMPARE
 from qwen3lab.widgets.workbench.changes import Route, in_force
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 COMPUTING = '<span class="q3-hint">computing: one more forward pass …</span>'
-COMPARISON_STOPPED = "stopped before all replies were complete: there is no comparison"
 
 
 class ExpertsPart(Part):
-    """Experts off and on, a second run to compare with, and what an expert writes.
+    """Experts off and on, and what an expert writes.
 
     Attributes:
         corpus: recordings of the same model, in which an expert's tokens are listed, too.
@@ -32,7 +27,7 @@ class ExpertsPart(Part):
 
     def __init__(self, bench: AskingBench) -> None:
         super().__init__(bench)
-        self.output_worker, self.comparison_worker = self._worker(), self._worker()
+        self.output_worker = self._worker()
         self.corpus: list[Recording] = []
         self.logit_effect = ""
         self.on_effect: Callable[[], None] = lambda: None
@@ -71,63 +66,17 @@ class ExpertsPart(Part):
         return chips_html([(None, token.text, token.served / token.seen) for token in tokens])
 
     def check(self) -> None:
-        """Refuse a dense model, and an empty question to compare with."""
+        """Refuse a dense model."""
         if not self.bench.config.is_moe:
             raise ValueError(
                 f"{self.bench.name} is dense: it has no experts; load a mixture of experts, such "
                 "as tiny-moe"
             )
-        if self.state.compare == COMPARE[2] and not self.state.other_question.strip():
-            raise ValueError(
-                "the other question is empty: type a question, or compare with nothing"
-            )
 
     def started(self) -> None:
-        """Discard the comparison of the run before."""
+        """Discard the effect in the run before."""
         super().started()
-        state = self.state
-        state.other, state.other_name = None, ""
         self._show_effect("")
-
-    def finished(self, chat: Chat | None, *, stopped: bool) -> None:
-        """Generate the replies to compare with, when the tab is shown."""
-        with self.lock:
-            self.needs = self.state.compare != COMPARE[0] and chat is not None and self.bench.asks
-            if self.needs and stopped:
-                self.needs = False
-                self.state.error = COMPARISON_STOPPED
-            self.work_if_open()
-
-    def work(self) -> None:
-        """Generate the replies to compare with, in the background."""
-        state, options = self.state, dict(self.bench.asked_options)
-        run, question, compare = state.run, state.asked, state.compare
-        other_question = state.other_question
-
-        def job(cancel: threading.Event) -> None:
-            found = self._other(compare, question, other_question, options, cancel)
-            if cancel.is_set():
-                self._set(run, error=COMPARISON_STOPPED)
-            else:
-                self._set(run, **found)
-
-        self._beside(self.comparison_worker, job, lambda e: self._set(run, error=sentence(e)))
-
-    def _other(
-        self,
-        compare: str,
-        question: str,
-        other_question: str,
-        options: dict[str, Any],
-        cancel: threading.Event,
-    ) -> dict[str, Any]:
-        """The reply to compare with, and its name; all experts are on."""
-        if compare == COMPARE[1]:
-            options = options | {"thinking": not options["thinking"]}
-            chat = self.bench.reply(question, record=True, cancel=cancel, **options)
-            return {"other_name": mode_name(chat, asked=options["thinking"]), "other": chat}
-        chat = self.bench.reply(other_question, record=True, cancel=cancel, **options)
-        return {"other_name": other_question, "other": chat}
 
     def _logit_effect_job(self, recording: Recording) -> Callable[[threading.Event], None]:
         """A job that shows the picked expert's direct logit effect if it is still picked."""

@@ -21,6 +21,7 @@ class AskingBench(Protocol):
     closed: bool
     is_showing: bool
     asked_options: dict[str, Any]
+    others: dict[str, Any]
 
     @property
     def name(self) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import ipywidgets as w
 
+from qwen3lab.generation.reply import Chat
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.explorers.chat_compute import DENSE, routing_heatmap
-from qwen3lab.widgets.explorers.controls import WIDE, Pickers
+from qwen3lab.widgets.explorers.controls import Pickers
 from qwen3lab.widgets.explorers.replies import answers_html
 from qwen3lab.widgets.explorers.routing_compute import (
     chips_html,
@@ -21,7 +22,6 @@ from qwen3lab.widgets.explorers.routing_compute import (
     routed_tokens,
     router_notes,
 )
-from qwen3lab.widgets.explorers.routing_state import COMPARE
 from qwen3lab.widgets.workbench.changes import UNCHANGED
 from qwen3lab.widgets.workbench.state import answers
 from qwen3lab.widgets.workbench.views.view import (
@@ -68,22 +68,13 @@ class RoutingPane(View):
         super().close()
 
     def _make_controls(self) -> None:
-        self.compare = w.Dropdown(
-            options=COMPARE,
-            description="compare with",
-            tooltip="A second run to compare with: the next Run does both",
-            style=WIDE,
-            layout=w.Layout(width="250px"),
+        self.compare = w.Button(
+            description="Compare …",
+            icon="columns",
+            tooltip="Compare this run with another mode, budget, question or model, in its own tab",
+            layout=w.Layout(width="120px"),
         )
-        self.other_question = w.Text(
-            description="other question",
-            placeholder="A question to compare with",
-            tooltip="The question of the second run",
-            style=WIDE,
-            layout=w.Layout(flex="1 1 240px", width="auto"),
-        )
-        self.bindings.bind("compare", self.compare)
-        self.bindings.bind("other_question", self.other_question)
+        self.compare.on_click(lambda _: setattr(self.state, "tab", "compare"))
         self.switch = w.Button(
             icon="power-off",
             tooltip="Switch this expert off or on, and ask the same question again",
@@ -106,7 +97,6 @@ class RoutingPane(View):
 
     def _follow(self) -> None:
         run = ["recording", "run"]
-        self.follow(self.enable, ["compare"])
         self.follow(self.draw_routing, ["recording", "routing_layer"])
         self.follow(self.draw_token, [*run, "token"])
         self.follow(self.draw_choice, [*run, "token", "routing_layer"])
@@ -114,15 +104,11 @@ class RoutingPane(View):
         self.follow(self.draw_effect, [])
         self.follow(self.enable_switches, [*run, "expert", "routing_layer", "changes", "status"])
         self.follow(self.draw_load, ["recording", "other", "baseline"])
-        self.follow(self.draw_answers, ["recording", "other", "baseline"])
+        self.follow(self.draw_answers, ["recording", "baseline"])
         self.follow(self.mark, [*run, "token", "routing_layer", "expert"])
         on_pick(self.routing, "selected", lambda cell: self.pick_token_and_expert(*cell))
         on_pick(self.by_layer, "selected", lambda cell: self.pick_expert(*cell))
         on_pick(self.load, "selected", lambda cell: self.pick_expert(*cell))
-
-    def enable(self) -> None:
-        """Show the box for the other question only if it is used."""
-        self.other_question.layout.display = "" if self.state.compare == COMPARE[2] else "none"
 
     @shows_drawing_errors
     def draw_routing(self) -> None:
@@ -188,16 +174,26 @@ class RoutingPane(View):
 
     @shows_drawing_errors
     def draw_load(self) -> None:
-        """Draw the load of every expert, or its difference from the run compared with."""
-        recording, other = self.state.recording, self.state.other or self.state.baseline
+        """Draw the load of every expert, or its difference from a second run."""
+        recording, other = self.state.recording, self._second()
         if recording is None or not self.config.is_moe:
             self.load.show_nothing(WAITING if self.config.is_moe else DENSE)
             return
-        name = self.state.other_name or f"the run {UNCHANGED}"
+        name = f"the run {UNCHANGED}" if other is self.state.baseline else self.state.other_name
         reference = other.recording if other is not None else None
         self.load.show(load_heatmap(recording, reference, name))
         note = comparison_note(recording, reference) if reference is not None else ""
         self.note.value = f'<span class="q3-hint">{html.escape(note)}</span>'
+
+    def _second(self) -> Chat | None:
+        """The reply of the compare tab, if its model has the same experts, or the baseline."""
+        other = self.state.other
+        if other is None or other.recording is None:
+            return self.state.baseline
+        sizes = [
+            (each.moe_layers, each.n_experts) for each in (self.config, other.recording.config)
+        ]
+        return other if sizes[0] == sizes[1] else self.state.baseline
 
     @shows_drawing_errors
     def draw_answers(self) -> None:
@@ -226,7 +222,7 @@ class RoutingPane(View):
                 self.state.expert = expert
 
     def _arrange(self) -> list[w.Widget]:
-        comparison = row(self.compare, self.other_question)
+        comparison = row(self.compare)
         layer = pane("Expert routing", "each column: the experts of one token", self.routing)
         load = pane("Load", "each row: one layer; click an expert", self.load, self.note)
         token = pane("Selected token", "its experts in every layer", self.by_layer, self.choice)

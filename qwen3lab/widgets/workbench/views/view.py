@@ -10,6 +10,7 @@ import ipywidgets as w
 from qwen3lab.widgets.components.layout import close_widgets_of
 from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
+from qwen3lab.widgets.workbench.parts.comparison import ComparisonPart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
 from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
@@ -33,7 +34,7 @@ class ViewedBench(AskingBench, Protocol):
 
     @property
     def experts(self) -> ExpertsPart:
-        """Experts off, comparisons, direct logit effects."""
+        """Experts off and on, direct logit effects."""
         ...
 
     @property
@@ -44,6 +45,11 @@ class ViewedBench(AskingBench, Protocol):
     @property
     def why(self) -> ExplanationPart:
         """Explanations, and replies with a part changed."""
+        ...
+
+    @property
+    def compare(self) -> ComparisonPart:
+        """A second run to compare with."""
         ...
 
     @property
