@@ -1,4 +1,5 @@
 from . import (
+    alternatives as alternatives,
     attention as attention,
     balance as balance,
     bounded_products as bounded_products,

@@ -25,6 +25,7 @@ class TextView(anywidget.AnyWidget):
             `nothing` is what a token without a number is, and `follows` is true if the numbers
             belong to one token: pointing at another one then asks for its numbers.
         shaded: number of the token that `values` belong to; -1 for none.
+        hits: first and past-the-end token of each place to mark.
     """
 
     _esm = script("textview.js")
@@ -36,6 +37,7 @@ class TextView(anywidget.AnyWidget):
         sync=True
     )
     shaded = traitlets.Int(-1).tag(sync=True)
+    hits = traitlets.List().tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.
