@@ -59,8 +59,8 @@ class OpenReply:
             index: of the row.
             last: True if no step follows; what the stream holds back is then part of the text.
         """
-        values = (step.logprobs[index], step.entropy[index], step.forced[index])
-        text, before = self.note(*(each.item() for each in values), last=last)
+        logprob, entropy = float(step.logprobs[index]), float(step.entropy[index])
+        text, before = self.note(logprob, entropy, bool(step.forced[index]), last=last)
         token_id = self.token_ids[-1]
         # Text that was held back belongs to the answer that a second `<think>` interrupts.
         part = "answer" if text and token_id == self.guide.marks.think else before

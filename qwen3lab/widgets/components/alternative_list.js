@@ -4,6 +4,7 @@
 function render({ model, el }) {
   el.classList.add("q3");
   const root = element("div", "q3-alternatives", el);
+  root.tabIndex = -1;
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The likeliest tokens here");
 
@@ -33,11 +34,13 @@ function render({ model, el }) {
   let waits = false;
   function draw() {
     waits = false;
+    const hadFocus = root.contains(document.activeElement);
     root.replaceChildren();
     model.get("alternatives").forEach(button);
     const note = model.get("note");
     if (note) element("span", "q3-hint", root).textContent = note;
     root.hidden = !root.childElementCount;
+    if (hadFocus) root.focus({ preventScroll: true }); // Not lost with the button.
   }
 
   /** Draw once, after all traits of a message are set. */

@@ -100,9 +100,8 @@ class BranchesPart(Part):
         state, position = self.state, index + len(chat.prompt_ids)
         if not state.branches:
             state.branches = (Branch(ORIGINAL, chat),)
-        base = state.branches[state.branch]
         chosen, replaced = names(
-            [token_id, chat.token_ids[index]], base.chat.recording, self.lab.tokenizer
+            [token_id, chat.token_ids[index]], state.recording, self.lab.tokenizer
         )
         name = branch_name(position, chosen, replaced, state.branch)
         options = self._options()
