@@ -68,7 +68,7 @@ def test_a_search_a_jump_and_a_branch_are_seen_in_the_window(book: Book, screens
     chosen = other.locator(".q3-alternative-text").inner_text()
     other.click()
     menu = page.locator(".q3-branches select")
-    expect(menu).to_be_visible()
+    expect(menu).to_be_visible(timeout=60_000)  # The branch has been written.
     expect(menu.locator("option:checked")).to_contain_text(f"‘{chosen}’ instead of")
     expect(page.locator(".q3-alternative[aria-current]")).to_contain_text(chosen)
     expect(page.locator(".q3-chosen")).to_have_count(1)
