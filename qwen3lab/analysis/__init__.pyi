@@ -1,5 +1,6 @@
 from . import (
     alignment as alignment,
+    alternatives as alternatives,
     attention as attention,
     balance as balance,
     bounded_products as bounded_products,

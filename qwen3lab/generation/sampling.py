@@ -123,7 +123,14 @@ class Sampler:
                     torch.rand((), generator=stream)
 
     @classmethod
-    def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
+    def in_a_row(
+        cls,
+        sampling: Sampling,
+        rows: int,
+        seed: int | None = None,
+        *,
+        skip: Sequence[int] = (),
+    ) -> "Sampler":
         """A sampler that seeds row `i` with `seed + i`; None picks a random seed.
 
         Raises:
@@ -135,7 +142,7 @@ class Sampler:
                 f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
                 f"expected at most 2**64 - {rows}"
             )
-        return cls(sampling, seeds=range(first, first + rows))
+        return cls(sampling, seeds=range(first, first + rows), skip=skip)
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         """One token per row."""

@@ -50,7 +50,19 @@ function render({ model, el }) {
     });
     root.replaceChildren(fragment);
     root.dataset.words = String(words.length);
+    drawHits();
     drawShades();
+  }
+
+  /** Mark the places that a search has found. */
+  function drawHits() {
+    const first = firstToken();
+    for (const word of root.querySelectorAll(".q3-word-hit")) word.classList.remove("q3-word-hit");
+    for (const [start, end] of model.get("hits")) {
+      for (const word of words.slice(Math.max(0, start - first), Math.max(0, end - first))) {
+        word.classList.add("q3-word-hit");
+      }
+    }
   }
 
   function drawShades() {
@@ -166,6 +178,7 @@ function render({ model, el }) {
   });
   const stop = listen(model, {
     "change:text": drawText,
+    "change:hits": drawHits,
     "change:values": drawSoon,
     "change:shades": drawSoon,
     "change:shaded": drawSoon,

@@ -1,6 +1,7 @@
 """The text of a recording, with each token shaded by a number."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import anywidget
 import torch
@@ -26,10 +27,11 @@ class TextView(anywidget.AnyWidget):
             belong to one token: pointing at another one then asks for its numbers.
         shaded: number of the token that `values` belong to; -1 for none.
         shown: first and past-the-end number of the tokens shown.
+        hits: first and past-the-end token of each place to mark.
     """
 
     _esm = script("textview.js")
-    text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
+    text: "traitlets.Dict[str, Any]" = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
@@ -38,6 +40,7 @@ class TextView(anywidget.AnyWidget):
     )
     shaded = traitlets.Int(-1).tag(sync=True)
     shown: tuple[int, int] = (0, 0)
+    hits = traitlets.List().tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.

@@ -107,6 +107,23 @@ interface MapBox {
   isNumbered: boolean;
 }
 
+/** Visible text, probability, the same as text, and whether the token is in the text. */
+type AlternativeData = [string, number, string, boolean];
+
+interface AlternativeTraits {
+  alternatives: AlternativeData[];
+  note: string;
+  hint: string;
+  enabled: boolean;
+  picked: number;
+}
+
+interface FindTraits {
+  text: string;
+  /** The place that is picked, from 0, or -1; and the number of places. */
+  found: { hit: number; of: number };
+}
+
 interface TextTraits {
   /** Each token: its text, its part of the reply, and whether a line break follows. */
   text: { first: number; tokens: [string, string, boolean][] };
@@ -116,6 +133,8 @@ interface TextTraits {
   values: DataView;
   shades: { title: string; high: number; nothing: string; follows: boolean };
   shaded: number;
+  /** First and past-the-end token of each place that is marked. */
+  hits: [number, number][];
 }
 
 /** Text, text with visible whitespace, part, tooltip and kind of a token. */

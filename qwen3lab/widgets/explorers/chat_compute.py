@@ -143,21 +143,22 @@ def _origin(chat: Chat, token: int) -> str:
     index = token - chat.spans["prompt"][1]
     if not 0 <= index < len(chat.tokens):
         return " (prompt)"
-    if chat.forced[index]:
+    if chat.inserted[index]:
         return ", inserted by the early stop"
     probability = math.exp(float(chat.logprobs[index]))
-    return f": probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
+    how = ", chosen in a branch" if index in chat.chosen else ""
+    return f"{how}: probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
 
 
-def chip(step: ChatStep, text: str) -> Chip:
+def chip(step: ChatStep, text: str, *, chosen: bool = False) -> Chip:
     """The chip of a generated token; `text` is its text, also for special tokens."""
-    return Chip(text, step.part, step.entropy, step.logprob, step.forced)
+    return Chip(text, step.part, step.entropy, step.logprob, step.forced, chosen)
 
 
 def progress(state: ExplorerState) -> Progress:
     """Progress of the run, for the bar and the status line below the reply."""
     chat = state.current
-    parts = [c.part for c in state.chips if not (c.forced or c.is_mark)]
+    parts = [c.part for c in state.chips if not (c.is_inserted or c.is_mark)]
     # What was asked, until the reply tells.
     thinks = bool(chat.thinking) if chat else state.asked_thinking or "thinking" in parts
     return Progress(

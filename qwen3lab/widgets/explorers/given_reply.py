@@ -45,7 +45,7 @@ def chips_of(chat: Chat) -> tuple[Chip, ...]:
         each.tolist() for each in (chat.entropy, chat.logprobs, chat.forced)
     )
     return tuple(
-        Chip(text, "thinking" if at < answers_from else "answer", *values)
+        Chip(text, "thinking" if at < answers_from else "answer", *values, chosen=at in chat.chosen)
         for at, (text, *values) in enumerate(
             zip(chat.tokens, entropies, logprobs, forced, strict=True)
         )

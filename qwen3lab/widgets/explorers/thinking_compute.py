@@ -51,7 +51,7 @@ def thoughts_of(chat: Chat, steps: Sequence[Piece], tokenizer: Any) -> list[Thou
     thoughts, count = [], 0
     for step in steps:
         tokens = range(step.start - n_prompt, step.end - n_prompt)
-        generated = [not bool(chat.forced[token]) for token in tokens]
+        generated = [not bool(chat.inserted[token]) for token in tokens]
         count = step.kept - sum(generated)
         counts = [count := count + is_new for is_new in generated]
         texts = [

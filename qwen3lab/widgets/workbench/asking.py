@@ -2,9 +2,11 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from qwen3lab.generation.options import OnStep
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.text.tokenizer import token_texts
@@ -52,6 +54,10 @@ class Asker:
         """
         return reply_of(self.lab, question, temperature=temperature, **options)
 
+    def sampling(self, question: str, temperature: float | None, *, thinking: bool) -> Sampling:
+        """The sampling of `reply`."""
+        return sampling_of(self.lab, question, temperature, thinking=thinking)
+
     def _follow_mode(self, change: Any) -> None:
         """Take the temperature published for the new mode, unless another one was chosen."""
         published = self.lab.suggested.temperatures
@@ -62,22 +68,39 @@ class Asker:
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> Chat:
         """The reply of a run; its tokens are shown as they come, and its pace is noted."""
-        chips: list[Chip] = []
+
+        def write(on_step: OnStep) -> Chat:
+            return self.reply(question, on_step=on_step, cancel=cancel, **options)
+
+        return self.follow(run, write)
+
+    def follow(
+        self, run: int, write: Callable[[OnStep], Chat], kept: Sequence[Chip] | None = None
+    ) -> Chat:
+        """The reply that `write` makes; its tokens are shown as they come.
+
+        Args:
+            run: number of the run.
+            write: makes the reply, and calls what it is given with every token.
+            kept: the tokens before the first one, in a branch, whose first token is chosen.
+        """
+        chips: list[Chip] = [*(kept or ())]
+        chosen = -1 if kept is None else len(kept)
         throttle, begun = Throttle(SECONDS_BETWEEN_UPDATES), time.monotonic()
 
         def on_step(step: ChatStep) -> None:
             (text,) = token_texts(self.lab.tokenizer, [step.token_id])
-            chips.append(chip(step, text))
+            chips.append(chip(step, text, chosen=len(chips) == chosen))
             if throttle.ready():
                 self.stream(run, chips)
 
         try:
-            chat = self.reply(question, on_step=on_step, cancel=cancel, **options)
+            chat = write(on_step)
         finally:
             self.stream(run, chips)
         with self.lock:
             if run == self.state.run:
-                self.state.pace = (time.monotonic() - begun) / max(1, len(chat.tokens))
+                self.state.pace = (time.monotonic() - begun) / max(1, len(chips) - max(0, chosen))
         return chat
 
     def stream(self, run: int, chips: list[Chip]) -> None:
@@ -89,12 +112,18 @@ class Asker:
 
 def reply_of(lab: ChatModel, question: str, *, temperature: float | None, **options: Any) -> Chat:
     """A reply of a model; `temperature` as in `Asker.reply`."""
-    sampling = Sampling.greedy()
-    if temperature != 0:
-        sampling = lab.chat_sampling(question, thinking=options["thinking"])
-    if temperature:
-        sampling = replace(sampling, temperature=temperature)
+    sampling = sampling_of(lab, question, temperature, thinking=options["thinking"])
     return lab.chat(question, sampling=sampling, **options)
+
+
+def sampling_of(
+    lab: ChatModel, question: str, temperature: float | None, *, thinking: bool
+) -> Sampling:
+    """The sampling of a reply; `temperature` as in `Asker.reply`."""
+    if temperature == 0:
+        return Sampling.greedy()
+    published = lab.chat_sampling(question, thinking=thinking)
+    return published if temperature is None else replace(published, temperature=temperature)
 
 
 def first_state(lab: ChatModel, max_new_tokens: int, **values: Any) -> WorkbenchState:

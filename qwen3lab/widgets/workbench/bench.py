@@ -11,6 +11,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
+from qwen3lab.widgets.components.transcript import Chip
 from qwen3lab.widgets.components.worker import Worker
 from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, question_of
 from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
@@ -18,30 +19,15 @@ from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
 from qwen3lab.widgets.workbench.changes import Change, in_force
 from qwen3lab.widgets.workbench.panel import BenchPanel
-from qwen3lab.widgets.workbench.parts.capture import CapturePart
-from qwen3lab.widgets.workbench.parts.comparison import ComparisonPart
-from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
+from qwen3lab.widgets.workbench.parts.all_parts import PARTS, PartsOfBench
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
-from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
-from qwen3lab.widgets.workbench.parts.heads import HeadsPart
-from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import Part
 from qwen3lab.widgets.workbench.recorded import ChatModel, RecordedModel, other_models, sources
 from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
-PARTS: tuple[type[Part], ...] = (
-    InterventionsPart,
-    HeadsPart,
-    ExpertsPart,
-    EarlyAnswers,
-    ExplanationPart,
-    ComparisonPart,
-    CapturePart,
-)
 
-
-class Workbench:
+class Workbench(PartsOfBench):
     """One run of a model with all of its views: text, attention, routing, thinking, why, raw.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
@@ -92,7 +78,7 @@ class Workbench:
 
     def __init__(
         self,
-        source: ChatModel | Recording | Chat | Sequence[ChatModel],
+        source: ChatModel | Recording | Chat | Sequence[Any],
         *,
         lab: ChatModel | None = None,
         chat: Chat | None = None,
@@ -126,6 +112,7 @@ class Workbench:
         self.view: BenchPanel | None = None
         self.picked: PickedToken | None = None  # Before the current run, to pick it again after.
         self.asked_options: dict[str, Any] = self.options()
+        self.run_options: dict[str, Any] | None = None  # With what the parts added, of a run.
         self.closed = self.is_showing = False
         self.parts: dict[str, Part] = {kind.name: kind(self) for kind in PARTS}
         self.experts.corpus = list(corpus)
@@ -147,41 +134,6 @@ class Workbench:
     def name(self) -> str:
         """The model's name."""
         return self.lab.name
-
-    @property
-    def heads(self) -> HeadsPart:
-        """The head scores of the attention view: `measure`."""
-        return self._part(HeadsPart)
-
-    @property
-    def experts(self) -> ExpertsPart:
-        """What the routing view does: `switch`, `switch_all_on`, `write`."""
-        return self._part(ExpertsPart)
-
-    @property
-    def thinking(self) -> EarlyAnswers:
-        """What the thinking view does: `stop_thinking`, `think_more`, `move`, `ask_everywhere`."""
-        return self._part(EarlyAnswers)
-
-    @property
-    def why(self) -> ExplanationPart:
-        """What the why view does: `explain`, `measure`, `take_away`, `patch`, `steer`."""
-        return self._part(ExplanationPart)
-
-    @property
-    def compare(self) -> ComparisonPart:
-        """What the compare view does: `start`, `show`, `alignment`, `difference`."""
-        return self._part(ComparisonPart)
-
-    @property
-    def raw(self) -> CapturePart:
-        """What the raw view does: `capture`."""
-        return self._part(CapturePart)
-
-    @property
-    def interventions(self) -> InterventionsPart:
-        """The changes in force: `add`, `remove`, `ask`."""
-        return self._part(InterventionsPart)
 
     @property
     def edits(self) -> list[Any]:
@@ -290,13 +242,51 @@ class Workbench:
             state.run += 1
             self.closed = False
             state.asked, state.asked_thinking = state.question, state.thinking
-            state.asked_budget = state.budget
+            state.asked_budget, state.asked_changes = state.budget, state.changes
             self.asked_options = self.options()
             state.chips = ()
             for part in self._active():
                 part.started()
             state.status = "running"
             self.worker.start(self._job())
+
+    def begin(
+        self, write: Callable[[int, threading.Event], Chat], chips: tuple[Chip, ...] = ()
+    ) -> None:
+        """Start a run of the same question and settings, whose reply `write` makes.
+
+        Args:
+            write: makes the reply, from the number of the run and the event that cancels it.
+            chips: the tokens of the reply that are there already.
+        """
+        state = self.state
+        with self.lock:
+            self.worker.stop()
+            state.error = state.drawing_error = state.pick_error = ""
+            self.picked, state.token = None, -1
+            state.run += 1
+            self.closed, run, state.chips = False, state.run, chips
+            for part in self._active():
+                part.started()
+            state.status = "running"
+            self.worker.start(self._finishing(run, lambda cancel: write(run, cancel)))
+
+    def show_reply(self, chat: Chat) -> None:
+        """Show a finished reply to the same question, as a new run."""
+        state = self.state
+        state.token = -1
+        state.run += 1
+        state.chips = chips_of(chat)
+        for part in self._active():
+            part.started()
+        self._show(state.run, chat, stopped=False)
+
+    def options_of_run(self) -> dict[str, Any]:
+        """The options of the latest reply, with the hooks and edits that the parts added."""
+        found = self.run_options
+        if found is None:  # A reply that was given.
+            found = self._with_parts(self.asked_options)
+        return found | {"steering": self.thinking.options()["steering"]}
 
     def options(self) -> dict[str, Any]:
         """Options of `reply`, from the settings."""
@@ -305,9 +295,6 @@ class Workbench:
     def reply(self, question: str, *, temperature: float | None, **options: Any) -> Chat:
         """A reply, sampled as published for its mode, at a temperature; 0 is greedy."""
         return self.asker.reply(question, temperature=temperature, **options)
-
-    def _part(self, kind: type[Any]) -> Any:
-        return self.parts[kind.name]
 
     def _active(self) -> list[Part]:
         """The parts whose view the model has: a dense one has no routing, unless asked for."""
@@ -330,6 +317,7 @@ class Workbench:
                 chat = other.state.current
                 if chat is not None and chat is not self.state.current and not self.closed:
                     self._take_reply(chat, other.state.asked, other.state.asked_thinking)
+                    self.run_options = other.run_options
 
             take()
             other.state.observe(take, ["chat"])
@@ -340,17 +328,13 @@ class Workbench:
         """Show a reply that was recorded before."""
         check_reply(chat, self.name, self.config)
         state = self.state
-        state.token = -1
+        self.run_options = None
         state.thinking = thinking if chat.thinking_asked is None else chat.thinking_asked
         state.question = question_of(chat) if question is None else question
-        state.run += 1
         state.asked, state.asked_thinking = state.question, state.thinking
-        state.asked_budget = state.budget
+        state.asked_budget, state.asked_changes = state.budget, ()
         self.asked_options = self.options()
-        state.chips = chips_of(chat)
-        for part in self._active():
-            part.started()
-        self._show(state.run, chat, stopped=False)
+        self.show_reply(chat)
 
     def _take_recording(self, recording: Recording) -> None:
         """Show a recording that has no reply."""
@@ -370,19 +354,32 @@ class Workbench:
             part.check()
 
     def _job(self) -> Callable[[threading.Event], Chat]:
-        run, question, options = self.state.run, self.state.question, dict(self.asked_options)
-        hooks = list[str]()
+        run, question = self.state.run, self.state.question
+        options = self.run_options = self._with_parts(self.asked_options)
+        changes = self.state.asked_changes
+
+        def write(cancel: threading.Event) -> Chat:
+            edited = options | {"edits": in_force(self.lab, changes)} if changes else options
+            return self.asker.ask(run, question, edited, cancel)
+
+        return self._finishing(run, write)
+
+    def _with_parts(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a reply, with those of the parts and the hooks that they record."""
+        options, hooks = dict(options), list[str]()
         for part in self._active():
             options |= part.options()
             hooks += part.hooks()
-        options["record"] = tuple(hooks) if hooks else True
-        changes = self.state.asked_changes
+        return options | {"record": tuple(hooks) if hooks else True}
+
+    def _finishing(
+        self, run: int, write: Callable[[threading.Event], Chat]
+    ) -> Callable[[threading.Event], Chat]:
+        """A job that writes the reply of a run, and shows it."""
 
         def job(cancel: threading.Event) -> Chat:
             try:
-                if changes:
-                    options["edits"] = in_force(self.lab, changes)
-                chat = self.asker.ask(run, question, options, cancel)
+                chat = write(cancel)
             except Exception as error:
                 self._finish(run, error=sentence(error))
                 raise

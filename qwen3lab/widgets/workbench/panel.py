@@ -12,6 +12,7 @@ from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
 from qwen3lab.widgets.workbench.state import PICKS, TABS
+from qwen3lab.widgets.workbench.token_card import AlternativesRow, BranchMenu
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
 from qwen3lab.widgets.workbench.views.changes_card import ChangesCard
 from qwen3lab.widgets.workbench.views.compare import ComparePane
@@ -60,6 +61,7 @@ class BenchPanel:
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
         self.changes = ChangesCard(bench) if bench.asks else None
+        self.alternatives, self.branches = AlternativesRow(bench), BranchMenu(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -81,8 +83,8 @@ class BenchPanel:
         """Take every widget out of the page and out of memory."""
         for bindings in (self.bindings, self.controls.bindings):
             bindings.unbind()
-        for view in self.views.values():
-            view.close()
+        for part in (*self.views.values(), self.alternatives, self.branches):
+            part.close()
         if self.changes is not None:
             self.changes.close()
         close_widgets_of(self, self.controls)
@@ -163,11 +165,13 @@ class BenchPanel:
             self.state.token = self.state.current.spans["prompt"][1] + index
 
     def _conversation(self) -> w.VBox:
-        return w.VBox([self.transcript]).add_class("q3-card").add_class("q3-talk")
+        talk = w.VBox([self.branches.menu, self.transcript])
+        return talk.add_class("q3-card").add_class("q3-talk")
 
     def _arrange(self) -> w.VBox:
         title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
-        notes = w.VBox([self.notes]).add_class("q3-card").add_class("q3-token-card")
+        notes = w.VBox([self.notes, self.alternatives.buttons]).add_class("q3-card")
+        notes.add_class("q3-token-card")
         ask = [] if self.changes is None else [self.controls.box(), self.changes.root]
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")

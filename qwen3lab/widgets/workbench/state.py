@@ -12,6 +12,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.widgets.explorers.attention_state import AttentionState
 from qwen3lab.widgets.explorers.compare_state import CompareState
+from qwen3lab.widgets.explorers.find_state import FindState
 from qwen3lab.widgets.explorers.routing_state import RoutingState
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 from qwen3lab.widgets.explorers.why_state import WhyState
@@ -33,7 +34,9 @@ PANES = ("thumbnails", "scores", "table")
 """What the attention view shows beside the map of one head."""
 
 
-class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState, CompareState):
+class WorkbenchState(
+    AttentionState, RoutingState, ThinkingState, WhyState, CompareState, FindState
+):
     """The question and its settings, the run, and what is picked, for all views of a workbench.
 
     A layer, head, expert or token that does not exist is refused: setting it raises a `TraitError`

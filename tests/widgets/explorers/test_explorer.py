@@ -217,7 +217,7 @@ def test_the_settings_are_passed_to_the_model() -> None:
     assert question == "Again"
     assert (options["thinking"], options["budget"], options["seed"]) == (True, 16, 5)
     assert options["sampling"].temperature == 0.9
-    assert options["record"] is True
+    assert options["record"] == ("hook_unembed",), "for the probabilities of alternatives"
     controls.thinking.value = False
     controls.greedy.value = True
     controls.run.click()

@@ -225,3 +225,29 @@ def test_what_runs_the_unchanged_model_says_so_with_changes_in_force(tiny_lab) -
 def test_a_recording_alone_offers_no_changes(bench) -> None:
     alone = Workbench(bench.state.recording)
     assert panel(alone).changes is None
+
+
+def test_a_branch_of_a_run_keeps_its_changes_when_one_goes_back_and_forth(bench) -> None:
+    bench.change(Scale("mlp", 5, by=0.5))
+    chat = bench.run()
+    bench.state.changes = ()  # For the next question.
+    at = chat.spans["answer"][0]
+    bench.branches.write(at, [*chat.prompt_ids, *chat.token_ids][at])
+    bench.wait()
+    assert bench.state.current.token_ids == chat.token_ids
+    assert bench.state.asked_changes == (Scale("mlp", 5, by=0.5),)
+    bench.state.branch = 0
+    assert bench.state.asked_changes == (Scale("mlp", 5, by=0.5),)
+    assert bench.state.baseline is not None
+
+
+def test_a_branch_is_not_taken_for_the_reply_without_changes(bench) -> None:
+    plain = bench.state.current
+    at = plain.spans["answer"][0]
+    bench.branches.write(at, 60)
+    bench.wait()
+    assert bench.state.current.chosen
+    bench.change(Scale("mlp", 5, by=0.5))
+    bench.run()
+    bench.wait()
+    assert bench.state.baseline is plain

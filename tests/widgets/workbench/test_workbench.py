@@ -45,7 +45,7 @@ def test_one_run_is_shown_in_every_view(bench) -> None:
         bench.state.tab = tab
         bench.wait()
         assert (bench.state.error, bench.state.drawing_error, bench.state.problem) == ("", "", "")
-    assert text(bench).text.text["first"] == 0
+    assert text(bench).text.shown[0] == 0
     assert len(text(bench).text.text["tokens"]) == len(chat.recording)
     assert attention(bench).map.heatmap.values.shape == (len(chat.recording),) * 2
     assert routing(bench).routing.heatmap.title == "Expert routing in layer 3"

@@ -62,14 +62,15 @@ class InterventionsPart(Part):
             self.state.change_error = sentence(error)
 
     def started(self) -> None:
-        """Note what is in force in the run, and discard the reply to compare with."""
+        """Discard the reply to compare with."""
         super().started()
-        self.state.asked_changes, self.state.baseline = self.state.changes, None
+        self.state.baseline = None
 
     def finished(self, chat: Chat | None, *, stopped: bool) -> None:
         """Find the reply without the changes: that of the run before, or one beside the run."""
         state, asked = self.state, dict(self.bench.asked_options)
-        if chat is None or not self.bench.asks or stopped:
+        # A branch is no reply to the question alone.
+        if chat is None or chat.chosen or not self.bench.asks or stopped:
             return
         if not state.asked_changes:
             self.plain = (state.asked, asked, chat)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
+from qwen3lab.widgets.components.transcript import Chip
 from qwen3lab.widgets.components.worker import Worker
 from qwen3lab.widgets.workbench.state import WorkbenchState
 
@@ -22,6 +23,7 @@ class AskingBench(Protocol):
     is_showing: bool
     asked_options: dict[str, Any]
     others: dict[str, Any]
+    asker: Any
 
     @property
     def name(self) -> str:
@@ -39,6 +41,20 @@ class AskingBench(Protocol):
 
     def ask_again(self) -> None:
         """Ask the question of the latest run again."""
+        ...
+
+    def begin(
+        self, write: Callable[[int, threading.Event], Chat], chips: tuple[Chip, ...] = ()
+    ) -> None:
+        """Start a run of the same question whose reply `write` makes."""
+        ...
+
+    def show_reply(self, chat: Chat) -> None:
+        """Show a reply to the same question as a new run."""
+        ...
+
+    def options_of_run(self) -> dict[str, Any]:
+        """The options of the latest reply, with what its parts added."""
         ...
 
 

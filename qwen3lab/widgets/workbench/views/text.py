@@ -1,5 +1,6 @@
 """The text view: the conversation's tokens, shaded by a quantity that is chosen."""
 
+import html
 from collections.abc import Sequence
 
 import ipywidgets as w
@@ -10,25 +11,21 @@ from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.figures.theme import STOP_COLOUR
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
+from qwen3lab.widgets.components.find_box import FindBox
 from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.textview import TextView
 from qwen3lab.widgets.explorers.attention_compute import text_page
 from qwen3lab.widgets.explorers.chat_compute import token_parts
 from qwen3lab.widgets.explorers.controls import WIDE, Pickers
-from qwen3lab.widgets.explorers.text_compute import Shades, of_attention, of_expert, of_reply
+from qwen3lab.widgets.explorers.text_compute import Shades
+from qwen3lab.widgets.workbench.shading import is_of_token, shades_of, what_is_shaded
 from qwen3lab.widgets.workbench.state import (
-    ATTENDED,
-    ATTENDS,
-    ENTROPY,
     EXPERT_WEIGHT,
     QUANTITIES,
-    SURPRISAL,
 )
 from qwen3lab.widgets.workbench.views.view import View, pane, row, show_only
 
-PICK_A_TOKEN = "click a token to see its attention weights"
-PICK_AN_EXPERT = "pick an expert to see its tokens"
 CURVE_HEIGHT = 210
 
 
@@ -54,6 +51,7 @@ class ShadedText(View):
         )
         self.bindings.bind("expert", self.expert)
         self.parts = [self.pickers]
+        self._make_finders()
         self.curve = w.ToggleButton(
             description="curves",
             icon="line-chart",
@@ -78,19 +76,49 @@ class ShadedText(View):
         self.follow(self.draw_curves, ["recording", "token", "curve"])
         tools = row(
             self.quantity,
+            self.largest,
             self.pickers.layer,
             self.pickers.head,
             self.pickers.routing_layer,
             self.expert,
             self.curve,
+            self.jumped,
         )
         hint = "click a token to pick it in every view"
-        return [tools, pane("Text", hint, self.text, self.curves)]
+        return [tools, pane("Text", hint, self.text, self.curves, tools=[self.box])]
+
+    def _make_finders(self) -> None:
+        """Make the search box and the button that goes through the largest values."""
+        self.box = FindBox()
+        self.box.observe(lambda change: self.state.set_trait("search", change["new"]), "text")
+        self.box.on_go(self.bench.find.go)
+        self.largest = w.Button(
+            description="largest",
+            icon="arrow-up",
+            tooltip="Pick the token with the largest value; again, the next largest one",
+            layout=w.Layout(width="90px"),
+        )
+        self.largest.on_click(lambda _: self.bench.find.jump())
+        self.jumped = w.HTML()
+        self.follow(self.draw_hits, ["search", "hits", "hit"])
+        self.follow(self.draw_jump, ["jumped"])
+
+    def draw_hits(self) -> None:
+        """Mark what the search has found, and count it."""
+        state = self.state
+        self.text.hits = [list(hit) for hit in state.hits]
+        self.box.text = state.search
+        self.box.found = {"hit": state.hit, "of": len(state.hits)}
+
+    def draw_jump(self) -> None:
+        """Say which value was picked."""
+        said = html.escape(self.state.jumped)
+        self.jumped.value = f'<span class="q3-jumped" role="status">{said}</span>'
 
     @property
     def is_of_token(self) -> bool:
         """True if the quantity belongs to one token: its attention weights."""
-        return self.state.quantity in (ATTENDS, ATTENDED)
+        return is_of_token(self.state)
 
     def draw_controls(self) -> None:
         """Show the pickers that the quantity needs."""
@@ -132,18 +160,13 @@ class ShadedText(View):
             return
         key = self._key(recording)
         if key != self._shown:
-            self._shade(self._shades(recording, self.state.token))
+            self._shade(shades_of(recording, self.state, self.state.token))
             self._shown = key
 
     def _key(self, recording: Recording) -> tuple[object, ...]:
         """What the shades depend on: the logits of a recording are computed once."""
-        state = self.state
-        key = (id(recording), state.quantity, self.text.shown[0])
-        if self.is_of_token:
-            return (*key, state.layer, state.head, state.token)
-        if state.quantity == EXPERT_WEIGHT:
-            return (*key, state.routing_layer, state.expert)
-        return key
+        key = (id(recording), *what_is_shaded(self.state), self.text.shown[0])
+        return (*key, self.state.token) if self.is_of_token else key
 
     def point_at(self, token: int) -> None:
         """Shade by the weights of the token under the pointer; of the picked one for -1."""
@@ -152,7 +175,7 @@ class ShadedText(View):
             return
         token = token if 0 <= token < len(recording) else self.state.token
         with self.lock:
-            self._shade(self._shades(recording, token))
+            self._shade(shades_of(recording, self.state, token))
             self._shown = ()
 
     def _shade(self, shades: Shades | str) -> None:
@@ -168,20 +191,6 @@ class ShadedText(View):
             token=shades.token,
             follows=self.is_of_token,
         )
-
-    def _shades(self, recording: Recording, token: int) -> Shades | str:
-        """The numbers of the quantity, or what has to be picked first."""
-        state = self.state
-        if state.quantity in (SURPRISAL, ENTROPY):
-            return of_reply(recording, state.current, state.quantity.split()[0])
-        if state.quantity == EXPERT_WEIGHT:
-            if state.expert < 0:
-                return PICK_AN_EXPERT
-            return of_expert(recording, state.routing_layer, state.expert)
-        if token < 0:
-            return PICK_A_TOKEN
-        is_query = state.quantity == ATTENDS
-        return of_attention(recording, state.layer, state.head, token, is_query=is_query)
 
     @shows_drawing_errors
     def draw_curves(self) -> None:

@@ -9,11 +9,13 @@ import ipywidgets as w
 
 from qwen3lab.widgets.components.layout import close_widgets_of
 from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
+from qwen3lab.widgets.workbench.parts.branches import BranchesPart
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.parts.comparison import ComparisonPart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
 from qwen3lab.widgets.workbench.parts.explanation import ExplanationPart
+from qwen3lab.widgets.workbench.parts.find import FindPart
 from qwen3lab.widgets.workbench.parts.heads import HeadsPart
 from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import AskingBench
@@ -60,6 +62,16 @@ class ViewedBench(AskingBench, Protocol):
     @property
     def interventions(self) -> InterventionsPart:
         """The changes in force."""
+        ...
+
+    @property
+    def find(self) -> FindPart:
+        """Search in the text, and jumps to the largest values."""
+        ...
+
+    @property
+    def branches(self) -> BranchesPart:
+        """Replies that go on from another token."""
         ...
 
     def start(self) -> None:
