@@ -50,7 +50,18 @@ function render({ model, el }) {
     });
     root.replaceChildren(fragment);
     root.dataset.words = String(words.length);
+    drawNotes();
     drawShades();
+  }
+
+  /** Mark the tokens with a note, and show it under the pointer. */
+  function drawNotes() {
+    const notes = model.get("notes") || {};
+    for (const word of words) {
+      const note = notes[word.dataset.token || ""];
+      word.classList.toggle("q3-word-noted", Boolean(note));
+      word.title = note || "";
+    }
   }
 
   function drawShades() {
@@ -166,6 +177,7 @@ function render({ model, el }) {
   });
   const stop = listen(model, {
     "change:text": drawText,
+    "change:notes": drawNotes,
     "change:values": drawSoon,
     "change:shades": drawSoon,
     "change:shaded": drawSoon,

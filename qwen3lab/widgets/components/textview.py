@@ -25,6 +25,7 @@ class TextView(anywidget.AnyWidget):
             `nothing` is what a token without a number is, and `follows` is true if the numbers
             belong to one token: pointing at another one then asks for its numbers.
         shaded: number of the token that `values` belong to; -1 for none.
+        notes: text of the note on a token, by the token's number as text; it is marked.
     """
 
     _esm = script("textview.js")
@@ -36,6 +37,7 @@ class TextView(anywidget.AnyWidget):
         sync=True
     )
     shaded = traitlets.Int(-1).tag(sync=True)
+    notes: "traitlets.Dict[str, str]" = traitlets.Dict().tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.

@@ -108,6 +108,8 @@ interface TextTraits {
   values: DataView;
   shades: { title: string; high: number; nothing: string; follows: boolean };
   shaded: number;
+  /** Text of the note on a token, by its number; absent in older states. */
+  notes?: Record<string, string>;
 }
 
 /** Text, text with visible whitespace, part, tooltip and kind of a token. */

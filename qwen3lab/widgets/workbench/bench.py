@@ -16,6 +16,7 @@ from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, questi
 from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
+from qwen3lab.widgets.workbench.keep.keeping import Keeping
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
@@ -36,7 +37,7 @@ PARTS: tuple[type[Part], ...] = (
 )
 
 
-class Workbench:
+class Workbench(Keeping):
     """One run of a model with all of its views: text, attention, routing, thinking, why, raw.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.

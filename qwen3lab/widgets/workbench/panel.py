@@ -11,6 +11,7 @@ from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
+from qwen3lab.widgets.workbench.keep.note_card import NoteCard
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
 from qwen3lab.widgets.workbench.views.raw import RawPane
@@ -48,6 +49,7 @@ class BenchPanel:
         self.controls.connect(run=bench.start, stop=bench.stop)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
+        self.noting = NoteCard(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -67,11 +69,11 @@ class BenchPanel:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        for bindings in (self.bindings, self.controls.bindings):
+        for bindings in (self.bindings, self.controls.bindings, self.noting.bindings):
             bindings.unbind()
         for view in self.views.values():
             view.close()
-        close_widgets_of(self, self.controls)
+        close_widgets_of(self, self.controls, self.noting)
 
     def _names(self) -> list[str]:
         """The tabs that the model has: a dense one has no routing, unless it is asked for."""
@@ -153,7 +155,8 @@ class BenchPanel:
 
     def _arrange(self) -> w.VBox:
         title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
-        notes = w.VBox([self.notes]).add_class("q3-card").add_class("q3-token-card")
+        found = [self.notes, self.noting.lines, self.noting.row]
+        notes = w.VBox(found).add_class("q3-card").add_class("q3-token-card")
         ask = [self.controls.box()] if self.bench.asks else []
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")

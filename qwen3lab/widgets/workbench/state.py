@@ -13,6 +13,7 @@ from qwen3lab.widgets.explorers.attention_state import AttentionState
 from qwen3lab.widgets.explorers.routing_state import RoutingState
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 from qwen3lab.widgets.explorers.why_state import WhyState
+from qwen3lab.widgets.workbench.keep.notes import check_note
 
 TABS = ("text", "attention", "routing", "thinking", "why", "raw")
 """The views, in the order of their tabs."""
@@ -50,6 +51,7 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
         capturing: True while a hook is recorded.
         captured: number of hooks that were recorded since the run.
         pick_error: why the latest pick was refused; empty after the next one that is not.
+        notes: on tokens, heads and experts, as `Note`s.
     """
 
     tab = traitlets.Enum(TABS, TABS[0])
@@ -61,6 +63,7 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
     capturing = traitlets.Bool(False)
     captured = traitlets.Int(0)
     pick_error = traitlets.Unicode()
+    notes = traitlets.Tuple()
 
     def __init__(self, config: Qwen3Config, **values: Any) -> None:
         self.config = config
@@ -85,6 +88,13 @@ class WorkbenchState(AttentionState, RoutingState, ThinkingState, WhyState):
         if found != [name]:
             raise traitlets.TraitError(f"{name!r} names {len(found)} hooks: choose one of them")
         return name
+
+    @traitlets.validate("notes")
+    def _noted(self, proposal: Any) -> tuple[Any, ...]:
+        try:
+            return tuple(check_note(note, self.config) for note in proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
 
     def _problem(self, name: str, value: int) -> str:
         """Why there is no such layer, head, expert or token; empty if there is one."""

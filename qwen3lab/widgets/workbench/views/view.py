@@ -9,6 +9,7 @@ import ipywidgets as w
 
 from qwen3lab.widgets.components.layout import close_widgets_of
 from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
+from qwen3lab.widgets.workbench.keep.notes import Kind
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.parts.early_answers import EarlyAnswers
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
@@ -48,6 +49,10 @@ class ViewedBench(AskingBench, Protocol):
     @property
     def raw(self) -> CapturePart:
         """Hooks that the run did not keep."""
+        ...
+
+    def note(self, text: str, on: Kind = "token") -> None:
+        """Write a note on the picked token, head or expert."""
         ...
 
     def start(self) -> None:
