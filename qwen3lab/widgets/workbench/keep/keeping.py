@@ -1,10 +1,15 @@
 """Notes, and what is kept of a workbench in files: the part of `Workbench` that does it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import StorageError
+from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.widgets.workbench.keep.html_page import page_html
 from qwen3lab.widgets.workbench.keep.notes import Kind, Note, check_note, with_note
+from qwen3lab.widgets.workbench.keep.python_code import python_code
 from qwen3lab.widgets.workbench.keep.restoring import (
     check_settings,
     check_sizes,
@@ -70,6 +75,11 @@ class Keeping:
         notes = with_note(self.state.notes, on, text, self.state)
         self.state.notes = tuple(check_note(note, self.config) for note in notes)
 
+    @property
+    def code(self) -> str:
+        """Python code that makes this view again: it loads the model, asks and picks."""
+        return python_code(self)
+
     def save(self, path: str | Path) -> None:
         """Save the view: question, settings, reply, picks, tab and notes, as a small JSON.
 
@@ -86,6 +96,23 @@ class Keeping:
         view = view_of(self, path)
         assert self.state.recording is not None
         write_view(path, view, self.state.recording)
+
+    def export_html(self, path: str | Path, *, layers: Sequence[int] | None = None) -> None:
+        """Write the run as one HTML page, which works without Python and without a network.
+
+        It shows the question and the reply, the tokens shaded by surprisal and entropy, the
+        attention of every layer and head in 8 bits, the routing, and the notes.
+
+        Args:
+            path: of the page.
+            layers: whose attention the page shows; all that were recorded if None. A large model
+                or a long text needs a choice.
+
+        Raises:
+            RecordingError: nothing has been run, a run goes on, or the maps are too large.
+            StorageError: the page cannot be written.
+        """
+        write_text(Path(path), page_html(self, layers), error=StorageError)
 
     @classmethod
     def open_view(cls: type[K], path: str | Path, *, lab: ChatModel | None = None) -> K:
