@@ -9,6 +9,7 @@ import pytest
 from qwen3lab import widgets
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.plot import Plot
+from qwen3lab.widgets.components.saver import Saver
 from qwen3lab.widgets.components.textview import TextView
 from qwen3lab.widgets.components.thoughts import Thoughts
 from qwen3lab.widgets.components.transcript import Transcript
@@ -16,7 +17,7 @@ from qwen3lab.widgets.components.transcript import Transcript
 PACKAGE = Path(widgets.__file__).parent
 
 
-@pytest.mark.parametrize("kind", [Canvas, Plot, TextView, Thoughts, Transcript])
+@pytest.mark.parametrize("kind", [Canvas, Plot, Saver, TextView, Thoughts, Transcript])
 def test_a_javascript_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
     assert 100 < len(str(kind._esm)) < 40_000
 

@@ -160,6 +160,12 @@ interface PlotTraits {
   is_sent: boolean;
 }
 
+interface SaverTraits {
+  text: string;
+  name: string;
+  said: string;
+}
+
 interface PlotTitle {
   text?: string;
 }
@@ -175,6 +181,8 @@ interface PlotLayout {
 interface Plotly {
   react(root: HTMLElement, data: object[], layout: object, config: object): Promise<void>;
   purge(root: HTMLElement): void;
+  /** The figure as the address of a picture. */
+  toImage(root: HTMLElement, options: { format: string }): Promise<string>;
   Plots: { resize(root: HTMLElement): void };
 }
 

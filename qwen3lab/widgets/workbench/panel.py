@@ -11,6 +11,7 @@ from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
+from qwen3lab.widgets.workbench.keep.drawer import KeepDrawer
 from qwen3lab.widgets.workbench.keep.note_card import NoteCard
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
@@ -49,7 +50,7 @@ class BenchPanel:
         self.controls.connect(run=bench.start, stop=bench.stop)
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
-        self.noting = NoteCard(bench)
+        self.noting, self.keep = NoteCard(bench), KeepDrawer(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -69,11 +70,12 @@ class BenchPanel:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        for bindings in (self.bindings, self.controls.bindings, self.noting.bindings):
-            bindings.unbind()
+        parts = (self, self.controls, self.noting, self.keep)
+        for part in parts:
+            part.bindings.unbind()
         for view in self.views.values():
             view.close()
-        close_widgets_of(self, self.controls, self.noting)
+        close_widgets_of(*parts)
 
     def _names(self) -> list[str]:
         """The tabs that the model has: a dense one has no routing, unless it is asked for."""
@@ -160,6 +162,7 @@ class BenchPanel:
         ask = [self.controls.box()] if self.bench.asks else []
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")
-        stage = w.VBox([self.stage_alert, self.tabs]).add_class("q3-bench-stage")
+        kept = [self.keep.open, self.keep.card]
+        stage = w.VBox([self.stage_alert, self.tabs, *kept]).add_class("q3-bench-stage")
         body = w.Box([left, stage]).add_class("q3-bench-body")
         return page(body).add_class("q3-bench")

@@ -18,11 +18,13 @@ from qwen3lab.widgets.workbench.keep.restoring import (
     restore,
     view_of,
 )
+from qwen3lab.widgets.workbench.keep.table import view_csv
 from qwen3lab.widgets.workbench.keep.view_file import (
     read_recording_of,
     read_view,
     write_view,
 )
+from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.recorded import ChatModel
 from qwen3lab.widgets.workbench.state import WorkbenchState
 
@@ -51,6 +53,11 @@ class Keeping:
     @property
     def config(self) -> Qwen3Config:
         """The model's sizes."""
+        raise NotImplementedError
+
+    @property
+    def raw(self) -> CapturePart:
+        """What the raw view does."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -113,6 +120,21 @@ class Keeping:
             StorageError: the page cannot be written.
         """
         write_text(Path(path), page_html(self, layers), error=StorageError)
+
+    def export_csv(self, path: str | Path) -> None:
+        """Write the numbers of the tab that is shown as CSV.
+
+        The first line says what they are, the second names the columns. Texts of tokens are in
+        JSON's quotes.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            RecordingError: there is no finished run, or the view has no numbers yet.
+            StorageError: the file cannot be written.
+        """
+        write_text(Path(path), view_csv(self), error=StorageError)
 
     @classmethod
     def open_view(cls: type[K], path: str | Path, *, lab: ChatModel | None = None) -> K:

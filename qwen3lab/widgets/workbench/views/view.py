@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import ipywidgets as w
@@ -53,6 +54,23 @@ class ViewedBench(AskingBench, Protocol):
 
     def note(self, text: str, on: Kind = "token") -> None:
         """Write a note on the picked token, head or expert."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Python code that makes the view again."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Save the view."""
+        ...
+
+    def export_html(self, path: str | Path, *, layers: Sequence[int] | None = None) -> None:
+        """Write the run as one HTML page."""
+        ...
+
+    def export_csv(self, path: str | Path) -> None:
+        """Write the numbers of the tab as CSV."""
         ...
 
     def start(self) -> None:
