@@ -233,6 +233,8 @@ class Workbench(Keeping):
     def _ipython_display_(self) -> None:
         cells.displayed(self)
         display(self.open())
+        if self.view is not None:
+            self.view.picture.show()
         if self.asks and self.state.run == 0:
             self.start()
 

@@ -13,6 +13,7 @@ from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
 from qwen3lab.widgets.workbench.keep.drawer import KeepDrawer
 from qwen3lab.widgets.workbench.keep.note_card import NoteCard
+from qwen3lab.widgets.workbench.keep.static_picture import StaticPicture
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
 from qwen3lab.widgets.workbench.views.raw import RawPane
@@ -51,6 +52,7 @@ class BenchPanel:
         self.transcript = Transcript(layout=w.Layout(flex="1 1 auto"))
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
         self.noting, self.keep = NoteCard(bench), KeepDrawer(bench)
+        self.picture = StaticPicture(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -70,7 +72,8 @@ class BenchPanel:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        parts = (self, self.controls, self.noting, self.keep)
+        self.picture.close()
+        parts = (self, self.controls, self.noting, self.keep, self.picture)
         for part in parts:
             part.bindings.unbind()
         for view in self.views.values():
@@ -165,4 +168,4 @@ class BenchPanel:
         kept = [self.keep.open, self.keep.card]
         stage = w.VBox([self.stage_alert, self.tabs, *kept]).add_class("q3-bench-stage")
         body = w.Box([left, stage]).add_class("q3-bench-body")
-        return page(body).add_class("q3-bench")
+        return page(self.picture.hider, body).add_class("q3-bench")

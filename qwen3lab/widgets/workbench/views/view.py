@@ -26,6 +26,8 @@ class ViewedBench(AskingBench, Protocol):
     """The part of a `Workbench` that its views show and call."""
 
     examples: tuple[str, ...]
+    max_new_tokens: int
+    model_fingerprint: str
 
     @property
     def heads(self) -> HeadsPart:
