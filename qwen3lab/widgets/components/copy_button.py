@@ -7,7 +7,7 @@ from qwen3lab.widgets.components.scripts import script
 
 
 class CopyButton(anywidget.AnyWidget):
-    """Copies `text`; where the browser forbids that, it shows the text, selected.
+    """Copies `text`.
 
     Attributes:
         text: what is copied.

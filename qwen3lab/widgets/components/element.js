@@ -39,6 +39,23 @@ function listen(model, handlers) {
 }
 
 /**
+ * Copy a text; a page that is not served safely has no clipboard, and needs a selection.
+ * @param {string} text
+ * @param {Element} place
+ */
+async function copyText(text, place) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = element("textarea", "", place);
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/**
  * The nearest element around an event's target that matches a selector.
  * @param {Event} event
  * @param {string} selector

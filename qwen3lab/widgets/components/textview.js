@@ -51,6 +51,7 @@ function render({ model, el }) {
     root.replaceChildren(fragment);
     root.dataset.words = String(words.length);
     drawHits();
+    drawNotes();
     drawShades();
   }
 
@@ -62,6 +63,16 @@ function render({ model, el }) {
       for (const word of words.slice(Math.max(0, start - first), Math.max(0, end - first))) {
         word.classList.add("q3-word-hit");
       }
+    }
+  }
+
+  /** Mark the tokens with a note, and show it under the pointer. */
+  function drawNotes() {
+    const notes = model.get("notes") || {};
+    for (const word of words) {
+      const note = notes[word.dataset.token || ""];
+      word.classList.toggle("q3-word-noted", Boolean(note));
+      word.title = note || "";
     }
   }
 
@@ -179,6 +190,7 @@ function render({ model, el }) {
   const stop = listen(model, {
     "change:text": drawText,
     "change:hits": drawHits,
+    "change:notes": drawNotes,
     "change:values": drawSoon,
     "change:shades": drawSoon,
     "change:shaded": drawSoon,

@@ -28,6 +28,7 @@ class TextView(anywidget.AnyWidget):
         shaded: number of the token that `values` belong to; -1 for none.
         shown: first and past-the-end number of the tokens shown.
         hits: first and past-the-end token of each place to mark.
+        notes: text of the note on a token, by the token's number as text; it is marked.
     """
 
     _esm = script("textview.js")
@@ -41,6 +42,7 @@ class TextView(anywidget.AnyWidget):
     shaded = traitlets.Int(-1).tag(sync=True)
     shown: tuple[int, int] = (0, 0)
     hits = traitlets.List().tag(sync=True)
+    notes: "traitlets.Dict[str, str]" = traitlets.Dict().tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.

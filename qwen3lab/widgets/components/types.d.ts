@@ -135,6 +135,8 @@ interface TextTraits {
   shaded: number;
   /** First and past-the-end token of each place that is marked. */
   hits: [number, number][];
+  /** Text of the note on a token, by its number; absent in older states. */
+  notes?: Record<string, string>;
 }
 
 /** Text, text with visible whitespace, part, tooltip and kind of a token. */
@@ -185,6 +187,12 @@ interface PlotTraits {
   is_sent: boolean;
 }
 
+interface SaverTraits {
+  text: string;
+  name: string;
+  said: string;
+}
+
 interface PlotTitle {
   text?: string;
 }
@@ -200,6 +208,8 @@ interface PlotLayout {
 interface Plotly {
   react(root: HTMLElement, data: object[], layout: object, config: object): Promise<void>;
   purge(root: HTMLElement): void;
+  /** The figure as the address of a picture. */
+  toImage(root: HTMLElement, options: { format: string }): Promise<string>;
   Plots: { resize(root: HTMLElement): void };
 }
 

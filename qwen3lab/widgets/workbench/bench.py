@@ -18,6 +18,7 @@ from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picke
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
 from qwen3lab.widgets.workbench.changes import Change, in_force
+from qwen3lab.widgets.workbench.keep.keeping import Keeping
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.all_parts import PARTS, PartsOfBench
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
@@ -27,7 +28,7 @@ from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
 
-class Workbench(PartsOfBench):
+class Workbench(PartsOfBench, Keeping):
     """One run of a model with all of its views: text, attention, routing, thinking, why, raw.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
@@ -217,6 +218,8 @@ class Workbench(PartsOfBench):
     def _ipython_display_(self) -> None:
         cells.displayed(self)
         display(self.open())
+        if self.view is not None:
+            self.view.picture.show()
         if self.asks and self.state.run == 0:
             self.start()
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from qwen3lab import steering
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import HookError
 from qwen3lab.figures.theme import visible
 from qwen3lab.interventions import replacing, rerouting
 from qwen3lab.interventions.replacing import AtToken
@@ -293,6 +295,21 @@ def name_of(kind: str, layer: int, number: int) -> str:
 def with_change(changes: Sequence[Change], new: Change) -> tuple[Change, ...]:
     """The changes with one more, in place of an older one of the same part."""
     return (*(each for each in changes if each.part != new.part), new)
+
+
+def check_exists(change: Change, config: Qwen3Config) -> None:
+    """Check that a model has what is changed.
+
+    Raises:
+        HookError: it has no such layer, head or expert.
+    """
+    layer = getattr(change, "layer", 0)
+    if isinstance(change, Scale | Route | Hide):
+        change.intervention(None).edits(config, (0,))
+    elif not 0 <= layer < config.n_layers:
+        raise HookError(
+            f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
+        )
 
 
 def in_force(lab: Any, changes: Sequence[Change]) -> list[Any] | None:

@@ -11,6 +11,9 @@ from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.transcript import Transcript
 from qwen3lab.widgets.explorers.chat_compute import progress, token_notes
 from qwen3lab.widgets.explorers.controls import Bindings, Controls
+from qwen3lab.widgets.workbench.keep.drawer import KeepDrawer
+from qwen3lab.widgets.workbench.keep.note_card import NoteCard
+from qwen3lab.widgets.workbench.keep.static_picture import StaticPicture
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.token_card import AlternativesRow, BranchMenu
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
@@ -62,6 +65,8 @@ class BenchPanel:
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
         self.changes = ChangesCard(bench) if bench.asks else None
         self.alternatives, self.branches = AlternativesRow(bench), BranchMenu(bench)
+        self.noting, self.keep = NoteCard(bench), KeepDrawer(bench)
+        self.picture = StaticPicture(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
@@ -81,13 +86,15 @@ class BenchPanel:
 
     def close(self) -> None:
         """Take every widget out of the page and out of memory."""
-        for bindings in (self.bindings, self.controls.bindings):
-            bindings.unbind()
-        for part in (*self.views.values(), self.alternatives, self.branches):
-            part.close()
+        self.picture.close()
         if self.changes is not None:
             self.changes.close()
-        close_widgets_of(self, self.controls)
+        for part in (*self.views.values(), self.alternatives, self.branches):
+            part.close()
+        parts = (self, self.controls, self.noting, self.keep, self.picture)
+        for part in parts:
+            part.bindings.unbind()
+        close_widgets_of(*parts)
 
     def _names(self) -> list[str]:
         """The tabs that the model has: a dense one has no routing, unless it is asked for."""
@@ -170,11 +177,12 @@ class BenchPanel:
 
     def _arrange(self) -> w.VBox:
         title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
-        notes = w.VBox([self.notes, self.alternatives.buttons]).add_class("q3-card")
-        notes.add_class("q3-token-card")
+        found = [self.notes, self.alternatives.buttons, self.noting.lines, self.noting.row]
+        notes = w.VBox(found).add_class("q3-card").add_class("q3-token-card")
         ask = [] if self.changes is None else [self.controls.box(), self.changes.root]
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
         left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")
-        stage = w.VBox([self.stage_alert, self.tabs]).add_class("q3-bench-stage")
+        kept = [self.keep.open, self.keep.card]
+        stage = w.VBox([self.stage_alert, self.tabs, *kept]).add_class("q3-bench-stage")
         body = w.Box([left, stage]).add_class("q3-bench-body")
-        return page(body).add_class("q3-bench")
+        return page(self.picture.hider, body).add_class("q3-bench")

@@ -17,6 +17,7 @@ from qwen3lab.widgets.explorers.routing_state import RoutingState
 from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 from qwen3lab.widgets.explorers.why_state import WhyState
 from qwen3lab.widgets.workbench.changes import UNCHANGED, Change, Route, titles, with_change
+from qwen3lab.widgets.workbench.keep.notes import check_note
 
 TABS = ("text", "attention", "routing", "thinking", "why", "compare", "raw")
 """The views, in the order of their tabs."""
@@ -59,6 +60,7 @@ class WorkbenchState(
         changes: the changes of the model in the next run, as `Change`s.
         asked_changes: those of the latest run.
         change_error: why a change was refused, or empty.
+        notes: on tokens, heads and experts, as `Note`s.
     """
 
     tab = traitlets.Enum(TABS, TABS[0])
@@ -73,6 +75,7 @@ class WorkbenchState(
     changes = traitlets.Tuple()
     asked_changes = traitlets.Tuple()
     change_error = traitlets.Unicode()
+    notes = traitlets.Tuple()
 
     def __init__(self, config: Qwen3Config, **values: Any) -> None:
         self.config = config
@@ -119,6 +122,13 @@ class WorkbenchState(
             if off in self.changes
             else with_change(self.changes, off)
         )
+
+    @traitlets.validate("notes")
+    def _noted(self, proposal: Any) -> tuple[Any, ...]:
+        try:
+            return tuple(check_note(note, self.config) for note in proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
 
     def _problem(self, name: str, value: int) -> str:
         """Why there is no such layer, head, expert or token; empty if there is one."""

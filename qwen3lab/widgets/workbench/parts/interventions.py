@@ -5,7 +5,7 @@ from typing import Any
 
 from qwen3lab.generation.reply import Chat
 from qwen3lab.widgets.components.error_display import sentence
-from qwen3lab.widgets.workbench.changes import Change, with_change
+from qwen3lab.widgets.workbench.changes import Change, check_exists, with_change
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 STOPPED = "you stopped the reply without the changes: there is no comparison"
@@ -37,9 +37,7 @@ class InterventionsPart(Part):
         """
         state = self.state
         try:
-            found = change.intervention(self.lab)
-            if hasattr(found, "edits"):
-                found.edits(self.bench.config, (0,))
+            check_exists(change, self.bench.config)
         except Exception as error:
             state.change_error = sentence(error)
             return False

@@ -19,6 +19,7 @@ from qwen3lab.widgets.explorers.attention_compute import text_page
 from qwen3lab.widgets.explorers.chat_compute import token_parts
 from qwen3lab.widgets.explorers.controls import WIDE, Pickers
 from qwen3lab.widgets.explorers.text_compute import Shades
+from qwen3lab.widgets.workbench.keep.notes import token_notes_of
 from qwen3lab.widgets.workbench.shading import is_of_token, shades_of, what_is_shaded
 from qwen3lab.widgets.workbench.state import (
     EXPERT_WEIGHT,
@@ -67,6 +68,7 @@ class ShadedText(View):
         self.text.on_token(self.point_at)
         self.text.on_pick(self.pick_token)
         self.follow(self.draw_text, ["recording"])
+        self.follow(self.mark_notes, ["recording", "notes"])
         self.follow(self.turn_page, ["token"])
         self.follow(self.draw_controls, ["quantity", "curve"])
         self.follow(
@@ -137,6 +139,10 @@ class ShadedText(View):
         first, end = self._page(recording)
         parts = token_parts(recording)
         self.text.show(recording.tokens[first:end], parts[first:end], first)
+
+    def mark_notes(self) -> None:
+        """Mark the tokens that have a note."""
+        self.text.notes = token_notes_of(self.state.notes, self.state.recording)
 
     def turn_page(self) -> None:
         """Show the page of the picked token, if it is another one."""

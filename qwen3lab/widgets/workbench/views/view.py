@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import ipywidgets as w
 
 from qwen3lab.widgets.components.layout import close_widgets_of
 from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
+from qwen3lab.widgets.workbench.keep.notes import Kind
 from qwen3lab.widgets.workbench.parts.branches import BranchesPart
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
 from qwen3lab.widgets.workbench.parts.comparison import ComparisonPart
@@ -28,6 +30,8 @@ class ViewedBench(AskingBench, Protocol):
     """The part of a `Workbench` that its views show and call."""
 
     examples: tuple[str, ...]
+    max_new_tokens: int
+    model_fingerprint: str
 
     @property
     def heads(self) -> HeadsPart:
@@ -72,6 +76,27 @@ class ViewedBench(AskingBench, Protocol):
     @property
     def branches(self) -> BranchesPart:
         """Replies that go on from another token."""
+        ...
+
+    def note(self, text: str, on: Kind = "token") -> None:
+        """Write a note on the picked token, head or expert."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Python code that makes the view again."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Save the view."""
+        ...
+
+    def export_html(self, path: str | Path, *, layers: Sequence[int] | None = None) -> None:
+        """Write the run as one HTML page."""
+        ...
+
+    def export_csv(self, path: str | Path) -> None:
+        """Write the numbers of the tab as CSV."""
         ...
 
     def start(self) -> None:
