@@ -1,6 +1,7 @@
 """The text of a recording, with each token shaded by a number."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import anywidget
 import torch
@@ -29,7 +30,7 @@ class TextView(anywidget.AnyWidget):
     """
 
     _esm = script("textview.js")
-    text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
+    text: "traitlets.Dict[str, Any]" = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
