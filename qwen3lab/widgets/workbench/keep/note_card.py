@@ -46,7 +46,7 @@ class NoteCard:
     @property
     def kind(self) -> Kind:
         """What the next note is on."""
-        return next((kind for kind in KINDS if kind == self.on.value), KINDS[0])
+        return KINDS[self.on.index or 0]
 
     def write(self) -> None:
         """Write the note of the field on what is picked, or remove it if the field is empty."""
