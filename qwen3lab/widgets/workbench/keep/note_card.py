@@ -6,7 +6,7 @@ import ipywidgets as w
 
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.controls import Bindings
-from qwen3lab.widgets.workbench.keep.notes import KINDS, note_at
+from qwen3lab.widgets.workbench.keep.notes import KINDS, Kind, note_at
 from qwen3lab.widgets.workbench.state import PICKS
 from qwen3lab.widgets.workbench.views.view import ViewedBench
 
@@ -43,10 +43,15 @@ class NoteCard:
         self.bindings.watch(lambda _: self.draw(), [*PICKS, "notes", "recording"])
         self.draw()
 
+    @property
+    def kind(self) -> Kind:
+        """What the next note is on."""
+        return KINDS[self.on.index or 0]
+
     def write(self) -> None:
         """Write the note of the field on what is picked, or remove it if the field is empty."""
         try:
-            self.bench.note(self.text.value, on=self.on.value)
+            self.bench.note(self.text.value, on=self.kind)
         except ValueError as error:
             self.state.pick_error = sentence(error)
         else:
@@ -59,5 +64,5 @@ class NoteCard:
         self.lines.value = "".join(
             f'<div class="q3-note-line">{html.escape(line)}</div>' for line in lines
         )
-        note = here[self.on.value]
+        note = here[self.kind]
         self.text.value = "" if note is None else note.text

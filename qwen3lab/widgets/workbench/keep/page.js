@@ -325,6 +325,12 @@ async function showPage(widgets) {
   /** @type {PageData} */
   const data = JSON.parse(text("data"));
   makeHead(data);
-  new ExportedPage(widgets, data, await unpack(text("packed")));
+  try {
+    new ExportedPage(widgets, data, await unpack(text("packed")));
+  } catch (error) {
+    const said = `This browser cannot show the page; one of 2023 or later can. ${error}`;
+    element("p", "", document.body).textContent = said;
+    return;
+  }
   document.body.dataset.shown = "true"; // Lets tests wait.
 }

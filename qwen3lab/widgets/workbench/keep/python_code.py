@@ -60,10 +60,10 @@ def _recorded(bench: KeptBench) -> Iterator[str]:
 
 def _picks(state: WorkbenchState) -> Iterator[str]:
     """What differs from the state of a workbench that was just made; the picks always."""
-    defaults = state.trait_defaults()
+    traits = state.traits()
     for name in SHOWN:
         value = getattr(state, name)
-        if name in PICKS or value != defaults.get(name):
+        if name in PICKS or value != traits[name].default():
             yield f"bench.state.{name} = {value!r}"
 
 

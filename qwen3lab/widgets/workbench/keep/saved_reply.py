@@ -72,7 +72,7 @@ def chat_of(saved: SavedReply, recording: Recording) -> Chat:
         entropy=_tensor(saved.entropy, torch.nan),
         forced=torch.tensor(saved.forced, dtype=torch.bool),
         recording=recording,
-        messages=saved.messages,
+        messages=[*saved.messages],
         thinking=saved.thinking,
         answer=saved.answer,
         thinking_tokens=saved.thinking_tokens,
