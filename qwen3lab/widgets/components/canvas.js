@@ -136,6 +136,7 @@ class MapView {
     paintColourBar(context, map, box, colours);
     if (this.colours) this.colours.textContent = colourNote(context, map, barHeight(map, box));
     this.drawOverlay();
+    nameSliders(this.el.closest(".q3-bench") ?? this.el); // Those beside the map.
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
     this.root.dataset.title = map.title;

@@ -76,13 +76,16 @@ function reveal(inner, outer) {
 }
 
 /**
- * Name the handles of sliders after their labels: ipywidgets gives them a role and no name.
+ * Name the handles of sliders, and the number fields beside them, after their labels: ipywidgets
+ * gives them a role and no name.
  * @param {Element} root what they are in
  */
 function nameSliders(root) {
-  for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
-    const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
-    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  const nameless = ".noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
+  for (const control of root.querySelectorAll(nameless)) {
+    const slider = control.closest(".widget-slider, .q3-number");
+    const label = slider?.querySelector(".widget-label");
+    if (label?.textContent) control.setAttribute("aria-label", label.textContent);
   }
 }
 
