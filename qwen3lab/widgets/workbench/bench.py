@@ -39,7 +39,7 @@ PARTS: tuple[type[Part], ...] = (
 
 
 class Workbench:
-    """One run of a model with all of its views: text, attention, routing, thinking, why, raw.
+    """One run of a model with all of its views: text, attention, routing, thinking, why, and more.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
     The model runs in a background thread, so other cells can run and Stop works. What is picked in
