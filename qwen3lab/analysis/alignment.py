@@ -1,5 +1,6 @@
 """Which token of one run corresponds to which token of another one."""
 
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -50,8 +51,9 @@ class Alignment(EqualByValue, Displayed):
 
     def place_of(self, position: int) -> int:
         """The index in `pairs` of a position of the first run; -1 if it corresponds to none."""
-        places = [i for i, _ in self.pairs]
-        return places.index(position) if position in places else -1
+        place = bisect_left(self.pairs, (position, 0))
+        is_there = place < len(self.pairs) and self.pairs[place][0] == position
+        return place if is_there else -1
 
     def part(self, first: int, end: int) -> "Alignment":
         """The same runs with a part of the pairs."""

@@ -127,8 +127,10 @@ def test_a_second_run_is_compared_in_the_window_and_its_cells_pick_tokens(book: 
     assert is_in_window(book, replies, differs, canvas)
     size = canvas.bounding_box()
     assert size is not None
-    canvas.click(position={"x": size["width"] / 2, "y": size["height"] / 3})
     pair = differs.locator(".q3-notes")
+    before = pair.inner_text()
+    canvas.click(position={"x": size["width"] / 2, "y": size["height"] / 3})
+    expect(pair).not_to_have_text(before)
     expect(pair).to_contain_text(re.compile(r"Token \d+ “.*” corresponds to token \d+"))
     number = re.search(r"Token \d+", pair.inner_text())
     assert number is not None

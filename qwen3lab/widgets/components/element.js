@@ -93,13 +93,16 @@ function reveal(inner, outer) {
 }
 
 /**
- * Name the handles of sliders after their labels, and fields without one after their tooltips:
- * ipywidgets gives the handles a role and no name, and puts the tooltip on the hidden label.
+ * Name the handles of sliders and the number fields beside them after their labels, and other
+ * fields after their tooltips: ipywidgets gives the handles a role and no name, and puts the
+ * tooltip on the hidden label.
  */
 function nameControls() {
-  for (const handle of document.querySelectorAll(".q3-bench .noUi-handle:not([aria-label])")) {
-    const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
-    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  const nameless = ".q3-bench .noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
+  for (const control of document.querySelectorAll(nameless)) {
+    const slider = control.closest(".q3-number, .widget-slider");
+    const label = slider?.querySelector(".widget-slider .widget-label, .widget-label");
+    if (label?.textContent) control.setAttribute("aria-label", label.textContent);
   }
   for (const field of document.querySelectorAll(".q3-bench .widget-text input:not([aria-label])")) {
     const label = field.parentElement?.querySelector("label");

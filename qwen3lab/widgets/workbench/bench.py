@@ -29,7 +29,7 @@ from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
 
 class Workbench(PartsOfBench, Keeping):
-    """One run of a model with all of its views: text, attention, routing, thinking, why, raw.
+    """One run of a model with all of its views: text, attention, routing, thinking, why, and more.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
     The model runs in a background thread, so other cells can run and Stop works. What is picked in

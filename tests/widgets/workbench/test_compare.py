@@ -221,7 +221,7 @@ def test_models_of_different_vocabularies_are_not_compared_by_their_predictions(
     assert all(one == other for one, other in bench.compare.alignment().tokens)
     view.compared.value = PREDICTION
     assert view.map.map["empty"] == (
-        "predictions cannot be compared: tiny-moe and tiny-moe@v1 have different vocabularies."
+        "Predictions cannot be compared: tiny-moe and tiny-moe@v1 have different vocabularies."
     )
     assert panel(bench).stage_alert.value == ""
 

@@ -10,6 +10,7 @@ import torch
 
 from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench import cells
+from qwen3lab.widgets.workbench.recorded import sources
 from qwen3lab.widgets.workbench.state import ENTROPY, EXPERT_WEIGHT, SURPRISAL, TABS
 from tests.fake_lab import PROMPT, FakeLab
 from tests.widgets.workbench.benches import (
@@ -201,7 +202,7 @@ def test_a_list_of_anything_but_models_is_refused_with_the_way_out(tiny_lab) -> 
     recording = tiny_lab.record("3+4=?")
     for source in ([], [tiny_lab, recording]):
         with pytest.raises(ValueError, match="a list has the models to ask and to compare with"):
-            Workbench(source)
+            sources(source, None, None)
 
 
 def test_a_linked_workbench_shares_picks_and_runs() -> None:

@@ -14,6 +14,7 @@ from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.components.worker import Throttle
 from qwen3lab.widgets.explorers.compare_compute import difference, one_vocabulary, page_of
 from qwen3lab.widgets.explorers.compare_state import (
+    BY_SPANS,
     NEEDED,
     NOTHING,
     OTHER_BUDGET,
@@ -122,7 +123,7 @@ class ComparisonPart(Part):
             found = alignment(
                 one,
                 other.recording,
-                by=state.align,
+                by="spans" if state.align == BY_SPANS else "tokens",
                 names=names,
                 same_vocabulary=self.same_vocabulary,
             )

@@ -197,7 +197,7 @@ class ComparePane(View):
         try:
             aligned, found = self.bench.compare.alignment(), self.bench.compare.difference()
         except ValueError as error:  # What two runs do not share, or lack.
-            self._say(f"{error}.")
+            self._say(f"{str(error)[:1].upper()}{str(error)[1:]}.")
             return
         if aligned is None or found is None or not len(aligned):
             self._say(NO_PAIR)
@@ -279,7 +279,7 @@ class ComparePane(View):
             self.pickers.layer,
             self.pickers.head,
             self.pickers.routing_layer,
-            self.align,
         )
-        differs = pane("Difference", "click a cell", tools, self.map, self.note, self.pair)
+        body = (tools, self.map, self.note, self.pair)
+        differs = pane("Difference", "click a cell", *body, tools=[self.align])
         return [choice, self.problem, side_by_side(texts, differs, wide="last")]
