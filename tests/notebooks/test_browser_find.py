@@ -73,6 +73,8 @@ def test_a_search_a_jump_and_a_branch_are_seen_in_the_window(book: Book, screens
     expect(page.locator(".q3-alternative[aria-current]")).to_contain_text(chosen)
     expect(page.locator(".q3-chosen")).to_have_count(1)
     assert is_in_window(book, menu, page.locator(".q3-alternatives"), page.locator(".q3-chosen"))
+    assert is_in_window(book, page.locator(".q3-bench-body")), "the page has not moved"
+    expect(page.locator(".q3-alternatives")).to_be_focused()
     picture(book, screenshots, "branch")
     menu.select_option(label="original")
     expect(page.locator(".q3-chosen")).to_have_count(0)

@@ -39,7 +39,7 @@ function render({ model, el }) {
     model.get("alternatives").forEach(button);
     const note = model.get("note");
     if (note) element("span", "q3-hint", root).textContent = note;
-    root.hidden = !root.childElementCount;
+    root.hidden = !root.childElementCount && !hadFocus;
     if (hadFocus) root.focus({ preventScroll: true }); // Not lost with the button.
   }
 
