@@ -36,14 +36,17 @@ from qwen3lab.generation.batch_writer import (
     recorded_replies,
     write,
 )
+from qwen3lab.generation.branch import reopen
 from qwen3lab.generation.decoding import AFTER_BLOCKS, Decoder, reads_last_only
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
+    CONTROL_DEFAULTS,
     DISK_DEFAULTS,
     RECORD_DEFAULTS,
     REPLY_DEFAULTS,
     ChatOptions,
+    ControlOptions,
     DiskOptions,
     HookNames,
     RecordOptions,
@@ -586,6 +589,70 @@ class Lab:
                 )
             ]
 
+    @accepts(ControlOptions, CONTROL_DEFAULTS)
+    def branch(
+        self, chat: Chat, position: int, token_id: int, **options: Unpack[ControlOptions]
+    ) -> Chat:
+        """Write a reply on from one of its tokens, with another token in its place.
+
+        The tokens before it are kept as they are, not tokenised again, with their probabilities.
+        The chosen token is marked as forced, and is listed in `chosen`. Pass the options of the
+        chat to write on with the same settings: the budget and `max_new_tokens` are those of the
+        whole reply, the kept tokens included. Sampling goes on after the random numbers of the kept
+        tokens, so that with the seed of the chat, the token that was written gives the same reply,
+        but for rounding. Without options, the reply is sampled as published, from a random seed.
+
+        Args:
+            chat: the reply; it does not change.
+            position: of the token to replace, in the whole conversation and its recording.
+            token_id: the token to write there.
+            {options}
+
+        Raises:
+            ValueError: the position is not in the reply, the token does not exist, or no room in
+                the context.
+
+        Example:
+            >>> import qwen3lab
+            >>> from qwen3lab.generation import Sampling
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> options = {"sampling": Sampling.greedy(), "max_new_tokens": 32}
+            >>> chat = lab.chat("3+4=?", thinking=False, **options)
+            >>> first = chat.spans["answer"][0]
+            >>> other = lab.branch(chat, first, lab.token_ids("9")[0], **options)
+            >>> chat.answer, other.answer
+            ('7', '9')
+        """
+        self.config.require_unembedding()
+        o: dict[str, Any] = dict(options)
+        _check_budget(o["budget"])
+        if o["max_new_tokens"] is None:
+            o["max_new_tokens"] = self.suggested.max_new_tokens
+        o["stop"] = stop_strings(o["stop"])
+        checked_ids([token_id], self.config)
+        [reply] = open_chats(
+            self.tokenizer,
+            self.marks,
+            [list(chat.prompt_ids)],
+            budget=o["budget"],
+            stop=o["stop"],
+            extension=o["extend"],
+            steering=o["steering"],
+        )
+        reopen(reply, chat, position, token_id)
+        thinks = bool(chat.thinking) if chat.thinking_asked is None else chat.thinking_asked
+        with HeldInterrupts(at_once=False, keep=True) as held:
+            sampling = o["sampling"] or self.defaults.sampling(thinking=thinks)
+            [recording] = self._write([reply], sampling, o, held)
+            return finish_chat(
+                reply,
+                chat.messages,
+                self.tokenizer,
+                recording,
+                o["stop"],
+                thinking_asked=chat.thinking_asked,
+            )
+
     def chat_sampling(
         self, messages: str | Sequence[Message], *, thinking: bool | None = None
     ) -> Sampling:
@@ -723,7 +790,8 @@ class Lab:
         From the first token on, `held` holds interrupts back but in forward passes, until its
         owner has made the results: an interrupt does not lose what was written.
         """
-        longest = max(len(reply.prompt_ids) for reply in replies)
+        begun = [len(reply.token_ids) for reply in replies]  # More than 0 in a branch.
+        longest = max(len(reply.all_ids) for reply in replies)
         room = self.config.n_ctx - longest
         if o["max_new_tokens"] < 1 or room < 1:
             raise ValueError(
@@ -733,7 +801,7 @@ class Lab:
         for reply in replies:  # A short prompt has the room that it has alone.
             left = self.config.n_ctx - len(reply.prompt_ids)
             reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
-        sampler = Sampler.in_a_row(sampling, len(replies), o["seed"])
+        sampler = Sampler.in_a_row(sampling, len(replies), o["seed"], skip=begun)
         edited = o["edits"] is not None and any(each != {} for each in listed_edits(o["edits"]))
         if len(replies) > 1 and not edited:
             found = self._write_pooled(replies, sampler, o, held, batch)
@@ -788,7 +856,7 @@ class Lab:
         found: list[Recorded | None] = []
         for first in range(0, len(replies), batch):
             part, streams = replies[first : first + batch], sampler.streams[first : first + batch]
-            edits = self._edits(o["edits"], [len(reply.prompt_ids) for reply in part])
+            edits = self._edits(o["edits"], [len(reply.all_ids) for reply in part])
             recorder = None
             if o["record"] is not False:
                 recorder = self._recorder(() if o["record"] is True else o["record"], edits)

@@ -44,6 +44,7 @@ class OpenReply:
     logprobs: list[float] = field(default_factory=list)
     entropy: list[float] = field(default_factory=list)
     forced: list[bool] = field(default_factory=list)
+    chosen: tuple[int, ...] = ()
 
     @property
     def token_ids(self) -> list[int]:
@@ -66,12 +67,9 @@ class OpenReply:
             row: number of the reply; None if it is the index.
             last: True if no step follows; what the stream holds back is then part of the text.
         """
-        self.logprobs.append(float(step.logprobs[index]))
-        self.entropy.append(float(step.entropy[index]))
-        self.forced.append(bool(step.forced[index]))
+        logprob, entropy = float(step.logprobs[index]), float(step.entropy[index])
+        text, before = self.note(logprob, entropy, bool(step.forced[index]), last=last)
         token_id = self.token_ids[-1]
-        before = "thinking" if token_id == self.guide.marks.end_think else self.guide.part
-        text = self._streamed_text(token_id, before, last=last or self.guide.ended)
         # Text that was held back belongs to the answer that a second `<think>` interrupts.
         part = "answer" if text and token_id == self.guide.marks.think else before
         return ChatStep(
@@ -83,6 +81,17 @@ class OpenReply:
             forced=self.forced[-1],
             row=index if row is None else row,
         )
+
+    def note(
+        self, logprob: float, entropy: float, forced: bool, *, last: bool = False
+    ) -> tuple[str, ReplyPart]:
+        """Store the values of the guide's latest token; returns the text and its part."""
+        self.logprobs.append(logprob)
+        self.entropy.append(entropy)
+        self.forced.append(forced)
+        token_id = self.token_ids[-1]
+        part = "thinking" if token_id == self.guide.marks.end_think else self.guide.part
+        return self._streamed_text(token_id, part, last=last or self.guide.ended), part
 
     def _streamed_text(self, token_id: int, part: ReplyPart, *, last: bool) -> str:
         """The text that is certain after this token; stop strings count in the answer only."""
@@ -188,7 +197,7 @@ def write(
     """
     steps = decode(
         InterruptibleDecoder(model, held),
-        [row.prompt_ids for row in rows],
+        [row.all_ids for row in rows],
         sampler=sampler,
         guides=[row.guide for row in rows],
         max_new_tokens=max_new_tokens,
@@ -261,7 +270,7 @@ def finish_chat(
     recording: Recording | None,
     stop: Sequence[str],
     *,
-    thinking_asked: bool,
+    thinking_asked: bool | None,
 ) -> Chat:
     """The result of a finished reply, split into thinking and answer."""
     plain = finish_generation(row, tokenizer, recording, ())
@@ -290,6 +299,7 @@ def finish_chat(
         answer_tokens=split.answer[1] - split.answer[0],
         spans=spans,
         thinking_asked=thinking_asked,
+        chosen=row.chosen,
     )
 
 

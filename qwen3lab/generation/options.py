@@ -101,23 +101,31 @@ class ReplyOptions(TypedDict, total=False):
     cancel: threading.Event | None
 
 
-class ChatOptions(ReplyOptions, total=False):
-    """Options of a chat.
+class ControlOptions(ReplyOptions, total=False):
+    """Options of a reply that may think.
 
     Attributes:
-        thinking: False answers without thinking, if the chat template has a switch for it; None
-            leaves the template's default. `/think` and `/no_think` in a message are text that the
-            model reads; they do not change the prompt.
         budget: maximum number of thinking tokens, after which the early-stop sentence is inserted;
             None for no limit.
         extend: replaces an early `</think>` by a text, so that the thinking continues.
         steering: ends or extends the thinking from another thread.
     """
 
-    thinking: bool | None
     budget: int | None
     extend: Extension | None
     steering: Steering | None
+
+
+class ChatOptions(ControlOptions, total=False):
+    """Options of a chat.
+
+    Attributes:
+        thinking: False answers without thinking, if the chat template has a switch for it; None
+            leaves the template's default. `/think` and `/no_think` in a message are text that the
+            model reads; they do not change the prompt.
+    """
+
+    thinking: bool | None
 
 
 STORE_DEFAULTS: StoreOptions = {"capture": (), "attention": True, "thinking": None, "dtype": None}
@@ -133,13 +141,13 @@ REPLY_DEFAULTS: ReplyOptions = {
     "on_step": None,
     "cancel": None,
 }
-CHAT_DEFAULTS: ChatOptions = {
+CONTROL_DEFAULTS: ControlOptions = {
     **REPLY_DEFAULTS,
-    "thinking": None,
     "budget": None,
     "extend": None,
     "steering": None,
 }
+CHAT_DEFAULTS: ChatOptions = {**CONTROL_DEFAULTS, "thinking": None}
 
 
 def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Method]:

@@ -147,7 +147,14 @@ class Sampler:
         return sampler
 
     @classmethod
-    def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
+    def in_a_row(
+        cls,
+        sampling: Sampling,
+        rows: int,
+        seed: int | None = None,
+        *,
+        skip: Sequence[int] = (),
+    ) -> "Sampler":
         """A sampler that seeds row `i` with `seed + i`; None picks a random seed.
 
         Raises:
@@ -159,7 +166,7 @@ class Sampler:
                 f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
                 f"expected at most 2**64 - {rows}"
             )
-        return cls(sampling, seeds=range(first, first + rows))
+        return cls(sampling, seeds=range(first, first + rows), skip=skip)
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         """One token per row."""
