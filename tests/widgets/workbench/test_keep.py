@@ -140,7 +140,7 @@ def test_a_link_out_of_the_folder_is_refused(small, tmp_path) -> None:
         ({"shown__head": "1"}, "head"),
         ({"shown__tab": "elsewhere"}, "tab"),
         ({"shown__recording": 1}, "'recording' is nothing that a view shows"),
-        ({"changes": [{"change": "Route", "layer": 0, "expert": 1}]}, "this model is dense"),
+        ({"changes": [{"change": "Route", "layer": 0, "expert": 1}]}, "layer 0 has no experts"),
         ({"changes": [{"change": "Steal"}]}, "is no change"),
         ({"notes": [{"kind": "head", "place": [9, 0], "text": "x", "about": ""}]}, "not exist"),
         ({"notes": [{"kind": "token", "place": [2], "text": "x", "about": "z"}]}, "token 2"),
