@@ -39,7 +39,7 @@ import qwen3lab
 from qwen3lab import figures, tiny
 from qwen3lab.analysis.routing import layer_loads, layer_weights
 from qwen3lab.analysis.uncertainty import uncertainty
-from qwen3lab.widgets import Explorer
+from qwen3lab.widgets import Workbench
 
 # %% [markdown]
 # To use another model, change only the next cell: give a name from the Hugging Face hub, such as
@@ -50,31 +50,34 @@ lab = qwen3lab.load("tiny-moe")
 lab
 
 # %% [markdown]
-# ## The explorer
-# The explorer asks its first question when you run the cell. Then try this:
+# ## The workbench
+# The workbench asks its first question when you run the cell. Every tab shows the same run, and
+# what you pick in one of them is picked in all. Try this:
 #
-# 1. Move the sliders **layer** and **head**. The map is redrawn from the recording; the model does
-#    not run again.
-# 2. Click a token in the conversation. It is marked in every plot, and its values are listed.
-# 3. Lower the **thinking budget** and press **Run**. A sentence that ends the thinking is inserted
-#    (the underlined tokens). Is the answer still right?
-# 4. Switch **think first** off and run again.
-# 5. Choose another question under **Examples**, such as the swaps in English or Chinese. At which
-#    tokens is the model uncertain?
+# 1. In the tab **Text**, each token is shaded by its surprisal. Where is the model uncertain? Click
+#    a token: its values are listed below the conversation.
+# 2. Open the tab **Attention**, and click a thumbnail: its map opens beside it, with the row of
+#    your token marked. Change **layer** and **head**; the model does not run again.
+# 3. Open the tab **Routing**: which experts does your token use in every layer?
+# 4. Open the settings (the line below the question), lower the **thinking budget**, and press
+#    **Run**. A sentence that ends the thinking is inserted (the underlined tokens). Is the answer
+#    still right? Then switch **think first** off, and run again.
+# 5. Choose another question under **Examples**, such as the swaps in English or Chinese, and see in
+#    the tab **Why** which layer knew its answer.
 # 6. Type a sum of your own, then a question that has nothing to do with this world.
 
 # %%
-explorer = Explorer(lab)
-explorer
+bench = Workbench(lab)
+bench
 
 # %% [markdown]
 # ## The same from Python
-# `wait()` waits for the explorer's run and returns it. (Interrupt the kernel to stop a long run;
+# `wait()` waits for the workbench's run and returns it. (Interrupt the kernel to stop a long run;
 # the tokens generated so far are kept.) The cells below plot that run. Ask another question above
 # and run them again to see how the plots change.
 
 # %%
-chat = explorer.wait()
+chat = bench.wait()
 print(chat.thinking)
 print("answer:", chat.answer, "| stop:", chat.stop, "| thinking tokens:", chat.thinking_tokens)
 
@@ -84,7 +87,7 @@ print("answer:", chat.answer, "| stop:", chat.stop, "| thinking tokens:", chat.t
 
 # %%
 rec = chat.recording
-layer, head = explorer.state.layer, explorer.state.head
+layer, head = bench.state.layer, bench.state.head
 figures.attention_map(rec.attention[layer, head])
 
 # %% [markdown]
@@ -93,7 +96,7 @@ figures.attention_map(rec.attention[layer, head])
 # expert was not chosen. A dense model has no experts, and the figure says so.
 
 # %%
-layer = explorer.state.routing_layer
+layer = bench.state.routing_layer
 figures.routing_map(layer_weights(rec, layer))
 
 # %% [markdown]
@@ -118,7 +121,7 @@ figures.uncertainty(uncertainty(chat))
 # way in which tokens are sampled, fit this model: `lab.suggested` lists them.
 
 # %%
-question = explorer.state.asked
+question = bench.state.asked
 longest = lab.suggested.answer_tokens
 for budget in lab.suggested.budgets[:4]:
     options = {"budget": budget, "max_new_tokens": budget + longest}

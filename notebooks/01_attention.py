@@ -46,10 +46,10 @@ lab
 # ## All heads, one map, and the text
 # 1. **Click a thumbnail** to open the attention map of that head. Each row is one query token.
 # 2. **Drag over a part of the map** to zoom in. A double click shows the whole map again.
-# 3. **Point at a token of the text**: the tokens that it attends to are shaded. With the menu
-#    **shade** you can shade the tokens that attend to it instead.
-# 4. The **table** lists all heads with their scores and their likely kind. You can sort it and
+# 3. The **table** lists all heads with their scores and their likely kind. You can sort it and
 #    search it; click a row to open that head.
+# 4. Open the tab **Text**, and shade by **attention from the picked token**. **Point at a token**:
+#    the tokens that it attends to are shaded, or with **attention to** those that attend to it.
 
 # %%
 question = "Ann has the key. Ben has the ball. Eva has the cup. Ann and Ben swap. "

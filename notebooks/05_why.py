@@ -44,7 +44,7 @@ lab
 # ## The explorer
 # 1. **Click a token of the reply.** The upper map shows its probability as the next token after
 #    each layer and each token before it. Below, its logit minus that of the runner-up, part by
-#    part. Click a bar to see what that head or expert does; its own explorer opens from there.
+#    part. Click a bar to see what that head or expert does; its own view opens from there.
 # 2. **What it needs** runs the model again without each head (press **Measure**, if it is large).
 #    Click the cell with the largest effect, and **Take away, ask again**. Does the answer change?
 # 3. Choose **with the stream of another question**, type a question with the same number of tokens

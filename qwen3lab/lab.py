@@ -25,28 +25,35 @@ from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
+from qwen3lab.generation.batch_size import most_replies
 from qwen3lab.generation.batch_writer import (
     OpenReply,
+    Recorded,
     finish_chat,
     finish_generation,
     open_chats,
     open_generation,
+    recorded_replies,
     write,
 )
+from qwen3lab.generation.branch import reopen
 from qwen3lab.generation.decoding import AFTER_BLOCKS, Decoder, reads_last_only
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.options import (
     CHAT_DEFAULTS,
+    CONTROL_DEFAULTS,
     DISK_DEFAULTS,
     RECORD_DEFAULTS,
     REPLY_DEFAULTS,
     ChatOptions,
+    ControlOptions,
     DiskOptions,
     HookNames,
     RecordOptions,
     ReplyOptions,
     accepts,
 )
+from qwen3lab.generation.pooled_writer import write_pooled
 from qwen3lab.generation.reply import Chat, Generation
 from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.generation.suggested import Suggested, suggest
@@ -65,6 +72,7 @@ from qwen3lab.recording.pooled import Classification, classification, last_state
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
+from qwen3lab.recording.row_recorder import RowRecorder
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
 from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
@@ -514,20 +522,29 @@ class Lab:
     def chat_batch(
         self,
         conversations: Sequence[str | Sequence[Message]],
+        *,
+        batch: Count | None = None,
         **options: Unpack[ChatOptions],
     ) -> list[Chat]:
         """Reply to several conversations at once; conversation `i` draws with `seed + i`.
 
+        A reply that ends makes room for the next conversation. With edits, which count the
+        positions of a batch, one batch follows the other.
+
         Args:
             conversations: each is a question, or messages with "role" and "content".
+            batch: number of replies that are generated at once, which bounds the memory; None
+                means 32, for a large model on a CPU 16, and on a GPU or with edits all.
             {options}
 
         Raises:
             ValueError: malformed messages, a negative budget, or no room in the context.
         """
-        return self._chat(as_prompts(conversations), dict(options))
+        return self._chat(as_prompts(conversations), dict(options), batch=batch)
 
-    def _chat(self, conversations: list[Any], o: dict[str, Any]) -> list[Chat]:
+    def _chat(
+        self, conversations: list[Any], o: dict[str, Any], *, batch: int | None = None
+    ) -> list[Chat]:
         self.config.require_unembedding()
         _check_budget(o["budget"])
         if o["max_new_tokens"] is None:
@@ -563,13 +580,78 @@ class Lab:
             steering=o["steering"],
         )
         with HeldInterrupts(at_once=False, keep=True) as held:
-            recordings = self._write(replies, o["sampling"] or samplings.pop(), o, held)
+            sampling = o["sampling"] or samplings.pop()
+            recordings = self._write(replies, sampling, o, held, batch=batch)
             return [
                 finish_chat(reply, talk, self.tokenizer, recording, o["stop"], thinking_asked=mode)
                 for reply, talk, recording, mode in zip(
                     replies, talks, recordings, modes, strict=True
                 )
             ]
+
+    @accepts(ControlOptions, CONTROL_DEFAULTS)
+    def branch(
+        self, chat: Chat, position: int, token_id: int, **options: Unpack[ControlOptions]
+    ) -> Chat:
+        """Write a reply on from one of its tokens, with another token in its place.
+
+        The tokens before it are kept as they are, not tokenised again, with their probabilities.
+        The chosen token is marked as forced, and is listed in `chosen`. Pass the options of the
+        chat to write on with the same settings: the budget and `max_new_tokens` are those of the
+        whole reply, the kept tokens included. Sampling goes on after the random numbers of the kept
+        tokens, so that with the seed of the chat, the token that was written gives the same reply,
+        but for rounding. Without options, the reply is sampled as published, from a random seed.
+
+        Args:
+            chat: the reply; it does not change.
+            position: of the token to replace, in the whole conversation and its recording.
+            token_id: the token to write there.
+            {options}
+
+        Raises:
+            ValueError: the position is not in the reply, the token does not exist, or no room in
+                the context.
+
+        Example:
+            >>> import qwen3lab
+            >>> from qwen3lab.generation import Sampling
+            >>> lab = qwen3lab.load("tiny-moe")
+            >>> options = {"sampling": Sampling.greedy(), "max_new_tokens": 32}
+            >>> chat = lab.chat("3+4=?", thinking=False, **options)
+            >>> first = chat.spans["answer"][0]
+            >>> other = lab.branch(chat, first, lab.token_ids("9")[0], **options)
+            >>> chat.answer, other.answer
+            ('7', '9')
+        """
+        self.config.require_unembedding()
+        o: dict[str, Any] = dict(options)
+        _check_budget(o["budget"])
+        if o["max_new_tokens"] is None:
+            o["max_new_tokens"] = self.suggested.max_new_tokens
+        o["stop"] = stop_strings(o["stop"])
+        checked_ids([token_id], self.config)
+        [reply] = open_chats(
+            self.tokenizer,
+            self.marks,
+            [list(chat.prompt_ids)],
+            budget=o["budget"],
+            stop=o["stop"],
+            extension=o["extend"],
+            steering=o["steering"],
+        )
+        reopen(reply, chat, position, token_id)
+        thinks = bool(chat.thinking) if chat.thinking_asked is None else chat.thinking_asked
+        with HeldInterrupts(at_once=False, keep=True) as held:
+            sampling = o["sampling"] or self.defaults.sampling(thinking=thinks)
+            [recording] = self._write([reply], sampling, o, held)
+            return finish_chat(
+                reply,
+                chat.messages,
+                self.tokenizer,
+                recording,
+                o["stop"],
+                thinking_asked=chat.thinking_asked,
+            )
 
     def chat_sampling(
         self, messages: str | Sequence[Message], *, thinking: bool | None = None
@@ -700,18 +782,16 @@ class Lab:
         sampling: Sampling,
         o: Mapping[str, Any],
         held: HeldInterrupts,
+        *,
+        batch: int | None = None,
     ) -> list[Recording | None]:
         """Write the replies; returns the recording of each, where they were asked for.
 
         From the first token on, `held` holds interrupts back but in forward passes, until its
         owner has made the results: an interrupt does not lose what was written.
         """
-        lengths = [len(reply.prompt_ids) for reply in replies]
-        edits = self._edits(o["edits"], lengths)
-        recorder = None
-        if o["record"] is not False:
-            recorder = self._recorder(() if o["record"] is True else o["record"], edits)
-        longest = max(lengths)
+        begun = [len(reply.token_ids) for reply in replies]  # More than 0 in a branch.
+        longest = max(len(reply.all_ids) for reply in replies)
         room = self.config.n_ctx - longest
         if o["max_new_tokens"] < 1 or room < 1:
             raise ValueError(
@@ -721,38 +801,87 @@ class Lab:
         for reply in replies:  # A short prompt has the room that it has alone.
             left = self.config.n_ctx - len(reply.prompt_ids)
             reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
+        sampler = Sampler.in_a_row(sampling, len(replies), o["seed"], skip=begun)
+        edited = o["edits"] is not None and any(each != {} for each in listed_edits(o["edits"]))
+        if len(replies) > 1 and not edited:
+            found = self._write_pooled(replies, sampler, o, held, batch)
+        else:
+            found = self._write_in_turn(replies, sampler, o, held, batch or len(replies))
+        warning = NonFiniteWarning(self.config, len(found))
+        for row, kept in enumerate(found):
+            if kept is not None:
+                warning.look(kept[1], row)
+        return [None if kept is None else self._recording(*kept) for kept in found]
+
+    def _write_pooled(
+        self,
+        replies: Sequence[OpenReply],
+        sampler: Sampler,
+        o: Mapping[str, Any],
+        held: HeldInterrupts,
+        batch: int | None,
+    ) -> list[Recorded | None]:
+        """Write the replies, `batch` at once: one that ends makes room for the next one."""
+        recorder = None
+        if o["record"] is not False:
+            names = self._recorder(() if o["record"] is True else o["record"], None).names
+            recorder = RowRecorder(names)
+        if batch is None:
+            batch = most_replies(self.model) if self.model.device.type == "cpu" else len(replies)
         with self.lock:
-            write(
+            return write_pooled(
                 self.decoder,
                 replies,
-                sampler=Sampler.in_a_row(sampling, len(replies), o["seed"]),
-                max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in replies),
-                tap=_chained(edits, recorder),
-                feed_last=recorder is not None,
+                sampler=sampler,
+                batch=min(batch, len(replies)),
+                reader=self.model,
+                recorder=recorder,
                 on_step=o["on_step"],
                 cancel=o["cancel"],
                 held=held,
             )
-            if recorder is not None:
-                # Inside of the lock: the next reply's captured steps use the same memory.
-                recorder.wait()
-        # An interrupt during the prompt leaves nothing to cut.
-        if recorder is None or recorder.n_complete == 0:
-            return [None] * len(replies)
-        texts = [[*reply.prompt_ids, *reply.token_ids] for reply in replies]
-        starts = [longest - length for length in lengths]
-        # After an interrupt the last tokens may not have been recorded.
-        ends = [
-            min(start + len(text), recorder.n_complete)
-            for start, text in zip(starts, texts, strict=True)
-        ]
-        spans = list(zip(starts, ends, strict=True))
-        cuts = recorder.cut(spans)
-        self._warn_non_finite(cuts)
-        return [
-            self._recording(text[: end - start], kept)
-            for text, (start, end), kept in zip(texts, spans, cuts, strict=True)
-        ]
+
+    def _write_in_turn(
+        self,
+        replies: Sequence[OpenReply],
+        sampler: Sampler,
+        o: Mapping[str, Any],
+        held: HeldInterrupts,
+        batch: int,
+    ) -> list[Recorded | None]:
+        """Write the replies in batches, one after another until an interrupt.
+
+        Edits count the positions of their batch: no row can join it later.
+        """
+        found: list[Recorded | None] = []
+        for first in range(0, len(replies), batch):
+            part, streams = replies[first : first + batch], sampler.streams[first : first + batch]
+            edits = self._edits(o["edits"], [len(reply.all_ids) for reply in part])
+            recorder = None
+            if o["record"] is not False:
+                recorder = self._recorder(() if o["record"] is True else o["record"], edits)
+            with self.lock:
+                interrupted = write(
+                    self.decoder,
+                    part,
+                    sampler=Sampler.of(sampler.sampling, streams),
+                    first_row=first,
+                    max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in part),
+                    tap=_chained(edits, recorder),
+                    feed_last=recorder is not None,
+                    on_step=o["on_step"],
+                    cancel=o["cancel"],
+                    held=held,
+                )
+                if recorder is not None:
+                    # Inside of the lock: the next reply's captured steps use the same memory.
+                    recorder.wait()
+            found += recorded_replies(recorder, part) if recorder else [None] * len(part)
+            if interrupted:
+                break
+        for reply in replies[len(found) :]:
+            reply.guide.stop = "interrupted"
+        return found + [None] * (len(replies) - len(found))
 
 
 def _check_budget(budget: object) -> None:

@@ -15,9 +15,8 @@ from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.thinking import Exercise, sweep
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from qwen3lab.widgets import Explorer, ThinkingExplorer
 from qwen3lab.widgets.explorers.chat_compute import progress
-from qwen3lab.widgets.explorers.explorer import Explorer
-from qwen3lab.widgets.explorers.thinking_explorer import ThinkingExplorer
 from tests.test_lab import ASKED, CONFIG, TALK, THINKS, Script, replied
 
 
@@ -84,10 +83,9 @@ def test_explorers_hold_the_budget_and_say_what_happened(always, monkeypatch):
     explorer.state.thinking = True
     explorer.run()
     assert explorer.state.direct_reply.thinking_tokens == 3
-    view = explorer._view()
-    assert "with thinking all the same" in view.replies.value
-    assert "without thinking" not in view.replies.value
-    view.close()
+    explorer.open()
+    replies = explorer.view.views["thinking"].replies.value
+    assert "with thinking all the same" in replies and "without thinking" not in replies
     explorer.close()
 
 

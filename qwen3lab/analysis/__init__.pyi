@@ -1,4 +1,6 @@
 from . import (
+    alignment as alignment,
+    alternatives as alternatives,
     attention as attention,
     balance as balance,
     bounded_products as bounded_products,
@@ -6,6 +8,7 @@ from . import (
     choices as choices,
     circuits as circuits,
     corpus as corpus,
+    differences as differences,
     equal_rows as equal_rows,
     expert_output as expert_output,
     flops as flops,

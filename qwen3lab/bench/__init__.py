@@ -13,13 +13,17 @@ from qwen3lab.bench.plan import SHAPES, BenchPlan
 from qwen3lab.bench.report import Measurement, Report
 from qwen3lab.bench.runner import run_shapes, run_suites
 from qwen3lab.bench.suites.budgets import run_budgets
+from qwen3lab.bench.suites.busy import run_busy
 from qwen3lab.bench.suites.circuits import run_circuits
+from qwen3lab.bench.suites.classroom import run_class
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
+from qwen3lab.bench.suites.growth import run_growth
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
+from qwen3lab.bench.suites.serve import run_serve
 from qwen3lab.bench.suites.shapes import run_shape
 from qwen3lab.bench.suites.side_by_side import SUITES, run
 from qwen3lab.bench.suites.stream import run_stream
@@ -34,13 +38,17 @@ __all__ = [
     "Report",
     "run",
     "run_budgets",
+    "run_busy",
     "run_circuits",
+    "run_class",
     "run_compiled",
     "run_corpus",
     "run_experts",
+    "run_growth",
     "run_overhead",
     "run_patching",
     "run_quantised",
+    "run_serve",
     "run_shape",
     "run_shapes",
     "run_stream",

@@ -10,6 +10,9 @@ from qwen3lab.bench.peers import CONTESTANTS
 from qwen3lab.device.malloc import map_large
 
 STATUS_FILE, RESET_FILE = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+ROLLUP_FILE = Path("/proc/self/smaps_rollup")
+WARM_UP_SHARE = 8
+"""Of the prompt's tokens, one in so many runs before the memory is counted."""
 RESET_PEAK = "5"
 """Written to clear_refs, it resets VmHWM to the current memory; see `man 5 proc`."""
 
@@ -17,7 +20,7 @@ RESET_PEAK = "5"
 def extra_bytes(
     who: str, case: str, folder: Path, *, tokens: int, device: str, dtype: str, threads: int
 ) -> int | None:
-    """Peak memory of a case above the memory with loaded weights.
+    """Peak memory of a case above the memory with loaded weights, after a shorter prompt.
 
     Args:
         who: name of a library in `peers.CONTESTANTS`.
@@ -50,7 +53,8 @@ def _extra_bytes(
     # Touch every page: weights that are mapped from a file are not in memory until they are read.
     for parameter in contestant.model.parameters():
         parameter.sum()
-    getattr(contestant, case)(ids[:, :1])
+    # A shorter prompt loads the code and buffers of the libraries, 5 MiB that are no activations.
+    getattr(contestant, case)(ids[:, : max(tokens // WARM_UP_SHARE, 1)])
     before = start_counting(device)
     result = getattr(contestant, case)(ids)
     after = peak_bytes(device)
@@ -76,6 +80,23 @@ def peak_bytes(device: str) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
     return _status_bytes("VmHWM")
+
+
+def own_and_shared_bytes() -> tuple[int, int] | None:
+    """Bytes of this process that no other one has (USS), and those that it shares with others.
+
+    Returns:
+        None if the system does not say it; Linux does. See `man 5 proc`, /proc/pid/smaps.
+    """
+    with suppress(OSError):
+        fields = [line.split() for line in ROLLUP_FILE.read_text().splitlines()[1:]]
+        sizes = {name.rstrip(":"): int(kib) * 1024 for name, kib, *_ in fields}
+        own, shared = (
+            sum(sizes[f"{kind}_{state}"] for state in ("Clean", "Dirty"))
+            for kind in ("Private", "Shared")
+        )
+        return own, shared
+    return None
 
 
 def _status_bytes(field: str) -> int | None:

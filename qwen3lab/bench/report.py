@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MEMORY_NOTE = (
-    "Memory: peak above the weights, measured in a separate process that returns freed large "
-    "tensors to the system at once."
+    "Memory: peak above the weights, after a prompt of an eighth of the length, measured in a "
+    "separate process that returns freed large tensors to the system at once."
 )
 RATIO_NOTE = (
     "Values: median (minimum to maximum). Ratio: qwen3lab's speed divided by that of the fastest "
@@ -36,7 +36,7 @@ class Measurement:
         case: the measured operation.
         tokens: length of the prompt; for "tokens/s" the number of generated tokens; in reports
             with other `sizes`, that size.
-        unit: "ms", "s", "tokens/s", "MB/s", "tokens" or "MiB".
+        unit: "ms", "s", "tokens/s", "MB/s", "replies/min", "%", "tokens" or "MiB".
         measured: the values of each side, "qwen3lab" first, in the order of the runs. Runs with
             the same index were measured one after another. Sides that were not measured are
             missing or have no values.
@@ -62,9 +62,9 @@ class Measurement:
         return self._score(OURS) / self._score(peer) if self._score(peer) else None
 
     def _score(self, side: str) -> float:
-        """The median of a rate, or the inverse of another median: higher is better."""
+        """The median of a rate or share, or the inverse of another median: higher is better."""
         median = statistics.median(self.measured[side])
-        if self.unit.endswith("/s"):
+        if "/" in self.unit or self.unit == "%":
             return median
         return 1 / median if median else float("inf")
 

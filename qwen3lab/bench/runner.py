@@ -6,13 +6,17 @@ from dataclasses import replace
 from qwen3lab.bench.plan import SHAPES, BenchPlan, check_memory
 from qwen3lab.bench.report import Report
 from qwen3lab.bench.suites.budgets import run_budgets
+from qwen3lab.bench.suites.busy import run_busy
 from qwen3lab.bench.suites.circuits import run_circuits
+from qwen3lab.bench.suites.classroom import run_class
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
+from qwen3lab.bench.suites.growth import run_growth
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
+from qwen3lab.bench.suites.serve import run_serve
 from qwen3lab.bench.suites.shapes import run_shape
 from qwen3lab.bench.suites.side_by_side import SUITES, run
 from qwen3lab.bench.suites.stream import check_stream, run_stream
@@ -31,7 +35,7 @@ def run_suites(
     Args:
         plan: the model and settings.
         suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
-            "circuits", "patching", "corpus", "stream".
+            "circuits", "patching", "corpus", "serve", "busy", "class", "growth", "stream".
         memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
             runs.
         sparse: let "stream" read sparse files of zeros.
@@ -55,6 +59,10 @@ def run_suites(
         "circuits": run_circuits,
         "patching": run_patching,
         "corpus": run_corpus,
+        "serve": run_serve,
+        "busy": run_busy,
+        "class": run_class,
+        "growth": run_growth,
     }
     for name in others:
         if name in suites:

@@ -91,6 +91,10 @@ class Suite(str, Enum):
     circuits = "circuits"
     patching = "patching"
     corpus = "corpus"
+    serve = "serve"
+    busy = "busy"
+    class_ = "class"
+    growth = "growth"
 
 
 def token_counts(text: str) -> list[int]:

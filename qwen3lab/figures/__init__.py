@@ -8,6 +8,7 @@ from qwen3lab.figures.budget import (
     budget_curve,
     thinking_lengths,
 )
+from qwen3lab.figures.difference import difference
 from qwen3lab.figures.experts import (
     co_activation,
     knock_out,
@@ -40,6 +41,7 @@ __all__ = [
     "budget_curve",
     "co_activation",
     "convergence",
+    "difference",
     "expert_load",
     "growth",
     "head_map",

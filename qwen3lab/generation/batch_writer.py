@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qwen3lab.generation.decoding import Decoder, DecodingStep, decode
 from qwen3lab.generation.interruptible import InterruptibleDecoder, Streamed
@@ -23,9 +24,13 @@ from qwen3lab.generation.thinking_control import (
 )
 from qwen3lab.hooks.taps import Tap
 from qwen3lab.interrupts import HeldInterrupts
+from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.chat_template import Message
 from qwen3lab.text.tokenizer import StopFilter, TextStream, encode_text, token_texts
+
+Recorded = tuple[list[int], Mapping[str, Tensor]]
+"""Token ids of a reply with its prompt, and their activations by hook name."""
 
 
 @dataclass
@@ -39,26 +44,32 @@ class OpenReply:
     logprobs: list[float] = field(default_factory=list)
     entropy: list[float] = field(default_factory=list)
     forced: list[bool] = field(default_factory=list)
+    chosen: tuple[int, ...] = ()
 
     @property
     def token_ids(self) -> list[int]:
         """Tokens generated so far."""
         return self.guide.token_ids
 
-    def take(self, step: DecodingStep, index: int, *, last: bool = False) -> ChatStep:
+    @property
+    def all_ids(self) -> list[int]:
+        """Tokens of the prompt, and those generated so far."""
+        return [*self.prompt_ids, *self.token_ids]
+
+    def take(
+        self, step: DecodingStep, index: int, *, row: int | None = None, last: bool = False
+    ) -> ChatStep:
         """Store a decoding step's values for this row and return them as a streamed step.
 
         Args:
             step: of the batch.
-            index: of the row.
+            index: of the row among the step's values.
+            row: number of the reply; None if it is the index.
             last: True if no step follows; what the stream holds back is then part of the text.
         """
-        self.logprobs.append(float(step.logprobs[index]))
-        self.entropy.append(float(step.entropy[index]))
-        self.forced.append(bool(step.forced[index]))
+        logprob, entropy = float(step.logprobs[index]), float(step.entropy[index])
+        text, before = self.note(logprob, entropy, bool(step.forced[index]), last=last)
         token_id = self.token_ids[-1]
-        before = "thinking" if token_id == self.guide.marks.end_think else self.guide.part
-        text = self._streamed_text(token_id, before, last=last or self.guide.ended)
         # Text that was held back belongs to the answer that a second `<think>` interrupts.
         part = "answer" if text and token_id == self.guide.marks.think else before
         return ChatStep(
@@ -68,8 +79,19 @@ class OpenReply:
             logprob=self.logprobs[-1],
             entropy=self.entropy[-1],
             forced=self.forced[-1],
-            row=index,
+            row=index if row is None else row,
         )
+
+    def note(
+        self, logprob: float, entropy: float, forced: bool, *, last: bool = False
+    ) -> tuple[str, ReplyPart]:
+        """Store the values of the guide's latest token; returns the text and its part."""
+        self.logprobs.append(logprob)
+        self.entropy.append(entropy)
+        self.forced.append(forced)
+        token_id = self.token_ids[-1]
+        part = "thinking" if token_id == self.guide.marks.end_think else self.guide.part
+        return self._streamed_text(token_id, part, last=last or self.guide.ended), part
 
     def _streamed_text(self, token_id: int, part: ReplyPart, *, last: bool) -> str:
         """The text that is certain after this token; stop strings count in the answer only."""
@@ -161,17 +183,21 @@ def write(
     on_step: OnStep | None = None,
     cancel: threading.Event | None = None,
     held: HeldInterrupts,
-) -> None:
+    first_row: int = 0,
+) -> bool:
     """Generate all rows until every guide ends its row, `max_new_tokens`, or an interrupt.
 
     An interrupt by `cancel` or from the keyboard keeps the generated tokens; unfinished rows
     get `stop` "interrupted". One from the keyboard takes effect during a forward pass or a call of
     `on_step`, so that a token is taken with all of its values or not at all; afterwards, `held`
-    holds interrupts back.
+    holds interrupts back. Streamed steps count the rows from `first_row`.
+
+    Returns:
+        True after an interrupt, also if it came when all rows had ended.
     """
     steps = decode(
         InterruptibleDecoder(model, held),
-        [row.prompt_ids for row in rows],
+        [row.all_ids for row in rows],
         sampler=sampler,
         guides=[row.guide for row in rows],
         max_new_tokens=max_new_tokens,
@@ -185,7 +211,8 @@ def write(
         for n_steps, step in enumerate(steps, start=1):
             last = n_steps >= max_new_tokens or (cancel is not None and cancel.is_set())
             live = step.live.nonzero()[:, 0].tolist()
-            shown.show([rows[index].take(step, index, last=last) for index in live])
+            taken = [rows[i].take(step, i, row=first_row + i, last=last) for i in live]
+            shown.show(taken)
     except KeyboardInterrupt:
         held.hold()
         interrupted = True
@@ -194,8 +221,29 @@ def write(
     interrupted = interrupted or (cancel is not None and cancel.is_set())
     for index, row in enumerate(rows):
         cut = interrupted and len(row.token_ids) < max_new_tokens
-        shown.add(row.close(index, interrupted=cut))
+        shown.add(row.close(first_row + index, interrupted=cut))
     shown.show_rest()
+    return interrupted
+
+
+def recorded_replies(recorder: Recorder, rows: Sequence[OpenReply]) -> list[Recorded | None]:
+    """What a recorder has of each row of `write`; empties it.
+
+    After an interrupt, a row's last token may not be recorded; after one during the prompt, nothing
+    is.
+    """
+    if recorder.n_complete == 0:
+        return [None] * len(rows)
+    longest = max(len(row.prompt_ids) for row in rows)
+    spans = []
+    for row in rows:
+        start = longest - len(row.prompt_ids)
+        spans.append((start, min(start + len(row.all_ids), recorder.n_complete)))
+    cuts = recorder.cut(spans)
+    return [
+        (row.all_ids[: end - start], kept)
+        for row, (start, end), kept in zip(rows, spans, cuts, strict=True)
+    ]
 
 
 def finish_generation(
@@ -222,7 +270,7 @@ def finish_chat(
     recording: Recording | None,
     stop: Sequence[str],
     *,
-    thinking_asked: bool,
+    thinking_asked: bool | None,
 ) -> Chat:
     """The result of a finished reply, split into thinking and answer."""
     plain = finish_generation(row, tokenizer, recording, ())
@@ -251,6 +299,7 @@ def finish_chat(
         answer_tokens=split.answer[1] - split.answer[0],
         spans=spans,
         thinking_asked=thinking_asked,
+        chosen=row.chosen,
     )
 
 

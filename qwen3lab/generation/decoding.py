@@ -119,10 +119,10 @@ def decode(
     room = min(ids.shape[1] + max_new_tokens, 4096)
     if cache is None:
         cache = model.new_cache(batch=len(prompts), capacity=room)
-    logits = _next_logits(model, ids, mask, cache, tap)
+    logits = next_logits(model, ids, mask, cache, tap)
     live = torch.tensor([len(prompt) > 0 for prompt in prompts])
     for left in range(max_new_tokens, 0, -1):
-        step, ids = _choose(logits, sampler, guides, live)
+        step, ids = choose(logits, sampler, guides, live)
         refuse_non_finite(model, texts, step.entropy.isnan() & live)
         rows = live.nonzero()[:, 0].tolist()
         for row in rows:
@@ -136,7 +136,7 @@ def decode(
         over = left == 1 or not live.any() or (cancel is not None and cancel.is_set())
         if over and not feed_last:
             return
-        logits = _next_logits(model, ids[:, None], fed, cache, tap)
+        logits = next_logits(model, ids[:, None], fed, cache, tap)
         if over:
             return
 
@@ -144,13 +144,14 @@ def decode(
 # Grad mode is set per call and not around the generator: it belongs to the thread, and would stay
 # off in the caller between two steps.
 @without_grad
-def _next_logits(
+def next_logits(
     model: Decoder,
     ids: Int[Tensor, "batch pos"],
     mask: Bool[Tensor, "batch pos"] | None,
     cache: KVCache,
     tap: Tap,
 ) -> Float[Tensor, "batch vocab"]:
+    """Logits of the token that follows each row; arguments as in `Decoder.__call__`."""
     return model(ids, mask=mask, cache=cache, tap=tap, last_only=reads_last_only(tap))[:, -1]
 
 
@@ -160,7 +161,7 @@ def reads_last_only(tap: Tap) -> bool:
 
 
 @without_grad
-def _choose(
+def choose(
     logits: Float[Tensor, "batch vocab"],
     sampler: Sampler,
     guides: Sequence[Guide],

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from typing_extensions import TypedDict
 
+from qwen3lab.arguments import argument
 from qwen3lab.generation.option_checks import checked_option
 from qwen3lab.generation.reply import ChatStep
 from qwen3lab.generation.sampling import Sampling
@@ -100,23 +101,31 @@ class ReplyOptions(TypedDict, total=False):
     cancel: threading.Event | None
 
 
-class ChatOptions(ReplyOptions, total=False):
-    """Options of a chat.
+class ControlOptions(ReplyOptions, total=False):
+    """Options of a reply that may think.
 
     Attributes:
-        thinking: False answers without thinking, if the chat template has a switch for it; None
-            leaves the template's default. `/think` and `/no_think` in a message are text that the
-            model reads; they do not change the prompt.
         budget: maximum number of thinking tokens, after which the early-stop sentence is inserted;
             None for no limit.
         extend: replaces an early `</think>` by a text, so that the thinking continues.
         steering: ends or extends the thinking from another thread.
     """
 
-    thinking: bool | None
     budget: int | None
     extend: Extension | None
     steering: Steering | None
+
+
+class ChatOptions(ControlOptions, total=False):
+    """Options of a chat.
+
+    Attributes:
+        thinking: False answers without thinking, if the chat template has a switch for it; None
+            leaves the template's default. `/think` and `/no_think` in a message are text that the
+            model reads; they do not change the prompt.
+    """
+
+    thinking: bool | None
 
 
 STORE_DEFAULTS: StoreOptions = {"capture": (), "attention": True, "thinking": None, "dtype": None}
@@ -132,17 +141,19 @@ REPLY_DEFAULTS: ReplyOptions = {
     "on_step": None,
     "cancel": None,
 }
-CHAT_DEFAULTS: ChatOptions = {
+CONTROL_DEFAULTS: ControlOptions = {
     **REPLY_DEFAULTS,
-    "thinking": None,
     "budget": None,
     "extend": None,
     "steering": None,
 }
+CHAT_DEFAULTS: ChatOptions = {**CONTROL_DEFAULTS, "thinking": None}
 
 
 def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Method]:
     """Decorator that adds options to a method with `**options: Unpack[...]`.
+
+    The method's own keyword arguments are checked against their annotations, too.
 
     Args:
         options: a TypedDict; its docstring describes each option.
@@ -162,12 +173,15 @@ def accepts(options: type, defaults: Mapping[str, Any]) -> Callable[[Method], Me
                     raise TypeError(_unknown(method.__name__, name, [*own, *defaults]))
                 if name in defaults:
                     given[name] = checked_option(name, given[name], kinds[name])
+                elif name in own_kinds:
+                    given[name] = argument(own_kinds[name], name, given[name])
             return method(*args, **{**defaults, **given})
 
         plain = inspect.signature(method)
         kept = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
         own = [p.name for p in kept[1:]]
         keyword = inspect.Parameter.KEYWORD_ONLY
+        own_kinds = {p.name: p.annotation for p in kept if p.kind is keyword}
         added = [
             inspect.Parameter(name, keyword, default=defaults[name], annotation=_Annotation(kind))
             for name, kind in kinds.items()

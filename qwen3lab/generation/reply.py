@@ -93,6 +93,8 @@ class Chat(Generation):
         spans: first and past-the-end token of "prompt", "thinking" and "answer", as positions in
             the whole conversation and its recording.
         thinking_asked: True if the prompt let the model think; None if that is not known.
+        chosen: indices in the reply of tokens that were chosen in place of the sampled ones, by
+            `Lab.branch`. They are forced, too, but count as thinking tokens.
     """
 
     messages: list[Message]
@@ -102,6 +104,14 @@ class Chat(Generation):
     answer_tokens: int
     spans: Mapping[str, tuple[int, int]]
     thinking_asked: bool | None = None
+    chosen: tuple[int, ...] = ()
+
+    @property
+    def inserted(self) -> Bool[Tensor, " token"]:
+        """True for tokens that were inserted (an early stop, a refusal): forced and not chosen."""
+        found = self.forced.clone()
+        found[list(self.chosen)] = False
+        return found
 
     def __repr__(self) -> str:
         return chat_line(self)

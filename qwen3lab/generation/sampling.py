@@ -99,6 +99,20 @@ class Sampling:
         return probabilities / probabilities.sum(dim=-1, keepdim=True), token_ids
 
 
+def random_stream(sampling: Sampling, seed: int, *, skip: int = 0) -> torch.Generator:
+    """The random numbers of one row.
+
+    Args:
+        sampling: greedy sampling uses none.
+        seed: of the row.
+        skip: numbers that the row has used already.
+    """
+    stream = torch.Generator().manual_seed(seed)
+    for _ in range(skip if sampling.temperature > 0 else 0):
+        torch.rand((), generator=stream)
+    return stream
+
+
 class Sampler:
     """Draws tokens; each row of a batch has its own random stream.
 
@@ -110,20 +124,37 @@ class Sampler:
         sampling: temperature and filters.
         seeds: one per row.
         skip: random numbers that each row has used already, and that are skipped; none by default.
+
+    Attributes:
+        streams: the random stream of each row.
     """
 
     def __init__(
         self, sampling: Sampling, *, seeds: Sequence[int], skip: Sequence[int] = ()
     ) -> None:
         self.sampling = sampling
-        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        if sampling.temperature > 0:
-            for stream, used in zip(self._streams, skip, strict=False):
-                for _ in range(used):
-                    torch.rand((), generator=stream)
+        skipped = [*skip, *[0] * len(seeds)]
+        self.streams = [
+            random_stream(sampling, seed, skip=used)
+            for seed, used in zip(seeds, skipped, strict=False)
+        ]
 
     @classmethod
-    def in_a_row(cls, sampling: Sampling, rows: int, seed: int | None = None) -> "Sampler":
+    def of(cls, sampling: Sampling, streams: Sequence[torch.Generator]) -> "Sampler":
+        """A sampler whose rows draw from these streams, which others may use before and after."""
+        sampler = cls(sampling, seeds=())
+        sampler.streams = list(streams)
+        return sampler
+
+    @classmethod
+    def in_a_row(
+        cls,
+        sampling: Sampling,
+        rows: int,
+        seed: int | None = None,
+        *,
+        skip: Sequence[int] = (),
+    ) -> "Sampler":
         """A sampler that seeds row `i` with `seed + i`; None picks a random seed.
 
         Raises:
@@ -135,7 +166,7 @@ class Sampler:
                 f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
                 f"expected at most 2**64 - {rows}"
             )
-        return cls(sampling, seeds=range(first, first + rows))
+        return cls(sampling, seeds=range(first, first + rows), skip=skip)
 
     def draw(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         """One token per row."""
@@ -143,7 +174,7 @@ class Sampler:
             return logits.argmax(dim=-1)
         probabilities, token_ids = self.sampling.candidates(logits)
         cumulative = probabilities.cumsum(dim=-1)
-        uniform = torch.stack([torch.rand((), generator=stream) for stream in self._streams])
+        uniform = torch.stack([torch.rand((), generator=stream) for stream in self.streams])
         # Rounding must not select a token beyond the last one with a probability above 0.
         last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
         uniform = uniform.to(cumulative, non_blocking=cumulative.is_cuda)

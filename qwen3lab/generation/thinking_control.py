@@ -235,6 +235,7 @@ class ReplyGuide:
         self._opening = False
         self._cut: Stop | None = None
         self._queue: list[int] = []
+        self._choice: int | None = None
         self._inserting = False
         self.opened = opens_thinking(prompt_ids, marks)
         if self.opened:
@@ -257,6 +258,9 @@ class ReplyGuide:
 
     def next(self, drawn: int) -> int | None:
         """The token to insert in place of the sampled one, or None to keep the sampled one."""
+        if self._choice is not None:
+            chosen, self._choice = self._choice, None
+            return chosen
         if self.part == "thinking" and not self._queue:
             if self.steering is not None and self.steering.stopped:
                 self._cut_thinking("asked")
@@ -285,6 +289,52 @@ class ReplyGuide:
         elif self._is_too_long():
             self.ended = True
         return self.ended
+
+    def replay(self, token_id: int, *, inserted: bool, cut: Stop) -> None:
+        """Process a token of a reply that is written on, in place of `next` and `take`.
+
+        Args:
+            token_id: of the token; it does not end the reply.
+            inserted: True if it was inserted.
+            cut: why an early stop that this guide would not insert was inserted.
+        """
+        if inserted and not self._queue and self.part == "thinking":
+            self._expect(token_id, cut)
+        if inserted and self._queue[:1] == [token_id]:
+            del self._queue[0]
+        self.take(token_id, inserted=inserted)
+        self.ended, self.stop = False, "length"
+        if not inserted and self.part == "answer":
+            self._queue = []
+
+    def choose(self, token_id: int, *, inserted: bool, cut: Stop) -> bool:
+        """Take this token next, in place of a sampled or an inserted one.
+
+        It counts as a sampled token. The rest of an insertion is left out, unless the token is the
+        one that is inserted next.
+
+        Args:
+            token_id: of the token.
+            inserted: True if the same token was inserted here before.
+            cut: as in `replay`.
+
+        Returns:
+            False if the token is inserted anyway.
+        """
+        if inserted and not self._queue and self.part == "thinking":
+            self._expect(token_id, cut)
+        if self._queue[:1] == [token_id]:
+            return False
+        self._queue, self._choice = [], token_id
+        return True
+
+    def _expect(self, token_id: int, cut: Stop) -> None:
+        """Find the insertion that begins with a token: a refusal of `</think>`, or a stop."""
+        if self.continuation[:1] == (token_id,):
+            self.refused += 1
+            self._queue = list(self.continuation)
+        elif self._early_stop()[:1] == [token_id]:
+            self._cut_thinking(cut)
 
     def _follow(self, token_id: int) -> None:
         if token_id == self.marks.think and self.part == "answer":
@@ -339,5 +389,8 @@ class ReplyGuide:
     def _cut_thinking(self, why: Stop) -> None:
         """Insert the early-stop sentence, after the line break if `<think>` has none yet."""
         self._cut = self._cut or why
+        self._queue = self._early_stop()
+
+    def _early_stop(self) -> list[int]:
         needs_newline = self._opening and not self.marks.starts_blank
-        self._queue = [*(self.marks.newline if needs_newline else ()), *self.marks.early_stop]
+        return [*(self.marks.newline if needs_newline else ()), *self.marks.early_stop]

@@ -22,6 +22,7 @@ from qwen3lab.arguments import Seed, check_fields, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
+from qwen3lab.interventions.positions import RunPositions, Tokens, chosen
 from qwen3lab.interventions.routing_changes import (
     At,
     Bias,
@@ -36,7 +37,6 @@ from qwen3lab.interventions.routing_changes import (
 from qwen3lab.recording.recording import Recording
 
 Numbers = int | Iterable[int]
-Tokens = int | slice | Iterable[int]
 _MOE = "blocks.{}.mlp.hook_{}"
 
 
@@ -73,7 +73,7 @@ class Rerouting:
         ]
         _check_some_are_on(changes, config)
         run = _RunState(config, changes, padding)
-        edits: dict[str, Edit] = {"hook_embed": run.count_tokens}
+        edits: dict[str, Edit] = {"hook_embed": run.positions.count}
         for layer in sorted({layer for change in changes for layer in change.layers or ()}):
             edits[_MOE.format(layer, "router_logits")] = _LogitsEdit(run)
             edits[_MOE.format(layer, "expert_indices")] = run.edit_experts
@@ -103,33 +103,25 @@ class _RunState:
     def __init__(
         self, config: Qwen3Config, changes: Sequence[Change], padding: Sequence[int]
     ) -> None:
-        self.config, self.changes, self.padding = config, changes, torch.tensor(padding)
-        self.positions = torch.zeros(0)
-        self.n_past = 0
+        self.config, self.changes = config, changes
+        self.positions = RunPositions(padding)
         self.final_logits: Tensor = torch.zeros(0)
         self.at = At(0, torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
-
-    def count_tokens(self, embed: Float[Tensor, "batch pos d_model"], name: str) -> None:
-        """Compute the text positions of a forward pass's tokens; called at its start."""
-        n_new = embed.shape[1]
-        columns = torch.arange(self.n_past, self.n_past + n_new)
-        self.positions = (columns - self.padding[:, None]).to(embed.device)
-        self.n_past += n_new
 
     def edit_logits(
         self, logits: Float[Tensor, "batch pos expert"], name: str
     ) -> Float[Tensor, "batch pos expert"]:
         """Apply all changes of a layer's logits."""
         layer = int(name.split(".")[1])
-        k = torch.full_like(self.positions, self.config.n_experts_per_token)
+        k = torch.full_like(self.positions.now, self.config.n_experts_per_token)
         for change in self._changes_of(layer):
-            at = At(layer, self.positions, k)
+            at = At(layer, self.positions.now, k)
             where = change.where(at)
             if isinstance(change, TopK):
                 k = k.masked_fill(where, change.k)
             else:
                 logits = torch.where(where[..., None], change.logits(logits, at), logits)
-        self.at = At(layer, self.positions, k)
+        self.at = At(layer, self.positions.now, k)
         return logits
 
     def keep_final_logits(self, logits: Float[Tensor, "batch pos expert"], name: str) -> None:
@@ -168,7 +160,7 @@ class _RunState:
 
     def _applies(self, changes: Sequence[Change]) -> Bool[Tensor, "batch pos"]:
         """True at tokens where at least one of the changes applies."""
-        nowhere = torch.zeros_like(self.positions, dtype=torch.bool)
+        nowhere = torch.zeros_like(self.positions.now, dtype=torch.bool)
         return torch.stack([nowhere, *(change.where(self.at) for change in changes)]).any(dim=0)
 
     def _changes_of(self, layer: int) -> list[Change]:
@@ -277,23 +269,8 @@ def _numbers(numbers: Numbers) -> tuple[int, ...]:
 def _place(layers: Numbers | None, tokens: Tokens | None) -> dict[str, Any]:
     return {
         "layers": None if layers is None else _numbers(layers),
-        "tokens": None if tokens is None else _tokens(tokens),
+        "tokens": None if tokens is None else chosen(tokens),
     }
-
-
-def _tokens(tokens: Tokens) -> slice | frozenset[int]:
-    if isinstance(tokens, slice):
-        positions = [
-            end for end in (tokens.start, tokens.stop, (tokens.step or 1) - 1) if end is not None
-        ]
-    else:
-        positions = [tokens] if isinstance(tokens, int) else list(tokens)
-    if any(position < 0 for position in positions):
-        raise HookError(
-            "a token position is negative: expected positions of 0 or more, because the end of "
-            "the text is unknown during generation"
-        )
-    return tokens if isinstance(tokens, slice) else frozenset(positions)
 
 
 def _check_some_are_on(changes: Sequence[Change], config: Qwen3Config) -> None:

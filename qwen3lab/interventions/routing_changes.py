@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.interventions.positions import among
 
 if TYPE_CHECKING:
     from qwen3lab.recording.recording import Recording
@@ -54,12 +55,7 @@ class Change:
         """True at tokens that the change applies to."""
         if self.tokens is None:
             return torch.ones_like(at.positions, dtype=torch.bool)
-        if isinstance(self.tokens, frozenset):
-            wanted = torch.tensor(sorted(self.tokens), device=at.positions.device)
-            return torch.isin(at.positions, wanted)
-        start, stop, step = self.tokens.start or 0, self.tokens.stop, self.tokens.step or 1
-        inside = (at.positions >= start) & ((at.positions - start) % step == 0)
-        return inside if stop is None else inside & (at.positions < stop)
+        return among(at.positions, self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -263,8 +263,8 @@ def _padded(
     first = load.cumsum(0) - load
     cell = experts * width + torch.arange(len(sources), device=x.device) - first[experts]
     rows = sources.new_zeros(n * width).scatter_(0, cell, sources)
-    padded = x.index_select(0, rows).unflatten(0, (n, width))
-    hidden = swiglu(torch.bmm(padded, weights.gate_up.mT))
+    # Without a name, the padded tokens are freed before the activations are computed.
+    hidden = swiglu(torch.bmm(x.index_select(0, rows).unflatten(0, (n, width)), weights.gate_up.mT))
     return torch.bmm(hidden, weights.down.mT).flatten(0, 1).index_select(0, cell)
 
 

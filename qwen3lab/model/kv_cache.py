@@ -3,6 +3,9 @@
 Layers write new keys and values past the end; the model advances `length` after the last layer. A
 forward pass that fails half-way therefore leaves `length` and the past positions unchanged.
 
+All rows of a batch write at the same position, and end there. A row that joins later is therefore
+put in with padding before it, and when the longest row has left, all are shifted to the left.
+
 A `CacheWindow` gives a pass of fixed shape access to a cache; its position is stored on the device.
 """
 
@@ -45,12 +48,18 @@ class KVCache:
         shape = (config.n_layers, 2, batch, config.n_kv_heads, max(capacity, 1), config.d_head)
         self._kv = torch.zeros(shape, device=device, dtype=dtype)
         self._mask = torch.zeros(batch, max(capacity, 1), dtype=torch.bool, device=device)
+        self._n_used = batch
         self.length = 0
         self.padded = False
 
     @property
     def batch(self) -> int:
-        """Number of prompts."""
+        """Number of rows that a pass runs: those in use."""
+        return self._n_used
+
+    @property
+    def rows(self) -> int:
+        """Rows that are allocated."""
         return self._mask.shape[0]
 
     @property
@@ -66,7 +75,11 @@ class KVCache:
     @property
     def mask(self) -> Bool[Tensor, "batch past"]:
         """True where a past position is a real token, False where it is padding."""
-        return self._mask[:, : self.length]
+        return self._used_mask[:, : self.length]
+
+    @property
+    def _used_mask(self) -> Bool[Tensor, "batch capacity"]:
+        return self._mask if self._n_used == self.rows else self._mask[: self._n_used]
 
     def reserve(self, n_new: int) -> None:
         """Allocate memory for `n_new` more positions; the capacity at least doubles if it grows."""
@@ -87,7 +100,8 @@ class KVCache:
     ]:
         """Write a layer's new keys and values after the past ones; returns past and new ones."""
         end = self.length + k.shape[2]
-        keys, values = self._kv[layer, 0], self._kv[layer, 1]
+        used = self._kv[layer] if self._n_used == self.rows else self._kv[layer, :, : self._n_used]
+        keys, values = used[0], used[1]
         keys[:, :, self.length : end] = k
         values[:, :, self.length : end] = v
         return keys[:, :, :end], values[:, :, :end]
@@ -95,13 +109,13 @@ class KVCache:
     def alias(self) -> "KVCache":
         """An empty cache that shares the memory of this one."""
         other = object.__new__(KVCache)
-        other._kv, other._mask = self._kv, self._mask
+        other._kv, other._mask, other._n_used = self._kv, self._mask, self.rows
         other.length, other.padded = 0, False
         return other
 
     def fits(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether the cache has this batch size, capacity, device and dtype."""
-        made = (self.batch, self.capacity, self._kv.device, self._kv.dtype)
+        made = (self.rows, self.capacity, self._kv.device, self._kv.dtype)
         return made == (batch, capacity, device, dtype)
 
     def shares_memory(self, other: "KVCache") -> bool:
@@ -123,7 +137,7 @@ class KVCache:
         """
         self.padded = padded
         end = self.length + mask.shape[1]
-        self._mask[:, self.length : end] = mask
+        self._used_mask[:, self.length : end] = mask
         self.length = end
 
     def rewind(self, length: int) -> None:
@@ -157,7 +171,7 @@ class KVCache:
         self.rewind(int(ends.max()))
         if int(ends.min()) < self.length:
             positions = torch.arange(self.length, device=self._mask.device)
-            self._mask[:, : self.length] &= positions < ends.to(positions.device)[:, None]
+            self._used_mask[:, : self.length] &= positions < ends.to(positions.device)[:, None]
             self.padded = True
 
     def advance_seen(self, *, padded: bool) -> None:
@@ -173,9 +187,85 @@ class KVCache:
         rows = [whole(row, "a row", least=0, most=self.batch - 1) for row in rows]
         selected = object.__new__(KVCache)
         selected._kv = self._kv[:, :, rows]
-        selected._mask = self._mask[rows]
+        selected._mask, selected._n_used = self._mask[rows], len(rows)
         selected.length, selected.padded = self.length, self.padded
         return selected
+
+    def use_rows(self, n: int) -> None:
+        """Run passes over the first `n` rows only; what the others hold stays in memory.
+
+        Raises:
+            ValueError: `n` is not one of 1 to the number of allocated rows.
+        """
+        self._n_used = whole(n, "rows", least=1, most=self.rows)
+
+    def widen(self, length: int) -> None:
+        """Shift all rows to the right, so that at least `length` positions are past."""
+        more = length - self.length
+        if more <= 0:
+            return
+        self.reserve(more)
+        self._shift(more)
+        self._mask[:, :more] = False
+        self.length, self.padded = length, True
+
+    def put(self, row: int, source: "KVCache", source_row: int, n: int | None = None) -> None:
+        """Replace a row by the real positions of a row of another cache; both end at the same one.
+
+        Args:
+            row: of this cache, which has `length` past positions or more; see `widen`.
+            source: the other cache.
+            source_row: of the other cache.
+            n: number of positions, from the first; None for all.
+        """
+        real = source._mask[source_row, : source.length].nonzero()[:n, 0]
+        first = self.length - len(real)
+        assert n is None or len(real) == n, "the other cache holds fewer positions"
+        assert first >= 0, "the row is longer than the cache's past"
+        self.vacate(row)
+        for own, other in zip(self._kv, source._kv, strict=True):
+            own[:, row, :, first : self.length] = other[:, source_row].index_select(2, real)
+        self._mask[row, first : self.length] = True
+        self.padded = True
+
+    def taken(self, row: int) -> "KVCache":
+        """A copy of a row's real positions, as a cache of one row."""
+        real = self._mask[row, : self.length].nonzero()[:, 0]
+        taken = object.__new__(KVCache)
+        taken._kv = self._kv[:, :, row : row + 1].index_select(4, real)
+        taken._mask = self._mask.new_ones(1, len(real))
+        taken._n_used, taken.length, taken.padded = 1, len(real), False
+        return taken
+
+    def vacate(self, row: int) -> None:
+        """Make all past positions of a row padding."""
+        self._mask[row, : self.length] = False
+        self.padded = True
+
+    def move(self, row: int, to: int) -> None:
+        """Copy a row over another one."""
+        self._kv[:, :, to, :, : self.length] = self._kv[:, :, row, :, : self.length]
+        self._mask[to, : self.length] = self._mask[row, : self.length]
+
+    def trim(self, *, least: int = 1) -> None:
+        """Shift the rows to the left by the positions that are padding in all of them.
+
+        Args:
+            least: number of such positions from which on the copy is made.
+        """
+        used = self.mask.any(dim=0)
+        n_unused = int(used.int().argmax()) if bool(used.any()) else self.length
+        if n_unused >= max(least, 1):
+            self._shift(-n_unused)
+            self.length -= n_unused
+
+    def _shift(self, by: int) -> None:
+        """Copy the past positions to the right, or to the left, layer by layer."""
+        old = slice(max(-by, 0), self.length)
+        new = slice(max(by, 0), self.length + by)
+        for layer in self._kv:
+            layer[..., new, :] = layer[..., old, :].clone()
+        self._mask[:, new] = self._mask[:, old].clone()
 
 
 class CacheWindow:

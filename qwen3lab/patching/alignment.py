@@ -1,8 +1,8 @@
 """Which token of one prompt corresponds to which token of another one."""
 
 from collections.abc import Mapping, Sequence
-from difflib import SequenceMatcher
 
+from qwen3lab.analysis.alignment import matching_tokens
 from qwen3lab.arguments import checked
 from qwen3lab.display import one_line
 from qwen3lab.lab import Lab
@@ -12,8 +12,8 @@ Align = str | Mapping[str, str] | Sequence[tuple[int, int]]
 """How tokens of the clean prompt correspond to tokens of the corrupt one.
 
 - `"position"`: both prompts have the same number of tokens, and a position corresponds to itself;
-- `"tokens"`: the longest common runs of tokens correspond, and so do tokens that were replaced by
-  as many others between them; inserted tokens correspond to none;
+- `"tokens"`: a longest common subsequence of the tokens corresponds, and so do tokens that were
+  replaced by as many others between two of its tokens; inserted tokens correspond to none;
 - `{"text in the clean prompt": "text in the corrupt prompt"}`: named spans, each found once, of
   whole tokens, and as many tokens in both; other tokens correspond to none;
 - `[(3, 5), (4, 6)]`: positions in the clean and in the corrupt prompt, such as steps of two
@@ -40,7 +40,7 @@ def aligned(lab: Lab, clean: Sequence[int], corrupt: Sequence[int], align: Align
     if align == "position":
         pairs = _by_position(clean, corrupt)
     elif align == "tokens":
-        pairs = _by_tokens(clean, corrupt)
+        pairs = matching_tokens(clean, corrupt)
     elif isinstance(align, Mapping):
         pairs = _by_spans(lab, clean, corrupt, align)
     elif isinstance(align, str):
@@ -61,16 +61,6 @@ def _by_position(clean: Sequence[int], corrupt: Sequence[int]) -> list[tuple[int
             'prompts of equal length, or say with align= which tokens correspond, as in "tokens"'
         )
     return [(place, place) for place in range(len(clean))]
-
-
-def _by_tokens(clean: Sequence[int], corrupt: Sequence[int]) -> list[tuple[int, int]]:
-    matcher = SequenceMatcher(None, list(clean), list(corrupt), autojunk=False)
-    return [
-        pair
-        for kind, first, last, start, end in matcher.get_opcodes()
-        if kind == "equal" or (kind == "replace" and last - first == end - start)
-        for pair in zip(range(first, last), range(start, end), strict=True)
-    ]
 
 
 def _by_spans(

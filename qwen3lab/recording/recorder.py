@@ -118,18 +118,18 @@ class Recorder:
 def _cut(name: str, pieces: list[Tensor], span: slice) -> Tensor:
     """Joins one row's activations of successive passes, and selects the span."""
     if not name.endswith(PATTERN_HOOKS):
-        return _own_memory(_concatenated(pieces)[span])
+        return own_memory(_concatenated(pieces)[span])
     n_keys, masked = pieces[-1].shape[-1], -torch.inf if name.endswith("scores") else 0.0
     padded = [F.pad(piece, (0, n_keys - piece.shape[-1]), value=masked) for piece in pieces]
     joined = _concatenated([piece.transpose(0, 1) for piece in padded])
-    return _own_memory(joined.transpose(0, 1)[:, span, span])
+    return own_memory(joined.transpose(0, 1)[:, span, span])
 
 
 def _concatenated(pieces: list[Tensor]) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _own_memory(value: Tensor) -> Tensor:
+def own_memory(value: Tensor) -> Tensor:
     """The tensor on the CPU; copied if it is a view that would keep a larger tensor in memory."""
     shares = value.untyped_storage().nbytes() > value.nbytes
     return value.to("cpu", copy=shares)

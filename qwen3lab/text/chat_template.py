@@ -81,13 +81,16 @@ def thinking_mode(
         messages: validated by `as_messages`.
         thinking: passed to the template as `enable_thinking`; None leaves the template's default.
     """
-    found, on, off = (
-        render_ids(tokenizer, messages, thinking=mode, continue_reply=True)
-        for mode in (thinking, True, False)
-    )
+    found = render_ids(tokenizer, messages, thinking=thinking, continue_reply=True)
     state = thinking_state(tokenizer, found)
     if state is not None:
         return state == "open"
+    on, off = (
+        found
+        if mode is thinking
+        else render_ids(tokenizer, messages, thinking=mode, continue_reply=True)
+        for mode in (True, False)
+    )
     return found != off if on != off else _treats_thinking(tokenizer)
 
 

@@ -1,8 +1,8 @@
 """Opens tokenizers, finds special ids, and decodes tokens one at a time."""
 
 import codecs
-from collections.abc import Sequence
-from functools import cache
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
     A token that holds only part of a character is written as bytes: `⟨e4⟩⟨bd⟩`.
     """
-    return [_token_text(tokenizer, int(token)) for token in token_ids]
+    ids = [int(token) for token in token_ids]
+    texts = {token: _token_text(tokenizer, token) for token in set(ids)}
+    return [texts[token] for token in ids]
 
 
 def _token_text(tokenizer: Any, token_id: int) -> str:
@@ -110,8 +112,8 @@ def _show_bytes(raw: bytes) -> str:
     )
 
 
-@cache
-def _byte_of_char() -> dict[str, int]:
+@functools.cache
+def _byte_of_char() -> Mapping[str, int]:
     """The byte that each character of a byte-level BPE vocabulary stands for.
 
     Printable Latin-1 characters stand for their own byte. The other bytes are represented, in

@@ -282,7 +282,7 @@ def _forced_replies(
         answer_tokens=answer_tokens or lab.suggested.answer_tokens,
         cancel=cancel,
     )
-    replies.take(chat.token_ids, chat.forced.tolist(), most=most)
+    replies.take(chat.token_ids, chat.inserted.tolist(), most=most)
     return replies
 
 

@@ -57,13 +57,14 @@ def pieces(chat: Chat, every: Every = "sentence", *, at_least: int = 1) -> list[
     if isinstance(every, int) and every < 1:
         raise ValueError(f"every is {every}: expected 1 token or more, “sentence” or “paragraph”")
     (first, last), n_prompt = chat.spans["thinking"], chat.spans["prompt"][1]
+    inserted = chat.inserted
     # Exclude the early-stop sentence, which the model did not generate.
-    while last > first and bool(chat.forced[last - 1 - n_prompt]):
+    while last > first and bool(inserted[last - 1 - n_prompt]):
         last -= 1
     if first >= last:
         raise ValueError(f"the reply has no thinking: {why_no_thinking(chat)}")
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
-    counted = (~chat.forced[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
+    counted = (~inserted[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _thinking_tokens_before(chat, first)
     ends = piece_ends(tokens, every)
     if len(ends) < at_least:

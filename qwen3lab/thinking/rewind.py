@@ -1,13 +1,14 @@
-"""Replies that think once and answer from several points of their thinking text.
+"""Answers from several points of one finished thinking text.
 
-The replies are a batch with one KV cache. To answer from an earlier point, `Replies` rewinds the
+The answers are a batch with one KV cache. To answer from an earlier point, `Replies` rewinds the
 cache to that point, inserts the early-stop sentence, and generates only the answer.
 """
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,8 +24,6 @@ from qwen3lab.text.tokenizer import token_texts
 
 OPENING_TOKENS = 2
 """Number of tokens at the start of a thinking block: `<think>` and a line break."""
-STEPS_BETWEEN_CHECKS = 32
-"""Decoding steps after which the replies that have ended meanwhile are answered, as one batch."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class Cut:
     """The cut of a reply by a budget.
 
     Attributes:
@@ -104,76 +103,10 @@ class Replies:
         self.sampling, self.answer_tokens = sampling, answer_tokens
         self.marks = lab.marks
         self.width = max(len(prompt) for prompt in prompts)
-        self.decoder = _own_decoder(lab)
+        self.decoder = own_decoder(lab)
         with lab.lock:
             self.cache = self.decoder.new_cache(batch=len(prompts), capacity=2 * self.width)
         self.guides: list[ReplyGuide] = []
-
-    def think(self, budget: int) -> list[Answer]:
-        """Generate thinking and answers within a budget, which must be the largest one."""
-        for _ in self.thinking(budget):
-            pass
-        return [self.read(row) for row in range(len(self.prompts))]
-
-    def thinking(self, budget: int) -> Generator[list[int], None, None]:
-        """Like `think`, but gives control back every few steps, with the rows that have ended.
-
-        Between two steps, `fork` answers within smaller budgets.
-
-        Args:
-            budget: the largest one.
-
-        Yields:
-            The rows that have ended since the last time, in ascending order; maybe none.
-        """
-        self.guides = [self._guide(prompt, budget) for prompt in self.prompts]
-        n_fixed = OPENING_TOKENS + len(self.marks.early_stop) + 1
-        max_new_tokens = budget + self.answer_tokens + n_fixed
-        steps = self._steps(self.prompts, self.guides, skip=(), max_new_tokens=max_new_tokens)
-        writing = list(range(len(self.prompts)))
-        with closing(steps):
-            for n_steps, _ in enumerate(steps, start=1):
-                if n_steps % STEPS_BETWEEN_CHECKS == 0:
-                    ended = [row for row in writing if self.guides[row].ended]
-                    writing = [row for row in writing if row not in ended]
-                    yield ended
-        yield writing
-
-    def fork(self, rows: Sequence[int], budgets: Sequence[int]) -> list[Answer | None]:
-        """Answers of some ended rows within budgets, as one batch; this batch does not change.
-
-        Args:
-            rows: row numbers; one that is listed twice gets two answers.
-            budgets: one per row, smaller than that of `thinking`.
-
-        Returns:
-            As from `answer`.
-        """
-        cuts = [
-            self._cut(self._guide(self.prompts[row], budget), self.guides[row])
-            for row, budget in zip(rows, budgets, strict=True)
-        ]
-        kept = [at for at, cut in enumerate(cuts) if cut is not None]
-        answers: list[Answer | None] = [None] * len(cuts)
-        if kept:
-            part = self._select([rows[at] for at in kept])
-            found = part._answer([cuts[at] for at in kept])
-            for at, answer in zip(kept, found, strict=True):
-                answers[at] = answer
-        return answers
-
-    def _select(self, rows: Sequence[int]) -> "Replies":
-        """Copies of some rows."""
-        part = object.__new__(Replies)
-        part.__dict__ |= self.__dict__
-        part.prompts = [self.prompts[row] for row in rows]
-        part.seeds = [self.seeds[row] for row in rows]
-        part.guides = [self.guides[row] for row in rows]
-        # Captured steps belong to the memory of one cache: these rows have steps of their own.
-        part.decoder = _own_decoder(self.lab)
-        with self.lab.lock:
-            part.cache = self.cache.select(list(rows))
-        return part
 
     def take(
         self, token_ids: Sequence[int], inserted: Sequence[bool], *, most: int | None = None
@@ -200,16 +133,16 @@ class Replies:
     def answer(self, budget: int) -> list[Answer | None]:
         """The answers within a budget that is smaller than all earlier ones.
 
-        None for rows whose thinking ended within the budget: their answer is that of `think`.
+        None for rows whose thinking ended within the budget: their answer is that of the reply.
         """
         return self._answer(
             [
-                self._cut(self._guide(prompt, budget), guide)
+                cut_of(self._guide(prompt, budget), guide)
                 for prompt, guide in zip(self.prompts, self.guides, strict=True)
             ]
         )
 
-    def _answer(self, cuts: Sequence["_Cut | None"]) -> list[Answer | None]:
+    def _answer(self, cuts: Sequence[Cut | None]) -> list[Answer | None]:
         """The answers after these cuts of the rows; None for a row without one."""
         kept = [cut.kept for cut in cuts if cut is not None]
         if not kept:
@@ -228,27 +161,13 @@ class Replies:
             skip=[
                 cut.kept + len(new) if cut else 0 for cut, new in zip(cuts, inserted, strict=True)
             ],
-            max_new_tokens=self.answer_tokens + 1,
         )
-        return [self._read(cut.guide) if cut else None for cut in cuts]
+        return [read_answer(self.lab.tokenizer, cut.guide) if cut else None for cut in cuts]
 
     def _guide(self, prompt: Sequence[int], budget: int | None) -> ReplyGuide:
         return ReplyGuide(
             self.marks, budget=budget, answer_tokens=self.answer_tokens, prompt_ids=prompt
         )
-
-    @staticmethod
-    def _cut(guide: ReplyGuide, written: ReplyGuide) -> "_Cut | None":
-        """The cut of a finished reply by the guide's budget; None if the reply ends before it."""
-        if guide.inserts:
-            return _Cut(guide, 0)
-        pairs = zip(written.token_ids, written.inserted, strict=True)
-        for kept, (token, forced) in enumerate(pairs, start=1):
-            if guide.take(token, inserted=forced):
-                return None
-            if guide.inserts:
-                return _Cut(guide, kept)
-        return None
 
     def _generate(
         self,
@@ -256,26 +175,14 @@ class Replies:
         guides: Sequence[ReplyGuide],
         *,
         skip: Sequence[int],
-        max_new_tokens: int,
     ) -> None:
-        for _ in self._steps(prompts, guides, skip=skip, max_new_tokens=max_new_tokens):
-            pass
-
-    def _steps(
-        self,
-        prompts: Sequence[Sequence[int]],
-        guides: Sequence[ReplyGuide],
-        *,
-        skip: Sequence[int],
-        max_new_tokens: int,
-    ) -> Generator[None, None, None]:
         """Generates until every guide ends its row; the lab is locked during each step."""
         steps = decode(
             self.decoder,
             prompts,
             sampler=Sampler(self.sampling, seeds=self.seeds, skip=skip),
             guides=guides,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=self.answer_tokens + 1,
             cache=self.cache,
             cancel=self.cancel,
         )
@@ -284,27 +191,41 @@ class Replies:
                 with self.lab.lock:
                     if next(steps, None) is None:
                         return
-                yield
-
-    def read(self, row: int) -> Answer:
-        """The answer at the end of a row, within the budget of `thinking`."""
-        return self._read(self.guides[row])
-
-    def _read(self, guide: ReplyGuide) -> Answer:
-        ids = [token for token in guide.answer_ids if token not in self.marks.ends]
-        first, end = trimmed(token_texts(self.lab.tokenizer, ids), 0, len(ids))
-        text = self.lab.tokenizer.decode(ids[first:end], skip_special_tokens=False).strip()
-        return Answer(
-            text=text,
-            thinking_tokens=guide.n_thinking,
-            answer_tokens=end - first,
-            reply_tokens=len(guide.token_ids),
-            stop=guide.stop,
-            cut=guide.cut_by_budget,
-        )
 
 
-def _own_decoder(lab: Lab) -> Decoder:
+def cut_of(guide: ReplyGuide, written: ReplyGuide) -> Cut | None:
+    """The cut of a finished reply by a guide's budget; None if the reply ends before it.
+
+    Args:
+        guide: a guide that has taken no token yet; it follows the reply up to the cut.
+        written: the guide of the reply.
+    """
+    if guide.inserts:
+        return Cut(guide, 0)
+    pairs = zip(written.token_ids, written.inserted, strict=True)
+    for kept, (token, forced) in enumerate(pairs, start=1):
+        if guide.take(token, inserted=forced):
+            return None
+        if guide.inserts:
+            return Cut(guide, kept)
+    return None
+
+
+def read_answer(tokenizer: Any, guide: ReplyGuide) -> Answer:
+    """The answer at the end of a reply."""
+    ids = [token for token in guide.answer_ids if token not in guide.marks.ends]
+    first, end = trimmed(token_texts(tokenizer, ids), 0, len(ids))
+    return Answer(
+        text=tokenizer.decode(ids[first:end], skip_special_tokens=False).strip(),
+        thinking_tokens=guide.n_thinking,
+        answer_tokens=end - first,
+        reply_tokens=len(guide.token_ids),
+        stop=guide.stop,
+        cut=guide.cut_by_budget,
+    )
+
+
+def own_decoder(lab: Lab) -> Decoder:
     """The lab's decoder; on a GPU a new one, which shares the weights and has captured no step.
 
     Captured steps round otherwise than others, so that a batch would depend on those before it.

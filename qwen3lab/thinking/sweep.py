@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from qwen3lab.generation.batch_size import replies_at_once
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import ReplyGuide
 from qwen3lab.interrupts import HeldInterrupts
@@ -16,14 +17,17 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.jsonl_store import Store, digest
 from qwen3lab.text.chat_template import thinking_mode
-from qwen3lab.thinking.batch_size import replies_at_once
+from qwen3lab.thinking.branches import BranchedReplies
 from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.problems import Problem
-from qwen3lab.thinking.rewind import OPENING_TOKENS, STEPS_BETWEEN_CHECKS, Answer, Replies
+from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer
 from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
 
-Groups = Generator[list[Attempt], None, None]
-"""Attempts, in groups that are finished together."""
+Attempts = Generator[Attempt, None, None]
+
+BATCHES_PER_PART = 4
+"""Rows of a part of a sweep, as a multiple of those that run at once. Within a part, a row that
+ends makes room for the next one; a part that was interrupted runs again as a whole."""
 
 
 def sweep(
@@ -45,8 +49,10 @@ def sweep(
     Each answer equals that of `lab.chat(question, thinking=True, budget=budget, seed=...)` with the
     seed of `SweepPlan.seed_of`. The sweep generates the thinking only once, with the largest
     budget. For each smaller budget it rewinds the KV cache, inserts the early-stop sentence and
-    generates the answer. The answers of one sample share their thinking text, which reduces the
-    noise of the difference between two budgets.
+    generates the answer. A reply or an answer that ends makes room for the next one.
+
+    The answers of one sample share their thinking text, which reduces the noise of the difference
+    between two budgets.
 
     Args:
         lab: the model.
@@ -58,7 +64,8 @@ def sweep(
         answer_tokens: maximum number of tokens of an answer; None for that of `lab.suggested`.
         at_once: also answer without thinking.
         batch: number of replies that are generated at once; None chooses it by memory and model.
-            A batch that was interrupted thinks again as a whole, but keeps its finished problems.
+            An interrupted sweep thinks again about the problems of up to four batches, but keeps
+            the finished ones.
         path: file for the results, each written as soon as its problem is done; the sweep resumes
             from an existing file.
         progress: show a progress bar with the problems that are done and the time left.
@@ -99,38 +106,37 @@ def sweep(
     prompts = _prompts(lab, problems, plan)
     if batch is None:
         longest = max(map(len, prompts)) + plan.budgets[-1] + plan.answer_tokens
-        batch = replies_at_once(lab, longest)
+        batch = replies_at_once(lab.model, longest)
     if batch < 1:
         raise ValueError(f"batch is {batch}: expected 1 reply or more")
-    # Prompts of similar length share a batch, which saves padding.
+    # Prompts of similar length are read together, which saves padding.
     rows = sorted(plan.rows, key=lambda row: (len(prompts[row[0]]), row))
-    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-    run = partial(_attempts, lab, problems, prompts, plan)
+    size = batch * BATCHES_PER_PART
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    run = partial(_attempts, lab, problems, prompts, plan, batch)
     if path is None:
-        return Sweep(plan, _run(plan, batches, run, None, [], progress))
+        return Sweep(plan, _run(plan, parts, run, None, [], progress))
     plan = replace(plan, **_state(lab, problems, prompts, plan))
     store = Store(path, SweepPlan, Attempt)
     with store.writing(plan) as done:
-        return Sweep(plan, _run(plan, batches, run, store, done, progress))
+        return Sweep(plan, _run(plan, parts, run, store, done, progress))
 
 
 def _run(
     plan: SweepPlan,
-    batches: Sequence[Sequence[SampleKey]],
-    run: Callable[
-        [Sequence[SampleKey], Set[SampleKey], tqdm], Generator[list[Attempt], None, None]
-    ],
+    parts: Sequence[Sequence[SampleKey]],
+    run: Callable[[Sequence[SampleKey], Set[SampleKey], tqdm], Attempts],
     store: Store[SweepPlan, Attempt] | None,
     done: Sequence[Attempt],
     progress: bool,
 ) -> tuple[Attempt, ...]:
-    """The attempts of all batches; a batch without a missing row is not run.
+    """The attempts of all parts; a part without a missing row is not run.
 
-    The rows of a batch round as their batch does. A batch that is partly done therefore thinks
-    again as a whole, until its missing rows have ended, and only these are answered and stored.
+    How a row rounds depends on the rows beside it. A part that is partly done therefore runs again
+    with the same rows, until its missing rows are complete, and only these are stored.
     """
     found = {plan.key_of(attempt): attempt for attempt in done}
-    left = [batch for batch in batches if any(row not in found for row in batch)]
+    left = [part for part in parts if any(row not in found for row in part)]
     unit = "problem" if plan.samples == 1 else "sample"
     options = {"initial": len(found), "smoothing": 0.0, "disable": not progress}
     with (
@@ -138,14 +144,13 @@ def _run(
         tqdm(total=plan.n_rows, unit=unit, **options) as bar,
     ):
         try:
-            for batch in left:
-                with closing(run(batch, found.keys() & set(batch), bar)) as finished:
-                    for attempts in finished:
-                        new = [each for each in attempts if plan.key_of(each) not in found]
-                        found |= {plan.key_of(attempt): attempt for attempt in new}
+            for part in left:
+                with closing(run(part, found.keys() & set(part), bar)) as finished:
+                    for attempt in finished:
+                        found[plan.key_of(attempt)] = attempt
                         if store is not None:
-                            store.add(new)
-                        bar.update(len(new))
+                            store.add([attempt])
+                        bar.update()
             held.hold()  # From here on, an interrupt would only lose the result.
         except KeyboardInterrupt:
             held.hold()
@@ -217,82 +222,69 @@ def _attempts(
     problems: Sequence[Problem],
     prompts: Sequence[Sequence[int]],
     plan: SweepPlan,
+    batch: int,
     rows: Sequence[SampleKey],
     done: Set[SampleKey],
     bar: tqdm,
-) -> Groups:
-    """The attempts of a batch of rows, each group as soon as its thinking has ended.
+) -> Attempts:
+    """The attempts of a part's missing rows, each as soon as all of its answers have ended.
 
-    Which rows form a group does not depend on `done`, and a group runs whole or not at all, so
-    that a sweep which was resumed has the same values as one that was not interrupted.
+    The rows that are done run, too, so that a sweep which was resumed has the same values as one
+    that was not interrupted.
     """
-    at_once, direct = _without_thinking(lab, problems, plan, rows)
-    replies = _replies(lab, [list(prompts[p]) for p, _ in rows], plan, rows, thinking=True)
-    smaller = plan.budgets[:-1]
-    missing = set(range(len(rows))) - {i for i, row in enumerate(rows) if row in done}
-    size = max(1, len(rows) // max(len(smaller), 1))
-    with closing(replies.thinking(plan.budgets[-1])) as thinking:
-        for n_checks, ended in enumerate(thinking, start=1):
-            bar.set_postfix_str(f"token {n_checks * STEPS_BETWEEN_CHECKS:,} of a batch")
-            for start in range(0, len(ended), size):
-                group = ended[start : start + size]
-                if missing.isdisjoint(group):
-                    continue
-                answers = _answers(replies, group, smaller)
-                yield [
-                    _attempt(
-                        problems[rows[i][0]],
-                        rows[i],
-                        (len(prompts[rows[i][0]]), len(direct[i])),
-                        _thinking_text(lab, replies.guides[i]),
-                        answers[i],
-                        at_once[i],
+    at_once, direct = _without_thinking(lab, problems, plan, batch, rows)
+    of_rows = [list(prompts[problem]) for problem, _ in rows]
+    replies = _replies(lab, of_rows, plan, batch, rows, thinking=True)
+    missing = {index for index, row in enumerate(rows) if row not in done}
+    with closing(replies.steps(plan.budgets)) as steps:
+        for complete in steps:
+            bar.set_postfix_str(f"step {replies.n_steps:,} of a part")
+            for index, answers in complete:
+                if index in missing:
+                    missing.remove(index)
+                    yield _attempt(
+                        problems[rows[index][0]],
+                        rows[index],
+                        (len(of_rows[index]), len(direct[index])),
+                        _thinking_text(lab, replies.guides[index]),
+                        answers,
+                        at_once[index],
                     )
-                    for i in group
-                ]
-                missing -= set(group)
             if not missing:
                 return
 
 
 def _without_thinking(
-    lab: Lab, problems: Sequence[Problem], plan: SweepPlan, rows: Sequence[SampleKey]
+    lab: Lab,
+    problems: Sequence[Problem],
+    plan: SweepPlan,
+    batch: int,
+    rows: Sequence[SampleKey],
 ) -> tuple[list[Answer | None], list[list[int]]]:
-    """The answers of a batch of rows without thinking, and their prompts."""
+    """The answers of a part's rows without thinking, and their prompts."""
     if not plan.at_once:
         return [None] * len(rows), [[] for _ in rows]
     direct = [lab.token_ids(_messages(problems[p]), thinking=False) for p, _ in rows]
-    return list(_replies(lab, direct, plan, rows, thinking=False).think(0)), direct
-
-
-def _answers(
-    replies: Replies, group: Sequence[int], smaller: Sequence[int]
-) -> dict[int, tuple[Answer, ...]]:
-    """The answers of each row of a group within the smaller budgets, and within the largest."""
-    pairs = [(row, budget) for row in group for budget in smaller]
-    found = replies.fork([row for row, _ in pairs], [budget for _, budget in pairs])
-    cut = dict(zip(pairs, found, strict=True))
-    uncut = {row: replies.read(row) for row in group}
-    # None: the thinking ended within this budget, so the answer is that of the largest budget.
-    return {
-        row: (*(cut[row, budget] or uncut[row] for budget in smaller), uncut[row]) for row in group
-    }
+    answers = _replies(lab, direct, plan, batch, rows, thinking=False).answers([0])
+    return [answer for (answer,) in answers], direct
 
 
 def _replies(
     lab: Lab,
     prompts: Sequence[Sequence[int]],
     plan: SweepPlan,
+    batch: int,
     rows: Sequence[SampleKey],
     *,
     thinking: bool,
-) -> Replies:
-    return Replies(
+) -> BranchedReplies:
+    return BranchedReplies(
         lab,
         prompts,
         sampling=plan.sampling or lab.defaults.sampling(thinking=thinking),
         seeds=[plan.seed_of(row) for row in rows],
         answer_tokens=plan.answer_tokens,
+        batch=min(batch, len(rows)),
     )
 
 

@@ -1,11 +1,15 @@
 """Notebook widgets that connect analyses and figures to controls. They compute nothing."""
 
-from qwen3lab.widgets.explorers.attention_explorer import AttentionExplorer
-from qwen3lab.widgets.explorers.explorer import Explorer
 from qwen3lab.widgets.explorers.nursery import Nursery
-from qwen3lab.widgets.explorers.routing_explorer import RoutingExplorer
-from qwen3lab.widgets.explorers.thinking_explorer import ThinkingExplorer
-from qwen3lab.widgets.explorers.why_explorer import WhyExplorer
+from qwen3lab.widgets.workbench.bench import Workbench
+from qwen3lab.widgets.workbench.explorers import (
+    AttentionExplorer,
+    Explorer,
+    RoutingExplorer,
+    ThinkingExplorer,
+    WhyExplorer,
+)
+from qwen3lab.widgets.workbench.state import WorkbenchState
 
 __all__ = [
     "AttentionExplorer",
@@ -14,4 +18,6 @@ __all__ = [
     "RoutingExplorer",
     "ThinkingExplorer",
     "WhyExplorer",
+    "Workbench",
+    "WorkbenchState",
 ]

@@ -328,6 +328,22 @@ def test_a_recorded_chat_is_captured_too(tiny_lab, monkeypatch):
         assert_same(one.recording.activations, other.recording.activations)
 
 
+@pytest.mark.parametrize("record", [False, True])
+def test_replies_that_join_a_captured_batch_equal_single_chats(tiny_lab, monkeypatch, record):
+    lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)
+    lab._decoder = CudaGraphDecoder(lab.model, capture=Count())
+    monkeypatch.setattr(cuda_graph_decoder, "STEPS_BEFORE_CAPTURE", FIRST_STEPS)
+    options = {"sampling": Sampling.greedy(), "record": record}
+    questions = ["12+7*3-4=?", "3+2=?", "1+1=?", "7*3*3+1=?"]
+    chats = lab.chat_batch(questions, batch=2, **options)
+    assert lab.decoder._capture.replayed > 10
+    for question, chat in zip(questions, chats, strict=True):
+        alone = tiny_lab.chat(question, **options)
+        assert chat.token_ids == alone.token_ids
+        if record:
+            assert_same(chat.recording.activations, alone.recording.activations)
+
+
 def test_two_threads_get_their_own_recordings(tiny_lab, monkeypatch):
     """Captured steps buffer activations in memory that all replies of one batch size share."""
     lab = qwen3lab.Lab(tiny_lab.model, tiny_lab.tokenizer)

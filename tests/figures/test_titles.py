@@ -17,6 +17,7 @@ from qwen3lab.figures.theme import traces
 from qwen3lab.text.tokenizer import open_tokenizer
 from tests.figures.planted import planted, shares
 from tests.figures.test_attribution import DIRECT
+from tests.figures.test_difference import attention, prediction, routing
 from tests.figures.test_growth import HISTORY
 from tests.figures.test_patching import BY_TOKEN, ablated
 from tests.figures.test_probes import made as probes
@@ -55,6 +56,9 @@ DRAWN = {
     "budget_curve": ("share", lambda: figures.budget_curve({8: HALF, 16: HALF})),
     "co_activation": ("%", lambda: figures.co_activation(shares(6, 6, row=1, column=2))),
     "convergence": ("share", lambda: figures.convergence(made((("a",), ("a",), ("b",))))),
+    "difference": ("attention weight", lambda: figures.difference(attention())),
+    "difference of routing": ("routing weight", lambda: figures.difference(routing())),
+    "difference of predictions": ("nats", lambda: figures.difference(prediction())),
     "expert_load": ("%", lambda: figures.expert_load(LOAD, layers=range(4))),
     "growth": ("nats", lambda: figures.growth(HISTORY)),
     "head_map": ("nats", lambda: figures.head_map(head_profile(HEADS), "entropy")),

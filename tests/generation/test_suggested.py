@@ -129,7 +129,7 @@ def test_a_chat_samples_as_published_and_may_be_as_long_as_suggested(published_l
     monkeypatch.setattr(
         published_lab,
         "_write",
-        lambda replies, sampling, o, held: given.update(o, sampling=sampling) or [None],
+        lambda replies, sampling, o, held, batch=None: given.update(o, sampling=sampling) or [None],
     )
     published_lab.chat("Hi")
     assert given["max_new_tokens"] == 4096

@@ -176,3 +176,61 @@ def test_a_cache_is_rewound_to_an_integer_only(length):
     rewind = getattr(KVCache.rewind, "__wrapped__", KVCache.rewind)
     with pytest.raises(ValueError, match=r"length is .*: expected an integer"):
         rewind(cache, length)
+
+
+def test_rows_of_other_caches_continue_as_in_their_own(model):
+    ids = tokens(batch=3, length=LENGTH)
+    lengths = (10, 6, 14)
+    own = [model.new_cache() for _ in lengths]
+    for row, n in enumerate(lengths):
+        model(ids[row : row + 1, :n], cache=own[row])
+    joint = model.new_cache(batch=3, capacity=4)
+    joint.use_rows(2)
+    for row in range(2):
+        joint.widen(lengths[row])
+        joint.put(row, own[row], 0)
+    step = model(ids[:2, 20:21], cache=joint)
+    joint.use_rows(3)
+    joint.widen(lengths[2])
+    joint.put(2, own[2], 0)
+    assert joint.length == 14 and joint.mask.sum(dim=1).tolist() == [11, 7, 14]
+    second = model(ids[:, 21:22], cache=joint)
+    for row in range(2):
+        assert gap(step[row], model(ids[row : row + 1, 20:21], cache=own[row])[0]) < 1e-5
+    for row in range(3):
+        assert gap(second[row], model(ids[row : row + 1, 21:22], cache=own[row])[0]) < 1e-5
+
+
+def test_a_row_moves_and_common_padding_is_cut_off(model):
+    ids = tokens(batch=2, length=LENGTH)
+    mask = torch.arange(LENGTH) >= torch.tensor([0, 15])[:, None]
+    cache = model.new_cache(batch=2)
+    model(ids, mask=mask, cache=cache)
+    taken = cache.taken(1)
+    assert taken.length == 9 and bool(taken.mask.all())
+    cache.move(1, 0)
+    cache.use_rows(1)
+    cache.trim(least=16)
+    assert cache.length == LENGTH, "15 positions are common padding"
+    cache.trim(least=15)
+    assert cache.length == 9 and bool(cache.mask.all())
+    wanted = model(torch.cat([ids[1:, 15:], ids[:1, :1]], dim=1))[:, -1:]
+    for each in (cache, taken):
+        assert gap(model(ids[:1, :1], cache=each), wanted) < 1e-5
+
+
+def test_the_first_positions_of_a_row_can_be_put_alone(model):
+    ids = tokens(batch=1, length=LENGTH)
+    source, cache = model.new_cache(), model.new_cache(batch=2)
+    model(ids, cache=source)
+    cache.widen(7)
+    cache.put(1, source, 0, 7)
+    cache.vacate(0)
+    logits = model(ids[:, 7:9].expand(2, 2), cache=cache)
+    assert gap(logits[1:], model(ids[:, :9])[:, 7:]) < 1e-5
+    assert cache.mask.sum(dim=1).tolist() == [2, 9]
+
+
+def test_a_number_of_rows_that_the_cache_does_not_have_is_refused(model):
+    with pytest.raises(ValueError, match="rows is 3: expected 1 to 2"):
+        model.new_cache(batch=2).use_rows(3)

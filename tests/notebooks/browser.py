@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.notebooks.jupyter_server import Server
 
@@ -68,6 +68,16 @@ class Book:
         """The explorer's card with this heading."""
         heading = self.page.locator(".q3-heading", has_text=title)
         return self.page.locator(".q3-explorer .q3-card", has=heading)
+
+    def open_tab(self, name: str) -> None:
+        """Open a tab of the workbench."""
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+
+    def handle(self, number: int) -> Locator:
+        """The handle of one of the sliders that are seen, such as that of the layer."""
+        return self.page.locator(".q3-number .noUi-handle:visible").nth(number)
 
     def drawn(self, title: str) -> str:
         """Title of the map on a card's canvas."""

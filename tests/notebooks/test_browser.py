@@ -23,15 +23,14 @@ def book(tabs: BrowserContext, server: Server):
         book.command("application:toggle-left-area")
         book.command("notebook:run-all-cells")
         expect(book.page.locator(".q3-note")).to_contain_text("Finished", timeout=60_000)
-        book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
+        book.page.locator(".q3-word").first.wait_for()
         yield book
 
 
-def press(book: Book, card: str, slider: int, key: str) -> None:
-    """Press a key on one of a card's sliders."""
-    handle = book.card(card).locator(".noUi-handle").nth(slider)
-    handle.focus()
-    handle.press(key)
+def press(book: Book, slider: int, key: str) -> None:
+    """Press a key on one of the sliders that are seen."""
+    book.handle(slider).focus()
+    book.handle(slider).press(key)
 
 
 def numbers(title: str) -> list[int]:
@@ -43,43 +42,49 @@ def test_running_the_notebook_shows_a_reply_with_thinking_and_answer(
 ) -> None:
     expect(book.page.locator(".q3-thinking .q3-chip").first).to_be_visible()
     expect(book.page.locator(".q3-answer .q3-chip").first).to_be_visible()
-    expect(book.page.locator(".q3-figure .scatterlayer path").first).to_be_attached()
+    expect(book.page.locator(".q3-scale")).to_contain_text("surprisal (nats)")
     book.page.locator(".q3-explorer").scroll_into_view_if_needed()
-    book.page.locator(".q3-explorer").screenshot(path=screenshots / "explorer.png")
+    book.page.locator(".q3-explorer").screenshot(path=screenshots / "workbench.png")
 
 
 def test_moving_layer_and_head_redraws_the_attention_map(book: Book, screenshots: Path) -> None:
-    layer, head = numbers(book.drawn("Attention"))
-    before = book.picture("Attention")
-    press(book, "Attention", 0, "Home")
-    book.wait_for_title("Attention", f"Attention of layer 0, head {head}")
-    press(book, "Attention", 1, "ArrowRight")
-    book.wait_for_title("Attention", f"Attention of layer 0, head {head + 1}")
+    book.open_tab("Attention")
+    book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
+    layer, head = numbers(book.drawn("Attention map"))
+    before = book.picture("Attention map")
+    press(book, 0, "Home")
+    book.wait_for_title("Attention map", f"Attention of layer 0, head {head}")
+    press(book, 1, "ArrowRight")
+    book.wait_for_title("Attention map", f"Attention of layer 0, head {head + 1}")
     assert layer != 0
-    assert book.picture("Attention") != before
+    assert book.picture("Attention map") != before
     book.page.locator(".q3-explorer").screenshot(path=screenshots / "other_head.png")
 
 
 def test_moving_the_routing_layer_redraws_the_routing_map(book: Book) -> None:
+    book.open_tab("Routing")
+    book.card("Expert routing").locator(".q3-map[data-drawn]").wait_for()
     (layer,), before = numbers(book.drawn("Expert routing")), book.picture("Expert routing")
-    press(book, "Expert routing", 0, "ArrowRight")
+    press(book, 0, "ArrowRight")
     book.wait_for_title("Expert routing", f"Expert routing in layer {layer + 1}")
     assert book.picture("Expert routing") != before
 
 
 def test_hovering_shows_both_tokens_and_the_exact_weight(book: Book, screenshots: Path) -> None:
-    overlay = book.card("Attention").locator(".q3-overlay")
+    book.open_tab("Attention")
+    overlay = book.card("Attention map").locator(".q3-overlay")
     overlay.scroll_into_view_if_needed()
     box = overlay.bounding_box()
     assert box is not None
     overlay.hover(position={"x": 0.3 * box["width"], "y": 0.6 * box["height"]})
-    tip = book.card("Attention").locator(".q3-tip")
+    tip = book.card("Attention map").locator(".q3-tip")
     expect(tip).to_be_visible()
     expect(tip).to_have_text(re.compile(r"query \d+ “.+”key \d+ “.+”attention weight \d\.\d{4}"))
     book.page.locator(".q3-explorer").screenshot(path=screenshots / "hover.png")
 
 
 def test_arrow_keys_move_the_cell_and_enter_picks_its_token_in_all_panes(book: Book) -> None:
+    book.open_tab("Routing")
     overlay = book.card("Expert routing").locator(".q3-overlay")
     overlay.focus()
     for key in ("ArrowRight", "ArrowDown", "End", "ArrowLeft", "Enter"):
@@ -89,13 +94,16 @@ def test_arrow_keys_move_the_cell_and_enter_picks_its_token_in_all_panes(book: B
         re.compile(r"expert 1 → token \d+ “.+”: (routing weight|not chosen)")
     )
     expect(book.page.locator(".q3-chip.q3-picked")).to_have_count(1)
-    expect(book.page.locator(".q3-notes")).to_contain_text(
+    expect(book.page.locator(".q3-token")).to_contain_text(
         re.compile(r"Token \d+ “.+”: probability")
     )
 
 
 def test_clicking_the_entropy_plot_picks_the_token_and_keeps_the_zoom(book: Book) -> None:
-    plot = book.page.locator(".q3-figure")
+    book.open_tab("Text")
+    book.page.get_by_role("button", name="curves").click()
+    plot = book.page.locator(".q3-view:visible .q3-figure")
+    plot.locator(".scatterlayer path").first.wait_for(state="attached")
     drawn, x_range = plot.locator(".nsewdrag"), "plot => plot.layout.xaxis.range"
     marked = "() => document.querySelector('.q3-figure').layout.shapes.at(-1).x0"
     before = book.page.evaluate(marked)
@@ -120,10 +128,10 @@ def test_clicking_the_entropy_plot_picks_the_token_and_keeps_the_zoom(book: Book
 def test_an_empty_question_shows_an_error_and_a_question_with_markup_is_text(
     book: Book, screenshots: Path
 ) -> None:
-    question = book.page.locator(".q3-explorer input[type=text]").first
+    question = book.page.locator(".q3-ask input[type=text]").first
     question.fill("   ")
     question.press("Enter")
-    alert = book.page.locator(".q3-explorer [role=alert]")
+    alert = book.page.locator(".q3-left [role=alert]")
     expect(alert).to_contain_text("the question is empty")
     question.fill("3 + 4 <script>alert(1)</script> = ?")
     question.press("Enter")
@@ -171,8 +179,9 @@ def test_stop_during_streaming_keeps_the_tokens_generated_so_far(
         expect(book.page.locator(".q3-note")).to_contain_text("Stopped by you")
         n_tokens = int(book.page.locator(".q3-transcript").get_attribute("data-tokens") or 0)
         assert 20 < n_tokens < 1900
-        book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
-        expect(book.card("Expert routing").locator(".q3-empty")).to_contain_text("no experts")
+        expect(book.page.get_by_role("tab", name="Routing")).to_have_count(0)
+        book.open_tab("Attention")
+        book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "stopped.png")
         assert book.external_requests == [] and book.page_errors == []
 
@@ -180,6 +189,9 @@ def test_stop_during_streaming_keeps_the_tokens_generated_so_far(
 def test_a_reloaded_page_draws_the_explorer_again(book: Book) -> None:
     book.command("docmanager:save")
     book.page.reload()
-    book.page.locator(".q3-figure .scatterlayer path").first.wait_for(state="attached")
-    book.card("Attention").locator(".q3-map[data-drawn]").wait_for()
+    book.page.locator(".q3-view:visible .q3-figure .scatterlayer path").first.wait_for(
+        state="attached"
+    )
+    book.open_tab("Attention")
+    book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
     assert book.page_errors == []

@@ -37,9 +37,8 @@ def test_the_routing_explorer_picks_a_token_and_an_expert_and_switches_it_off(
         expert.get_by_role("button", name="Direct logit effect").click()
         expect(expert).to_contain_text("raises")
         expert.get_by_role("button", name="Switch off and ask again").click()
-        replies = book.card("Replies")
-        expect(replies).to_contain_text("all experts on")
-        expect(replies).to_contain_text(re.compile(r"without expert \d+ of layer \d+"))
+        expect(expert).to_contain_text("all experts on")
+        expect(expert).to_contain_text(re.compile(r"without expert \d+ of layer \d+"))
         book.wait_for_title("Load", "Load: this run minus all experts on")
         expect(expert.get_by_role("button", name="Switch on and ask again")).to_be_enabled()
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "routing.png")
@@ -97,7 +96,7 @@ def test_the_thinking_explorer_is_stopped_during_thinking_and_shows_early_answer
             "no tokens kept", timeout=60_000
         )
         expect(book.card("Replies")).to_contain_text("without thinking", timeout=60_000)
-        answer = early_answers.locator(".q3-said")
+        answer = book.card("At the marker").locator(".q3-said")
         before = answer.inner_text()
         handle = early_answers.locator(".noUi-handle")
         handle.focus()
@@ -121,12 +120,16 @@ def test_the_attention_explorer_answers_to_hover_click_and_drag(
         page = book.page
         book.card("Attention map").locator(".q3-map[data-drawn]").wait_for()
         # Click the thumbnail of the first head of the first layer.
-        wall = book.card("All heads").locator(".q3-overlay")
+        wall = book.card("All heads").locator(".q3-overlay:visible")
         wall.scroll_into_view_if_needed()
         wall.click(position={"x": 60, "y": 20})
         book.wait_for_title("Attention map", "Attention of layer 0, head 0")
-        # Point at a token of the text.
+        # Pick a token of the text, and point at another one.
+        book.open_tab("Text")
+        page.get_by_label("shade by").select_option("attention from the picked token")
         words = page.locator(".q3-word")
+        words.nth(12).click()
+        expect(page.locator(".q3-text[data-shaded='12']")).to_be_attached()
         words.nth(9).hover()
         expect(page.locator(".q3-text[data-shaded='9']")).to_be_attached()
         expect(page.locator(".q3-word-here")).to_have_count(1)
@@ -134,6 +137,7 @@ def test_the_attention_explorer_answers_to_hover_click_and_drag(
             "all => all.map(word => Number(word.style.getPropertyValue('--q3-weight')))"
         )
         assert max(shades[:10]) > 0 and max(shades[10:]) == 0
+        book.open_tab("Attention")
         # Drag over a part of the map, then show the whole map again.
         overlay = book.card("Attention map").locator(".q3-overlay")
         overlay.scroll_into_view_if_needed()
@@ -148,6 +152,7 @@ def test_the_attention_explorer_answers_to_hover_click_and_drag(
         page.get_by_role("button", name="Whole map").click()
         book.wait_for_title("Attention map", "Attention of layer 0, head 0")
         # Sort the table of heads by a score, and open its first row.
+        page.get_by_role("button", name="table").click()
         table = book.card("All heads").locator(".q3-table")
         column = table.locator(".dt-scroll-head th", has_text="induction")
         for order in ("ascending", "descending"):
@@ -188,11 +193,10 @@ def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
         expect(part).to_contain_text(re.compile(r"head \d\.\d"))
         part.locator(".q3-map[data-drawn]").wait_for()
         part.get_by_role("button", name="Take away, ask again").click()
-        replies = book.card("Replies")
-        expect(replies).to_contain_text("as it is")
-        expect(replies).to_contain_text(re.compile(r"without head \d\.\d"))
+        expect(part).to_contain_text("as it is")
+        expect(part).to_contain_text(re.compile(r"without head \d\.\d"))
         part.get_by_role("button", name="Steer, ask again").click()
-        expect(replies).to_contain_text("steered towards")
+        expect(part).to_contain_text("steered towards")
         # A bar of the waterfall picks its part; the head's own explorer shows the same reply.
         bars = book.card("What wrote it").locator(".q3-figure .points .point")
         names = book.card("What wrote it").locator(".q3-figure .xtick text").all_text_contents()
@@ -200,14 +204,10 @@ def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
         layer, head = name.removeprefix("head ").split(".")
         bars.nth(names.index(name)).click(force=True)
         expect(part.locator("b").first).to_have_text(name)
-        part.get_by_role("button", name="Attention explorer").click()
-        linked = book.page.locator(".q3-link .q3-explorer")
-        title = f"Attention of layer {layer}, head {head}"
-        linked.locator(f'.q3-map[data-title="{title}"]').wait_for()
-        expect(linked.locator(".q3-question")).to_have_text(question)
-        top = linked.bounding_box()
-        assert top is not None and top["y"] + 100 < book.page.viewport_size["height"]
-        book.page.locator(".q3-link").get_by_role("button", name="Close").click()
-        expect(linked).to_have_count(0)
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "why.png")
+        part.get_by_role("button", name="Attention view").click()
+        tab = book.page.get_by_role("tab", name="Attention", exact=True)
+        expect(tab).to_have_attribute("aria-selected", "true")
+        book.wait_for_title("Attention map", f"Attention of layer {layer}, head {head}")
+        expect(book.page.locator(".q3-question")).to_have_text(question)
         assert book.external_requests == [] and book.page_errors == []

@@ -42,13 +42,13 @@ def test_a_notebook_runs_on_the_embedded_model_without_a_warning(path: Path) -> 
     assert PLOT in kinds
 
 
-def test_the_first_notebook_draws_its_five_figures_and_the_explorer() -> None:
+def test_the_first_notebook_draws_its_five_figures_and_the_workbench() -> None:
     book = executed(START)
     kinds = mime_types(book)
     assert kinds.count(PLOT) == 5
     assert "application/vnd.jupyter.widget-view+json" in kinds
     third = [cell for cell in book.cells if cell.cell_type == "code"][2]
-    assert "explorer" in third.source and third.outputs
+    assert "bench" in third.source and third.outputs
 
 
 @pytest.mark.slow

@@ -13,13 +13,12 @@ from typing import Any
 
 import qwen3lab
 from qwen3lab import widgets
-from qwen3lab.widgets.explorers.explorer import Explorer
 
 
-def errors_of(explorer: Explorer) -> Iterator[str]:
+def errors_of(explorer: widgets.Workbench) -> Iterator[str]:
     """What the explorer shows as an error."""
     state: Any = explorer.state
-    shown = (state.error, state.drawing_error, getattr(state, "problem", ""))
+    shown = (state.error, state.drawing_error, state.pick_error, state.problem)
     yield from (text for text in shown if text)
 
 
@@ -31,7 +30,7 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
     yield from errors_of(explorer)
     if chat is None:
         return
-    explains = hasattr(state, "explained")  # Nothing predicts the first token.
+    explains = state.tab == "why"  # Nothing predicts the first token.
     picks: list[dict[str, Any]] = [
         {"token": len(chat.recording) - 1},
         {"layer": config.n_layers - 1, "head": config.n_heads - 1},
@@ -39,7 +38,6 @@ def use(explorer: Any, config: Any) -> Iterator[str]:
     ]
     if config.is_moe:
         picks.append({"routing_layer": config.moe_layers[-1]})
-    if hasattr(state, "expert"):
         experts = chat.recording.routing.layer(config.moe_layers[-1]).experts
         picks.append({"expert": int(experts[-1, 0])})
     if explains:

@@ -16,6 +16,7 @@ MAX_BYTES = {"dense-28": 8 * 10**9, "experts-48x128": 6 * 10**9, "thinks": 6 * 1
 MAX_NEW_TOKENS = {"dense-28": 200, "experts-48x128": 200, "thinks": 800}
 """Replies of the random models do not end."""
 EXPLORERS = (
+    "Workbench",
     "Explorer",
     "AttentionExplorer",
     "RoutingExplorer",

@@ -1,4 +1,5 @@
 import copy
+import importlib
 import json
 
 import pytest
@@ -10,6 +11,8 @@ from qwen3lab.errors import ResultsError
 from qwen3lab.thinking import Exercise, Sweep, sweep, sweep as package_sweep
 
 BUDGETS = (0, 3, 7, 10, 40)
+MODULE = importlib.import_module("qwen3lab.thinking.sweep")
+"""The module: the package's `sweep` is the function."""
 
 
 @pytest.fixture(scope="module")
@@ -89,27 +92,27 @@ def test_the_table_has_one_row_per_answer(tiny_lab, problems):
 
 
 def counted(monkeypatch, interrupt_at=0):
-    """Notes the groups of rows that a sweep answers; interrupts it before one of them."""
-    module = __import__("qwen3lab.thinking.sweep", fromlist=["_answers"])
-    real, groups = module._answers, []
+    """Notes the replies that a sweep completes; interrupts it before one of them."""
+    real, made = MODULE._attempt, []
 
-    def answers(replies, group, smaller):
-        groups.append(len(group))
-        if len(groups) == interrupt_at:
+    def attempt(*given):
+        made.append(given)
+        if len(made) == interrupt_at:
             raise KeyboardInterrupt
-        return real(replies, group, smaller)
+        return real(*given)
 
-    monkeypatch.setattr(module, "_answers", answers)
-    return groups
+    monkeypatch.setattr(MODULE, "_attempt", attempt)
+    return made
 
 
 def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 2)
     path = tmp_path / "runs" / "sweep.jsonl"
-    options = {"sampling": Sampling.greedy(), "batch": 4, "progress": False, "path": path}
+    options = {"sampling": Sampling.greedy(), "batch": 2, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems, BUDGETS, **options | {"path": None})
 
-    # Of 4 replies and 4 smaller budgets, each reply is a group: the first batch is partly done.
-    groups = counted(monkeypatch, interrupt_at=3)
+    # Parts of 4 replies: the first is partly done.
+    made = counted(monkeypatch, interrupt_at=3)
     part = sweep(tiny_lab, problems, BUDGETS, **options)
     assert len(part.attempts) == 2 and not part.complete
     assert set(part.attempts) < set(whole.attempts)
@@ -120,10 +123,35 @@ def test_an_interrupted_sweep_resumes_from_its_file(tiny_lab, problems, tmp_path
     path.write_text(path.read_text("utf-8") + '{"problem": 3, "sam', "utf-8")
     assert Sweep.load(path) == part
     rest = sweep(tiny_lab, problems, BUDGETS, **options)
-    assert groups == [1] * (3 + 6)
+    assert len(made) == 3 + 6, "only the missing replies are kept"
     assert rest == whole == Sweep.load(path)
     assert sweep(tiny_lab, problems, BUDGETS, **options) == whole
-    assert len(groups) == 9
+    assert len(made) == 9
+
+
+def test_a_part_thinks_again_as_a_whole_and_others_do_not(
+    tiny_lab, problems, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 1)
+    module = __import__("qwen3lab.thinking.branches", fromlist=["BranchedReplies"])
+    real, sizes = module.BranchedReplies.steps, []
+
+    def steps(self, budgets):
+        sizes.append(len(self.prompts))
+        return real(self, budgets)
+
+    monkeypatch.setattr(module.BranchedReplies, "steps", steps)
+    options = {"sampling": Sampling.greedy(), "batch": 4, "progress": False, "at_once": False}
+    path = tmp_path / "sweep.jsonl"
+    counted(monkeypatch, interrupt_at=6)
+    sweep(tiny_lab, problems, [2, 9], **options, path=path)
+    assert sizes == [4, 4]
+    monkeypatch.undo()
+    monkeypatch.setattr(MODULE, "BATCHES_PER_PART", 1)
+    monkeypatch.setattr(module.BranchedReplies, "steps", steps)
+    sizes.clear()
+    assert sweep(tiny_lab, problems, [2, 9], **options, path=path).complete
+    assert sizes == [4]
 
 
 def test_the_file_of_another_sweep_is_an_error(tiny_lab, problems, tmp_path):
@@ -273,17 +301,15 @@ def test_a_sweep_does_not_resume_with_other_values_of_the_weights(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_batch_of_which_a_part_is_done_runs_whole_and_adds_only_the_rest(
-    tiny_lab, problems, tmp_path, monkeypatch
-):
+def test_a_part_of_which_some_is_done_adds_only_the_rest(tiny_lab, problems, tmp_path, monkeypatch):
     path = tmp_path / "sweep.jsonl"
     options = {"sampling": Sampling.greedy(), "batch": 3, "progress": False, "path": path}
     whole = sweep(tiny_lab, problems[:6], [2], **options)
     data = path.read_bytes()
     path.write_bytes(data[: -len(data.split(b"\n")[-2]) - 20])
-    groups = counted(monkeypatch)
+    made = counted(monkeypatch)
     assert sweep(tiny_lab, problems[:6], [2], **options) == whole
-    assert groups == [3]
+    assert len(made) == 2
     assert path.read_bytes() == data
 
 
@@ -291,16 +317,16 @@ def test_a_problem_is_in_the_file_before_the_longest_of_its_batch_has_ended(
     tiny_lab, problems, tmp_path, monkeypatch
 ):
     path = tmp_path / "sweep.jsonl"
-    module = __import__("qwen3lab.thinking.rewind", fromlist=["STEPS_BETWEEN_CHECKS"])
+    module = __import__("qwen3lab.thinking.branches", fromlist=["STEPS_BETWEEN_CHECKS"])
     monkeypatch.setattr(module, "STEPS_BETWEEN_CHECKS", 1)
-    real, seen = module.Replies.thinking, []
+    real, seen = module.BranchedReplies.steps, []
 
-    def watched(self, budget):
-        for ended in real(self, budget):
+    def watched(self, budgets):
+        for complete in real(self, budgets):
             seen.append(path.read_bytes().count(b"\n") - 1)
-            yield ended
+            yield complete
 
-    monkeypatch.setattr(module.Replies, "thinking", watched)
+    monkeypatch.setattr(module.BranchedReplies, "steps", watched)
     options = {"sampling": Sampling.greedy(), "at_once": False, "progress": False, "path": path}
     found = sweep(tiny_lab, problems, [200], batch=len(problems), **options)
     # A reply's line follows the step of its end token; the last is written after the last step.
@@ -321,6 +347,6 @@ def test_the_progress_bar_counts_problems(tiny_lab, problems, capsys):
     [(100, 32), (2_000, 21), (10_000, 4), (40_000, 1), (100_000, 1)],
 )
 def test_a_batch_has_as_many_replies_as_its_memory_holds(tiny_lab, monkeypatch, tokens, expected):
-    module = __import__("qwen3lab.thinking.batch_size", fromlist=["_memory"])
+    module = __import__("qwen3lab.generation.batch_size", fromlist=["_memory"])
     monkeypatch.setattr(module, "_memory", lambda device: 2**30)
-    assert module.replies_at_once(tiny_lab, tokens) == expected
+    assert module.replies_at_once(tiny_lab.model, tokens) == expected

@@ -27,7 +27,7 @@ async ([code, style, traits]) => {
   const bytes = (value) => new DataView(new Uint8Array(value).buffer);
   const { map } = traits;
   if (map) Object.assign(map, { cells: bytes(map.cells), palette: bytes(map.palette) });
-  if (traits.weights) traits.weights = bytes(traits.weights);
+  if (traits.values) traits.values = bytes(traits.values);
   const heard = {};
   globalThis.hear = (event, ...values) => heard[event]?.forEach((handler) => handler(...values));
   globalThis.saved = [];
@@ -63,7 +63,7 @@ def render(page: Page, kind: type, **traits: Any) -> None:
     """Render a widget with these traits; the other traits have their defaults."""
     defaults = {name: trait.default() for name, trait in kind.class_traits(sync=True).items()}
     plain = {name: value for name, value in defaults.items() if isinstance(value, int | list)}
-    plain |= {"weights": []} if kind is TextView else {}
+    plain |= {"values": [], "shades": defaults["shades"]} if kind is TextView else {}
     page.goto("about:blank")
     page.evaluate(RENDER, [str(kind._esm), STYLE, {**plain, **traits}])
 
@@ -150,10 +150,68 @@ def test_coloured_text_has_enough_contrast_and_cut_text_is_struck_through(page: 
     expect(cut).to_have_css("text-decoration-line", "line-through")
 
 
+TEXT = {"first": 4, "tokens": [["a", "prompt", False], ["b", "thinking", False]]}
+
+
 def test_the_text_has_a_legend_of_its_colours(page: Page) -> None:
-    text = {"first": 0, "tokens": [["a", "prompt", False], ["b", "thinking", False]]}
-    render(page, TextView, text=text)
+    render(page, TextView, text=TEXT)
     expect(page.locator(".q3-key")).to_have_text(["thinking"])
+
+
+def test_the_text_is_shaded_by_values_with_a_scale_and_says_them(page: Page) -> None:
+    values = list(torch.tensor([torch.nan, 1.5]).numpy().tobytes())
+    shades = {"title": "entropy (nats)", "high": 3.0, "nothing": "prompt", "follows": False}
+    render(page, TextView, text=TEXT, values=values, shades=shades, picked=-1)
+    weight = "word => word.style.getPropertyValue('--q3-weight')"
+    assert page.locator(".q3-word").evaluate_all(f"all => all.map({weight})") == ["0.000", "0.500"]
+    expect(page.locator(".q3-scale")).to_contain_text("3  entropy (nats)")
+    expect(page.locator(".q3-nothing-note")).to_have_text("unshaded: prompt")
+    page.locator(".q3-word").nth(1).hover()
+    expect(page.locator(".q3-readout")).to_have_text("5 “b”: 1.5")
+    page.locator(".q3-word").first.click()
+    assert page.evaluate("saved.at(-1).picked") == 4
+    expect(page.locator(".q3-word-here")).to_have_text("a")
+    page.locator(".q3-text").press("ArrowRight")
+    assert page.evaluate("saved.at(-1).picked") == 5
+    assert page.evaluate("saved.map(({ token }) => token)") == [-1, -1], "hovering asks for nothing"
+
+
+def test_pointing_at_a_token_asks_for_its_values_if_the_shades_follow_it(page: Page) -> None:
+    values = list(torch.tensor([0.25, 0.75]).numpy().tobytes())
+    shades = {"title": "attention", "high": 1.0, "nothing": "", "follows": True}
+    render(page, TextView, text=TEXT, values=values, shades=shades, shaded=5, picked=5)
+    expect(page.locator(".q3-readout")).to_have_text(
+        "token 5 “b”: 0.75 · largest: 5 “b”: 0.75, 4 “a”: 0.25"
+    )
+    page.locator(".q3-word").first.hover()
+    page.wait_for_function("saved.at(-1)?.token === 4")
+    page.mouse.move(5, 600)
+    page.wait_for_function("saved.at(-1)?.token === -1")
+
+
+def test_a_map_fills_its_place_and_scrolls_if_that_is_too_low(page: Page) -> None:
+    for place, least, is_scrolled in ((400, 100, False), (150, 300, True)):
+        render(page, Canvas, map=sent(40, 40), height=least, fills=True)
+        style = f"width: 600px; height: {place}px; display: flex; flex-direction: column"
+        page.evaluate(
+            """style => {
+              const el = document.getElementById("widget");
+              el.setAttribute("style", style);
+              el.parentElement.classList.add("q3-pane");
+              el.classList.add("q3-fill");
+            }""",
+            style,
+        )
+        stage = page.locator(".q3-stage")
+        page.wait_for_function("document.querySelector('.q3-stage').clientHeight < 400")
+        page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))"
+        )
+        height = stage.evaluate("stage => stage.clientHeight")
+        drawn = page.locator(".q3-canvas").evaluate("canvas => canvas.clientHeight")
+        assert height < place
+        assert drawn == pytest.approx(max(height, least), abs=45)  # Whole cells.
+        assert stage.evaluate("stage => stage.scrollHeight > stage.clientHeight") is is_scrolled
 
 
 def test_a_plot_is_an_image_with_an_accessible_name(page: Page) -> None:

@@ -143,10 +143,10 @@ def peers_way(lab: Lab, model: Any, problems: Sequence[Problem], budgets: Sequen
     prompts = [lab.token_ids(message, thinking=True) for message in messages]
     answers, written = [], 0
     for budget in budgets:
-        first = _generate(model, prompts, max(OPENING_TOKENS + budget, 1), ends)
+        first = generated(model, prompts, max(OPENING_TOKENS + budget, 1), ends)
         replies = [_with_early_stop(ids, budget, marks) for ids in first]
         inputs = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
-        second = _generate(model, inputs, MAX_ANSWER_TOKENS, ends)
+        second = generated(model, inputs, MAX_ANSWER_TOKENS, ends)
         complete = [reply + rest for reply, rest in zip(replies, second, strict=True)]
         written += sum(map(len, first)) + sum(map(len, second))
         answers.append([_answer(lab, ids, marks) for ids in complete])
@@ -161,9 +161,10 @@ def _with_early_stop(ids: list[int], budget: int, marks: Any) -> list[int]:
     return ids[: OPENING_TOKENS + budget] + list(marks.early_stop)
 
 
-def _generate(
+def generated(
     model: Any, prompts: Sequence[list[int]], max_new_tokens: int, ends: Sequence[int]
 ) -> list[list[int]]:
+    """Greedy continuations of prompts by `generate`, as one batch, each without its end token."""
     ids, mask = pad_left(prompts, model.device)
     out: Tensor = model.generate(
         ids,

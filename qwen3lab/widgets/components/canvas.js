@@ -40,6 +40,7 @@ class MapView {
     this.canvas = element("canvas", "q3-canvas", this.stage);
     this.overlay = element("canvas", "q3-overlay", this.stage);
     this.tip = element("div", "q3-tip", this.stage);
+    this.tip.popover = "manual"; // Above everything: no pane cuts it off.
     const footer = element("div", "q3-footer", this.root);
     this.legend = element("div", "q3-legend", footer);
     /** @type {HTMLElement | null} what the colours mean, if the colour bar has no room for it */
@@ -126,7 +127,7 @@ class MapView {
     const colours = themeColours(this.el);
     const measure = context2d(this.canvas);
     measure.font = colours.font;
-    const box = arrange(map, measure, width, this.model.get("height"));
+    const box = arrange(map, measure, width, this.height());
     this.box = box;
     const context = resize(this.canvas, width, box.total, colours.font);
     paintCells(context, map, image, box, colours);
@@ -138,6 +139,12 @@ class MapView {
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
     this.root.dataset.title = map.title;
+  }
+
+  /** Height for the map: that of its place if it fills that, but not less than the model's. */
+  height() {
+    const least = this.model.get("height");
+    return this.model.get("fills") ? Math.max(least, this.stage.clientHeight) : least;
   }
 
   drawOverlay() {
@@ -173,7 +180,7 @@ class MapView {
     if (String(cell) === String(this.cell)) return;
     this.cell = cell;
     this.drawOverlay();
-    this.tip.classList.toggle("q3-tip-shown", Boolean(cell && isPointer));
+    this.tip.togglePopover(Boolean(cell && isPointer));
     this.ask();
   }
 
@@ -231,11 +238,19 @@ class MapView {
   onPointer(event) {
     this.moveTo(this.cellAt(event), true);
     if (this.dragStart && this.cell && this.model.get("zooms")) this.drawOverlay();
-    const at = this.overlay.getBoundingClientRect();
-    const x = event.clientX - at.left;
-    const isRight = x > at.width - this.tip.offsetWidth - 28;
-    this.tip.style.left = `${isRight ? x - this.tip.offsetWidth - 14 : x + 16}px`;
-    this.tip.style.top = `${event.clientY - at.top + 16}px`;
+    this.placeTip(event);
+  }
+
+  /**
+   * Put the value beside the pointer, on the side where the window has room for it.
+   * @param {MouseEvent} event
+   */
+  placeTip({ clientX, clientY }) {
+    const { offsetWidth, offsetHeight, style } = this.tip;
+    const isRight = clientX + offsetWidth + 28 > window.innerWidth;
+    const isLow = clientY + offsetHeight + 28 > window.innerHeight;
+    style.left = `${Math.max(0, isRight ? clientX - offsetWidth - 14 : clientX + 16)}px`;
+    style.top = `${Math.max(0, isLow ? clientY - offsetHeight - 12 : clientY + 16)}px`;
   }
 
   /** @param {MouseEvent} event */
@@ -349,6 +364,7 @@ class MapView {
 
 /** @param {WidgetView<CanvasTraits>} context */
 function render(context) {
+  serveBenches();
   const view = new MapView(context);
   return () => view.close();
 }

@@ -12,7 +12,8 @@ class Canvas(anywidget.AnyWidget):
 
     Attributes:
         map: the heatmap as the browser receives it, from `payload`.
-        height: height of the canvas, in pixels.
+        height: height of the canvas, in pixels; the least height if it `fills`.
+        fills: True for as high as the place that the page gives it; a higher map scrolls inside.
         selected: row and column of the cell that was clicked, or picked with Enter; -1 for none.
             `on_pick` resets it to -1 after each pick.
         marked: row and column that a line marks, -1 for no line; set from Python.
@@ -27,6 +28,7 @@ class Canvas(anywidget.AnyWidget):
     _esm = script("map_layout.js", "paint.js", "canvas.js")
     map = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)
+    fills = traitlets.Bool(False).tag(sync=True)
     selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)
     marked = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)
     framed = traitlets.List(traitlets.Int(), [-1, -1, -1, -1]).tag(sync=True)
@@ -36,6 +38,8 @@ class Canvas(anywidget.AnyWidget):
     def __init__(self, **traits: object) -> None:
         super().__init__(**traits)
         self.heatmap: Heatmap | None = None
+        if self.fills:
+            self.add_class("q3-fill")
         self.on_msg(lambda _, content, buffers: self.answer(content))
 
     def show(self, heatmap: Heatmap) -> None:

@@ -39,6 +39,23 @@ function listen(model, handlers) {
 }
 
 /**
+ * Copy a text; a page that is not served safely has no clipboard, and needs a selection.
+ * @param {string} text
+ * @param {Element} place
+ */
+async function copyText(text, place) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = element("textarea", "", place);
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/**
  * The nearest element around an event's target that matches a selector.
  * @param {Event} event
  * @param {string} selector
@@ -60,4 +77,54 @@ function arrowStep(event) {
     event.stopPropagation();
   }
   return step;
+}
+
+/**
+ * Scroll a list so that an element in it is seen. `scrollIntoView` would scroll the notebook, too.
+ * @param {Element} inner
+ * @param {Element} outer
+ */
+function reveal(inner, outer) {
+  const [inside, around] = [inner.getBoundingClientRect(), outer.getBoundingClientRect()];
+  const above = inside.top - around.top;
+  const below = inside.bottom - around.bottom;
+  if (above < 0) outer.scrollTop += above;
+  else if (below > 0) outer.scrollTop += below;
+}
+
+/**
+ * Name the handles of sliders and the number fields beside them after their labels, and other
+ * fields after their tooltips: ipywidgets gives the handles a role and no name, and puts the
+ * tooltip on the hidden label.
+ */
+function nameControls() {
+  const nameless = ".q3-bench .noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
+  for (const control of document.querySelectorAll(nameless)) {
+    const slider = control.closest(".q3-number, .widget-slider");
+    const label = slider?.querySelector(".widget-slider .widget-label, .widget-label");
+    if (label?.textContent) control.setAttribute("aria-label", label.textContent);
+  }
+  for (const field of document.querySelectorAll(".q3-bench .widget-text input:not([aria-label])")) {
+    const label = field.parentElement?.querySelector("label");
+    if (label?.title && !label.textContent) {
+      field.setAttribute("aria-label", label.title);
+      field.setAttribute("title", label.title);
+    }
+  }
+}
+
+/**
+ * What every workbench of the page needs, installed once: a workbench that is clicked is kept in
+ * the window, so that what the click changes is seen; and controls get their names.
+ */
+function serveBenches() {
+  if (globalThis.qwen3labServesBenches) return;
+  globalThis.qwen3labServesBenches = true;
+  document.addEventListener("click", (event) => {
+    const body = closest(event, ".q3-bench")?.querySelector(".q3-bench-body");
+    const fits = body && body.clientHeight < window.innerHeight;
+    if (fits) body.scrollIntoView({ block: "nearest" });
+  });
+  new MutationObserver(nameControls).observe(document.body, { childList: true, subtree: true });
+  nameControls();
 }

@@ -29,9 +29,9 @@ OPTIONS: dict[str, Any] = {
     "select": "single",
     "showIndex": False,
     "maxBytes": 0,
-    "pageLength": 8,
+    "pageLength": 10,
     "order": [[list(COLUMNS).index("above_uniform"), "desc"]],
-    "layout": {"topStart": "info", "topEnd": "search", "bottomStart": None, "bottomEnd": "paging"},
+    "layout": {"topStart": "search", "topEnd": None, "bottomStart": "paging", "bottomEnd": None},
     "classes": "display compact nowrap",
     "style": "width:100%",
     "scrollX": True,
@@ -66,6 +66,14 @@ class HeadTable(w.VBox):
         table = profile.rename(columns=COLUMNS)[list(COLUMNS.values())]
         with pandas.option_context("display.float_format", "{:.2f}".format):
             self.table.update(table, selected_rows=[], **OPTIONS)
+
+    def close(self) -> None:
+        """Close the table, and let go of whoever follows its rows.
+
+        anywidget watches the file of a widget's script, which keeps an ITable alive for ever.
+        """
+        super().close()
+        self.table.unobserve_all()
 
     def mark(self, layer: int, head: int) -> None:
         """Select the row of a head."""

@@ -10,7 +10,8 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 
 GAP = "12px"
 STYLE = "\n".join(
-    (Path(__file__).parent / name).read_text("utf-8") for name in ("style.css", "answers.css")
+    (Path(__file__).parent / name).read_text("utf-8")
+    for name in ("style.css", "answers.css", "workbench.css", "find.css")
 )
 
 

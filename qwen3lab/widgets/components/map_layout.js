@@ -4,6 +4,7 @@ const FONT_PX = 11;
 const LABEL_ROOM = FONT_PX + 2;
 const MARGIN = { top: 6, title: 26, span: 8 };
 const MAX_LABEL = { row: 84, column: 72 };
+const LABEL_SHARE = 0.2; // Of a small map: its cells need the place more than long labels.
 const MAX_CELL = 36;
 
 /**
@@ -215,9 +216,10 @@ function cellSize(room, count) {
 function arrange(map, context, width, height) {
   const [rows, columns] = map.shape;
   const strip = (/** @type {MapAxis} */ axis) => (axis.spans.length ? MARGIN.span : 0);
-  const rowLabels = labelWidth(context, map.rows, MAX_LABEL.row);
+  const rowLabels = labelWidth(context, map.rows, Math.min(MAX_LABEL.row, LABEL_SHARE * width));
   const isNumbered = map.columns.ticks.length > 0 || !map.columns.labels.some((label) => label);
-  const columnLabels = isNumbered ? 14 : labelWidth(context, map.columns, MAX_LABEL.column);
+  const most = Math.min(MAX_LABEL.column, LABEL_SHARE * height);
+  const columnLabels = isNumbered ? 14 : labelWidth(context, map.columns, most);
   const left = MARGIN.title + rowLabels + strip(map.rows);
   const bottom = MARGIN.title + columnLabels + strip(map.columns);
   let cellWidth = cellSize(width - left - barWidth(context, map), columns);

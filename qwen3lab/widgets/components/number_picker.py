@@ -39,7 +39,7 @@ class NumberPicker(w.HBox):
         self.field = w.BoundedIntText(
             min=self.values[0],
             max=self.values[-1],
-            tooltip=f"Type a {name}; the arrow keys change it by one",
+            tooltip=f"Type the {name}; the arrow keys change it by one",
             layout=w.Layout(width=FIELD_WIDTH),
         )
         self.earlier = self._button("angle-left", f"Previous {name}")

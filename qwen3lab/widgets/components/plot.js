@@ -80,12 +80,14 @@ function render({ model, el }) {
 
   async function draw() {
     const { data, layout } = JSON.parse(model.get("figure"));
-    root.style.minHeight = `${layout.height}px`; // Keeps the page in place until the plot is drawn.
+    const { height, ...free } = layout; // Without a height, plotly takes that of the element.
+    root.style.minHeight = `${height}px`; // Keeps the page in place until the plot is drawn.
     root.setAttribute("aria-label", labelOf(layout));
     try {
       drawer = await plotly(model.get("version"));
       if (isClosed) return;
-      await drawer.react(root, data, { ...layout, autosize: true }, CONFIG);
+      const fitted = model.get("fills") ? free : layout;
+      await drawer.react(root, data, { ...fitted, autosize: true }, CONFIG);
       if (!isListening) root.on?.("plotly_click", onClick);
       isListening = true;
     } catch (error) {

@@ -20,6 +20,7 @@ class Plot(anywidget.AnyWidget):
 
     Attributes:
         figure: the figure, as JSON.
+        fills: True for as high as the place that the page gives it, but not less than the figure.
         version: version of plotly.js.
         is_sent: True once plotly.js has been sent; a reloaded page then requests it again.
         shown: the figure, as a plotly object.
@@ -27,12 +28,16 @@ class Plot(anywidget.AnyWidget):
 
     _esm = script("plot.js")
     figure = traitlets.Unicode().tag(sync=True)
+    fills = traitlets.Bool(False).tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
     is_sent = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, figure: go.Figure) -> None:
-        super().__init__(figure=_figure_json(figure, ""), version=get_plotlyjs_version())
+    def __init__(self, figure: go.Figure, *, fills: bool = False) -> None:
+        json, version = _figure_json(figure, ""), get_plotlyjs_version()
+        super().__init__(figure=json, version=version, fills=fills)
         self.shown = figure
+        if fills:
+            self.add_class("q3-fill")
         self.on_msg(lambda _, content, buffers: self.answer(content))
         self._send_library()
         self.is_sent = True

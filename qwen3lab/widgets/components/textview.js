@@ -1,10 +1,24 @@
-// Shows the text of a recording; the token under the pointer shades the tokens that it attends to.
-// Text is set as textContent, never as HTML.
+// Shows the text of a recording, each token shaded by a number. Text is set as textContent, never
+// as HTML.
 
 const ASK_AFTER_MS = 30;
 
+/**
+ * The numbers of a binary trait.
+ * @param {DataView} view
+ */
+function floats(view) {
+  return new Float32Array(new Uint8Array(bytes(view)).buffer); // A copy: floats have to be aligned.
+}
+
+/** @param {number} value */
+function rounded(value) {
+  return String(Number(value.toPrecision(3)));
+}
+
 /** @param {WidgetView<TextTraits>} view */
 function render({ model, el }) {
+  serveBenches();
   el.classList.add("q3");
   const root = element("div", "q3-text", el);
   root.tabIndex = 0;
@@ -16,7 +30,13 @@ function render({ model, el }) {
   readout.setAttribute("aria-live", "polite");
   /** @type {HTMLElement[]} */
   let words = [];
+  /** @type {HTMLElement | undefined} the token that is outlined */
+  let here;
+  let values = new Float32Array();
   let timer = 0;
+  let waits = false;
+
+  const firstToken = () => model.get("text").first;
 
   function drawText() {
     const { first, tokens } = model.get("text");
@@ -29,44 +49,103 @@ function render({ model, el }) {
       return word;
     });
     root.replaceChildren(fragment);
-    drawLegend(new Set(tokens.map(([, part]) => part)));
     root.dataset.words = String(words.length);
-    drawWeights();
+    drawHits();
+    drawNotes();
+    drawShades();
   }
 
-  /** @param {Set<string>} parts */
-  function drawLegend(parts) {
+  /** Mark the places that a search has found. */
+  function drawHits() {
+    const first = firstToken();
+    for (const word of root.querySelectorAll(".q3-word-hit")) word.classList.remove("q3-word-hit");
+    for (const [start, end] of model.get("hits")) {
+      for (const word of words.slice(Math.max(0, start - first), Math.max(0, end - first))) {
+        word.classList.add("q3-word-hit");
+      }
+    }
+  }
+
+  /** Mark the tokens with a note, and show it under the pointer. */
+  function drawNotes() {
+    const notes = model.get("notes") || {};
+    for (const word of words) {
+      const note = notes[word.dataset.token || ""];
+      word.classList.toggle("q3-word-noted", Boolean(note));
+      word.title = note || "";
+    }
+  }
+
+  function drawShades() {
+    const { high } = model.get("shades");
+    values = floats(model.get("values"));
+    words.forEach((word, index) => {
+      const share = values[index] / high || 0; // NaN, and a token without a value, have no shade.
+      word.style.setProperty("--q3-weight", Math.min(1, Math.max(0, share)).toFixed(3));
+    });
+    root.dataset.shaded = String(model.get("shaded"));
+    root.dataset.shades = model.get("shades").title;
+    drawLegend();
+    drawHere();
+  }
+
+  /** Draw the shades once, after all traits of a message are set. */
+  function drawSoon() {
+    if (waits) return;
+    waits = true;
+    queueMicrotask(() => {
+      waits = false;
+      drawShades();
+    });
+  }
+
+  /** The parts of the conversation, and the scale of the shades. */
+  function drawLegend() {
+    const { title, high, nothing } = model.get("shades");
+    const parts = new Set(model.get("text").tokens.map(([, part]) => part));
     legend.replaceChildren();
     for (const part of ["thinking", "answer"].filter((part) => parts.has(part))) {
       element("span", `q3-key q3-key-${part}`, legend).textContent = part;
     }
+    if (!title) return;
+    const scale = element("span", "q3-scale", legend);
+    element("span", "", scale).textContent = values.length ? "0" : "";
+    if (values.length) element("span", "q3-ramp", scale);
+    element("span", "", scale).textContent = values.length ? `${rounded(high)}  ${title}` : title;
+    if (nothing && values.some(Number.isNaN)) {
+      element("span", "q3-nothing-note", legend).textContent = `unshaded: ${nothing}`;
+    }
   }
 
-  function drawWeights() {
-    const { first } = model.get("text");
-    const weights = bytes(model.get("weights"));
-    const shaded = model.get("shaded") - first;
-    words.forEach((word, index) => {
-      const weight = weights.length === words.length ? weights[index] / 255 : 0;
-      word.style.setProperty("--q3-weight", weight.toFixed(3));
-      word.classList.toggle("q3-word-here", index === shaded);
-    });
-    root.dataset.shaded = String(model.get("shaded"));
-    readout.textContent = words[shaded] ? describe(shaded, weights) : "";
+  /** Outline the token that the numbers belong to, or the picked one. */
+  function drawHere() {
+    const shaded = model.get("shaded");
+    const index = (shaded >= 0 ? shaded : model.get("picked")) - firstToken();
+    here?.classList.remove("q3-word-here");
+    here = words[index];
+    here?.classList.add("q3-word-here");
+    describe(index);
   }
 
   /**
-   * The four largest weights, in words.
-   * @param {number} shaded
-   * @param {Uint8Array} weights
+   * Say a token's number; of a token whose numbers these are, the four largest.
+   * @param {number} index
    */
-  function describe(shaded, weights) {
-    const { first } = model.get("text");
-    const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 4);
-    const named = order
-      .filter((index) => weights[index] > 0)
-      .map((i) => `${first + i} “${words[i].textContent}” ${(weights[i] / 255).toFixed(2)}`);
-    return `token ${first + shaded} “${words[shaded].textContent}”: ${named.join(", ")}`;
+  function describe(index) {
+    const first = firstToken();
+    if (!words[index]) readout.textContent = "";
+    else if (model.get("shaded") !== first + index) readout.textContent = named(index);
+    else {
+      const largest = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 4);
+      const shown = largest.filter((i) => values[i] > 0).map(named);
+      readout.textContent = `token ${named(index)} · largest: ${shown.join(", ")}`;
+    }
+  }
+
+  /** @param {number} index */
+  function named(index) {
+    const value = Number.isFinite(values[index]) ? `: ${rounded(values[index])}` : "";
+    return `${firstToken() + index} “${words[index].textContent}”${value}`;
   }
 
   /** @param {number} token */
@@ -80,15 +159,22 @@ function render({ model, el }) {
 
   /** @param {number} token */
   function pick(token) {
+    clearTimeout(timer);
     model.set("picked", token);
-    ask(token);
+    model.save_changes();
+    drawHere();
   }
 
   root.addEventListener("pointerover", (event) => {
     const word = closest(event, ".q3-word");
-    if (word) ask(Number(word.dataset.token));
+    if (!word) return;
+    if (model.get("shades").follows) ask(Number(word.dataset.token));
+    else describe(Number(word.dataset.token) - firstToken());
   });
-  root.addEventListener("pointerleave", () => ask(model.get("picked")));
+  root.addEventListener("pointerleave", () => {
+    if (model.get("shades").follows) ask(-1);
+    else drawHere();
+  });
   root.addEventListener("click", (event) => {
     const word = closest(event, ".q3-word");
     if (word) pick(Number(word.dataset.token));
@@ -96,14 +182,22 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     const step = arrowStep(event);
     if (!step || !words.length) return;
-    const { first } = model.get("text");
+    const first = firstToken();
     const last = first + words.length - 1;
-    pick(Math.max(first, Math.min(last, Math.max(model.get("token"), first - 1) + step)));
+    pick(Math.max(first, Math.min(last, Math.max(model.get("picked"), first - 1) + step)));
+    if (here) reveal(here, root);
   });
   const stop = listen(model, {
     "change:text": drawText,
-    "change:weights": drawWeights,
-    "change:shaded": drawWeights,
+    "change:hits": drawHits,
+    "change:notes": drawNotes,
+    "change:values": drawSoon,
+    "change:shades": drawSoon,
+    "change:shaded": drawSoon,
+    "change:picked": () => {
+      drawHere();
+      if (here) reveal(here, root);
+    },
   });
   drawText();
   return () => {

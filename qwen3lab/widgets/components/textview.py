@@ -1,6 +1,7 @@
-"""The text of a recording: pointing at a token shades the text by its attention weights."""
+"""The text of a recording, with each token shaded by a number."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import anywidget
 import torch
@@ -13,23 +14,35 @@ from qwen3lab.widgets.components.scripts import script
 
 
 class TextView(anywidget.AnyWidget):
-    """Shows tokens in order; the pointer or the arrow keys request the weights of a token.
+    """Shows tokens in order, shaded by one number each; a click or the arrow keys pick one.
 
     Attributes:
         text: `first` is the number of the first token; `tokens` has for each token its visible
             text, its part of the conversation, and whether it contains a line break.
-        token: number of the token under the pointer or the keyboard cursor; -1 for none.
-        picked: number of the clicked token, which stays selected; -1 for none.
-        weights: attention weights of token `shaded`, one byte for each token shown.
-        shaded: number of the token that `weights` belong to; -1 for none.
+        token: number of the token under the pointer, if the shades follow it; -1 for none.
+        picked: number of the picked token; -1 for none.
+        values: one number for each token shown, as 32-bit floats; NaN for none.
+        shades: `title` says what the numbers are, `high` is the value of the darkest shade,
+            `nothing` is what a token without a number is, and `follows` is true if the numbers
+            belong to one token: pointing at another one then asks for its numbers.
+        shaded: number of the token that `values` belong to; -1 for none.
+        shown: first and past-the-end number of the tokens shown.
+        hits: first and past-the-end token of each place to mark.
+        notes: text of the note on a token, by the token's number as text; it is marked.
     """
 
     _esm = script("textview.js")
-    text = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
+    text: "traitlets.Dict[str, Any]" = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)
-    weights = traitlets.Bytes(b"").tag(sync=True)
+    values = traitlets.Bytes(b"").tag(sync=True)
+    shades = traitlets.Dict({"title": "", "high": 1.0, "nothing": "", "follows": False}).tag(
+        sync=True
+    )
     shaded = traitlets.Int(-1).tag(sync=True)
+    shown: tuple[int, int] = (0, 0)
+    hits = traitlets.List().tag(sync=True)
+    notes: "traitlets.Dict[str, str]" = traitlets.Dict().tag(sync=True)
 
     def show(self, tokens: Sequence[str], parts: Sequence[str], first: int) -> None:
         """Show these tokens.
@@ -41,25 +54,40 @@ class TextView(anywidget.AnyWidget):
         """
         shown = [[visible(t), part, "\n" in t] for t, part in zip(tokens, parts, strict=True)]
         with self.hold_sync():
-            self.weights, self.shaded = b"", -1
+            self.values, self.shaded = b"", -1
             self.text = {"first": first, "tokens": shown}
+        self.shown = (first, first + len(shown))
 
-    def shade(self, token: int, values: Float[Tensor, " token"]) -> None:
-        """Shade the tokens shown by the attention weights of one token.
+    def shade(
+        self,
+        values: Float[Tensor, " token"] | None,
+        *,
+        title: str,
+        high: float = 1.0,
+        nothing: str = "",
+        token: int = -1,
+        follows: bool = False,
+    ) -> None:
+        """Shade the tokens shown.
 
         Args:
-            token: number of the token that the weights belong to.
-            values: one weight from 0 to 1 for each token shown.
+            values: one number from 0 for each token shown, NaN for none; None for no shades.
+            title: what the numbers are, with their unit.
+            high: value of the darkest shade.
+            nothing: what a token without a number is.
+            token: number of the token that the numbers belong to; -1 for none.
+            follows: True if pointing at a token asks for its numbers.
         """
         with self.hold_sync():
             self.shaded = token
-            self.weights = _weight_bytes(values)
+            shades = {"title": title, "high": high, "nothing": nothing, "follows": follows}
+            self.shades = shades
+            self.values = b"" if values is None else values.to(torch.float32).numpy().tobytes()
 
     def on_token(self, handler: Callable[[int], None]) -> None:
-        """Call `handler` with the number of the token under the pointer, or picked."""
+        """Call `handler` with the number of the token under the pointer."""
         self.observe(lambda change: handler(change["new"]), "token")
 
-
-def _weight_bytes(values: Float[Tensor, " token"]) -> bytes:
-    """Attention weights from 0 to 1 as bytes from 0 to 255."""
-    return (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy().tobytes()
+    def on_pick(self, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the number of a token that was picked."""
+        self.observe(lambda change: handler(change["new"]), "picked")

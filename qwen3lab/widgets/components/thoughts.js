@@ -138,7 +138,7 @@ function render({ model, el }) {
       `sentence ${grouped(marked + 1)} of ${grouped(steps.length)}`;
     drawFolds();
     drawAnswers();
-    reveal(rows[marked + 1]);
+    revealRow(rows[marked + 1]);
   }
 
   function takeMarker() {
@@ -184,7 +184,7 @@ function render({ model, el }) {
    * Scroll the list to a row. `scrollIntoView` would scroll the notebook as well.
    * @param {HTMLElement | undefined} row
    */
-  function reveal(row) {
+  function revealRow(row) {
     if (!row) return;
     // A sticky row is where it is seen: measure its place in the list instead.
     row.style.position = "static";

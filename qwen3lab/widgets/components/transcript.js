@@ -58,6 +58,7 @@ function countTokens(n) {
 
 /** @param {WidgetView<TranscriptTraits>} view */
 function render({ model, el }) {
+  serveBenches();
   el.classList.add("q3", "q3-conversation");
   const root = element("div", "q3-transcript", el);
   const scroll = element("div", "q3-scroll", root);
@@ -73,7 +74,7 @@ function render({ model, el }) {
   const note = element("div", "q3-note", status);
   track.setAttribute("role", "progressbar");
   track.setAttribute("aria-label", "thinking budget used");
-  line.setAttribute("aria-live", "polite");
+  note.setAttribute("role", "status"); // Tells what the run does; the counts change too often.
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "group");
   scroll.setAttribute("aria-label", "Conversation. Left and right arrow keys pick a token.");
@@ -156,19 +157,7 @@ function render({ model, el }) {
     if (!chip) return;
     chip.classList.add("q3-picked");
     for (const { chips, open } of Object.values(parts)) if (chips.contains(chip)) open(true);
-    reveal(chip);
-  }
-
-  /**
-   * Scroll the conversation to a chip. `scrollIntoView` would scroll the notebook as well.
-   * @param {Element} chip
-   */
-  function reveal(chip) {
-    const [inside, around] = [chip.getBoundingClientRect(), scroll.getBoundingClientRect()];
-    const above = inside.top - around.top;
-    const below = inside.bottom - around.bottom;
-    if (above < 0) scroll.scrollTop += above;
-    else if (below > 0) scroll.scrollTop += below;
+    reveal(chip, scroll);
   }
 
   /** @param {number} index */

@@ -24,6 +24,7 @@ class Chip:
         entropy: entropy of the next-token distribution, in nats.
         logprob: log-probability of the token, in nats.
         forced: True if an early stop inserted the token, False if the model generated it.
+        chosen: True if it was chosen in a branch, in place of the generated one; it is forced, too.
     """
 
     text: str
@@ -31,6 +32,12 @@ class Chip:
     entropy: float
     logprob: float
     forced: bool
+    chosen: bool = False
+
+    @property
+    def is_inserted(self) -> bool:
+        """True for a token of an early stop."""
+        return self.forced and not self.chosen
 
     @property
     def is_mark(self) -> bool:
@@ -138,12 +145,16 @@ def _row(chip: Chip) -> list[str]:
 
 
 def _kind(chip: Chip) -> str:
+    if chip.chosen:
+        return "chosen"
     if chip.forced:
         return "forced"
     return "mark" if chip.is_mark else ""
 
 
 def _hint(chip: Chip) -> str:
-    if chip.forced:
+    if chip.is_inserted:
         return f"{chip.part}, inserted by the early stop"
-    return f"{chip.part}, entropy {chip.entropy:.3f} nats, log-probability {chip.logprob:.3f} nats"
+    how = ", chosen in a branch" if chip.chosen else ""
+    values = f"entropy {chip.entropy:.3f} nats, log-probability {chip.logprob:.3f} nats"
+    return f"{chip.part}{how}, {values}"

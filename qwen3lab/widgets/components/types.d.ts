@@ -17,6 +17,14 @@ interface WidgetView<Traits> {
   el: HTMLElement;
 }
 
+interface CopyTraits {
+  text: string;
+  label: string;
+  hint: string;
+  /** How often the text was copied. */
+  copied: number;
+}
+
 /** Row and column of a cell of the map as sent, from 0. */
 type Cell = [number, number];
 
@@ -66,6 +74,7 @@ interface EmptyMap {
 interface CanvasTraits {
   map: MapData | EmptyMap;
   height: number;
+  fills: boolean;
   selected: Cell;
   marked: Cell;
   framed: number[];
@@ -98,13 +107,36 @@ interface MapBox {
   isNumbered: boolean;
 }
 
+/** Visible text, probability, the same as text, and whether the token is in the text. */
+type AlternativeData = [string, number, string, boolean];
+
+interface AlternativeTraits {
+  alternatives: AlternativeData[];
+  note: string;
+  hint: string;
+  enabled: boolean;
+  picked: number;
+}
+
+interface FindTraits {
+  text: string;
+  /** The place that is picked, from 0, or -1; and the number of places. */
+  found: { hit: number; of: number };
+}
+
 interface TextTraits {
   /** Each token: its text, its part of the reply, and whether a line break follows. */
   text: { first: number; tokens: [string, string, boolean][] };
   token: number;
   picked: number;
-  weights: DataView;
+  /** One 32-bit float for each token, NaN for none. */
+  values: DataView;
+  shades: { title: string; high: number; nothing: string; follows: boolean };
   shaded: number;
+  /** First and past-the-end token of each place that is marked. */
+  hits: [number, number][];
+  /** Text of the note on a token, by its number; absent in older states. */
+  notes?: Record<string, string>;
 }
 
 /** Text, text with visible whitespace, part, tooltip and kind of a token. */
@@ -150,8 +182,15 @@ interface ThoughtTraits {
 
 interface PlotTraits {
   figure: string;
+  fills: boolean;
   version: string;
   is_sent: boolean;
+}
+
+interface SaverTraits {
+  text: string;
+  name: string;
+  said: string;
 }
 
 interface PlotTitle {
@@ -169,6 +208,8 @@ interface PlotLayout {
 interface Plotly {
   react(root: HTMLElement, data: object[], layout: object, config: object): Promise<void>;
   purge(root: HTMLElement): void;
+  /** The figure as the address of a picture. */
+  toImage(root: HTMLElement, options: { format: string }): Promise<string>;
   Plots: { resize(root: HTMLElement): void };
 }
 
@@ -188,3 +229,4 @@ interface PlotLibrary {
 // `var` is the only form that adds a property to globalThis.
 declare var Plotly: Plotly;
 declare var qwen3labPlotly: Map<string, PlotLibrary> | undefined;
+declare var qwen3labServesBenches: boolean | undefined;

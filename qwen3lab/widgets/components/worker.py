@@ -16,7 +16,7 @@ class Worker(Generic[Result]):
     """
 
     def __init__(self) -> None:
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab")
+        self.executor: ThreadPoolExecutor | None = None  # Made by the first job.
         self.cancel = threading.Event()
         self.future: Future[Result] | None = None
 
@@ -24,11 +24,20 @@ class Worker(Generic[Result]):
         """Cancel the running job, and run this one after it has ended."""
         self.cancel.set()
         self.cancel = cancel = threading.Event()
+        if self.executor is None:
+            self.executor = ThreadPoolExecutor(1, thread_name_prefix="qwen3lab")
         self.future = self.executor.submit(job, cancel)
 
     def stop(self) -> None:
         """Cancel the job: it ends early and returns its partial result."""
         self.cancel.set()
+
+    def close(self) -> None:
+        """Cancel the job, and end the thread after it; `start` begins a new one."""
+        self.stop()
+        if self.executor is not None:
+            self.executor.shutdown(wait=False)
+            self.executor = None
 
     def wait(self) -> Result | None:
         """Wait for the job and return its result; None without a job.

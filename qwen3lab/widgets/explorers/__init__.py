@@ -1,1 +1,1 @@
-"""The explorers: one state, one panel and pure computations for each."""
+"""What the views of the workbench show, as pure functions and states; and the nursery."""

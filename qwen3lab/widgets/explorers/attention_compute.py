@@ -1,11 +1,8 @@
-"""Data of the attention explorer's panes, computed from a recording. Draws nothing."""
+"""Data of the attention view's panes, computed from a recording. Draws nothing."""
 
 import html
 from collections.abc import Sequence
 from math import ceil
-
-from jaxtyping import Float
-from torch import Tensor
 
 from qwen3lab.analysis.attention.profile import HeadProfile
 from qwen3lab.analysis.map_windows import (
@@ -13,18 +10,15 @@ from qwen3lab.analysis.map_windows import (
     WALL_GAP,
     MapWindow,
     attention_wall,
-    looked_at_by,
-    looks_at,
 )
 from qwen3lab.figures.heads import SCORES, top_of
 from qwen3lab.figures.scales import MIN_CELLS
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
-from qwen3lab.widgets.explorers.attention_state import DIRECTIONS
 from qwen3lab.widgets.explorers.chat_compute import MASKED, token_spans
 
 MAX_TOKENS_SHOWN = 2_000
-"""Largest number of tokens in the text pane."""
+"""Largest number of tokens in the text view at a time."""
 
 
 def score_heatmap(scores: HeadProfile, score: str) -> Heatmap:
@@ -152,29 +146,10 @@ def pooling_note(window: MapWindow) -> str:
     )
 
 
-def text_weights(
-    recording: Recording, layer: int, head: int, token: int, direction: str, shown: tuple[int, int]
-) -> Float[Tensor, " token"]:
-    """Attention weights that shade the text for one token.
-
-    Args:
-        recording: a recording with attention.
-        layer: the model's layer number.
-        head: number of the query head.
-        token: number of the token.
-        direction: one of `DIRECTIONS`.
-        shown: first and end token of the text shown.
-    """
-    first, end = shown
-    if direction == DIRECTIONS[0]:
-        return looks_at(recording, layer, head, token)[first:end]
-    return looked_at_by(recording, layer, head, token, rows=shown)[first:end]
-
-
-def text_span(recording: Recording, rows: tuple[int, int] | None) -> tuple[int, int]:
-    """First and end token of the text shown: the window's rows, up to `MAX_TOKENS_SHOWN`."""
-    first, end = rows or (0, len(recording))
-    return first, min(end, first + MAX_TOKENS_SHOWN)
+def text_page(recording: Recording, token: int) -> tuple[int, int]:
+    """First and end token of the text shown: the `MAX_TOKENS_SHOWN` that a token is among."""
+    first = max(0, token) // MAX_TOKENS_SHOWN * MAX_TOKENS_SHOWN
+    return first, min(len(recording), first + MAX_TOKENS_SHOWN)
 
 
 def head_note(scores: HeadProfile, layer: int, head: int) -> str:

@@ -80,9 +80,16 @@ class MapRenderer:
                 )
                 self.worker.start(lambda cancel: self._render_all(recording, request, cancel))
 
-    def stop(self) -> None:
-        """Cancel the rendering in the background."""
-        self.worker.stop()
+    def wait(self) -> None:
+        """Wait for the rendering in the background."""
+        self.worker.wait()
+
+    def close(self) -> None:
+        """Cancel the rendering in the background, and forget the recording."""
+        self.worker.close()
+        with self.lock:
+            self._recording = None
+            self._cache.clear()
 
     def _render_all(
         self, recording: Recording, request: MapRequest, cancel: threading.Event

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.analysis.map_windows import looks_at
 from qwen3lab.analysis.routing import layer_weights
 from qwen3lab.figures.theme import PART_COLOURS, visible
 from qwen3lab.generation.reply import Chat, ChatStep
@@ -18,6 +19,8 @@ from qwen3lab.widgets.explorers.state import ExplorerState
 
 MASKED = "masked: key after query"
 """Meaning of the cells above the diagonal of an attention map."""
+
+DENSE = "This model is dense: it has no experts, so there is no routing to show."
 
 STOPS = {
     "natural": "Finished: the model ended its reply.",
@@ -52,6 +55,14 @@ def token_spans(recording: Recording) -> tuple[Span, ...]:
         for name, (start, stop) in named
         if min(stop, end) > start
     )
+
+
+def token_parts(recording: Recording) -> list[str]:
+    """The part of each token: prompt, thinking, answer, or empty."""
+    parts = [""] * len(recording)
+    for span in token_spans(recording):
+        parts[span.start : span.end] = [span.name] * (span.end - span.start)
+    return parts
 
 
 def token_axis(recording: Recording, positions: Sequence[int]) -> Axis:
@@ -101,13 +112,14 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
     )
 
 
-def token_notes(chat: Chat, state: ExplorerState) -> list[str]:
+def token_notes(recording: Recording, chat: Chat | None, state: ExplorerState) -> list[str]:
     """Probability, attention and experts of the picked token, one line each; none without one."""
-    recording, token = chat.recording, state.token
-    if recording is None or not 0 <= token < len(recording):
+    token = state.token
+    if not 0 <= token < len(recording):
         return []
-    notes = [f"Token {token} “{visible(recording.tokens[token])}”{_origin(chat, token)}"]
-    pattern = recording.attention[state.layer, state.head][token]
+    origin = _origin(chat, token) if chat is not None else ""
+    notes = [f"Token {token} “{visible(recording.tokens[token])}”{origin}"]
+    pattern = looks_at(recording, state.layer, state.head, token)
     keys = ", ".join(
         f"{key} “{visible(recording.tokens[key])}” ({weight:.2f})" for weight, key in _top(pattern)
     )
@@ -131,21 +143,22 @@ def _origin(chat: Chat, token: int) -> str:
     index = token - chat.spans["prompt"][1]
     if not 0 <= index < len(chat.tokens):
         return " (prompt)"
-    if chat.forced[index]:
+    if chat.inserted[index]:
         return ", inserted by the early stop"
     probability = math.exp(float(chat.logprobs[index]))
-    return f": probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
+    how = ", chosen in a branch" if index in chat.chosen else ""
+    return f"{how}: probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
 
 
-def chip(step: ChatStep, text: str) -> Chip:
+def chip(step: ChatStep, text: str, *, chosen: bool = False) -> Chip:
     """The chip of a generated token; `text` is its text, also for special tokens."""
-    return Chip(text, step.part, step.entropy, step.logprob, step.forced)
+    return Chip(text, step.part, step.entropy, step.logprob, step.forced, chosen)
 
 
 def progress(state: ExplorerState) -> Progress:
     """Progress of the run, for the bar and the status line below the reply."""
     chat = state.current
-    parts = [c.part for c in state.chips if not (c.forced or c.is_mark)]
+    parts = [c.part for c in state.chips if not (c.is_inserted or c.is_mark)]
     # What was asked, until the reply tells.
     thinks = bool(chat.thinking) if chat else state.asked_thinking or "thinking" in parts
     return Progress(

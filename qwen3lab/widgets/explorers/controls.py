@@ -30,21 +30,26 @@ class Bindings:
         self.state.observe(handler, names)
         self.watched.append((handler, names))
 
-    def bind(self, name: str, widget: Any) -> None:
+    def bind(self, name: str, widget: Any, *, none: int | None = None) -> None:
         """Keep a widget's value and the trait `name` equal.
 
-        The state can hold a value that the widget does not offer, such as a layer that does not
-        exist: the widget keeps its value then, and drawing reports the error.
+        The state can hold a value that the widget does not offer, such as a budget that is not on
+        the slider: the widget keeps its value then.
+
+        Args:
+            name: of the trait.
+            widget: with a `value`.
+            none: the widget's value for a trait of None, which it cannot hold.
         """
 
         def to_widget(value: object) -> None:
-            value = NO_LIMIT if value is None else value
+            value = none if value is None else value
             options = getattr(widget, "options", None)
             if options is None or value in [option[1] for option in options]:
                 widget.value = value
 
         def to_state(value: object) -> None:
-            setattr(self.state, name, None if value == NO_LIMIT else value)
+            setattr(self.state, name, None if none is not None and value == none else value)
 
         to_widget(getattr(self.state, name))
         widget.observe(lambda change: to_state(change["new"]), "value")
@@ -73,28 +78,36 @@ class Controls:
             description="Question",
             tooltip="The question for the model; press Enter to run it",
             style=WIDE,
-            layout=w.Layout(flex="1 1 280px", width="auto"),
+            layout=w.Layout(width="auto"),
         )
         self.example = w.Dropdown(
             options=[("Examples …", ""), *((text, text) for text in examples)],
             tooltip="Example questions for this model",
-            layout=w.Layout(width="170px"),
+            layout=w.Layout(width="auto", flex="1 1 0"),
         )
         self.run = w.Button(
             description="Run",
             icon="play",
             button_style="primary",
             tooltip="Run the model on this question",
-            layout=w.Layout(width="92px"),
+            layout=w.Layout(width="84px"),
         )
         self.stop = w.Button(
             description="Stop",
             icon="stop",
             tooltip="Stop the run and keep the tokens generated so far",
-            layout=w.Layout(width="92px"),
+            layout=w.Layout(width="84px"),
         )
+        self.fold = w.ToggleButton(
+            tooltip="Show or hide the settings of a run: thinking, budget, decoding",
+            layout=w.Layout(width="auto"),
+        ).add_class("q3-fold-settings")
         self._make_settings()
+        settings = [self.thinking, self.budget, self.greedy, self.temperature, self.seed]
+        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px")
+        self.folded = w.Box(settings, layout=wrap)
         self._tie()
+        self.draw_fold()
 
     def _make_settings(self) -> None:
         self.thinking = w.Checkbox(
@@ -137,10 +150,15 @@ class Controls:
         )
 
     def _tie(self) -> None:
-        for name in ("question", "thinking", "budget", "greedy", "temperature", "seed"):
+        for name in ("question", "thinking", "greedy", "temperature", "seed"):
             self.bindings.bind(name, getattr(self, name))
+        self.bindings.bind("budget", self.budget, none=NO_LIMIT)
         self.example.observe(lambda change: self.take_example(change["new"]), "value")
-        self.bindings.watch(lambda _: self.enable(), ["status", "greedy"])
+        settings = ["thinking", "budget", "greedy", "temperature", "seed"]
+        self.bindings.watch(lambda _: self.draw_fold(), settings)
+        self.fold.observe(lambda _: self.draw_fold(), "value")
+        work = ["answering", "measuring_effects", "beside"]
+        self.bindings.watch(lambda _: self.enable(), ["status", "greedy", *work])
         self.enable()
 
     def connect(self, *, run: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -163,12 +181,21 @@ class Controls:
         self.temperature.disabled = self.seed.disabled = self.state.greedy
 
     def box(self) -> w.VBox:
-        """The controls in two rows, which wrap on a narrow page."""
-        wrap = w.Layout(flex_flow="row wrap", align_items="center", grid_gap="6px 10px")
-        first = w.Box([self.question, self.example, self.run, self.stop], layout=wrap)
-        settings = [self.thinking, self.budget, self.greedy, self.temperature, self.seed]
-        box = w.VBox([first, w.Box(settings, layout=wrap)], layout=w.Layout(grid_gap="8px"))
-        return box.add_class("q3-card")
+        """The question, the buttons, and the settings folded into one row that says them."""
+        line = w.Layout(align_items="center", grid_gap="8px")
+        buttons = w.Box([self.example, self.run, self.stop], layout=line)
+        box = w.VBox([self.question, buttons, self.fold, self.folded]).add_class("q3-card")
+        return box.add_class("q3-ask")
+
+    def draw_fold(self) -> None:
+        """Show or hide the settings, and say them in one line."""
+        state, is_open = self.state, self.fold.value
+        self.folded.layout.display = "" if is_open else "none"
+        budget = "no limit" if state.budget is None else f"budget {state.budget:,}"
+        mode = f"think first, {budget}" if state.thinking else f"no thinking, {budget}"
+        how = "greedy" if state.greedy else f"temperature {state.temperature:g}, seed {state.seed}"
+        self.fold.description = f"{mode}, {how}"
+        self.fold.icon = "angle-down" if is_open else "angle-right"
 
 
 class Pickers:

@@ -1,24 +1,23 @@
-"""A reply that is given to an explorer, in place of one that it asks for."""
+"""A reply that is given to a workbench, in place of one that it asks for."""
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
-from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.widgets.components.transcript import Chip
 
 CLOSE = "</think>"
 
 
-def check_reply(chat: Chat, name: str, config: Qwen3Config, needed: bool | tuple[str, ...]) -> None:
-    """Check that an explorer of a model can show a reply.
+def check_reply(chat: Chat, name: str, config: Qwen3Config) -> None:
+    """Check that a workbench of a model can show a reply.
 
     Args:
         chat: the reply.
         name: of the model.
         config: of the model.
-        needed: hooks that it has to be recorded with, or True for attention and routing.
 
     Raises:
-        ValueError: it was not recorded, it is of another model, or hooks are missing.
+        ValueError: it was not recorded, or it is of another model.
+        RecordingError: it was recorded without attention.
     """
     recording = chat.recording
     if recording is None:
@@ -29,13 +28,6 @@ def check_reply(chat: Chat, name: str, config: Qwen3Config, needed: bool | tuple
         raise ValueError(
             f"the reply is of {recording.model_name}, whose sizes differ from those of {name}: "
             "give the lab that wrote it"
-        )
-    hooks = () if isinstance(needed, bool) else resolve_hooks(needed, config)
-    missing = [hook for hook in hooks if hook not in recording]
-    if missing:
-        raise ValueError(
-            f"the reply was recorded without {missing[0]}: ask with lab.chat(question, "
-            f"record={list(needed) if not isinstance(needed, bool) else True})"
         )
     if len(recording) and not recording.attention.layers:
         recording.attention.pattern(0)  # Raises an error that names the missing hook points.
@@ -53,7 +45,7 @@ def chips_of(chat: Chat) -> tuple[Chip, ...]:
         each.tolist() for each in (chat.entropy, chat.logprobs, chat.forced)
     )
     return tuple(
-        Chip(text, "thinking" if at < answers_from else "answer", *values)
+        Chip(text, "thinking" if at < answers_from else "answer", *values, chosen=at in chat.chosen)
         for at, (text, *values) in enumerate(
             zip(chat.tokens, entropies, logprobs, forced, strict=True)
         )

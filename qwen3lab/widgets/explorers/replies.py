@@ -41,6 +41,15 @@ def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
     return f'<div class="q3-answers">{"".join(columns)}</div>'
 
 
+def outcome_html(name: str, chat: Chat, other: Chat) -> str:
+    """One line: the answer of another reply, and whether it says the same as this one."""
+    verdict = verdict_html(judge(chat.answer.strip(), other.answer.strip()))
+    answer = other.answer.strip()
+    short = answer if len(answer) <= MAX_SHORT else answer[: MAX_SHORT - 1] + "…"
+    said = f"<b>{html.escape(short)}</b>" if answer else "(no answer)"
+    return f'<div class="q3-outcome">{html.escape(name)}: {said} {verdict}</div>'
+
+
 def verdict_html(verdict: Verdict) -> str:
     """Whether an answer says the same as another, and what was compared."""
     said = "✓ same answer" if verdict.same else "✗ another answer"

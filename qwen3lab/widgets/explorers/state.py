@@ -4,6 +4,7 @@ import traitlets
 
 from qwen3lab._moved import RenamedAttributes
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.recording import Recording
 
 
 class Result(traitlets.Any):
@@ -37,8 +38,11 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
         chips: tokens of the latest run so far, as `Chip`s.
         chat: the last finished run, as a `Chat` with its recording; the plots show it.
         chat_run: number of that run; less than `run` while a run goes on or after it failed.
+        recording: the recording shown: of the last finished run, or one that was given.
+        beside: number of replies that are generated beside the run, to compare with it.
         error: error message about a run or a request, or empty.
         drawing_error: error message about a plot, or empty; the next pick clears it.
+        other_question: a question to compare with; its run is put in place by patching, too.
         layer: layer whose attention is shown.
         head: query head whose attention is shown.
         routing_layer: layer whose routing is shown.
@@ -61,6 +65,8 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     chips = traitlets.Any(())
     chat = Result(None)
     chat_run = traitlets.Int(-1)
+    recording = Result(None)
+    beside = traitlets.Int(0)
     error = traitlets.Unicode()
     drawing_error = traitlets.Unicode()
 
@@ -68,13 +74,19 @@ class ExplorerState(RenamedAttributes, traitlets.HasTraits):
     head = traitlets.Int(0)
     routing_layer = traitlets.Int(0)
     token = traitlets.Int(-1)
+    other_question = traitlets.Unicode()
 
     @property
     def can_stop(self) -> bool:
         """True if Stop has an effect."""
-        return self.status == "running"
+        return self.status == "running" or self.beside > 0
 
     @property
     def current(self) -> Chat | None:
         """The finished chat of the latest run; None if that run has not finished."""
         return self.chat if self.chat_run == self.run else None
+
+    @property
+    def shown(self) -> Recording | None:
+        """The recording whose tokens can be picked; None while a run goes on or after it failed."""
+        return self.recording if self.chat is None or self.current is not None else None

@@ -1,4 +1,4 @@
-"""Data of the thinking explorer's panes, computed from a chat. Draws nothing."""
+"""Data of the thinking view's panes, computed from a chat. Draws nothing."""
 
 import html
 from bisect import bisect_left
@@ -9,8 +9,10 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.text.tokenizer import TextStream
 from qwen3lab.thinking import Answer, Piece, pieces
 from qwen3lab.widgets.components.thoughts import Thought
+from qwen3lab.widgets.explorers.chat_compute import progress
 from qwen3lab.widgets.explorers.comparison import judge
 from qwen3lab.widgets.explorers.replies import answer_box, verdict_html
+from qwen3lab.widgets.explorers.thinking_state import ThinkingState
 
 MAX_STEPS = 24
 """Largest number of steps of equal length."""
@@ -40,15 +42,23 @@ def steps_of(chat: Chat) -> list[Piece]:
 
 
 def thoughts_of(chat: Chat, steps: Sequence[Piece], tokenizer: Any) -> list[Thought]:
-    """The steps with the text of each token; that of a split character is at its last token."""
-    n_prompt, stream = chat.spans["prompt"][1], TextStream(tokenizer)
+    """The steps with the text of each token; that of a split character is at its last token.
+
+    Without a tokenizer, as for a reply whose model is not there, each token has its own text.
+    """
+    n_prompt = chat.spans["prompt"][1]
+    stream = TextStream(tokenizer) if tokenizer is not None else None
     thoughts, count = [], 0
     for step in steps:
         tokens = range(step.start - n_prompt, step.end - n_prompt)
-        generated = [not bool(chat.forced[token]) for token in tokens]
+        generated = [not bool(chat.inserted[token]) for token in tokens]
         count = step.kept - sum(generated)
         counts = [count := count + is_new for is_new in generated]
-        thoughts.append(Thought([stream.push(chat.token_ids[token]) for token in tokens], counts))
+        texts = [
+            chat.tokens[token] if stream is None else stream.push(chat.token_ids[token])
+            for token in tokens
+        ]
+        thoughts.append(Thought(texts, counts))
     return thoughts
 
 
@@ -114,3 +124,21 @@ def marker_html(
 
 def _said(text: str) -> str:
     return f'<div class="q3-said" aria-live="polite">{text}</div>'
+
+
+def budget_html(state: ThinkingState) -> str:
+    """How many thinking tokens there are, of how many allowed, as a bar; empty before a run."""
+    found = progress(state)
+    if not state.run or (state.status == "idle" and state.current is None):
+        return ""
+    if not found.thinks:
+        return '<span class="q3-hint">This run does not think.</span>'
+    used, limit = found.thinking_tokens, found.budget
+    if limit is None:
+        return f'<span class="q3-hint">{used:,} thinking tokens, no limit</span>'
+    share = min(100, 100 * used / max(1, limit))
+    return (
+        '<span class="q3-budget"><span class="q3-track"><span class="q3-bar" '
+        f'style="width: {share:.0f}%"></span></span>'
+        f'<span class="q3-hint">{used:,} of {limit:,} thinking tokens</span></span>'
+    )

@@ -5,25 +5,20 @@ import threading
 import ipywidgets as w
 import pytest
 import torch
+from traitlets import TraitError
 
 from qwen3lab.analysis.attention.profile import head_profile
 from qwen3lab.analysis.map_windows import looked_at_by, looks_at, window
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets import AttentionExplorer
-from qwen3lab.widgets.explorers import attention_explorer, attention_maps
+from qwen3lab.widgets.explorers import attention_maps
 from qwen3lab.widgets.explorers.attention_compute import frame_on_wall, head_at, pooling_note
-from qwen3lab.widgets.explorers.attention_panel import AttentionPanel
+from qwen3lab.widgets.workbench.parts import heads
+from qwen3lab.widgets.workbench.state import ATTENDED, ATTENDS
 from tests.analysis.test_map_windows import recorded
 from tests.fake_lab import FakeLab
-
-
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while AttentionExplorer.shown:
-        AttentionExplorer.shown.popitem()[1].close()
+from tests.widgets.workbench.benches import attention, panel, text
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +26,9 @@ def recording():
     return recorded()
 
 
-def shown(explorer: AttentionExplorer) -> AttentionPanel:
-    view = explorer.view
-    assert isinstance(view, AttentionPanel)
-    return view
-
-
 @pytest.fixture
 def explorer(recording):
-    """A disof_recordings explorer of a recording, with measured heads."""
+    """A displayed explorer of a recording, with measured heads."""
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
@@ -47,17 +36,17 @@ def explorer(recording):
 
 
 def test_a_recording_is_shown_without_a_run(explorer, recording):
-    view = shown(explorer)
+    view = attention(explorer)
     assert view.heads.wall.heatmap.title == "Attention of all heads"
     assert view.map.heatmap.title == "Attention of layer 1, head 0"
     expected = window(recording, 1, 0).values
     torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
-    assert len(view.text.text["tokens"]) == 40
+    assert len(text(explorer).text.text["tokens"]) == 40
     assert explorer.state.status == "idle" and explorer.state.error == ""
 
 
 def test_clicking_a_thumbnail_opens_its_head(explorer, recording):
-    view = shown(explorer)
+    view = attention(explorer)
     for layer in (0, 1):
         for head in range(4):
             frame = frame_on_wall(recording, layer, head)
@@ -72,41 +61,48 @@ def test_clicking_a_thumbnail_opens_its_head(explorer, recording):
 
 
 def test_a_zoomed_window_has_exact_weights_and_can_be_reset(explorer, recording):
-    view = shown(explorer)
+    view = attention(explorer)
     view.map.zoomed = [10, 30, 5, 25]
     expected = window(recording, 1, 0, rows=(10, 30), columns=(5, 25)).values
     torch.testing.assert_close(view.map.heatmap.values, expected, equal_nan=True)
     assert view.map.map["rows"]["first"] == 10 and view.map.map["columns"]["first"] == 5
-    assert view.text.text["first"] == 10 and len(view.text.text["tokens"]) == 20
     view.reset.click()
-    assert view.map.heatmap.values.shape == (40, 40) and view.text.text["first"] == 0
+    assert view.map.heatmap.values.shape == (40, 40)
 
 
-def test_pointing_at_a_token_shades_a_row_or_a_column_of_the_map(explorer, recording):
-    view = shown(explorer)
-    view.text.token = 12
+def test_a_token_shades_the_text_by_a_row_or_a_column_of_the_map(explorer, recording):
+    view = text(explorer)
+    explorer.state.quantity = ATTENDS
+    explorer.state.token = 12
 
-    def shaded(values):
-        return (values * 255).round().to(torch.uint8).numpy().tobytes()
+    def is_shaded_by(values):
+        return view.text.values == values.numpy().tobytes()
 
-    assert view.text.weights == shaded(looks_at(recording, 1, 0, 12))
-    assert view.text.shaded == 12 and view.map.marked == [12, -1]
-    view.direction.value = "tokens that attend to it"
-    assert view.text.weights == shaded(looked_at_by(recording, 1, 0, 12))
+    assert is_shaded_by(looks_at(recording, 1, 0, 12))
+    assert view.text.shaded == view.text.picked == 12
+    assert attention(explorer).map.marked == [12, -1]
+    text(explorer).quantity.value = ATTENDED
+    assert is_shaded_by(looked_at_by(recording, 1, 0, 12))
     view.pickers.head.value = 3
-    assert view.text.weights == shaded(looked_at_by(recording, 1, 3, 12))
+    assert is_shaded_by(looked_at_by(recording, 1, 3, 12))
 
 
-def test_a_zoomed_text_is_shaded_by_the_weights_of_its_own_tokens(explorer, recording):
-    view = shown(explorer)
-    view.map.zoomed = [10, 30, 0, 40]
+def test_pointing_at_a_token_shades_by_it_and_picks_nothing(explorer, recording):
+    view = text(explorer)
+    explorer.state.quantity = ATTENDS
+    explorer.state.token = 12
     view.text.token = 25
-    expected = (looks_at(recording, 1, 0, 25)[10:30] * 255).round().to(torch.uint8)
-    assert view.text.weights == expected.numpy().tobytes()
+    assert view.text.values == looks_at(recording, 1, 0, 25).numpy().tobytes()
+    assert explorer.state.token == 12 == view.text.picked and view.text.shaded == 25
+    view.text.token = -1
+    assert view.text.values == looks_at(recording, 1, 0, 12).numpy().tobytes()
 
 
 def test_a_table_row_opens_its_head_and_picking_a_head_selects_its_row(explorer, recording):
-    view, scores = shown(explorer), head_profile(recording)
+    view, scores = attention(explorer), head_profile(recording)
+    assert view.table_box.layout.display == "none"
+    view.pane.value = "table"
+    assert view.table_box.layout.display == "" and view.heads.wall.layout.display == "none"
     listed = view.table.table.df
     assert list(zip(listed["layer"], listed["head"], strict=True)) == [
         (layer, head) for layer in (0, 1) for head in range(4)
@@ -122,7 +118,7 @@ def test_a_table_row_opens_its_head_and_picking_a_head_selects_its_row(explorer,
 def pause_measurement(monkeypatch):
     """Make every block of the head measurement wait for an event; return it, too."""
     resume, begun = threading.Event(), threading.Event()
-    plain = attention_explorer.head_profile
+    plain = heads.head_profile
 
     def slow(recording, *, on_block, **options):
         def on_each(done, of):
@@ -132,7 +128,7 @@ def pause_measurement(monkeypatch):
 
         return plain(recording, block=8, on_block=on_each, **options)
 
-    monkeypatch.setattr(attention_explorer, "head_profile", slow)
+    monkeypatch.setattr(heads, "head_profile", slow)
     return begun, resume
 
 
@@ -140,7 +136,8 @@ def test_the_head_measurement_can_be_stopped_and_started_again(recording, monkey
     begun, resume = pause_measurement(monkeypatch)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
-    view = shown(explorer)
+    view = attention(explorer)
+    view.pane.value = "table"
     assert begun.wait(10)
     assert view.measure.description == "Stop measuring" and view.done.layout.display == ""
     view.measure.click()
@@ -170,7 +167,7 @@ def test_a_large_map_shows_a_preview_until_it_is_rendered(monkeypatch):
     recording = recorded(1500)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
-    view, shapes = shown(explorer), []
+    view, shapes = attention(explorer), []
     view.map.observe(lambda change: shapes.append(change["new"]["shape"]), "map")
     view.pickers.head.value = 2
     assert shapes[0] == [100, 100]
@@ -200,16 +197,16 @@ def test_only_the_latest_requested_map_is_shown(monkeypatch):
     for head in (1, 2, 3):
         explorer.state.head = head
     explorer.wait()
-    assert shown(explorer).map.heatmap.title == "Attention of layer 1, head 3"
+    assert attention(explorer).map.heatmap.title == "Attention of layer 1, head 3"
     assert pooling_note(window(recorded(600), 1, 3)) == "", "it is the full map"
-    assert shown(explorer).map.heatmap.values.shape == (600, 600)
+    assert attention(explorer).map.heatmap.values.shape == (600, 600)
 
 
 def test_the_map_of_a_long_recording_is_pooled_and_says_so():
     explorer = AttentionExplorer(recorded(1500))
     explorer._ipython_display_()
     explorer.wait()
-    view = shown(explorer)
+    view = attention(explorer)
     assert view.map.heatmap.values.shape == (750, 750)
     assert "each cell: largest weight of 2 queries × 2 keys" in view.note.value
     view.pooling.value = "mean"
@@ -229,11 +226,12 @@ def test_the_explorer_of_a_lab_shows_the_reply():
     explorer = AttentionExplorer(lab, question="Hi?")
     explorer._ipython_display_()
     chat = explorer.wait()
-    view = shown(explorer)
+    view = attention(explorer)
     assert explorer.state.recording is chat.recording
-    parts = {part for _, part, _ in view.text.text["tokens"]}
+    parts = {part for _, part, _ in text(explorer).text.text["tokens"]}
     assert parts == {"", "prompt", "thinking", "answer"}
-    assert view.controls.question.value == "Hi?"
+    assert view.map.heatmap is not None
+    assert panel(explorer).controls.question.value == "Hi?"
 
 
 def test_token_texts_are_never_html(recording):
@@ -246,22 +244,25 @@ def test_token_texts_are_never_html(recording):
     )
     explorer = AttentionExplorer(hostile)
     explorer._ipython_display_()
-    view = shown(explorer)
+    view = attention(explorer)
     # The browser inserts these as text, so they are sent unescaped.
-    assert view.text.text["tokens"][0][0] == "<script>alert(1)</script>"
+    assert text(explorer).text.text["tokens"][0][0] == "<script>alert(1)</script>"
     assert view.map.map["rows"]["labels"][0] == "<script>alert(1)</script>"
-    assert "<b>name</b>" not in view.root.children[0].value
+    body = panel(explorer).root.children[-1]
+    heading = body.children[0].children[0].value
+    assert "&lt;b&gt;name&lt;/b&gt;" in heading and "<b>name</b>" not in heading
 
 
 def test_a_missing_head_and_a_missing_model_show_an_error(explorer):
-    explorer.state.head = 9
-    assert "head 9 does not exist" in shown(explorer).alert.value
+    with pytest.raises(TraitError, match="head 9 does not exist: each layer has heads 0 to 3"):
+        explorer.state.head = 9
+    assert "head 9 does not exist" in panel(explorer).stage_alert.value
     explorer.state.head = 2
-    assert shown(explorer).alert.value == ""
+    assert panel(explorer).stage_alert.value == ""
     explorer.start()
-    with pytest.raises(ValueError, match="this explorer shows a recording"):
+    with pytest.raises(ValueError, match="this workbench shows a recording"):
         explorer.wait()
-    assert "create it with a lab" in shown(explorer).alert.value
+    assert "create it with a lab" in panel(explorer).alert.value
 
 
 def test_a_recording_without_attention_raises_an_error(recording):
@@ -276,7 +277,7 @@ def test_a_window_past_the_end_of_a_pooled_map_is_clipped():
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
-    view = shown(explorer)
+    view = attention(explorer)
     view.map.zoomed = [1400, 1502, 1400, 1502]
     assert explorer.state.window == (1400, 1501, 1400, 1501)
     expected = recording.attention[1, 0][1400:, 1400:]
@@ -286,7 +287,7 @@ def test_a_window_past_the_end_of_a_pooled_map_is_clipped():
 
 
 def test_the_same_window_and_the_same_thumbnail_can_be_picked_again(explorer, recording):
-    view, place = shown(explorer), frame_on_wall(recording, 0, 3)[:2]
+    view, place = attention(explorer), frame_on_wall(recording, 0, 3)[:2]
     windows = []
     explorer.state.observe(lambda change: windows.append(change["new"]), "window")
     for _ in range(2):
@@ -308,25 +309,7 @@ def test_no_heads_are_measured_if_the_explorer_closes_during_a_run():
     explorer.close()
     lab.go_on.set()
     assert explorer.wait().stop == "interrupted"
-    assert explorer.profile_worker.future is None
-
-
-def test_recordings_and_labs_with_the_same_name_stay_disof_recordings_together(recording):
-    lab = FakeLab()
-    lab.name = recording.model_name
-    of_lab = AttentionExplorer(lab, question="Hi?")
-    of_recordings = [AttentionExplorer(recording), AttentionExplorer(recorded())]
-    for explorer in (of_lab, *of_recordings):
-        explorer._ipython_display_()
-        explorer.wait()
-    assert all(explorer.view is not None for explorer in (of_lab, *of_recordings))
-    again = AttentionExplorer(recording)
-    again._ipython_display_()
-    assert (
-        of_recordings[0].view is None
-        and of_recordings[1].view is not None
-        and again.view is not None
-    )
+    assert explorer.heads.profile_worker.future is None
 
 
 def test_closing_closes_every_widget(recording):
@@ -334,6 +317,8 @@ def test_closing_closes_every_widget(recording):
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
+    for tab in ("text", "thinking", "why", "raw"):
+        explorer.state.tab = tab
     assert len({*w.widgets.widget._instances} - before) > 100
     explorer.close()
     assert {*w.widgets.widget._instances} == before
@@ -341,7 +326,7 @@ def test_closing_closes_every_widget(recording):
 
 def test_picking_another_head_keeps_the_error_of_the_run(explorer):
     explorer.start()
-    with pytest.raises(ValueError, match="this explorer shows a recording"):
+    with pytest.raises(ValueError, match="this workbench shows a recording"):
         explorer.wait()
-    shown(explorer).pickers.head.value = 3
-    assert "create it with a lab" in shown(explorer).alert.value
+    attention(explorer).pickers.head.value = 3
+    assert "create it with a lab" in panel(explorer).alert.value

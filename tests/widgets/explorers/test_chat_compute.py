@@ -88,7 +88,7 @@ def test_a_picked_token_is_described_by_its_probability_its_attention_and_its_ex
     chat = FakeLab().chat("Hi", on_step=lambda step: None, cancel=threading.Event())
     recording = chat.recording
     state = ExplorerState(token=9, layer=2, head=1, routing_layer=3)
-    origin, attention, routing = token_notes(chat, state)
+    origin, attention, routing = token_notes(recording, chat, state)
     # The third token of the reply: log-probability -0.5, entropy 0.5.
     assert origin == "Token 9 “·three”: probability 0.607, entropy 0.500 nats"
     best = int(recording.attention[2, 1][9].argmax())
@@ -100,11 +100,14 @@ def test_a_picked_token_is_described_by_its_probability_its_attention_and_its_ex
 
 def test_a_prompt_token_has_no_probability_and_no_pick_has_no_notes() -> None:
     chat = FakeLab(DENSE).chat("Hi", on_step=lambda step: None, cancel=threading.Event())
-    origin, attention = token_notes(chat, ExplorerState(token=2))
+    recording = chat.recording
+    origin, attention = token_notes(recording, chat, ExplorerState(token=2))
     assert origin == "Token 2 “↵” (prompt)"
     assert "Layer 0" in attention
-    assert token_notes(chat, ExplorerState(token=-1)) == []
-    assert token_notes(chat, ExplorerState(token=99)) == []
+    assert token_notes(recording, chat, ExplorerState(token=-1)) == []
+    assert token_notes(recording, chat, ExplorerState(token=99)) == []
+    (without_reply, _) = token_notes(recording, None, ExplorerState(token=2))
+    assert without_reply == "Token 2 “↵”"
 
 
 @pytest.mark.parametrize(

@@ -8,29 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from traitlets import TraitError
 
 from qwen3lab import Sampling
 from qwen3lab.config.catalog import PUBLISHED
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.suggested import suggest
 from qwen3lab.widgets import Explorer
-from qwen3lab.widgets.explorers.explorer_panel import ExplorerPanel
 from tests.fake_lab import ANSWER, DENSE, PROMPT, THOUGHTS, FakeLab
-
-
-def shown(explorer: Explorer) -> ExplorerPanel:
-    """The explorer's widgets, built as if a notebook displayed it."""
-    explorer._ipython_display_()
-    assert isinstance(explorer.view, ExplorerPanel)
-    return explorer.view
-
-
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while Explorer.shown:
-        Explorer.shown.popitem()[1].close()
+from tests.widgets.workbench.benches import attention, panel, routing, text
 
 
 @pytest.fixture
@@ -43,15 +29,15 @@ def explorer() -> Explorer:
 def test_displaying_an_explorer_asks_its_first_question() -> None:
     lab = FakeLab()
     explorer = Explorer(lab, question="How many?")
-    view = shown(explorer)
+    panel(explorer)
     chat = explorer.wait()
     assert chat is not None and chat.stop == "natural"
     assert lab.asked[0][0] == "How many?"
-    assert view.attention.heatmap is not None
+    assert attention(explorer).map.heatmap is not None
 
 
 def test_the_reply_shows_the_text_and_the_part_of_every_token(explorer: Explorer) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     chips = view.transcript.reply["chips"]
     assert [chip[0] for chip in chips] == [*THOUGHTS, *ANSWER]
     assert [chip[2] for chip in chips] == ["thinking"] * 4 + ["answer"] * 4
@@ -62,51 +48,52 @@ def test_the_reply_shows_the_text_and_the_part_of_every_token(explorer: Explorer
 def test_picking_layer_or_head_draws_its_attention_without_running_the_model(
     explorer: Explorer,
 ) -> None:
-    view, recording = shown(explorer), explorer.state.chat.recording
+    view, recording = attention(explorer), explorer.state.chat.recording
     view.pickers.layer.value = 3
     view.pickers.head.value = 1
-    assert view.attention.heatmap.title == "Attention of layer 3, head 1"
+    assert view.map.heatmap.title == "Attention of layer 3, head 1"
     lower = torch.tril(torch.ones(15, 15)).bool()
     expected = recording.attention[3, 1]
-    torch.testing.assert_close(view.attention.heatmap.values[lower], expected[lower])
-    assert view.attention.heatmap.values[~lower].isnan().all()
+    torch.testing.assert_close(view.map.heatmap.values[lower], expected[lower])
+    assert view.map.heatmap.values[~lower].isnan().all()
     assert len(explorer.lab.asked) == 1
 
 
 def test_picking_a_routing_layer_draws_its_router_weights(explorer: Explorer) -> None:
-    view, routing = shown(explorer), explorer.state.chat.recording.routing
+    view, found = routing(explorer), explorer.state.chat.recording.routing
     assert [option[1] for option in view.pickers.routing_layer.options] == [1, 3]
     view.pickers.routing_layer.value = 1
     table = view.routing.heatmap.values
     assert view.routing.heatmap.title == "Expert routing in layer 1"
     for token in range(15):
-        for expert, weight in zip(
-            routing.experts[0, token], routing.weights[0, token], strict=True
-        ):
+        for expert, weight in zip(found.experts[0, token], found.weights[0, token], strict=True):
             assert table[expert, token] == weight
     assert table.isfinite().sum() == 15 * 2
 
 
 def test_the_entropy_plot_shows_the_run(explorer: Explorer) -> None:
-    view = shown(explorer)
-    surprisal, entropy, _ = view.entropy.shown.data
+    view = text(explorer)
+    assert view.plot is None, "the library of the plot is loaded when it is asked for"
+    view.curve.value = True
+    surprisal, entropy, _ = view.plot.shown.data
     assert list(entropy.x) == list(range(len(PROMPT), len(PROMPT) + 8))
     assert list(entropy.y) == [0.25 * i for i in range(8)]
     assert list(surprisal.y) == [0.5] * 8
 
 
-def test_the_routing_pane_of_a_dense_model_says_that_it_has_no_experts() -> None:
+def test_a_dense_model_has_no_routing_tab() -> None:
     explorer = Explorer(FakeLab(DENSE), question="Hi")
     explorer.run()
-    view = shown(explorer)
-    assert "no experts" in view.routing.map["empty"]
-    assert view.attention.heatmap is not None
+    assert [*panel(explorer).views] == ["text", "attention", "thinking", "why", "raw"]
+    assert panel(explorer).tabs.titles == ("Text", "Attention", "Thinking", "Why", "Raw")
+    assert attention(explorer).map.heatmap is not None
+    assert "weight of the picked expert" not in dict(text(explorer).quantity.options)
 
 
 def test_stop_keeps_the_tokens_generated_so_far() -> None:
     lab = FakeLab(pause_at=2)
     explorer = Explorer(lab, question="Hi")
-    view = shown(explorer)
+    view = panel(explorer)
     assert lab.paused.wait(timeout=20)
     assert not view.controls.stop.disabled
     view.controls.stop.click()
@@ -116,12 +103,12 @@ def test_stop_keeps_the_tokens_generated_so_far() -> None:
     assert chat.stop == "interrupted"
     assert [chip[0] for chip in view.transcript.reply["chips"]] == THOUGHTS[:2]
     assert "Stopped by you" in view.transcript.progress["note"]
-    assert view.attention.heatmap.values.shape == (9, 9)
+    assert attention(explorer).map.heatmap.values.shape == (9, 9)
     assert view.controls.stop.disabled and not view.controls.run.disabled
 
 
 def test_stop_after_the_end_of_a_run_changes_nothing(explorer: Explorer) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.stop()
     assert explorer.state.status == "idle"
     assert not view.controls.run.disabled
@@ -130,12 +117,12 @@ def test_stop_after_the_end_of_a_run_changes_nothing(explorer: Explorer) -> None
 def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
     lab = FakeLab(pause_at=0)
     explorer = Explorer(lab, question="Hi")
-    view = shown(explorer)
+    view = panel(explorer)
     assert lab.paused.wait(timeout=20)
     explorer.stop()
     lab.go_on.set()
     assert explorer.wait().token_ids == []
-    assert view.attention.heatmap.values.shape == (7, 7)
+    assert attention(explorer).map.heatmap.values.shape == (7, 7)
     assert "Stopped by you" in view.transcript.progress["note"]
     assert explorer.state.error == ""
 
@@ -143,7 +130,7 @@ def test_a_run_stopped_before_its_first_token_still_draws_the_prompt() -> None:
 def test_tokens_are_shown_during_generation() -> None:
     lab = FakeLab(pause_at=3)
     explorer = Explorer(lab, question="Hi")
-    view = shown(explorer)
+    view = panel(explorer)
     assert lab.paused.wait(timeout=20)
     assert view.transcript.reply["chips"][0][0] == THOUGHTS[0]
     assert view.transcript.progress["is_running"]
@@ -157,20 +144,20 @@ def test_an_error_of_the_run_is_shown_escaped_and_raised_by_run() -> None:
     explorer = Explorer(lab, question="Hi")
     with pytest.raises(ValueError, match="too long"):
         explorer.run()
-    view = shown(explorer)
+    view = panel(explorer)
     assert 'role="alert"' in view.alert.value
     assert "&lt;script&gt;&quot;too long&quot;" in view.alert.value
     assert explorer.state.status == "idle"
 
 
 def test_a_failed_run_keeps_the_plots_of_the_run_before(explorer: Explorer) -> None:
-    view, before = shown(explorer), explorer.state.chat
+    view, before = panel(explorer), explorer.state.chat
     explorer.lab.error = ValueError("no room")
     view.controls.run.click()
     with pytest.raises(ValueError, match="no room"):
         explorer.wait()
     assert explorer.state.chat is before
-    assert view.attention.heatmap is not None
+    assert attention(explorer).map.heatmap is not None
     assert view.transcript.progress["note"] == ""
     view.transcript.selected = 2  # the failed run has no token to pick
     assert explorer.state.token == -1
@@ -185,8 +172,8 @@ def test_an_unexpected_error_is_shown_with_its_type() -> None:
     assert explorer.state.error == "RuntimeError: out of memory"
 
 
-def test_an_empty_question_is_refused_and_the_last_run_stays_shown(explorer: Explorer) -> None:
-    view = shown(explorer)
+def test_an_empty_question_is_refused_and_the_last_run_stays_panel(explorer: Explorer) -> None:
+    view = panel(explorer)
     view.controls.question.value = "  "
     view.controls.run.click()
     assert "the question is empty" in view.alert.value
@@ -195,24 +182,28 @@ def test_an_empty_question_is_refused_and_the_last_run_stays_shown(explorer: Exp
 
 
 def test_a_layer_that_does_not_exist_shows_an_error_until_the_next_pick(explorer: Explorer) -> None:
-    view = shown(explorer)
-    explorer.state.layer = 9
-    assert "layer 9 does not exist: the model has layers 0 to 3" in view.alert.value
-    view.pickers.layer.value = 1
-    assert view.alert.value == ""
-    assert view.attention.heatmap.title == "Attention of layer 1, head 0"
+    view = panel(explorer)
+    with pytest.raises(TraitError, match="layer 9 does not exist: the model has layers 0 to 3"):
+        explorer.state.layer = 9
+    assert "layer 9 does not exist: the model has layers 0 to 3" in view.stage_alert.value
+    assert explorer.state.layer == 2
+    attention(explorer).pickers.layer.value = 1
+    assert view.stage_alert.value == ""
+    assert attention(explorer).map.heatmap.title == "Attention of layer 1, head 0"
 
 
 def test_a_routing_layer_without_experts_shows_an_error(explorer: Explorer) -> None:
-    view = shown(explorer)
-    explorer.state.routing_layer = 0
-    assert "layer 0 has no experts: the layers with experts are 1, 3" in view.alert.value
+    view = panel(explorer)
+    says = "layer 0 has no experts: the layers with experts are 1, 3"
+    with pytest.raises(TraitError, match=says):
+        explorer.state.routing_layer = 0
+    assert says in view.stage_alert.value
 
 
 def test_the_settings_are_passed_to_the_model() -> None:
     lab = FakeLab()
     explorer = Explorer(lab, question="Hi")
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.wait()
     controls = view.controls
     controls.question.value = "Again"
@@ -226,7 +217,7 @@ def test_the_settings_are_passed_to_the_model() -> None:
     assert question == "Again"
     assert (options["thinking"], options["budget"], options["seed"]) == (True, 16, 5)
     assert options["sampling"].temperature == 0.9
-    assert options["record"] is True
+    assert options["record"] == ("hook_unembed",), "for the probabilities of alternatives"
     controls.thinking.value = False
     controls.greedy.value = True
     controls.run.click()
@@ -238,7 +229,7 @@ def test_the_settings_are_passed_to_the_model() -> None:
 
 
 def test_the_last_value_of_the_budget_slider_is_no_limit(explorer: Explorer) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     view.controls.budget.value = 8
     assert explorer.state.budget == 8
     view.controls.budget.index = len(view.controls.budget.options) - 1
@@ -247,59 +238,53 @@ def test_the_last_value_of_the_budget_slider_is_no_limit(explorer: Explorer) -> 
 
 def test_a_budget_that_is_not_on_the_slider_is_added_to_it() -> None:
     explorer = Explorer(FakeLab(), question="Hi", budget=7)
-    view = shown(explorer)
+    view = panel(explorer)
     assert view.controls.budget.value == 7 == explorer.state.budget
     explorer.wait()
     assert explorer.lab.asked[0][1]["budget"] == 7
 
 
 def test_an_example_is_copied_into_the_question_box(explorer: Explorer) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     for _ in range(2):
         view.controls.question.value = "something else"
         view.controls.example.value = explorer.examples[1]
         assert view.controls.question.value == explorer.state.question == explorer.examples[1]
 
 
-def test_picking_a_token_in_one_pane_marks_it_in_all_panes(explorer: Explorer) -> None:
-    view = shown(explorer)
+def test_picking_a_token_in_one_view_marks_it_in_all_views(explorer: Explorer) -> None:
+    view = panel(explorer)
+    text(explorer).curve.value = True
     view.transcript.selected = 2
     token = len(PROMPT) + 2
     assert token == 9
-    assert explorer.state.token == token
-    assert view.attention.marked == [token, -1]
-    assert view.routing.marked == [-1, token]
-    assert [s.x0 for s in view.entropy.shown.layout.shapes][-1] == token
+    assert explorer.state.token == token == text(explorer).text.picked
+    assert [s.x0 for s in text(explorer).plot.shown.layout.shapes][-1] == token
+    assert attention(explorer).map.marked == [token, -1]
+    assert routing(explorer).routing.marked == [-1, token]
     assert "Token 9 “·three”" in view.notes.value
     view.transcript.selected = 1
     assert "&lt;b&gt;two&lt;/b&gt;" in view.notes.value
-    view.routing.selected = [4, 3]
-    assert explorer.state.token == 3
+    routing(explorer).routing.selected = [4, 3]
+    assert (explorer.state.token, explorer.state.expert) == (3, 4)
     assert view.transcript.marked == -1  # a token of the prompt
-    view.attention.selected = [8, 1]
+    attention(explorer).map.selected = [8, 1]
     assert explorer.state.token == 8
-    view.entropy._handle_custom_msg({"kind": "click", "x": 10}, [])
+    text(explorer).text.set_state({"picked": 5})
+    assert explorer.state.token == 5
+    text(explorer).plot._handle_custom_msg({"kind": "click", "x": 10}, [])
     assert explorer.state.token == 10
 
 
 def test_displaying_an_explorer_again_closes_its_old_widgets(explorer: Explorer) -> None:
-    first = shown(explorer)
-    second = shown(explorer)
-    assert first.root.comm is None
-    assert first.attention.comm is None
-    assert second is explorer.view
+    first, map_before = panel(explorer), attention(explorer).map
+    explorer._ipython_display_()
+    second = explorer.view
+    assert second is not first and first.root.comm is None
+    assert map_before.comm is None
     explorer.state.layer = 0
-    assert second.attention.heatmap.title == "Attention of layer 0, head 0"
-    assert first.attention.heatmap.title == "Attention of layer 2, head 0"
-
-
-def test_a_new_explorer_of_the_same_model_closes_the_old_one(explorer: Explorer) -> None:
-    old = shown(explorer)
-    new = Explorer(FakeLab(), question="Hi")
-    shown(new)
-    new.wait()
-    assert explorer.view is None
-    assert old.attention.comm is None
+    assert attention(explorer).map.heatmap.title == "Attention of layer 0, head 0"
+    assert map_before.heatmap.title == "Attention of layer 2, head 0"
 
 
 def test_a_new_run_discards_the_run_before() -> None:
@@ -339,11 +324,11 @@ def test_an_interrupt_while_waiting_stops_the_run_and_keeps_its_tokens(monkeypat
 
 
 def test_the_same_cell_can_be_picked_again_and_stays_marked(explorer: Explorer) -> None:
-    view, picked = shown(explorer), []
+    view, maps, picked = panel(explorer), routing(explorer), []
     explorer.state.observe(lambda change: picked.append(change["new"]), "token")
     for _ in range(2):
-        view.routing.set_state({"selected": [4, 3]})
-        assert view.routing.selected == [-1, -1] and view.routing.marked == [-1, 3]
+        maps.routing.set_state({"selected": [4, 3]})
+        assert maps.routing.selected == [-1, -1] and maps.routing.marked == [4, 3]
         view.transcript.set_state({"selected": 2})
         assert view.transcript.selected == -1 and view.transcript.marked == 2
     assert picked == [3, len(PROMPT) + 2] * 2
@@ -352,15 +337,18 @@ def test_the_same_cell_can_be_picked_again_and_stays_marked(explorer: Explorer) 
 def test_moving_a_slider_keeps_the_error_of_the_run_and_clears_the_error_of_a_plot(
     explorer: Explorer,
 ) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.lab.error = ValueError("no room")
     with pytest.raises(ValueError, match="no room"):
         explorer.run()
-    explorer.state.layer = 9
-    assert "no room\nlayer 9 does not exist" in view.alert.value
-    view.pickers.layer.value = 1
-    assert "no room" in view.alert.value and "layer 9" not in view.alert.value
-    view.pickers.routing_layer.value = 1
+    with pytest.raises(TraitError):
+        explorer.state.layer = 9
+    explorer.state.drawing_error = "no picture"
+    assert "no room" in view.alert.value
+    assert "no picture\nlayer 9 does not exist" in view.stage_alert.value
+    attention(explorer).pickers.layer.value = 1
+    assert "no room" in view.alert.value and view.stage_alert.value == ""
+    routing(explorer).pickers.routing_layer.value = 1
     assert "no room" in view.alert.value
     explorer.lab.error = None
     explorer.run()
@@ -368,31 +356,20 @@ def test_moving_a_slider_keeps_the_error_of_the_run_and_clears_the_error_of_a_pl
 
 
 def test_run_raises_and_shows_why_a_question_is_refused(explorer: Explorer) -> None:
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.state.question = " "
     with pytest.raises(ValueError, match="the question is empty"):
         explorer.run()
     assert "the question is empty" in view.alert.value
 
 
-def test_labs_with_the_same_name_and_different_weights_stay_displayed_together(
-    explorer: Explorer,
-) -> None:
-    view, lab = shown(explorer), FakeLab()
-    lab.weights = "bfloat16, int4"
-    other = Explorer(lab, question="Hi")
-    shown(other)
-    other.wait()
-    assert explorer.view is view and other.view is not None
-
-
 def test_a_closed_explorer_keeps_no_reference_to_its_lab() -> None:
     lab = FakeLab()
     explorer, gone = Explorer(lab, question="Hi"), weakref.ref(lab)
-    shown(explorer)
+    for view in (text, attention, routing):
+        view(explorer)
     explorer.wait()
     explorer.close()
-    assert not Explorer.shown
     del explorer, lab
     gc.collect()
     assert gone() is None
@@ -414,7 +391,7 @@ def published() -> FakeLab:
 
 def test_a_published_model_samples_as_published_for_each_mode(published: FakeLab) -> None:
     explorer = Explorer(published)
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.wait()
     for mode in (True, False):
         view.controls.thinking.value = mode
@@ -427,7 +404,7 @@ def test_a_published_model_samples_as_published_for_each_mode(published: FakeLab
 
 def test_a_chosen_temperature_is_kept_when_the_mode_changes(published: FakeLab) -> None:
     explorer = Explorer(published)
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.wait()
     view.controls.temperature.value = 1.1
     view.controls.thinking.value = False
@@ -438,7 +415,7 @@ def test_a_chosen_temperature_is_kept_when_the_mode_changes(published: FakeLab) 
 
 def test_budget_and_length_are_those_suggested_unless_given(published: FakeLab) -> None:
     explorer = Explorer(published)
-    view = shown(explorer)
+    view = panel(explorer)
     explorer.wait()
     suggested = published.suggested
     assert published.asked[0][1]["budget"] == view.controls.budget.value == suggested.budget

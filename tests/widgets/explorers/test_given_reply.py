@@ -6,18 +6,10 @@ from dataclasses import replace
 import pytest
 
 from qwen3lab.generation.reply import Chat
-from qwen3lab.widgets import AttentionExplorer, Explorer, RoutingExplorer
+from qwen3lab.widgets import AttentionExplorer, Explorer
 from qwen3lab.widgets.explorers.given_reply import chips_of, question_of
 from tests.fake_lab import ANSWER, DENSE, THOUGHTS, FakeLab
-
-
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    for kind in (Explorer, AttentionExplorer, RoutingExplorer):
-        while kind.shown:
-            kind.shown.popitem()[1].close()
+from tests.widgets.workbench.benches import attention
 
 
 def reply(lab: FakeLab) -> Chat:
@@ -38,7 +30,7 @@ def test_it_is_shown_and_nothing_is_asked() -> None:
     shown = explorer.view.transcript.reply
     assert shown["question"] == explorer.state.question == "How many?"
     assert [chip[0] for chip in shown["chips"]] == [*THOUGHTS, *ANSWER]
-    assert explorer.view.attention.heatmap is not None
+    assert attention(explorer).map.heatmap is not None
     assert explorer.state.thinking  # As the reply was asked.
 
 

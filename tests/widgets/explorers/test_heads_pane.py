@@ -5,30 +5,23 @@ import pytest
 import torch
 
 from qwen3lab.widgets import AttentionExplorer
-from qwen3lab.widgets.explorers.attention_panel import AttentionPanel
-from qwen3lab.widgets.explorers.heads_pane import thumbnail_rows
+from qwen3lab.widgets.workbench.views.attention import AttentionPane
+from qwen3lab.widgets.workbench.views.heads_pane import thumbnail_rows
 from tests.figures.planted import SHAPES, planted
+from tests.widgets.workbench.benches import attention
 
 LAYER, HEAD = 9, 13
 
 
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while AttentionExplorer.shown:
-        AttentionExplorer.shown.popitem()[1].close()
-
-
 def opened(
     n_layers: int, n_heads: int, n_tokens: int = 24
-) -> tuple[AttentionExplorer, AttentionPanel]:
+) -> tuple[AttentionExplorer, AttentionPane]:
     recording = planted(n_layers, n_heads, n_tokens, layer=LAYER, head=HEAD)
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
-    view = explorer.view
-    assert isinstance(view, AttentionPanel) and explorer.state.error == ""
+    view = attention(explorer)
+    assert explorer.state.error == ""
     return explorer, view
 
 
@@ -47,6 +40,7 @@ def test_the_score_map_shows_the_planted_head_and_opens_its_layer(n_layers, n_he
     view.heads.scores.selected = list(best)
     assert (explorer.state.layer, explorer.state.head) == (LAYER, HEAD)
     assert view.map.heatmap.title == f"Attention of layer {LAYER}, head {HEAD}"
+    view.pane.value = "thumbnails"
     assert view.heads.wall.heatmap.title == f"Attention of the heads of layer {LAYER}"
     assert view.heads.scores.framed == [LAYER, HEAD, LAYER, HEAD]
     assert view.heads.scores in inside(view.root) and view.heads.wall in inside(view.root)
@@ -55,6 +49,7 @@ def test_the_score_map_shows_the_planted_head_and_opens_its_layer(n_layers, n_he
 @pytest.mark.parametrize(("n_heads", "per_row"), [(16, 4), (32, 8), (64, 8)])
 def test_thumbnails_have_at_least_48_pixels_and_a_click_opens_their_head(n_heads, per_row) -> None:
     explorer, view = opened(14, n_heads)
+    view.pane.value = "thumbnails"
     pitch = 24 + 2  # 24 tokens, and a gap of two cells
     rows, columns = view.heads.wall.heatmap.values.shape
     assert (rows, columns) == (n_heads // per_row * pitch - 2, per_row * pitch - 2)
@@ -86,11 +81,11 @@ def test_a_small_model_keeps_the_wall_of_all_thumbnails() -> None:
     explorer = AttentionExplorer(recording)
     explorer._ipython_display_()
     explorer.wait()
-    view = explorer.view
-    assert isinstance(view, AttentionPanel)
+    view = attention(explorer)
     assert view.heads.wall.heatmap.title == "Attention of all heads"
     assert view.heads.wall.heatmap.values.shape == (4 * 22 - 2, 4 * 22 - 2)
-    assert view.heads.scores not in inside(view.root) and view.heads.wall in inside(view.root)
+    assert view.heads.scores.layout.display == "none" and view.heads.wall.layout.display == ""
+    assert view.pane.value == "thumbnails"
 
 
 def test_each_widget_is_in_the_page_once_and_closed_with_it() -> None:

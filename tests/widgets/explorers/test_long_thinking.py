@@ -15,7 +15,6 @@ from qwen3lab.thinking import answers_at
 from qwen3lab.tiny.world.tokenizer import N_VOCAB, write_tokenizer
 from qwen3lab.widgets import Explorer, RoutingExplorer, ThinkingExplorer
 from qwen3lab.widgets.components.thoughts import MAX_PARAGRAPH, paragraph_starts
-from qwen3lab.widgets.explorers import thinking_explorer
 from qwen3lab.widgets.explorers.thinking_compute import (
     cost_text,
     count_at,
@@ -23,8 +22,10 @@ from qwen3lab.widgets.explorers.thinking_compute import (
     steps_of,
     thoughts_of,
 )
-from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
+from qwen3lab.widgets.workbench.parts import early_answers
+from qwen3lab.widgets.workbench.views.thinking import ThinkingPane
 from tests.fake_lab import Script, long_thinking, scripted_lab
+from tests.widgets.workbench.benches import panel, routing, thinking
 
 QUESTION = "How many legs do 3 spiders have?"
 ANSWER = "24 legs.\n\n共24条腿。"
@@ -57,14 +58,13 @@ def explorer(finished):
     state.answers, state.answer_error = {}, ""
     state.marker = state.steps[-1].kept
     yield finished
-    finished.answer_worker.stop()
+    finished.thinking.answer_worker.stop()
     finished.wait()
 
 
 @pytest.fixture
-def view(explorer) -> ThinkingPanel:
-    assert isinstance(explorer.view, ThinkingPanel)
-    return explorer.view
+def view(explorer) -> ThinkingPane:
+    return thinking(explorer)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def asked(monkeypatch):
         requests.append(list(points))
         return answers_at(lab, chat, points, **options)
 
-    monkeypatch.setattr(thinking_explorer, "answers_at", counted)
+    monkeypatch.setattr(early_answers, "answers_at", counted)
     return requests
 
 
@@ -91,7 +91,7 @@ def waiting(monkeypatch):
         assert cancel.wait(timeout=20), "the request was never cancelled"
         return {}
 
-    monkeypatch.setattr(thinking_explorer, "answers_at", slow)
+    monkeypatch.setattr(early_answers, "answers_at", slow)
     requests.clear()
     return requests, begun
 
@@ -134,12 +134,12 @@ def test_asking_is_shown_and_can_be_cancelled_and_asked_again(
     assert begun.acquire(timeout=20)
     assert plain(view.answer_here.value).endswith("thinking tokens: asking …")
     assert view.thoughts.asking == 9 and view.cancel.layout.display == ""
-    assert not view.marker.disabled and not view.controls.stop.disabled
+    assert not view.marker.disabled and not panel(explorer).controls.stop.disabled
     view.cancel.click()
     explorer.wait()
     assert plain(view.answer_here.value).endswith("not asked yet")
     assert view.thoughts.asking == -1 and view.cancel.layout.display == "none"
-    monkeypatch.setattr(thinking_explorer, "answers_at", answers_at)
+    monkeypatch.setattr(early_answers, "answers_at", answers_at)
     view.ask.click()
     explorer.wait()
     assert explorer.state.answers[9].text == EARLY_ANSWER
@@ -161,11 +161,11 @@ def test_a_failed_answer_says_why_in_its_place_until_the_marker_is_moved(
     def broken(*_, **__):
         raise RuntimeError("<b>no more</b> memory")
 
-    monkeypatch.setattr(thinking_explorer, "answers_at", broken)
+    monkeypatch.setattr(early_answers, "answers_at", broken)
     view.marker.value = 20
     explorer.wait()
     assert "RuntimeError: &lt;b&gt;no more&lt;/b&gt; memory" in view.answer_here.value
-    assert view.alert.value == "" and view.ask.layout.display == ""
+    assert panel(explorer).alert.value == "" and view.ask.layout.display == ""
     view.marker.value = explorer.state.steps[-1].kept
     assert "memory" not in view.answer_here.value
 
@@ -185,9 +185,9 @@ def test_a_click_on_a_token_of_the_conversation_moves_the_marker(explorer, view,
     chat = explorer.state.current
     assert chat is not None
     # `<think>` and a line break precede the thinking: chip 7 is its sixth token.
-    view.transcript.selected = 7
-    assert explorer.state.marker == 6 and view.transcript.marked == 7
-    view.transcript.selected = len(chat.tokens) - 2
+    panel(explorer).transcript.selected = 7
+    assert explorer.state.marker == 6 and panel(explorer).transcript.marked == 7
+    panel(explorer).transcript.selected = len(chat.tokens) - 2
     assert explorer.state.marker == 6
 
 
@@ -251,13 +251,19 @@ def test_no_card_lists_the_whole_vocabulary(kind, tiny_tokenizer) -> None:
         explorer.state.expert = 1
         explorer.write()
         explorer.wait()
-        assert "raises" in explorer.view.logit_effect.value
+        assert "raises" in routing(explorer).logit_effect.value
     sizes = {}
-    for owner in (explorer.view, explorer.view.controls):
+    shown = panel(explorer)
+    for tab in ("text", "attention", explorer.opens):
+        explorer.state.tab = tab
+        explorer.wait()
+    for owner in (shown, shown.controls, *shown.views.values()):
         for name, widget in vars(owner).items():
-            if isinstance(widget, w.Widget) and name != "root":
+            if isinstance(widget, w.Widget) and name not in ("root", "tabs"):
                 values = widget.get_state()
                 values.pop("_esm", None)
-                sizes[name] = len(json.dumps(values, default=lambda data: "x" * len(data)))
+                sizes[id(owner), name] = len(
+                    json.dumps(values, default=lambda data: "x" * len(data))
+                )
     explorer.close()
-    assert len(sizes) > 8 and sum(sizes.values()) < 151_936
+    assert len(sizes) > 20 and sum(sizes.values()) < 151_936

@@ -9,8 +9,8 @@ from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.widgets import RoutingExplorer
-from qwen3lab.widgets.explorers.routing_panel import RoutingPanel
 from tests.reference import NO_EXPERTS, small_config
+from tests.widgets.workbench.benches import panel, routing
 
 
 def small_lab(tokenizer, **changes):
@@ -25,14 +25,6 @@ def lab(tiny_tokenizer):
     return small_lab(tiny_tokenizer)
 
 
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while RoutingExplorer.shown:
-        RoutingExplorer.shown.popitem()[1].close()
-
-
 @pytest.fixture
 def explorer(lab):
     """A displayed explorer whose first run has ended."""
@@ -43,14 +35,8 @@ def explorer(lab):
     return explorer
 
 
-def shown(explorer: RoutingExplorer) -> RoutingPanel:
-    view = explorer.view
-    assert isinstance(view, RoutingPanel)
-    return view
-
-
 def test_displaying_it_asks_a_question_and_draws_the_routing(explorer):
-    view, recording = shown(explorer), explorer.state.chat.recording
+    view, recording = routing(explorer), explorer.state.chat.recording
     assert view.routing.heatmap.title == "Expert routing in layer 2"
     assert view.load.heatmap.title == "Load of each expert"
     torch.testing.assert_close(view.load.heatmap.values.sum(dim=1), torch.full((2,), 100.0))
@@ -58,26 +44,26 @@ def test_displaying_it_asks_a_question_and_draws_the_routing(explorer):
 
 
 def test_a_clicked_cell_picks_its_token_and_its_expert(explorer):
-    view, routing = shown(explorer), explorer.state.chat.recording.routing
+    view, found = routing(explorer), explorer.state.chat.recording.routing
     token = 5
-    expert = int(routing.experts[1, token, 0])
+    expert = int(found.experts[1, token, 0])
     view.routing.selected = [expert, token]
     table = view.by_layer.heatmap.values
     for row in range(2):
         weights = {
             int(e): float(w)
-            for e, w in zip(routing.experts[row, token], routing.weights[row, token], strict=True)
+            for e, w in zip(found.experts[row, token], found.weights[row, token], strict=True)
         }
         for e in range(8):
             assert (table[row, e] == weights[e]) if e in weights else table[row, e].isnan()
     assert f"Layer 2: experts {expert} (" in view.choice.value
     assert f"Expert {expert} of layer 2" in view.routed.value
-    count = int((routing.experts[1] == expert).sum())
-    assert f"{count} of {len(routing.logits[0])} tokens are routed to it" in view.routed.value
+    count = int((found.experts[1] == expert).sum())
+    assert f"{count} of {len(found.logits[0])} tokens are routed to it" in view.routed.value
 
 
 def test_clicking_an_expert_of_another_layer_picks_the_layer(explorer):
-    view = shown(explorer)
+    view = routing(explorer)
     view.load.selected = [0, 3]
     assert (explorer.state.routing_layer, explorer.state.expert) == (1, 3)
     assert view.routing.heatmap.title == "Expert routing in layer 1"
@@ -86,7 +72,7 @@ def test_clicking_an_expert_of_another_layer_picks_the_layer(explorer):
 
 
 def test_corpus_tokens_have_the_share_of_occurrences_routed_to_the_expert(explorer, lab):
-    view = shown(explorer)
+    view = routing(explorer)
     recording = lab.record([40, 41, 42] * 4)
     expert = int(recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
@@ -98,7 +84,7 @@ def test_corpus_tokens_have_the_share_of_occurrences_routed_to_the_expert(explor
 
 
 def test_switching_an_expert_off_asks_again_and_shows_both_replies(explorer, lab):
-    view, before = shown(explorer), explorer.state.chat
+    view, before = routing(explorer), explorer.state.chat
     expert = int(before.recording.routing.experts[1].flatten().mode().values)
     view.load.selected = [1, expert]
     view.switch.click()
@@ -109,50 +95,25 @@ def test_switching_an_expert_off_asks_again_and_shows_both_replies(explorer, lab
     assert torch.equal(after.recording.routing.experts, expected.routing.experts)
     assert explorer.state.baseline.token_ids == before.token_ids
     assert (
-        "all experts on" in view.replies.value
-        and f"without expert {expert} of layer 2" in view.replies.value
+        "without the changes" in view.replies.value
+        and f"expert 2.{expert} off" in view.replies.value
     )
-    assert view.load.heatmap.title == "Load: this run minus all experts on"
+    assert view.load.heatmap.title == "Load: this run minus the run without the changes"
     assert view.switch.description == "Switch on and ask again"
-    assert f"off: expert {expert} of layer 2" in view.off.value
 
 
 def test_switching_all_experts_on_gives_the_first_reply_again(explorer):
-    view, before = shown(explorer), explorer.state.chat
+    view, before = routing(explorer), explorer.state.chat
     view.load.selected = [1, int(before.recording.routing.experts[1, 0, 0])]
     view.switch.click()
     explorer.wait()
-    view.all_on.click()
+    explorer.switch_all_on()
     assert explorer.wait().token_ids == before.token_ids
-    assert explorer.state.off == () and explorer.state.baseline is None
+    assert explorer.state.changes == () and explorer.state.baseline is None
 
 
-def test_the_run_is_compared_with_the_other_thinking_mode(explorer):
-    view = shown(explorer)
-    view.compare.value = "the other thinking mode"
-    view.controls.run.click()
-    chat = explorer.wait()
-    other = explorer.state.other
-    assert explorer.state.other_name == "without thinking"
-    assert len(other.prompt_ids) > len(chat.prompt_ids)
-    values = view.load.heatmap.values
-    torch.testing.assert_close(values.sum(dim=1), torch.zeros(2), atol=1e-4, rtol=0)
-    assert "Jensen-Shannon" in view.note.value
-    assert view.replies.value.count("q3-answer-text") == 2
-
-
-def test_the_run_is_compared_with_another_question(explorer):
-    view = shown(explorer)
-    view.compare.value = "another question"
-    view.other_question.value = "<b>who?</b>"
-    view.controls.run.click()
-    explorer.wait()
-    assert explorer.state.other.messages[0]["content"] == "<b>who?</b>"
-    assert "&lt;b&gt;who?&lt;/b&gt;" in view.replies.value
-
-
-def test_the_direct_logit_effect_of_an_expert_is_shown(explorer):
-    view = shown(explorer)
+def test_the_direct_logit_effect_of_an_expert_is_routing(explorer):
+    view = routing(explorer)
     expert = int(explorer.state.chat.recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
     view.write.click()
@@ -164,26 +125,19 @@ def test_the_direct_logit_effect_of_an_expert_is_shown(explorer):
 
 
 def test_errors_are_shown_in_the_explorer(explorer, lab):
-    view = shown(explorer)
+    view = routing(explorer)
     view.load.selected = [1, 5]
     view.switch.click()
     explorer.wait()
     view.write.click()
     explorer.wait()
-    assert "no token is routed to expert 5 of layer 2" in view.alert.value
-    view.compare.value = "another question"
-    view.other_question.value = " "
-    view.controls.run.click()
-    with pytest.raises(ValueError, match="the other question is empty"):
-        explorer.wait()
-    assert "the other question is empty" in view.alert.value
-    assert explorer.state.status == "idle"
+    assert "no token is routed to expert 5 of layer 2" in panel(explorer).stage_alert.value
 
 
 def test_a_dense_model_shows_an_error(tiny_tokenizer):
     explorer = RoutingExplorer(small_lab(tiny_tokenizer, **NO_EXPERTS), question="3+4=?")
     explorer._ipython_display_()
-    assert "small is dense: it has no experts" in shown(explorer).alert.value
+    assert "small is dense: it has no experts" in panel(explorer).alert.value
 
 
 def test_the_maps_of_the_largest_published_shape_fit_the_page(tiny_tokenizer):
@@ -199,7 +153,7 @@ def test_the_maps_of_the_largest_published_shape_fit_the_page(tiny_tokenizer):
     explorer = RoutingExplorer(lab, question="3+4=?", max_new_tokens=4)
     explorer._ipython_display_()
     explorer.wait()
-    view = shown(explorer)
+    view = routing(explorer)
     view.routing.selected = [0, 3]
     for canvas in (view.by_layer, view.load):
         assert canvas.heatmap.values.shape == (94, 128)
@@ -208,7 +162,7 @@ def test_the_maps_of_the_largest_published_shape_fit_the_page(tiny_tokenizer):
 
 
 def test_the_direct_logit_effect_is_computed_in_the_background(explorer, lab):
-    view, held, release = shown(explorer), threading.Event(), threading.Event()
+    view, held, release = routing(explorer), threading.Event(), threading.Event()
 
     def hold():
         with lab.lock:
@@ -229,7 +183,7 @@ def test_the_direct_logit_effect_is_computed_in_the_background(explorer, lab):
 
 
 def test_the_direct_logit_effect_is_discarded_after_another_pick(explorer, lab):
-    view, expert = shown(explorer), int(explorer.state.chat.recording.routing.experts[1, 0, 0])
+    view, expert = routing(explorer), int(explorer.state.chat.recording.routing.experts[1, 0, 0])
     view.load.selected = [1, expert]
     with lab.lock:
         view.write.click()
@@ -238,8 +192,10 @@ def test_the_direct_logit_effect_is_discarded_after_another_pick(explorer, lab):
     assert view.logit_effect.value == ""
 
 
-def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, lab, monkeypatch):
-    view, plain = shown(explorer), lab.chat
+def test_a_run_stopped_before_the_reply_with_all_experts_on_shows_no_comparison(
+    explorer, lab, monkeypatch
+):
+    view, plain = routing(explorer), lab.chat
 
     def chat(*args, **options):
         if "on_step" not in options:
@@ -247,9 +203,10 @@ def test_a_run_stopped_during_the_comparison_run_shows_no_comparison(explorer, l
         return plain(*args, **options)
 
     monkeypatch.setattr(lab, "chat", chat)
+    explorer.interventions.plain = None  # Else the run before is compared with.
     view.load.selected = [1, 5]
     view.switch.click()
-    assert explorer.wait().stop == "interrupted"
-    assert explorer.state.baseline is None and view.replies.value.count("q3-answer-text") == 1
-    assert "there is no comparison" in view.alert.value
+    assert explorer.wait().stop == "length"  # The reply itself was complete.
+    assert explorer.state.baseline is None and view.replies.value == ""
+    assert "there is no comparison" in panel(explorer).changes.alert.value
     assert view.load.heatmap.title == "Load of each expert"

@@ -13,7 +13,7 @@ from qwen3lab import Sampling
 from qwen3lab.thinking import answers_at
 from qwen3lab.widgets import ThinkingExplorer
 from qwen3lab.widgets.explorers.thinking_compute import steps_of
-from qwen3lab.widgets.explorers.thinking_panel import ThinkingPanel
+from tests.widgets.workbench.benches import panel, thinking
 
 QUESTION = "7+2*3-1*7+3-2=?"
 
@@ -43,23 +43,9 @@ class Paused(qwen3lab.Lab):
         return super().chat(messages, on_step=handler, **options)
 
 
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while ThinkingExplorer.shown:
-        ThinkingExplorer.shown.popitem()[1].close()
-
-
 def plain(html: str) -> str:
     """The text of HTML."""
     return unescape(re.sub(r"<[^>]*>", "", html))
-
-
-def shown(explorer: ThinkingExplorer) -> ThinkingPanel:
-    view = explorer.view
-    assert isinstance(view, ThinkingPanel)
-    return view
 
 
 @pytest.fixture
@@ -92,7 +78,7 @@ def test_after_a_run_every_step_of_the_thinking_has_an_answer(explorer, tiny_lab
     assert state.marker == chat.thinking_tokens - 1 == points[-1]
     # The last point is before the line break that ends the thinking.
     assert chat.answer in [state.answers[point].text for point in points[-2:]]
-    shown_answers = shown(explorer).thoughts.answers
+    shown_answers = thinking(explorer).thoughts.answers
     assert {int(point): text for point, (text, _) in shown_answers.items()} == {
         point: answer.text for point, answer in state.answers.items()
     }
@@ -104,13 +90,13 @@ def test_after_a_run_every_step_of_the_thinking_has_an_answer(explorer, tiny_lab
 def test_the_reply_without_thinking_is_shown_too(explorer, tiny_lab):
     alone = tiny_lab.chat(QUESTION, thinking=False, sampling=Sampling.greedy())
     assert explorer.state.direct_reply.answer == alone.answer
-    replies = shown(explorer).replies.value
+    replies = thinking(explorer).replies.value
     assert "this run" in replies and "without thinking" in replies
     assert plain(replies).count(alone.answer) >= 1
 
 
 def test_moving_the_marker_shows_the_answer_there(explorer, tiny_lab):
-    view, chat = shown(explorer), explorer.state.chat
+    view, chat = thinking(explorer), explorer.state.chat
     view.marker.value = 5
     explorer.wait()
     expected = answers_at(tiny_lab, chat, [5])[5].text
@@ -119,18 +105,18 @@ def test_moving_the_marker_shows_the_answer_there(explorer, tiny_lab):
     assert found.startswith(f"Answer after 5 of {total} thinking tokens: ")
     assert found.endswith(expected)
     # `<think>` and a line break precede the first thinking token: the fifth one is token 6.
-    assert view.transcript.marked == 6 and view.thoughts.marker == 5
+    assert panel(explorer).transcript.marked == 6 and view.thoughts.marker == 5
 
 
 def test_stop_thinking_inserts_the_early_stop_and_the_answer_follows(running):
-    view, lab = shown(running), running.lab
+    view, lab = thinking(running), running.lab
     assert not view.stop_thinking.disabled and view.everywhere.disabled
     view.stop_thinking.click()
     lab.go_on.set()
     chat = running.wait()
     # `<think>`, the line break and six thinking tokens precede the click.
     assert (chat.stop, chat.thinking_tokens) == ("asked", 6)
-    assert chat.answer and "stopped the thinking" in view.transcript.progress["note"]
+    assert chat.answer and "stopped the thinking" in panel(running).transcript.progress["note"]
     assert view.stop_thinking.disabled
 
 
@@ -140,7 +126,7 @@ def test_think_more_extends_the_budget_of_the_current_run(tiny_lab):
     explorer = ThinkingExplorer(lab, question=QUESTION, budget=4)
     explorer._ipython_display_()
     assert lab.paused.wait(timeout=20)
-    shown(explorer).think_more.click()
+    thinking(explorer).think_more.click()
     budget = 4 + tiny_lab.suggested.more_thinking
     assert explorer.state.asked_budget == budget
     lab.go_on.set()
@@ -150,7 +136,7 @@ def test_think_more_extends_the_budget_of_the_current_run(tiny_lab):
 
 def test_think_more_after_a_run_asks_again_and_replaces_the_end_of_thinking(explorer):
     before = explorer.state.chat
-    shown(explorer).think_more.click()
+    thinking(explorer).think_more.click()
     chat = explorer.wait()
     assert explorer.state.refused == 1 and explorer.state.run == 2
     n = before.tokens.index("</think>")
@@ -161,7 +147,7 @@ def test_think_more_after_a_run_asks_again_and_replaces_the_end_of_thinking(expl
 
 
 def test_without_thinking_there_are_no_early_answers(explorer):
-    view = shown(explorer)
+    view = thinking(explorer)
     explorer.state.thinking = False
     explorer.start()
     chat = explorer.wait()
@@ -170,23 +156,23 @@ def test_without_thinking_there_are_no_early_answers(explorer):
     assert "Run a question with" in view.answer_here.value
     view.everywhere.disabled = False
     view.everywhere.click()
-    assert "this run has no thinking" in view.alert.value
+    assert "this run has no thinking" in panel(explorer).stage_alert.value
 
 
 def test_an_error_of_the_early_answers_is_shown_escaped(explorer, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("<b>no more</b> memory")
 
-    monkeypatch.setattr("qwen3lab.widgets.explorers.thinking_explorer.answers_at", broken)
+    monkeypatch.setattr("qwen3lab.widgets.workbench.parts.early_answers.answers_at", broken)
     explorer.state.answers = {}
-    shown(explorer).marker.value = 7
+    thinking(explorer).marker.value = 7
     explorer.wait()
-    assert "&lt;b&gt;no more&lt;/b&gt; memory" in shown(explorer).answer_here.value
+    assert "&lt;b&gt;no more&lt;/b&gt; memory" in thinking(explorer).answer_here.value
     assert not explorer.state.answering and explorer.state.asking == -1
 
 
 def test_answers_are_escaped(explorer):
-    view, state = shown(explorer), explorer.state
+    view, state = thinking(explorer), explorer.state
     state.answers = {
         point: replace(answer, text="<script>x</script>") for point, answer in state.answers.items()
     }
@@ -200,7 +186,7 @@ def test_a_replaced_run_shows_nothing(running):
     running.lab.go_on.set()
     chat = running.wait()
     assert chat.thinking == "" and running.state.current is chat
-    assert running.state.error == "" and shown(running).alert.value == ""
+    assert running.state.error == "" and panel(running).alert.value == ""
 
 
 @pytest.mark.parametrize("end", [ThinkingExplorer.stop, ThinkingExplorer.close])
@@ -208,7 +194,7 @@ def test_a_stopped_run_generates_no_early_answers(running, end):
     end(running)
     running.lab.go_on.set()
     assert running.wait().thinking
-    assert running.state.answers == {} and running.answer_worker.future is None
+    assert running.state.answers == {} and running.thinking.answer_worker.future is None
 
 
 @pytest.fixture
@@ -226,7 +212,7 @@ def probing(explorer, monkeypatch):
     original = convergence._answers
     monkeypatch.setattr(convergence, "_answers", slow)
     explorer.state.answers = {}
-    shown(explorer).everywhere.click()
+    thinking(explorer).everywhere.click()
     assert begun.wait(timeout=20)
     yield explorer
     explorer.go_on.set()
@@ -234,15 +220,17 @@ def probing(explorer, monkeypatch):
 
 
 def test_stop_ends_the_early_answers_within_a_token(probing):
-    view, state = shown(probing), probing.state
-    assert state.answering and not view.controls.stop.disabled
-    view.controls.stop.click()
+    view, state = thinking(probing), probing.state
+    assert state.answering and not panel(probing).controls.stop.disabled
+    panel(probing).controls.stop.click()
     probing.go_on.set()
     probing.wait()
     last = state.steps[-1].kept
     assert len(state.steps) > 1 and probing.points == [last]
     assert state.answers == {}
-    assert not state.answering and view.controls.stop.disabled and not view.marker.disabled
+    assert (
+        not state.answering and panel(probing).controls.stop.disabled and not view.marker.disabled
+    )
 
 
 def test_closing_ends_the_early_answers_after_the_current_one(probing):
@@ -253,7 +241,7 @@ def test_closing_ends_the_early_answers_after_the_current_one(probing):
 
 
 def test_a_new_run_ends_the_early_answers_of_the_run_before(probing):
-    view, steps = shown(probing), probing.state.steps
+    view, steps = thinking(probing), probing.state.steps
     probing.state.thinking = False
     probing.start()
     assert not probing.state.answering
@@ -271,8 +259,9 @@ def test_the_reply_without_thinking_can_be_stopped_and_is_then_discarded(tiny_la
     explorer = ThinkingExplorer(lab, question=QUESTION)
     explorer._ipython_display_()
     assert lab.paused.wait(timeout=20)
-    controls = shown(explorer).controls
-    assert explorer.state.status == "running" and not controls.stop.disabled
+    controls = panel(explorer).controls
+    # The reply itself is shown by now; Stop is for the one beside it.
+    assert explorer.state.current is not None and not controls.stop.disabled
     controls.stop.click()
     lab.go_on.set()
     chat = explorer.wait()
@@ -281,9 +270,9 @@ def test_the_reply_without_thinking_can_be_stopped_and_is_then_discarded(tiny_la
     assert explorer.state.status == "idle" and not controls.run.disabled
 
 
-def test_an_empty_question_keeps_the_thinking_shown(explorer):
+def test_an_empty_question_keeps_the_thinking_thinking(explorer):
     before = explorer.state.steps
     explorer.state.question = " "
     explorer.start()
     assert explorer.state.steps == before and explorer.state.answers
-    assert "the question is empty" in shown(explorer).alert.value
+    assert "the question is empty" in panel(explorer).alert.value

@@ -8,25 +8,16 @@ import torch
 import qwen3lab
 from qwen3lab import Sampling
 from qwen3lab.attribution.direct import Part
-from qwen3lab.widgets import AttentionExplorer, RoutingExplorer, WhyExplorer
+from qwen3lab.widgets import WhyExplorer, Workbench
 from qwen3lab.widgets.explorers import why_compute
 from qwen3lab.widgets.explorers.chat_compute import token_axis
-from qwen3lab.widgets.explorers.routing_panel import RoutingPanel
 from qwen3lab.widgets.explorers.why_compute import Effects, lens_heatmap, needed, part_at
 from qwen3lab.widgets.explorers.why_edits import patched, removal
-from qwen3lab.widgets.explorers.why_explorer import first_of_answer
-from qwen3lab.widgets.explorers.why_panel import WhyPanel
 from qwen3lab.widgets.explorers.why_state import EFFECTS, EXPERTS, HEADS, MLPS, OTHER_QUESTION
+from qwen3lab.widgets.workbench.parts.explanation import first_of_answer
+from tests.widgets.workbench.benches import attention, panel, routing, why
 
 QUESTION, OTHER = "lamp 2, book 7, cat 1. book?", "lamp 2, book 5, cat 1. book?"
-
-
-@pytest.fixture(autouse=True)
-def close_explorers():
-    """Close all explorers after each test."""
-    yield
-    while WhyExplorer.shown:
-        WhyExplorer.shown.popitem()[1].close()
 
 
 @pytest.fixture
@@ -34,12 +25,6 @@ def explorer(tiny_lab) -> WhyExplorer:
     explorer = WhyExplorer(tiny_lab, question=QUESTION, thinking=False)
     explorer.run()
     return explorer
-
-
-def shown(explorer: WhyExplorer) -> WhyPanel:
-    explorer._ipython_display_()
-    assert isinstance(explorer.view, WhyPanel)
-    return explorer.view
 
 
 def difference(lab, ids, found, **options) -> float:
@@ -81,7 +66,7 @@ def test_a_lens_of_a_large_vocabulary_shows_the_last_tokens_and_marks_the_token(
 ) -> None:
     monkeypatch.setattr(why_compute, "MAX_KEPT_VOCABULARY", 10)
     monkeypatch.setattr(why_compute, "MAX_TOKENS_OF_LARGE_VOCABULARY", 8)
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     state.token = 20
     explorer.wait()
     columns = view.lens.heatmap.columns
@@ -132,7 +117,7 @@ def test_the_map_of_effects_equals_a_run_without_the_part(explorer, effect) -> N
 
         edits = {out: edit}
     else:
-        edits = removal(part_at(shown_map, layer, column))
+        edits = removal(part_at(shown_map, layer, column)).intervention(lab)
     expected = difference(lab, ids, found, edits=edits) - base
     assert float(shown_map.values[layer, column]) == pytest.approx(expected, abs=2e-3)
 
@@ -157,7 +142,7 @@ def test_another_question_changes_nothing_before_it_differs_and_all_at_the_end(e
 
 def test_a_patched_token_gives_the_reply_with_the_stream_of_the_other_question(explorer) -> None:
     other_stream(explorer)
-    view, state, lab = shown(explorer), explorer.state, explorer.lab
+    view, state, lab = why(explorer), explorer.state, explorer.lab
     layer, position = lab.config.n_layers - 1, state.token - 1
     view.pick_effect(layer, position)
     assert state.part == ("layer", layer, position)
@@ -174,7 +159,7 @@ def test_a_patched_token_gives_the_reply_with_the_stream_of_the_other_question(e
 def test_a_patch_changes_one_layer_at_one_token_only(explorer) -> None:
     lab, chat = explorer.lab, explorer.state.current
     hook, position = "blocks.1.hook_resid_post", 9
-    edits = patched(lab, chat, ("layer", 1, position), OTHER)
+    edits = patched(lab, chat, ("layer", 1, position), OTHER).intervention(lab)
     own, found = (
         lab.record(chat.prompt_ids, capture=hook, edits=each)[hook] for each in (None, edits)
     )
@@ -187,16 +172,16 @@ def test_a_patch_changes_one_layer_at_one_token_only(explorer) -> None:
 
 @pytest.mark.parametrize("question", ["", "lamp 2, book 5, cat 1, key 3. book?"])
 def test_a_question_that_does_not_fit_is_refused_in_place(explorer, question) -> None:
-    view = shown(explorer)
+    view = why(explorer)
     explorer.state.effect, explorer.state.other_question = OTHER_QUESTION, question
     explorer.measure()
     explorer.wait()
     assert "the other question" in view.problem.value
-    assert explorer.state.effects is None and not explorer.state.measuring
+    assert explorer.state.effects is None and not explorer.state.measuring_effects
 
 
 def test_clicks_pick_token_layer_and_part(explorer) -> None:
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     view.pick_lens(2, state.token - 2)
     explorer.wait()
     assert state.layer == 2
@@ -212,26 +197,26 @@ def test_clicks_pick_token_layer_and_part(explorer) -> None:
     [("head 2.1", ("head", 2, 1)), ("expert 5.8", ("expert", 5, 8)), ("mlp 0", ("mlp", 0, -1))],
 )
 def test_a_click_on_a_bar_picks_its_part(explorer, bar, part) -> None:
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     kind, layer, number = part
     parts = (Part(kind, layer, None if number < 0 else number, 1.0),)
     state.explained = replace(
         state.explained, parts=replace(state.explained.parts, parts=parts, total=1.0)
     )
-    view.parts._handle_custom_msg({"kind": "click", "x": bar}, [])
+    view.parts_plot._handle_custom_msg({"kind": "click", "x": bar}, [])
     assert state.part == part and state.layer == layer
-    assert len(view.parts.shown.layout.shapes) == 1  # marks the bar
+    assert len(view.parts_plot.shown.layout.shapes) == 1  # marks the bar
 
 
 @pytest.mark.parametrize("bar", ["embedding", "total", "3 other parts", "head 99.0"])
 def test_a_bar_that_is_no_part_of_a_layer_picks_nothing(explorer, bar) -> None:
-    view = shown(explorer)
-    view.parts._handle_custom_msg({"kind": "click", "x": bar}, [])
+    view = why(explorer)
+    view.parts_plot._handle_custom_msg({"kind": "click", "x": bar}, [])
     assert explorer.state.part == ()
 
 
 def test_a_part_is_marked_in_the_map_of_its_own_kind_only(explorer) -> None:
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     state.part = ("expert", 2, 5)
     assert view.effects.marked == [-1, -1]
     state.part = ("head", 2, 1)
@@ -243,7 +228,7 @@ def test_a_part_is_marked_in_the_map_of_its_own_kind_only(explorer) -> None:
     [(("head", 1, 3), (11, 4), 12), (("expert", 2, 5), (7, 13), 14)],
 )
 def test_a_click_inside_of_the_part_explains_the_next_token(explorer, part, cell, token) -> None:
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     state.part = part
     view.part.pick_inside(*cell)
     explorer.wait()
@@ -252,45 +237,40 @@ def test_a_click_inside_of_the_part_explains_the_next_token(explorer, part, cell
 
 
 def test_the_last_token_of_all_explains_itself(explorer) -> None:
-    view, state = shown(explorer), explorer.state
+    view, state = why(explorer), explorer.state
     state.part, last = ("head", 1, 3), len(state.current.recording) - 1
     view.part.pick_inside(last, 0)
     explorer.wait()
     assert state.token == last and state.problem == ""
 
 
-def test_a_head_opens_the_attention_explorer_with_the_same_reply(explorer) -> None:
-    view, state = shown(explorer), explorer.state
+def test_a_head_opens_the_attention_view_with_the_same_reply(explorer) -> None:
+    view, state = why(explorer), explorer.state
+    chat, token = state.current, state.token
     assert view.part.open.layout.display == "none"
     state.part = ("head", 4, 2)
-    assert view.part.open.description == "Attention explorer"
+    assert view.part.open.description == "Attention view"
     view.part.open.click()
-    found = explorer.linked
-    assert isinstance(found, AttentionExplorer) and state.problem == ""
-    assert found.state.chat is state.current and found.state.recording is state.current.recording
-    assert (found.state.layer, found.state.head, found.state.token) == (4, 2, state.token - 1)
-    assert found.view is not None and view.link_body.children == (found.view.root,)
-    view.close_link.click()
-    assert explorer.linked is None and view.link_body.children == () and found.closed
+    assert state.tab == "attention" and state.problem == ""
+    assert panel(explorer).tabs.selected_index == 1
+    assert (state.layer, state.head, state.token) == (4, 2, token)
+    assert attention(explorer).map.heatmap.title == "Attention of layer 4, head 2"
+    assert state.current is chat and attention(explorer).map.marked == [token, -1]
 
 
-def test_an_expert_opens_the_routing_explorer_with_the_same_reply(explorer) -> None:
-    view, state = shown(explorer), explorer.state
+def test_an_expert_opens_the_routing_view_with_the_same_reply(explorer) -> None:
+    view, state = why(explorer), explorer.state
+    chat = state.current
     state.part = ("expert", 3, 7)
     view.part.open.click()
-    found = explorer.linked
-    assert isinstance(found, RoutingExplorer) and found.state.chat is state.current
-    assert (found.state.routing_layer, found.state.expert) == (3, 7)
-    assert isinstance(found.view, RoutingPanel)
-    assert "Expert 7 of layer 3" in found.view.routed.value
-    assert "no corpus" in found.view.routed.value
-    assert "all experts on" in found.view.replies.value
-    explorer.run()
-    assert explorer.linked is None and found.closed  # It showed the reply of an earlier run.
+    assert state.tab == "routing" and state.current is chat
+    assert (state.routing_layer, state.expert) == (3, 7)
+    assert "Expert 7 of layer 3" in routing(explorer).routed.value
+    assert "no corpus" in routing(explorer).routed.value
 
 
 def test_an_mlp_opens_no_explorer(explorer) -> None:
-    view = shown(explorer)
+    view = why(explorer)
     explorer.state.part = ("mlp", 3, -1)
     assert view.part.open.layout.display == "none"
     explorer.open_part()
@@ -301,20 +281,29 @@ def test_a_reply_that_is_given_is_explained_without_asking(tiny_lab, monkeypatch
     chat = tiny_lab.chat(QUESTION, thinking=False, record=needed(tiny_lab))
     monkeypatch.setattr(tiny_lab, "chat", lambda *_, **__: pytest.fail("it was asked again"))
     explorer = WhyExplorer(tiny_lab, chat=chat)
-    view = shown(explorer)
+    view = why(explorer)
     assert explorer.wait() is chat
     assert explorer.state.explained.position == first_of_answer(chat)
-    assert view.controls.question.value == QUESTION
+    assert panel(explorer).controls.question.value == QUESTION and view.lens.heatmap is not None
 
 
-def test_a_reply_without_the_hooks_that_it_needs_is_refused(tiny_lab) -> None:
+def test_a_reply_without_the_hooks_that_it_needs_is_run_once_more(tiny_lab, monkeypatch) -> None:
     chat = tiny_lab.chat(QUESTION, thinking=False, record=True)
-    with pytest.raises(ValueError, match="was recorded without"):
-        WhyExplorer(tiny_lab, chat=chat)
+    monkeypatch.setattr(tiny_lab, "chat", lambda *_, **__: pytest.fail("it was asked again"))
+    bench = Workbench(tiny_lab, chat=chat)
+    bench.wait()
+    assert bench.state.explained is None, "the tab is not open"
+    bench.state.tab = "why"
+    bench.wait()
+    found = bench.state.explained
+    assert bench.state.problem == "" and found.position == first_of_answer(chat)
+    before = [*chat.prompt_ids, *chat.token_ids][: found.position]
+    assert found.parts.total == pytest.approx(difference(tiny_lab, before, found), abs=1e-3)
+    assert bench.state.recording is chat.recording
 
 
 def test_a_token_that_the_model_does_not_have_keeps_the_explanation(explorer) -> None:
-    view, before = shown(explorer), explorer.state.explained
+    view, before = why(explorer), explorer.state.explained
     explorer.state.other_token = "no such <b>token</b>"
     explorer.wait()
     assert "&lt;b&gt;" in view.problem.value and "<b>" not in view.problem.value
@@ -325,7 +314,7 @@ def test_a_token_that_the_model_does_not_have_keeps_the_explanation(explorer) ->
 
 
 def test_a_part_that_is_taken_away_gives_the_reply_without_it(explorer) -> None:
-    view = shown(explorer)
+    view = why(explorer)
     view.pick_effect(0, 2)
     explorer.take_away()
     explorer.wait()
@@ -333,11 +322,11 @@ def test_a_part_that_is_taken_away_gives_the_reply_without_it(explorer) -> None:
         QUESTION,
         thinking=False,
         sampling=Sampling.greedy(),
-        edits=removal(("head", 0, 2)),
+        edits=removal(("head", 0, 2)).intervention(explorer.lab),
         max_new_tokens=explorer.max_new_tokens,
     )
     assert explorer.state.edited.token_ids == expected.token_ids
-    assert "without head 0.2" in view.replies.value
+    assert "without head 0.2" in view.part.replies.value
 
 
 def test_steering_replaces_the_written_token_by_the_other_one(explorer) -> None:
@@ -359,14 +348,15 @@ def test_an_mlp_is_taken_away_at_the_clicked_token_or_at_all(explorer) -> None:
     hook = "blocks.2.hook_mlp_out"
     own = lab.record(ids, capture=hook)[hook]
     for position, is_zero in ((4, [4]), (-1, list(range(len(ids))))):
-        found = lab.record(ids, capture=hook, edits=removal(("mlp", 2, position)))[hook]
+        edits = removal(("mlp", 2, position)).intervention(lab)
+        found = lab.record(ids, capture=hook, edits=edits)[hook]
         assert [at for at in range(len(ids)) if not found[at].any()] == is_zero
     assert own.any(dim=-1).all()
 
 
 def test_nothing_is_changed_without_a_pick(tiny_lab) -> None:
     explorer = WhyExplorer(tiny_lab, question=QUESTION, thinking=False)
-    view = shown(explorer)
+    view = why(explorer)
     explorer.wait()
     explorer.take_away()
     assert "no part is picked" in view.problem.value
@@ -384,7 +374,7 @@ def test_the_first_token_of_all_has_no_explanation(explorer) -> None:
 
 def test_a_dense_model_offers_no_experts() -> None:
     dense = WhyExplorer(qwen3lab.load("tiny-dense", device="cpu"), question=QUESTION)
-    view = shown(dense)
+    view = why(dense)
     dense.wait()
     offered = [value for _, value in view.effect.options]
     assert offered == [each for each in EFFECTS if each != EXPERTS]

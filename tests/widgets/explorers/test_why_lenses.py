@@ -10,6 +10,7 @@ from qwen3lab.widgets import WhyExplorer
 from qwen3lab.widgets.explorers.why_compute import offered_lenses
 from qwen3lab.widgets.explorers.why_state import JACOBIAN_LENS, LENSES, LOGIT_LENS, TUNED_LENS
 from tests.lenses.small import small_lab
+from tests.widgets.workbench.benches import why
 
 QUESTION = "lamp 2, book 7, cat 1. book?"
 READERS = {TUNED_LENS: lenses.tuned_lens, JACOBIAN_LENS: lenses.jacobian_lens}
@@ -39,9 +40,9 @@ def test_another_lens_reads_the_same_token_at_once(explorer, name):
 
 
 def test_the_menu_offers_what_ships_with_the_model(explorer):
-    explorer._ipython_display_()
-    assert [value for _, value in explorer.view.which_lens.options] == list(LENSES)
-    explorer.view.which_lens.value = TUNED_LENS
+    view = why(explorer)
+    assert [value for _, value in view.which_lens.options] == list(LENSES)
+    view.which_lens.value = TUNED_LENS
     assert explorer.state.lens == TUNED_LENS
 
 

@@ -1,0 +1,1 @@
+"""The workbench: one run and every view of it, on one screen."""

@@ -1,0 +1,1 @@
+"""What is kept of a workbench: notes, views in files, code, tables and pages."""

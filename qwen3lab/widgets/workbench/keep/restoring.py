@@ -1,0 +1,181 @@
+"""Turns a workbench into a view that can be kept, and a kept view into a workbench's picks."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import traitlets
+
+from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.errors import HookError, RecordingError
+from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.recording import Recording
+from qwen3lab.recording.weights_fingerprint import fingerprint
+from qwen3lab.widgets.workbench.changes import as_json, check_exists, from_json
+from qwen3lab.widgets.workbench.keep.notes import check_note
+from qwen3lab.widgets.workbench.keep.saved_reply import chat_of, saved_reply
+from qwen3lab.widgets.workbench.keep.view_file import (
+    SavedView,
+    damaged,
+    recording_name,
+    tokens_digest,
+)
+from qwen3lab.widgets.workbench.state import PICKS, WorkbenchState
+
+SHOWN = (*PICKS, "quantity", "curve", "pane", "hook", "score", "pooling", "lens", "tab")
+"""Traits of the state that say what the views show; the tab is last, as it starts work."""
+
+SETTINGS = ("question", "thinking", "budget", "temperature", "seed", "max_new_tokens")
+
+
+@runtime_checkable
+class KeptBench(Protocol):
+    """The part of a `Workbench` that a view is made of."""
+
+    state: WorkbenchState
+    lab: Any
+    asks: bool
+    asked_options: dict[str, Any]
+    max_new_tokens: int
+    model_fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The model's sizes."""
+        ...
+
+
+def shown_recording(bench: KeptBench) -> Recording:
+    """The recording that the views show.
+
+    Raises:
+        RecordingError: nothing has been run, or a run goes on.
+    """
+    recording = bench.state.shown
+    if recording is None:
+        raise RecordingError("there is no finished run to keep: run a question first")
+    return recording
+
+
+def view_of(bench: KeptBench, path: Path) -> SavedView:
+    """The view of a workbench, for a file at a path.
+
+    Raises:
+        RecordingError: nothing has been run, or a run goes on.
+    """
+    state, recording = bench.state, shown_recording(bench)
+    return SavedView(
+        recording=recording_name(path),
+        tokens=tokens_digest(recording),
+        model=bench.name,
+        fingerprint=_fingerprint(bench.lab) or bench.model_fingerprint,
+        settings=settings_of(bench),
+        shown={name: getattr(state, name) for name in SHOWN},
+        changes=[as_json(change) for change in state.asked_changes],
+        notes=[note for note in state.notes if note.fits(recording)],
+        reply=None if state.current is None else saved_reply(state.current),
+    )
+
+
+def settings_of(bench: KeptBench) -> dict[str, Any]:
+    """Question and settings of the run; those in the boxes if nothing was asked."""
+    options = bench.asked_options
+    question = bench.state.asked or bench.state.question
+    return {"question": question} | {name: options[name] for name in SETTINGS[1:]}
+
+
+def reply_of(view: SavedView, recording: Recording, path: Path) -> Chat | None:
+    """The reply of a view; None if it has none.
+
+    Raises:
+        RecordingError: it does not fit the recording.
+    """
+    try:
+        return None if view.reply is None else chat_of(view.reply, recording)
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def check_weights(view: SavedView, lab: Any, path: Path) -> None:
+    """Refuse a lab whose weights are not those of the view, as far as they are known.
+
+    Raises:
+        RecordingError: its weights are others.
+    """
+    found = _fingerprint(lab) if view.fingerprint else ""
+    if found and found != view.fingerprint:
+        raise _other_model(view, lab, path)
+
+
+def check_sizes(view: SavedView, recording: Recording, lab: Any, path: Path) -> None:
+    """Refuse a lab whose sizes are not those of the recording.
+
+    Raises:
+        RecordingError: its sizes are others.
+    """
+    if lab is not None and lab.config != recording.config:
+        raise _other_model(view, lab, path)
+
+
+def _other_model(view: SavedView, lab: Any, path: Path) -> RecordingError:
+    return RecordingError(
+        f"{path} is a view of {view.model}, and the lab has {lab.name} with other sizes or "
+        "weights: give the lab that made it, in its dtype, or none"
+    )
+
+
+def check_settings(view: SavedView, path: Path) -> dict[str, Any]:
+    """The settings of a view, each of its type.
+
+    Raises:
+        RecordingError: one is missing, unknown or of another type.
+    """
+    kinds = {
+        "question": (str,),
+        "thinking": (bool,),
+        "budget": (int, type(None)),
+        "temperature": (float, int, type(None)),
+        "seed": (int,),
+        "max_new_tokens": (int,),
+    }
+    found = view.settings
+    if found.keys() != kinds.keys() or any(type(found[n]) not in kinds[n] for n in kinds):
+        raise damaged(path, "its settings are not those of a run")
+    numbers = [found[name] for name in ("budget", "temperature", "seed") if found[name]]
+    if found["max_new_tokens"] < 1 or any(number < 0 for number in numbers):
+        raise damaged(path, "its settings are not those of a run")
+    return found
+
+
+def restore(bench: KeptBench, view: SavedView, path: Path) -> None:
+    """Set the picks, the tab and the notes of a view.
+
+    Raises:
+        RecordingError: one of them is impossible.
+    """
+    state = bench.state
+    bench.model_fingerprint = view.fingerprint
+    try:
+        if unknown := view.shown.keys() - set(SHOWN):
+            raise ValueError(f"{min(unknown)!r} is nothing that a view shows")
+        changes = tuple(from_json(values) for values in view.changes)
+        for change in changes:
+            check_exists(change, bench.config)
+        state.changes = state.asked_changes = changes
+        state.notes = tuple(check_note(note, bench.config) for note in view.notes)
+        if lost := [note.name for note in state.notes if not note.fits(state.recording)]:
+            raise ValueError(f"it has a note on {lost[0]}, which the text does not have")
+        for name in (name for name in SHOWN if name in view.shown):
+            setattr(state, name, view.shown[name])
+    except (ValueError, TypeError, HookError, traitlets.TraitError) as error:
+        raise damaged(path, error) from error
+
+
+def _fingerprint(lab: Any) -> str:
+    """Of the weights; empty for what stands in for a model."""
+    model = getattr(lab, "model", None)
+    return "" if model is None else fingerprint(model)
