@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, expect
 
 from tests.notebooks.books import write_book
@@ -151,6 +152,16 @@ def test_tabs_and_controls_have_roles_and_names(book: Book) -> None:
                 book.page.wait_for_timeout(500)
                 nameless = bench.evaluate(NAMELESS)
         assert nameless == [], tab
+
+
+def test_axe_finds_nothing_serious_in_any_view(book: Book) -> None:
+    axe = Axe()
+    for tab in TABS:
+        book.open_tab(tab)
+        book.page.wait_for_timeout(1000)
+        found = axe.run(book.page, ".q3-bench").response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == [], tab
 
 
 def test_a_tab_is_opened_with_the_keyboard(book: Book) -> None:

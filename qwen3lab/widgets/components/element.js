@@ -93,23 +93,32 @@ function reveal(inner, outer) {
 }
 
 /**
- * Name the handles of sliders and the number fields beside them after their labels, and other
- * fields after their tooltips: ipywidgets gives the handles a role and no name, and puts the
- * tooltip on the hidden label.
+ * Name the controls that ipywidgets leaves without a name: the handles of sliders and the number
+ * fields beside them after their labels, and others after their tooltips, which it puts on the
+ * control, around it or on a hidden label. What scrolls can be reached by keyboard.
  */
 function nameControls() {
-  const nameless = ".q3-bench .noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
-  for (const control of document.querySelectorAll(nameless)) {
+  const ofSlider = ".q3-bench .noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
+  for (const control of document.querySelectorAll(ofSlider)) {
     const slider = control.closest(".q3-number, .widget-slider");
     const label = slider?.querySelector(".widget-slider .widget-label, .widget-label");
     if (label?.textContent) control.setAttribute("aria-label", label.textContent);
   }
-  for (const field of document.querySelectorAll(".q3-bench .widget-text input:not([aria-label])")) {
+  const fields = ["select", "input", "textarea"].map((tag) => `.q3-bench ${tag}:not([aria-label])`);
+  for (const field of document.querySelectorAll(fields.join())) {
     const label = field.parentElement?.querySelector("label");
-    if (label?.title && !label.textContent) {
-      field.setAttribute("aria-label", label.title);
-      field.setAttribute("title", label.title);
-    }
+    if (label?.textContent) continue;
+    const titled = label?.title ? label : field.closest("[title]");
+    const title = titled?.getAttribute("title");
+    if (!title) continue;
+    field.setAttribute("aria-label", title);
+    field.setAttribute("title", title);
+  }
+  const described = ".q3-token-card > .widget-html:not([tabindex]):has(.q3-token)";
+  for (const region of document.querySelectorAll(described)) {
+    region.setAttribute("tabindex", "0");
+    region.setAttribute("role", "region");
+    region.setAttribute("aria-label", "The picked token");
   }
 }
 
