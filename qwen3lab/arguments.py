@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import jaxtyping
 
@@ -168,6 +168,12 @@ def argument(kind: Any, name: str, value: Any) -> Any:
         return _slice(name, value)
     if kind is Path:
         return _expected(isinstance(value, os.PathLike), name, value, "a path")
+    if get_origin(kind) is frozenset:
+        return _expected(isinstance(value, frozenset), name, value, "a frozenset")
+    if get_origin(kind) is Literal:
+        allowed = get_args(kind)
+        listed = " or ".join(map(repr, allowed))
+        return _expected(isinstance(value, str) and value in allowed, name, value, listed)
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), name, value)
     if not isinstance(kind, type) or get_origin(kind) is not None:

@@ -17,7 +17,7 @@ from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, questi
 from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
-from qwen3lab.widgets.workbench.changes import Change, in_force
+from qwen3lab.widgets.workbench.changes import Change, edits_of, in_force
 from qwen3lab.widgets.workbench.keep.keeping import Keeping
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.all_parts import PARTS, PartsOfBench
@@ -362,8 +362,7 @@ class Workbench(PartsOfBench, Keeping):
         changes = self.state.asked_changes
 
         def write(cancel: threading.Event) -> Chat:
-            edited = options | {"edits": in_force(self.lab, changes)} if changes else options
-            return self.asker.ask(run, question, edited, cancel)
+            return self.asker.ask(run, question, options | edits_of(self.lab, changes), cancel)
 
         return self._finishing(run, write)
 

@@ -317,6 +317,11 @@ def in_force(lab: Any, changes: Sequence[Change]) -> list[Any] | None:
     return [change.intervention(lab) for change in changes] or None
 
 
+def edits_of(lab: Any, changes: Sequence[Change]) -> dict[str, Any]:
+    """The options of a reply with these changes; without any, there are none."""
+    return {"edits": in_force(lab, changes)} if changes else {}
+
+
 def titles(changes: Sequence[Change]) -> str:
     """All changes in one line."""
     return ", ".join(change.title for change in changes)

@@ -14,7 +14,7 @@ from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.alternatives_compute import branch_name, names
 from qwen3lab.widgets.explorers.find_state import ORIGINAL, Branch
 from qwen3lab.widgets.explorers.given_reply import chips_of
-from qwen3lab.widgets.workbench.changes import in_force
+from qwen3lab.widgets.workbench.changes import edits_of
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 NO_MODEL = "there is no model to write on with: create the workbench with a lab"
@@ -127,15 +127,15 @@ class BranchesPart(Part):
 
         def job(run: int, cancel: threading.Event) -> Chat:
             def write(on_step: OnStep) -> Chat:
-                edits = in_force(self.lab, changes)
+                edits = edits_of(self.lab, changes)
                 return self.lab.branch(
                     chat,
                     position,
                     token_id,
                     on_step=on_step,
                     cancel=cancel,
-                    edits=edits,
                     **options,
+                    **edits,
                 )
 
             try:

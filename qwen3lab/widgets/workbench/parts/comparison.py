@@ -25,7 +25,7 @@ from qwen3lab.widgets.explorers.compare_state import (
 )
 from qwen3lab.widgets.explorers.replies import mode_name
 from qwen3lab.widgets.workbench.asking import reply_of
-from qwen3lab.widgets.workbench.changes import Change, in_force
+from qwen3lab.widgets.workbench.changes import Change, edits_of
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 from qwen3lab.widgets.workbench.timing import SECONDS_BETWEEN_UPDATES
 
@@ -293,8 +293,8 @@ class ComparisonPart(Part):
                 record=(stream_hook(lab.config),),
                 cancel=cancel,
                 on_step=on_step,
-                edits=in_force(lab, request.changes),
                 **request.options,
+                **edits_of(lab, request.changes),
             )
             same = request.lab is None or one_vocabulary(self.lab, request.lab)
             with self.lock:

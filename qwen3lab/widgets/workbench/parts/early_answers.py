@@ -15,7 +15,7 @@ from qwen3lab.widgets.explorers.thinking_compute import (
     steps_of,
     thoughts_of,
 )
-from qwen3lab.widgets.workbench.changes import in_force, titles
+from qwen3lab.widgets.workbench.changes import edits_of, titles
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 MAX_AUTOMATIC_TOKENS = 300
@@ -148,8 +148,8 @@ class EarlyAnswers(Part):
         options, changes = self.bench.asked_options | {"thinking": False}, state.asked_changes
 
         def job(cancel: threading.Event) -> None:
-            edits = in_force(self.lab, changes)
-            found = self.bench.reply(question, cancel=cancel, edits=edits, **options)
+            edits = edits_of(self.lab, changes)
+            found = self.bench.reply(question, cancel=cancel, **options, **edits)
             if not cancel.is_set():
                 self._set(run, direct_reply=found)
                 self._ask_if_quick()

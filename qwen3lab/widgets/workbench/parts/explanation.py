@@ -15,7 +15,7 @@ from qwen3lab.widgets.explorers.why_compute import (
     recording_of,
 )
 from qwen3lab.widgets.explorers.why_edits import patched, removal, steered
-from qwen3lab.widgets.workbench.changes import Change, in_force, titles, with_change
+from qwen3lab.widgets.workbench.changes import Change, edits_of, in_force, titles, with_change
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
 MAX_AUTOMATIC_PARAMETERS = 10_000_000
@@ -244,8 +244,8 @@ class ExplanationPart(Part):
 
         def job(cancel: threading.Event) -> None:
             new = change()
-            edits = in_force(self.lab, with_change(self.state.asked_changes, new))
-            edited = self.bench.reply(question, cancel=cancel, edits=edits, **options)
+            edits = edits_of(self.lab, with_change(self.state.asked_changes, new))
+            edited = self.bench.reply(question, cancel=cancel, **options, **edits)
             if not cancel.is_set():
                 self._set(run, edited_name=name, edited_change=new, edited=edited)
 
