@@ -25,16 +25,12 @@ from qwen3lab.device.dtypes import device_of, dtype_of
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.display import Summary, one_line
 from qwen3lab.errors import LabError
-from qwen3lab.generation.batch_size import most_replies
 from qwen3lab.generation.batch_writer import (
     OpenReply,
-    Recorded,
     finish_chat,
     finish_generation,
     open_chats,
     open_generation,
-    recorded_replies,
-    write,
 )
 from qwen3lab.generation.branch import reopen
 from qwen3lab.generation.decoding import AFTER_BLOCKS, Decoder, reads_last_only
@@ -48,19 +44,22 @@ from qwen3lab.generation.options import (
     ChatOptions,
     ControlOptions,
     DiskOptions,
-    HookNames,
     RecordOptions,
     ReplyOptions,
     accepts,
 )
-from qwen3lab.generation.pooled_writer import write_pooled
 from qwen3lab.generation.reply import Chat, Generation
-from qwen3lab.generation.sampling import Sampler, Sampling
+from qwen3lab.generation.reply_writer import (
+    ReplyWriter,
+    chained,
+    edits_of_run,
+    listed_names,
+    recorder_of,
+)
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.suggested import Suggested, suggest
 from qwen3lab.generation.thinking_control import Marks, marks_of, stop_strings
-from qwen3lab.hooks.edits import AnyEdits, Edits, listed_edits
-from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
-from qwen3lab.hooks.taps import NO_TAP, Chain, Tap
+from qwen3lab.hooks.edits import Edits
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.loading import find_described, from_transformers, open_checkpoint
 from qwen3lab.model.batching import pad_left
@@ -69,10 +68,8 @@ from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.layerwise import Job, record_to_disk
 from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.pooled import Classification, classification, last_states
-from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_hook
-from qwen3lab.recording.row_recorder import RowRecorder
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
 from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
@@ -419,13 +416,13 @@ class Lab:
         return self._record(rows, o) if rows else []
 
     def _record(self, rows: list[list[int]], o: Mapping[str, Any]) -> list[Recording]:
-        edits = self._edits(o["edits"], [len(row) for row in rows])
+        edits = edits_of_run(self.config, o["edits"], [len(row) for row in rows])
         for_logits = self._for_logits(edits)
-        names = [for_logits, *_listed(o["capture"])]
-        recorder = self._recorder(names, edits, o["dtype"], attention=o["attention"])
-        if for_logits != "hook_unembed" and for_logits not in _listed(o["capture"]):
+        names = [for_logits, *listed_names(o["capture"])]
+        recorder = recorder_of(self.config, names, edits, o["dtype"], attention=o["attention"])
+        if for_logits != "hook_unembed" and for_logits not in listed_names(o["capture"]):
             recorder.exact = (for_logits,)
-        tap = _chained(edits, recorder)
+        tap = chained(edits, recorder)
         ids, mask = pad_left(rows, self.model.device)
         with self.lock:
             padded = None if bool(mask.all()) else mask
@@ -467,8 +464,8 @@ class Lab:
             return []
         has_logits = self.config.has_unembedding
         for_logits = "hook_unembed" if o["dtype"] and has_logits else self._for_logits(None)
-        wanted = [for_logits, *_listed(o["capture"])]
-        names = self._recorder(wanted, None, attention=o["attention"]).names
+        wanted = [for_logits, *listed_names(o["capture"])]
+        names = recorder_of(self.config, wanted, None, attention=o["attention"]).names
         job = Job(Path(folder).expanduser(), rows, list(names), o["dtype"], self.name)
         with self.lock:
             found = record_to_disk(self.model, job, progress=o["progress"])
@@ -727,32 +724,6 @@ class Lab:
             continue_reply=continue_reply,
         )
 
-    def _edits(self, edits: AnyEdits | None, lengths: Sequence[int]) -> Edits | None:
-        """The edits of one run of prompts of these lengths."""
-        padding = [max(lengths) - length for length in lengths]
-        given = [each for each in listed_edits(edits) if each != {}] if edits is not None else []
-        return Edits(given, self.config, padding=padding) if given else None
-
-    def _recorder(
-        self,
-        capture: HookNames,
-        edits: Edits | None,
-        dtype: torch.dtype | None = None,
-        *,
-        attention: bool = True,
-    ) -> Recorder:
-        """A recorder of attention (if it is wanted), routing and the hooks in `capture`.
-
-        Where an edit changes scores or pattern, the pattern itself is kept: it cannot be rendered
-        from queries and keys.
-        """
-        edited = edits.edits if edits else ()
-        layers = {name.split(".")[1] for name in edited if name.endswith(PATTERN_HOOKS)}
-        names = [*(ROUTING if self.config.is_moe else ()), *_listed(capture)]
-        if attention:
-            names += [*ATTENTION, *(f"blocks.{layer}.attn.hook_pattern" for layer in layers)]
-        return Recorder(resolve_hooks(names, self.config), dtype=dtype)
-
     def _for_logits(self, edits: Edits | None) -> str:
         """The hook to record for `Recording.logits`: they, or the stream that they come from.
 
@@ -785,103 +756,10 @@ class Lab:
         *,
         batch: int | None = None,
     ) -> list[Recording | None]:
-        """Write the replies; returns the recording of each, where they were asked for.
-
-        From the first token on, `held` holds interrupts back but in forward passes, until its
-        owner has made the results: an interrupt does not lose what was written.
-        """
-        begun = [len(reply.token_ids) for reply in replies]  # More than 0 in a branch.
-        longest = max(len(reply.all_ids) for reply in replies)
-        room = self.config.n_ctx - longest
-        if o["max_new_tokens"] < 1 or room < 1:
-            raise ValueError(
-                f"no room to write: max_new_tokens is {o['max_new_tokens']}, and the context has "
-                f"{max(room, 0)} of {self.config.n_ctx} positions left"
-            )
-        for reply in replies:  # A short prompt has the room that it has alone.
-            left = self.config.n_ctx - len(reply.prompt_ids)
-            reply.guide.max_new_tokens = min(o["max_new_tokens"], left)
-        sampler = Sampler.in_a_row(sampling, len(replies), o["seed"], skip=begun)
-        edited = o["edits"] is not None and any(each != {} for each in listed_edits(o["edits"]))
-        if len(replies) > 1 and not edited:
-            found = self._write_pooled(replies, sampler, o, held, batch)
-        else:
-            found = self._write_in_turn(replies, sampler, o, held, batch or len(replies))
-        warning = NonFiniteWarning(self.config, len(found))
-        for row, kept in enumerate(found):
-            if kept is not None:
-                warning.look(kept[1], row)
+        """Write the replies; returns the recording of each, where they were asked for."""
+        writer = ReplyWriter(self.model, self.decoder, self.lock)
+        found = writer.write(replies, sampling, o, held, batch=batch)
         return [None if kept is None else self._recording(*kept) for kept in found]
-
-    def _write_pooled(
-        self,
-        replies: Sequence[OpenReply],
-        sampler: Sampler,
-        o: Mapping[str, Any],
-        held: HeldInterrupts,
-        batch: int | None,
-    ) -> list[Recorded | None]:
-        """Write the replies, `batch` at once: one that ends makes room for the next one."""
-        recorder = None
-        if o["record"] is not False:
-            names = self._recorder(() if o["record"] is True else o["record"], None).names
-            recorder = RowRecorder(names)
-        if batch is None:
-            batch = most_replies(self.model) if self.model.device.type == "cpu" else len(replies)
-        with self.lock:
-            return write_pooled(
-                self.decoder,
-                replies,
-                sampler=sampler,
-                batch=min(batch, len(replies)),
-                reader=self.model,
-                recorder=recorder,
-                on_step=o["on_step"],
-                cancel=o["cancel"],
-                held=held,
-            )
-
-    def _write_in_turn(
-        self,
-        replies: Sequence[OpenReply],
-        sampler: Sampler,
-        o: Mapping[str, Any],
-        held: HeldInterrupts,
-        batch: int,
-    ) -> list[Recorded | None]:
-        """Write the replies in batches, one after another until an interrupt.
-
-        Edits count the positions of their batch: no row can join it later.
-        """
-        found: list[Recorded | None] = []
-        for first in range(0, len(replies), batch):
-            part, streams = replies[first : first + batch], sampler.streams[first : first + batch]
-            edits = self._edits(o["edits"], [len(reply.all_ids) for reply in part])
-            recorder = None
-            if o["record"] is not False:
-                recorder = self._recorder(() if o["record"] is True else o["record"], edits)
-            with self.lock:
-                interrupted = write(
-                    self.decoder,
-                    part,
-                    sampler=Sampler.of(sampler.sampling, streams),
-                    first_row=first,
-                    max_new_tokens=max(reply.guide.max_new_tokens or 0 for reply in part),
-                    tap=_chained(edits, recorder),
-                    feed_last=recorder is not None,
-                    on_step=o["on_step"],
-                    cancel=o["cancel"],
-                    held=held,
-                )
-                if recorder is not None:
-                    # Inside of the lock: the next reply's captured steps use the same memory.
-                    recorder.wait()
-            found += recorded_replies(recorder, part) if recorder else [None] * len(part)
-            if interrupted:
-                break
-        for reply in replies[len(found) :]:
-            reply.guide.stop = "interrupted"
-        return found + [None] * (len(replies) - len(found))
 
 
 def _check_budget(budget: object) -> None:
@@ -891,15 +769,3 @@ def _check_budget(budget: object) -> None:
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _listed(capture: HookNames) -> list[str]:
-    return [capture] if isinstance(capture, str) else list(capture)
-
-
-def _chained(*taps: Tap | None) -> Tap:
-    """The given taps as one; a single tap is returned unwrapped, as decoders inspect it."""
-    given = [tap for tap in taps if tap]
-    if len(given) == 1:
-        return given[0]
-    return Chain(*given) if given else NO_TAP
