@@ -84,8 +84,9 @@ def test_the_entropy_plot_shows_the_run(explorer: Explorer) -> None:
 def test_a_dense_model_has_no_routing_tab() -> None:
     explorer = Explorer(FakeLab(DENSE), question="Hi")
     explorer.run()
-    assert [*panel(explorer).views] == ["text", "attention", "thinking", "why", "raw"]
-    assert panel(explorer).tabs.titles == ("Text", "Attention", "Thinking", "Why", "Raw")
+    assert [*panel(explorer).views] == ["text", "attention", "thinking", "why", "compare", "raw"]
+    titles = ("Text", "Attention", "Thinking", "Why", "Compare", "Raw")
+    assert panel(explorer).tabs.titles == titles
     assert attention(explorer).map.heatmap is not None
     assert "weight of the picked expert" not in dict(text(explorer).quantity.options)
 
