@@ -83,7 +83,10 @@ def real(value: Any, name: str) -> float:
     is_number = isinstance(value, int | float) or getattr(value, "ndim", None) == 0
     kind = str(getattr(value, "dtype", "")) + type(value).__name__
     if is_number and not any(other in kind for other in ("bool", "complex", "str", "object")):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError as error:
+            raise ValueError(f"{name} is {shown(value)}: expected a smaller number") from error
         if not math.isnan(number):
             return number
     raise ValueError(f"{name} is {shown(value)}: expected a number")

@@ -184,3 +184,8 @@ def test_checking_arguments_of_the_catalogue_imports_no_torch():
     code = "import sys, qwen3lab; list(qwen3lab.models()); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_a_whole_number_beyond_the_range_of_float_is_refused_by_name():
+    with pytest.raises(ValueError, match="strength is 1000.*: expected a smaller number"):
+        argument(float, "strength", 10**400)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,8 @@ def _alphas(folder: Path, patterns: Any) -> dict[str, float]:
 
 
 def _number(folder: Path, name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # A whole number beyond the range of float is no finite one either.
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
         raise CheckpointError(
             f"{folder / ADAPTER_CONFIG} gives {name} as {shown(value)}: expected a number"
         )

@@ -38,6 +38,11 @@ def keeps_logits(config: Qwen3Config) -> bool:
     return config.d_vocab <= MAX_KEPT_VOCABULARY
 
 
+def logits_hook(config: Qwen3Config) -> str:
+    """Name of the hook to record for the logits: they, or the stream that they come from."""
+    return "hook_unembed" if keeps_logits(config) else stream_hook(config)
+
+
 @runtime_checkable
 class HasModel(Protocol):
     """A lab."""

@@ -77,6 +77,7 @@ def rewrite(folder, **fields):
         ({"target_parameters": ["experts.w13"]}, "target_parameters as"),
         ({"target_parameters": ["experts.down_proj"]}, "holds no adapter of fused experts"),
         ({"lora_alpha": "8"}, "lora_alpha as '8': expected a number"),
+        ({"lora_alpha": 10**400}, "lora_alpha as 1000"),
         ({"alpha_pattern": {"(a+)+": 2}}, "expected the end of a module's name"),
     ],
 )

@@ -372,7 +372,7 @@ class Workbench(PartsOfBench, Keeping):
         for part in self._active():
             options |= part.options()
             hooks += part.hooks()
-        return options | {"record": tuple(hooks) if hooks else True}
+        return options | {"record": tuple(dict.fromkeys(hooks)) or True}
 
     def _finishing(
         self, run: int, write: Callable[[threading.Event], Chat]

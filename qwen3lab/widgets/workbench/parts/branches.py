@@ -8,7 +8,7 @@ from typing import Any
 from qwen3lab.generation.branch import reply_index
 from qwen3lab.generation.options import OnStep
 from qwen3lab.generation.reply import Chat
-from qwen3lab.recording.rendered_logits import keeps_logits, stream_hook
+from qwen3lab.recording.rendered_logits import logits_hook
 from qwen3lab.text.prompt import checked as checked_ids
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.alternatives_compute import branch_name, names
@@ -74,8 +74,7 @@ class BranchesPart(Part):
 
     def hooks(self) -> Sequence[str]:
         """What the probabilities of the alternatives are computed from."""
-        config = self.bench.config
-        return ("hook_unembed",) if keeps_logits(config) else (stream_hook(config),)
+        return (logits_hook(self.bench.config),)
 
     def started(self) -> None:
         """Another question has no branches yet."""

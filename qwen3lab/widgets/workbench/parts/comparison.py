@@ -9,7 +9,7 @@ from typing import Any
 from qwen3lab.analysis.alignment import Alignment, alignment
 from qwen3lab.analysis.differences import Difference
 from qwen3lab.generation.reply import Chat
-from qwen3lab.recording.rendered_logits import stream_hook
+from qwen3lab.recording.rendered_logits import logits_hook
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.components.worker import Throttle
 from qwen3lab.widgets.explorers.compare_compute import difference, one_vocabulary, page_of
@@ -145,7 +145,7 @@ class ComparisonPart(Part):
 
     def hooks(self) -> Sequence[str]:
         """What logits are computed from."""
-        return (stream_hook(self.bench.config),)
+        return (logits_hook(self.bench.config),)
 
     def started(self) -> None:
         """Discard the second run that belongs to the run before."""
@@ -290,7 +290,7 @@ class ComparisonPart(Part):
             chat = reply_of(
                 lab,
                 request.question,
-                record=(stream_hook(lab.config),),
+                record=(logits_hook(lab.config),),
                 cancel=cancel,
                 on_step=on_step,
                 **request.options,
