@@ -45,6 +45,9 @@ def stored(request, tmp_path_factory):
         dtype=torch.float32,
         device_map="cpu",
     )
+    for module in theirs.modules():
+        # On a CPU with bfloat16 products the library rounds activations to that dtype.
+        module.support_avx512bf16_for_cpu = False
     theirs.save_pretrained(folder)
     for path in source.glob("token*"):
         shutil.copyfile(path, folder / path.name)
