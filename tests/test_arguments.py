@@ -187,5 +187,5 @@ def test_checking_arguments_of_the_catalogue_imports_no_torch():
 
 
 def test_a_whole_number_beyond_the_range_of_float_is_refused_by_name():
-    with pytest.raises(ValueError, match="strength is 1000.*: expected a smaller number"):
+    with pytest.raises(ValueError, match=r"strength is 1000.*: expected a smaller number"):
         argument(float, "strength", 10**400)
