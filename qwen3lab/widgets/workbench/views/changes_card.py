@@ -50,6 +50,9 @@ class ChangesCard:
         self.bench, self.state, self.config = bench, bench.state, bench.config
         self.bindings = Bindings(bench.state)
         self.what, self.how, self.where = (_menu(name) for name in ("what", "how", "where"))
+        self.where.options, self.where.value = (EVERYWHERE, HERE, ONWARDS), EVERYWHERE
+        self.wanted: Any = None  # The kind of part that was chosen last.
+        self._is_offering = False
         self.token = w.Text(
             placeholder="another token",
             tooltip="Text of the token to read in its place",
@@ -94,7 +97,7 @@ class ChangesCard:
         watch(lambda _: self.draw_outcome(), ["baseline", "chat", "status"])
         watch(lambda _: self.draw_error(), ["change_error"])
         watch(lambda _: self.enable(), ["status"])
-        self.what.observe(lambda _: self.offer_how(), "value")
+        self.what.observe(lambda _: self.choose_part(), "value")
         self.how.observe(lambda _: self.offer_where(), "value")
         self.fold.observe(lambda _: self.draw_fold(), "value")
         self.add.on_click(lambda _: self.put(ask=False))
@@ -104,7 +107,7 @@ class ChangesCard:
     @shows_drawing_errors
     def offer(self) -> None:
         """Offer what is picked; a picked kind of part stays picked."""
-        state, kept = self.state, self.what.value
+        state = self.state
         places = [("head", state.layer, state.head)]
         places += [(kind, state.layer, 0) for kind in SCALED[1:]]
         if state.expert >= 0:
@@ -117,10 +120,20 @@ class ChangesCard:
             first, end = self._step()
             if end > first:
                 options.append((f"its step, tokens {first} to {end - 1}", "step"))
-        self.what.options = options
         kinds = [kind for _, kind in options]
-        self.what.value = kept if kept in kinds else kinds[0]
+        self._is_offering = (
+            True  # Another list picks its first item: that is no choice of a person.
+        )
+        self.what.options = options
+        self.what.value = self.wanted if self.wanted in kinds else kinds[0]
+        self._is_offering = False
         self.offer_how()
+
+    def choose_part(self) -> None:
+        """Keep the kind of part that was chosen, also while nothing of it is picked."""
+        if not self._is_offering:
+            self.wanted = self.what.value
+            self.offer_how()
 
     def offer_how(self) -> None:
         """Offer what can be done with the part."""
@@ -138,21 +151,16 @@ class ChangesCard:
         self.offer_where()
 
     def offer_where(self) -> None:
-        """Offer the tokens at which a part is scaled."""
-        is_scaled = isinstance(self.how.value, float)
-        has_token = self.state.shown is not None and self.state.token >= 0
-        kept = self.where.value
-        offered = [EVERYWHERE, *([HERE, ONWARDS] if has_token else [])]
-        self.where.options = [(each, each) for each in offered]
-        self.where.value = kept if kept in offered else EVERYWHERE
-        show_only(is_scaled, self.where)
+        """Show the menu that fits: of the tokens at which a part is scaled, or of another token."""
+        show_only(isinstance(self.how.value, float), self.where)
         show_only(self.how.value == READ_AS, self.token)
 
     def change(self) -> Change:
         """The change that is chosen.
 
         Raises:
-            ValueError: the text to read in place of a token is not one token.
+            ValueError: no token is picked for a change at a token, or the text to read in place
+                of a token is not one token.
         """
         state = self.state
         kind: Any = self.what.value
@@ -165,6 +173,8 @@ class ChangesCard:
         number = {"expert": state.expert, "head": state.head}.get(kind, 0)
         if how in (ON, OFF):
             return Route(layer, number, on=how == ON)
+        if self.where.value != EVERYWHERE and state.token < 0:
+            raise ValueError("no token is picked: click one, or change the part everywhere")
         first = None if self.where.value == EVERYWHERE else state.token
         end = state.token + 1 if self.where.value == HERE else None
         return Scale(kind, layer, number, how, first, end)
