@@ -45,6 +45,7 @@ class MapView {
     this.legend = element("div", "q3-legend", footer);
     /** @type {HTMLElement | null} what the colours mean, if the colour bar has no room for it */
     this.colours = null;
+    this.face = ""; // Colour of the page that the image is made for.
     this.readout = element("div", "q3-readout", footer);
     this.message = element("div", "q3-empty", this.root);
     this.overlay.setAttribute("role", "img");
@@ -93,7 +94,7 @@ class MapView {
     const [rows, columns] = map ? map.shape : [0, 0];
     if (this.cell && (this.cell[0] >= rows || this.cell[1] >= columns)) this.cell = null;
     if (!map) return;
-    this.image = cellImage(map);
+    this.image = null;
     this.title.textContent = map.title;
     this.overlay.setAttribute("aria-label", `${map.title}. ${this.keys()}`);
     this.fillLegend(map);
@@ -121,10 +122,15 @@ class MapView {
   }
 
   draw() {
-    const { map, image } = this;
+    const { map } = this;
     const width = this.stage.clientWidth;
-    if (!map || !image || width === 0) return;
+    if (!map || width === 0) return;
     const colours = themeColours(this.el);
+    const palette = paletteOn(map, colours.face);
+    if (this.face !== colours.face) this.image = null; // The theme has changed.
+    this.face = colours.face;
+    this.image ??= cellImage(map, palette);
+    const image = this.image;
     const measure = context2d(this.canvas);
     measure.font = colours.font;
     const box = arrange(map, measure, width, this.height());
@@ -133,7 +139,7 @@ class MapView {
     paintCells(context, map, image, box, colours);
     paintSpans(context, map, box);
     paintAxes(context, map, box, colours);
-    paintColourBar(context, map, box, colours);
+    paintColourBar(context, map, box, colours, palette);
     if (this.colours) this.colours.textContent = colourNote(context, map, barHeight(map, box));
     this.drawOverlay();
     // Lets tests and screen captures wait until a map is drawn.

@@ -25,14 +25,50 @@ function themeColours(el) {
 }
 
 /**
+ * The red, green and blue of a colour as CSS writes it.
+ * @param {string} colour
+ * @returns {number[]}
+ */
+function channels(colour) {
+  const hex = /^#([0-9a-f]{3,6})$/i.exec(colour)?.[1];
+  if (!hex) return (colour.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
+  const pairs =
+    hex.length === 3 ? [...hex].map((digit) => digit + digit) : (hex.match(/../g) ?? []);
+  return pairs.map((pair) => Number.parseInt(pair, 16));
+}
+
+/**
+ * The 256 colours of a map, as three bytes each. Where signed values go through white and the page
+ * is dark, 0 has the colour of the page: the middle of a colour scale says that there is nothing.
+ * @param {MapData} map
+ * @param {string} face colour of the page
+ */
+function paletteOn(map, face) {
+  const palette = bytes(map.palette);
+  const page = channels(face);
+  const isSigned = [127, 128].every((i) => Math.min(...palette.subarray(3 * i, 3 * i + 3)) > 225);
+  if (!isSigned || page.length < 3 || Math.max(...page) > 127) return palette;
+  const found = new Uint8Array(palette.length);
+  for (let i = 0; i < 256; i++) {
+    const away = Math.abs(i - 127.5) / 127.5;
+    const bright = i < 128 ? 51 : 204; // Halfway to each end, where the colours are vivid.
+    for (const channel of [0, 1, 2]) {
+      const mixed = page[channel] * (1 - away) + palette[3 * bright + channel] * away;
+      found[3 * i + channel] = Math.round(mixed);
+    }
+  }
+  return found;
+}
+
+/**
  * The cells as an image of one pixel each; level 0, no value, is transparent.
  * @param {MapData} map
+ * @param {Uint8Array} palette
  */
-function cellImage(map) {
+function cellImage(map, palette) {
   const [rows, columns] = map.shape;
   const image = new ImageData(columns, rows);
   const cells = bytes(map.cells);
-  const palette = bytes(map.palette);
   for (let i = 0; i < cells.length; i++) {
     if (cells[i] === 0) continue;
     const colour = 3 * Math.round(((cells[i] - 1) * 255) / 254);

@@ -159,12 +159,12 @@ function paintAxes(context, map, box, colours) {
  * @param {MapData} map
  * @param {MapBox} box
  * @param {ThemeColours} colours
+ * @param {Uint8Array} palette
  */
-function paintColourBar(context, map, box, colours) {
+function paintColourBar(context, map, box, colours, palette) {
   const x = box.left + box.width + BAR.left;
   const tickEdge = x + BAR.width + BAR.gap;
   const height = barHeight(map, box);
-  const palette = bytes(map.palette);
   for (let i = 0; i < 256; i++) {
     const [r, g, b] = palette.subarray(3 * i, 3 * i + 3);
     context.fillStyle = `rgb(${r}, ${g}, ${b})`;
