@@ -37,9 +37,9 @@ def test_the_routing_explorer_picks_a_token_and_an_expert_and_switches_it_off(
         expert.get_by_role("button", name="Direct logit effect").click()
         expect(expert).to_contain_text("raises")
         expert.get_by_role("button", name="Switch off and ask again").click()
-        expect(expert).to_contain_text("all experts on")
-        expect(expert).to_contain_text(re.compile(r"without expert \d+ of layer \d+"))
-        book.wait_for_title("Load", "Load: this run minus all experts on")
+        expect(expert).to_contain_text("without the changes")
+        expect(expert).to_contain_text(re.compile(r"expert \d+\.\d+ off"))
+        book.wait_for_title("Load", "Load: this run minus the run without the changes")
         expect(expert.get_by_role("button", name="Switch on and ask again")).to_be_enabled()
         book.page.locator(".q3-explorer").screenshot(path=screenshots / "routing.png")
         assert book.external_requests == [] and book.page_errors == []
