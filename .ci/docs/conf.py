@@ -28,7 +28,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
+# Their source cannot be kept where a decorator adds options to those that a method writes itself.
+autodoc_preserve_defaults = False
 maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -77,7 +77,8 @@ def expert_scores(run: CorpusRun) -> ExpertScores:
         CorpusError: saliency was not kept.
 
     Source: Lasby et al. 2025, REAP the Experts (arXiv 2510.13999), equation 9: the score of expert
-    j is the mean over its tokens of g_j(x) |f_j(x)|, with g renormalised over the top k.
+    j is the mean over its tokens of g_j(x) times the norm of f_j(x), with g renormalised over the
+    top k.
     """
     table = run.table("saliency").to_table().to_pydict()
     layers = run.config.moe_layers

@@ -69,7 +69,7 @@ class AtToken:
 
     hook: str
     position: int
-    value: Float[Tensor, "*d_model"]
+    value: Float[Tensor, "..."]
 
     def edits(self, config: Qwen3Config, padding: Sequence[int]) -> Mapping[str, Edit]:
         """The edits for one run; see `qwen3lab.hooks.edits.Intervention`."""
@@ -80,8 +80,8 @@ class AtToken:
         return {"hook_embed": positions.count, self.hook: edit}
 
     def _replace(
-        self, run: RunPositions, value: Float[Tensor, "batch pos *d_model"], name: str
-    ) -> Float[Tensor, "batch pos *d_model"]:
+        self, run: RunPositions, value: Float[Tensor, "batch pos ..."], name: str
+    ) -> Float[Tensor, "batch pos ..."]:
         here = run.now[:, -value.shape[1] :] == self.position
         return torch.where(here[..., None], self.value.to(value), value)
 

@@ -57,10 +57,10 @@ class WorkbenchState(
         capturing: True while a hook is recorded.
         captured: number of hooks that were recorded since the run.
         pick_error: why the latest pick was refused; empty after the next one that is not.
-        changes: the changes of the model in the next run, as `Change`s.
+        changes: the changes of the model in the next run, as `Change` objects.
         asked_changes: those of the latest run.
         change_error: why a change was refused, or empty.
-        notes: on tokens, heads and experts, as `Note`s.
+        notes: on tokens, heads and experts, as `Note` objects.
     """
 
     tab = traitlets.Enum(TABS, TABS[0])
