@@ -6,12 +6,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 
 Tokens = int | slice | Iterable[int]
 """Positions in a text from 0 on: one, a slice, or several."""
 
 Chosen = slice | frozenset[int]
+
+
+def check_layer(layer: int, config: Qwen3Config) -> None:
+    """Raises `HookError` for a layer that the model does not have; layers count from 0."""
+    if not 0 <= layer < config.n_layers:
+        raise HookError(
+            f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
+        )
 
 
 class RunPositions:

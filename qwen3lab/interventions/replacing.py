@@ -10,9 +10,15 @@ from torch import Tensor
 
 from qwen3lab.arguments import check_fields, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
-from qwen3lab.interventions.positions import Chosen, RunPositions, Tokens, among, chosen
+from qwen3lab.interventions.positions import (
+    Chosen,
+    RunPositions,
+    Tokens,
+    among,
+    check_layer,
+    chosen,
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,7 @@ class Hidden:
         """
         layers = range(config.n_layers) if self.layers is None else self.layers
         for layer in layers:
-            if not 0 <= layer < config.n_layers:
-                raise HookError(
-                    f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
-                )
+            check_layer(layer, config)
         positions = RunPositions(padding)
         edit = partial(self._hide, positions)
         edits: dict[str, Edit] = {"hook_embed": positions.count}

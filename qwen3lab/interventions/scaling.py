@@ -19,7 +19,14 @@ from qwen3lab.arguments import check_fields, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
-from qwen3lab.interventions.positions import Chosen, RunPositions, Tokens, among, chosen
+from qwen3lab.interventions.positions import (
+    Chosen,
+    RunPositions,
+    Tokens,
+    among,
+    check_layer,
+    chosen,
+)
 
 Part = Literal["head", "attention", "mlp", "layer", "expert"]
 
@@ -69,11 +76,7 @@ class Scaled:
         return edits | ({_CHOICE.format(self.layer): run.chosen} if self.part == "expert" else {})
 
     def _check(self, config: Qwen3Config) -> None:
-        if not 0 <= self.layer < config.n_layers:
-            raise HookError(
-                f"layer {self.layer} does not exist: the model has layers 0 to "
-                f"{config.n_layers - 1}"
-            )
+        check_layer(self.layer, config)
         if self.part == "expert" and self.layer not in config.moe_layers:
             raise HookError(f"layer {self.layer} has no experts to scale")
         counts = {"head": config.n_heads, "expert": config.n_experts}

@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from qwen3lab import steering
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.errors import HookError
 from qwen3lab.figures.theme import visible
 from qwen3lab.interventions import replacing, rerouting
+from qwen3lab.interventions.positions import check_layer
 from qwen3lab.interventions.replacing import AtToken
 from qwen3lab.interventions.scaling import Part, Scaled
 from qwen3lab.lab import Lab
@@ -303,13 +303,10 @@ def check_exists(change: Change, config: Qwen3Config) -> None:
     Raises:
         HookError: it has no such layer, head or expert.
     """
-    layer = getattr(change, "layer", 0)
     if isinstance(change, Scale | Route | Hide):
         change.intervention(None).edits(config, (0,))
-    elif not 0 <= layer < config.n_layers:
-        raise HookError(
-            f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
-        )
+    else:
+        check_layer(getattr(change, "layer", 0), config)
 
 
 def in_force(lab: Any, changes: Sequence[Change]) -> list[Any] | None:
