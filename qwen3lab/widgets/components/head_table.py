@@ -68,7 +68,7 @@ class HeadTable(w.VBox):
             self.table.update(table, selected_rows=[], **OPTIONS)
 
     def close(self) -> None:
-        """Close the table, and let go of whoever follows its rows.
+        """Close the table, and remove the handlers that follow its rows.
 
         anywidget watches the file of a widget's script, which keeps an ITable alive for ever.
         """

@@ -1,4 +1,4 @@
-"""Asks a model for the workbench: the settings of a run as options, and its tokens as they come."""
+"""Asks a model for the workbench: settings become options, and each new token is shown."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from qwen3lab.widgets.workbench.timing import SECONDS_BETWEEN_UPDATES
 
 
 class Asker:
-    """Asks a model, and puts the tokens into the state as they come.
+    """Asks a model, and puts each new token into the state.
 
     Args:
         lab: the model.
@@ -67,7 +67,7 @@ class Asker:
     def ask(
         self, run: int, question: str, options: dict[str, Any], cancel: threading.Event
     ) -> Chat:
-        """The reply of a run; its tokens are shown as they come, and its pace is noted."""
+        """The reply of a run; each new token is shown, and the seconds per token are noted."""
 
         def write(on_step: OnStep) -> Chat:
             return self.reply(question, on_step=on_step, cancel=cancel, **options)
@@ -77,7 +77,7 @@ class Asker:
     def follow(
         self, run: int, write: Callable[[OnStep], Chat], kept: Sequence[Chip] | None = None
     ) -> Chat:
-        """The reply that `write` makes; its tokens are shown as they come.
+        """The reply that `write` makes; each new token is shown.
 
         Args:
             run: number of the run.
