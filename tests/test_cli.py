@@ -29,7 +29,7 @@ def run(monkeypatch, capfd):
 
 COMMANDS = (
     *("lab", "models", "record", "corpus", "chat", "quantise", "verify"),
-    *("train", "evaluate", "bench"),
+    *("train", "evaluate", "bench", "course"),
 )
 
 

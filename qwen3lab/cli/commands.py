@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qwen3lab.cli.course import course
 from qwen3lab.cli.options import (
     Device,
     Dtype,
@@ -34,6 +35,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(course, name="course")
 
 
 @app.command()

@@ -19,6 +19,8 @@ from qwen3lab.storage.atomic_files import whole_file
 
 SETTINGS = Path(__file__).parent
 FIRST_NOTEBOOK = "00_start_here.ipynb"
+INSTALLED = "_notebooks"
+"""Folder of the notebooks in an installed package."""
 SECONDS_TO_END = 5
 """Time for a server that got the interrupt itself."""
 
@@ -132,12 +134,10 @@ def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
 
     The guide's pages are copied as well. Existing files in `target` are not overwritten.
     """
-    package = Path(qwen3lab.__file__).parent
-    checkout = package.parent / "notebooks"
-    if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
-        return checkout
+    shipped = shipped_notebooks()
+    if shipped.name != INSTALLED:
+        return shipped
     target.mkdir(exist_ok=True)
-    shipped = package / "_notebooks"
     guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
     for path in sorted([*shipped.glob("*.ipynb"), *guide]):
         copied = target / path.relative_to(shipped)
@@ -146,3 +146,12 @@ def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
             with whole_file(copied) as part:
                 shutil.copyfile(path, part)
     return target
+
+
+def shipped_notebooks() -> Path:
+    """The folder of the notebooks that belong to this package: of a checkout, or as installed."""
+    package = Path(qwen3lab.__file__).parent
+    checkout = package.parent / "notebooks"
+    if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
+        return checkout
+    return package / INSTALLED
