@@ -74,13 +74,14 @@ scripts:  ## lint and types of the widgets' JavaScript; needs Node.js
 	elif test -n "$$QWEN3LAB_REQUIRE_ALL"; then echo "the scripts' checks need npm (Node.js)"; exit 1; \
 	else echo "left out: checks of the widgets' scripts, which need npm (Node.js)"; fi
 
-format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write the generated tables
+format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write tables and catalogues
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if test -e $(JS)/node_modules; then $(NPM) run format; fi
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 	$(BIN)/jupytext --sync notebooks/*.ipynb
 	$(BIN)/python .ci/docs/tables.py
+	$(BIN)/python .ci/translation/catalogue.py
 
 docs: $(VENV)/.docs  ## build the guide as a site into build/guide
 	$(BIN)/python .ci/docs/build.py

@@ -22,6 +22,7 @@ from . import (
     text as text,
     thinking as thinking,
     tiny as tiny,
+    translation as translation,
     verification as verification,
     widgets as widgets,
 )
@@ -52,5 +53,6 @@ from .generation.sampling import Sampling as Sampling
 from .generation.thinking_control import Extension as Extension, Steering as Steering
 from .lab import Lab as Lab, load as load
 from .recording.recording import Recording as Recording
+from .translation import language as language, set_language as set_language
 
 __version__: str

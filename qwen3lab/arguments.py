@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 import jaxtyping
 
+from qwen3lab.translation import later, tr
+
 
 @dataclass(frozen=True)
 class Range:
@@ -38,7 +40,9 @@ Share = Annotated[float, Range(0, 1)]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-NUMBERS = {"Float": "real numbers", "Int": "integers", "Bool": "booleans"}
+NUMBERS = {"Float": later("real numbers"), "Int": later("integers"), "Bool": later("booleans")}
+EXPECTED = later(": expected ")
+"""Between what was given and what would fit."""
 
 
 def is_whole(value: object) -> bool:
@@ -65,12 +69,11 @@ def whole(value: Any, name: str, *, least: int | None = None, most: int | None =
         ValueError: it is no integer, or outside of the range.
     """
     if not is_whole(value):
-        raise ValueError(f"{name} is {shown(value)}: expected an integer")
+        raise _refused(_is(name, value), tr("an integer"))
     number = operator.index(value)
     low, high = -math.inf if least is None else least, math.inf if most is None else most
     if not low <= number <= high:
-        range_ = f"{low} or more" if most is None else f"{low} to {high}"
-        raise ValueError(f"{name} is {number}: expected {range_}")
+        raise _refused(_is(name, number), _range(low, high))
     return number
 
 
@@ -86,10 +89,10 @@ def real(value: Any, name: str) -> float:
         try:
             number = float(value)
         except OverflowError as error:
-            raise ValueError(f"{name} is {shown(value)}: expected a smaller number") from error
+            raise _refused(_is(name, value), tr("a smaller number")) from error
         if not math.isnan(number):
             return number
-    raise ValueError(f"{name} is {shown(value)}: expected a number")
+    raise _refused(_is(name, value), tr("a number"))
 
 
 def checked(function: Function) -> Function:
@@ -160,22 +163,22 @@ def argument(kind: Any, name: str, value: Any) -> Any:
     if get_origin(kind) is Sequence or get_origin(kind) is Iterable:
         return _listed(kind, name, value)
     if get_origin(kind) is Mapping:
-        return _expected(isinstance(value, Mapping), name, value, "a mapping such as a dict")
+        return _expected(isinstance(value, Mapping), name, value, tr("a mapping such as a dict"))
     if get_origin(kind) is Callable:
-        return _expected(callable(value), name, value, "a function")
+        return _expected(callable(value), name, value, tr("a function"))
     if kind is bool:
-        return _expected(isinstance(value, bool), name, value, "True or False")
+        return _expected(isinstance(value, bool), name, value, tr("True or False"))
     if kind is str:
-        return _expected(isinstance(value, str), name, value, "a text")
+        return _expected(isinstance(value, str), name, value, tr("a text"))
     if kind is slice:
         return _slice(name, value)
     if kind is Path:
-        return _expected(isinstance(value, os.PathLike), name, value, "a path")
+        return _expected(isinstance(value, os.PathLike), name, value, tr("a path"))
     if get_origin(kind) is frozenset:
-        return _expected(isinstance(value, frozenset), name, value, "a frozenset")
+        return _expected(isinstance(value, frozenset), name, value, tr("a frozenset"))
     if get_origin(kind) is Literal:
         allowed = get_args(kind)
-        listed = " or ".join(map(repr, allowed))
+        listed = tr(" or ").join(map(repr, allowed))
         return _expected(isinstance(value, str) and value in allowed, name, value, listed)
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), name, value)
@@ -187,28 +190,32 @@ def argument(kind: Any, name: str, value: Any) -> Any:
 def _in_range(value: Any, name: str, allowed: object) -> Any:
     if not isinstance(allowed, Range) or allowed.least <= value <= allowed.most:
         return value
-    upto = f"{allowed.least} to {allowed.most}"
-    upto = f"{allowed.least} or more" if allowed.most == math.inf else upto
-    raise ValueError(f"{name} is {shown(value)}: expected {upto}")
+    raise _refused(_is(name, value), _range(allowed.least, allowed.most))
+
+
+def _range(least: int | float, most: int | float) -> str:
+    if most == math.inf:
+        return tr("{least} or more", least=least)
+    return tr("{least} to {most}", least=least, most=most)
 
 
 def _slice(name: str, value: Any) -> slice:
     """A slice of integers with a positive step."""
-    _expected(isinstance(value, slice), name, value, "a slice such as slice(0, 2)")
+    _expected(isinstance(value, slice), name, value, tr("a slice such as slice(0, 2)"))
     ends = (value.start, value.stop, value.step)
     start, stop, step = (None if end is None else whole(end, name) for end in ends)
     if step is not None and step < 1:
-        raise ValueError(f"the step of {name} is {step}: expected 1 or more")
+        raise _refused(_is(tr("the step of {name}", name=name), step), _range(1, math.inf))
     return slice(start, stop, step)
 
 
 def _tuple(kinds: Sequence[Any], name: str, value: Any) -> Any:
     """A tuple of a fixed length, or of one kind of items (`tuple[int, ...]`)."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise ValueError(f"{name} is {shown(value)}: expected a tuple")
+        raise _refused(_is(name, value), tr("a tuple"))
     inner = [kinds[0]] * len(value) if kinds[-1] is ... else kinds
     if len(inner) != len(value):
-        raise ValueError(f"{name} is {shown(value)}: expected {len(inner)} values")
+        raise _refused(_is(name, value), tr("{n} values", n=len(inner)))
     pairs = enumerate(zip(inner, value, strict=True))
     return tuple(argument(kind, f"{name}[{place}]", each) for place, (kind, each) in pairs)
 
@@ -220,8 +227,16 @@ def _is_a(value: object, *names: str) -> bool:
 
 def _expected(fits: bool, name: str, value: Any, what: str) -> Any:
     if not fits:
-        raise ValueError(f"{name} is {shown(value)}: expected {what}")
+        raise _refused(_is(name, value), what)
     return value
+
+
+def _is(name: str, value: Any) -> str:
+    return tr("{name} is {value}", name=name, value=shown(value))
+
+
+def _refused(given: str, expected: str) -> ValueError:
+    return ValueError(given + tr(EXPECTED) + expected)
 
 
 def _one_of(kinds: Sequence[Any], name: str, value: Any) -> Any:
@@ -234,22 +249,22 @@ def _one_of(kinds: Sequence[Any], name: str, value: Any) -> Any:
             return argument(kind, name, value)
         except ValueError as error:
             messages.append(str(error))
-    expected = [message.rpartition(": expected ")[2] for message in messages]
+    expected = [message.rpartition(tr(EXPECTED))[2] for message in messages]
     expected += ["None"] * (type(None) in kinds)
-    start = messages[0].rpartition(": expected ")[0]
-    raise ValueError(f"{start}: expected {' or '.join(dict.fromkeys(expected))}")
+    given = messages[0].rpartition(tr(EXPECTED))[0]
+    raise _refused(given, tr(" or ").join(dict.fromkeys(expected)))
 
 
 def _listed(kind: Any, name: str, value: Any) -> Any:
     """Several values, each checked; what can be read only once becomes a list."""
     refused = (str, bytes, Mapping, *((Set,) if get_origin(kind) is Sequence else ()))
     if not isinstance(value, Iterable) or isinstance(value, refused):
-        raise ValueError(f"{name} is {shown(value)}: expected a list")
+        raise _refused(_is(name, value), tr("a list"))
     inner = get_args(kind)[0]
     if _is_a(value, "torch.Tensor", "numpy.ndarray"):
         value = cast(Any, value).tolist()
     if not isinstance(value, Iterable):  # It was a single number.
-        raise ValueError(f"{name} is {shown(value)}: expected a list")
+        raise _refused(_is(name, value), tr("a list"))
     listed = list(value)
     items = [argument(inner, f"{name}[{place}]", each) for place, each in enumerate(listed)]
     same = isinstance(value, Sequence) and all(map(operator.is_, items, listed))
@@ -263,11 +278,17 @@ def _is_array(kind: Any) -> bool:
 def _wrong_array(kind: Any, name: str, value: Any) -> str:
     """Says what tensor an annotation of jaxtyping states, and what was given."""
     axes = f"({', '.join(kind.dim_str.split())})"
-    numbers = NUMBERS.get(kind.__name__.partition("[")[0], "numbers")
+    numbers = tr(NUMBERS.get(kind.__name__.partition("[")[0], later("numbers")))
     if not _is_a(value, "torch.Tensor"):
-        return f"{name} is {shown(value)}: expected a tensor of {numbers} {axes}"
+        expected = tr("a tensor of {numbers} {axes}", numbers=numbers, axes=axes)
+        return str(_refused(_is(name, value), expected))
     found = str(value.dtype).removeprefix("torch.")
-    return (
-        f"{name} is a tensor of {found} with the shape {tuple(value.shape)}: expected {numbers} "
-        f"with the axes {axes}, of the same sizes as in the other arguments"
+    return tr(
+        "{name} is a tensor of {found} with the shape {shape}: expected {numbers} "
+        "with the axes {axes}, of the same sizes as in the other arguments",
+        name=name,
+        found=found,
+        shape=tuple(value.shape),
+        numbers=numbers,
+        axes=axes,
     )

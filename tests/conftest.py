@@ -15,6 +15,9 @@ from tests.standins.made_once import made
 DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
 """Device of the embedded models that tests share."""
 
+# English, whatever the locale of this machine; kernels that tests start inherit it.
+os.environ["QWEN3LAB_LANG"] = "en"
+
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
 NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch", "int8_cpu")
 
@@ -44,6 +47,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "published_tokenizer" in item.fixturenames:
             item.add_marker("published")
+
+
+@pytest.fixture
+def chinese():
+    """Shows Chinese in one test."""
+    qwen3lab.set_language("zh")
+    yield
+    qwen3lab.set_language("en")
 
 
 @pytest.fixture(scope="session")

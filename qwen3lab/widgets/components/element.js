@@ -1,6 +1,15 @@
 // Shared by all scripts; scripts.py puts this file before each of them.
 
 /**
+ * A message in the language that Python showed when the module was made.
+ * @param {string} message in English, with named placeholders: tr("layer {layer}", { layer: 3 })
+ * @param {Record<string, string | number>} values of the placeholders
+ */
+function tr(message, values = {}) {
+  return (WORDS[message] ?? message).replace(/\{(\w+)\}/g, (all, name) => `${values[name] ?? all}`);
+}
+
+/**
  * Create an element at the end of its parent.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
@@ -118,7 +127,7 @@ function nameControls() {
   for (const region of document.querySelectorAll(described)) {
     region.setAttribute("tabindex", "0");
     region.setAttribute("role", "region");
-    region.setAttribute("aria-label", "The picked token");
+    region.setAttribute("aria-label", tr("The picked token"));
   }
 }
 

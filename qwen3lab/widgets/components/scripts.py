@@ -1,15 +1,37 @@
 """The text of the widgets' JavaScript modules."""
 
+import json
 from pathlib import Path
+
+from qwen3lab.translation import words
 
 FOLDER = Path(__file__).parent
 SHARED = "element.js"
 
 
-def script(*names: str) -> str:
-    """One module: the shared functions, then these files of this folder in their order.
+class Script:
+    """One module: its words, the shared functions, then files of this folder in their order.
 
-    Widgets take text and no path: for a path, anywidget watches the file with a signal that keeps
-    every widget alive.
+    anywidget asks for the text whenever a widget is made, so that the words are those of the
+    language then. Widgets take text and no path: for a path, anywidget watches the file with a
+    signal that keeps every widget alive.
     """
-    return "\n".join((FOLDER / name).read_text("utf-8") for name in (SHARED, *names))
+
+    def __init__(self, *names: str) -> None:
+        self.files = [FOLDER / name for name in (SHARED, *names)]
+        self.code = "\n".join(file.read_text("utf-8") for file in self.files)
+
+    def __str__(self) -> str:
+        return f"{words_for(*self.files)}\n{self.code}"
+
+
+def script(*names: str) -> Script:
+    """The module of a widget, from files of this folder."""
+    return Script(*names)
+
+
+def words_for(*files: Path) -> str:
+    """The line of JavaScript that hands `tr` of element.js the translations for some scripts."""
+    found = words(*(f"{file.parent.name}/{file.name}" for file in files))
+    # A script in a page ends at "</script", wherever it stands.
+    return f"const WORDS = {json.dumps(found, ensure_ascii=False)};".replace("<", "\\u003c")

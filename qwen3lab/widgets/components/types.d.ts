@@ -12,6 +12,9 @@ interface WidgetModel<Traits> {
   off(event: string, handler: (...values: any[]) => void): void;
 }
 
+/** Translations of the messages of a module, by the English ones; scripts.py writes them. */
+declare const WORDS: Record<string, string>;
+
 interface WidgetView<Traits> {
   model: WidgetModel<Traits>;
   el: HTMLElement;

@@ -11,9 +11,10 @@ from qwen3lab.analysis.map_windows import WALL_GAP
 from qwen3lab.errors import RecordingError
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import language
 from qwen3lab.widgets.components.heatmap import palette_bytes, payload
 from qwen3lab.widgets.components.layout import STYLE
-from qwen3lab.widgets.components.scripts import FOLDER, SHARED
+from qwen3lab.widgets.components.scripts import FOLDER, SHARED, words_for
 from qwen3lab.widgets.explorers.attention_compute import frame_on_wall, wall_heatmap
 from qwen3lab.widgets.explorers.chat_compute import MASKED, token_parts, token_spans
 from qwen3lab.widgets.explorers.text_compute import of_reply
@@ -54,7 +55,7 @@ def page_html(bench: KeptBench, layers: Sequence[int] | None) -> str:
     question = bench.state.asked or "".join(recording.tokens)
     title = html.escape(f"{question[:80]} – {bench.name}")
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="generator" content="qwen3lab {html.escape(version("qwen3lab"))}">\n'
@@ -167,8 +168,12 @@ def _script() -> str:
     )
     shared = (FOLDER / SHARED).read_text("utf-8")
     start = "const widgets = {};"
+    used = [
+        FOLDER / name for name in (SHARED, *(name for files in widgets.values() for name in files))
+    ]
+    words = words_for(*used, *(HERE / name for name in PAGE))
     page = "\n".join(map(_read, PAGE))
-    return f'"use strict";\n{shared}\n{page}\n{start}\n{made}\nshowPage(widgets);'
+    return f'"use strict";\n{words}\n{shared}\n{page}\n{start}\n{made}\nshowPage(widgets);'
 
 
 def _as_function(files: Sequence[str]) -> str:
