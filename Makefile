@@ -65,7 +65,7 @@ check: $(VENV)/.dev scripts  ## lint, types, import contracts, scripts, notebook
 	$(BIN)/pyright
 	@if test -e $(BIN)/lint-imports; then $(BIN)/lint-imports; \
 	else echo "left out: import-linter, which needs Python 3.11"; fi
-	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb notebooks/zh/*.ipynb
 
 scripts:  ## lint and types of the widgets' JavaScript; needs Node.js
 	@if test -e $(JS)/package.json && command -v npm >/dev/null; then \
@@ -78,8 +78,9 @@ format: $(VENV)/.dev  ## format the code, strip and pair the notebooks, write ta
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if test -e $(JS)/node_modules; then $(NPM) run format; fi
-	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
-	$(BIN)/jupytext --sync notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id notebooks/*.ipynb notebooks/zh/*.ipynb
+	$(BIN)/jupytext --sync notebooks/*.ipynb notebooks/zh/*.ipynb
+	$(BIN)/python .ci/docs/chinese.py
 	$(BIN)/python .ci/docs/tables.py
 	$(BIN)/python .ci/translation/catalogue.py
 

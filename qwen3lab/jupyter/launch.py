@@ -132,14 +132,15 @@ def environment() -> dict[str, str]:
 def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
     """The folder of notebooks: that of a checkout, else `target` with copies of the installed ones.
 
-    The guide's pages are copied as well. Existing files in `target` are not overwritten.
+    The Chinese notebooks and the guide's pages are copied as well. Existing files in `target` are
+    not overwritten.
     """
     shipped = shipped_notebooks()
     if shipped.name != INSTALLED:
         return shipped
     target.mkdir(exist_ok=True)
     guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
-    for path in sorted([*shipped.glob("*.ipynb"), *guide]):
+    for path in sorted([*shipped.glob("*.ipynb"), *shipped.glob("zh/*.ipynb"), *guide]):
         copied = target / path.relative_to(shipped)
         if not copied.exists():
             copied.parent.mkdir(parents=True, exist_ok=True)

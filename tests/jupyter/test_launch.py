@@ -74,6 +74,20 @@ def test_an_installed_package_copies_its_guide_beside_the_notebooks(tmp_path, mo
     assert (notebooks(target) / "guide" / "index.md").read_text() == "with notes"
 
 
+def test_an_installed_package_copies_its_chinese_notebooks_into_a_folder_of_their_own(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "site" / "qwen3lab"
+    for name in (FIRST_NOTEBOOK, f"zh/{FIRST_NOTEBOOK}"):
+        path = package / "_notebooks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
+    target = notebooks(tmp_path / "mine")
+    assert (target / "zh" / FIRST_NOTEBOOK).read_text() == f"zh/{FIRST_NOTEBOOK}"
+    assert (target / FIRST_NOTEBOOK).read_text() == FIRST_NOTEBOOK
+
+
 def test_the_wheel_contains_the_notebooks(tmp_path):
     built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
     ran = subprocess.run([*built, str(ROOT)], capture_output=True, text=True, check=False)
@@ -83,6 +97,7 @@ def test_the_wheel_contains_the_notebooks(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert f"qwen3lab/_notebooks/{FIRST_NOTEBOOK}" in names
+    assert f"qwen3lab/_notebooks/zh/{FIRST_NOTEBOOK}" in names
     assert "qwen3lab/_notebooks/guide/howto/load.md" in names
     assert "qwen3lab/py.typed" in names
     assert "qwen3lab/tiny/models/tiny-moe/model.safetensors" in names

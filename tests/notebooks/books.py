@@ -8,6 +8,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CHINESE = NOTEBOOKS / "zh"
 LOAD = 'qwen3lab.load("tiny-moe")'
 TRAINING = ("Growth(minutes=3)", "Growth(minutes=0.25, every=5)")
 """The training in a notebook, and the shorter training that tests run."""
@@ -23,8 +24,8 @@ def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
     return book
 
 
-def execute(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Run all cells in a new kernel, with shorter trainings; raises the error of a cell."""
+def execute(book: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
+    """Run all cells in a new kernel of a folder, with shorter trainings; raises a cell's error."""
     for cell in book.cells:
         cell.source = cell.source.replace(*TRAINING)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -33,7 +34,7 @@ def execute(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
         timeout=300,
         kernel_name="python3",
         store_widget_state=False,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)
     return book
