@@ -16,6 +16,7 @@ import qwen3lab
 from qwen3lab.device.waiting import PASSIVE_WAITING
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.translation import language
 
 SETTINGS = Path(__file__).parent
 FIRST_NOTEBOOK = "00_start_here.ipynb"
@@ -109,10 +110,14 @@ def _stopped(server: subprocess.Popen[bytes]) -> int:
 
 
 def command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:
-    """Arguments that start JupyterLab in a folder, at the first notebook if it exists."""
+    """Arguments that start JupyterLab in a folder, at the first notebook if it exists.
+
+    It is the one in the language that is shown, where there is one.
+    """
     arguments = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
-    if (folder / FIRST_NOTEBOOK).exists():
-        arguments.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
+    editions = (f"{language()}/{FIRST_NOTEBOOK}", FIRST_NOTEBOOK)
+    for first in [name for name in editions if (folder / name).exists()][:1]:
+        arguments.append(f"--LabApp.default_url=/lab/tree/{first}")
     if not browser:
         arguments.append("--no-browser")
     if port is not None:

@@ -25,6 +25,14 @@ def test_the_first_notebook_is_opened(tmp_path):
     assert {"--no-browser", "--port=9999"} <= set(line)
 
 
+def test_the_chinese_edition_is_opened_where_chinese_is_shown(tmp_path, chinese):
+    (tmp_path / FIRST_NOTEBOOK).touch()
+    assert f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}" in command(tmp_path)
+    (tmp_path / "zh").mkdir()
+    (tmp_path / "zh" / FIRST_NOTEBOOK).touch()
+    assert f"--LabApp.default_url=/lab/tree/zh/{FIRST_NOTEBOOK}" in command(tmp_path)
+
+
 def test_a_folder_without_the_first_notebook_opens_at_its_root(tmp_path):
     line = command(tmp_path)
     assert not any("default_url" in part for part in line)
