@@ -28,7 +28,7 @@ def run(monkeypatch, capfd):
 
 
 COMMANDS = (
-    *("lab", "models", "record", "corpus", "chat", "quantise", "verify"),
+    *("lab", "page", "models", "record", "corpus", "chat", "quantise", "verify"),
     *("train", "evaluate", "bench", "course"),
 )
 

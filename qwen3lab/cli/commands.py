@@ -19,6 +19,7 @@ from qwen3lab.cli.options import (
     Quantise,
     Seed,
     Suite,
+    Tab,
     ThisDevice,
     known_home,
     reductions,
@@ -58,6 +59,32 @@ def lab(
     from qwen3lab.jupyter.launch import launch
 
     raise typer.Exit(launch(folder, browser=browser, port=port))
+
+
+@app.command()
+def page(
+    model: Annotated[
+        str, typer.Argument(callback=known_home, help="An embedded model, a folder, or a hub id.")
+    ] = "tiny-moe",
+    tab: Annotated[Tab, typer.Option(help="View to open the workbench at.")] = Tab.text,
+    notebook: Annotated[
+        Path | None, typer.Option(help="Notebook to show in place of a workbench.")
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="Use the dark theme.")] = False,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the server; default: Voila chooses.")
+    ] = None,
+) -> None:
+    """Show the workbench as a page of its own, without a notebook; needs Voila.
+
+    Example: qwen3lab page tiny-moe --tab routing
+    """
+    from qwen3lab.jupyter.page import show_page
+
+    raise typer.Exit(
+        show_page(model, tab=tab.value, notebook=notebook, dark=dark, browser=browser, port=port)
+    )
 
 
 @app.command()

@@ -97,6 +97,18 @@ class Suite(str, Enum):
     growth = "growth"
 
 
+class Tab(str, Enum):
+    """A view of the workbench."""
+
+    text = "text"
+    attention = "attention"
+    routing = "routing"
+    thinking = "thinking"
+    why = "why"
+    compare = "compare"
+    raw = "raw"
+
+
 def token_counts(text: str) -> list[int]:
     """The numbers in a list such as "512,1024".
 

@@ -48,11 +48,12 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
-    return _run(command(folder or notebooks(), browser=browser, port=port))
+    line = command(folder or notebooks(), browser=browser, port=port)
+    return run_server(line, environment())
 
 
-def _run(arguments: list[str]) -> int:
-    """Start the server, and wait for its exit code; signals that end this process end it as well.
+def run_server(arguments: list[str], variables: dict[str, str]) -> int:
+    """Start a server, and wait for its exit code; signals that end this process end it as well.
 
     A handler that finds no server yet is called again when there is one.
     """
@@ -66,7 +67,7 @@ def _run(arguments: list[str]) -> int:
 
     with _handled(signal.SIGTERM, stop):
         with HeldInterrupts():
-            servers.append(subprocess.Popen(arguments, env=environment()))
+            servers.append(subprocess.Popen(arguments, env=variables))
         if asked:
             servers[0].terminate()
         return _wait(servers[0])

@@ -5,6 +5,7 @@ import secrets
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Server:
 @contextlib.contextmanager
 def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
     """Serve a folder until the `with` block ends."""
-    port, token, log = _free_port(), secrets.token_hex(8), home / "jupyter.log"
+    port, token, log = free_port(), secrets.token_hex(8), home / "jupyter.log"
     home.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -41,7 +42,7 @@ def jupyter_server(folder: Path, home: Path) -> Iterator[Server]:
         )
         try:
             server = Server(f"http://127.0.0.1:{port}", token, log)
-            _wait_for(server, process)
+            wait_for_answer(f"{server.url}/api/status?token={token}", process, log)
             yield server
         finally:
             process.terminate()
@@ -61,25 +62,36 @@ def _command(folder: Path, port: int, token: str, home: Path) -> list[str]:
     ]
 
 
-def _environment(home: Path) -> dict[str, str]:
+def own_folders(home: Path) -> dict[str, str]:
+    """Environment variables that keep Jupyter's files in a folder of their own."""
     folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     own = {f"JUPYTER_{name}": str(home / folder) for name, folder in folders.items()}
-    return environment() | own | {"HF_HUB_OFFLINE": "1", "HOME": str(home)}
+    return own | {"HOME": str(home)}
 
 
-def _wait_for(server: Server, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+def wait_for_answer(
+    address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60
+) -> None:
+    """Wait until a server answers, with whatever status."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert process.poll() is None, f"JupyterLab ended:\n{server.log.read_text()}"
-        with contextlib.suppress(OSError):
-            address = f"{server.url}/api/status?token={server.token}"
+        assert process.poll() is None, f"the server ended:\n{log.read_text()}"
+        try:
             with urllib.request.urlopen(address, timeout=2):
                 return
-        time.sleep(0.2)
-    raise TimeoutError(f"JupyterLab did not answer in {seconds} s:\n{server.log.read_text()}")
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(f"the server did not answer in {seconds} s:\n{log.read_text()}")
 
 
-def _free_port() -> int:
+def _environment(home: Path) -> dict[str, str]:
+    return environment() | own_folders(home) | {"HF_HUB_OFFLINE": "1"}
+
+
+def free_port() -> int:
+    """A port of this machine that no server uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
