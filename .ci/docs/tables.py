@@ -27,7 +27,7 @@ PAGES = (
     ROOT / "CHANGELOG.md",
     *(page for page in sorted(GUIDE.rglob("*.md")) if "." not in page.parent.name),
 )
-CHINESE = Path(__file__).with_name("chinese.json")
+CHINESE = Path(__file__).with_name("chinese_tables.json")
 """The words of the tables on the Chinese pages, by table and English words."""
 Say = Callable[[str], str]
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)

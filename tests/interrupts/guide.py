@@ -9,7 +9,7 @@ from tests.interrupts.jobs import JOBS
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "notebooks" / "guide" / "howto" / "interrupts.md"
 CHINESE_PAGE = ROOT / "notebooks" / "guide" / "zh" / "howto" / "interrupts.md"
-CHINESE = json.loads((ROOT / ".ci" / "docs" / "chinese.json").read_text("utf-8"))["interrupts"]
+CHINESE_WORDS = ROOT / ".ci" / "docs" / "chinese_tables.json"
 _ROWS = re.compile(
     r"(<!-- rows of tests/interrupts -->\n).*?(<!-- end of rows -->)", flags=re.DOTALL
 )
@@ -32,9 +32,10 @@ def chinese_table() -> list[list[str]]:
     """The table in Chinese.
 
     Raises:
-        KeyError: `.ci/docs/chinese.json` has no Chinese for a sentence of the table.
+        KeyError: `.ci/docs/chinese_tables.json` has no Chinese for a sentence of the table.
     """
-    return [[CHINESE[cell] for cell in row] for row in table()]
+    words = json.loads(CHINESE_WORDS.read_text("utf-8"))["interrupts"]
+    return [[words[cell] for cell in row] for row in table()]
 
 
 if __name__ == "__main__":
