@@ -14,6 +14,9 @@ from tests.translated_page import (
     differences,
     english_pages,
     guide_pages,
+    known_digests,
+    sections,
+    stale,
     tokens_of,
 )
 
@@ -42,6 +45,11 @@ def test_a_page_has_a_chinese_one_with_its_headings_code_links_names_and_numbers
     assert chinese.exists(), f"{named(page)} has no Chinese page: write {named(chinese)}"
     found = differences(page, page.read_text("utf-8"), chinese.read_text("utf-8"))
     assert not found, "bring the Chinese page up to date. " + "; ".join(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_the_words_of_a_page_are_those_that_were_translated(page):
+    assert stale(page, page.read_text("utf-8"), known_digests().get(named(page), [])) == []
 
 
 def test_no_chinese_page_is_left_over():
@@ -94,7 +102,7 @@ def test_translated_words_and_comments_are_no_difference():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("## Next", "### Next", "index.md: its headings are ['h1', 'h3']"),
+        ("## Next", "### Next", 'index.md: a heading is "Next" (h3), in Chinese "下一步" (h2)'),
         ("x = 1", "x = 2", '"Load": code block 1 is another one in Chinese'),
         ("(hooks.md)", "(glossary.md)", "has no link to notebooks/guide/zh/glossary.md"),
         ("`rec`", "`lab`", "does not name lab"),
@@ -107,6 +115,14 @@ def test_an_edit_of_the_english_page_alone_is_named_with_its_page_and_place(old,
     found = differences(ROOT / "notebooks/guide/index.md", ENGLISH.replace(old, new), SAME)
     assert any(said in sentence for sentence in found)
     assert all(sentence.startswith("notebooks/guide/index.md") for sentence in found)
+
+
+def test_an_edit_of_the_words_alone_is_named_with_its_page_and_section():
+    page = ROOT / "notebooks/guide/index.md"
+    digests = [section.digest for section in sections(ENGLISH)]
+    assert stale(page, ENGLISH.replace("Two of", "Two\nof"), digests) == []
+    (said,) = stale(page, ENGLISH.replace("A sentence", "Another one"), digests)
+    assert said.startswith('notebooks/guide/index.md, "Next": the English words have changed')
 
 
 def wide(line: str) -> int:

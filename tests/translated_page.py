@@ -1,10 +1,21 @@
-"""What differs between a page and its translation, apart from the words."""
+"""What differs between a page and its translation.
+
+Code, links, names and numbers are compared. The words cannot be; so each section of an English page
+has a digest in `.ci/docs/chinese_pages.json`, which says what words the Chinese page translates.
+Whoever has read the Chinese page against the English one writes its digests anew:
+
+    python -m tests.translated_page notebooks/guide/howto/load.md       or all pages, without a name
+"""
 
 import ast
+import hashlib
+import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "guide"
 CHINESE = GUIDE / "zh"
 README = ROOT / "README.md"
+DIGESTS = ROOT / ".ci" / "docs" / "chinese_pages.json"
 
 _MADE = re.compile(r"<!-- (?:table|rows)[^\n]*-->\n.*?<!-- end of \w+ -->", re.DOTALL)
 _NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(million|万|亿)?")
@@ -35,11 +47,17 @@ class Section:
 
     heading: str
     level: str
+    prose: list[str] = field(default_factory=list)
     blocks: Counter[str] = field(default_factory=Counter)
     code: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     numbers: set[float] = field(default_factory=set)
+
+    @property
+    def digest(self) -> str:
+        """Of the words, however the lines are broken."""
+        return hashlib.sha256(" ".join(" ".join(self.prose).split()).encode()).hexdigest()[:12]
 
 
 def guide_pages() -> list[Path]:
@@ -90,6 +108,7 @@ def sections(text: str) -> list[Section]:
         elif token.type in ("fence", "code_block"):
             here.code.append(_essence(token.info, token.content))
         elif token.type == "inline":
+            here.prose.append(token.content)
             _add_words(here, token.children)
         here.blocks[_COUNTED.get(token.type, "")] += 1
     return found
@@ -157,11 +176,49 @@ def differences(page: Path, english: str, chinese: str) -> list[str]:
         chinese: the text of its translation.
     """
     name, pairs = page.relative_to(ROOT), (sections(english), sections(chinese))
-    levels = [[section.level for section in each] for each in pairs]
-    if levels[0] != levels[1]:
-        return [f"{name}: its headings are {levels[0][1:]}, those in Chinese {levels[1][1:]}"]
+    for one, other in zip_longest(*pairs, fillvalue=Section("nothing more", "no level")):
+        if one.level != other.level:
+            headings = (
+                f'"{one.heading}" ({one.level}), in Chinese "{other.heading}" ({other.level})'
+            )
+            return [f"{name}: a heading is {headings}"]
     return [
         f'{name}, "{one.heading}": {said}'
         for one, other in zip(*pairs, strict=True)
         for said in _compared(one, other, page)
     ]
+
+
+def stale(page: Path, english: str, translated: list[str]) -> list[str]:
+    """Sentences that name the sections whose English words are not those that were translated.
+
+    Args:
+        page: the English page.
+        english: its text.
+        translated: digests of the sections when they were translated.
+    """
+    name = page.relative_to(ROOT)
+    return [
+        f'{name}, "{section.heading}": the English words have changed. Bring the Chinese page up '
+        f"to date, then run python -m tests.translated_page {name}"
+        for section, known in zip_longest(sections(english), translated)
+        if section and section.digest != known
+    ]
+
+
+def known_digests() -> dict[str, list[str]]:
+    """The digests of the English words that were translated, by page."""
+    return json.loads(DIGESTS.read_text("utf-8"))
+
+
+def accept(pages: Iterable[Path]) -> None:
+    """Say that the Chinese pages have what these English ones say now."""
+    known = known_digests()
+    for page in pages:
+        found = sections(page.read_text("utf-8"))
+        known[str(page.relative_to(ROOT))] = [section.digest for section in found]
+    DIGESTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    accept([Path(name).resolve() for name in sys.argv[1:]] or english_pages())
