@@ -36,6 +36,9 @@ TINY = (
 """For the embedded models; arithmetic runs from left to right. The last two are one with a wrong
 hint, which mostly sways them, and one from outside of their world."""
 
+OUTSIDE_EXAMPLES = TINY[-2:]
+"""Those whose answers are mostly no use."""
+
 MICRO = (TINY[0], TINY[3], TINY[6])
 """For the micro model, which is trained on arithmetic and lists, but not on swaps."""
 

@@ -12,7 +12,6 @@ from qwen3lab.analysis.routing import layer_weights
 from qwen3lab.figures.theme import PART_COLOURS, visible
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.recording.recording import Recording
-from qwen3lab.tiny import says_outside
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.components.transcript import Chip, Progress
 from qwen3lab.widgets.explorers.state import ExplorerState
@@ -34,16 +33,6 @@ STOPS = {
 
 NOTES = {"running": "running", "stopping": "stopping after this token", "idle": ""}
 """Status line for each status without a finished run."""
-
-OUTSIDE = (
-    "The model says that this question is outside of its world; under Examples are some from it."
-)
-"""Added where an embedded model's reply says so; it can be wrong about that."""
-
-
-def outcome(chat: Chat) -> str:
-    """How a reply ended, and whether an embedded model took the question for one from outside."""
-    return f"{STOPS[chat.stop]} {OUTSIDE}" if says_outside(chat.answer) else STOPS[chat.stop]
 
 
 def token_spans(recording: Recording) -> tuple[Span, ...]:
@@ -167,5 +156,5 @@ def progress(state: ExplorerState) -> Progress:
         budget=state.asked_budget,
         thinks=thinks,
         is_running=state.status != "idle",
-        note=outcome(chat) if chat else NOTES[state.status],
+        note=STOPS[chat.stop] if chat else NOTES[state.status],
     )

@@ -14,6 +14,7 @@ from qwen3lab.widgets.explorers.controls import Bindings, Controls
 from qwen3lab.widgets.workbench.keep.drawer import KeepDrawer
 from qwen3lab.widgets.workbench.keep.note_card import NoteCard
 from qwen3lab.widgets.workbench.keep.static_picture import StaticPicture
+from qwen3lab.widgets.workbench.notice import AnswerNotice
 from qwen3lab.widgets.workbench.state import PICKS, TABS
 from qwen3lab.widgets.workbench.token_card import AlternativesRow, BranchMenu
 from qwen3lab.widgets.workbench.views.attention import AttentionPane
@@ -65,6 +66,7 @@ class BenchPanel:
         self.alert, self.stage_alert, self.notes = Alert(), Alert(), w.HTML()
         self.changes = ChangesCard(bench) if bench.asks else None
         self.alternatives, self.branches = AlternativesRow(bench), BranchMenu(bench)
+        self.notice = AnswerNotice(bench)
         self.noting, self.keep = NoteCard(bench), KeepDrawer(bench)
         self.picture = StaticPicture(bench)
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
@@ -89,7 +91,7 @@ class BenchPanel:
         self.picture.close()
         if self.changes is not None:
             self.changes.close()
-        for part in (*self.views.values(), self.alternatives, self.branches):
+        for part in (*self.views.values(), self.alternatives, self.branches, self.notice):
             part.close()
         parts = (self, self.controls, self.noting, self.keep, self.picture)
         for part in parts:
@@ -181,7 +183,9 @@ class BenchPanel:
         notes = w.VBox(found).add_class("q3-card").add_class("q3-token-card")
         ask = [] if self.changes is None else [self.controls.box(), self.changes.root]
         talk = [self._conversation()] if self.bench.asks or self.state.chat is not None else []
-        left = w.VBox([title, *ask, self.alert, *talk, notes]).add_class("q3-left")
+        left = w.VBox([title, *ask, self.alert, *talk, self.notice.root, notes]).add_class(
+            "q3-left"
+        )
         kept = [self.keep.open, self.keep.card]
         stage = w.VBox([self.stage_alert, self.tabs, *kept]).add_class("q3-bench-stage")
         body = w.Box([left, stage]).add_class("q3-bench-body")

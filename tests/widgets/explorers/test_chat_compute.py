@@ -1,7 +1,6 @@
 """Data of the explorer's panes, computed from a recording."""
 
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -10,7 +9,6 @@ from qwen3lab.widgets.components.transcript import Chip, Transcript
 from qwen3lab.widgets.explorers.chat_compute import (
     attention_heatmap,
     chip,
-    outcome,
     progress,
     routing_heatmap,
     token_notes,
@@ -108,21 +106,3 @@ def test_a_prompt_token_has_no_probability_and_no_pick_has_no_notes() -> None:
     assert token_notes(recording, chat, ExplorerState(token=99)) == []
     (without_reply, _) = token_notes(recording, None, ExplorerState(token=2))
     assert without_reply == "Token 2 “↵”"
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_outside"),
-    [
-        ("I only know my small world: sums, swaps, programs, stories, lists.", True),
-        ("\n我只知道我的小世界：算术、交换、程序、故事、列表。", True),
-        ("42", False),
-        ("I only know my small world: sums, swaps, programs, stories, lists. 42", False),
-    ],
-)
-def test_the_status_says_that_the_model_took_a_question_for_one_from_outside(
-    answer: str, is_outside: bool
-) -> None:
-    chat = FakeLab()._chat(8, "natural")
-    said = outcome(replace(chat, answer=answer))
-    assert said.startswith("Finished: the model ended its reply.")
-    assert ("outside of its world" in said) == is_outside == ("Examples" in said)
