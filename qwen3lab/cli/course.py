@@ -37,3 +37,38 @@ def slides(
     books = book or sorted(shipped_notebooks().glob("[0-9]*.ipynb"))
     written = write_slides(books, folder, run=run)
     print(f"{len(written)} files in {folder}: open one in a browser; F is full screen")
+
+
+@course.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="For the bundle, such as on a USB stick.")],
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="linux, linux-arm, macos or windows; repeatable; default: this one."),
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help="Version of Python, such as 3.12; repeatable; default: this one."),
+    ] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="Wheel of qwen3lab; default: built from the checkout.")
+    ] = None,
+    constraint: Annotated[
+        list[str] | None, typer.Option(help="Version to take, as torch==2.13.0; repeatable.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check a bundle.")] = False,
+) -> None:
+    """Make a folder that installs everything without a network, by one command.
+
+    Needs a network itself, once. A second call goes on where the first one was interrupted.
+
+    Example: qwen3lab course bundle /media/stick --platform windows --platform macos
+    """
+    from qwen3lab.course.bundle import check_bundle, targets, write_bundle
+
+    if check:
+        print(check_bundle(folder))
+        return
+    machines = targets(platform or (), python or ())
+    write_bundle(folder, machines, wheel=wheel, constraints=constraint or ())
+    print(f"{folder} is ready: on each machine run install.sh or install.bat there")
