@@ -145,6 +145,12 @@ def corpus(
     label: Annotated[
         list[str] | None, typer.Option(help="Column that groups the counts; repeatable.")
     ] = None,
+    token_label: Annotated[
+        list[str] | None, typer.Option(help="Column with a label for each token; repeatable.")
+    ] = None,
+    cross: Annotated[
+        bool, typer.Option("--cross", help="Count pairs of label and token label, too.")
+    ] = False,
     row_id: Annotated[str, typer.Option("--id", help="Column that names the rows.")] = "",
     keep: Annotated[
         list[str] | None,
@@ -184,6 +190,8 @@ def corpus(
         out=out,
         column=column,
         label=label or (),
+        token_label=token_label or (),
+        cross=cross,
         id=row_id,
         keep=keep or ([] if reduce or full else ["counts"]),
         reduce=reductions(reduce or ()),

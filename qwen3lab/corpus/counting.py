@@ -45,7 +45,7 @@ class Counts:
     Args:
         layers: numbers of the layers with experts.
         n_experts: in each of them.
-        columns: label columns.
+        columns: what the texts or their tokens are grouped by.
         weighs: False if weights are not known.
 
     Attributes:
@@ -70,8 +70,8 @@ class Counts:
         self.next = np.zeros((max(n_layers - 1, 0), n_experts, n_experts), np.int64)
         self._by_token: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, texts: Sequence[tuple[Routed, Sequence[str]]]) -> None:
-        """Add texts, each with a label for each column."""
+    def add(self, texts: Sequence[tuple[Routed, Sequence[str | tuple[str, ...]]]]) -> None:
+        """Add texts; each has for each column a label, or a label for each of its tokens."""
         if not texts or not self.layers:
             return
         experts = np.concatenate([routed.experts for routed, _ in texts], axis=1)
@@ -79,13 +79,25 @@ class Counts:
         units = self._units([routed for routed, _ in texts])
         is_routed = (experts >= 0).any(axis=(0, 2))
         for place in range(max(len(self.columns), 1)):
-            keys = [(self.columns[place], labels[place]) if labels else ALL for _, labels in texts]
-            groups = np.repeat(self._numbers(keys), n_tokens)
+            labels = [own[place] if own else ALL[1] for _, own in texts]
+            groups = self._groups(labels, n_tokens, place)
             self._add_slots(experts, units, groups)
             self.tokens += np.bincount(groups[is_routed], minlength=len(self.groups))
         self._add_pairs(experts)
         token_ids = np.concatenate([routed.token_ids for routed, _ in texts])
         self._add_tokens(experts, token_ids.astype(np.int64))
+
+    def _groups(
+        self, labels: Sequence[str | tuple[str, ...]], n_tokens: Sequence[int], place: int
+    ) -> np.ndarray:
+        """The number of each token's group."""
+        column = self.columns[place] if self.columns else ALL[0]
+        keys, sizes = list[tuple[str, str]](), list[int]()
+        for label, n in zip(labels, n_tokens, strict=True):
+            own = (label,) if isinstance(label, str) else label
+            keys += [(column, each) for each in own]
+            sizes += [n] if isinstance(label, str) else [1] * n
+        return np.repeat(self._numbers(keys), sizes)
 
     def _units(self, texts: Sequence[Routed]) -> np.ndarray | None:
         if not self.weighs:

@@ -52,7 +52,8 @@ class ExpertScores(EqualByValue, Displayed):
 
         row, expert = (axis.ravel() for axis in np.indices(tuple(self.slots.shape)))
         names = ("slots", "weight", "norm", "reap", "largest")
-        values = {name: getattr(self, name).flatten().numpy() for name in names}
+        means = {name: getattr(self, name).double().flatten().numpy() for name in names[1:]}
+        values = {"slots": self.slots.flatten().numpy(), **means}
         return pandas.DataFrame({"layer": np.array(self.layers)[row], "expert": expert, **values})
 
     def _summary(self) -> Summary:
@@ -172,11 +173,11 @@ def _rates(run: CorpusRun, label: str | None) -> Float[Tensor, "layer expert"]:
     columns = {name: np.array(each) for name, each in run.counts.to_dict("list").items()}
     chosen = np.ones(len(columns["slots"]), bool)
     if "column" in columns:
-        chosen = columns["column"] == run.plan.labels[0]
+        chosen = columns["column"] == run.plan.groupings[0]
     known = list(dict.fromkeys(columns["label"][chosen].tolist()))
     if label is not None:
-        if not run.plan.labels or label not in known:
-            listed = ", ".join(known) if run.plan.labels else "none, as label= was not given"
+        if not run.plan.groupings or label not in known:
+            listed = ", ".join(known) if run.plan.groupings else "none, as label= was not given"
             raise CorpusError(f"there is no label {label!r}: the labels are {listed}")
         chosen = chosen & (columns["label"] == label)
     layer, expert, slots = (columns[name][chosen] for name in ("layer", "expert", "slots"))

@@ -16,7 +16,7 @@ from qwen3lab.corpus.folder import Folder
 from qwen3lab.corpus.plan import CONTEXT_TOKENS, CorpusPlan
 from qwen3lab.corpus.saliency import Lengths, LengthTap, Saliency
 from qwen3lab.corpus.source import Part, Source
-from qwen3lab.corpus.texts import Skipped, Text, as_text, by_length, columns_of
+from qwen3lab.corpus.texts import Groups, Skipped, Text, as_text, by_length, columns_of
 from qwen3lab.corpus.top import TopExamples
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CorpusError
@@ -114,7 +114,7 @@ class PartRecorder:
     def __init__(self, kept: Kept) -> None:
         plan, config = kept.plan, kept.config
         self.kept = kept
-        self.counts = Counts(config.moe_layers, config.n_experts, plan.labels)
+        self.counts = Counts(config.moe_layers, config.n_experts, plan.groupings)
         self.top = TopExamples(plan.top)
         self.saliency = Saliency(config.moe_layers, config.n_experts)
         self.activations = Activations(kept.reduce, kept.full)
@@ -123,12 +123,12 @@ class PartRecorder:
 
     def add(self, texts: Sequence[Text], batch: Sequence[Recorded]) -> list[Skipped]:
         """Add a batch; returns the texts whose values are not finite, which are left out."""
-        broken, counted = list[Skipped](), list[tuple[Routed, tuple[str, ...]]]()
+        broken, counted = list[Skipped](), list[tuple[Routed, Groups]]()
         for text, each in zip(texts, batch, strict=True):
             if reason := _not_finite(each):
                 broken.append(Skipped(text.row, text.id, reason))
                 continue
-            counted.append((each.routed, text.labels))
+            counted.append((each.routed, text.groups(self.kept.plan)))
             self.n_routed += each.routed.n_routed
             if "routes" in self.kept.plan.keep:
                 self.routes[text.row] = each.routed

@@ -1,6 +1,7 @@
 """The plan of a corpus run: what is read, by which model, and what is kept. It is plain data."""
 
 from dataclasses import dataclass, field
+from itertools import product, starmap
 
 from qwen3lab.arguments import check_fields
 from qwen3lab.errors import CorpusError
@@ -28,6 +29,8 @@ class CorpusPlan:
         load: further arguments of `qwen3lab.load`, by name; None values are left out.
         column: of the texts, chats or token ids.
         labels: columns whose values group the counts.
+        token_labels: columns with a list of one label for each token, which group the counts, too.
+        cross: group by every pair of a label and a token label, too.
         id: column that names a row; "" names rows by their number.
         keep: of `KEEP`.
         top_hooks: hooks whose heads or features get top examples, beside the experts.
@@ -45,6 +48,8 @@ class CorpusPlan:
     model: str
     column: str = "text"
     labels: tuple[str, ...] = ()
+    token_labels: tuple[str, ...] = ()
+    cross: bool = False
     id: str = ""
     keep: tuple[str, ...] = ("counts",)
     top_hooks: tuple[str, ...] = ()
@@ -60,6 +65,17 @@ class CorpusPlan:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def groupings(self) -> tuple[str, ...]:
+        """Names of what the counts are grouped by, the first of which `CorpusRun.load` uses."""
+        names = (*self.labels, *self.token_labels)
+        return (*names, *starmap(pair_of, self.pairs))
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The columns whose labels are crossed."""
+        return tuple(product(self.labels, self.token_labels)) if self.cross else ()
 
     def check(self) -> None:
         """Raises `CorpusError` for a plan that no run can have."""
@@ -78,10 +94,18 @@ class CorpusPlan:
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 0:
                 raise CorpusError(f"{name} is {getattr(self, name)}: expected 1 or more, or 0")
-        if len({self.column, *self.labels}) != 1 + len(self.labels):
+        columns = (self.column, *self.labels, *self.token_labels)
+        if len(set(columns)) != len(columns):
             raise CorpusError("a column is named twice: give the texts' and each label's once")
+        if self.cross and not (self.labels and self.token_labels):
+            raise CorpusError("cross counts pairs of labels: give label= and token_label=, too")
         for hook, how in self.reduce.items():
             positions_of(hook, how)
+
+
+def pair_of(first: str, second: str) -> str:
+    """The name of a pair of labels, or of columns of labels."""
+    return f"{first} × {second}"
 
 
 def positions_of(hook: str, how: str) -> tuple[int, ...] | None:

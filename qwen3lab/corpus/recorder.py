@@ -31,6 +31,7 @@ def record(
     out: str | Path,
     column: str = "text",
     label: str | Sequence[str] = (),
+    token_label: str | Sequence[str] = (),
     keep: str | Sequence[str] = ("counts",),
     reduce: Mapping[str, str] | None = None,
     full: str | Sequence[str] = (),
@@ -56,6 +57,8 @@ def record(
         out: folder for the result; made if it does not exist.
         column: of the texts, chats or token ids.
         label: column, or columns, whose values group the counts.
+        token_label: column, or columns, with a list of one label for each token; `cross=True`
+            counts every pair of a label and a token label, too.
         keep: of the routing: "counts", "top" for examples, "routes" for every token's experts,
             "saliency" for the sizes of the experts' outputs (`corpus.expert_scores`).
         reduce: hooks or globs, of which one value for each text is kept: "mean", "last", or
@@ -100,6 +103,7 @@ def record(
         name,
         column=column,
         labels=_listed(label),
+        token_labels=_listed(token_label),
         keep=_listed(keep),
         reduce=dict(reduce or {}),
         full=_listed(full),

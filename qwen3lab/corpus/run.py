@@ -20,7 +20,7 @@ from qwen3lab.corpus.counting import ALL, WEIGHT_UNIT
 from qwen3lab.corpus.folder import TABLES, VOCABULARY, Folder, check_pyarrow
 from qwen3lab.corpus.plan import CorpusPlan
 from qwen3lab.corpus.sums import summed
-from qwen3lab.corpus.top import best_rows
+from qwen3lab.corpus.top import best_examples
 from qwen3lab.display import Displayed, Summary, count
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.labels import LabelledTensor
@@ -178,7 +178,7 @@ class CorpusRun(Displayed):
             }
         )
         frame["npmi"] = _npmi_by_column(slots, groups).ravel()
-        dropped = [] if len(self.plan.labels) > 1 else ["column"]
+        dropped = [] if len(self.plan.groupings) > 1 else ["column"]
         dropped += [] if len(groups) > 1 else ["npmi"]
         return frame.drop(columns=dropped)
 
@@ -213,7 +213,7 @@ class CorpusRun(Displayed):
             CorpusError: no such label.
         """
         slots, _, _, groups = self._grid()
-        column = self.plan.labels[0] if self.plan.labels else ALL[0]
+        column = self.plan.groupings[0] if self.plan.groupings else ALL[0]
         of_column = [(n, name) for n, (of, name) in enumerate(groups) if of == column]
         rows = [n for n, name in of_column if label in (None, name)]
         if not rows:
@@ -261,43 +261,27 @@ class CorpusRun(Displayed):
         field = pyarrow.dataset.field
         where = (field("layer") == layer) & (field("expert") == expert)
         found = summed(self.table("tokens"), ["token_id"], ["slots"], where=where).to_pandas()
-        texts = [self._vocabulary[token] for token in found.token_id]
+        texts = [self.vocabulary[token] for token in found.token_id]
         found.insert(1, "text", texts)
         found = found.sort_values(["slots", "token_id"], ascending=[False, True])
         return found.reset_index(drop=True)
 
-    def top(self, hook: str, unit: int) -> "pandas.DataFrame":
+    def top(self, hook: str, unit: int | None = None) -> "pandas.DataFrame":
         """The texts in which an expert, head or feature is largest: score, row, position, text.
 
         Args:
             hook: such as "blocks.3.mlp.hook_expert_weights", or one of `top_hooks`.
-            unit: number of the expert, head or feature.
+            unit: number of the expert, head or feature; None for all, with a column `unit`.
 
         Raises:
             CorpusError: examples were not kept, or not of this hook.
         """
-        import pandas
-        import pyarrow.dataset
-
         if not self._manifest.knows_weights:
             raise CorpusError(_no_weights(self._manifest.engine))
-        field = pyarrow.dataset.field
-        where = (field("hook") == hook) & (field("unit") == unit)
-        found = self.table("top").to_table(filter=where).to_pydict()
-        if not found["row"] and hook not in self.hooks:
+        found = best_examples(self.table("top"), hook, unit, self.plan.top, self.vocabulary)
+        if found.empty and hook not in self.hooks:
             raise CorpusError(f"{hook} was not recorded: the hooks are {', '.join(self.hooks)}")
-        columns = {name: np.array(found[name]) for name in ("unit", "score", "row", "position")}
-        order = best_rows({**columns, "hook": np.zeros(len(columns["row"]))}, self.plan.top)
-        texts = [[self._vocabulary[token] for token in found["token_ids"][at]] for at in order]
-        places = [found["token"][at] for at in order]
-        return pandas.DataFrame(
-            {
-                **{name: columns[name][order] for name in ("score", "row", "position")},
-                "before": ["".join(t[:at]) for t, at in zip(texts, places, strict=True)],
-                "token": [t[at] for t, at in zip(texts, places, strict=True)],
-                "after": ["".join(t[at + 1 :]) for t, at in zip(texts, places, strict=True)],
-            }
-        )
+        return found if unit is None else found.drop(columns="unit")
 
     @property
     def skipped(self) -> "pandas.DataFrame":
@@ -332,7 +316,8 @@ class CorpusRun(Displayed):
                 ) from error
 
     @cached_property
-    def _vocabulary(self) -> list[str]:
+    def vocabulary(self) -> list[str]:
+        """The text of each token id."""
         import pyarrow
         import pyarrow.parquet
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.corpus.plan import CorpusPlan
+from qwen3lab.corpus.plan import CorpusPlan, pair_of
 from qwen3lab.corpus.source import FILE, Row
 from qwen3lab.display.plain import one_line
 from qwen3lab.text.prompt import checked, is_messages, unchecked_ids
 
 MAX_REASON = 200
+
+Groups = tuple[str | tuple[str, ...], ...]
+"""For each grouping, that of a text, or of each of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Text:
         labels: a value for each label column.
         token_ids: what the model reads.
         was_cut: True if the text has more tokens.
+        token_labels: for each column of them, a label of each token.
     """
 
     row: int
@@ -30,6 +34,14 @@ class Text:
     labels: tuple[str, ...]
     token_ids: list[int]
     was_cut: bool = False
+    token_labels: tuple[tuple[str, ...], ...] = ()
+
+    def groups(self, plan: CorpusPlan) -> Groups:
+        """The group of the text, or of each of its tokens, for each of the plan's groupings."""
+        own = dict(zip(plan.labels, self.labels, strict=True))
+        by_token = dict(zip(plan.token_labels, self.token_labels, strict=True))
+        pairs = (tuple(pair_of(own[a], each) for each in by_token[b]) for a, b in plan.pairs)
+        return (*self.labels, *self.token_labels, *pairs)
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Skipped:
 
 def columns_of(plan: CorpusPlan) -> list[str]:
     """The columns that a plan reads."""
-    return [plan.column, *plan.labels, *([plan.id] if plan.id else [])]
+    return [plan.column, *plan.labels, *plan.token_labels, *([plan.id] if plan.id else [])]
 
 
 def as_text(
@@ -69,7 +81,12 @@ def as_text(
         if len(ids) > limit and plan.too_long == "skip":
             return Skipped(row, name, f"it has {len(ids)} tokens, more than {limit}")
         labels = tuple(_label(values[column], column) for column in plan.labels)
-        return Text(row, name, labels, checked(ids[:limit], config), len(ids) > limit)
+        by_token = tuple(
+            _labels_of_tokens(values[column], column, len(ids))[:limit]
+            for column in plan.token_labels
+        )
+        own = checked(ids[:limit], config)
+        return Text(row, name, labels, own, len(ids) > limit, by_token)
     except (ValueError, TypeError) as error:
         return Skipped(row, name, one_line(str(error), width=MAX_REASON))
 
@@ -90,3 +107,14 @@ def _label(value: Any, column: str) -> str:
     if isinstance(value, list | tuple | Mapping):
         raise ValueError(f"its label in the column {column!r} is not one value")
     return str(value)
+
+
+def _labels_of_tokens(value: Any, column: str, n_tokens: int) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError(f"its labels in the column {column!r} are no list: give one for a token")
+    if len(value) != n_tokens:
+        raise ValueError(
+            f"it has {len(value)} labels in the column {column!r} for {n_tokens} tokens: give one "
+            "for each token, and token ids in place of the text if you are not sure"
+        )
+    return tuple(_label(each, column) for each in value)

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow
+    import pyarrow.dataset
 
 COLUMNS = ("hook", "unit", "score", "row", "position")
 
@@ -112,6 +114,43 @@ def best_rows(columns: Mapping[str, np.ndarray], n: int) -> Int[np.ndarray, " ke
     starts = is_first.nonzero()[0]
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
     return order[rank < n]
+
+
+def best_examples(
+    data: "pyarrow.dataset.Dataset",
+    hook: str,
+    unit: int | None,
+    n: int,
+    vocabulary: Sequence[str],
+) -> "pandas.DataFrame":
+    """The best examples over all parts: unit, score, row, position, before, token, after.
+
+    Args:
+        data: tables that `TopExamples.table` made.
+        hook: whose units are shown.
+        unit: one of them, or None for all.
+        n: examples of each.
+        vocabulary: the text of each token id.
+    """
+    import pandas
+    import pyarrow.dataset
+
+    where = pyarrow.dataset.field("hook") == hook
+    if unit is not None:
+        where &= pyarrow.dataset.field("unit") == unit
+    found = data.to_table(filter=where).to_pydict()
+    columns = {name: np.array(found[name]) for name in ("unit", "score", "row", "position")}
+    order = best_rows({**columns, "hook": np.zeros(len(columns["row"]))}, n)
+    texts = [[str(vocabulary[token]) for token in found["token_ids"][at]] for at in order]
+    places = [found["token"][at] for at in order]
+    return pandas.DataFrame(
+        {
+            **{name: values[order] for name, values in columns.items()},
+            "before": ["".join(t[:at]) for t, at in zip(texts, places, strict=True)],
+            "token": [t[at] for t, at in zip(texts, places, strict=True)],
+            "after": ["".join(t[at + 1 :]) for t, at in zip(texts, places, strict=True)],
+        }
+    )
 
 
 def _nothing() -> dict[str, np.ndarray]:

@@ -229,6 +229,7 @@ def test_what_cannot_be_kept_is_refused(tiny_lab, tmp_path, monkeypatch):
         ({"too_long": "wrap"}, "too_long is 'wrap'"),
         ({"label": ("kind", "kind")}, "a column is named twice"),
         ({"top_hooks": Z}, 'add "top" to keep'),
+        ({"cross": True}, "cross counts pairs of labels"),
         ({"full": "blocks.0.attn.hook_pattern"}, "has the axes batch head query key"),
         ({"batch": 3}, "there is no option 'batch'"),
         ({"ray": True}, "a lab cannot be sent"),
@@ -270,3 +271,41 @@ def test_a_missing_table_is_named(run, tiny_lab, tmp_path):
         bare.tokens(0, 0)
     with pytest.raises(CorpusError, match="no label 'essay': the labels are chat, product, sum"):
         bare.load("essay")
+
+
+def test_labels_of_tokens_group_them_and_are_crossed_with_those_of_texts(tiny_lab, tmp_path):
+    rows = [
+        {"text": tiny_lab.token_ids(row["text"]), "kind": row["kind"], "name": row["name"]}
+        for row in GOOD
+    ]
+    for row in rows:  # Tokens of even and odd numbers, which numpy counts below.
+        row["type"] = ["odd" if token % 2 else "even" for token in row["text"]]
+    wrong = [
+        {**rows[0], "type": ["odd"], "name": "short"},
+        {**rows[0], "type": "odd", "name": "text"},
+    ]
+    options = {"label": "kind", "token_label": "type", "cross": True, "id": "name"}
+    out = tmp_path / "run"
+    run = corpus.record([*rows, *wrong], model=tiny_lab, out=out, progress=False, **options)
+    table = run.counts
+    assert list(dict.fromkeys(table.column)) == ["kind", "kind × type", "type"]
+    for row_of_table in table[table.slots > 0].itertuples():
+        expected = 0
+        for row in rows:
+            rec = tiny_lab.record(row["text"])
+            at = rec.routing.layers.index(row_of_table.layer)
+            for chosen, kind in zip(rec.routing.experts[at].tolist(), row["type"], strict=True):
+                groups = {row["kind"], kind, f"{row['kind']} × {kind}"}
+                expected += row_of_table.expert in chosen and row_of_table.label in groups
+        assert row_of_table.slots == expected
+    n = len(rows[0]["text"])
+    assert run.skipped.reason.tolist() == [
+        f"it has 1 labels in the column 'type' for {n} tokens: give one for each token, and token "
+        "ids in place of the text if you are not sure",
+        "its labels in the column 'type' are no list: give one for a token",
+    ]
+    cut = corpus.record(
+        rows, model=tiny_lab, out=tmp_path / "cut", max_tokens=2, progress=False, **options
+    )
+    tokens = dict(cut.table("groups").to_table().select(["label", "tokens"]).to_pandas().values)
+    assert tokens["odd"] + tokens["even"] == 2 * len(rows) == cut.total("tokens")
