@@ -1,6 +1,7 @@
 from . import (
     alignment as alignment,
     alternatives as alternatives,
+    atlas as atlas,
     attention as attention,
     balance as balance,
     bounded_products as bounded_products,
@@ -23,6 +24,7 @@ from . import (
     specialisation as specialisation,
     structure as structure,
     thinking_text as thinking_text,
+    topic_and_type as topic_and_type,
     uncertainty as uncertainty,
     value_weighted as value_weighted,
     vocabulary as vocabulary,

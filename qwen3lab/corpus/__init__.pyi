@@ -1,3 +1,4 @@
+from .atlas import atlas as atlas, slots_of as slots_of, topic_and_type as topic_and_type
 from .expert_scores import (
     ExpertScores as ExpertScores,
     RoutingDifference as RoutingDifference,

@@ -1,5 +1,6 @@
 """Plotly figures of results; a figure computes nothing and is returned, not shown."""
 
+from qwen3lab.figures.atlas import atlas_map, topic_and_type
 from qwen3lab.figures.attention import attention_map
 from qwen3lab.figures.attribution import attribution_layers, attribution_waterfall
 from qwen3lab.figures.budget import (
@@ -23,6 +24,7 @@ from qwen3lab.figures.heads import head_map, sink_profile
 from qwen3lab.figures.lens import lens_map
 from qwen3lab.figures.patching import patching_map
 from qwen3lab.figures.probes import probe_accuracy
+from qwen3lab.figures.pruning import pruning_curve
 from qwen3lab.figures.ratios import ratios
 from qwen3lab.figures.routing import expert_load, routing_map
 from qwen3lab.figures.steering import strength_curve
@@ -34,6 +36,7 @@ __all__ = [
     "accuracy_by_size",
     "accuracy_curves",
     "answer_looks",
+    "atlas_map",
     "attention_map",
     "attention_wall",
     "attribution_layers",
@@ -51,6 +54,7 @@ __all__ = [
     "load_difference",
     "patching_map",
     "probe_accuracy",
+    "pruning_curve",
     "ratios",
     "routing_map",
     "save",
@@ -61,6 +65,7 @@ __all__ = [
     "to_bertviz",
     "to_circuitsvis",
     "token_strip",
+    "topic_and_type",
     "transitions",
     "uncertainty",
 ]

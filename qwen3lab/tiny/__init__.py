@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qwen3lab.checkpoints.embedded import embedded_revisions as revisions, is_embedded
 from qwen3lab.tiny.experts import with_experts
 from qwen3lab.tiny.world.chains import chains
+from qwen3lab.tiny.world.corpus_rows import corpus_rows
 from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
 from qwen3lab.tiny.world.outside import says_outside
@@ -23,6 +24,7 @@ __all__ = [
     "Problem",
     "TokenLabel",
     "chains",
+    "corpus_rows",
     "is_embedded",
     "label_tokens",
     "problems",

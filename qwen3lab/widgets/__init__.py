@@ -1,5 +1,6 @@
 """Notebook widgets that connect analyses and figures to controls. They compute nothing."""
 
+from qwen3lab.widgets.explorers.atlas import AtlasExplorer
 from qwen3lab.widgets.explorers.nursery import Nursery
 from qwen3lab.widgets.workbench.bench import Workbench
 from qwen3lab.widgets.workbench.explorers import (
@@ -12,6 +13,7 @@ from qwen3lab.widgets.workbench.explorers import (
 from qwen3lab.widgets.workbench.state import WorkbenchState
 
 __all__ = [
+    "AtlasExplorer",
     "AttentionExplorer",
     "Explorer",
     "Nursery",

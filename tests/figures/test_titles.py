@@ -15,12 +15,15 @@ from qwen3lab.checkpoints.folders import find_folder
 from qwen3lab.experiments.knockout import KnockOut
 from qwen3lab.figures.theme import traces
 from qwen3lab.text.tokenizer import open_tokenizer
+from tests.analysis.test_atlas import ATLAS
 from tests.figures.planted import planted, shares
+from tests.figures.test_atlas import FOUND
 from tests.figures.test_attribution import DIRECT
 from tests.figures.test_difference import attention, prediction, routing
 from tests.figures.test_growth import HISTORY
 from tests.figures.test_patching import BY_TOKEN, ablated
 from tests.figures.test_probes import made as probes
+from tests.figures.test_pruning import CURVE as PRUNED
 from tests.figures.test_steering import curve
 from tests.figures.test_thought import importance, made
 from tests.figures.test_uncertainty import RESULT
@@ -48,6 +51,7 @@ DRAWN = {
         "share of attention",
         lambda: figures.answer_looks(Looks(("a", "b"), torch.rand(2, 4, 2), (0, 1))),
     ),
+    "atlas_map": ("npmi", lambda: figures.atlas_map(ATLAS, "role")),
     "attention_map": ("weight", lambda: figures.attention_map(HEADS.attention[0, 1])),
     "attention_wall": ("weight", lambda: figures.attention_wall(HEADS)),
     "attention_wall of many heads": ("share", lambda: figures.attention_wall(DEEP)),
@@ -72,6 +76,7 @@ DRAWN = {
     "patching_map": ("share", lambda: figures.patching_map(BY_TOKEN)),
     "patching_map of an ablation": ("logits", lambda: figures.patching_map(ablated())),
     "probe_accuracy": ("share", lambda: figures.probe_accuracy(probes())),
+    "pruning_curve": ("nats", lambda: figures.pruning_curve(PRUNED)),
     "ratios": ("ratio", lambda: figures.ratios(["a"], [1.5], ["b"], title="Speed")),
     "routing_map": ("weight", lambda: figures.routing_map(LOAD, ["a"] * 4, layer=1)),
     "sink_profile": ("share", lambda: figures.sink_profile(key_mass(HEADS))),
@@ -86,6 +91,7 @@ DRAWN = {
         "expert 1",
         lambda: figures.token_strip(["a", "b"], torch.tensor([0, 1]), layer=2),
     ),
+    "topic_and_type": ("nats", lambda: figures.topic_and_type(FOUND)),
     "transitions": ("%", lambda: figures.transitions(shares(6, 6, row=1, column=2))),
     "uncertainty": ("nats", lambda: figures.uncertainty(RESULT)),
 }

@@ -211,3 +211,32 @@ def test_the_why_explorer_picks_a_part_and_asks_again_without_it(
         book.wait_for_title("Attention map", f"Attention of layer {layer}, head {head}")
         expect(book.page.locator(".q3-question")).to_have_text(question)
         assert book.external_requests == [] and book.page_errors == []
+
+
+def test_the_atlas_explorer_shows_an_expert_and_goes_to_its_neighbour(
+    tabs: BrowserContext, server: Server, folder: Path, screenshots: Path
+) -> None:
+    record = "import tempfile\nfrom qwen3lab import corpus, tiny\n"
+    record += "rows = tiny.corpus_rows(lab.tokenizer, n=2)\nkept = {'keep': ('counts', 'top')}\n"
+    record += "labels = {'label': 'family', 'token_label': 'role', 'progress': False}\n"
+    record += "run = corpus.record(rows, model=lab, out=tempfile.mkdtemp(), **kept, **labels)"
+    show = "from qwen3lab.widgets import AtlasExplorer\nAtlasExplorer(corpus.atlas(run))"
+    write_book(folder / "atlas.ipynb", LOAD, record, show)
+    with opened(tabs, server, "atlas.ipynb") as book:
+        book.command("application:toggle-left-area")
+        book.command("notebook:run-all-cells")
+        book.card("Experts").locator(".q3-map[data-drawn]").wait_for(timeout=60_000)
+        overlay = book.card("Experts").locator(".q3-overlay")
+        overlay.focus()
+        for key in ("ArrowDown", "End", "Enter"):
+            overlay.press(key)
+        about = book.card("What it does")
+        expect(about).to_contain_text(re.compile(r"Layer \d, expert 15"))
+        expect(about.locator("mark").first).to_be_visible()
+        button = about.get_by_role("button").first
+        place = re.fullmatch(r"layer (\d), expert (\d+) \(\d+%\)", button.inner_text())
+        assert place is not None
+        button.click()
+        expect(about).to_contain_text(f"Layer {place[1]}, expert {place[2]}")
+        book.page.locator(".q3-explorer").screenshot(path=screenshots / "atlas.png")
+        assert book.external_requests == [] and book.page_errors == []

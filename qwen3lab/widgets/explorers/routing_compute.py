@@ -29,7 +29,7 @@ def experts_by_layer_heatmap(recording: Recording, token: int) -> Heatmap:
     return Heatmap(
         title=f"Experts of token {token} in every layer",
         values=table.masked_fill(table == 0, torch.nan),
-        rows=_layer_axis(routing.layers),
+        rows=layer_axis(routing.layers),
         columns=Axis("expert", "expert", ("",) * n_experts),
         value_title="routing weight",
         high=float(table.max()),
@@ -57,7 +57,7 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
     return Heatmap(
         title=title,
         values=values,
-        rows=_layer_axis(layers),
+        rows=layer_axis(layers),
         columns=Axis("expert", "expert", ("",) * n_experts),
         value_title=value,
         low=low,
@@ -166,7 +166,7 @@ def _loads(recording: Recording) -> Float[Tensor, "layer expert"]:
     return torch.stack([expert_load(experts, n_experts) for experts in recording.routing.experts])
 
 
-def _layer_axis(layers: Sequence[int]) -> Axis:
+def layer_axis(layers: Sequence[int]) -> Axis:
     """One row per layer; a row has a label if its index is not the layer's number."""
     labels = tuple("" if row == layer else str(layer) for row, layer in enumerate(layers))
     return Axis("layer", "layer", labels)

@@ -1,0 +1,98 @@
+"""Loss and errors against the share of the experts that stay."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import plotly.graph_objects as go
+
+from qwen3lab.arguments import checked
+from qwen3lab.experiments.pruning import RANDOM, PruningCurve, PruningPoint
+from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
+
+UNITS = {
+    "loss": ("Loss", "loss (nats per token)", ".3f"),
+    "errors": ("Errors", "share of wrong answers", ".0%"),
+}
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
+
+
+@checked
+def pruning_curve(curve: PruningCurve, *, measure: str = "loss") -> go.Figure:
+    """The mean over all groups against the share of the experts that stay.
+
+    Random choices are a grey line of their mean, and a band from the best to the worst of them.
+
+    Args:
+        curve: from `experiments.pruning.pruning_curve`.
+        measure: "loss" or "errors".
+
+    Raises:
+        ValueError: an unknown measure.
+    """
+    if measure not in UNITS:
+        raise ValueError(f"measure is {measure!r}: choose from {', '.join(UNITS)}")
+    points = [each for each in curve.points if getattr(each, measure)]
+    if not points:
+        return empty_figure("There is nothing to show: no model was measured with problems.")
+    title, unit, digits = UNITS[measure]
+    shares = sorted({each.share for each in points})
+    figure = go.Figure()
+    names = dict.fromkeys(each.score for each in points if each.score != RANDOM)
+    whole = [each for each in points if each.share == 1][:1]
+    random = [*whole, *(each for each in points if each.score == RANDOM)]
+    if len(random) > len(whole):
+        figure.add_traces(_band(random, measure, shares, digits))
+    for place, name in enumerate(names):
+        own = [each for each in points if each.score == name]
+        figure.add_trace(_line(own, name, place, measure, digits))
+    figure.update_layout(
+        template=TEMPLATE,
+        height=400,
+        title=f"{title} with fewer experts",
+        title_subtitle_text="mean over the groups; each score chooses the experts that stay",
+        margin_t=84,
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
+    )
+    figure.update_xaxes(title="experts that stay (%)", ticksuffix=" %")
+    return figure.update_yaxes(title=unit, tickformat=digits if measure == "errors" else None)
+
+
+def _line(
+    points: Sequence[PruningPoint], name: str, place: int, measure: str, digits: str
+) -> go.Scatter:
+    ordered = sorted(points, key=lambda each: each.share)
+    return go.Scatter(
+        x=[100 * each.share for each in ordered],
+        y=[fmean(getattr(each, measure).values()) for each in ordered],
+        name=escape(name),
+        mode="lines+markers",
+        line={"color": OKABE_ITO[place % len(OKABE_ITO)], "width": 2},
+        marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8},
+        hovertemplate=f"{escape(name)}<br>%{{x:.0f}} % stay<br>%{{y:{digits}}}<extra></extra>",
+    )
+
+
+def _band(
+    points: Sequence[PruningPoint], measure: str, shares: Sequence[float], digits: str
+) -> list[go.Scatter]:
+    """The best and the worst random choice of each share, filled, and their mean."""
+    at = {
+        share: [fmean(getattr(e, measure).values()) for e in points if e.share == share]
+        for share in shares
+    }
+    drawn = {100 * share: values for share, values in at.items() if values}
+    x, edge = list(drawn), {"mode": "lines", "line_width": 0, "showlegend": False}
+    fill = {"fill": "tonexty", "fillcolor": "rgba(106, 115, 125, 0.2)", "hoverinfo": "skip"}
+    return [
+        go.Scatter(x=x, y=[min(v) for v in drawn.values()], hoverinfo="skip", **edge),
+        go.Scatter(x=x, y=[max(v) for v in drawn.values()], **fill, **edge),
+        go.Scatter(
+            x=x,
+            y=[fmean(v) for v in drawn.values()],
+            name="random choice",
+            mode="lines+markers",
+            line={"color": MUTED, "width": 2, "dash": "dot"},
+            marker={"symbol": "x", "size": 7},
+            hovertemplate=f"random<br>%{{x:.0f}} % stay<br>%{{y:{digits}}}<extra></extra>",
+        ),
+    ]

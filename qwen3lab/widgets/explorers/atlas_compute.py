@@ -1,0 +1,65 @@
+"""Data of the atlas explorer: its map, and what is shown of one expert, as escaped HTML."""
+
+import html
+
+import torch
+
+from qwen3lab.analysis.atlas import Atlas, Example, ExpertEntry, Neighbour
+from qwen3lab.figures.theme import visible
+from qwen3lab.widgets.components.heatmap import Axis, Heatmap
+from qwen3lab.widgets.explorers.routing_compute import layer_axis
+
+MAX_TEXT = 60
+"""Characters before and after the token of an example."""
+
+
+def atlas_heatmap(atlas: Atlas, column: str) -> Heatmap:
+    """The largest npmi of each expert with a label of the column: layers by experts."""
+    values = [
+        [
+            best.npmi if (best := atlas[layer, e].best(column)) else torch.nan
+            for e in range(atlas.n_experts)
+        ]
+        for layer in atlas.layers
+    ]
+    table = torch.tensor(values)
+    return Heatmap(
+        title=f"Association of each expert with one {column}",
+        values=table,
+        rows=layer_axis(atlas.layers),
+        columns=Axis("expert", "expert", ("",) * atlas.n_experts),
+        value_title="largest npmi",
+        high=max(float(table.nan_to_num(0.0).max()), 0.01),
+        nothing="associated with none",
+    )
+
+
+def entry_html(entry: ExpertEntry) -> str:
+    """Labels, typical tokens and examples of an expert."""
+    labels = ", ".join(
+        f"<b>{html.escape(each.label)}</b> ({html.escape(each.column)}, npmi {each.npmi:.2f}, "
+        f"{each.share:.0%} of its tokens)"
+        for each in entry.labels
+    )
+    tokens = " ".join(f"<code>{html.escape(visible(text))}</code>" for text, _ in entry.tokens)
+    facts = {
+        "Tokens": f"{entry.share:.0%} of all",
+        "Labels": labels or "associated with none",
+        "Typical tokens": tokens or "none",
+    }
+    rows = "".join(f"<div>{name}: {fact}</div>" for name, fact in facts.items())
+    examples = "".join(map(_example_html, entry.examples))
+    head = '<div class="q3-hint">Where its weight is largest:</div>' if examples else ""
+    return f'<div style="line-height: 1.6">{rows}{head}{examples}</div>'
+
+
+def _example_html(example: Example) -> str:
+    before, after = visible(example.before)[-MAX_TEXT:], visible(example.after)[:MAX_TEXT]
+    token = f"<mark>{html.escape(visible(example.token))}</mark>"
+    text = f"{html.escape(before)}{token}{html.escape(after)}"
+    return f'<div><span class="q3-hint">{example.score:.2f}</span> <code>{text}</code></div>'
+
+
+def neighbour_label(neighbour: Neighbour) -> str:
+    """The text of the button that goes to a neighbour."""
+    return f"layer {neighbour.layer}, expert {neighbour.expert} ({neighbour.share:.0%})"
