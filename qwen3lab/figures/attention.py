@@ -21,6 +21,7 @@ from qwen3lab.figures.theme import (
     token_labels,
 )
 from qwen3lab.recording.labels import labels_of
+from qwen3lab.translation import tr
 
 MAX_TOKENS = 512
 """Maximum tokens of a map without pooling; a larger map shows the largest weight of each block."""
@@ -62,11 +63,15 @@ def attention_map(
     n = len(tokens)
     if tuple(pattern.shape) != (n, n):
         raise ValueError(
-            f"the pattern has shape {tuple(pattern.shape)}, but there are {n} tokens: "
-            "expected one row and one column per token"
+            tr(
+                "the pattern has shape {shape}, but there are {n} tokens: expected one "
+                "row and one column per token",
+                shape=tuple(pattern.shape),
+                n=n,
+            )
         )
     if n == 0:
-        return empty_figure("There is no attention to show: the recording has no tokens.")
+        return empty_figure(tr("There is no attention to show: the recording has no tokens."))
     future = torch.ones(n, n, dtype=torch.bool).triu(1)
     pooled = max_pool(pattern.float().masked_fill(future, torch.nan), max_side=MAX_TOKENS)
     names = token_labels(tokens)[:: pooled.row_step]
@@ -79,25 +84,30 @@ def attention_map(
             y=names,
             hoverongaps=False,
             hovertemplate="query %{y}<br>key %{x}<br>weight %{z:.4~g}<extra></extra>",
-            **colouring(scale, SEQUENTIAL, "attention weight"),
+            **colouring(scale, SEQUENTIAL, tr("attention weight")),
         )
     )
-    add_key(figure, scale, SEQUENTIAL, "attention weight")
+    add_key(figure, scale, SEQUENTIAL, tr("attention weight"))
     figure.update_layout(
         template=TEMPLATE, width=720, height=660, plot_bgcolor=EMPTY_CELL_COLOUR, title=title
     )
     shown = thinned(len(names), SIDE)
-    figure.update_xaxes(token_axis("key token") | shown, tickangle=-90)
-    figure.update_yaxes(token_axis("query token") | shown, autorange="reversed")
+    figure.update_xaxes(token_axis(tr("key token")) | shown, tickangle=-90)
+    figure.update_yaxes(token_axis(tr("query token")) | shown, autorange="reversed")
     if not pooled.is_exact:
         figure.update_layout(title_subtitle_text=_pooling_note(pooled.row_step), margin_t=84)
     return figure
 
 
 def _title(layer: int | None, head: int | None) -> str:
-    names = [f"{k} {v}" for k, v in (("layer", layer), ("head", head)) if v is not None]
-    return f"Attention of {', '.join(names)}" if names else "Attention of one head"
+    if layer is None and head is None:
+        return tr("Attention of one head")
+    if head is None:
+        return tr("Attention of layer {layer}", layer=layer)
+    if layer is None:
+        return tr("Attention of head {head}", head=head)
+    return tr("Attention of layer {layer}, head {head}", layer=layer, head=head)
 
 
 def _pooling_note(step: int) -> str:
-    return f"each cell shows the largest weight of {step} × {step} tokens"
+    return tr("each cell shows the largest weight of {step} × {step} tokens", step=step)

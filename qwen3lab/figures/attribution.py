@@ -4,8 +4,8 @@ import plotly.graph_objects as go
 
 from qwen3lab.arguments import Count, checked
 from qwen3lab.attribution.direct import DirectAttribution, Part
-from qwen3lab.display import count
 from qwen3lab.figures.theme import INK, MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape, short_text
+from qwen3lab.translation import later, tr, tr_count
 
 RISE, FALL = OKABE_ITO[0], OKABE_ITO[5]
 N_PARTS = 15
@@ -19,8 +19,13 @@ KIND_COLOURS = {
     "neuron": OKABE_ITO[2],
     "remainder": INK,
 }
-KIND_NAMES = {"head": "heads", "mlp": "MLP", "expert": "experts", "neuron": "neurons"}
-HOVER = "%{x}<br>%{y:+.3f} logits<extra></extra>"
+KIND_NAMES = {
+    "head": later("heads"),
+    "mlp": later("MLP"),
+    "expert": later("experts"),
+    "neuron": later("neurons"),
+}
+HOVER = later("%{x}<br>%{y:+.3f} logits<extra></extra>")
 
 
 @checked
@@ -35,11 +40,16 @@ def attribution_waterfall(direct: DirectAttribution, *, most: Count = N_PARTS) -
         most: maximum number of parts shown.
     """
     if not direct.parts:
-        return empty_figure("There is nothing to show: the attribution has no parts.")
+        return empty_figure(tr("There is nothing to show: the attribution has no parts."))
     shown, rest = _strongest(direct, most)
     steps = [(escape(part.name), part.value) for part in shown]
     if rest:
-        steps.append((count(len(rest), "other part"), sum(part.value for part in rest)))
+        steps.append(
+            (
+                tr_count("{n:,} other part", "{n:,} other parts", len(rest)),
+                sum(part.value for part in rest),
+            )
+        )
     names, values = zip(*steps, strict=True)
     figure = go.Figure(
         go.Waterfall(
@@ -56,7 +66,7 @@ def attribution_waterfall(direct: DirectAttribution, *, most: Count = N_PARTS) -
             hovertemplate="%{x}<br>%{text} logits<extra></extra>",
         )
     )
-    return _titled(figure, direct, "part, in the order of the forward pass")
+    return _titled(figure, direct, tr("part, in the order of the forward pass"))
 
 
 @checked
@@ -67,7 +77,7 @@ def attribution_layers(direct: DirectAttribution) -> go.Figure:
         direct: of `attribution.direct`.
     """
     if not direct.parts:
-        return empty_figure("There is nothing to show: the attribution has no parts.")
+        return empty_figure(tr("There is nothing to show: the attribution has no parts."))
     sums = {kind: values.tolist() for kind, values in direct.by_layer().items()}
     n_layers = max(map(len, sums.values()), default=0)
     alone = {part.kind: part.value for part in direct.parts if part.layer is None}
@@ -79,7 +89,7 @@ def attribution_layers(direct: DirectAttribution) -> go.Figure:
     for kind, values in sums.items():
         figure.add_trace(_bars([str(layer) for layer in range(len(values))], values, kind))
     figure.update_layout(barmode="relative")
-    figure = _titled(figure, direct, "layer")
+    figure = _titled(figure, direct, tr("layer"))
     return figure.update_xaxes(categoryorder="array", categoryarray=order)
 
 
@@ -92,25 +102,36 @@ def _strongest(direct: DirectAttribution, most: int) -> tuple[list[Part], list[P
 
 
 def _bars(names: list[str], values: list[float], kind: str) -> go.Bar:
+    name = tr(KIND_NAMES.get(kind, kind))
     return go.Bar(
         x=names,
         y=values,
-        name=KIND_NAMES.get(kind, kind),
+        name=name,
         marker_color=KIND_COLOURS.get(kind, MUTED),
-        hovertemplate=f"{KIND_NAMES.get(kind, kind)}, layer {HOVER}"
+        hovertemplate=tr("{kind}, layer {hover}", kind=name, hover=tr(HOVER))
         if kind in KIND_NAMES
-        else HOVER,
+        else tr(HOVER),
     )
 
 
 def _titled(figure: go.Figure, direct: DirectAttribution, axis: str) -> go.Figure:
-    where = f"at token {direct.position} {short_text(direct.token, width=16)}"
+    where = tr(
+        "at token {position} {token}",
+        position=direct.position,
+        token=short_text(direct.token, width=16),
+    )
     figure.update_layout(
         template=TEMPLATE,
         height=440,
         margin_t=84,
-        title=f"Direct attribution of {escape(direct.label)} · {escape(direct.model_name)}",
-        title_subtitle_text=f"{where}; total {direct.total:.2f} logits",
+        title=tr(
+            "Direct attribution of {label} · {model_name}",
+            label=escape(tr(direct.label)),
+            model_name=escape(direct.model_name),
+        ),
+        title_subtitle_text=tr(
+            "{where}; total {total:.2f} logits", where=where, total=direct.total
+        ),
     )
     figure.update_xaxes(type="category", title=axis)
-    return figure.update_yaxes(title="added to the logit (logits)")
+    return figure.update_yaxes(title=tr("added to the logit (logits)"))

@@ -10,15 +10,16 @@ from qwen3lab.analysis.budgets import BudgetCurve, BudgetPoint, Lengths
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
+from qwen3lab.translation import later, tr
 
-ACCURACY = "share of right answers"
-TITLE = "Accuracy under a thinking budget"
+ACCURACY = later("share of right answers")
+TITLE = later("Accuracy under a thinking budget")
 COSTS = {
-    "budget": "thinking tokens allowed",
-    "tokens": "thinking tokens used (mean)",
-    "flops": "floating-point operations per answer (mean)",
+    "budget": later("thinking tokens allowed"),
+    "tokens": later("thinking tokens used (mean)"),
+    "flops": later("floating-point operations per answer (mean)"),
 }
-NO_BUDGET = "There is no accuracy to show: no budget was tested."
+NO_BUDGET = later("There is no accuracy to show: no budget was tested.")
 
 
 @checked
@@ -30,13 +31,13 @@ def budget_curve(by_budget: Mapping[int, Share], *, at_once: Share | None = None
         at_once: share without thinking, drawn as a horizontal line with its interval.
     """
     if not by_budget:
-        return empty_figure(NO_BUDGET)
+        return empty_figure(tr(NO_BUDGET))
     budgets = sorted(by_budget)
     shares = [by_budget[budget] for budget in budgets]
-    about = ["at most " + str(budget) + " thinking tokens" for budget in budgets]
+    about = [tr("at most {budget} thinking tokens", budget=budget) for budget in budgets]
     totals = [share.total for share in shares]
-    figure = _framed(TITLE, totals, COSTS["budget"])
-    figure.add_trace(_line("within the budget", budgets, shares, about, 0))
+    figure = _framed(tr(TITLE), totals, tr(COSTS["budget"]))
+    figure.add_trace(_line(tr("within the budget"), budgets, shares, about, 0))
     figure.update_layout(showlegend=False)
     if at_once is not None:
         _level(figure, at_once)
@@ -57,11 +58,17 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
         ValueError: `against` is none of the three.
     """
     if against not in COSTS:
-        raise ValueError(f"against is {against!r}: choose from {', '.join(COSTS)}")
+        raise ValueError(
+            tr(
+                "against is {against!r}: choose from {costs}",
+                against=against,
+                costs=", ".join(COSTS),
+            )
+        )
     if not curves:
-        return empty_figure(NO_BUDGET)
+        return empty_figure(tr(NO_BUDGET))
     totals = [point.right.total for curve in curves for point in curve.points]
-    figure = _framed(TITLE, totals, COSTS[against])
+    figure = _framed(tr(TITLE), totals, tr(COSTS[against]))
     left = -0.05 * max(curve.points[-1].budget or 1 for curve in curves)
     for number, curve in enumerate(curves):
         costs = [_cost(point, against, left) for point in curve.points]
@@ -97,13 +104,13 @@ def accuracy_by_size(curves: Sequence[BudgetCurve]) -> go.Figure:
         curves: one per model, from `analysis.budgets.curve`.
     """
     if not curves:
-        return empty_figure(NO_BUDGET)
+        return empty_figure(tr(NO_BUDGET))
     totals = [point.right.total for curve in curves for point in curve.points]
-    figure = _framed("Accuracy and size", totals, "active parameters")
+    figure = _framed(tr("Accuracy and size"), totals, tr("active parameters"))
     ordered = sorted(curves, key=lambda curve: curve.active_params)
     lines = {
-        "with thinking": [(curve, curve.points[-1]) for curve in ordered],
-        "without thinking": [
+        tr("with thinking"): [(curve, curve.points[-1]) for curve in ordered],
+        tr("without thinking"): [
             (curve, curve.at_once) for curve in ordered if curve.at_once is not None
         ],
     }
@@ -137,18 +144,20 @@ def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
         lengths: from `analysis.budgets.natural_lengths`.
     """
     if not any(level.tokens for level in lengths):
-        return empty_figure("There is no length to show: the largest budget cut every thinking.")
+        return empty_figure(
+            tr("There is no length to show: the largest budget cut every thinking.")
+        )
     figure = go.Figure(
         [
             go.Box(
                 y=level.tokens,
-                name=escape(level.level) or "all",
+                name=escape(level.level) or tr("all"),
                 marker_color=OKABE_ITO[0],
                 boxpoints="all" if len(level.tokens) <= 50 else False,
                 jitter=0.4,
                 pointpos=0,
                 marker_size=4,
-                hovertemplate="level %{x}<br>%{y} thinking tokens<extra></extra>",
+                hovertemplate=tr("level %{x}<br>%{y} thinking tokens<extra></extra>"),
             )
             for level in lengths
         ]
@@ -158,27 +167,30 @@ def thinking_lengths(lengths: Sequence[Lengths]) -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=400,
-        title="Thinking length by problem level",
-        title_subtitle_text=f"{total} replies; without {cut} that the largest budget cut",
+        title=tr("Thinking length by problem level"),
+        title_subtitle_text=tr(
+            "{total} replies; without {cut} that the largest budget cut", total=total, cut=cut
+        ),
         margin_t=84,
         showlegend=False,
     )
-    figure.update_xaxes(title="problem level", type="category")
-    return figure.update_yaxes(title="thinking tokens", rangemode="tozero")
+    figure.update_xaxes(title=tr("problem level"), type="category")
+    return figure.update_yaxes(title=tr("thinking tokens"), rangemode="tozero")
 
 
 def _framed(title: str, totals: Sequence[int], x: str) -> go.Figure:
-    n = " to ".join(map(str, sorted({min(totals), max(totals)})))
+    least, most = min(totals), max(totals)
+    n = str(most) if least == most else tr("{least} to {most}", least=least, most=most)
     figure = go.Figure()
     figure.update_layout(
         template=TEMPLATE,
         height=400,
         title=title,
-        title_subtitle_text=f"{n} answers per point, 95% Wilson intervals",
+        title_subtitle_text=tr("{n} answers per point, 95% Wilson intervals", n=n),
         margin_t=84,
     )
     figure.update_xaxes(title=x)
-    return figure.update_yaxes(title=ACCURACY, range=[0, 1.04])
+    return figure.update_yaxes(title=tr(ACCURACY), range=[0, 1.04])
 
 
 def _line(
@@ -202,8 +214,10 @@ def _line(
         line={"color": OKABE_ITO[number % len(OKABE_ITO)], "width": 2},
         marker_size=8,
         name=name,
-        hovertemplate="%{customdata[4]}<br>accuracy %{y:.3f} (%{customdata[0]:.3f} "
-        "to %{customdata[1]:.3f})<br>%{customdata[2]} of %{customdata[3]}<extra></extra>",
+        hovertemplate=tr(
+            "%{customdata[4]}<br>accuracy %{y:.3f} (%{customdata[0]:.3f} "
+            "to %{customdata[1]:.3f})<br>%{customdata[2]} of %{customdata[3]}<extra></extra>"
+        ),
     )
 
 
@@ -214,15 +228,24 @@ def _cost(point: BudgetPoint, against: str, left: float) -> float:
 
 
 def _about(point: BudgetPoint) -> str:
-    allowed = "no thinking" if point.budget is None else f"at most {point.budget} thinking tokens"
-    return f"{allowed}: {point.thinking_tokens:.1f} used, {point.flops:.2g} operations"
+    allowed = (
+        tr("no thinking")
+        if point.budget is None
+        else tr("at most {budget} thinking tokens", budget=point.budget)
+    )
+    return tr(
+        "{allowed}: {thinking_tokens:.1f} used, {flops:.2g} operations",
+        allowed=allowed,
+        thinking_tokens=point.thinking_tokens,
+        flops=point.flops,
+    )
 
 
 def _level(figure: go.Figure, share: Share) -> None:
     low, high = share.interval
     figure.add_hrect(y0=low, y1=high, fillcolor=MUTED, opacity=0.15, line_width=0)
     note: dict[str, Any] = {
-        "text": f"without thinking: {share.value:.2f}",
+        "text": tr("without thinking: {value:.2f}", value=share.value),
         "font": {"color": MUTED},
         "yanchor": "bottom",
     }

@@ -6,6 +6,7 @@ from qwen3lab.analysis.differences import Difference
 from qwen3lab.arguments import checked
 from qwen3lab.figures.maps import DIVERGING, Side, labelled_map
 from qwen3lab.figures.theme import empty_figure, escape, short_text
+from qwen3lab.translation import tr
 
 MAX_PAIRS = 512
 """Maximum aligned tokens of a figure; `Alignment.part` selects others of a long text."""
@@ -40,23 +41,38 @@ def difference(found: Difference) -> go.Figure:
     one, other = (escape(name) for name in found.aligned.names)
     n = len(found.aligned)
     if not n:
-        return empty_figure("There is nothing to compare: no token of one run is in the other.")
+        return empty_figure(tr("There is nothing to compare: no token of one run is in the other."))
     if n > MAX_PAIRS:
         raise ValueError(
-            f"{n:,} tokens are aligned, and a figure shows {MAX_PAIRS} at most: select some of "
-            "them, as in aligned.part(0, 500)"
+            tr(
+                "{n:,} tokens are aligned, and a figure shows {max_pairs} at most: "
+                "select some of them, as in aligned.part(0, 500)",
+                n=n,
+                max_pairs=MAX_PAIRS,
+            )
         )
     labels, high = pair_labels(found), largest(found)
     rows = [escape(name) for name in found.rows] or labels
-    row, column = ("query", "key") if not found.rows else (found.row_unit, "token")
+    what, unit = tr(found.what), tr(found.unit)
+    row, column = (tr("query"), tr("key")) if not found.rows else (tr(found.row_unit), tr("token"))
     return labelled_map(
         found.values,
-        Side(f"{row} token" if not found.rows else row, rows),
-        Side(f"{column} token" if not found.rows else column, labels),
-        title=f"{found.what[:1].upper()}{found.what[1:]}: {one} minus {other}",
-        subtitle=f"red: higher in {one}; blue: higher in {other}; grey: {found.nothing}",
-        value=found.unit,
-        hover=f"{row} %{{y}}<br>{column} %{{x}}<br>{found.unit} %{{z:+.4f}}",
+        Side(tr("{row} token", row=row) if not found.rows else row, rows),
+        Side(tr("{column} token", column=column) if not found.rows else column, labels),
+        title=tr(
+            "{what}: {one} minus {other}",
+            what=f"{what[:1].upper()}{what[1:]}",
+            one=one,
+            other=other,
+        ),
+        subtitle=tr(
+            "red: higher in {one}; blue: higher in {other}; grey: {nothing}",
+            one=one,
+            other=other,
+            nothing=tr(found.nothing),
+        ),
+        value=unit,
+        hover=f"{row} %{{y}}<br>{column} %{{x}}<br>{unit} %{{z:+.4f}}",
         high=high,
         low=-high,
         palette=DIVERGING,

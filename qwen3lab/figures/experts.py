@@ -27,6 +27,7 @@ from qwen3lab.figures.theme import (
 )
 from qwen3lab.recording.labels import labels_of
 from qwen3lab.recording.views import LayerRouting
+from qwen3lab.translation import tr
 
 TOKENS_PER_ROW = 12
 MAX_KNOCK_OUT_ROWS = 24
@@ -59,19 +60,26 @@ def token_strip(
     else:
         source = experts
     if experts is None or source is None:
-        raise ValueError("there are tokens without experts: pass rec.routing.layer(...) or both")
+        raise ValueError(
+            tr("there are tokens without experts: pass rec.routing.layer(...) or both")
+        )
     if len(tokens) != len(experts):
         raise ValueError(
-            f"there are {len(experts)} experts for {len(tokens)} tokens: expected one for each"
+            tr(
+                "there are {n_experts} experts for {n_tokens} tokens: expected one for each",
+                n_experts=len(experts),
+                n_tokens=len(tokens),
+            )
         )
     if not tokens:
-        return empty_figure("There is no text to show: it has no tokens.")
+        return empty_figure(tr("There is no text to show: it has no tokens."))
     n_rows = -(-len(tokens) // TOKENS_PER_ROW)
     cells = np.full((n_rows, TOKENS_PER_ROW), np.nan)
     cells.flat[: len(tokens)] = experts.numpy()
     cells[cells < 0] = np.nan
+    names = {e: tr("none") if e < 0 else tr("expert {expert}", expert=e) for e in experts.tolist()}
     named = [
-        f"<b>{short_text(token, width=9)}</b><br>{'none' if expert < 0 else f'expert {expert}'}"
+        f"<b>{short_text(token, width=9)}</b><br>{names[expert]}"
         for token, expert in zip(tokens, experts.tolist(), strict=True)
     ]
     padded = [*named, *[""] * (n_rows * TOKENS_PER_ROW - len(named))]
@@ -91,16 +99,16 @@ def token_strip(
             zmax=int(max(experts.max(), 0)) + 0.5,
             showscale=False,
             hoverongaps=False,
-            hovertemplate="token %{customdata}: %{text}<extra></extra>",
+            hovertemplate=tr("token %{customdata}: %{text}<extra></extra>"),
             xgap=2,
             ygap=4,
         )
     )
-    where = "" if layer is None else f", layer {layer}"
+    where = "" if layer is None else tr(", layer {layer}", layer=layer)
     figure.update_layout(
         template=TEMPLATE,
         height=90 + 46 * n_rows,
-        title=by_model(f"Expert of each token{where}", source),
+        title=by_model(tr("Expert of each token{where}", where=where), source),
         margin={"l": 16, "t": 56, "b": 16},
     )
     figure.update_xaxes(visible=False)
@@ -117,19 +125,22 @@ def transitions(
         flow: rows of shares that sum to 1; from `analysis.structure.transitions`.
         layers: the two layers, shown on the axes; the labels of `flow` if None.
     """
-    earlier, later = ("earlier layer", "later layer")
+    earlier, later = (tr("earlier layer"), tr("later layer"))
     labels = labels_of(flow)
     if layers is None and labels is not None and len(labels.layers) == 2:
         layers = (labels.layers[0], labels.layers[1])
     if layers is not None:
-        earlier, later = (f"layer {layer}" for layer in layers)
+        earlier, later = (tr("layer {layer}", layer=layer) for layer in layers)
     return _map(
         flow,
-        title=by_model("Expert transitions between layers", flow),
-        subtitle=f"uniform routing: {100 / max(1, flow.shape[1]):.1f} % each; grey: no tokens",
-        x=f"expert in {later}",
-        y=f"expert in {earlier}",
-        value="share of routed slots (%)",
+        title=by_model(tr("Expert transitions between layers"), flow),
+        subtitle=tr(
+            "uniform routing: {percent:.1f} % each; grey: no tokens",
+            percent=100 / max(1, flow.shape[1]),
+        ),
+        x=tr("expert in {later}", later=later),
+        y=tr("expert in {earlier}", earlier=earlier),
+        value=tr("share of routed slots (%)"),
     )
 
 
@@ -144,16 +155,16 @@ def co_activation(
         layer: shown in the title; the label of `together` if None.
     """
     order, layer = cluster_order(together), layer_of(together, layer)
-    where = "" if layer is None else f", layer {layer}"
+    where = "" if layer is None else tr(", layer {layer}", layer=layer)
     shown = together[order][:, order].clone()
     shown.fill_diagonal_(np.nan)
     return _map(
         shown,
-        title=by_model(f"Co-activation of experts{where}", together),
-        subtitle="grey: the diagonal, and experts without tokens",
-        x="other expert",
-        y="expert",
-        value="its tokens that the other also gets (%)",
+        title=by_model(tr("Co-activation of experts{where}", where=where), together),
+        subtitle=tr("grey: the diagonal, and experts without tokens"),
+        x=tr("other expert"),
+        y=tr("expert"),
+        value=tr("its tokens that the other also gets (%)"),
         names=[str(expert) for expert in order],
     )
 
@@ -176,10 +187,20 @@ def specialisation(
     """
     n_labels, n_experts = found.value.shape
     if len(labels) != n_labels:
-        raise ValueError(f"{len(labels)} labels name {n_labels} rows: expected one for each")
+        raise ValueError(
+            tr(
+                "{n_labels} labels name {n_rows} rows: expected one for each",
+                n_labels=len(labels),
+                n_rows=n_labels,
+            )
+        )
     if not 0 <= expert < n_experts:
         raise ValueError(
-            f"expert {expert} does not exist: the layer has experts 0 to {n_experts - 1}"
+            tr(
+                "expert {expert} does not exist: the layer has experts 0 to {last}",
+                expert=expert,
+                last=n_experts - 1,
+            )
         )
     value, low, high = (100 * t[:, expert] for t in (found.value, found.low, found.high))
     figure = go.Figure(
@@ -193,27 +214,33 @@ def specialisation(
             },
             customdata=list(zip(low.tolist(), high.tolist(), strict=True)),
             marker_color=OKABE_ITO[0],
-            hovertemplate="%{x}<br>%{y:.1f} % (%{customdata[0]:.1f} to %{customdata[1]:.1f})"
-            "<extra></extra>",
+            hovertemplate=tr(
+                "%{x}<br>%{y:.1f} % (%{customdata[0]:.1f} to %{customdata[1]:.1f})<extra></extra>"
+            ),
         )
     )
     uniform = 100 * k / n_experts
     figure.add_hline(
         y=uniform,
         line={"color": MUTED, "width": 1.5, "dash": "dash"},
-        annotation={"text": f"uniform: {uniform:.0f} %", "font": {"color": MUTED}},
+        annotation={
+            "text": tr("uniform: {uniform:.0f} %", uniform=uniform),
+            "font": {"color": MUTED},
+        },
         annotation_position="top right",
     )
-    where = "" if layer is None else f" of layer {layer}"
+    where = "" if layer is None else tr(" of layer {layer}", layer=layer)
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title=f"Tokens routed to expert {expert}{where}",
-        title_subtitle_text="share of each label's tokens; 95% bootstrap intervals over documents",
+        title=tr("Tokens routed to expert {expert}{where}", expert=expert, where=where),
+        title_subtitle_text=tr(
+            "share of each label's tokens; 95% bootstrap intervals over documents"
+        ),
         margin_t=84,
     )
-    figure.update_xaxes(title="label", type="category")
-    return figure.update_yaxes(title="tokens routed to the expert (%)", rangemode="tozero")
+    figure.update_xaxes(title=tr("label"), type="category")
+    return figure.update_yaxes(title=tr("tokens routed to the expert (%)"), rangemode="tozero")
 
 
 @checked
@@ -238,20 +265,24 @@ def load_difference(
     """
     if one.shape != other.shape:
         raise ValueError(
-            f"loads of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
-            "expected the same layers and experts"
+            tr(
+                "loads of shapes {shape} and {other} cannot be compared: expected the "
+                "same layers and experts",
+                shape=tuple(one.shape),
+                other=tuple(other.shape),
+            )
         )
     if one.shape[0] == 0:
-        return empty_figure("There is no load to show: a dense model has no experts.")
-    rows = layers_of(one, layers, what="load")
+        return empty_figure(tr("There is no load to show: a dense model has no experts."))
+    rows = layers_of(one, layers, what=tr("load"))
     first, second = map(escape, names)
     return _map(
         one - other,
-        title=by_model(f"Expert load: {first} minus {second}", one),
-        subtitle=f"red: higher in {first}; blue: higher in {second}",
-        x="expert",
-        y="layer",
-        value="difference of load (percentage points)",
+        title=by_model(tr("Expert load: {first} minus {second}", first=first, second=second), one),
+        subtitle=tr("red: higher in {first}; blue: higher in {second}", first=first, second=second),
+        x=tr("expert"),
+        y=tr("layer"),
+        value=tr("difference of load (percentage points)"),
         rows=[str(row) for row in rows],
         diverging=True,
     )
@@ -266,21 +297,28 @@ def knock_out(found: KnockOut, *, most: int = MAX_KNOCK_OUT_ROWS) -> go.Figure:
         most: maximum number of experts shown.
     """
     if not found.added.numel():
-        return empty_figure("There is nothing to show: no expert was switched off.")
+        return empty_figure(tr("There is nothing to show: no expert was switched off."))
     ranked = found.ranked()
     cells = [(found.layers.index(layer), expert) for layer, expert in ranked[:most]]
-    names = [f"layer {layer}, expert {expert}" for layer, expert in ranked[:most]]
+    names = [
+        tr("layer {layer}, expert {expert}", layer=layer, expert=expert)
+        for layer, expert in ranked[:most]
+    ]
     rows, columns = map(list, zip(*cells, strict=True))
     load, shown = (100 * found.load[rows, columns]).tolist(), found.added[rows, columns]
     limit = max(float(shown.abs().max()), 1e-6)
     figure = labelled_map(
         shown,
-        Side("expert", names),
-        Side("group of texts", [escape(group) for group in found.groups]),
-        title="Loss added by switching off one expert",
-        subtitle=f"the {len(cells)} of {len(ranked)} experts with the largest added loss",
-        value="added loss (nats per token)",
-        hover="%{y}<br>%{x}: %{z:+.3f} nats per token<br>load %{customdata:.1f} %",
+        Side(tr("expert"), names),
+        Side(tr("group of texts"), [escape(group) for group in found.groups]),
+        title=tr("Loss added by switching off one expert"),
+        subtitle=tr(
+            "the {n_cells} of {n_ranked} experts with the largest added loss",
+            n_cells=len(cells),
+            n_ranked=len(ranked),
+        ),
+        value=tr("added loss (nats per token)"),
+        hover=tr("%{y}<br>%{x}: %{z:+.3f} nats per token<br>load %{customdata:.1f} %"),
         low=-limit,
         high=limit,
         palette=DIVERGING,
@@ -304,7 +342,7 @@ def _map(
 ) -> go.Figure:
     """A map of shares in percent; NaN is grey."""
     if not values.numel():
-        return empty_figure("There is nothing to show: no token passed through an expert.")
+        return empty_figure(tr("There is nothing to show: no token passed through an expert."))
     shares = 100 * values.float()
     top = float(shares[~shares.isnan()].abs().max()) if not bool(shares.isnan().all()) else 1.0
     return labelled_map(

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE
 from qwen3lab.tiny.growth import Snapshot, saturation
+from qwen3lab.translation import tr
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MAX_MARKED = 60
@@ -47,7 +48,7 @@ def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure
         ValueError: the history is empty.
     """
     if not history:
-        raise ValueError("the history is empty: expected at least one snapshot")
+        raise ValueError(tr("the history is empty: expected at least one snapshot"))
     steps, panels = [snapshot.step for snapshot in history], _panels(history)
     n_rows = len(panels) // 2
     figure = make_subplots(rows=n_rows, cols=2, horizontal_spacing=0.1, vertical_spacing=0.21)
@@ -57,7 +58,7 @@ def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure
             figure.add_trace(line, row=row, col=col)
         span = None if panel.top is None else [0, panel.top]
         figure.update_yaxes(title=panel.unit, rangemode="tozero", range=span, row=row, col=col)
-        figure.update_xaxes(title="training step", row=row, col=col)
+        figure.update_xaxes(title=tr("training step"), row=row, col=col)
         figure.add_annotation(_title(figure, panel, number))
         figure.update_layout({_legend_name(number): _legend(figure, number)})
     if log_steps:
@@ -70,19 +71,19 @@ def growth(history: Sequence[Snapshot], *, log_steps: bool = False) -> go.Figure
 def _panels(history: Sequence[Snapshot]) -> list[Panel]:
     heads = [{kind: float(s.max()) for kind, s in one.heads.items()} for one in history]
     all_models = [
-        Panel("Excess loss", "nats per token", [one.surplus for one in history]),
-        Panel("Best head of each kind", "score", heads, top=1.05),
+        Panel(tr("Excess loss"), tr("nats per token"), [one.surplus for one in history]),
+        Panel(tr("Best head of each kind"), tr("score"), heads, top=1.05),
     ]
     if not history[-1].information:
         return all_models
-    names = [f"layer {layer}" for layer in history[-1].layers]
+    names = [tr("layer {layer}", layer=layer) for layer in history[-1].layers]
     values = [_by_name(names, [i.value for i in one.information]) for one in history]
     chance = [_by_name(names, [i.shuffled[-1] for i in one.information]) for one in history]
     saturated = [_by_name(names, row.tolist()) for row in saturation(history)]
     return [
         *all_models,
-        Panel("Mutual information: expert, family", "nats", values, chance),
-        Panel("Router saturation", "share", saturated, top=1.05),
+        Panel(tr("Mutual information: expert, family"), tr("nats"), values, chance),
+        Panel(tr("Router saturation"), tr("share"), saturated, top=1.05),
     ]
 
 
@@ -112,19 +113,19 @@ def _lines(steps: Sequence[int], panel: Panel, number: int) -> list[go.Scatter]:
         if panel.chance is not None:
             below = [row[name] for row in panel.chance]
             grey = {"color": MUTED, "width": 1, "dash": "dot"}
-            hover = f"{name}, maximum of the shuffles: %{{y:.3f}}<extra></extra>"
+            hover = tr("{name}, maximum of the shuffles: %{{y:.3f}}<extra></extra>", name=tr(name))
             chance = go.Scatter(x=steps, y=below, mode="lines", line=grey, hovertemplate=hover)
             lines.append(chance.update(showlegend=False))
         stroke = {"color": OKABE_ITO[place % len(OKABE_ITO)], "width": 2}
         line = go.Scatter(
             x=steps,
             y=[row[name] for row in panel.rows],
-            name=name.removesuffix(" token"),
+            name=tr(name).removesuffix(" token"),
             legend=_legend_name(number),
             mode="lines+markers" if len(steps) <= MAX_MARKED else "lines",
             marker_size=4,
             line=stroke | {"dash": DASHES[place % len(DASHES)]},
-            hovertemplate=f"step %{{x}}<br>{name}: %{{y:.3f}}<extra></extra>",
+            hovertemplate=tr("step %{{x}}<br>{name}: %{{y:.3f}}<extra></extra>", name=tr(name)),
         )
         lines.append(line)
     return lines

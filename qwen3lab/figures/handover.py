@@ -11,6 +11,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import visible
 from qwen3lab.recording.recording import Recording
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.translation import tr
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -52,7 +53,11 @@ def _imported(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{package} cannot be imported ({error}): pip install {package}"
+            tr(
+                "{package} cannot be imported ({error}): pip install {package}",
+                package=package,
+                error=error,
+            )
         ) from error
 
 
@@ -71,7 +76,14 @@ def save(figure: go.Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".html", *PICTURES):
         kinds = ", ".join((".html", *PICTURES))
-        raise ValueError(f"{path.name} ends in {path.suffix!r}: choose from {kinds}")
+        raise ValueError(
+            tr(
+                "{name} ends in {suffix!r}: choose from {kinds}",
+                name=path.name,
+                suffix=path.suffix,
+                kinds=kinds,
+            )
+        )
     with whole_file(path) as part:
         if path.suffix == ".html":
             figure.write_html(part, include_plotlyjs=True)

@@ -18,18 +18,19 @@ from qwen3lab.figures.theme import (
     token_axis,
     token_labels,
 )
+from qwen3lab.translation import later, tr
 
 SCORES = {
-    "first": "share on the first token",
-    "itself": "share on the token itself",
-    "previous": "share on the previous token",
-    "duplicate": "share on earlier occurrences",
-    "induction": "share on tokens after earlier occurrences",
-    "special": "share on special tokens",
-    "drawn": "share on the most attended token",
-    "entropy": "entropy (nats)",
-    "relative_entropy": "entropy (share of its maximum)",
-    "distance": "mean distance (tokens)",
+    "first": later("share on the first token"),
+    "itself": later("share on the token itself"),
+    "previous": later("share on the previous token"),
+    "duplicate": later("share on earlier occurrences"),
+    "induction": later("share on tokens after earlier occurrences"),
+    "special": later("share on special tokens"),
+    "drawn": later("share on the most attended token"),
+    "entropy": later("entropy (nats)"),
+    "relative_entropy": later("entropy (share of its maximum)"),
+    "distance": later("mean distance (tokens)"),
 }
 MAX_TOKENS = 1024
 """Maximum number of tokens in a sink profile."""
@@ -37,7 +38,7 @@ MAX_TOKENS = 1024
 MAX_LINES = 12
 """Maximum number of layers in a sink profile with a line each."""
 
-RECEIVED = "Attention received by each token"
+RECEIVED = later("Attention received by each token")
 
 
 @checked
@@ -52,17 +53,23 @@ def head_map(scores: HeadProfile, score: str) -> go.Figure:
         ValueError: no such score.
     """
     if score not in SCORES:
-        raise ValueError(f"there is no score {score!r}: choose from {', '.join(SCORES)}")
+        raise ValueError(
+            tr(
+                "there is no score {score!r}: choose from {scores}",
+                score=score,
+                scores=", ".join(SCORES),
+            )
+        )
     values = getattr(scores, score)
-    kinds = [[f"{kind}, {100 * above:.0f} %" for kind, above in row] for row in scores.kinds()]
+    kinds = [[f"{tr(kind)}, {100 * above:.0f} %" for kind, above in row] for row in scores.kinds()]
     return labelled_map(
         values,
-        Side("layer", [str(layer) for layer in scores.layers]),
-        Side("head", [str(head) for head in range(values.shape[1])]),
-        title=f"Attention of each head: {SCORES[score]}",
+        Side(tr("layer"), [str(layer) for layer in scores.layers]),
+        Side(tr("head"), [str(head) for head in range(values.shape[1])]),
+        title=tr("Attention of each head: {score}", score=tr(SCORES[score])),
         subtitle="",
-        value=SCORES[score],
-        hover="layer %{y}, head %{x}<br>%{z:.3f}<br>likely kind: %{customdata}",
+        value=tr(SCORES[score]),
+        hover=tr("layer %{y}, head %{x}<br>%{z:.3f}<br>likely kind: %{customdata}"),
         high=top_of(scores, score),
         about=kinds,
         adapts=False,
@@ -97,27 +104,35 @@ def sink_profile(
     tokens = tokens_of(mass, tokens)
     if mass.shape[-1] != len(tokens):
         raise ValueError(
-            f"the mass has {mass.shape[-1]} keys, but there are {len(tokens)} tokens: "
-            "expected one key per token"
+            tr(
+                "the mass has {n_keys} keys, but there are {n_tokens} tokens: expected "
+                "one key per token",
+                n_keys=mass.shape[-1],
+                n_tokens=len(tokens),
+            )
         )
     if not tokens:
-        return empty_figure("There is no attention to show: the recording has no tokens.")
-    numbers = layers_of(mass, layers, what="mass")
+        return empty_figure(tr("There is no attention to show: the recording has no tokens."))
+    numbers = layers_of(mass, layers, what=tr("mass"))
     shown = slice(0, MAX_TOKENS)
     labels = token_labels(tokens[shown])
     received = mass.mean(dim=1)[:, shown].detach()
-    note = f"; the first {MAX_TOKENS} tokens" if len(tokens) > MAX_TOKENS else ""
-    subtitle = f"mean over heads, and over the token itself and later queries{note}"
-    title = by_model(RECEIVED, mass)
+    note = (
+        tr("; the first {max_tokens} tokens", max_tokens=MAX_TOKENS)
+        if len(tokens) > MAX_TOKENS
+        else ""
+    )
+    subtitle = tr("mean over heads, and over the token itself and later queries{note}", note=note)
+    title = by_model(tr(RECEIVED), mass)
     if len(numbers) > MAX_LINES:
         return labelled_map(
             received,
-            Side("layer", [str(number) for number in numbers]),
-            Side("token", labels),
+            Side(tr("layer"), [str(number) for number in numbers]),
+            Side(tr("token"), labels),
             title=title,
             subtitle=subtitle,
-            value="share of attention",
-            hover="layer %{y}<br>%{x}<br>%{z:.3f}",
+            value=tr("share of attention"),
+            hover=tr("layer %{y}<br>%{x}<br>%{z:.3f}"),
             high=1.0,
         ).update_xaxes(tickangle=-90, tickfont_size=11)
     figure = go.Figure(
@@ -129,8 +144,8 @@ def sink_profile(
     figure.update_layout(
         template=TEMPLATE, height=380, title=title, title_subtitle_text=subtitle, margin_t=84
     )
-    figure.update_xaxes(token_axis("token") | thinned(len(labels), PLOT_WIDTH), tickangle=-90)
-    return figure.update_yaxes(title="share of attention", range=[0, 1])
+    figure.update_xaxes(token_axis(tr("token")) | thinned(len(labels), PLOT_WIDTH), tickangle=-90)
+    return figure.update_yaxes(title=tr("share of attention"), range=[0, 1])
 
 
 def _line(layer: int, labels: Sequence[str], values: Sequence[float], colour: str) -> go.Scatter:
@@ -138,7 +153,7 @@ def _line(layer: int, labels: Sequence[str], values: Sequence[float], colour: st
         x=labels,
         y=values,
         mode="lines",
-        name=f"layer {layer}",
+        name=tr("layer {layer}", layer=layer),
         line={"color": colour, "width": 1.5},
         hovertemplate=f"layer {layer}<br>%{{x}}<br>%{{y:.3f}}<extra></extra>",
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from qwen3lab.figures.theme import escape
 from qwen3lab.recording.labels import labels_of
+from qwen3lab.translation import tr
 
 
 def tokens_of(values: Tensor, tokens: Sequence[str] | None) -> Sequence[str]:
@@ -19,7 +20,10 @@ def tokens_of(values: Tensor, tokens: Sequence[str] | None) -> Sequence[str]:
         return tokens
     if labels is None:
         raise ValueError(
-            "the values are a plain tensor without token labels: pass tokens=, such as rec.tokens"
+            tr(
+                "the values are a plain tensor without token labels: pass tokens=, such "
+                "as rec.tokens"
+            )
         )
     return labels.tokens
 
@@ -41,13 +45,22 @@ def layers_of(values: Tensor, layers: Sequence[int] | None, *, what: str) -> lis
         if not len(values):
             return []
         raise ValueError(
-            f"the {what} is a plain tensor of {len(values)} rows without layer labels: "
-            "pass layers=, with the layer number of each row"
+            tr(
+                "the {what} is a plain tensor of {n_values} rows without layer labels: "
+                "pass layers=, with the layer number of each row",
+                what=what,
+                n_values=len(values),
+            )
         )
     if len(numbers) != len(values):
         raise ValueError(
-            f"the {what} has {len(values)} rows, but there are {len(numbers)} layers: "
-            "expected one layer per row"
+            tr(
+                "the {what} has {n_values} rows, but there are {n_numbers} layers: "
+                "expected one layer per row",
+                what=what,
+                n_values=len(values),
+                n_numbers=len(numbers),
+            )
         )
     return list(numbers)
 

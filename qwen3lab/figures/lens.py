@@ -17,6 +17,7 @@ from qwen3lab.figures.theme import SEQUENTIAL, escape, short_text, token_labels,
 from qwen3lab.lenses.lens import Lens
 from qwen3lab.lenses.top_of_lens import TopOfLens
 from qwen3lab.metrics.metric import Token, quoted, token_id
+from qwen3lab.translation import tr
 
 MAX_TOKENS = 512
 """Maximum number of tokens of a map."""
@@ -51,9 +52,15 @@ def lens_map(lens: Lens, answer: Token | None = None, *, colour: str = "probabil
         'Logit lens, probability of “7” · tiny-moe'
     """
     if colour not in COLOURS:
-        raise ValueError(f"there is no colour {colour!r}: choose from {', '.join(COLOURS)}")
+        raise ValueError(
+            tr(
+                "there is no colour {colour!r}: choose from {colours}",
+                colour=colour,
+                colours=", ".join(COLOURS),
+            )
+        )
     if colour == "rank" and answer is None:
-        raise ValueError('colour="rank" is that of an answer: give answer=, such as "7"')
+        raise ValueError(tr('colour="rank" is that of an answer: give answer=, such as "7"'))
     n_tokens, chosen = len(lens.positions), None if answer is None else token_id(lens.lab, answer)
     lens = replace(lens, positions=lens.positions[:MAX_TOKENS])
     top = lens.top(min(HOVER_TOKENS, lens.lab.config.d_vocab))
@@ -63,11 +70,11 @@ def lens_map(lens: Lens, answer: Token | None = None, *, colour: str = "probabil
     figure = labelled_map(
         values,
         _rows(lens),
-        Side("token", _columns(lens)),
+        Side(tr("token"), _columns(lens)),
         title=f"{title} · {escape(one_line(lens.recording.model_name))}",
         subtitle=_subtitle(n_tokens),
         value=what,
-        hover="%{y}, after %{x}<br>%{customdata}",
+        hover=tr("%{y}, after %{x}<br>%{customdata}"),
         high=_high(values, colour),
         palette=f"{SEQUENTIAL}_r" if colour == "rank" else SEQUENTIAL,
         about=_hovers(lens, top, chosen, colour, values),
@@ -83,14 +90,14 @@ def _values(
 ) -> tuple[str, Float[Tensor, "layer token"]]:
     """Name and unit of the colour, and its values."""
     if colour == "entropy":
-        return "entropy in nats", lens.entropy().float()
+        return tr("entropy in nats"), lens.entropy().float()
     if colour == "kl":
-        return "KL divergence to the output in nats", lens.kl().float()
+        return tr("KL divergence to the output in nats"), lens.kl().float()
     if chosen is None:
-        return "probability of the most probable token", top.probabilities[..., 0]
+        return tr("probability of the most probable token"), top.probabilities[..., 0]
     if colour == "rank":
-        return "log10 (1 + rank)", (1.0 + lens.rank(chosen)).log10()
-    return "probability", lens.probability(chosen).float()
+        return tr("log10 (1 + rank)"), (1.0 + lens.rank(chosen)).log10()
+    return tr("probability"), lens.probability(chosen).float()
 
 
 def _high(values: Float[Tensor, "layer token"], colour: str) -> float:
@@ -98,15 +105,23 @@ def _high(values: Float[Tensor, "layer token"], colour: str) -> float:
 
 
 def _subtitle(n_tokens: int) -> str:
-    cut = f"; the first {MAX_TOKENS} of {n_tokens:,} tokens" if n_tokens > MAX_TOKENS else ""
-    return f"cells name the most probable next token{cut}"
+    cut = (
+        tr(
+            "; the first {max_tokens} of {n_tokens:,} tokens",
+            max_tokens=MAX_TOKENS,
+            n_tokens=n_tokens,
+        )
+        if n_tokens > MAX_TOKENS
+        else ""
+    )
+    return tr("cells name the most probable next token{cut}", cut=cut)
 
 
 def _rows(lens: Lens) -> Side:
     """Numbers of layers where each has one row, else the rows' names."""
     if {place.name for place in lens.places} == {f"layer {layer}" for layer in lens.layers}:
-        return Side("layer", [str(layer) for layer in lens.layers])
-    return Side("place", [escape(name) for name in lens.names])
+        return Side(tr("layer"), [str(layer) for layer in lens.layers])
+    return Side(tr("place"), [escape(name) for name in lens.names])
 
 
 def _columns(lens: Lens) -> list[str]:
@@ -160,6 +175,16 @@ def _first_lines(lens: Lens, chosen: int | None, colour: str, values: Tensor) ->
     name = "" if chosen is None else escape(quoted(lens.lab, chosen))
     if colour == "rank":
         ranks = (10.0 ** values.double() - 1).round().to(torch.long).tolist()
-        return [[f"rank of {name}: {rank:,}<br>" for rank in row] for row in ranks]
-    label = f"probability of {name}" if colour == "probability" else f"{colour} in nats"
-    return [[f"{label}: {value:.3f}<br>" for value in row] for row in values.tolist()]
+        return [
+            [tr("rank of {name}: {rank:,}<br>", name=name, rank=rank) for rank in row]
+            for row in ranks
+        ]
+    label = (
+        tr("probability of {name}", name=name)
+        if colour == "probability"
+        else tr("{colour} in nats", colour=tr(colour))
+    )
+    return [
+        [tr("{label}: {value:.3f}<br>", label=label, value=value) for value in row]
+        for row in values.tolist()
+    ]

@@ -8,8 +8,9 @@ from qwen3lab.arguments import checked
 from qwen3lab.figures.maps import DIVERGING, Side, labelled_map
 from qwen3lab.figures.theme import empty_figure, escape, token_labels
 from qwen3lab.patching.results import AXES, Patched, Swept
+from qwen3lab.translation import later, tr
 
-SHARE = "share of the difference"
+SHARE = later("share of the difference")
 MIN_LIMIT = 1e-6
 """Minimum end of the colours, for a sweep without any effect."""
 
@@ -25,7 +26,7 @@ def patching_map(result: Swept) -> go.Figure:
             `patching.ablate`.
     """
     if not result.values.numel():
-        return empty_figure("There is nothing to show: no patch was run.")
+        return empty_figure(tr("There is nothing to show: no patch was run."))
     n_columns = result.values.shape[-1] if len(result.axes) > 1 else 1
     effects = result.effects.reshape(-1, n_columns)
     limit = max(float(effects.nan_to_num().abs().max()), MIN_LIMIT)
@@ -38,8 +39,12 @@ def patching_map(result: Swept) -> go.Figure:
         title=f"{_title(result)} · {escape(result.model_name)}",
         subtitle=_subtitle(result),
         value=_value(result),
-        hover=f"{rows.title} %{{y}}<br>{columns.title} %{{x}}<br>%{{z:+.3f}}<br>"
-        f"metric: %{{customdata}} {escape(result.unit)}",
+        hover=tr(
+            "{row} %{{y}}<br>{column} %{{x}}<br>%{{z:+.3f}}<br>metric: %{{customdata}} {unit}",
+            row=rows.title,
+            column=columns.title,
+            unit=escape(tr(result.unit)),
+        ),
         low=-limit,
         high=limit,
         palette=DIVERGING,
@@ -49,16 +54,23 @@ def patching_map(result: Swept) -> go.Figure:
 
 def _title(result: Swept) -> str:
     if isinstance(result, Patched):
-        return f"{result.method[0].upper()}{result.method[1:]}: {result.site}"
-    return f"Ablation: {result.site}"
+        method = tr(result.method)
+        return f"{method[0].upper()}{method[1:]}: {tr(result.site)}"
+    return tr("Ablation: {site}", site=tr(result.site))
 
 
 def _subtitle(result: Swept) -> str:
     metric = f"{escape(result.metric)}: {_number(result.start)}"
     if isinstance(result, Patched):
-        ends = f"clean {_number(result.clean)}, corrupt {_number(result.corrupt)}"
-        side = "clean into corrupt" if result.direction == "denoise" else "corrupt into clean"
-        metric = f"{escape(result.metric)}: {ends} {escape(result.unit)}; {side}"
+        ends = tr(
+            "clean {clean}, corrupt {corrupt}",
+            clean=_number(result.clean),
+            corrupt=_number(result.corrupt),
+        )
+        side = (
+            tr("clean into corrupt") if result.direction == "denoise" else tr("corrupt into clean")
+        )
+        metric = f"{escape(result.metric)}: {ends} {escape(tr(result.unit))}; {side}"
         if result.measured is not None:
             metric += f"; {result.measured}"
     return metric
@@ -66,33 +78,33 @@ def _subtitle(result: Swept) -> str:
 
 def _value(result: Swept) -> str:
     if not isinstance(result, Patched):
-        return f"change of the metric ({escape(result.unit)})"
-    kind = "restored" if result.direction == "denoise" else "kept, minus 1"
-    return f"{SHARE} that is {kind}"
+        return tr("change of the metric ({unit})", unit=escape(tr(result.unit)))
+    kind = tr("restored") if result.direction == "denoise" else tr("kept, minus 1")
+    return tr("{share} that is {kind}", share=tr(SHARE), kind=kind)
 
 
 def _rows(result: Swept) -> Side:
     """Layers, or layer and part, such as `3.0`, for three axes."""
     layers = result.names(0)
     if len(result.axes) < 3:
-        return Side("layer", layers)
+        return Side(tr("layer"), layers)
     parts = result.names(1)
     names = [f"{layer}.{part}" for layer in layers for part in parts]
-    return Side(f"layer.{_axis(result.axes[1])}", names)
+    return Side(f"{tr('layer')}.{_axis(result.axes[1])}", names)
 
 
 def _columns(result: Swept) -> Side:
     if len(result.axes) == 1:
-        return Side("reader", [escape(result.site)])
+        return Side(tr("reader"), [escape(tr(result.site))])
     axis = result.axes[-1]
     if axis != "token":
         return Side(_axis(axis), result.names(len(result.axes) - 1))
     pairs = zip(result.positions, result.tokens, strict=True)
-    return Side("token", [token_labels([text], first=place)[0] for place, text in pairs])
+    return Side(tr("token"), [token_labels([text], first=place)[0] for place, text in pairs])
 
 
 def _axis(name: str) -> str:
-    return AXES.get(name, name)
+    return tr(AXES.get(name, name))
 
 
 def _number(value: float) -> str:

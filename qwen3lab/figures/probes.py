@@ -6,9 +6,10 @@ import plotly.graph_objects as go
 
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.arguments import checked
-from qwen3lab.display import count, one_line
+from qwen3lab.display import one_line
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, escape
 from qwen3lab.probes.probes import Probes
+from qwen3lab.translation import later, tr, tr_count
 
 MAX_NAMED_LABELS = 6
 
@@ -27,27 +28,36 @@ def probe_accuracy(result: Probes) -> go.Figure:
     names = [str(layer) for layer in layers] if by_layer else [escape(h) for h in result.hooks]
     figure = go.Figure(
         [
-            _line(names, result.accuracy, "probe", OKABE_ITO[0], 3.0),
-            _line(names, result.control, "probe of shuffled labels", OKABE_ITO[1], 1.5),
+            _line(names, result.accuracy, tr("probe"), OKABE_ITO[0], 3.0),
+            _line(names, result.control, tr("probe of shuffled labels"), OKABE_ITO[1], 1.5),
         ]
     )
     figure.add_hline(
         y=result.chance.value,
         line={"color": MUTED, "dash": "dash", "width": 1.5},
-        annotation={"text": "most frequent label", "font": {"color": MUTED, "size": 12}},
+        annotation={"text": tr("most frequent label"), "font": {"color": MUTED, "size": 12}},
     )
-    tokens = count(result.chance.total, "token")
+    tokens = tr_count("{n:,} token", "{n:,} tokens", result.chance.total)
+    groups = tr_count("{n:,} group", "{n:,} groups", result.n_groups)
+    kind = later("Sparse linear probes of {labels}")
+    kind = kind if result.sparse else later("Linear probes of {labels}")
     figure.update_layout(
         template=TEMPLATE,
         height=400,
-        title=f"{'Sparse linear' if result.sparse else 'Linear'} probes of {_labels(result)}",
-        title_subtitle_text=f"{escape(result.model_name)}; {tokens} of "
-        f"{count(result.n_groups, 'group')}, each measured without its own",
+        title=tr(kind, labels=_labels(result)),
+        title_subtitle_text=tr(
+            "{model}; {tokens} of {groups}, each measured without its own",
+            model=escape(result.model_name),
+            tokens=tokens,
+            groups=groups,
+        ),
         margin_t=84,
     )
-    where = result.hooks[0].rpartition(".")[2] if by_layer else "hook"
-    figure.update_xaxes(title=f"layer ({where})" if by_layer else "hook", type="category")
-    return figure.update_yaxes(title="accuracy (share of tokens)", range=[0, 1.03])
+    where = result.hooks[0].rpartition(".")[2] if by_layer else tr("hook")
+    figure.update_xaxes(
+        title=tr("layer ({where})", where=where) if by_layer else tr("hook"), type="category"
+    )
+    return figure.update_yaxes(title=tr("accuracy (share of tokens)"), range=[0, 1.03])
 
 
 def _line(
@@ -55,7 +65,7 @@ def _line(
 ) -> go.Scatter:
     ends = [share.interval for share in shares]
     values = [share.value for share in shares]
-    hover = "%{x}: %{y:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
+    hover = tr("%{x}: %{y:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})")
     return go.Scatter(
         x=list(names),
         y=values,
@@ -77,4 +87,4 @@ def _line(
 def _labels(result: Probes) -> str:
     named = [one_line(str(label), width=20) for label in result.labels[:MAX_NAMED_LABELS]]
     more = len(result.labels) - len(named)
-    return escape(", ".join(named)) + (f" and {more} more labels" if more else "")
+    return escape(", ".join(named)) + (tr(" and {more} more labels", more=more) if more else "")

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import OKABE_ITO, STOP_COLOUR, TEMPLATE, empty_figure, escape
+from qwen3lab.translation import tr
 
 
 @checked
@@ -25,13 +26,18 @@ def ratios(
     """
     if not len(cases) == len(values) == len(details):
         raise ValueError(
-            f"there are {len(cases)} cases, {len(values)} ratios and {len(details)} details: "
-            "expected one of each for every case"
+            tr(
+                "there are {n_cases} cases, {n_values} ratios and {n_details} details: "
+                "expected one of each for every case",
+                n_cases=len(cases),
+                n_values=len(values),
+                n_details=len(details),
+            )
         )
     if any(not value > 0 for value in values):
-        raise ValueError(f"ratios are {list(values)}: expected numbers above 0")
+        raise ValueError(tr("ratios are {values}: expected numbers above 0", values=list(values)))
     if not cases:
-        return empty_figure("There is no ratio to show: no other library was measured.")
+        return empty_figure(tr("There is no ratio to show: no other library was measured."))
     figure = go.Figure(
         go.Bar(
             # Bars start at 1: a logarithmic axis has no natural origin.
@@ -51,11 +57,13 @@ def ratios(
     figure.update_layout(
         template=TEMPLATE,
         title=escape(title),
-        title_subtitle_text="above 1: qwen3lab is faster, or uses less memory, than the best other",
+        title_subtitle_text=tr(
+            "above 1: qwen3lab is faster, or uses less memory, than the best other"
+        ),
         height=150 + 34 * len(cases),
         margin_t=84,
         margin_r=60,
     )
     spacing = "D1" if max(values) < 10 else 1
-    figure.update_xaxes(title="ratio to the best other library", type="log", dtick=spacing)
-    return figure.update_yaxes(title="case", autorange="reversed", showgrid=False)
+    figure.update_xaxes(title=tr("ratio to the best other library"), type="log", dtick=spacing)
+    return figure.update_yaxes(title=tr("case"), autorange="reversed", showgrid=False)

@@ -20,6 +20,7 @@ from qwen3lab.figures.theme import (
     token_axis,
     token_labels,
 )
+from qwen3lab.translation import tr
 
 
 @checked
@@ -44,11 +45,15 @@ def routing_map(
     n_tokens, n_experts = weights.shape
     if n_tokens != len(tokens):
         raise ValueError(
-            f"the weights have {n_tokens} rows, but there are {len(tokens)} tokens: "
-            "expected one row per token"
+            tr(
+                "the weights have {n_rows} rows, but there are {n_tokens} tokens: "
+                "expected one row per token",
+                n_rows=n_tokens,
+                n_tokens=len(tokens),
+            )
         )
     if n_tokens == 0 or n_experts == 0:
-        return empty_figure("There is no routing to show: no token passed through an expert.")
+        return empty_figure(tr("There is no routing to show: no token passed through an expert."))
     table = weights.detach().float().T
     table = table.masked_fill(table == 0, torch.nan)
     height, scale = plot_height(n_experts, 16), scale_for(table, high=float(weights.max()))
@@ -62,20 +67,20 @@ def routing_map(
             hovertemplate="token %{x}<br>expert %{y}<br>weight %{z:.4f}<extra></extra>",
             xgap=gaps,
             ygap=gaps,
-            **colouring(scale, SEQUENTIAL, "routing weight"),
+            **colouring(scale, SEQUENTIAL, tr("routing weight")),
         )
     )
-    add_key(figure, scale, SEQUENTIAL, "routing weight")
-    where = "" if layer is None else f", layer {layer}"
+    add_key(figure, scale, SEQUENTIAL, tr("routing weight"))
+    where = "" if layer is None else tr(", layer {layer}", layer=layer)
     figure.update_layout(
         template=TEMPLATE,
         height=max(320, 190 + height),
         plot_bgcolor=EMPTY_CELL_COLOUR,
-        title=by_model(f"Expert routing of each token{where}", weights),
-        title_subtitle_text="grey: not chosen",
+        title=by_model(tr("Expert routing of each token{where}", where=where), weights),
+        title_subtitle_text=tr("grey: not chosen"),
         margin_t=84,
     )
-    figure.update_xaxes(token_axis("token") | thinned(n_tokens, PLOT_WIDTH), tickangle=-90)
+    figure.update_xaxes(token_axis(tr("token")) | thinned(n_tokens, PLOT_WIDTH), tickangle=-90)
     return figure.update_yaxes(_expert_axis(n_experts, height), autorange="reversed")
 
 
@@ -93,22 +98,22 @@ def expert_load(
     Raises:
         ValueError: the layers are unknown, or the numbers of layers and rows differ.
     """
-    numbers, n_experts = layers_of(load, layers, what="load"), load.shape[1]
+    numbers, n_experts = layers_of(load, layers, what=tr("load")), load.shape[1]
     if load.numel() == 0:
-        return empty_figure("There is no load to show: no token passed through an expert.")
+        return empty_figure(tr("There is no load to show: no token passed through an expert."))
     return labelled_map(
         100 * load.float(),
-        Side("layer", [str(number) for number in numbers]),
-        Side("expert", [str(expert) for expert in range(n_experts)]),
-        title=by_model("Load of each expert by layer", load),
-        subtitle=f"uniform load: {100 / n_experts:.1f} % each",
-        value="share of routed slots (%)",
-        hover="layer %{y}<br>expert %{x}<br>load %{z:.2f} %",
+        Side(tr("layer"), [str(number) for number in numbers]),
+        Side(tr("expert"), [str(expert) for expert in range(n_experts)]),
+        title=by_model(tr("Load of each expert by layer"), load),
+        subtitle=tr("uniform load: {percent:.1f} % each", percent=100 / n_experts),
+        value=tr("share of routed slots (%)"),
+        hover=tr("layer %{y}<br>expert %{x}<br>load %{z:.2f} %"),
         high=100 * float(load.max()),
         row_height=28,
     )
 
 
 def _expert_axis(n_experts: int, height: int) -> dict[str, object]:
-    axis: dict[str, object] = {"title": "expert", "showgrid": False, "zeroline": False}
+    axis: dict[str, object] = {"title": tr("expert"), "showgrid": False, "zeroline": False}
     return axis | (thinned(n_experts, height) or {"dtick": 1})

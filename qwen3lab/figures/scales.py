@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import colour_bar
+from qwen3lab.translation import later, tr
 
 MIN_CELLS = 4096
 """Minimum number of cells other than 0 for a scale that is not linear: about 90 tokens."""
@@ -34,7 +35,7 @@ MAX_ABOVE = 100.0
 MAX_DECADES = 5
 """Maximum decades of a logarithmic scale."""
 
-LINEAR, ROOT, LOGARITHM = "linear", "square root", "logarithm"
+LINEAR, ROOT, LOGARITHM = later("linear"), later("square root"), later("logarithm")
 N_STOPS = 129
 """Stops of a palette that is bent for a scale."""
 
@@ -74,9 +75,13 @@ class ColourScale:
 
     def note(self) -> str:
         """What is special about the scale; empty for a linear one that is not clipped."""
-        parts = [] if self.kind == LINEAR else [self.kind]
-        parts += [f"clipped at the {QUANTILE:.1%} quantile"] if self.clipped else []
-        return ", ".join(parts)
+        parts = [] if self.kind == LINEAR else [tr(self.kind)]
+        parts += (
+            [tr("clipped at the {quantile:.1%} quantile", quantile=QUANTILE)]
+            if self.clipped
+            else []
+        )
+        return tr(", ").join(parts)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and texts of a few round values, the two ends included."""

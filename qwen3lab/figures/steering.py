@@ -10,8 +10,9 @@ from torch import Tensor
 from qwen3lab.arguments import checked
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, escape
 from qwen3lab.steering.strength import SHUFFLED, VECTOR, StrengthCurve
+from qwen3lab.translation import later, tr
 
-UNRELATED = "vector, on unrelated text"
+UNRELATED = later("vector, on unrelated text")
 
 
 @checked
@@ -32,14 +33,21 @@ def strength_curve(result: StrengthCurve) -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=560,
-        title=f"Effect and damage of a steering vector · {escape(result.model_name)}",
+        title=tr(
+            "Effect and damage of a steering vector · {model_name}",
+            model_name=escape(result.model_name),
+        ),
         title_subtitle_text=escape(result.made_by),
         margin_t=84,
         legend={"orientation": "h", "y": -0.16, "yanchor": "top"},
     )
-    figure.update_xaxes(title="strength (factor of the vector)")
-    figure.update_yaxes(title=f"change of {escape(result.metric)} ({result.unit})", row=1, col=1)
-    return figure.update_yaxes(title="loss added (nats per token)", row=2, col=1)
+    figure.update_xaxes(title=tr("strength (factor of the vector)"))
+    figure.update_yaxes(
+        title=tr("change of {metric} ({unit})", metric=escape(result.metric), unit=tr(result.unit)),
+        row=1,
+        col=1,
+    )
+    return figure.update_yaxes(title=tr("loss added (nats per token)"), row=2, col=1)
 
 
 def _lines(
@@ -55,7 +63,7 @@ def _lines(
         in_legend = shown and (not is_random or is_first_random)
         line.update(showlegend=in_legend, legendgroup="random" if is_random else name)
         if is_random and is_first_random:
-            line.update(name="random, same norm")
+            line.update(name=tr("random, same norm"))
             is_first_random = False
         lines.append(line)
     return lines
@@ -68,9 +76,9 @@ def _line(
     return go.Scatter(
         x=list(result.strengths),
         y=shown,
-        name=name,
+        name=tr(name),
         mode="lines+markers",
         line={"color": colour, "width": 3 if name == VECTOR else 1.5, "dash": dash},
         marker_size=6 if name == VECTOR else 4,
-        hovertemplate=f"{name}<br>strength %{{x:g}}<br>%{{y:.4f}}<extra></extra>",
+        hovertemplate=tr("{name}<br>strength %{{x:g}}<br>%{{y:.4f}}<extra></extra>", name=tr(name)),
     )

@@ -22,9 +22,10 @@ from qwen3lab.figures.theme import (
 )
 from qwen3lab.thinking.convergence import Convergence
 from qwen3lab.thinking.importance import Importance
+from qwen3lab.translation import later, tr, tr_count
 
 MAX_NAMED_ANSWERS = 6
-OTHERS = "other answers"
+OTHERS = later("other answers")
 MAX_LOOKS_ROWS = 800
 """Maximum number of rows in a map of all heads: about a pixel each."""
 
@@ -53,18 +54,18 @@ def convergence(found: Convergence) -> go.Figure:
             _layer(
                 found,
                 [share.get(answer, 0.0) for share in shares],
-                short_text(answer, width=30) + (" (right)" if answer in right else ""),
+                short_text(answer, width=30) + (tr(" (right)") if answer in right else ""),
                 RIGHT_COLOUR if answer in right else next(colours),
             )
         )
     if len(ranked) > len(named):
         rest = [1 - sum(share.get(answer, 0.0) for answer in named) for share in shares]
-        figure.add_trace(_layer(found, rest, OTHERS, MUTED))
+        figure.add_trace(_layer(found, rest, tr(OTHERS), MUTED))
     figure.add_vline(
         x=found.points.index(found.settled) - 0.5,
         line={"color": STOP_COLOUR, "width": 2, "dash": "dash"},
         annotation={
-            "text": f"answer settled; thinking tokens after that: {found.after}",
+            "text": tr("answer settled; thinking tokens after that: {after}", after=found.after),
             "yref": "paper",
             "y": 1.02,
             "yanchor": "bottom",
@@ -75,14 +76,16 @@ def convergence(found: Convergence) -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=380,
-        title="Answers if the thinking is stopped early",
-        title_subtitle_text=f"{drawn} answer{'s' if drawn > 1 else ''} at each point",
+        title=tr("Answers if the thinking is stopped early"),
+        title_subtitle_text=tr_count(
+            "{n} answer at each point", "{n} answers at each point", drawn
+        ),
         margin_t=104,
         barmode="stack",
         bargap=0.08,
     )
-    figure.update_xaxes(title="thinking tokens", type="category", showgrid=False)
-    return figure.update_yaxes(title="share of answers", range=[0, 1])
+    figure.update_xaxes(title=tr("thinking tokens"), type="category", showgrid=False)
+    return figure.update_yaxes(title=tr("share of answers"), range=[0, 1])
 
 
 @checked
@@ -97,11 +100,17 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
         ValueError: another measure.
     """
     titles = {
-        "distance": "change of the answers (total variation)",
-        "divergence": "change of the answers (nats)",
+        "distance": tr("change of the answers (total variation)"),
+        "divergence": tr("change of the answers (nats)"),
     }
     if measure not in titles:
-        raise ValueError(f"measure is {measure!r}: choose from {', '.join(titles)}")
+        raise ValueError(
+            tr(
+                "measure is {measure!r}: choose from {titles}",
+                measure=measure,
+                titles=", ".join(titles),
+            )
+        )
     values = getattr(found, measure)
     kinds = [sentence_kind(part.text) for part in found.parts]
     names = [f"{n} {short_text(part.text.strip(), width=44)}" for n, part in enumerate(found.parts)]
@@ -114,27 +123,31 @@ def importance(found: Importance, *, measure: str = "distance") -> go.Figure:
                     x=[_or_none(values[place]) for place in chosen],
                     y=[names[place] for place in chosen],
                     orientation="h",
-                    name=kind,
+                    name=tr(kind),
                     marker_color=KIND_COLOURS[kind],
                     customdata=[_answers(found, place) for place in chosen],
-                    hovertemplate="%{y}<br>%{x:.3f}<br>with it: %{customdata[0]}<br>"
-                    "without: %{customdata[1]} (%{customdata[2]} continuations)<extra></extra>",
+                    hovertemplate=tr(
+                        "%{y}<br>%{x:.3f}<br>with it: %{customdata[0]}<br>"
+                        "without: %{customdata[1]} (%{customdata[2]} continuations)<extra></extra>"
+                    ),
                 )
             )
-    way = "left out" if found.how == "leave out" else "resampled as a different text"
+    way = tr("left out") if found.how == "leave out" else tr("resampled as a different text")
     figure.update_layout(
         template=TEMPLATE,
         height=max(260, min(1000, 170 + 22 * len(names))),
-        title="Importance of each part of the thinking",
-        title_subtitle_text=f"each part is {way}; {found.samples} continuations",
+        title=tr("Importance of each part of the thinking"),
+        title_subtitle_text=tr(
+            "each part is {way}; {samples} continuations", way=way, samples=found.samples
+        ),
         margin_t=84,
         showlegend=len(set(kinds)) > 1,
-        legend_title={"text": "kind of part", "font": {"size": 13}},
+        legend_title={"text": tr("kind of part"), "font": {"size": 13}},
     )
     top = 1 if measure == "distance" else None
     figure.update_xaxes(title=titles[measure], range=[0, top])
     return figure.update_yaxes(
-        title="part of the thinking",
+        title=tr("part of the thinking"),
         categoryorder="array",
         categoryarray=names,
         autorange="reversed",
@@ -154,12 +167,16 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
         ValueError: the layers are unknown, or the numbers of layers and rows differ.
     """
     if not found.mass.numel():
-        return empty_figure("There is nothing to show: attention was not recorded.")
+        return empty_figure(tr("There is nothing to show: attention was not recorded."))
     n_layers, n_heads, _ = found.mass.shape
     rows = found.layers if layers is None else layers
     if len(rows) != n_layers:
         raise ValueError(
-            f"there are {n_layers} rows, but {len(rows)} layers: pass layers= with one per row"
+            tr(
+                "there are {n_layers} rows, but {n_rows} layers: pass layers= with one per row",
+                n_layers=n_layers,
+                n_rows=len(rows),
+            )
         )
     step = -(-n_layers * n_heads // MAX_LOOKS_ROWS)
     shares, best = _largest(found.mass.detach(), step)
@@ -167,16 +184,18 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
         _heads(layer, head, step, n_heads) for layer in rows for head in range(0, n_heads, step)
     ]
     columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
-    pooled = f"; each row: the largest share of {step} heads" if step > 1 else ""
+    pooled = tr("; each row: the largest share of {step} heads", step=step) if step > 1 else ""
     figure = labelled_map(
         shares,
-        Side("layer and head", names),
-        Side("part of the text", columns),
-        title="Attention from the answer",
-        subtitle=f"mean over the positions that predict the answer's tokens{pooled}",
-        value="share of attention",
-        hover="%{y}<br>%{x}<br>%{z:.3f} of its attention"
-        + ("<br>largest: head %{customdata}" if step > 1 else ""),
+        Side(tr("layer and head"), names),
+        Side(tr("part of the text"), columns),
+        title=tr("Attention from the answer"),
+        subtitle=tr(
+            "mean over the positions that predict the answer's tokens{pooled}", pooled=pooled
+        ),
+        value=tr("share of attention"),
+        hover=tr("%{y}<br>%{x}<br>%{z:.3f} of its attention")
+        + (tr("<br>largest: head %{customdata}") if step > 1 else ""),
         high=1.0,
         row_height=16,
         about=best.tolist() if step > 1 else None,
@@ -185,7 +204,7 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
         per_layer = len(names) // n_layers
         apart = label_step(n_layers, plot_height(len(names), 16))
         figure.update_yaxes(
-            title="layer; a row per head",
+            title=tr("layer; a row per head"),
             tickmode="array",
             tickvals=names[:: per_layer * apart],
             ticktext=[str(layer) for layer in rows[::apart]],
@@ -206,13 +225,15 @@ def _largest(
 def _heads(layer: int, head: int, step: int, n_heads: int) -> str:
     last = min(head + step, n_heads) - 1
     return (
-        f"layer {layer}, head {head}" if last == head else f"layer {layer}, heads {head} to {last}"
+        tr("layer {layer}, head {head}", layer=layer, head=head)
+        if last == head
+        else tr("layer {layer}, heads {head} to {last}", layer=layer, head=head, last=last)
     )
 
 
 def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go.Bar:
     thoughts = [
-        "before the thinking" if piece is None else short_text(piece.text.strip(), width=60)
+        tr("before the thinking") if piece is None else short_text(piece.text.strip(), width=60)
         for piece in found.thoughts
     ]
     return go.Bar(
@@ -222,8 +243,10 @@ def _layer(found: Convergence, y: Sequence[float], name: str, colour: str) -> go
         marker_color=colour,
         # As customdata: in the template, plotly would substitute a `%{y}` in an answer's text.
         customdata=[[thought, name] for thought in thoughts],
-        hovertemplate="after %{x} tokens, “%{customdata[0]}”<br>answer %{customdata[1]}: "
-        "%{y:.2f}<extra></extra>",
+        hovertemplate=tr(
+            "after %{x} tokens, “%{customdata[0]}”<br>answer %{customdata[1]}: "
+            "%{y:.2f}<extra></extra>"
+        ),
     )
 
 
@@ -248,7 +271,7 @@ def _right_answers(found: Convergence) -> set[str]:
 
 def _answers(found: Importance, place: int) -> list[object]:
     sides = [found.kept[place], found.without[place]]
-    favourites = [escape(next(iter(side), "none")) for side in sides]
+    favourites = [escape(next(iter(side), tr("none"))) for side in sides]
     return [*favourites, found.differed[place]]
 
 

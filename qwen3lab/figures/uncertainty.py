@@ -22,6 +22,7 @@ from qwen3lab.figures.theme import (
     traces,
 )
 from qwen3lab.generation.thinking_control import STOP_REASONS
+from qwen3lab.translation import tr
 
 MAX_LABELLED = 60
 """Maximum number of tokens that are written below the axis."""
@@ -38,7 +39,7 @@ def uncertainty(result: Uncertainty) -> go.Figure:
     tokens.
     """
     if not result.tokens:
-        return empty_figure("There is no entropy to show: no token was generated.")
+        return empty_figure(tr("There is no entropy to show: no token was generated."))
     drawn = ~result.forced
     figure = _frame()
     surprisal, entropy, inserted = traces(figure)
@@ -55,13 +56,13 @@ def uncertainty(result: Uncertainty) -> go.Figure:
 def _frame() -> go.Figure:
     """A figure with the three traces, without data."""
     line = {"mode": "lines+markers", "marker_size": 5}
-    hover = "%{customdata}: %{y:.3f} nats"
+    hover = tr("%{customdata}: %{y:.3f} nats")
     figure = go.Figure(
         [
-            go.Scatter(name="surprisal", hovertemplate=hover, **line, line=_stroke(1, "dot")),
-            go.Scatter(name="entropy", hovertemplate=hover, **line, line=_stroke(0, "solid")),
+            go.Scatter(name=tr("surprisal"), hovertemplate=hover, **line, line=_stroke(1, "dot")),
+            go.Scatter(name=tr("entropy"), hovertemplate=hover, **line, line=_stroke(0, "solid")),
             go.Scatter(
-                name="inserted, not sampled",
+                name=tr("inserted, not sampled"),
                 mode="markers",
                 marker={"symbol": "diamond", "size": 8, "color": FORCED_COLOUR},
                 hovertemplate="%{customdata}",
@@ -72,13 +73,13 @@ def _frame() -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=320,
-        title="Entropy and surprisal of each generated token",
+        title=tr("Entropy and surprisal of each generated token"),
         hovermode="x unified",
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
     )
     axis = {"showgrid": False, "zeroline": False}
-    figure.update_xaxes(axis, title="position in the conversation (tokens)")
-    return figure.update_yaxes(title="nats", rangemode="tozero")
+    figure.update_xaxes(axis, title=tr("position in the conversation (tokens)"))
+    return figure.update_yaxes(title=tr("nats"), rangemode="tozero")
 
 
 def _token_ticks(result: Uncertainty) -> dict[str, Any]:
@@ -86,10 +87,12 @@ def _token_ticks(result: Uncertainty) -> dict[str, Any]:
     n = len(result.tokens)
     span = {"range": [result.first - 0.8, result.first + n - 0.2]}
     if n > MAX_LABELLED:
-        return span | {"tickmode": "auto", "title": "position in the conversation (tokens)"}
+        return span | {"tickmode": "auto", "title": tr("position in the conversation (tokens)")}
     text = [short_text(token, width=10) for token in result.tokens]
     ticks = {"tickmode": "array", "tickvals": _positions(result), "ticktext": text}
-    return span | ticks | {"tickangle": -90, "tickfont": {"size": 11}, "title": "generated token"}
+    return (
+        span | ticks | {"tickangle": -90, "tickfont": {"size": 11}, "title": tr("generated token")}
+    )
 
 
 def _stroke(colour: int, dash: str) -> dict[str, object]:
@@ -162,7 +165,7 @@ def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
     near_end = result.first + 0.85 * len(result.tokens)
     names = [
         {
-            "text": name,
+            "text": tr(name),
             "x": end if start > near_end else start,
             "xanchor": "right" if start > near_end else "left",
             "y": 1,
@@ -179,10 +182,10 @@ def _annotations(result: Uncertainty) -> list[dict[str, Any]]:
 
 def _stop_note(result: Uncertainty) -> dict[str, Any]:
     at = _stop(result)
-    reason = STOP_REASONS.get(result.stop, result.stop)
+    reason = tr(STOP_REASONS.get(result.stop, result.stop))
     thinks, answers = (part[1] > part[0] for part in (result.thinking, result.answer))
     if result.stop == "natural" and thinks and answers:
-        reason = "thinking ended by the model"
+        reason = tr("thinking ended by the model")
     in_left_half = at < result.first + len(result.tokens) / 2
     return {
         "text": reason,

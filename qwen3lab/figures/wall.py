@@ -21,6 +21,7 @@ from qwen3lab.figures.theme import (
     traces,
 )
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 
 MAX_PER_ROW, MAX_ROWS = 16, 24
 """Maximum numbers of thumbnails in a row and of rows, each thumbnail at least `MIN_THUMB` wide."""
@@ -31,7 +32,7 @@ MIN_THUMB = 48
 MAX_WALL_CELLS = 200_000
 """Maximum number of cells of all thumbnails, which bounds the figure's JSON."""
 
-OPENS = "thumbnails of a layer: attention_wall(recording, layers=[{layer}])"
+OPENS = later("thumbnails of a layer: attention_wall(recording, layers=[{layer}])")
 
 
 @checked
@@ -58,10 +59,16 @@ def attention_wall(
         ValueError: no such score; or fewer than two tokens in a model with many heads.
     """
     if score not in SCORES:
-        raise ValueError(f"there is no score {score!r}: choose from {', '.join(SCORES)}")
+        raise ValueError(
+            tr(
+                "there is no score {score!r}: choose from {scores}",
+                score=score,
+                scores=", ".join(SCORES),
+            )
+        )
     shown = list(recording.attention.layers if layers is None else layers)
     if not shown:
-        return empty_figure("There is no attention to show: it was not recorded.")
+        return empty_figure(tr("There is no attention to show: it was not recorded."))
     per_row = min(recording.config.n_heads, MAX_PER_ROW)
     if len(shown) * ceil(recording.config.n_heads / per_row) > MAX_ROWS:
         found = head_profile(recording) if scores is None else scores
@@ -82,13 +89,13 @@ def _thumbnails(recording: Recording, layers: Sequence[int], per_row: int) -> go
         go.Heatmap(
             z=cells(wall.numpy()),
             hoverinfo="skip",
-            **colouring(scale, SEQUENTIAL, "largest weight"),
+            **colouring(scale, SEQUENTIAL, tr("largest weight")),
         )
     )
-    add_key(figure, scale, SEQUENTIAL, "largest weight")
+    add_key(figure, scale, SEQUENTIAL, tr("largest weight"))
     figure.update_layout(
         template=TEMPLATE,
-        title=f"Thumbnails of all heads · {escape(recording.model_name)}",
+        title=tr("Thumbnails of all heads · {model_name}", model_name=escape(recording.model_name)),
         title_subtitle_text="rows of a thumbnail are queries, columns are keys; grey: later keys",
         height=int(max(320, min(1400, 150 + 52 * n_rows))),
         width=240 + 52 * per_row if per_row * (MIN_THUMB + 2) > 450 else None,
@@ -99,18 +106,18 @@ def _thumbnails(recording: Recording, layers: Sequence[int], per_row: int) -> go
     is_wrapped = len(chunks) > 1
     figure.update_xaxes(
         plain,
-        title="head, from the first of the row" if is_wrapped else "head",
+        title=tr("head, from the first of the row") if is_wrapped else tr("head"),
         tickvals=[centre + pitch * head for head in range(per_row)],
         ticktext=[f"+{head}" if is_wrapped else str(head) for head in range(per_row)],
     )
     names = [
-        f"{layer}, from head {heads[0]}" if is_wrapped else str(layer)
+        tr("{layer}, from head {head}", layer=layer, head=heads[0]) if is_wrapped else str(layer)
         for layer in layers
         for heads in chunks
     ]
     return figure.update_yaxes(
         plain,
-        title="layer",
+        title=tr("layer"),
         autorange="reversed",
         tickvals=[centre + pitch * row for row in range(n_rows)],
         ticktext=names,
@@ -131,7 +138,7 @@ def _overview(scores: HeadProfile, score: str, model_name: str, shown: set[int])
     buttons = [_button(scores, name, rows, model_name) for name in SCORES]
     figure.update_layout(
         title_text=_title(score, model_name),
-        title_subtitle_text=OPENS.format(layer=kept[0] if kept else 0),
+        title_subtitle_text=tr(OPENS, layer=kept[0] if kept else 0),
         margin_t=96,
         updatemenus=[
             {
@@ -155,11 +162,15 @@ def _button(scores: HeadProfile, name: str, rows: Sequence[int], model_name: str
     trace = {
         "z": [cells(values.numpy())],
         "zmax": top_of(scores, name),
-        "colorbar.title.text": SCORES[name],
+        "colorbar.title.text": tr(SCORES[name]),
     }
     args = [trace, {"title.text": _title(name, model_name)}]
-    return {"label": name.replace("_", " "), "method": "update", "args": args}
+    return {"label": tr(name.replace("_", " ")), "method": "update", "args": args}
 
 
 def _title(score: str, model_name: str) -> str:
-    return f"Attention of each head: {SCORES[score]} · {escape(model_name)}"
+    return tr(
+        "Attention of each head: {score} · {model_name}",
+        score=tr(SCORES[score]),
+        model_name=escape(model_name),
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qwen3lab.display import Displayed, Summary, count, one_line
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import later
 
 if TYPE_CHECKING:
     import pandas
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SMALLEST_SHARE = 0.01
 """Effects below this share of the largest one have no sign that is compared."""
 
-AXES = {"kv_head": "key/value head"}
+AXES = {"kv_head": later("key/value head")}
 """Axes that are shown under another name."""
 
 

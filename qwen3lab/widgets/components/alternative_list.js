@@ -6,7 +6,7 @@ function render({ model, el }) {
   const root = element("div", "q3-alternatives", el);
   root.tabIndex = -1;
   root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "The likeliest tokens here");
+  root.setAttribute("aria-label", tr("The likeliest tokens here"));
 
   /**
    * @param {AlternativeData} alternative

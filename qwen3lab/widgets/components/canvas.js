@@ -103,8 +103,9 @@ class MapView {
   }
 
   keys() {
-    const moves = "Arrow keys move from cell to cell, Enter picks one";
-    return this.model.get("zooms") ? `${moves}, + zooms in, - shows the whole.` : `${moves}.`;
+    return this.model.get("zooms")
+      ? tr("Arrow keys move from cell to cell, Enter picks one, + zooms in, - shows the whole.")
+      : tr("Arrow keys move from cell to cell, Enter picks one.");
   }
 
   /** @param {MapData} map */
@@ -223,7 +224,7 @@ class MapView {
     const row = describeStep(this.map.rows, this.cell[0]);
     const column = describeStep(this.map.columns, this.cell[1]);
     for (const text of [row, column, value]) element("div", "", this.tip).textContent = text;
-    this.readout.textContent = `${row} → ${column}: ${value}`;
+    this.readout.textContent = tr("{row} → {column}: {value}", { row, column, value });
   }
 
   /**

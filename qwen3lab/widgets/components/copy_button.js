@@ -13,7 +13,7 @@ function render({ model, el }) {
 
   async function copy() {
     await copyText(model.get("text"), el);
-    button.textContent = "Copied";
+    button.textContent = tr("Copied");
     setTimeout(draw, SAYS_COPIED);
     model.set("copied", model.get("copied") + 1);
     model.save_changes();

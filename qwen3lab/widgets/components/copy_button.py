@@ -3,6 +3,7 @@
 import anywidget
 import traitlets
 
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.scripts import script
 
 
@@ -18,6 +19,14 @@ class CopyButton(anywidget.AnyWidget):
 
     _esm = script("copy_button.js")
     text = traitlets.Unicode().tag(sync=True)
-    label = traitlets.Unicode("Copy").tag(sync=True)
-    hint = traitlets.Unicode("Copy to the clipboard").tag(sync=True)
+    label = traitlets.Unicode().tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
     copied = traitlets.Int(0).tag(sync=True)
+
+    @traitlets.default("label")
+    def _label(self) -> str:
+        return tr("Copy")
+
+    @traitlets.default("hint")
+    def _hint(self) -> str:
+        return tr("Copy to the clipboard")

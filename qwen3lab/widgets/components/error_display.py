@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from qwen3lab.translation import tr
+
 
 def sentence(error: BaseException) -> str:
     """The error message; with the error's type unless it is a `ValueError` (bad input)."""
-    message = str(error) or "no further message"
+    message = str(error) or tr("no further message")
     if isinstance(error, ValueError):
         return message
     return f"{type(error).__name__}: {message}"

@@ -9,12 +9,14 @@ function render({ model, el }) {
   root.setAttribute("role", "search");
   const input = element("input", "q3-find-text", root);
   input.type = "search";
-  input.placeholder = "Find in the text";
-  input.title = "Find in the text: Enter goes to the next place, Shift+Enter back, Escape clears";
+  input.placeholder = tr("Find in the text");
+  input.title = tr(
+    "Find in the text: Enter goes to the next place, Shift+Enter back, Escape clears",
+  );
   input.setAttribute("aria-label", input.placeholder);
   const count = element("span", "q3-find-count", root);
   count.setAttribute("role", "status");
-  const buttons = [button("‹", "Previous place", -1), button("›", "Next place", 1)];
+  const buttons = [button("‹", tr("Previous place"), -1), button("›", tr("Next place"), 1)];
   let timer = 0;
 
   /**
@@ -49,8 +51,9 @@ function render({ model, el }) {
 
   function drawCount() {
     const { hit, of } = model.get("found");
-    const place = hit < 0 ? `${of} found` : `${hit + 1} of ${of}`;
-    count.textContent = model.get("text") ? (of ? place : "not found") : "";
+    const place =
+      hit < 0 ? tr("{of} found", { of }) : tr("{place} of {of}", { place: hit + 1, of });
+    count.textContent = model.get("text") ? (of ? place : tr("not found")) : "";
     for (const each of buttons) each.disabled = !of;
   }
 

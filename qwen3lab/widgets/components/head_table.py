@@ -8,20 +8,21 @@ import pandas
 from itables.widget import ITable
 
 from qwen3lab.analysis.attention.profile import HeadProfile
+from qwen3lab.translation import later, tr
 
 COLUMNS = {
-    "layer": "layer",
-    "head": "head",
-    "kind": "likely kind",
-    "above_uniform": "above uniform",
-    "previous": "previous",
-    "induction": "induction",
-    "duplicate": "duplicate",
-    "first": "first token",
-    "itself": "itself",
-    "special": "special token",
-    "entropy": "entropy (nats)",
-    "distance": "distance (tokens)",
+    "layer": later("layer"),
+    "head": later("head"),
+    "kind": later("likely kind"),
+    "above_uniform": later("above uniform"),
+    "previous": later("previous"),
+    "induction": later("induction"),
+    "duplicate": later("duplicate"),
+    "first": later("first token"),
+    "itself": later("itself"),
+    "special": later("special token"),
+    "entropy": later("entropy (nats)"),
+    "distance": later("distance (tokens)"),
 }
 """Columns of the table: field of the head profile, and column title."""
 
@@ -50,7 +51,8 @@ class HeadTable(w.VBox):
     def __init__(self, pick: Callable[[tuple[int, int]], None]) -> None:
         self._pick = pick
         self._heads: list[tuple[int, int]] = []
-        self.table = ITable(pandas.DataFrame(columns=list(COLUMNS.values())), **OPTIONS)
+        self.titles = {name: tr(title) for name, title in COLUMNS.items()}
+        self.table = ITable(pandas.DataFrame(columns=list(self.titles.values())), **OPTIONS)
         self.table.observe(lambda change: self._picked(change["new"]), "selected_rows")
         super().__init__([self.table])
         self.add_class("q3-table")
@@ -63,7 +65,8 @@ class HeadTable(w.VBox):
             return
         profile = scores.to_pandas()
         self._heads = list(zip(profile["layer"], profile["head"], strict=True))
-        table = profile.rename(columns=COLUMNS)[list(COLUMNS.values())]
+        profile["kind"] = profile["kind"].map(tr)
+        table = profile.rename(columns=self.titles)[list(self.titles.values())]
         with pandas.option_context("display.float_format", "{:.2f}".format):
             self.table.update(table, selected_rows=[], **OPTIONS)
 

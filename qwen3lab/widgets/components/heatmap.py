@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.analysis.pooling import max_pool, steps
 from qwen3lab.figures.scales import LINEAR, ColourScale, scale_for
 from qwen3lab.figures.theme import SEQUENTIAL, visible
+from qwen3lab.translation import later, tr
 
 LEVELS = 255
 """Largest byte of a quantised value; 0 is reserved for cells without a value."""
@@ -82,7 +83,7 @@ class Heatmap:
     value_title: str
     low: float = 0.0
     high: float = 1.0
-    nothing: str = "no value"
+    nothing: str = later("no value")
     square: bool = False
     palette: str = SEQUENTIAL
     pooled: str = "largest"
@@ -120,7 +121,7 @@ def payload(heatmap: Heatmap) -> dict[str, object]:
         "scaleNote": scale.note(),
         "levels": scale.values(np.linspace(0, 1, LEVELS)).tolist(),
         "barTicks": [list(tick) for tick in scale.ticks()],
-        "nothing": heatmap.nothing if bool(pooled.values.isnan().any()) else "",
+        "nothing": tr(heatmap.nothing) if bool(pooled.values.isnan().any()) else "",
         "square": heatmap.square,
     }
 
@@ -136,15 +137,27 @@ def block_value(heatmap: Heatmap, row: int, column: int) -> str:
     if row < 0 or column < 0 or block.numel() == 0:
         n_rows, n_columns = heatmap.values.shape
         raise ValueError(
-            f"cell ({row}, {column}) does not exist: the map has {ceil(n_rows / row_step)} rows "
-            f"and {ceil(n_columns / column_step)} columns"
+            tr(
+                "cell ({row}, {column}) does not exist: the map has {n_rows} rows and "
+                "{n_columns} columns",
+                row=row,
+                column=column,
+                n_rows=ceil(n_rows / row_step),
+                n_columns=ceil(n_columns / column_step),
+            )
         )
     if block.isnan().all():
-        return heatmap.nothing
+        return tr(heatmap.nothing)
     value = float(block[~block.isnan()].max())
     n_rows, n_columns = len(block) * heatmap.rows.step, block.shape[1] * heatmap.columns.step
-    note = "" if n_rows == n_columns == 1 else f" ({heatmap.pooled} of {n_rows} × {n_columns})"
+    note = "" if n_rows == n_columns == 1 else _pooled(heatmap.pooled, n_rows, n_columns)
     return f"{heatmap.value_title} {value:.4f}{note}"
+
+
+def _pooled(how: str, n_rows: int, n_columns: int) -> str:
+    if how == "mean":
+        return tr(" (mean of {rows} × {columns})", rows=n_rows, columns=n_columns)
+    return tr(" (largest of {rows} × {columns})", rows=n_rows, columns=n_columns)
 
 
 def _axis(axis: Axis, step: int) -> dict[str, object]:
@@ -156,7 +169,7 @@ def _axis(axis: Axis, step: int) -> dict[str, object]:
         "ticks": [[place / step, text] for place, text in axis.ticks],
         "labels": [visible(label) if label else "" for label in axis.labels[::step]],
         "spans": [
-            {"name": s.name, "start": s.start / step, "end": s.end / step, "colour": s.colour}
+            {"name": tr(s.name), "start": s.start / step, "end": s.end / step, "colour": s.colour}
             for s in axis.spans
         ],
     }

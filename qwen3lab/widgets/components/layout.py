@@ -7,6 +7,7 @@ from pathlib import Path
 import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.translation import tr, tr_count
 
 GAP = "12px"
 STYLE = "\n".join(
@@ -15,15 +16,24 @@ STYLE = "\n".join(
 )
 
 
-def heading(name: str, config: Qwen3Config, *, title: str = "Qwen3 explorer") -> w.HTML:
+def heading(name: str, config: Qwen3Config, *, title: str = "") -> w.HTML:
     """The title, with the model's name and sizes."""
-    parts = [_model_name(name), f"{config.n_layers} layers", f"{config.n_heads} heads"]
+    parts = [
+        _model_name(name),
+        tr_count("{n} layer", "{n} layers", config.n_layers),
+        tr_count("{n} head", "{n} heads", config.n_heads),
+    ]
     if config.is_moe:
-        parts.append(f"{config.n_experts} experts, {config.n_experts_per_token} active")
-    parts.append(f"{config.n_params / 1e6:,.1f} M parameters")
-    return w.HTML(
-        f'<span class="q3-title">{title}</span><span class="q3-subtitle">{" · ".join(parts)}</span>'
-    )
+        parts.append(
+            tr(
+                "{n_experts} experts, {n_experts_per_token} active",
+                n_experts=config.n_experts,
+                n_experts_per_token=config.n_experts_per_token,
+            )
+        )
+    parts.append(tr("{n_params:,.1f} M parameters", n_params=config.n_params / 1e6))
+    head = f'<span class="q3-title">{title or tr("Qwen3 explorer")}</span>'
+    return w.HTML(f'{head}<span class="q3-subtitle">{" · ".join(parts)}</span>')
 
 
 def _model_name(name: str) -> str:

@@ -85,7 +85,7 @@ function cellImage(map, palette) {
 /** @param {HTMLCanvasElement} canvas */
 function context2d(canvas) {
   const context = canvas.getContext("2d");
-  if (!context) throw new Error("this browser draws no 2D canvas");
+  if (!context) throw new Error(tr("this browser draws no 2D canvas"));
   return context;
 }
 
@@ -227,7 +227,7 @@ function barTitle(context, map, length) {
 function colourNote(context, map, length) {
   const named = barTitle(context, map, length) ? "" : map.valueTitle;
   const note = [named, map.scaleNote].filter(Boolean).join("; ");
-  return note ? `colours: ${note}` : "";
+  return note ? tr("colours: {note}", { note }) : "";
 }
 
 /**

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import ipywidgets as w
 import traitlets
 
+from qwen3lab.translation import tr
+
 SLIDER_WIDTH, FIELD_WIDTH, BUTTON_WIDTH = "150px", "56px", "28px"
 
 
@@ -39,11 +41,11 @@ class NumberPicker(w.HBox):
         self.field = w.BoundedIntText(
             min=self.values[0],
             max=self.values[-1],
-            tooltip=f"Type the {name}; the arrow keys change it by one",
+            tooltip=tr("Type the {name}; the arrow keys change it by one", name=name),
             layout=w.Layout(width=FIELD_WIDTH),
         )
-        self.earlier = self._button("angle-left", f"Previous {name}")
-        self.later = self._button("angle-right", f"Next {name}")
+        self.earlier = self._button("angle-left", tr("Previous {name}", name=name))
+        self.later = self._button("angle-right", tr("Next {name}", name=name))
         children = [self.slider, self.earlier, self.field, self.later]
         super().__init__(children, layout=w.Layout(align_items="center"))
         self.add_class("q3-number")
@@ -75,7 +77,12 @@ class NumberPicker(w.HBox):
     def _known(self, proposal: dict) -> int:
         if proposal["value"] not in self.values:
             raise traitlets.TraitError(
-                f"{proposal['value']} is none of the numbers {self.values[0]} to {self.values[-1]}"
+                tr(
+                    "{value} is none of the numbers {least} to {most}",
+                    value=proposal["value"],
+                    least=self.values[0],
+                    most=self.values[-1],
+                )
             )
         return proposal["value"]
 

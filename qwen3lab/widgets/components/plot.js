@@ -66,7 +66,7 @@ function initialize({ model }) {
 function labelOf({ title, xaxis, yaxis }) {
   const axes = [yaxis, xaxis].map((axis) => axis?.title?.text).filter(Boolean);
   const named = title?.text || axes.join(", ");
-  return named ? `Plot: ${named.replace(/<[^>]*>/g, " ")}` : "Plot";
+  return named ? tr("Plot: {name}", { name: named.replace(/<[^>]*>/g, " ") }) : tr("Plot");
 }
 
 /** @param {WidgetView<PlotTraits>} view */
@@ -92,7 +92,7 @@ function render({ model, el }) {
       isListening = true;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      root.textContent = `This plot could not be drawn: ${reason}`;
+      root.textContent = tr("This plot could not be drawn: {reason}", { reason });
     }
   }
 

@@ -25,7 +25,7 @@ function picture(canvas) {
   made.width = canvas.width;
   made.height = canvas.height + 24 * ratio;
   const context = made.getContext("2d");
-  if (!context) throw new Error("this browser draws no 2D canvas");
+  if (!context) throw new Error(tr("this browser draws no 2D canvas"));
   context.fillStyle = style.getPropertyValue("--q3-face").trim() || "#ffffff";
   context.fillRect(0, 0, made.width, made.height);
   context.fillStyle = style.getPropertyValue("--q3-ink").trim() || "#24292f";
@@ -79,13 +79,16 @@ function render({ model, el }) {
       model.save_changes();
     });
   }
-  button("Copy code", "Copy the Python code to the clipboard", async () => {
+  button(tr("Copy code"), tr("Copy the Python code to the clipboard"), async () => {
     await copyText(model.get("text"), el);
-    return "The code is in the clipboard.";
+    return tr("The code is in the clipboard.");
   });
-  button("Pictures", "Save each map as PNG and each figure as SVG, in the browser", async () => {
+  const about = tr("Save each map as PNG and each figure as SVG, in the browser");
+  button(tr("Pictures"), about, async () => {
     const n = await savePictures(el.closest(".q3-bench") || document.body, model.get("name"));
-    return n ? `${n} ${n === 1 ? "picture" : "pictures"} saved by the browser.` : "No map is seen.";
+    if (!n) return tr("No map is seen.");
+    if (n === 1) return tr("1 picture saved by the browser.");
+    return tr("{n} pictures saved by the browser.", { n });
   });
 }
 

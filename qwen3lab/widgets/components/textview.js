@@ -23,7 +23,7 @@ function render({ model, el }) {
   const root = element("div", "q3-text", el);
   root.tabIndex = 0;
   root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Text. Left and right arrow keys go from token to token.");
+  root.setAttribute("aria-label", tr("Text. Left and right arrow keys go from token to token."));
   const footer = element("div", "q3-footer", el);
   const legend = element("div", "q3-legend", footer);
   const readout = element("div", "q3-readout", footer);
@@ -104,8 +104,8 @@ function render({ model, el }) {
     const { title, high, nothing } = model.get("shades");
     const parts = new Set(model.get("text").tokens.map(([, part]) => part));
     legend.replaceChildren();
-    for (const part of ["thinking", "answer"].filter((part) => parts.has(part))) {
-      element("span", `q3-key q3-key-${part}`, legend).textContent = part;
+    for (const [part, name] of Object.entries({ thinking: tr("thinking"), answer: tr("answer") })) {
+      if (parts.has(part)) element("span", `q3-key q3-key-${part}`, legend).textContent = name;
     }
     if (!title) return;
     const scale = element("span", "q3-scale", legend);
@@ -113,7 +113,9 @@ function render({ model, el }) {
     if (values.length) element("span", "q3-ramp", scale);
     element("span", "", scale).textContent = values.length ? `${rounded(high)}  ${title}` : title;
     if (nothing && values.some(Number.isNaN)) {
-      element("span", "q3-nothing-note", legend).textContent = `unshaded: ${nothing}`;
+      element("span", "q3-nothing-note", legend).textContent = tr("unshaded: {nothing}", {
+        nothing,
+      });
     }
   }
 
@@ -138,7 +140,8 @@ function render({ model, el }) {
     else {
       const largest = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 4);
       const shown = largest.filter((i) => values[i] > 0).map(named);
-      readout.textContent = `token ${named(index)} · largest: ${shown.join(", ")}`;
+      const all = { token: named(index), largest: shown.join(", ") };
+      readout.textContent = tr("token {token} · largest: {largest}", all);
     }
   }
 

@@ -33,13 +33,15 @@ function render({ model, el }) {
   const place = element("div", "q3-place", root);
   const list = element("div", "q3-thought-list", root);
   place.setAttribute("aria-live", "polite");
-  map.title = "The thinking from its first to its last token; click to move the marker";
+  map.title = tr("The thinking from its first to its last token; click to move the marker");
   list.tabIndex = 0;
   list.setAttribute("role", "group");
   list.setAttribute(
     "aria-label",
-    "Thinking. Up and down arrow keys move by sentence, left and right by token, Page Up and " +
-      "Page Down by paragraph, Home and End to the ends.",
+    tr(
+      "Thinking. Up and down arrow keys move by sentence, left and right by token, Page Up and " +
+        "Page Down by paragraph, Home and End to the ends.",
+    ),
   );
 
   /** @type {ThoughtStep[]} */
@@ -70,7 +72,7 @@ function render({ model, el }) {
     row.dataset.kept = String(kept);
     element("span", "q3-step-count", row).textContent = grouped(kept);
     element("span", "q3-step-text", row).textContent =
-      index < 0 ? "no tokens kept" : steps[index].tokens.join("").trim();
+      index < 0 ? tr("no tokens kept") : steps[index].tokens.join("").trim();
     element("span", "q3-step-answer", row);
     rows.push(row);
   }
@@ -99,7 +101,8 @@ function render({ model, el }) {
     head.tabIndex = -1; // The arrow keys of the list reach every sentence.
     head.dataset.paragraph = String(paragraph);
     element("span", "q3-step-count", head).textContent = grouped(steps[end - 1].kept);
-    const sentences = end - first === 1 ? "1 sentence" : `${end - first} sentences`;
+    const n = end - first;
+    const sentences = n === 1 ? tr("1 sentence") : tr("{n} sentences", { n });
     element("span", "q3-fold-text", head).textContent =
       `${sentences} · ${steps[first].tokens.join("").trim()}`;
     heads.push(head);
@@ -133,9 +136,12 @@ function render({ model, el }) {
     });
     const share = total() ? Math.max(0, marker) / total() : 0;
     here.style.left = `${100 * share}%`;
-    place.textContent =
-      `token ${grouped(Math.max(0, marker))} of ${grouped(total())} · ` +
-      `sentence ${grouped(marked + 1)} of ${grouped(steps.length)}`;
+    place.textContent = tr("token {token} of {tokens} · sentence {sentence} of {sentences}", {
+      token: grouped(Math.max(0, marker)),
+      tokens: grouped(total()),
+      sentence: grouped(marked + 1),
+      sentences: grouped(steps.length),
+    });
     drawFolds();
     drawAnswers();
     revealRow(rows[marked + 1]);
@@ -170,13 +176,14 @@ function render({ model, el }) {
       const [text, isSame] = answers[kept] ?? ["", false];
       const cell = row.querySelector(".q3-step-answer");
       if (!cell) continue;
-      cell.textContent = Number(kept) === asking ? "asking …" : text && isSame ? `${text} ✓` : text;
+      cell.textContent =
+        Number(kept) === asking ? tr("asking …") : text && isSame ? `${text} ✓` : text;
       cell.setAttribute("title", text);
     }
     for (const [kept, [text, isSame]] of Object.entries(answers)) {
       const tick = element("span", isSame ? "q3-tick q3-tick-same" : "q3-tick", ticks);
       tick.style.left = `${(100 * Number(kept)) / Math.max(1, total())}%`;
-      tick.title = `after ${grouped(Number(kept))} tokens: ${text}`;
+      tick.title = tr("after {n} tokens: {text}", { n: grouped(Number(kept)), text });
     }
   }
 

@@ -53,7 +53,7 @@ function initialize({ model }) {
 
 /** @param {number | undefined} n */
 function countTokens(n) {
-  return n === 1 ? "1 token" : `${(n || 0).toLocaleString("en")} tokens`;
+  return n === 1 ? tr("1 token") : tr("{n} tokens", { n: (n || 0).toLocaleString("en") });
 }
 
 /** @param {WidgetView<TranscriptTraits>} view */
@@ -64,8 +64,8 @@ function render({ model, el }) {
   const scroll = element("div", "q3-scroll", root);
   const question = element("div", "q3-question", scroll);
   const parts = {
-    thinking: section(scroll, "thinking", "Thinking"),
-    answer: section(scroll, "answer", "Answer"),
+    thinking: section(scroll, "thinking", tr("Thinking")),
+    answer: section(scroll, "answer", tr("Answer")),
   };
   const status = element("div", "q3-status", root);
   const track = element("div", "q3-track", status);
@@ -73,11 +73,11 @@ function render({ model, el }) {
   const line = element("div", "q3-line", status);
   const note = element("div", "q3-note", status);
   track.setAttribute("role", "progressbar");
-  track.setAttribute("aria-label", "thinking budget used");
+  track.setAttribute("aria-label", tr("thinking budget used"));
   note.setAttribute("role", "status"); // Tells what the run does; the counts change too often.
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "group");
-  scroll.setAttribute("aria-label", "Conversation. Left and right arrow keys pick a token.");
+  scroll.setAttribute("aria-label", tr("Conversation. Left and right arrow keys pick a token."));
 
   /** @type {number | null} */
   let run = null;
@@ -139,9 +139,13 @@ function render({ model, el }) {
     const used =
       limit === null
         ? countTokens(thinking_tokens)
-        : `${(thinking_tokens || 0).toLocaleString("en")} of ${countTokens(limit)}`;
-    const thinking = thinks ? `thinking ${used}` : "no thinking";
-    line.textContent = `${thinking} · answer ${countTokens(answer_tokens)}`;
+        : tr("{n} of {tokens}", {
+            n: (thinking_tokens || 0).toLocaleString("en"),
+            tokens: countTokens(limit),
+          });
+    const thinking = thinks ? tr("thinking {used}", { used }) : tr("no thinking");
+    const tokens = countTokens(answer_tokens);
+    line.textContent = tr("{thinking} · answer {tokens}", { thinking, tokens });
     note.textContent = state.note || "";
     root.classList.toggle("q3-running", Boolean(state.is_running));
   }

@@ -8,6 +8,7 @@ import anywidget
 import traitlets
 
 from qwen3lab.figures.theme import visible
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.scripts import script
 
 MARKS = ("<think>", "</think>", "<|im_end|>", "<|endoftext|>")
@@ -154,7 +155,11 @@ def _kind(chip: Chip) -> str:
 
 def _hint(chip: Chip) -> str:
     if chip.is_inserted:
-        return f"{chip.part}, inserted by the early stop"
-    how = ", chosen in a branch" if chip.chosen else ""
-    values = f"entropy {chip.entropy:.3f} nats, log-probability {chip.logprob:.3f} nats"
-    return f"{chip.part}{how}, {values}"
+        return tr("{part}, inserted by the early stop", part=tr(chip.part))
+    how = tr(", chosen in a branch") if chip.chosen else ""
+    values = tr(
+        "entropy {entropy:.3f} nats, log-probability {logprob:.3f} nats",
+        entropy=chip.entropy,
+        logprob=chip.logprob,
+    )
+    return f"{tr(chip.part)}{how}{tr(', ')}{values}"

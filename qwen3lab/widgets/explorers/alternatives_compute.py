@@ -9,11 +9,12 @@ from qwen3lab.errors import RecordingError
 from qwen3lab.figures.theme import visible
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import later, tr
 
 MOST = 5
 """Alternatives that are listed."""
-FIRST = "The first token: nothing predicts it."
-NO_LOGITS = "No alternatives: the recording has no logits."
+FIRST = later("The first token: nothing predicts it.")
+NO_LOGITS = later("No alternatives: the recording has no logits.")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def listed(recording: Recording, position: int, tokenizer: Any) -> tuple[Alterna
     A sentence in their place if there are none.
     """
     if position == 0:
-        return FIRST
+        return tr(FIRST)
     try:
         found = alternatives(recording, position, min(MOST, recording.config.d_vocab))
     except RecordingError:
-        return NO_LOGITS
+        return tr(NO_LOGITS)
     pairs = [*zip(found.token_ids, found.probabilities, strict=True)]
     if found.written not in found.token_ids:
         pairs.append((found.written, found.probability))
@@ -61,7 +62,7 @@ def names(token_ids: Sequence[int], recording: Recording, tokenizer: Any) -> lis
     if tokenizer is not None:
         return [visible(text) for text in token_texts(tokenizer, token_ids)]
     known = dict(zip(recording.token_ids.tolist(), recording.tokens, strict=True))
-    return [visible(known[at]) if at in known else f"token {at}" for at in token_ids]
+    return [visible(known[at]) if at in known else tr("token {at}", at=at) for at in token_ids]
 
 
 def percent(share: float) -> str:
@@ -73,5 +74,11 @@ def percent(share: float) -> str:
 
 def branch_name(position: int, chosen: str, replaced: str, parent: int = 0) -> str:
     """The name of a branch; `parent` is the number of the one that it comes from."""
-    of = f" (of branch {parent})" if parent else ""
-    return f"at token {position}: ‘{chosen}’ instead of ‘{replaced}’{of}"
+    of = tr(" (of branch {parent})", parent=parent) if parent else ""
+    return tr(
+        "at token {position}: ‘{chosen}’ instead of ‘{replaced}’{of}",
+        position=position,
+        chosen=chosen,
+        replaced=replaced,
+        of=of,
+    )

@@ -14,6 +14,7 @@ from qwen3lab.analysis.map_windows import (
 from qwen3lab.figures.heads import SCORES, top_of
 from qwen3lab.figures.scales import MIN_CELLS
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.chat_compute import MASKED, token_spans
 
@@ -26,13 +27,13 @@ def score_heatmap(scores: HeadProfile, score: str) -> Heatmap:
     values = getattr(scores, score).float()
     labels = tuple("" if row == layer else str(layer) for row, layer in enumerate(scores.layers))
     return Heatmap(
-        title=f"Attention of each head: {SCORES[score]}",
+        title=tr("Attention of each head: {score}", score=tr(SCORES[score])),
         values=values,
-        rows=Axis("layer", "layer", labels),
-        columns=Axis("head", "head", ("",) * values.shape[1]),
-        value_title=SCORES[score],
+        rows=Axis(tr("layer"), tr("layer"), labels),
+        columns=Axis(tr("head"), tr("head"), ("",) * values.shape[1]),
+        value_title=tr(SCORES[score]),
         high=top_of(scores, score),
-        nothing="not measured",
+        nothing=tr("not measured"),
     )
 
 
@@ -50,20 +51,24 @@ def wall_heatmap(
     pitch = _side(recording)
     values = attention_wall(recording, layers, per_row=per_row)
     if per_row is None:
-        title = "Attention of all heads"
-        rows = _wall_axis("layer", layers, values.shape[0], pitch)
-        columns = _wall_axis("head", range(n_heads), values.shape[1], pitch)
+        title = tr("Attention of all heads")
+        rows = _wall_axis(tr("layer"), layers, values.shape[0], pitch)
+        columns = _wall_axis(tr("head"), range(n_heads), values.shape[1], pitch)
     else:
-        title = f"Attention of the heads of layer {layers[0]}"
+        title = tr("Attention of the heads of layer {layer}", layer=layers[0])
         firsts = range(0, n_heads, per_row)
-        rows = _wall_axis("head", firsts, values.shape[0], pitch, title="first head of the row")
-        columns = _wall_axis("plus", range(per_row), values.shape[1], pitch, title="heads after it")
+        rows = _wall_axis(
+            tr("head"), firsts, values.shape[0], pitch, title=tr("first head of the row")
+        )
+        columns = _wall_axis(
+            tr("plus"), range(per_row), values.shape[1], pitch, title=tr("heads after it")
+        )
     return Heatmap(
         title=title,
         values=values,
         rows=rows,
         columns=columns,
-        value_title="largest weight",
+        value_title=tr("largest weight"),
         nothing=MASKED,
         square=per_row is not None,
         adapts=len(recording) ** 2 >= 2 * MIN_CELLS,
@@ -116,13 +121,15 @@ def _side(recording: Recording) -> int:
 def map_heatmap(recording: Recording, layer: int, head: int, window: MapWindow) -> Heatmap:
     """A window of one head's attention map; exact unless the window had to be pooled."""
     all_tokens = (0, len(recording))
-    part = "" if window.rows == window.columns == all_tokens else " (part)"
+    part = "" if window.rows == window.columns == all_tokens else tr(" (part)")
     return Heatmap(
-        title=f"Attention of layer {layer}, head {head}{part}",
+        title=tr(
+            "Attention of layer {layer}, head {head}{part}", layer=layer, head=head, part=part
+        ),
         values=window.values,
-        rows=_axis("query token", "query", recording, window.rows, window.row_step),
-        columns=_axis("key token", "key", recording, window.columns, window.column_step),
-        value_title="attention weight",
+        rows=_axis(tr("query token"), tr("query"), recording, window.rows, window.row_step),
+        columns=_axis(tr("key token"), tr("key"), recording, window.columns, window.column_step),
+        value_title=tr("attention weight"),
         nothing=MASKED,
         square=window.rows == window.columns,
         adapts=True,
@@ -134,15 +141,21 @@ def pooling_note(window: MapWindow) -> str:
     """How the cells of a map were pooled, as one sentence; empty if each is a single weight."""
     if window.is_exact:
         return ""
-    which = "largest" if window.how == "max" else "mean"
+    which = tr("largest") if window.how == "max" else tr("mean")
     if window.sampled:
-        return (
-            f"preview: one query in {window.row_step}, {which} weight of "
-            f"{window.column_step} keys; the full map follows"
+        return tr(
+            "preview: one query in {row_step}, {which} weight of {column_step} keys; "
+            "the full map follows",
+            row_step=window.row_step,
+            which=which,
+            column_step=window.column_step,
         )
-    return (
-        f"each cell: {which} weight of {window.row_step} queries × "
-        f"{window.column_step} keys; drag to zoom in for exact weights"
+    return tr(
+        "each cell: {which} weight of {row_step} queries × {column_step} keys; "
+        "drag to zoom in for exact weights",
+        which=which,
+        row_step=window.row_step,
+        column_step=window.column_step,
     )
 
 
@@ -157,14 +170,17 @@ def head_note(scores: HeadProfile, layer: int, head: int) -> str:
     row = scores.layers.index(layer)
     kind, above = scores.kinds()[row][head]
     values = ", ".join(
-        f"{title} {float(getattr(scores, name)[row, head]):.2f}"
+        f"{tr(title)} {float(getattr(scores, name)[row, head]):.2f}"
         for name, title in SCORES.items()
         if name in ("first", "previous", "duplicate", "induction", "entropy")
     )
-    return (
-        f'<div class="q3-said"><b>Likely kind: {html.escape(kind)}</b> '
-        f"({above:.0%} above uniform attention on this text). Scores: {values}</div>"
+    likely = tr("Likely kind: {kind}", kind=html.escape(tr(kind)))
+    measured = tr(
+        "({above:.0%} above uniform attention on this text). Scores: {values}",
+        above=above,
+        values=values,
     )
+    return f'<div class="q3-said"><b>{likely}</b> {measured}</div>'
 
 
 def _axis(title: str, unit: str, recording: Recording, span: tuple[int, int], step: int) -> Axis:

@@ -12,26 +12,27 @@ from qwen3lab.analysis.routing import layer_weights
 from qwen3lab.figures.theme import PART_COLOURS, visible
 from qwen3lab.generation.reply import Chat, ChatStep
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.components.transcript import Chip, Progress
 from qwen3lab.widgets.explorers.state import ExplorerState
 
-MASKED = "masked: key after query"
+MASKED = later("masked: key after query")
 """Meaning of the cells above the diagonal of an attention map."""
 
-DENSE = "This model is dense: it has no experts, so there is no routing to show."
+DENSE = later("This model is dense: it has no experts, so there is no routing to show.")
 
 STOPS = {
-    "natural": "Finished: the model ended its reply.",
-    "budget": "The thinking budget was used up: the early-stop sentence was inserted.",
-    "asked": "You stopped the thinking: the early-stop sentence was inserted.",
-    "length": "Stopped: the reply reached its maximum length.",
-    "string": "Stopped at a stop string.",
-    "interrupted": "Stopped by you. The tokens generated so far are kept.",
+    "natural": later("Finished: the model ended its reply."),
+    "budget": later("The thinking budget was used up: the early-stop sentence was inserted."),
+    "asked": later("You stopped the thinking: the early-stop sentence was inserted."),
+    "length": later("Stopped: the reply reached its maximum length."),
+    "string": later("Stopped at a stop string."),
+    "interrupted": later("Stopped by you. The tokens generated so far are kept."),
 }
 """Status line for each stop reason."""
 
-NOTES = {"running": "running", "stopping": "stopping after this token", "idle": ""}
+NOTES = {"running": later("running"), "stopping": later("stopping after this token"), "idle": ""}
 """Status line for each status without a finished run."""
 
 
@@ -62,7 +63,7 @@ def token_axis(recording: Recording, positions: Sequence[int]) -> Axis:
         for s in token_spans(recording)
         if s.start < end and s.end > first
     )
-    return Axis("token", "token", tuple(recording.tokens[first:end]), spans, first=first)
+    return Axis(tr("token"), tr("token"), tuple(recording.tokens[first:end]), spans, first=first)
 
 
 def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:
@@ -71,11 +72,11 @@ def attention_heatmap(recording: Recording, layer: int, head: int) -> Heatmap:
     future = torch.ones_like(pattern, dtype=torch.bool).triu(1)
     spans = token_spans(recording)
     return Heatmap(
-        title=f"Attention of layer {layer}, head {head}",
+        title=tr("Attention of layer {layer}, head {head}", layer=layer, head=head),
         values=pattern.masked_fill(future, torch.nan),
-        rows=Axis("query token", "query", tuple(recording.tokens), spans),
-        columns=Axis("key token", "key", tuple(recording.tokens), spans),
-        value_title="attention weight",
+        rows=Axis(tr("query token"), tr("query"), tuple(recording.tokens), spans),
+        columns=Axis(tr("key token"), tr("key"), tuple(recording.tokens), spans),
+        value_title=tr("attention weight"),
         nothing=MASKED,
         square=True,
         adapts=True,
@@ -90,13 +91,13 @@ def routing_heatmap(recording: Recording, layer: int) -> Heatmap:
     """
     table = layer_weights(recording, layer).T
     return Heatmap(
-        title=f"Expert routing in layer {layer}",
+        title=tr("Expert routing in layer {layer}", layer=layer),
         values=table.masked_fill(table == 0, torch.nan),
-        rows=Axis("expert", "expert", ("",) * len(table)),
-        columns=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
-        value_title="routing weight",
+        rows=Axis(tr("expert"), tr("expert"), ("",) * len(table)),
+        columns=Axis(tr("token"), tr("token"), tuple(recording.tokens), token_spans(recording)),
+        value_title=tr("routing weight"),
         high=float(table.max()),
-        nothing="not chosen",
+        nothing=tr("not chosen"),
         adapts=True,
     )
 
@@ -107,16 +108,36 @@ def token_notes(recording: Recording, chat: Chat | None, state: ExplorerState) -
     if not 0 <= token < len(recording):
         return []
     origin = _origin(chat, token) if chat is not None else ""
-    notes = [f"Token {token} “{visible(recording.tokens[token])}”{origin}"]
+    notes = [
+        tr(
+            "Token {token} “{text}”{origin}",
+            token=token,
+            text=visible(recording.tokens[token]),
+            origin=origin,
+        )
+    ]
     pattern = looks_at(recording, state.layer, state.head, token)
     keys = ", ".join(
         f"{key} “{visible(recording.tokens[key])}” ({weight:.2f})" for weight, key in _top(pattern)
     )
-    notes.append(f"Layer {state.layer}, head {state.head} attends most to {keys}")
+    notes.append(
+        tr(
+            "Layer {layer}, head {head} attends most to {keys}",
+            layer=state.layer,
+            head=state.head,
+            keys=keys,
+        )
+    )
     if recording.routing.layers:
         weights = layer_weights(recording, state.routing_layer)[token]
         experts = ", ".join(f"{expert} ({weight:.2f})" for weight, expert in _top(weights, 8))
-        notes.append(f"Layer {state.routing_layer} routes it to experts {experts}")
+        notes.append(
+            tr(
+                "Layer {layer} routes it to experts {experts}",
+                layer=state.routing_layer,
+                experts=experts,
+            )
+        )
     return notes
 
 
@@ -131,12 +152,17 @@ def _origin(chat: Chat, token: int) -> str:
     """Whether a token is from the prompt, inserted, or generated with what probability."""
     index = token - chat.spans["prompt"][1]
     if not 0 <= index < len(chat.tokens):
-        return " (prompt)"
+        return tr(" (prompt)")
     if chat.inserted[index]:
-        return ", inserted by the early stop"
+        return tr(", inserted by the early stop")
     probability = math.exp(float(chat.logprobs[index]))
-    how = ", chosen in a branch" if index in chat.chosen else ""
-    return f"{how}: probability {probability:.3f}, entropy {float(chat.entropy[index]):.3f} nats"
+    how = tr(", chosen in a branch") if index in chat.chosen else ""
+    return tr(
+        "{how}: probability {probability:.3f}, entropy {entropy:.3f} nats",
+        how=how,
+        probability=probability,
+        entropy=float(chat.entropy[index]),
+    )
 
 
 def chip(step: ChatStep, text: str, *, chosen: bool = False) -> Chip:
@@ -156,5 +182,5 @@ def progress(state: ExplorerState) -> Progress:
         budget=state.asked_budget,
         thinks=thinks,
         is_running=state.status != "idle",
-        note=STOPS[chat.stop] if chat else NOTES[state.status],
+        note=tr(STOPS[chat.stop] if chat else NOTES[state.status]),
     )

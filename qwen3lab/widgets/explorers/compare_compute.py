@@ -22,6 +22,7 @@ from qwen3lab.figures.difference import largest
 from qwen3lab.figures.maps import DIVERGING
 from qwen3lab.figures.theme import PART_COLOURS, visible
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import later, tr, tr_count
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, Span
 from qwen3lab.widgets.explorers.answer_html import answer_html
 from qwen3lab.widgets.explorers.chat_compute import token_parts
@@ -32,7 +33,7 @@ from qwen3lab.widgets.explorers.replies import answer_box, verdict_html
 MAX_NAME = 40
 """Characters of a run's name in a title."""
 
-SHORT = {SURPRISAL: "surprisal", DIVERGENCE: "KL"}
+SHORT = {SURPRISAL: later("surprisal"), DIVERGENCE: "KL"}
 
 
 def one_vocabulary(lab: Any, other: Any) -> bool:
@@ -74,14 +75,19 @@ def difference_heatmap(found: Difference, first: int = 0) -> Heatmap:
     """
     one, other = (one_line(name, width=MAX_NAME) for name in found.aligned.names)
     tokens = _pair_axis(found.aligned, first)
-    high = largest(found)
+    high, what = largest(found), tr(found.what)
     rows = tokens if not found.rows else _row_axis(found)
     return Heatmap(
-        title=f"{found.what[:1].upper()}{found.what[1:]}: {one} minus {other}",
+        title=tr(
+            "{what}: {one} minus {other}",
+            what=f"{what[:1].upper()}{what[1:]}",
+            one=one,
+            other=other,
+        ),
         values=found.values,
         rows=rows,
         columns=tokens,
-        value_title=found.unit,
+        value_title=tr(found.unit),
         low=-high,
         high=high,
         nothing=found.nothing,
@@ -94,10 +100,19 @@ def difference_heatmap(found: Difference, first: int = 0) -> Heatmap:
 def aligned_note(aligned: Alignment, page: tuple[int, int]) -> str:
     """How many tokens of both runs correspond, and which of them are shown."""
     replaced = sum(one != other for one, other in aligned.tokens)
-    text = f"{len(aligned):,} tokens aligned, of {len(aligned.one):,} and {len(aligned.other):,}"
-    text += f"; {replaced:,} of them differ" if replaced else ""
+    text = tr(
+        "{n_aligned:,} tokens aligned, of {n_one:,} and {n_other:,}",
+        n_aligned=len(aligned),
+        n_one=len(aligned.one),
+        n_other=len(aligned.other),
+    )
+    text += tr("; {replaced:,} of them differ", replaced=replaced) if replaced else ""
     if page[1] - page[0] < len(aligned):
-        text += f"; shown: {page[0]:,} to {page[1] - 1:,}, around the picked token"
+        text += tr(
+            "; shown: {first:,} to {last:,}, around the picked token",
+            first=page[0],
+            last=page[1] - 1,
+        )
     return text
 
 
@@ -105,19 +120,29 @@ def pair_note(aligned: Alignment, token: int) -> str:
     """Which token of the second run a token of the run corresponds to, and how they differ."""
     place = aligned.place_of(token)
     if token < 0:
-        return "Click a cell to pick its token in every view."
-    shown = f"Token {token} “{visible(aligned.one.tokens[token])}”"
+        return tr("Click a cell to pick its token in every view.")
+    shown = tr("Token {token} “{text}”", token=token, text=visible(aligned.one.tokens[token]))
     if place < 0:
-        return f"{shown} corresponds to no token of the other run."
+        return tr("{shown} corresponds to no token of the other run.", shown=shown)
     there = aligned.pairs[place][1]
-    text = f"{shown} corresponds to token {there} “{visible(aligned.other.tokens[there])}”"
+    text = tr(
+        "{shown} corresponds to token {there} “{text}”",
+        shown=shown,
+        there=there,
+        text=visible(aligned.other.tokens[there]),
+    )
     if not aligned.same_vocabulary or min(token, there) == 0:
-        return f"{text}."
+        return tr("{text}.", text=text)
     try:
         surprisal, divergence = prediction_difference(aligned.part(place, place + 1)).values[:, 0]
     except RecordingError:  # A reply that was recorded without what its logits are made of.
-        return f"{text}."
-    return f"{text}: surprisal {surprisal:+.2g} nats, KL of the prediction {divergence:.2g} nats."
+        return tr("{text}.", text=text)
+    return tr(
+        "{text}: surprisal {surprisal:+.2g} nats, KL of the prediction {divergence:.2g} nats.",
+        text=text,
+        surprisal=surprisal,
+        divergence=divergence,
+    )
 
 
 def texts_html(replies: Sequence[tuple[str, Chat]]) -> str:
@@ -131,9 +156,10 @@ def texts_html(replies: Sequence[tuple[str, Chat]]) -> str:
         answer = answer_box(chat.answer.strip(), reference.answer.strip())
         thoughts = _thinking(chat, marked[index] if marked else ())
         said = f"<br>{verdict}" if index else ""
+        length = tr_count("answer · {n:,} token", "answer · {n:,} tokens", chat.answer_tokens)
         columns.append(
             f'<div><div class="q3-run-name">{html.escape(one_line(name, width=160))}</div>'
-            f'<div class="q3-hint">answer · {chat.answer_tokens:,} tokens{said}</div>{answer}'
+            f'<div class="q3-hint">{length}{said}</div>{answer}'
             f"{thoughts}</div>"
         )
     return f'<div class="q3-answers q3-diff">{"".join(columns)}</div>'
@@ -141,10 +167,11 @@ def texts_html(replies: Sequence[tuple[str, Chat]]) -> str:
 
 def _thinking(chat: Chat, marked: Sequence[tuple[int, int]]) -> str:
     if not chat.thinking:
-        return '<div class="q3-hint">no thinking</div>'
+        return f'<div class="q3-hint">{tr("no thinking")}</div>'
     text = answer_html(chat.thinking, marked)
+    length = tr_count("thinking · {n:,} token", "thinking · {n:,} tokens", chat.thinking_tokens)
     return (
-        f'<div class="q3-hint">thinking · {chat.thinking_tokens:,} tokens</div>'
+        f'<div class="q3-hint">{length}</div>'
         f'<div class="q3-answer-text q3-thought-text" tabindex="0">{text}</div>'
     )
 
@@ -159,10 +186,10 @@ def _pair_axis(aligned: Alignment, first: int) -> Axis:
         if name:
             spans.append(Span(name, place, end, PART_COLOURS[name]))
         place = end
-    return Axis("aligned token", "aligned token", labels, tuple(spans), first=first)
+    return Axis(tr("aligned token"), tr("aligned token"), labels, tuple(spans), first=first)
 
 
 def _row_axis(found: Difference) -> Axis:
     if found.row_unit == "expert":
-        return Axis("expert", "expert", ("",) * len(found.rows))
-    return Axis("", "", tuple(SHORT.get(name, name) for name in found.rows))
+        return Axis(tr("expert"), tr("expert"), ("",) * len(found.rows))
+    return Axis("", "", tuple(tr(SHORT.get(name, name)) for name in found.rows))

@@ -2,14 +2,15 @@
 
 import traitlets
 
+from qwen3lab.translation import later
 from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
-NOTHING = "nothing"
-OTHER_MODE = "the other thinking mode"
-OTHER_BUDGET = "another budget"
-OTHER_QUESTION = "another question"
-WITHOUT_CHANGES = "without the changes"
-OTHER_MODEL = "another model"
+NOTHING = later("nothing")
+OTHER_MODE = later("the other thinking mode")
+OTHER_BUDGET = later("another budget")
+OTHER_QUESTION = later("another question")
+WITHOUT_CHANGES = later("without the changes")
+OTHER_MODEL = later("another model")
 COMPARE = (NOTHING, OTHER_MODE, OTHER_BUDGET, OTHER_QUESTION, WITHOUT_CHANGES, OTHER_MODEL)
 """What a run can be compared with."""
 
@@ -20,11 +21,15 @@ NEEDED = {
 }
 """The trait that says more about it."""
 
-ATTENTION, ROUTING, PREDICTION = "attention of a head", "routing of a layer", "surprisal and KL"
+ATTENTION, ROUTING, PREDICTION = (
+    later("attention of a head"),
+    later("routing of a layer"),
+    later("surprisal and KL"),
+)
 COMPARED = (ATTENTION, ROUTING, PREDICTION)
 """What the map shows the difference of."""
 
-BY_TOKENS, BY_SPANS = "tokens", "spans"
+BY_TOKENS, BY_SPANS = later("tokens"), later("spans")
 
 
 class CompareState(ExplorerState):

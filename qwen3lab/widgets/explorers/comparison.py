@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from importlib.util import find_spec
 
 from qwen3lab.thinking.graders import GRADERS
+from qwen3lab.translation import language, later, tr
 
 CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 """Ranges of Chinese, Japanese and Korean characters and their punctuation."""
@@ -19,6 +20,12 @@ CODE = re.compile(r"^ {0,3}```.*?(?:^ {0,3}```[ \t]*$|\Z)", re.MULTILINE | re.DO
 
 MAX_EXACT_UNITS = 4000
 """Longest text that is compared without difflib's shortcut for units that occur often."""
+
+HOW = {
+    "boxed": (later("box: {found}"), later("boxes: {found}, {expected}")),
+    "last number": (later("last number: {found}"), later("last numbers: {found}, {expected}")),
+}
+"""What was compared, for equal and for different answers."""
 
 Range = tuple[int, int]
 
@@ -36,12 +43,16 @@ class Verdict:
     how: str
 
 
-@functools.lru_cache(maxsize=1024)
 def judge(answer: str, reference: str) -> Verdict:
     """Compares answers by what they say: their boxes, else their last numbers, else their texts.
 
     Numbers inside blocks of code are not the answer, unless there is nothing else.
     """
+    return _judged(answer, reference, language())
+
+
+@functools.lru_cache(maxsize=1024)
+def _judged(answer: str, reference: str, shown_language: str) -> Verdict:
     one, other = _without_code(answer), _without_code(reference)
     for name in ("boxed", "last number"):
         read = GRADERS[name].read
@@ -49,17 +60,16 @@ def judge(answer: str, reference: str) -> Verdict:
         if found and expected:
             return _verdict(name, found, expected)
     found, expected = " ".join(answer.split()), " ".join(reference.split())
-    return Verdict(found == expected, "the whole text")
+    return Verdict(found == expected, tr("the whole text"))
 
 
 def _verdict(name: str, found: str, expected: str) -> Verdict:
     same = GRADERS[name].same(found, expected)
     if not same and name == "boxed" and find_spec("math_verify") is not None:
         same = GRADERS["equivalent"].same(found, expected)
-    title = "box" if name == "boxed" else name
-    return Verdict(
-        same, f"{title}: {found}" if found == expected else f"{title}s: {found}, {expected}"
-    )
+    equal, different = HOW["boxed" if name == "boxed" else "last number"]
+    how = equal if found == expected else different
+    return Verdict(same, tr(how, found=found, expected=expected))
 
 
 def _without_code(answer: str) -> str:

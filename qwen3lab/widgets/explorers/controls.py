@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import ipywidgets as w
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.explorers.state import ExplorerState
 
@@ -74,32 +75,32 @@ class Controls:
     def __init__(self, state: ExplorerState, examples: Sequence[str]) -> None:
         self.state, self.bindings = state, Bindings(state)
         self.question = w.Text(
-            placeholder="Type a question and press Enter",
-            description="Question",
-            tooltip="The question for the model; press Enter to run it",
+            placeholder=tr("Type a question and press Enter"),
+            description=tr("Question"),
+            tooltip=tr("The question for the model; press Enter to run it"),
             style=WIDE,
             layout=w.Layout(width="auto"),
         )
         self.example = w.Dropdown(
-            options=[("Examples …", ""), *((text, text) for text in examples)],
-            tooltip="Example questions for this model",
+            options=[(tr("Examples …"), ""), *((text, text) for text in examples)],
+            tooltip=tr("Example questions for this model"),
             layout=w.Layout(width="auto", flex="1 1 0"),
         )
         self.run = w.Button(
-            description="Run",
+            description=tr("Run"),
             icon="play",
             button_style="primary",
-            tooltip="Run the model on this question",
+            tooltip=tr("Run the model on this question"),
             layout=w.Layout(width="84px"),
         )
         self.stop = w.Button(
-            description="Stop",
+            description=tr("Stop"),
             icon="stop",
-            tooltip="Stop the run and keep the tokens generated so far",
+            tooltip=tr("Stop the run and keep the tokens generated so far"),
             layout=w.Layout(width="84px"),
         )
         self.fold = w.ToggleButton(
-            tooltip="Show or hide the settings of a run: thinking, budget, decoding",
+            tooltip=tr("Show or hide the settings of a run: thinking, budget, decoding"),
             layout=w.Layout(width="auto"),
         ).add_class("q3-fold-settings")
         self._make_settings()
@@ -111,23 +112,25 @@ class Controls:
 
     def _make_settings(self) -> None:
         self.thinking = w.Checkbox(
-            description="think first",
+            description=tr("think first"),
             indent=False,
-            tooltip="The model thinks before it answers",
+            tooltip=tr("The model thinks before it answers"),
             layout=w.Layout(width="105px"),
         )
         self.budget = w.SelectionSlider(
             options=_budgets(self.state.budget, self.state.longest_budget),
-            description="thinking budget",
-            tooltip="Thinking tokens allowed, also of a model that thinks unasked; then the "
-            "early-stop sentence is inserted",
+            description=tr("thinking budget"),
+            tooltip=tr(
+                "Thinking tokens allowed, also of a model that thinks unasked; then the "
+                "early-stop sentence is inserted"
+            ),
             style=WIDE,
             layout=w.Layout(width="290px"),
         )
         self.greedy = w.Dropdown(
-            options=[("greedy", True), ("sampled", False)],
-            description="decoding",
-            tooltip="Greedy: always the most likely token. Sampled: a random token",
+            options=[(tr("greedy"), True), (tr("sampled"), False)],
+            description=tr("decoding"),
+            tooltip=tr("Greedy: always the most likely token. Sampled: a random token"),
             style=WIDE,
             layout=w.Layout(width="150px"),
         )
@@ -135,16 +138,16 @@ class Controls:
             min=0.05,
             max=2.0,
             step=0.05,
-            description="temperature",
-            tooltip="Sampling temperature: higher values give more varied replies",
+            description=tr("temperature"),
+            tooltip=tr("Sampling temperature: higher values give more varied replies"),
             style=WIDE,
             layout=w.Layout(width="140px"),
         )
         self.seed = w.BoundedIntText(
             min=0,
             max=2**31 - 1,
-            description="seed",
-            tooltip="Random seed: the same seed gives the same reply",
+            description=tr("seed"),
+            tooltip=tr("Random seed: the same seed gives the same reply"),
             style=WIDE,
             layout=w.Layout(width="96px"),
         )
@@ -191,9 +194,23 @@ class Controls:
         """Show or hide the settings, and say them in one line."""
         state, is_open = self.state, self.fold.value
         self.folded.layout.display = "" if is_open else "none"
-        budget = "no limit" if state.budget is None else f"budget {state.budget:,}"
-        mode = f"think first, {budget}" if state.thinking else f"no thinking, {budget}"
-        how = "greedy" if state.greedy else f"temperature {state.temperature:g}, seed {state.seed}"
+        budget = (
+            tr("no limit") if state.budget is None else tr("budget {budget:,}", budget=state.budget)
+        )
+        mode = (
+            tr("think first, {budget}", budget=budget)
+            if state.thinking
+            else tr("no thinking, {budget}", budget=budget)
+        )
+        how = (
+            tr("greedy")
+            if state.greedy
+            else tr(
+                "temperature {temperature:g}, seed {seed}",
+                temperature=state.temperature,
+                seed=state.seed,
+            )
+        )
         self.fold.description = f"{mode}, {how}"
         self.fold.icon = "angle-down" if is_open else "angle-right"
 
@@ -203,12 +220,14 @@ class Pickers:
 
     def __init__(self, state: ExplorerState, config: Qwen3Config) -> None:
         self.bindings = Bindings(state)
-        self.layer = NumberPicker("layer", range(config.n_layers), "Layer whose attention is shown")
+        self.layer = NumberPicker(
+            tr("layer"), range(config.n_layers), tr("Layer whose attention is shown")
+        )
         self.head = NumberPicker(
-            "head", range(config.n_heads), "Query head whose attention is shown"
+            tr("head"), range(config.n_heads), tr("Query head whose attention is shown")
         )
         layers = config.moe_layers or (0,)
-        self.routing_layer = NumberPicker("layer", layers, "Layer whose routing is shown")
+        self.routing_layer = NumberPicker(tr("layer"), layers, tr("Layer whose routing is shown"))
         for name in ("layer", "head", "routing_layer"):
             self.bindings.bind(name, getattr(self, name))
 
@@ -217,7 +236,7 @@ def _budgets(chosen: int | None, longest: int) -> list[tuple[str, int]]:
     larger = (BUDGETS[-1] * 2**n for n in range(1, longest.bit_length()))
     offered = {n for n in (*BUDGETS, *larger) if n <= longest}
     budgets = sorted(offered | (set() if chosen is None else {chosen}))
-    return [*((str(n), n) for n in budgets), ("no limit", NO_LIMIT)]
+    return [*((str(n), n) for n in budgets), (tr("no limit"), NO_LIMIT)]
 
 
 def _is_enter(message: Mapping[str, object]) -> bool:

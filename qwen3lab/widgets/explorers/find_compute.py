@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.translation import language, tr
+from qwen3lab.translation.chosen import ENGLISH
+
 BYTES = re.compile(r"(?:⟨[0-9a-f]{2}⟩)+")
 """Tokens that hold parts of characters, as `token_texts` writes them."""
 
@@ -94,5 +97,8 @@ def ordinal(n: int) -> str:
 
 def place_name(rank: int, title: str, value: float) -> str:
     """What a jump has picked: "2nd largest of entropy (nats): 1.25"."""
-    which = "largest" if rank == 1 else f"{ordinal(rank)} largest"
-    return f"{which} of {title}: {value:.3g}"
+    if rank == 1:
+        return tr("largest of {title}: {value:.3g}", title=title, value=value)
+    if language() == ENGLISH:
+        return f"{ordinal(rank)} largest of {title}: {value:.3g}"
+    return tr("number {rank} of {title}: {value:.3g}", rank=rank, title=title, value=value)

@@ -6,9 +6,10 @@ from typing import Any
 import traitlets
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.explorers.state import ExplorerState
 
-ORIGINAL = "original"
+ORIGINAL = later("original")
 """Name of the reply that all branches come from."""
 
 
@@ -53,15 +54,23 @@ class FindState(ExplorerState):
         value, n = proposal["value"], len(self.hits)
         if -1 <= value < n:
             return value
-        there = f"there are hits 0 to {n - 1}" if n else "nothing is found"
-        raise traitlets.TraitError(f"hit {value} does not exist: {there}")
+        there = tr("there are hits 0 to {last}", last=n - 1) if n else tr("nothing is found")
+        raise traitlets.TraitError(
+            tr("hit {value} does not exist: {there}", value=value, there=there)
+        )
 
     @traitlets.validate("branch")
     def _written(self, proposal: Any) -> int:
         value, n = proposal["value"], len(self.branches)
         if n and value != self.branch and self.status != "idle":
-            raise traitlets.TraitError("a reply is being written: wait for it, or stop it")
+            raise traitlets.TraitError(tr("a reply is being written: wait for it, or stop it"))
         if 0 <= value < max(n, 1):
             return value
-        there = f"there are 0 (the original) to {n - 1}" if n else "there is only the original, 0"
-        raise traitlets.TraitError(f"branch {value} does not exist: {there}")
+        there = (
+            tr("there are 0 (the original) to {last}", last=n - 1)
+            if n
+            else tr("there is only the original, 0")
+        )
+        raise traitlets.TraitError(
+            tr("branch {value} does not exist: {there}", value=value, there=there)
+        )

@@ -2,6 +2,7 @@
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.transcript import Chip
 
 CLOSE = "</think>"
@@ -22,12 +23,19 @@ def check_reply(chat: Chat, name: str, config: Qwen3Config) -> None:
     recording = chat.recording
     if recording is None:
         raise ValueError(
-            "the reply was not recorded: ask with lab.chat(question, record=True), and give that"
+            tr(
+                "the reply was not recorded: ask with lab.chat(question, record=True), "
+                "and give that"
+            )
         )
     if recording.config != config:
         raise ValueError(
-            f"the reply is of {recording.model_name}, whose sizes differ from those of {name}: "
-            "give the lab that wrote it"
+            tr(
+                "the reply is of {model_name}, whose sizes differ from those of {name}: "
+                "give the lab that wrote it",
+                model_name=recording.model_name,
+                name=name,
+            )
         )
     if len(recording) and not recording.attention.layers:
         recording.attention.pattern(0)  # Raises an error that names the missing hook points.

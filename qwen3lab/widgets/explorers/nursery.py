@@ -11,12 +11,13 @@ from IPython.display import display
 from qwen3lab import figures
 from qwen3lab._moved import RenamedAttributes
 from qwen3lab.tiny.growth import Growth, Snapshot
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.layout import Alert, card, close_tree, heading, page
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.worker import Worker
 
-HINT = "measured on held-out texts; grey: maximum over shuffled labels"
+HINT = later("measured on held-out texts; grey: maximum over shuffled labels")
 
 
 class NurseryState(RenamedAttributes, traitlets.HasTraits):
@@ -132,15 +133,15 @@ class NurseryPanel:
         self.growth, self.state = nursery.growth, nursery.state
         self.lock = threading.RLock()
         self.train = w.Button(
-            description="Train",
+            description=tr("Train"),
             icon="play",
             button_style="primary",
-            tooltip="Start or continue the training",
+            tooltip=tr("Start or continue the training"),
         )
         self.pause = w.Button(
-            description="Stop",
+            description=tr("Stop"),
             icon="stop",
-            tooltip="Pause the training; Train continues it",
+            tooltip=tr("Pause the training; Train continues it"),
         )
         self.train.on_click(lambda _: nursery.start())
         self.pause.on_click(lambda _: nursery.stop())
@@ -151,10 +152,10 @@ class NurseryPanel:
         model = nursery.growth.trainer
         row = w.Layout(align_items="center", grid_gap="8px", flex_flow="row wrap")
         self.root = page(
-            heading(model.recipe.name, model.recipe.config, title="Qwen3 nursery"),
+            heading(model.recipe.name, model.recipe.config, title=tr("Qwen3 nursery")),
             w.Box([self.train, self.pause, self.bar, self.note], layout=row),
             self.alert,
-            card("During training", HINT, self.plots),
+            card(tr("During training"), tr(HINT), self.plots),
         )
         self.watched = [
             (self._draw_plots, ["n_snapshots"]),
@@ -181,14 +182,21 @@ class NurseryPanel:
             self.bar.value = done
             self.train.disabled = self.state.status != "idle" or done >= 1
             self.pause.disabled = self.state.status != "running"
-            texts = {"running": "training", "stopping": "stopping", "idle": "paused"}
+            texts = {"running": tr("training"), "stopping": tr("stopping"), "idle": tr("paused")}
             is_done = self.state.status == "idle" and done >= 1
-            status = "done" if is_done else texts[self.state.status]
-            speed = f", {last.tokens / last.seconds:,.0f} tokens/s" if last.seconds else ""
-            self.note.value = (
-                f'<span class="q3-hint">{status}: step {last.step:,}, {last.tokens:,} tokens, '
-                f"{last.seconds:.0f} of {60 * self.growth.minutes:.0f} s{speed}</span>"
+            status = tr("done") if is_done else texts[self.state.status]
+            pace = last.tokens / last.seconds if last.seconds else 0
+            speed = tr(", {pace:,.0f} tokens/s", pace=pace) if last.seconds else ""
+            text = tr(
+                "{status}: step {step:,}, {tokens:,} tokens, {seconds:.0f} of {all:.0f} s{speed}",
+                status=status,
+                step=last.step,
+                tokens=last.tokens,
+                seconds=last.seconds,
+                all=60 * self.growth.minutes,
+                speed=speed,
             )
+            self.note.value = f'<span class="q3-hint">{text}</span>'
 
     def _draw_error(self, _: Any = None) -> None:
         self.alert.say(self.state.error)

@@ -12,6 +12,7 @@ from qwen3lab.figures.maps import DIVERGING
 from qwen3lab.figures.theme import visible
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
 from qwen3lab.widgets.explorers.chat_compute import token_spans
 
@@ -42,7 +43,7 @@ def axes_of(hook: str, config: Qwen3Config) -> list[str]:
 
 def hook_html(hook: str, config: Qwen3Config, value: Tensor | None) -> str:
     """What a hook is, and the shape and kind of its values if they were recorded."""
-    meaning = html.escape(hook_names(config)[hook].meaning)
+    meaning = html.escape(tr(hook_names(config)[hook].meaning))
     shape = ""
     if value is not None:
         sizes = zip(axes_of(hook, config), value.shape, strict=True)
@@ -70,14 +71,16 @@ def raw_heatmap(hook: str, value: Tensor, recording: Recording, config: Qwen3Con
     high = _clip(finite.abs())
     inner = " × ".join(name for name in axes_of(hook, config) if name not in ("pos", "query"))
     return Heatmap(
-        title=f"{hook}, colours up to the {100 * QUANTILE:g}% quantile",
+        title=tr(
+            "{hook}, colours up to the {percent:g}% quantile", hook=hook, percent=100 * QUANTILE
+        ),
         values=rows.masked_fill(~rows.isfinite(), torch.nan),
-        rows=Axis("token", "token", tuple(recording.tokens), token_spans(recording)),
+        rows=Axis(tr("token"), tr("token"), tuple(recording.tokens), token_spans(recording)),
         columns=Axis(inner, inner, ("",) * rows.shape[1]),
-        value_title="value",
+        value_title=tr("value"),
         low=-high if is_signed else 0.0,
         high=high,
-        nothing="masked",
+        nothing=tr("masked"),
         palette=DIVERGING if is_signed else "Viridis",
     )
 
@@ -90,18 +93,17 @@ def token_html(hook: str, value: Tensor, recording: Recording, token: int) -> st
         return ""
     text = html.escape(visible(recording.tokens[token]))
     numbers = {
-        "mean": finite.mean(),
-        "deviation": finite.std(correction=0),
-        "norm": finite.norm(),
-        "smallest": finite.min(),
-        "largest": finite.max(),
+        tr("mean"): finite.mean(),
+        tr("deviation"): finite.std(correction=0),
+        tr("norm"): finite.norm(),
+        tr("smallest"): finite.min(),
+        tr("largest"): finite.max(),
     }
-    facts = ", ".join(f"{name} {float(number):.4g}" for name, number in numbers.items())
+    facts = tr(", ").join(f"{name} {float(number):.4g}" for name, number in numbers.items())
     order = here.nan_to_num(neginf=0.0).abs().topk(min(N_LARGEST, len(here))).indices.tolist()
-    return (
-        f'<div class="q3-notes"><div>Token {token} “{text}”: {facts}</div>'
-        f"<div>largest by size: {_listed(here, order, value, hook)}</div></div>"
-    )
+    about = tr("Token {token} “{text}”: {facts}", token=token, text=text, facts=facts)
+    largest = tr("largest by size: {listed}", listed=_listed(here, order, value, hook))
+    return f'<div class="q3-notes"><div>{about}</div><div>{largest}</div></div>'
 
 
 def _listed(here: Float[Tensor, " n"], order: Sequence[int], value: Tensor, hook: str) -> str:

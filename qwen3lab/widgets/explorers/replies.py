@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import tr
 from qwen3lab.widgets.explorers.answer_html import answer_html
 from qwen3lab.widgets.explorers.comparison import Range, Verdict, differences, judge
 
@@ -18,8 +19,8 @@ def mode_name(chat: Chat, *, asked: bool) -> str:
         chat: the reply.
         asked: True if it was asked to think.
     """
-    name = "with thinking" if chat.thinking else "without thinking"
-    return name if bool(chat.thinking) == asked else f"{name} all the same"
+    name = tr("with thinking") if chat.thinking else tr("without thinking")
+    return name if bool(chat.thinking) == asked else tr("{name} all the same", name=name)
 
 
 def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
@@ -30,10 +31,11 @@ def answers_html(shown: Sequence[tuple[str, Chat]]) -> str:
     """
     columns = []
     for index, (name, chat) in enumerate(shown):
-        length = f"{chat.thinking_tokens:,} thinking tokens" if chat.thinking else "no thinking"
+        n = chat.thinking_tokens
+        length = tr("{n:,} thinking tokens", n=n) if chat.thinking else tr("no thinking")
         text, verdict = _compared([chat.answer.strip() for _, chat in shown], index)
         thinking = html.escape(chat.thinking.strip())
-        folded = f"<details><summary>thinking</summary><pre>{thinking}</pre></details>"
+        folded = f"<details><summary>{tr('thinking')}</summary><pre>{thinking}</pre></details>"
         columns.append(
             f'<div><div class="q3-hint">{html.escape(name)} · {length}{verdict}</div>'
             f"{text}{folded if thinking else ''}</div>"
@@ -46,20 +48,20 @@ def outcome_html(name: str, chat: Chat, other: Chat) -> str:
     verdict = verdict_html(judge(chat.answer.strip(), other.answer.strip()))
     answer = other.answer.strip()
     short = answer if len(answer) <= MAX_SHORT else answer[: MAX_SHORT - 1] + "…"
-    said = f"<b>{html.escape(short)}</b>" if answer else "(no answer)"
-    return f'<div class="q3-outcome">{html.escape(name)}: {said} {verdict}</div>'
+    said = f"<b>{html.escape(short)}</b>" if answer else tr("(no answer)")
+    return f'<div class="q3-outcome">{html.escape(name)}{tr(": ")}{said} {verdict}</div>'
 
 
 def verdict_html(verdict: Verdict) -> str:
     """Whether an answer says the same as another, and what was compared."""
-    said = "✓ same answer" if verdict.same else "✗ another answer"
+    said = tr("✓ same answer") if verdict.same else tr("✗ another answer")
     return f'<span class="q3-verdict">{said} ({html.escape(verdict.how)})</span>'
 
 
 def answer_box(answer: str, reference: str) -> str:
     """An answer in a box that scrolls, marked where it differs from a reference that is given."""
     marked: list[Range] = differences(answer, reference)[0] if reference else []
-    text = answer_html(answer, marked) or '<span class="q3-hint">(no answer)</span>'
+    text = answer_html(answer, marked) or f'<span class="q3-hint">{tr("(no answer)")}</span>'
     is_short = len(answer) <= MAX_SHORT and "\n" not in answer
     name = "q3-answer-text q3-short" if is_short else "q3-answer-text"
     return f'<div class="{name}" tabindex="0">{text}</div>'

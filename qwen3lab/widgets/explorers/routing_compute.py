@@ -13,6 +13,7 @@ from qwen3lab.analysis.routing import expert_load, weights_by_expert
 from qwen3lab.analysis.structure import chosen, overlap
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
 
 DIVERGING = "RdBu_r"
@@ -27,13 +28,13 @@ def experts_by_layer_heatmap(recording: Recording, token: int) -> Heatmap:
     ]
     table = torch.stack(tables)
     return Heatmap(
-        title=f"Experts of token {token} in every layer",
+        title=tr("Experts of token {token} in every layer", token=token),
         values=table.masked_fill(table == 0, torch.nan),
         rows=layer_axis(routing.layers),
-        columns=Axis("expert", "expert", ("",) * n_experts),
-        value_title="routing weight",
+        columns=Axis(tr("expert"), tr("expert"), ("",) * n_experts),
+        value_title=tr("routing weight"),
         high=float(table.max()),
-        nothing="not chosen",
+        nothing=tr("not chosen"),
     )
 
 
@@ -47,22 +48,22 @@ def load_heatmap(one: Recording, other: Recording | None, name: str = "") -> Hea
     """
     layers, n_experts = one.routing.layers, one.config.n_experts
     values = 100 * _loads(one)
-    title, value = "Load of each expert", "load (%)"
+    title, value = tr("Load of each expert"), tr("load (%)")
     low, high, palette = 0.0, float(values.max()), SEQUENTIAL
     if other is not None:
         values = values - 100 * _loads(other)
-        title, value = f"Load: this run minus {name}", "difference (points)"
+        title, value = tr("Load: this run minus {name}", name=name), tr("difference (points)")
         high = max(float(values.abs().max()), 1e-6)
         low, palette = -high, DIVERGING
     return Heatmap(
         title=title,
         values=values,
         rows=layer_axis(layers),
-        columns=Axis("expert", "expert", ("",) * n_experts),
+        columns=Axis(tr("expert"), tr("expert"), ("",) * n_experts),
         value_title=value,
         low=low,
         high=high,
-        nothing="no tokens",
+        nothing=tr("no tokens"),
         palette=palette,
         adapts=True,
     )
@@ -78,16 +79,21 @@ def router_notes(recording: Recording, token: int, layer: int) -> list[str]:
         f"{int(expert)} ({float(weight):.2f})"
         for expert, weight in zip(experts[real], weights[real], strict=True)
     )
-    notes = [f"Layer {layer}: experts {choices}"]
+    notes = [tr("Layer {layer}: experts {choices}", layer=layer, choices=choices)]
     enabled = logits[logits > -torch.inf]
     share = float(router_entropy(enabled, relative=True)) if len(enabled) > 1 else 0.0
     notes.append(
-        f"router entropy: {float(router_entropy(enabled)):.2f} nats ({100 * share:.0f}% of the "
-        f"maximum); effective number of experts: {float(effective_experts(weights[real])):.1f}"
+        tr(
+            "router entropy: {entropy:.2f} nats ({percent:.0f}% of the "
+            "maximum); effective number of experts: {n:.1f}",
+            entropy=float(router_entropy(enabled)),
+            percent=100 * share,
+            n=float(effective_experts(weights[real])),
+        )
     )
     if int(real.sum()) < len(enabled):
         gap = float(margin(enabled, int(real.sum())))
-        notes.append(f"margin to the best expert not chosen: {gap:.2f} logits")
+        notes.append(tr("margin to the best expert not chosen: {gap:.2f} logits", gap=gap))
     return notes
 
 
@@ -109,16 +115,19 @@ def routed_summary(recording: Recording, layer: int, expert: int) -> str:
     row = recording.routing.layers.index(layer)
     is_routed = chosen(recording.routing.experts[row], recording.config.n_experts)[:, expert]
     uniform = recording.config.n_experts_per_token / recording.config.n_experts
-    return (
-        f"{int(is_routed.sum())} of {len(recording)} tokens are routed to it "
-        f"({100 * float(is_routed.float().mean()):.0f}%; uniform routing: {100 * uniform:.0f}%)"
+    return tr(
+        "{n} of {all} tokens are routed to it ({percent:.0f}%; uniform routing: {uniform:.0f}%)",
+        n=int(is_routed.sum()),
+        all=len(recording),
+        percent=100 * float(is_routed.float().mean()),
+        uniform=100 * uniform,
     )
 
 
 def chips_html(tokens: Sequence[tuple[int | None, str, float]]) -> str:
     """Tokens with weights as HTML, with the position as tooltip if known; texts are escaped."""
     if not tokens:
-        return '<span class="q3-hint">none</span>'
+        return f'<span class="q3-hint">{tr("none")}</span>'
     return "".join(
         f'<span class="q3-served"{_tooltip(position)}>{html.escape(visible(text))}'
         f"<small>{weight:.2f}</small></span>"
@@ -127,13 +136,13 @@ def chips_html(tokens: Sequence[tuple[int | None, str, float]]) -> str:
 
 
 def _tooltip(position: int | None) -> str:
-    return "" if position is None else f' title="token {position}"'
+    return "" if position is None else f' title="{tr("token {position}", position=position)}"'
 
 
 def output_html(writing: Writing) -> str:
     """The tokens whose logits an expert raises and lowers most, as HTML; texts are escaped."""
     lines = []
-    for name, effects in (("raises", writing.raised), ("lowers", writing.lowered)):
+    for name, effects in ((tr("raises"), writing.raised), (tr("lowers"), writing.lowered)):
         tokens = "".join(
             f'<span class="q3-served">{html.escape(visible(text))}<small>{by:+.1f}</small></span>'
             for text, by in effects
@@ -146,10 +155,13 @@ def comparison_note(one: Recording, other: Recording) -> str:
     """Similarity of the expert choices of two runs, over all layers."""
     choices = [_choices(recording) for recording in (one, other)]
     result = overlap(*choices, n_permutations=199)
-    return (
-        f"Over all layers: Jaccard index {result.jaccard:.2f}, Jensen-Shannon divergence "
-        f"{result.divergence:.3f} nats (p = {result.p_value:.3f}, from permuted tokens; only a "
-        "hint, because neighbouring tokens are not independent)"
+    return tr(
+        "Over all layers: Jaccard index {jaccard:.2f}, Jensen-Shannon divergence "
+        "{divergence:.3f} nats (p = {p_value:.3f}, from permuted tokens; only a "
+        "hint, because neighbouring tokens are not independent)",
+        jaccard=result.jaccard,
+        divergence=result.divergence,
+        p_value=result.p_value,
     )
 
 
@@ -169,4 +181,4 @@ def _loads(recording: Recording) -> Float[Tensor, "layer expert"]:
 def layer_axis(layers: Sequence[int]) -> Axis:
     """One row per layer; a row has a label if its index is not the layer's number."""
     labels = tuple("" if row == layer else str(layer) for row, layer in enumerate(layers))
-    return Axis("layer", "layer", labels)
+    return Axis(tr("layer"), tr("layer"), labels)

@@ -10,6 +10,7 @@ from qwen3lab.analysis.map_windows import looked_at_by, looks_at
 from qwen3lab.analysis.routing import layer_weights
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 
 BLOCK = 64
 """Positions whose logits are in memory at a time."""
@@ -49,14 +50,14 @@ def of_reply(recording: Recording, chat: Chat | None, what: str) -> Shades:
     values = torch.full((len(recording),), torch.nan)
     if chat is None:
         values[1:] = _from_logits(recording, what)
-        nothing = "first token: nothing predicts it"
+        nothing = tr("first token: nothing predicts it")
     else:
         first = chat.spans["prompt"][1]
         known = -torch.as_tensor(chat.logprobs) if what == "surprisal" else chat.entropy
         n = min(len(known), len(recording) - first)
         values[first : first + n] = torch.as_tensor(known[:n], dtype=torch.float32)
-        nothing = "prompt: not generated"
-    return Shades(values, f"{what} (nats)", _top(values), nothing=nothing)
+        nothing = tr("prompt: not generated")
+    return Shades(values, tr("{what} (nats)", what=tr(what)), _top(values), nothing=nothing)
 
 
 def of_attention(
@@ -64,11 +65,12 @@ def of_attention(
 ) -> Shades:
     """Attention weights of a token: those that it gives as a query, or gets as a key."""
     if is_query:
-        values, verb = looks_at(recording, layer, head, token), "from"
+        values = looks_at(recording, layer, head, token)
+        title = later("attention from token {token} (layer {layer}, head {head})")
     else:
-        values, verb = looked_at_by(recording, layer, head, token), "to"
-    title = f"attention {verb} token {token} (layer {layer}, head {head})"
-    return Shades(values, title, 1.0, token)
+        values = looked_at_by(recording, layer, head, token)
+        title = later("attention to token {token} (layer {layer}, head {head})")
+    return Shades(values, tr(title, token=token, layer=layer, head=head), 1.0, token)
 
 
 def of_expert(recording: Recording, layer: int, expert: int) -> Shades:
@@ -79,8 +81,8 @@ def of_expert(recording: Recording, layer: int, expert: int) -> Shades:
     """
     values = layer_weights(recording, layer)[:, expert]
     values = values.masked_fill(values == 0, torch.nan)
-    title = f"weight of expert {expert} of layer {layer}"
-    return Shades(values, title, _top(values), nothing="not routed to it")
+    title = tr("weight of expert {expert} of layer {layer}", expert=expert, layer=layer)
+    return Shades(values, title, _top(values), nothing=tr("not routed to it"))
 
 
 def _top(values: Float[Tensor, " token"]) -> float:

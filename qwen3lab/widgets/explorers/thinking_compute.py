@@ -8,6 +8,7 @@ from typing import Any
 from qwen3lab.generation.reply import Chat
 from qwen3lab.text.tokenizer import TextStream
 from qwen3lab.thinking import Answer, Piece, pieces
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.thoughts import Thought
 from qwen3lab.widgets.explorers.chat_compute import progress
 from qwen3lab.widgets.explorers.comparison import judge
@@ -86,8 +87,12 @@ def cost_text(n_answers: int, seconds: float) -> str:
     """How many answers remain, and about how long they take: "97, about 4 min"."""
     if seconds < 5:
         return f"{n_answers:,}"
-    about = f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    return f"{n_answers:,}, about {about}"
+    about = (
+        tr("{seconds:,.0f} min", seconds=seconds / 60)
+        if seconds >= 90
+        else tr("{seconds:.0f} s", seconds=seconds)
+    )
+    return tr("{n_answers:,}, about {about}", n_answers=n_answers, about=about)
 
 
 def marker_html(
@@ -109,17 +114,17 @@ def marker_html(
         is_asking: True while it is asked.
         error: why it could not be asked, or empty.
     """
-    head = f"Answer after {marker:,} of {last:,} thinking tokens: "
+    head = tr("Answer after {marker:,} of {last:,} thinking tokens: ", marker=marker, last=last)
     if answer is not None:
         verdict = judge(answer.text, chat.answer)
         return _said(head + verdict_html(verdict)) + answer_box(answer.text, chat.answer)
     if is_asking:
-        return _said(f'{head}<span class="q3-asking">asking …</span>')
+        return _said(f'{head}<span class="q3-asking">{tr("asking …")}</span>')
     if error:
         return _said(f'{head}<div class="q3-alert" role="alert">{html.escape(error)}</div>')
     if marker == last:
-        return _said(f"{head}that of this run") + answer_box(chat.answer, "")
-    return _said(f'{head}<span class="q3-hint">not asked yet</span>')
+        return _said(head + tr("that of this run")) + answer_box(chat.answer, "")
+    return _said(f'{head}<span class="q3-hint">{tr("not asked yet")}</span>')
 
 
 def _said(text: str) -> str:
@@ -132,13 +137,15 @@ def budget_html(state: ThinkingState) -> str:
     if not state.run or (state.status == "idle" and state.current is None):
         return ""
     if not found.thinks:
-        return '<span class="q3-hint">This run does not think.</span>'
+        return f'<span class="q3-hint">{tr("This run does not think.")}</span>'
     used, limit = found.thinking_tokens, found.budget
     if limit is None:
-        return f'<span class="q3-hint">{used:,} thinking tokens, no limit</span>'
+        text = tr("{used:,} thinking tokens, no limit", used=used)
+        return f'<span class="q3-hint">{text}</span>'
     share = min(100, 100 * used / max(1, limit))
+    text = tr("{used:,} of {limit:,} thinking tokens", used=used, limit=limit)
     return (
         '<span class="q3-budget"><span class="q3-track"><span class="q3-bar" '
         f'style="width: {share:.0f}%"></span></span>'
-        f'<span class="q3-hint">{used:,} of {limit:,} thinking tokens</span></span>'
+        f'<span class="q3-hint">{text}</span></span>'
     )

@@ -21,6 +21,7 @@ from qwen3lab.metrics import Metric, token_id
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.rendered_logits import MAX_KEPT_VOCABULARY
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
 from qwen3lab.widgets.explorers.chat_compute import token_axis
 from qwen3lab.widgets.explorers.why_edits import other_ids
@@ -121,7 +122,7 @@ def recording_of(chat: Chat) -> Recording:
         ValueError: it has none.
     """
     if chat.recording is None:
-        raise ValueError("the reply was not recorded: ask again with record=True")
+        raise ValueError(tr("the reply was not recorded: ask again with record=True"))
     return chat.recording
 
 
@@ -146,11 +147,13 @@ def explain(lab: Lab, chat: Chat, position: int, other: str, lens: str = LOGIT_L
     """
     if position < 1:
         raise ValueError(
-            "nothing comes before the first token, so nothing predicts it: pick a later token"
+            tr("nothing comes before the first token, so nothing predicts it: pick a later token")
         )
     ids, recording = [*chat.prompt_ids, *chat.token_ids], recording_of(chat)
     if position > len(recording) or position >= len(ids):
-        raise ValueError(f"token {position} was not recorded: pick an earlier token")
+        raise ValueError(
+            tr("token {position} was not recorded: pick an earlier token", position=position)
+        )
     written, before = ids[position], position - 1
     other_id = _other(lab, recording.logits[before], written, other)
     first = 0
@@ -177,11 +180,14 @@ def lens_heatmap(found: Explanation) -> Heatmap:
     """The probability of the explained token as the next one, at each layer and token."""
     lens = found.lens
     return Heatmap(
-        title=f"Probability of “{visible(found.token)}” as the next token, layer by layer",
+        title=tr(
+            "Probability of “{token}” as the next token, layer by layer",
+            token=visible(found.token),
+        ),
         values=found.probability,
-        rows=Axis("layer", "layer", ("",) * len(lens.places)),
+        rows=Axis(tr("layer"), tr("layer"), ("",) * len(lens.places)),
         columns=token_axis(lens.recording, lens.positions),
-        value_title="probability",
+        value_title=tr("probability"),
     )
 
 
@@ -195,10 +201,19 @@ def lens_notes(found: Explanation, layer: int) -> list[str]:
         for text, value in zip(texts, top.values.tolist(), strict=True)
     )
     leads = found.leads
-    first = f"it leads first after layer {leads[0]}" if leads else "it leads after no layer"
+    first = (
+        tr("it leads first after layer {layer}", layer=leads[0])
+        if leads
+        else tr("it leads after no layer")
+    )
     return [
-        f"Token {found.position} “{visible(found.token)}”: {first}",
-        f"After layer {layer} the model would write {shown}",
+        tr(
+            "Token {position} “{token}”: {first}",
+            position=found.position,
+            token=visible(found.token),
+            first=first,
+        ),
+        tr("After layer {layer} the model would write {shown}", layer=layer, shown=shown),
     ]
 
 
@@ -238,18 +253,18 @@ def effects_heatmap(found: Effects, chat: Chat) -> Heatmap:
     """The map of effects, with signed colours."""
     size = max(float(found.values.nan_to_num().abs().max()), 1e-6)
     n = found.values.shape[1]
-    axis = Axis(found.columns, found.columns, ("",) * n)
+    axis = Axis(tr(found.columns), tr(found.columns), ("",) * n)
     if found.columns == "token":
         axis = token_axis(recording_of(chat), found.positions)
     return Heatmap(
-        title=f"The run {found.effect}",
+        title=tr("The run {effect}", effect=tr(found.effect)),
         values=found.values,
-        rows=Axis("layer", "layer", ("",) * len(found.values)),
+        rows=Axis(tr("layer"), tr("layer"), ("",) * len(found.values)),
         columns=axis,
         value_title=found.what,
         low=-size,
         high=size,
-        nothing="not run",
+        nothing=tr("not run"),
         palette=DIVERGING,
     )
 
@@ -289,26 +304,36 @@ def part_name(part: tuple[str, int, int]) -> str:
     """Such as `head 3.0`, `MLP of layer 2`, or `layer 4, token 12`."""
     kind, layer, number = part
     if kind in ("head", "expert"):
-        return f"{kind} {layer}.{number}"
-    where = f"layer {layer}" if number < 0 else f"layer {layer}, token {number}"
-    return f"MLP of {where}" if kind == "mlp" else where
+        return f"{tr(kind)} {layer}.{number}"
+    where = (
+        tr("layer {layer}", layer=layer)
+        if number < 0
+        else tr("layer {layer}, token {number}", layer=layer, number=number)
+    )
+    return tr("MLP of {where}", where=where) if kind == "mlp" else where
 
 
 def _other(lab: Lab, logits: Float[Tensor, " vocab"], written: int, text: str) -> int:
     if text:
         chosen = token_id(lab, text)
         if chosen == written:
-            raise ValueError(f"“{visible(text)}” is the token itself: compare with another one")
+            raise ValueError(
+                tr("“{text}” is the token itself: compare with another one", text=visible(text))
+            )
         return chosen
     best = logits.float().topk(2).indices.tolist()
     return best[1] if best[0] == written else best[0]
 
 
 def _meaning(effect: str, found: Explanation) -> str:
-    what = f"logit “{visible(found.token)}” - logit “{visible(found.other)}”"
+    what = tr(
+        "logit “{token}” - logit “{other}”",
+        token=visible(found.token),
+        other=visible(found.other),
+    )
     if effect == OTHER_QUESTION:
-        return f"{what}: 0 as it is, -1 as with the other question"
-    return f"change of {what} (logits)"
+        return tr("{what}: 0 as it is, -1 as with the other question", what=what)
+    return tr("change of {what} (logits)", what=what)
 
 
 def _table(rows: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "layer column"]:

@@ -3,6 +3,7 @@
 from qwen3lab import steering
 from qwen3lab.generation.reply import Chat
 from qwen3lab.lab import Lab
+from qwen3lab.translation import tr
 from qwen3lab.widgets.explorers.why_state import OTHER_QUESTION
 from qwen3lab.widgets.workbench.changes import STREAM, Change, Patch, Route, Scale, Steer
 
@@ -23,7 +24,10 @@ def removal(part: tuple[str, int, int]) -> Change:
     if kind == "head":
         return Scale("head", layer, number)
     raise ValueError(
-        "a whole layer is not taken away: pick a head, an expert or an MLP in the map of effects"
+        tr(
+            "a whole layer is not taken away: pick a head, an expert or an MLP in "
+            "the map of effects"
+        )
     )
 
 
@@ -36,7 +40,11 @@ def patched(lab: Lab, chat: Chat, part: tuple[str, int, int], question: str) -> 
     kind, layer, position = part
     if kind != "layer" or position < 0:
         raise ValueError(
-            f"there is no layer and token to patch: run again “{OTHER_QUESTION}”, and click a cell"
+            tr(
+                "there is no layer and token to patch: run again “{other_question}”, and "
+                "click a cell",
+                other_question=tr(OTHER_QUESTION),
+            )
         )
     ids = other_ids(lab, chat, position + 1, question)
     return Patch(layer, position, tuple(ids), question)
@@ -49,14 +57,18 @@ def other_ids(lab: Lab, chat: Chat, end: int, question: str) -> list[int]:
         ValueError: the question is empty, or has another number of tokens.
     """
     if not question.strip():
-        raise ValueError("the other question is empty: type one with as many tokens")
+        raise ValueError(tr("the other question is empty: type one with as many tokens"))
     n_prompt = len(chat.prompt_ids)
     messages = [{"role": "user", "content": question}]
     prompt = lab.token_ids(messages, thinking=chat.thinking_asked, continue_reply=True)
     if len(prompt) != n_prompt:
         raise ValueError(
-            f"the other question has {len(prompt)} tokens with its template, and this one "
-            f"{n_prompt}: change single words, so that both have the same number"
+            tr(
+                "the other question has {n_other} tokens with its template, and this "
+                "one {n}: change single words, so that both have the same number",
+                n_other=len(prompt),
+                n=n_prompt,
+            )
         )
     return [*prompt, *chat.token_ids][:end]
 

@@ -2,18 +2,19 @@
 
 import traitlets
 
+from qwen3lab.translation import later
 from qwen3lab.widgets.explorers.state import ExplorerState, Result
 
-HEADS = "without each head"
-EXPERTS = "without each expert"
-MLPS = "without each MLP, token by token"
-OTHER_QUESTION = "with the stream of another question"
+HEADS = later("without each head")
+EXPERTS = later("without each expert")
+MLPS = later("without each MLP, token by token")
+OTHER_QUESTION = later("with the stream of another question")
 EFFECTS = (HEADS, EXPERTS, MLPS, OTHER_QUESTION)
 """What a map of effects changes in the run."""
 
-LOGIT_LENS = "logit lens"
-TUNED_LENS = "tuned lens"
-JACOBIAN_LENS = "Jacobian lens"
+LOGIT_LENS = later("logit lens")
+TUNED_LENS = later("tuned lens")
+JACOBIAN_LENS = later("Jacobian lens")
 LENSES = (LOGIT_LENS, TUNED_LENS, JACOBIAN_LENS)
 
 

@@ -10,6 +10,7 @@ from IPython.display import display
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.transcript import Chip
 from qwen3lab.widgets.components.worker import Worker
@@ -351,7 +352,10 @@ class Workbench(PartsOfBench, Keeping):
         """Raise an error if the question cannot be asked."""
         if not self.state.question.strip():
             raise ValueError(
-                f"the question is empty: type a question, such as “{self.examples[0]}”"
+                tr(
+                    "the question is empty: type a question, such as “{example}”",
+                    example=self.examples[0],
+                )
             )
         for part in self._active():
             part.check()

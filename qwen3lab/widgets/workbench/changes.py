@@ -12,9 +12,10 @@ from qwen3lab.interventions.positions import check_layer
 from qwen3lab.interventions.replacing import AtToken
 from qwen3lab.interventions.scaling import Part, Scaled
 from qwen3lab.lab import Lab
+from qwen3lab.translation import later, tr
 
 STREAM = "blocks.{}.hook_resid_post"
-UNCHANGED = "without the changes"
+UNCHANGED = later("without the changes")
 """Name of a reply to the same question with no change in force."""
 
 IMPORTS = (
@@ -74,8 +75,11 @@ class Scale:
     @property
     def title(self) -> str:
         """Such as "head 4.1 off at token 17"."""
-        how = "off" if self.by == 0 else f"× {self.by:g}".replace("-", "−")
-        return f"{name_of(self.kind, self.layer, self.number)} {how}{_place(self.first, self.end)}"
+        name, place = name_of(self.kind, self.layer, self.number), _place(self.first, self.end)
+        if self.by == 0:
+            return tr("{name} off{place}", name=name, place=place)
+        by = f"{self.by:g}".replace("-", "−")
+        return tr("{name} × {by}{place}", name=name, by=by, place=place)
 
     @property
     def part(self) -> tuple[object, ...]:
@@ -111,7 +115,10 @@ class Route:
     @property
     def title(self) -> str:
         """Such as "expert 3.12 off"."""
-        return f"{name_of('expert', self.layer, self.expert)} {'on' if self.on else 'off'}"
+        name = name_of("expert", self.layer, self.expert)
+        return (
+            tr("{name} on", name=name) if self.on else tr("{name} off{place}", name=name, place="")
+        )
 
     @property
     def part(self) -> tuple[object, ...]:
@@ -143,8 +150,10 @@ class Hide:
     def title(self) -> str:
         """Such as "tokens 10 to 14 hidden from later ones"."""
         if self.end == self.first + 1:
-            return f"token {self.first} hidden from later ones"
-        return f"tokens {self.first} to {self.end - 1} hidden from later ones"
+            return tr("token {first} hidden from later ones", first=self.first)
+        return tr(
+            "tokens {first} to {last} hidden from later ones", first=self.first, last=self.end - 1
+        )
 
     @property
     def part(self) -> tuple[object, ...]:
@@ -177,7 +186,9 @@ class ReadAs:
     @property
     def title(self) -> str:
         """Such as "token 3 read as “7”"."""
-        return f"token {self.position} read as “{visible(self.text)}”"
+        return tr(
+            "token {position} read as “{text}”", position=self.position, text=visible(self.text)
+        )
 
     @property
     def part(self) -> tuple[object, ...]:
@@ -218,9 +229,11 @@ class Steer:
     @property
     def title(self) -> str:
         """Such as "steered towards “7” at layer 4, from token 16"."""
-        return (
-            f"steered towards “{visible(self.text)}” at layer {self.layer}, from token "
-            f"{self.position}"
+        return tr(
+            "steered towards “{text}” at layer {layer}, from token {position}",
+            text=visible(self.text),
+            layer=self.layer,
+            position=self.position,
         )
 
     @property
@@ -259,7 +272,12 @@ class Patch:
     @property
     def title(self) -> str:
         """Such as "layer 4 at token 16 from “1+1=?”"."""
-        return f"layer {self.layer} at token {self.position} from “{visible(self.text)}”"
+        return tr(
+            "layer {layer} at token {position} from “{text}”",
+            layer=self.layer,
+            position=self.position,
+            text=visible(self.text),
+        )
 
     @property
     def part(self) -> tuple[object, ...]:
@@ -287,9 +305,11 @@ KINDS: dict[str, type[Any]] = {
 def name_of(kind: str, layer: int, number: int) -> str:
     """A part of the model, such as "head 4.1" or "MLP of layer 3"."""
     if kind in ("head", "expert"):
-        return f"{kind} {layer}.{number}"
-    whole = {"mlp": "MLP of ", "attention": "attention of "}.get(kind, "")
-    return f"{whole}layer {layer}"
+        return f"{tr(kind)} {layer}.{number}"
+    where = tr("layer {layer}", layer=layer)
+    if kind == "mlp":
+        return tr("MLP of {where}", where=where)
+    return tr("attention of {where}", where=where) if kind == "attention" else where
 
 
 def with_change(changes: Sequence[Change], new: Change) -> tuple[Change, ...]:
@@ -321,7 +341,7 @@ def edits_of(lab: Any, changes: Sequence[Change]) -> dict[str, Any]:
 
 def titles(changes: Sequence[Change]) -> str:
     """All changes in one line."""
-    return ", ".join(change.title for change in changes)
+    return tr(", ").join(change.title for change in changes)
 
 
 def code_of(changes: Sequence[Change]) -> str:
@@ -344,18 +364,34 @@ def from_json(values: Any) -> Change:
     known = dict(values) if isinstance(values, dict) else {}
     kind = KINDS.get(str(known.pop("change", "")))
     if kind is None:
-        raise ValueError(f"{values!r} is no change: expected one of {', '.join(KINDS)}")
+        raise ValueError(
+            tr(
+                "{values!r} is no change: expected one of {kinds}",
+                values=values,
+                kinds=", ".join(KINDS),
+            )
+        )
     if isinstance(known.get("ids"), list):
         known["ids"] = tuple(known["ids"])
     try:
         return kind(**known)
     except TypeError as error:
-        raise ValueError(f"a change of kind {kind.__name__} cannot be read: {error}") from None
+        raise ValueError(
+            tr(
+                "a change of kind {kind} cannot be read: {error}",
+                kind=kind.__name__,
+                error=error,
+            )
+        ) from None
 
 
 def _place(first: int | None, end: int | None) -> str:
     if first is None:
         return ""
     if end == first + 1:
-        return f" at token {first}"
-    return f" from token {first} on" if end is None else f" at tokens {first} to {end - 1}"
+        return tr(" at token {first}", first=first)
+    return (
+        tr(" from token {first} on", first=first)
+        if end is None
+        else tr(" at tokens {first} to {last}", first=first, last=end - 1)
+    )

@@ -5,6 +5,7 @@ import threading
 
 import ipywidgets as w
 
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import Alert, close_widgets_of, heading, page
 from qwen3lab.widgets.components.picking import on_pick
@@ -39,8 +40,8 @@ VIEWS: dict[str, type[View]] = {
         RawPane,
     )
 }
-NO_ROUTING = "this model is dense: it has no experts, and no routing to show"
-NO_TOKEN_PICKED = "Click a token in the conversation or in a view to see its values here."
+NO_ROUTING = later("this model is dense: it has no experts, and no routing to show")
+NO_TOKEN_PICKED = later("Click a token in the conversation or in a view to see its values here.")
 
 
 class BenchPanel:
@@ -72,7 +73,7 @@ class BenchPanel:
         self.views = {name: VIEWS[name](bench, self.lock) for name in self._names()}
         self.tabs = w.Tab(
             children=[view.root for view in self.views.values()],
-            titles=[view.title for view in self.views.values()],
+            titles=[tr(view.title) for view in self.views.values()],
         ).add_class("q3-tabs")
         self._follow()
         self.root = self._arrange()
@@ -122,7 +123,7 @@ class BenchPanel:
         """Show the tab of the state, and draw it."""
         name, names = self.state.tab, [*self.views]
         if name not in self.views:
-            self.state.pick_error = NO_ROUTING
+            self.state.pick_error = tr(NO_ROUTING)
             self.state.tab = names[self.tabs.selected_index or 0]
             return
         for other, view in self.views.items():
@@ -160,7 +161,7 @@ class BenchPanel:
             self.transcript.marked = state.token - first if is_reply else -1
             found = token_notes(recording, chat, state) if recording is not None else []
             lines = "".join(f"<div>{html.escape(note)}</div>" for note in found)
-            hint = f'<div class="q3-hint">{NO_TOKEN_PICKED}</div>'
+            hint = f'<div class="q3-hint">{tr(NO_TOKEN_PICKED)}</div>'
             self.notes.value = f'<div class="q3-token">{lines or hint}</div>'
 
     def draw_age(self) -> None:
@@ -178,7 +179,7 @@ class BenchPanel:
         return talk.add_class("q3-card").add_class("q3-talk")
 
     def _arrange(self) -> w.VBox:
-        title = heading(self.bench.name, self.bench.config, title="Qwen3 workbench")
+        title = heading(self.bench.name, self.bench.config, title=tr("Qwen3 workbench"))
         found = [self.notes, self.alternatives.buttons, self.noting.lines, self.noting.row]
         notes = w.VBox(found).add_class("q3-card").add_class("q3-token-card")
         ask = [] if self.changes is None else [self.controls.box(), self.changes.root]

@@ -7,6 +7,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.suggested import EMBEDDED, Suggested
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ class RecordedModel:
     def chat(self, messages: str, **options: Any) -> Chat:
         """Raises an error: a recording cannot reply."""
         raise ValueError(
-            "this workbench shows a recording and cannot ask questions: create it with a lab"
+            tr("this workbench shows a recording and cannot ask questions: create it with a lab")
         )
 
     @property
@@ -67,8 +68,10 @@ def sources(
     if isinstance(source, Chat):
         if source.recording is None:
             raise ValueError(
-                "the reply was not recorded: ask with lab.chat(question, record=True), and give "
-                "that"
+                tr(
+                    "the reply was not recorded: ask with lab.chat(question, record=True), "
+                    "and give that"
+                )
             )
         return lab or RecordedModel(source.recording), source, None
     if isinstance(source, Recording):
@@ -90,6 +93,8 @@ def other_models(source: Any) -> dict[str, ChatModel]:
 def _check_labs(source: Any) -> None:
     if not source or any(isinstance(each, Chat | Recording) for each in source):
         raise ValueError(
-            "a list has the models to ask and to compare with, such as [lab, other]: give a reply "
-            "or a recording alone, as in Workbench(chat, lab=lab)"
+            tr(
+                "a list has the models to ask and to compare with, such as [lab, other]: "
+                "give a reply or a recording alone, as in Workbench(chat, lab=lab)"
+            )
         )

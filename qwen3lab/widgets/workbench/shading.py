@@ -1,6 +1,7 @@
 """The numbers that the text is shaded by, as the state chooses them."""
 
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.explorers.text_compute import Shades, of_attention, of_expert, of_reply
 from qwen3lab.widgets.workbench.state import (
     ATTENDED,
@@ -11,8 +12,8 @@ from qwen3lab.widgets.workbench.state import (
     WorkbenchState,
 )
 
-PICK_A_TOKEN = "click a token to see its attention weights"
-PICK_AN_EXPERT = "pick an expert to see its tokens"
+PICK_A_TOKEN = later("click a token to see its attention weights")
+PICK_AN_EXPERT = later("pick an expert to see its tokens")
 
 
 def shades_of(recording: Recording, state: WorkbenchState, token: int) -> Shades | str:
@@ -27,10 +28,10 @@ def shades_of(recording: Recording, state: WorkbenchState, token: int) -> Shades
         return of_reply(recording, state.current, state.quantity.split()[0])
     if state.quantity == EXPERT_WEIGHT:
         if state.expert < 0:
-            return PICK_AN_EXPERT
+            return tr(PICK_AN_EXPERT)
         return of_expert(recording, state.routing_layer, state.expert)
     if token < 0:
-        return PICK_A_TOKEN
+        return tr(PICK_A_TOKEN)
     is_query = state.quantity == ATTENDS
     return of_attention(recording, state.layer, state.head, token, is_query=is_query)
 

@@ -10,6 +10,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.explorers.attention_state import AttentionState
 from qwen3lab.widgets.explorers.compare_state import CompareState
 from qwen3lab.widgets.explorers.find_state import FindState
@@ -25,9 +26,9 @@ TABS = ("text", "attention", "routing", "thinking", "why", "compare", "raw")
 PICKS = ("layer", "head", "routing_layer", "expert", "token")
 """What is picked in one view and shown in all of them."""
 
-SURPRISAL, ENTROPY = "surprisal (nats)", "entropy (nats)"
-ATTENDS, ATTENDED = "attention from the picked token", "attention to the picked token"
-EXPERT_WEIGHT = "weight of the picked expert"
+SURPRISAL, ENTROPY = later("surprisal (nats)"), later("entropy (nats)")
+ATTENDS, ATTENDED = later("attention from the picked token"), later("attention to the picked token")
+EXPERT_WEIGHT = later("weight of the picked expert")
 QUANTITIES = (SURPRISAL, ENTROPY, ATTENDS, ATTENDED, EXPERT_WEIGHT)
 """What the tokens of the text can be shaded by."""
 
@@ -86,7 +87,10 @@ class WorkbenchState(
         for change in proposal["value"]:
             if not isinstance(change, Change):
                 raise traitlets.TraitError(
-                    f"{change!r} is no change: use Scale, Route, Hide, ReadAs, Steer or Patch"
+                    tr(
+                        "{change!r} is no change: use Scale, Route, Hide, ReadAs, Steer or Patch",
+                        change=change,
+                    )
                 )
         return proposal["value"]
 
@@ -107,7 +111,13 @@ class WorkbenchState(
         except HookError as error:
             raise traitlets.TraitError(str(error)) from error
         if found != [name]:
-            raise traitlets.TraitError(f"{name!r} names {len(found)} hooks: choose one of them")
+            raise traitlets.TraitError(
+                tr(
+                    "{name!r} names {n_found} hooks: choose one of them",
+                    name=name,
+                    n_found=len(found),
+                )
+            )
         return name
 
     def is_off(self, layer: int, expert: int) -> bool:
@@ -135,22 +145,35 @@ class WorkbenchState(
         config = self.config
         if name == "token":
             n = 0 if self.recording is None else len(self.recording)
-            there = f"the text has tokens 0 to {n - 1}" if n else "nothing has been run yet"
-            return "" if -1 <= value < n else f"token {value} does not exist: {there}"
+            there = (
+                tr("the text has tokens 0 to {last}", last=n - 1)
+                if n
+                else tr("nothing has been run yet")
+            )
+            return (
+                ""
+                if -1 <= value < n
+                else tr("token {value} does not exist: {there}", value=value, there=there)
+            )
         if name == "routing_layer":
             layers = config.moe_layers
             listed = ", ".join(map(str, layers))
             is_known = value in (layers or (0,))
-            return "" if is_known else f"layer {value} has no experts: {_with(listed)}"
+            there = _with(listed)
+            return (
+                ""
+                if is_known
+                else tr("layer {value} has no experts: {there}", value=value, there=there)
+            )
         least, count, of = {
-            "layer": (0, config.n_layers, "the model has layers"),
-            "head": (0, config.n_heads, "each layer has heads"),
-            "expert": (-1, config.n_experts, "each layer has experts"),
+            "layer": (0, config.n_layers, later("the model has layers 0 to {last}")),
+            "head": (0, config.n_heads, later("each layer has heads 0 to {last}")),
+            "expert": (-1, config.n_experts, later("each layer has experts 0 to {last}")),
         }[name]
         if least <= value < count:
             return ""
-        there = f"{of} 0 to {count - 1}" if count else "the model is dense"
-        return f"{name} {value} does not exist: {there}"
+        there = tr(of, last=count - 1) if count else tr("the model is dense")
+        return tr("{name} {value} does not exist: {there}", name=tr(name), value=value, there=there)
 
 
 def answers(state: WorkbenchState) -> list[tuple[str, Chat]]:
@@ -158,13 +181,17 @@ def answers(state: WorkbenchState) -> list[tuple[str, Chat]]:
     chat = state.current
     if chat is None:
         return []
-    replies = [(UNCHANGED, state.baseline)] if state.baseline is not None else []
-    replies.append((titles(state.asked_changes) or "this run", chat))
+    replies = [(tr(UNCHANGED), state.baseline)] if state.baseline is not None else []
+    replies.append((titles(state.asked_changes) or tr("this run"), chat))
     return replies
 
 
 def _with(layers: str) -> str:
-    return f"the layers with experts are {layers}" if layers else "the model is dense"
+    return (
+        tr("the layers with experts are {layers}", layers=layers)
+        if layers
+        else tr("the model is dense")
+    )
 
 
 def link_picks(

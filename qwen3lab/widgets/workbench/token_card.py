@@ -2,6 +2,7 @@
 
 import ipywidgets as w
 
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.alternative_list import AlternativeButton, AlternativeList
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import close_widgets_of
@@ -10,8 +11,8 @@ from qwen3lab.widgets.explorers.controls import WIDE, Bindings
 from qwen3lab.widgets.workbench.parts.branches import NO_MODEL
 from qwen3lab.widgets.workbench.views.view import ViewedBench, show_only
 
-BRANCH = "write the reply on from this token instead"
-IN_PROMPT = "this token is of the prompt; a branch starts in the reply"
+BRANCH = later("write the reply on from this token instead")
+IN_PROMPT = later("this token is of the prompt; a branch starts in the reply")
 
 
 class AlternativesRow:
@@ -48,7 +49,7 @@ class AlternativesRow:
                 for each in self.shown
             ],
             note=found if isinstance(found, str) else "",
-            hint=why_not or BRANCH,
+            hint=why_not or tr(BRANCH),
             enabled=not why_not,
         )
 
@@ -66,8 +67,8 @@ class AlternativesRow:
         """Why no branch can be written from a token; empty if one can."""
         chat = self.state.current
         if not self.bench.asks or chat is None:
-            return NO_MODEL
-        return IN_PROMPT if token < len(chat.prompt_ids) else ""
+            return tr(NO_MODEL)
+        return tr(IN_PROMPT) if token < len(chat.prompt_ids) else ""
 
 
 class BranchMenu:
@@ -83,8 +84,8 @@ class BranchMenu:
     def __init__(self, bench: ViewedBench) -> None:
         self.state, self.bindings = bench.state, Bindings(bench.state)
         self.menu = w.Dropdown(
-            description="reply",
-            tooltip="The original reply and the branches of it; all views show the chosen one",
+            description=tr("reply"),
+            tooltip=tr("The original reply and the branches of it; all views show the chosen one"),
             style=WIDE,
             layout=w.Layout(width="auto", display="none"),
         ).add_class("q3-branches")
@@ -119,4 +120,4 @@ class BranchMenu:
 
 
 def _title(number: int, name: str) -> str:
-    return f"{number}: {name}" if number else name
+    return f"{number}{tr(': ')}{name}" if number else tr(name)

@@ -37,7 +37,7 @@ def opened(lab, **options) -> tuple[Workbench, ComparePane]:
 
 
 def kinds(view: ComparePane) -> list[str]:
-    return list(view.compare.options)
+    return [value for _, value in view.compare.options]
 
 
 def asked_of(tiny_lab, **options):

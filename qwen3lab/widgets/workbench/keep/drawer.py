@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ipywidgets as w
 
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.components.saver import Saver
 from qwen3lab.widgets.explorers.controls import WIDE, Bindings
@@ -29,19 +30,19 @@ class KeepDrawer:
     def __init__(self, bench: ViewedBench) -> None:
         self.bench, self.state, self.bindings = bench, bench.state, Bindings(bench.state)
         self.open = w.ToggleButton(
-            description="Keep",
+            description=tr("Keep"),
             icon="floppy-o",
-            tooltip="Save or export this view, or copy it as Python",
+            tooltip=tr("Save or export this view, or copy it as Python"),
         ).add_class("q3-keep-open")
         self.name = w.Text(
             "view",
-            description="name",
-            tooltip="Name of the files, without ending; they are written beside the notebook",
+            description=tr("name"),
+            tooltip=tr("Name of the files, without ending; they are written beside the notebook"),
             continuous_update=False,
             style=WIDE,
         )
         self.code = w.Textarea(
-            rows=CODE_ROWS, disabled=True, tooltip="Python code that makes this view again"
+            rows=CODE_ROWS, disabled=True, tooltip=tr("Python code that makes this view again")
         )
         self.said, self.saver = w.HTML(), Saver()
         self.buttons = [self._button(*each) for each in self._files()]
@@ -65,12 +66,12 @@ class KeepDrawer:
         path = Path(f"{name}{ending}")
         try:
             if not name or name != Path(name).name or "\\" in name or name.startswith("."):
-                raise ValueError("the name of a file has no folder: type a word such as view")
+                raise ValueError(tr("the name of a file has no folder: type a word such as view"))
             export(path)
         except (ValueError, OSError) as error:
             self.say(sentence(error))
         else:
-            self.say(f"{path} is written in {Path.cwd()}.")
+            self.say(tr("{path} is written in {cwd}.", path=path, cwd=Path.cwd()))
 
     def say(self, text: str) -> None:
         """Show what was done, in one line."""
@@ -78,12 +79,12 @@ class KeepDrawer:
 
     def _files(self) -> list[tuple[str, str, str, Callable[[Path], None]]]:
         bench = self.bench
-        reopened = "Save the view and its recording; Workbench.open_view opens them"
-        offline = "One page of this run, which works without Python and without a network"
+        reopened = tr("Save the view and its recording; Workbench.open_view opens them")
+        offline = tr("One page of this run, which works without Python and without a network")
         return [
-            ("Save view", reopened, ".json", bench.save),
-            ("HTML page", offline, ".html", bench.export_html),
-            ("CSV", "The numbers of the tab that is shown", ".csv", bench.export_csv),
+            (tr("Save view"), reopened, ".json", bench.save),
+            (tr("HTML page"), offline, ".html", bench.export_html),
+            ("CSV", tr("The numbers of the tab that is shown"), ".csv", bench.export_csv),
         ]
 
     def _button(
@@ -94,6 +95,6 @@ class KeepDrawer:
         return found
 
     def _arrange(self) -> w.VBox:
-        title = w.HTML('<span class="q3-heading">Keep this view</span>')
+        title = w.HTML('<span class="q3-heading">' + tr("Keep this view") + "</span>")
         found = [title, self.name, row(*self.buttons), self.code, self.saver, self.said]
         return w.VBox(found).add_class("q3-card").add_class("q3-keep")

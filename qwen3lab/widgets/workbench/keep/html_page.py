@@ -11,7 +11,7 @@ from qwen3lab.analysis.map_windows import WALL_GAP
 from qwen3lab.errors import RecordingError
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
-from qwen3lab.translation import language
+from qwen3lab.translation import language, tr
 from qwen3lab.widgets.components.heatmap import palette_bytes, payload
 from qwen3lab.widgets.components.layout import STYLE
 from qwen3lab.widgets.components.scripts import FOLDER, SHARED, words_for
@@ -60,7 +60,7 @@ def page_html(bench: KeptBench, layers: Sequence[int] | None) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="generator" content="qwen3lab {html.escape(version("qwen3lab"))}">\n'
         f"<title>{title}</title>\n<style>{STYLE}\n{_read('page.css')}</style>\n</head>\n<body>\n"
-        "<noscript>This page needs JavaScript.</noscript>\n"
+        f"<noscript>{tr('This page needs JavaScript.')}</noscript>\n"
         f'<script type="application/json" id="data">{_json(data)}</script>\n'
         f'<script type="text/plain" id="packed">{packed.text()}</script>\n'
         f"<script>{_script()}</script>\n</body>\n</html>\n"
@@ -78,7 +78,7 @@ def _data(
         "question": state.asked,
         "reply": state.current.answer if state.current is not None else "",
         "tokens": [[visible(text), part, "\n" in text] for text, part in shown],
-        "spans": [vars(span) for span in token_spans(recording)],
+        "spans": [vars(span) | {"name": tr(span.name)} for span in token_spans(recording)],
         "quantities": _quantities(bench, recording, packed),
         "notes": [
             {"kind": note.kind, "place": list(note.place), "name": note.name, "text": note.text}
@@ -90,7 +90,7 @@ def _data(
             "layers": list(layers),
             "heads": recording.config.n_heads,
             "cells": packed.add(attention_bytes(recording, layers)),
-            "nothing": MASKED,
+            "nothing": tr(MASKED),
             **scale_fields(ATTENTION),
         },
         "wall": _wall(recording, layers, packed),

@@ -4,6 +4,7 @@ import html
 
 import ipywidgets as w
 
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.controls import Bindings
 from qwen3lab.widgets.workbench.keep.notes import KINDS, Kind, note_at
@@ -22,18 +23,18 @@ class NoteCard:
         self.bench, self.state, self.bindings = bench, bench.state, Bindings(bench.state)
         self.lines = w.HTML().add_class("q3-said-notes")
         self.on = w.Dropdown(
-            options=KINDS if bench.config.is_moe else KINDS[:-1],
-            tooltip="What the note is on: the picked token, head or expert",
+            options=[(tr(kind), kind) for kind in (KINDS if bench.config.is_moe else KINDS[:-1])],
+            tooltip=tr("What the note is on: the picked token, head or expert"),
             layout=w.Layout(width="76px"),
         )
         self.text = w.Text(
-            placeholder="note on what is picked",
-            tooltip="A short note; without text, the button removes the note",
+            placeholder=tr("note on what is picked"),
+            tooltip=tr("A short note; without text, the button removes the note"),
             layout=w.Layout(width="auto"),
         )
         self.button = w.Button(
             icon="pencil",
-            tooltip="Write the note; it is kept with the view",
+            tooltip=tr("Write the note; it is kept with the view"),
             layout=w.Layout(width="32px"),
         )
         self.row = w.Box([self.on, self.text, self.button]).add_class("q3-noting")
@@ -60,7 +61,7 @@ class NoteCard:
     def draw(self) -> None:
         """Show the notes on what is picked, and that of the chosen kind in the field."""
         here = {kind: note_at(self.state.notes, kind, self.state) for kind in KINDS}
-        lines = [f"{note.name}: {note.text}" for note in here.values() if note is not None]
+        lines = [f"{note.name}{tr(': ')}{note.text}" for note in here.values() if note is not None]
         self.lines.value = "".join(
             f'<div class="q3-note-line">{html.escape(line)}</div>' for line in lines
         )

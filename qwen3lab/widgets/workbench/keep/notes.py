@@ -6,6 +6,7 @@ from typing import Literal
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.explorers.state import ExplorerState
 
 Kind = Literal["token", "head", "expert"]
@@ -36,8 +37,11 @@ class Note:
     def name(self) -> str:
         """What the note is on, such as "layer 2, head 3"."""
         if self.kind == "token":
-            return f"token {self.place[0]}"
-        return f"layer {self.place[0]}, {self.kind} {self.place[1]}"
+            return tr("token {position}", position=self.place[0])
+        layer, number = self.place
+        if self.kind == "head":
+            return tr("layer {layer}, head {head}", layer=layer, head=number)
+        return tr("layer {layer}, expert {expert}", layer=layer, expert=number)
 
     def fits(self, recording: Recording | None) -> bool:
         """True if the recording has this head, this expert, or this token with the same text."""
@@ -54,13 +58,23 @@ def check_note(note: object, config: Qwen3Config) -> Note:
         ValueError: it is no note, its text is empty or too long, or there is no such place.
     """
     if not isinstance(note, Note):
-        raise ValueError(f"{str(note)[:40]!r} is no note: give a Note")
+        raise ValueError(tr("{note!r} is no note: give a Note", note=str(note)[:40]))
     if not note.text.strip() or len(note.text) > MAX_CHARACTERS:
         raise ValueError(
-            f"a note has 1 to {MAX_CHARACTERS} characters, and this one has {len(note.text)}"
+            tr(
+                "a note has 1 to {max_characters} characters, and this one has {n}",
+                max_characters=MAX_CHARACTERS,
+                n=len(note.text),
+            )
         )
     if not _exists(note, config):
-        raise ValueError(f"a note is on {note.kind} {list(note.place)}, which does not exist")
+        raise ValueError(
+            tr(
+                "a note is on {kind} {place}, which does not exist",
+                kind=tr(note.kind),
+                place=list(note.place),
+            )
+        )
     return note
 
 
@@ -91,7 +105,9 @@ def with_note(
     """
     place = place_of(kind, state)
     if place is None or (kind == "token" and state.recording is None):
-        raise ValueError(f"no {kind} is picked: pick one, and then write a note on it")
+        raise ValueError(
+            tr("no {kind} is picked: pick one, and then write a note on it", kind=tr(kind))
+        )
     old = note_at(notes, kind, state)
     others = tuple(note for note in notes if note is not old)
     if not text.strip():

@@ -14,6 +14,7 @@ from torch import Tensor
 from qwen3lab.errors import RecordingError
 from qwen3lab.figures.scales import LINEAR, ROOT, ColourScale
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import LEVELS, quantise
 
 MAX_WEIGHTS = 2**26
@@ -49,23 +50,41 @@ def check_layers(recording: Recording, layers: Sequence[int] | None) -> tuple[in
     there = recording.attention.some_layers
     chosen = there if layers is None else tuple(layers)
     if not chosen:
-        raise RecordingError("no layers are chosen: give one or more, as in layers=[0, 3]")
+        raise RecordingError(tr("no layers are chosen: give one or more, as in layers=[0, 3]"))
     for layer in chosen:
         if layer not in there:
             listed = ", ".join(map(str, there))
-            raise RecordingError(f"layer {layer} has no attention to export: there is {listed}")
+            raise RecordingError(
+                tr(
+                    "layer {layer} has no attention to export: there is {listed}",
+                    layer=layer,
+                    listed=listed,
+                )
+            )
     n, n_heads = len(recording), recording.config.n_heads
     weights = len(chosen) * n_heads * n * (n + 1) // 2
     if weights > MAX_WEIGHTS:
         fitting = MAX_WEIGHTS // (n_heads * n * (n + 1) // 2)
         way_out = (
-            f"choose up to {fitting}, as in layers={list(chosen[: min(fitting, 2)])}"
+            tr(
+                "choose up to {fitting}, as in layers={layers}",
+                fitting=fitting,
+                layers=list(chosen[: min(fitting, 2)]),
+            )
             if fitting
-            else "record a shorter text"
+            else tr("record a shorter text")
         )
         raise RecordingError(
-            f"a page holds up to {MAX_WEIGHTS:,} attention weights, and {len(chosen)} layers of "
-            f"{n_heads} heads and {n:,} tokens have {weights:,}: {way_out}"
+            tr(
+                "a page holds up to {max_weights:,} attention weights, and {n_chosen} "
+                "layers of {n_heads} heads and {n:,} tokens have {weights:,}: {way_out}",
+                max_weights=MAX_WEIGHTS,
+                n_chosen=len(chosen),
+                n_heads=n_heads,
+                n=n,
+                weights=weights,
+                way_out=way_out,
+            )
         )
     return chosen
 

@@ -94,10 +94,9 @@ class ExportedPage {
     return model;
   }
 
-  /** An axis of tokens. @param {string} unit @returns {MapAxis} */
-  tokenAxis(unit) {
+  /** An axis of tokens. @param {string} unit @param {string} title @returns {MapAxis} */
+  tokenAxis(unit, title) {
     const { spans } = this.data;
-    const title = unit === "token" ? unit : `${unit} token`;
     return { title, unit, first: 0, step: 1, labels: this.labels, ticks: [], spans };
   }
 
@@ -107,7 +106,7 @@ class ExportedPage {
     element("div", "q3-question", talk).textContent = question;
     element("div", "q3-page-reply", talk).textContent = reply;
     talk.hidden = !question && !reply;
-    const { head, place } = this.pane("Text", "click a token", this.left);
+    const { head, place } = this.pane(tr("Text"), tr("click a token"), this.left);
     /** @type {TextTraits} */
     const traits = {
       text: { first: 0, tokens },
@@ -124,12 +123,12 @@ class ExportedPage {
     const shown = new PageModel(traits);
     this.text = shown;
     this.quantity = 0;
-    const titles = [...quantities.map((of) => of.title), "attention from the picked token"];
+    const titles = [...quantities.map((of) => of.title), tr("attention from the picked token")];
     const choose = (/** @type {number} */ chosen) => {
       this.quantity = chosen;
       this.draw();
     };
-    this.menu("shade by", [...titles.keys()], head, choose, titles);
+    this.menu(tr("shade by"), [...titles.keys()], head, choose, titles);
     shown.on("change:picked", () => {
       const token = shown.get("picked");
       if (token !== this.picks.token) this.pick({ token });
@@ -142,15 +141,16 @@ class ExportedPage {
   makeTabs() {
     const bar = element("div", "q3-page-tools", this.stage);
     bar.setAttribute("role", "tablist");
-    const names = this.data.routing ? ["Attention", "Routing"] : ["Attention"];
-    for (const name of names) {
+    const titles = { Attention: tr("Attention"), Routing: tr("Routing") };
+    for (const [name, title] of Object.entries(titles)) {
+      if (name === "Routing" && !this.data.routing) continue;
       const tab = element("button", "", bar);
-      tab.textContent = name;
+      tab.textContent = title;
       tab.setAttribute("role", "tab");
       tab.addEventListener("click", () => this.openTab(name));
       const body = element("div", "q3-page-left", this.stage);
       body.setAttribute("role", "tabpanel");
-      body.setAttribute("aria-label", name);
+      body.setAttribute("aria-label", title);
       body.style.flex = "1 1 0";
       this.tabs[name] = { tab, body };
     }
@@ -168,19 +168,19 @@ class ExportedPage {
     const { attention, wall } = this.data;
     const { body } = this.tabs.Attention;
     const tools = element("div", "q3-page-tools", body);
-    this.layer = this.menu("layer", attention.layers, tools, (layer) => this.pick({ layer }));
+    this.layer = this.menu(tr("layer"), attention.layers, tools, (layer) => this.pick({ layer }));
     const heads = [...Array(attention.heads).keys()];
-    this.head = this.menu("head", heads, tools, (head) => this.pick({ head }));
-    element("span", "q3-hint", tools).textContent = "weights in 8 bits, each within 0.004";
+    this.head = this.menu(tr("head"), heads, tools, (head) => this.pick({ head }));
+    element("span", "q3-hint", tools).textContent = tr("weights in 8 bits, each within 0.004");
     const side = element("div", `q3-page-side${wall ? "" : " q3-page-one"}`, body);
     if (wall) this.makeWall(wall, side);
-    const { place } = this.pane("Attention map", "a row: the weights of one query", side);
+    const { place } = this.pane(tr("Attention map"), tr("a row: the weights of one query"), side);
     this.map = this.canvas(place, ([row]) => row >= 0 && this.pick({ token: row }));
   }
 
   /** @param {NonNullable<PageData["wall"]>} wall @param {Node} side */
   makeWall(wall, side) {
-    const { place } = this.pane("All heads", "click one to open it", side);
+    const { place } = this.pane(tr("All heads"), tr("click one to open it"), side);
     const { layers, heads } = this.data.attention;
     this.wall = this.canvas(place, ([row, column]) => {
       const [layer, head] = [Math.floor(row / wall.pitch), Math.floor(column / wall.pitch)];
@@ -227,10 +227,10 @@ class ExportedPage {
       for (let query = 0; query < n; query++) cells.set(this.weightsOf(query), query * n);
       map.set("map", {
         ...this.filled(attention, cells, [n, n]),
-        title: `Attention of layer ${layer}, head ${head}`,
-        rows: this.tokenAxis("query"),
-        columns: this.tokenAxis("key"),
-        valueTitle: "attention weight",
+        title: tr("Attention of layer {layer}, head {head}", { layer, head }),
+        rows: this.tokenAxis(tr("query"), tr("query token")),
+        columns: this.tokenAxis(tr("key"), tr("key token")),
+        valueTitle: tr("attention weight"),
         nothing: attention.nothing,
         square: true,
       });
@@ -263,11 +263,16 @@ class ExportedPage {
     } else {
       const { levels } = data.attention;
       const weights = isPicked ? [...this.weightsOf(picks.token)].map((l) => levels[l - 1]) : [];
-      const title = `attention from token ${picks.token} (layer ${picks.layer}, head ${picks.head})`;
+      const { token, layer, head } = picks;
+      const title = tr("attention from token {token} (layer {layer}, head {head})", {
+        token,
+        layer,
+        head,
+      });
       const shades = { high: 1, nothing: "", follows: false };
       text.set("shades", {
         ...shades,
-        title: isPicked ? title : "click a token to see its weights",
+        title: isPicked ? title : tr("click a token to see its weights"),
       });
       const values = Float32Array.from(this.labels, (_, at) => weights[at] ?? Number.NaN);
       text.set("values", dataView(new Uint8Array(isPicked ? values.buffer : [])));
@@ -284,7 +289,7 @@ class ExportedPage {
     const say = (/** @type {string} */ line, name = "") => {
       element("div", name, card).textContent = line;
     };
-    if (picks.token < 0) say("Click a token to see its values here.");
+    if (picks.token < 0) say(tr("Click a token to see its values here."));
     else for (const line of this.tokenLines()) say(line);
     for (const { kind, place, name, text } of data.notes) {
       const here = {
@@ -303,7 +308,8 @@ class ExportedPage {
       const value = floatsOf(this.part(of.values))[token];
       return Number.isNaN(value) ? "" : `${of.title}: ${value.toFixed(3)}`;
     });
-    const lines = [[`Token ${token} “${labels[token]}”`, ...named.filter(Boolean)].join(", ")];
+    const first = tr("Token {token} “{text}”", { token, text: labels[token] });
+    const lines = [[first, ...named.filter(Boolean)].join(tr(", "))];
     const levels = [...this.weightsOf(token)];
     const keys = levels
       .map(
@@ -312,7 +318,13 @@ class ExportedPage {
       .sort((a, b) => b[0] - a[0])
       .slice(0, 3);
     const shown = keys.map(([weight, key]) => `${key} “${labels[key]}” (${digits(weight)})`);
-    lines.push(`Layer ${layer}, head ${head} attends most to ${shown.join(", ")}`);
+    lines.push(
+      tr("Layer {layer}, head {head} attends most to {keys}", {
+        layer,
+        head,
+        keys: shown.join(", "),
+      }),
+    );
     if (this.routing) lines.push(this.routing.line(token));
     return lines;
   }
@@ -328,8 +340,8 @@ async function showPage(widgets) {
   try {
     new ExportedPage(widgets, data, await unpack(text("packed")));
   } catch (error) {
-    const said = `This browser cannot show the page; one of 2023 or later can. ${error}`;
-    element("p", "", document.body).textContent = said;
+    const said = tr("This browser cannot show the page; one of 2023 or later can.");
+    element("p", "", document.body).textContent = `${said} ${error}`;
     return;
   }
   document.body.dataset.shown = "true"; // Lets tests wait.

@@ -63,11 +63,12 @@ function makeHead(data) {
   body.dataset.jpThemeLight = String(!dark);
   const head = element("header", "q3-page-head", body);
   element("h1", "", head).textContent = data.model;
-  const tokens = `${data.tokens.length} tokens, exported from the qwen3lab workbench`;
+  const n = data.tokens.length;
+  const tokens = tr("{n} tokens, exported from the qwen3lab workbench", { n });
   element("span", "q3-hint", head).textContent = tokens;
   const theme = element("button", "", head);
-  theme.textContent = "light / dark";
-  theme.title = "Show the page in the other theme";
+  theme.textContent = tr("light / dark");
+  theme.title = tr("Show the page in the other theme");
   theme.addEventListener("click", () => {
     body.dataset.jpThemeLight = String(body.dataset.jpThemeLight === "false");
   });

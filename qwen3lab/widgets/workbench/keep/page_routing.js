@@ -14,16 +14,16 @@ class RoutingStage {
     this.names = Array(routing.nExperts).fill("");
     this.drawn = -1; // Layer of the map that is drawn.
     const tools = element("div", "q3-page-tools", body);
-    this.layer = page.menu("layer", routing.layers, tools, (routingLayer) =>
+    this.layer = page.menu(tr("layer"), routing.layers, tools, (routingLayer) =>
       page.pick({ routingLayer }),
     );
     this.note = element("span", "q3-hint", tools);
     const side = element("div", "q3-page-side q3-page-rows", body);
-    const one = page.pane("Expert routing", "each column: the experts of one token", side);
+    const one = page.pane(tr("Expert routing"), tr("each column: the experts of one token"), side);
     this.map = page.canvas(one.place, ([expert, token]) => {
       if (expert >= 0) page.pick({ expert, token });
     });
-    const other = page.pane("Selected token", "its experts in every layer", side);
+    const other = page.pane(tr("Selected token"), tr("its experts in every layer"), side);
     this.byLayer = page.canvas(other.place, ([row, expert]) => {
       if (row >= 0) page.pick({ routingLayer: routing.layers[row], expert });
     });
@@ -61,9 +61,9 @@ class RoutingStage {
       });
       this.map.set("map", {
         ...this.common(cells, [routing.nExperts, labels.length]),
-        title: `Expert routing in layer ${routingLayer}`,
-        rows: numberAxis("expert", this.names),
-        columns: page.tokenAxis("token"),
+        title: tr("Expert routing in layer {layer}", { layer: routingLayer }),
+        rows: numberAxis(tr("expert"), this.names),
+        columns: page.tokenAxis(tr("token"), tr("token")),
       });
     }
     this.map.set("marked", [expert, token]);
@@ -76,7 +76,8 @@ class RoutingStage {
    */
   common(cells, shape) {
     const found = this.page.filled(this.routing, cells, shape);
-    return { ...found, valueTitle: "routing weight", nothing: "not chosen", square: false };
+    const texts = { valueTitle: tr("routing weight"), nothing: tr("not chosen") };
+    return { ...found, ...texts, square: false };
   }
 
   /** How many tokens the picked expert has. @param {number} expert */
@@ -85,15 +86,16 @@ class RoutingStage {
     const has = (/** @type {number} */ at) =>
       this.slots(this.row(), at).some(([other]) => other === expert);
     const n = labels.filter((_, at) => has(at)).length;
-    const said = `expert ${expert}: ${n} of ${labels.length} tokens are routed to it`;
-    this.note.textContent = expert < 0 ? "click an expert in a map" : said;
+    const all = labels.length;
+    const said = tr("expert {expert}: {n} of {all} tokens are routed to it", { expert, n, all });
+    this.note.textContent = expert < 0 ? tr("click an expert in a map") : said;
   }
 
   /** The experts of a token in every layer. @param {number} token */
   drawByLayer(token) {
     const { layers, nExperts } = this.routing;
     if (token < 0) {
-      this.byLayer.set("map", { empty: "Click a token to see its experts in every layer." });
+      this.byLayer.set("map", { empty: tr("Click a token to see its experts in every layer.") });
       return;
     }
     const cells = new Uint8Array(layers.length * nExperts);
@@ -103,9 +105,9 @@ class RoutingStage {
     const names = layers.map((layer, row) => (layer === row ? "" : String(layer)));
     this.byLayer.set("map", {
       ...this.common(cells, [layers.length, nExperts]),
-      title: `Experts of token ${token} in every layer`,
-      rows: numberAxis("layer", names),
-      columns: numberAxis("expert", this.names),
+      title: tr("Experts of token {token} in every layer", { token }),
+      rows: numberAxis(tr("layer"), names),
+      columns: numberAxis(tr("expert"), this.names),
     });
   }
 
@@ -115,6 +117,9 @@ class RoutingStage {
     const chosen = this.slots(this.row(), token).map(
       ([expert, level]) => `${expert} (${digits(levels[level - 1])})`,
     );
-    return `Layer ${this.page.picks.routingLayer} routes it to experts ${chosen.join(", ")}`;
+    return tr("Layer {layer} routes it to experts {experts}", {
+      layer: this.page.picks.routingLayer,
+      experts: chosen.join(", "),
+    });
   }
 }

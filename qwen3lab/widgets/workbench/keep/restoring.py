@@ -10,6 +10,7 @@ from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
+from qwen3lab.translation import tr
 from qwen3lab.widgets.workbench.changes import as_json, check_exists, from_json
 from qwen3lab.widgets.workbench.keep.notes import check_note
 from qwen3lab.widgets.workbench.keep.saved_reply import chat_of, saved_reply
@@ -57,7 +58,7 @@ def shown_recording(bench: KeptBench) -> Recording:
     """
     recording = bench.state.shown
     if recording is None:
-        raise RecordingError("there is no finished run to keep: run a question first")
+        raise RecordingError(tr("there is no finished run to keep: run a question first"))
     return recording
 
 
@@ -123,8 +124,13 @@ def check_sizes(view: SavedView, recording: Recording, lab: Any, path: Path) -> 
 
 def _other_model(view: SavedView, lab: Any, path: Path) -> RecordingError:
     return RecordingError(
-        f"{path} is a view of {view.model}, and the lab has {lab.name} with other sizes or "
-        "weights: give the lab that made it, in its dtype, or none"
+        tr(
+            "{path} is a view of {model}, and the lab has {name} with other sizes or "
+            "weights: give the lab that made it, in its dtype, or none",
+            path=path,
+            model=view.model,
+            name=lab.name,
+        )
     )
 
 
@@ -144,10 +150,10 @@ def check_settings(view: SavedView, path: Path) -> dict[str, Any]:
     }
     found = view.settings
     if found.keys() != kinds.keys() or any(type(found[n]) not in kinds[n] for n in kinds):
-        raise damaged(path, "its settings are not those of a run")
+        raise damaged(path, tr("its settings are not those of a run"))
     numbers = [found[name] for name in ("budget", "temperature", "seed") if found[name]]
     if found["max_new_tokens"] < 1 or any(number < 0 for number in numbers):
-        raise damaged(path, "its settings are not those of a run")
+        raise damaged(path, tr("its settings are not those of a run"))
     return found
 
 
@@ -161,14 +167,16 @@ def restore(bench: KeptBench, view: SavedView, path: Path) -> None:
     bench.model_fingerprint = view.fingerprint
     try:
         if unknown := view.shown.keys() - set(SHOWN):
-            raise ValueError(f"{min(unknown)!r} is nothing that a view shows")
+            raise ValueError(tr("{unknown!r} is nothing that a view shows", unknown=min(unknown)))
         changes = tuple(from_json(values) for values in view.changes)
         for change in changes:
             check_exists(change, bench.config)
         state.changes = state.asked_changes = changes
         state.notes = tuple(check_note(note, bench.config) for note in view.notes)
         if lost := [note.name for note in state.notes if not note.fits(state.recording)]:
-            raise ValueError(f"it has a note on {lost[0]}, which the text does not have")
+            raise ValueError(
+                tr("it has a note on {lost}, which the text does not have", lost=lost[0])
+            )
         for name in (name for name in SHOWN if name in view.shown):
             setattr(state, name, view.shown[name])
     except (ValueError, TypeError, HookError, traitlets.TraitError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.thinking_control import Stop
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,25 @@ def _check(saved: SavedReply, recording: Recording) -> None:
     n = len(saved.token_ids)
     lists = (saved.tokens, saved.logprobs, saved.entropy, saved.forced)
     if any(len(each) != n for each in lists):
-        raise ValueError("its reply has lists of different lengths")
+        raise ValueError(tr("its reply has lists of different lengths"))
     ids = [*saved.prompt_ids, *saved.token_ids]
     if recording.token_ids.tolist() != ids[: len(recording)]:
-        raise ValueError("its reply has other tokens than the recording")
+        raise ValueError(tr("its reply has other tokens than the recording"))
     if "prompt" not in saved.spans:
-        raise ValueError("its reply has no prompt")
+        raise ValueError(tr("its reply has no prompt"))
     for name, (start, end) in saved.spans.items():
         if not 0 <= start <= end <= len(ids):
-            raise ValueError(f"its reply has {name} at tokens {start} to {end} of {len(ids)}")
+            raise ValueError(
+                tr(
+                    "its reply has {name} at tokens {start} to {end} of {n_ids}",
+                    name=name,
+                    start=start,
+                    end=end,
+                    n_ids=len(ids),
+                )
+            )
     if saved.spans["prompt"] != (0, len(saved.prompt_ids)):
-        raise ValueError("its reply does not begin after its prompt")
+        raise ValueError(tr("its reply does not begin after its prompt"))
 
 
 def _finite(values: Float[Tensor, " token"]) -> list[float | None]:

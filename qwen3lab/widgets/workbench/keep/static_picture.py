@@ -15,6 +15,7 @@ from qwen3lab.errors import RecordingError
 from qwen3lab.figures.scales import scale_for
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.explorers.attention_compute import text_page
 from qwen3lab.widgets.explorers.chat_compute import token_notes
@@ -34,7 +35,7 @@ MAX_SIDE = 320
 MAX_EXACT_TOKENS = 2_000
 """Longest text whose map is computed in full."""
 
-HINT = "The last view of the workbench, without Python. Run the cell to use it."
+HINT = later("The last view of the workbench, without Python. Run the cell to use it.")
 WIDGET = "> .jp-OutputArea-output.lm-Panel"
 """In JupyterLab, the output of a widget alone is a panel, also where its model is gone."""
 
@@ -102,13 +103,15 @@ def picture_html(state: WorkbenchState, recording: Recording, name: str) -> str:
         recording: that it shows.
         name: class that the living workbench hides.
     """
-    lines = [f"<i>{HINT}</i>"]
+    lines = [f"<i>{tr(HINT)}</i>"]
     if state.asked:
         lines.append(f"<b>{html.escape(state.asked)}</b>")
     lines.append(_tokens(state, recording))
     lines += map(html.escape, token_notes(recording, state.current, state))
     found = [note_at(state.notes, kind, state) for kind in ("token", "head", "expert")]
-    lines += [html.escape(f"✎ {note.name}: {note.text}") for note in found if note is not None]
+    lines += [
+        html.escape(f"✎ {note.name}{tr(': ')}{note.text}") for note in found if note is not None
+    ]
     body = "".join(
         f'<div style="margin: 4px 0">{line}</div>' for line in [*lines, _map(state, recording)]
     )
@@ -125,7 +128,7 @@ def _tokens(state: WorkbenchState, recording: Recording) -> str:
         style = f"background-color: rgba(230, 159, 0, {shares[at]:.2f})" if shares[at] else ""
         style += "; border: 2px solid #d55e00" if at == state.token else ""
         mark = "<sup>✎</sup>" if str(at) in noted else ""
-        tip = html.escape(f"token {at}")
+        tip = html.escape(tr("token {at}", at=at))
         text = html.escape(visible(recording.tokens[at]))
         found.append(f'<span style="{style}" title="{tip}">{text}{mark}</span><wbr>')
         found.append("<br>" if "\n" in recording.tokens[at] else "")
@@ -149,10 +152,11 @@ def _map(state: WorkbenchState, recording: Recording) -> str:
     shown = window(recording, state.layer, state.head, max_side=MAX_SIDE, sampled=sampled)
     scale = scale_for(shown.values)
     data = base64.b64encode(map_png(shown.values, scale, SEQUENTIAL)).decode()
-    title = f"Attention of layer {state.layer}, head {state.head}"
-    note = f"; colours: {scale.note()}" if scale.note() else ""
+    title = tr("Attention of layer {layer}, head {head}", layer=state.layer, head=state.head)
+    note = tr("; colours: {note}", note=scale.note()) if scale.note() else ""
+    about = tr("{title}, queries downwards, keys to the right{note}", title=title, note=note)
     return (
-        f'{title}, queries downwards, keys to the right{note}<br><img alt="{title}" width="320" '
+        f'{about}<br><img alt="{title}" width="320" '
         f'src="data:image/png;base64,{data}" style="image-rendering: pixelated">'
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 from qwen3lab.widgets.explorers.chat_compute import token_parts
 from qwen3lab.widgets.explorers.raw_compute import as_rows
 from qwen3lab.widgets.explorers.text_compute import of_reply
@@ -82,10 +83,13 @@ def _text(bench: TabledBench, recording: Recording) -> Table:
             shades = of_reply(recording, bench.state.current, name)
         except RecordingError:  # The logits were not recorded.
             continue
-        columns.append(shades.title)
+        columns.append(f"{name} (nats)")
         values.append(_known(shades.values))
     parts = token_parts(recording)
-    about = f"surprisal and entropy of the {len(recording)} tokens, in nats"
+    about = tr(
+        "surprisal and entropy of the {n} tokens, in nats",
+        n=len(recording),
+    )
     rows = (
         [at, quoted(text), parts[at], *(column[at] for column in values)]
         for at, text in enumerate(recording.tokens)
@@ -102,7 +106,11 @@ def _attention(bench: TabledBench, recording: Recording) -> Table:
     values = recording.attention.pattern(
         state.layer, queries=slice(top, bottom), heads=slice(state.head, state.head + 1)
     )[0, :, left:right]
-    about = f"attention weights of layer {state.layer}, head {state.head}: a row for each query"
+    about = tr(
+        "attention weights of layer {layer}, head {head}: a row for each query",
+        layer=state.layer,
+        head=state.head,
+    )
     rows = (
         [top + row, quoted(recording.tokens[top + row]), *map(float, values[row])]
         for row in range(bottom - top)
@@ -125,7 +133,9 @@ def _routing(bench: TabledBench, recording: Recording) -> Table:
         ]
         for at, text in enumerate(recording.tokens)
     )
-    about = f"experts and routing weights of each token in layer {layer}, best first"
+    about = tr(
+        "experts and routing weights of each token in layer {layer}, best first", layer=layer
+    )
     return Table(about, ["token", "text", *columns], rows)
 
 
@@ -133,21 +143,25 @@ def _thinking(bench: TabledBench, recording: Recording) -> Table:
     """The answer after each number of thinking tokens that was asked for."""
     answers = bench.state.answers
     if not answers:
-        raise RecordingError("there are no early answers yet: ask for some in the thinking view")
+        raise RecordingError(
+            tr("there are no early answers yet: ask for some in the thinking view")
+        )
     rows = ([kept, quoted(answers[kept].text)] for kept in sorted(answers))
-    return Table("early answers, by the number of thinking tokens kept", ["kept", "answer"], rows)
+    return Table(
+        tr("early answers, by the number of thinking tokens kept"), ["kept", "answer"], rows
+    )
 
 
 def _why(bench: TabledBench, recording: Recording) -> Table:
     """The probability of the explained token at each layer and token."""
     found = bench.state.explained
     if found is None:
-        raise RecordingError("no token is explained yet: pick one in the why view")
+        raise RecordingError(tr("no token is explained yet: pick one in the why view"))
     shown = lens_heatmap(found)
     first = shown.columns.first
     rows = ([layer, *_known(values)] for layer, values in enumerate(shown.values))
     columns = ["layer", *_named(recording, first, first + shown.values.shape[1])]
-    return Table(f"{shown.title}; a row for each layer", columns, rows)
+    return Table(tr("{title}; a row for each layer", title=shown.title), columns, rows)
 
 
 def _raw(bench: TabledBench, recording: Recording) -> Table:
@@ -155,11 +169,11 @@ def _raw(bench: TabledBench, recording: Recording) -> Table:
     hook = bench.state.hook
     value = bench.raw.value(hook)
     if value is None:
-        raise RecordingError(f"{hook} was not recorded: press Record in the raw view")
+        raise RecordingError(tr("{hook} was not recorded: press Record in the raw view", hook=hook))
     values = as_rows(hook, value).float()
     rows = ([at, quoted(text), *_known(values[at])] for at, text in enumerate(recording.tokens))
     columns = ["token", "text", *map(str, range(values.shape[1]))]
-    return Table(f"values of {hook}: a row for each token", columns, rows)
+    return Table(tr("values of {hook}: a row for each token", hook=hook), columns, rows)
 
 
 TABLES: dict[str, Callable[[Any, Recording], Table]] = {

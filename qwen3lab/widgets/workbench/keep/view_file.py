@@ -13,6 +13,7 @@ from qwen3lab.recording.rendered_logits import HasModel
 from qwen3lab.storage.atomic_files import write_text
 from qwen3lab.storage.json_dataclasses import structure, unstructure
 from qwen3lab.storage.json_lines import parse_json_line
+from qwen3lab.translation import tr
 from qwen3lab.widgets.workbench.keep.notes import Note
 from qwen3lab.widgets.workbench.keep.saved_reply import SavedReply
 
@@ -81,7 +82,11 @@ def read_recording_of(view: SavedView, path: Path, lab: HasModel | None) -> Reco
     recording = Recording.load(_beside(path, view.recording), lab=lab)
     if tokens_digest(recording) != view.tokens:
         raise RecordingError(
-            f"{path} is a view of another run than {view.recording} has: save the view again"
+            tr(
+                "{path} is a view of another run than {recording} has: save the view again",
+                path=path,
+                recording=view.recording,
+            )
         )
     return recording
 
@@ -98,20 +103,34 @@ def tokens_digest(recording: Recording) -> str:
 
 def damaged(path: Path, cause: object) -> RecordingError:
     """The error of a damaged view."""
-    return RecordingError(f"{path} is a damaged view ({str(cause)[:200]}): save the view again")
+    return RecordingError(
+        tr(
+            "{path} is a damaged view ({cause}): save the view again",
+            path=path,
+            cause=str(cause)[:200],
+        )
+    )
 
 
 def _text(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise RecordingError(f"{path} is not a regular file: give a file that save() wrote")
+        raise RecordingError(
+            tr("{path} is not a regular file: give a file that save() wrote", path=path)
+        )
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise RecordingError(f"{path} is too large for a view: give a file that save() wrote")
+            raise RecordingError(
+                tr("{path} is too large for a view: give a file that save() wrote", path=path)
+            )
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
+        raise RecordingError(
+            tr("{path} does not exist: give a file that save() wrote", path=path)
+        ) from error
     except OSError as error:
-        raise RecordingError(f"{path} cannot be read ({error})") from error
+        raise RecordingError(
+            tr("{path} cannot be read ({error})", path=path, error=error)
+        ) from error
 
 
 def _parsed(path: Path, text: bytes) -> SavedView:
@@ -120,14 +139,21 @@ def _parsed(path: Path, text: bytes) -> SavedView:
     except ValueError as error:
         raise damaged(path, f"it {error}") from error
     if not isinstance(fields, dict) or fields.pop("name", None) != NAME:
-        raise RecordingError(f"{path} is no view of a workbench: give a file that save() wrote")
+        raise RecordingError(
+            tr("{path} is no view of a workbench: give a file that save() wrote", path=path)
+        )
     number = fields.pop("format", None)
     if type(number) is not int or number < 1:
-        raise damaged(path, f"its format is {number!r}")
+        raise damaged(path, tr("its format is {number!r}", number=number))
     if number > FORMAT:
         raise RecordingError(
-            f"{path} has format {number}, and this qwen3lab reads up to {FORMAT}: upgrade qwen3lab "
-            "to read it"
+            tr(
+                "{path} has format {number}, and this qwen3lab reads up to {format}: "
+                "upgrade qwen3lab to read it",
+                path=path,
+                number=number,
+                format=FORMAT,
+            )
         )
     fields.pop("version", None)
     try:
@@ -142,7 +168,11 @@ def _beside(path: Path, name: str) -> Path:
     is_name = name == Path(name).name and "\\" not in name and name not in ("", ".", "..")
     if not is_name or found.resolve().parent != path.parent.resolve():
         raise RecordingError(
-            f"{path} names a recording outside of its folder ({name[:80]!r}): keep both files in "
-            "one folder"
+            tr(
+                "{path} names a recording outside of its folder ({name!r}): keep both "
+                "files in one folder",
+                path=path,
+                name=name[:80],
+            )
         )
     return found

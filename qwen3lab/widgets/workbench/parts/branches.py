@@ -10,6 +10,7 @@ from qwen3lab.generation.options import OnStep
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.rendered_logits import logits_hook
 from qwen3lab.text.prompt import checked as checked_ids
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.alternatives_compute import branch_name, names
 from qwen3lab.widgets.explorers.find_state import ORIGINAL, Branch
@@ -17,8 +18,8 @@ from qwen3lab.widgets.explorers.given_reply import chips_of
 from qwen3lab.widgets.workbench.changes import edits_of
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
-NO_MODEL = "there is no model to write on with: create the workbench with a lab"
-NO_REPLY = "there is no finished reply to write on: run a question first"
+NO_MODEL = later("there is no model to write on with: create the workbench with a lab")
+NO_REPLY = later("there is no finished reply to write on: run a question first")
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class BranchesPart(Part):
         with self.lock:
             chat = self.state.current
             if not self.bench.asks:
-                raise ValueError(NO_MODEL)
+                raise ValueError(tr(NO_MODEL))
             if chat is None or self.state.status != "idle":
-                raise ValueError(NO_REPLY)
+                raise ValueError(tr(NO_REPLY))
             index = reply_index(chat, position)
             checked_ids([token_id], self.bench.config)
             self._begin(chat, index, token_id)

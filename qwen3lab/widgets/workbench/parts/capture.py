@@ -5,6 +5,7 @@ import threading
 from torch import Tensor
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors
 from qwen3lab.widgets.workbench.changes import in_force
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
@@ -60,9 +61,11 @@ class CapturePart(Part):
         """Record the chosen hook, in one more pass over the conversation."""
         recording, hook = self.state.shown, self.state.hook
         if recording is None:
-            raise ValueError("there is no run yet: ask a question first")
+            raise ValueError(tr("there is no run yet: ask a question first"))
         if not self.bench.asks:
-            raise ValueError(f"{hook} was not recorded, and a recording alone cannot run again")
+            raise ValueError(
+                tr("{hook} was not recorded, and a recording alone cannot run again", hook=hook)
+            )
         run, edits = self.state.run, in_force(self.lab, self.state.asked_changes)
 
         def job(cancel: threading.Event) -> None:

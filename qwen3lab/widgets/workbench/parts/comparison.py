@@ -10,6 +10,7 @@ from qwen3lab.analysis.alignment import Alignment, alignment
 from qwen3lab.analysis.differences import Difference
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.rendered_logits import logits_hook
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.components.worker import Throttle
 from qwen3lab.widgets.explorers.compare_compute import difference, one_vocabulary, page_of
@@ -29,9 +30,9 @@ from qwen3lab.widgets.workbench.changes import Change, edits_of
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 from qwen3lab.widgets.workbench.timing import SECONDS_BETWEEN_UPDATES
 
-STOPPED = "stopped before the second run was complete: press Run the other"
-NO_CHANGES = "the run has no changes to leave out: change the model and ask again first"
-NO_OTHER_MODEL = (
+STOPPED = later("stopped before the second run was complete: press Run the other")
+NO_CHANGES = later("the run has no changes to leave out: change the model and ask again first")
+NO_OTHER_MODEL = later(
     "there is no other model: create the workbench with several, as in Workbench([lab, other])"
 )
 
@@ -82,31 +83,33 @@ class ComparisonPart(Part):
             self.needs = False
             try:
                 if self.state.current is None:
-                    raise ValueError("there is no run to compare with: ask a question first")
+                    raise ValueError(tr("there is no run to compare with: ask a question first"))
                 self._start(self._request())
             except ValueError as error:
                 self.state.compare_problem = sentence(error)
 
-    def show(self, chat: Chat, name: str, *, this_name: str = "this run") -> None:
+    def show(self, chat: Chat, name: str, *, this_name: str = "") -> None:
         """Compare the run with a recorded reply, in place of making a second run.
 
         Args:
             chat: the reply.
             name: of the reply.
-            this_name: of the run.
+            this_name: of the run; "this run" if it is empty.
 
         Raises:
             ValueError: the reply was not recorded.
         """
         if chat.recording is None:
             raise ValueError(
-                "the reply was not recorded: ask with lab.chat(question, record=True), and give "
-                "that"
+                tr(
+                    "the reply was not recorded: ask with lab.chat(question, record=True), "
+                    "and give that"
+                )
             )
         with self.lock:
             self._discard()
             self.needs = False
-            self._show(chat, this_name, name)
+            self._show(chat, this_name or tr("this run"), name)
 
     def alignment(self) -> Alignment | None:
         """The run and the second one, aligned by `state.align`; None without a second run.
@@ -157,7 +160,7 @@ class ComparisonPart(Part):
         with self.lock:
             self.needs = chat is not None and self.bench.asks and self.state.compare != NOTHING
             if self.needs and stopped:
-                self.needs, self.state.compare_problem = False, STOPPED
+                self.needs, self.state.compare_problem = False, tr(STOPPED)
             self.work_if_open()
 
     def work(self) -> None:
@@ -171,7 +174,7 @@ class ComparisonPart(Part):
             is_going = self.state.comparing
             self.cancel()
             if is_going:
-                self.state.compare_problem = STOPPED
+                self.state.compare_problem = tr(STOPPED)
 
     def cancel(self) -> None:
         """Cancel the second run."""
@@ -213,7 +216,7 @@ class ComparisonPart(Part):
         """
         state, options = self.state, dict(self.bench.asked_options)
         if not self.bench.asks:
-            raise ValueError("there is no model to ask: create the workbench with a lab")
+            raise ValueError(tr("there is no model to ask: create the workbench with a lab"))
         make = {
             OTHER_MODE: self._other_mode,
             OTHER_BUDGET: self._other_budget,
@@ -222,7 +225,7 @@ class ComparisonPart(Part):
             OTHER_MODEL: self._other_model,
         }
         if state.compare not in make:
-            raise ValueError("choose what to compare the run with")
+            raise ValueError(tr("choose what to compare the run with"))
         return make[state.compare](options)
 
     def _other_mode(self, options: dict[str, Any]) -> Request:
@@ -239,10 +242,12 @@ class ComparisonPart(Part):
     def _other_budget(self, options: dict[str, Any]) -> Request:
         budget, before = self.state.compare_budget, options["budget"]
         if budget == before:
-            raise ValueError(f"the run has the budget {budget} already: choose another number")
+            raise ValueError(
+                tr("the run has the budget {budget} already: choose another number", budget=budget)
+            )
         return Request(
-            "no limit" if before is None else f"budget {before}",
-            lambda _: f"budget {budget}",
+            tr("no limit") if before is None else tr("budget {budget}", budget=before),
+            lambda _: tr("budget {budget}", budget=budget),
             self.state.asked,
             options | {"budget": budget},
             self.state.asked_changes,
@@ -251,24 +256,32 @@ class ComparisonPart(Part):
     def _other_question(self, options: dict[str, Any]) -> Request:
         question = self.state.other_question
         if not question.strip():
-            raise ValueError("the other question is empty: type a question and press Enter")
+            raise ValueError(tr("the other question is empty: type a question and press Enter"))
         if question == self.state.asked:
-            raise ValueError("this is the question of the run: type another one")
+            raise ValueError(tr("this is the question of the run: type another one"))
         changes = self.state.asked_changes
         return Request(self.state.asked, lambda _: question, question, options, changes)
 
     def _without_changes(self, options: dict[str, Any]) -> Request:
         if not self.state.asked_changes:
-            raise ValueError(NO_CHANGES)
-        return Request("with the changes", lambda _: WITHOUT_CHANGES, self.state.asked, options)
+            raise ValueError(tr(NO_CHANGES))
+        return Request(
+            tr("with the changes"), lambda _: tr(WITHOUT_CHANGES), self.state.asked, options
+        )
 
     def _other_model(self, options: dict[str, Any]) -> Request:
         name = self.state.compare_model
         if not self.bench.others:
-            raise ValueError(NO_OTHER_MODEL)
+            raise ValueError(tr(NO_OTHER_MODEL))
         if name not in self.bench.others:
             known = ", ".join(self.bench.others)
-            raise ValueError(f"the workbench has no model {name!r}: choose from {known}")
+            raise ValueError(
+                tr(
+                    "the workbench has no model {name!r}: choose from {known}",
+                    name=name,
+                    known=known,
+                )
+            )
         # Without changes: they are of layers, heads and experts of the run's model.
         lab = self.bench.others[name]
         return Request(self.bench.name, lambda _: name, self.state.asked, options, lab=lab)

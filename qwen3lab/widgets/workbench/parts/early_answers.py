@@ -8,6 +8,7 @@ from qwen3lab.generation.reply import Chat
 from qwen3lab.generation.thinking_control import Extension, Steering
 from qwen3lab.thinking import Answer, answers_at
 from qwen3lab.thinking.pieces import why_no_thinking
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors, shows_errors
 from qwen3lab.widgets.explorers.thinking_compute import (
     missing,
@@ -25,7 +26,7 @@ MAX_AUTOMATIC_SECONDS = 10.0
 """Longest time that they may take, as estimated from the run; else only the marker's is asked."""
 
 
-UNEDITED = (
+UNEDITED = later(
     "early answers are given by the model as it is: remove the changes in force and ask again"
 )
 
@@ -167,7 +168,7 @@ class EarlyAnswers(Part):
         if not points:
             return
         if self.state.asked_changes:
-            self.state.answer_error = f"{UNEDITED} ({titles(self.state.asked_changes)})"
+            self.state.answer_error = f"{tr(UNEDITED)} ({titles(self.state.asked_changes)})"
             return
         run, order = self.state.run, sorted(points, reverse=True)
         with self.lock:
@@ -200,5 +201,5 @@ class EarlyAnswers(Part):
 
 
 def _no_thinking(chat: Chat | None) -> str:
-    why = "run a question with “think first”" if chat is None else why_no_thinking(chat)
-    return f"this run has no thinking: {why}"
+    why = tr("run a question with “think first”") if chat is None else why_no_thinking(chat)
+    return tr("this run has no thinking: {why}", why=why)

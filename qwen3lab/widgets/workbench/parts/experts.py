@@ -6,12 +6,13 @@ from collections.abc import Callable
 from qwen3lab.analysis.expert_output import OUT, SCALE, expert_writing
 from qwen3lab.analysis.vocabulary import served_vocabulary
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors, shows_errors
 from qwen3lab.widgets.explorers.routing_compute import chips_html, output_html
 from qwen3lab.widgets.workbench.changes import Route, in_force
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
-COMPUTING = '<span class="q3-hint">computing: one more forward pass …</span>'
+COMPUTING = later("computing: one more forward pass …")
 
 
 class ExpertsPart(Part):
@@ -38,7 +39,7 @@ class ExpertsPart(Part):
         """Switch the picked expert off or on, and ask the same question again."""
         state = self.state
         if state.expert < 0:
-            raise ValueError("no expert is picked: click an expert in a plot first")
+            raise ValueError(tr("no expert is picked: click an expert in a plot first"))
         state.switch(state.routing_layer, state.expert)
         self.bench.ask_again()
 
@@ -54,14 +55,15 @@ class ExpertsPart(Part):
         """Compute the direct logit effect of the picked expert on its tokens of this run."""
         state, recording = self.state, self.state.shown
         if not self.bench.asks or recording is None or state.expert < 0:
-            raise ValueError("there is no expert output yet: run a question and pick an expert")
-        self._show_effect(COMPUTING)
+            raise ValueError(tr("there is no expert output yet: run a question and pick an expert"))
+        self._show_effect(f'<span class="q3-hint">{tr(COMPUTING)}</span>')
         self.output_worker.start(self._logit_effect_job(recording))
 
     def routed_in_corpus(self, layer: int, expert: int, *, most: int = 12) -> str:
         """The corpus tokens that are routed to an expert most consistently, as HTML."""
         if not self.corpus:
-            return '<span class="q3-hint">no corpus: pass one as <code>corpus=</code></span>'
+            text = tr("no corpus: pass one as <code>corpus=</code>")
+            return f'<span class="q3-hint">{text}</span>'
         tokens = served_vocabulary(self.corpus, layer, expert, at_least=3)[:most]
         return chips_html([(None, token.text, token.served / token.seen) for token in tokens])
 
@@ -69,8 +71,11 @@ class ExpertsPart(Part):
         """Refuse a dense model."""
         if not self.bench.config.is_moe:
             raise ValueError(
-                f"{self.bench.name} is dense: it has no experts; load a mixture of experts, such "
-                "as tiny-moe"
+                tr(
+                    "{name} is dense: it has no experts; load a mixture of experts, such as "
+                    "tiny-moe",
+                    name=self.bench.name,
+                )
             )
 
     def started(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.error_display import sentence, shows_problems
 from qwen3lab.widgets.explorers.why_compute import (
     effects,
@@ -104,13 +105,16 @@ class ExplanationPart(Part):
         """Compute the map of effects for the picked token, in the background."""
         chat, found = self.state.current, self.state.explained
         if chat is None or found is None:
-            raise ValueError("no token is explained yet: click a token of the reply first")
+            raise ValueError(tr("no token is explained yet: click a token of the reply first"))
         run, state = self.state.run, self.state
         effect, other = state.effect, state.other_question
         if state.asked_changes:
             raise ValueError(
-                f"this map is computed without the changes in force ({titles(state.asked_changes)})"
-                ": remove them and ask again to compute it"
+                tr(
+                    "this map is computed without the changes in force ({titles}): remove "
+                    "them and ask again to compute it",
+                    titles=titles(state.asked_changes),
+                )
             )
 
         def job(cancel: threading.Event) -> None:
@@ -134,17 +138,17 @@ class ExplanationPart(Part):
     def take_away(self) -> None:
         """Ask the same question again without the picked part."""
         if not self.state.part:
-            raise ValueError("no part is picked: click a cell of the map of effects first")
+            raise ValueError(tr("no part is picked: click a cell of the map of effects first"))
         change = removal(self.state.part)
-        self._ask_edited(f"without {part_name(self.state.part)}", lambda: change)
+        self._ask_edited(tr("without {part}", part=part_name(self.state.part)), lambda: change)
 
     @shows_problems
     def patch(self) -> None:
         """Ask again with the stream of the other question at the picked layer and token."""
         chat, part, other = self.state.current, self.state.part, self.state.other_question
         if chat is None or not part:
-            raise ValueError("no layer and token is picked: click a cell of the map of effects")
-        name = f"{part_name(part)} from “{other}”"
+            raise ValueError(tr("no layer and token is picked: click a cell of the map of effects"))
+        name = tr("{part} from “{other}”", part=part_name(part), other=other)
         self._ask_edited(name, lambda: patched(self.lab, chat, part, other))
 
     @shows_problems
@@ -152,10 +156,15 @@ class ExplanationPart(Part):
         """Ask again with the stream pushed from the picked token to the other one, at a layer."""
         chat, found, state = self.state.current, self.state.explained, self.state
         if chat is None or found is None:
-            raise ValueError("no token is explained yet: click a token of the reply first")
+            raise ValueError(tr("no token is explained yet: click a token of the reply first"))
         layer, strength = state.layer, state.strength
         towards = found.token if strength < 0 else found.other
-        name = f"steered towards “{towards}” at layer {layer}, strength {abs(strength):g}"
+        name = tr(
+            "steered towards “{towards}” at layer {layer}, strength {strength:g}",
+            towards=towards,
+            layer=layer,
+            strength=abs(strength),
+        )
 
         def change() -> Change:
             return steered(
@@ -175,7 +184,9 @@ class ExplanationPart(Part):
         """Put the change of the latest changed reply in force for the runs that follow."""
         change = self.state.edited_change
         if change is None:
-            raise ValueError("nothing has been changed yet: take a part away, patch or steer first")
+            raise ValueError(
+                tr("nothing has been changed yet: take a part away, patch or steer first")
+            )
         self.state.changes = with_change(self.state.changes, change)
 
     @shows_problems
@@ -183,7 +194,9 @@ class ExplanationPart(Part):
         """Show the picked head in the attention view, or the picked expert in the routing view."""
         kind, layer, number = self.state.part or ("", -1, -1)
         if kind not in TAB_OF:
-            raise ValueError("neither a head nor an expert is picked: click one in a plot first")
+            raise ValueError(
+                tr("neither a head nor an expert is picked: click one in a plot first")
+            )
         if kind == "head":
             self.state.layer, self.state.head = layer, number
         else:

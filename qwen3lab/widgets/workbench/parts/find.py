@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.explorers.find_compute import hits, nearest, place_name, ranked
 from qwen3lab.widgets.explorers.text_compute import Shades
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 from qwen3lab.widgets.workbench.shading import shades_of, what_is_shaded
 
-NO_RUN = "there is no text yet: run a question first"
+NO_RUN = later("there is no text yet: run a question first")
 
 
 @dataclass
@@ -89,7 +90,7 @@ class FindPart(Part):
     def _jump(self) -> None:
         state, recording = self.state, self.state.shown
         if recording is None:
-            raise ValueError(NO_RUN)
+            raise ValueError(tr(NO_RUN))
         key, ranking = (id(recording), *what_is_shaded(state)), self.ranking
         if ranking is None or ranking.key != key or ranking.picked != state.token:
             shades = shades_of(recording, state, state.token)
@@ -97,7 +98,7 @@ class FindPart(Part):
                 raise ValueError(shades)
             ranking = Ranking(key, ranked(shades.values), shades)
         if not ranking.tokens:
-            raise ValueError(f"no token has a value: {ranking.shades.title}")
+            raise ValueError(tr("no token has a value: {title}", title=ranking.shades.title))
         ranking.rank = ranking.rank % len(ranking.tokens) + 1
         self.ranking, token = ranking, ranking.picked
         state.token = token

@@ -4,11 +4,12 @@ import threading
 from typing import Any
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
 from qwen3lab.widgets.workbench.changes import Change, check_exists, with_change
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
-STOPPED = "you stopped the reply without the changes: there is no comparison"
+STOPPED = later("you stopped the reply without the changes: there is no comparison")
 
 
 class InterventionsPart(Part):
@@ -83,7 +84,7 @@ class InterventionsPart(Part):
         def job(cancel: threading.Event) -> None:
             found = self.bench.reply(question, record=True, cancel=cancel, **options)
             if cancel.is_set():
-                self._set(run, change_error=STOPPED)
+                self._set(run, change_error=tr(STOPPED))
                 return
             self._set(run, baseline=found)
             with self.lock:

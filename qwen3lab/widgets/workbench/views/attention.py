@@ -6,6 +6,7 @@ import ipywidgets as w
 
 from qwen3lab.analysis.map_windows import MapWindow
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import sentence, shows_drawing_errors
 from qwen3lab.widgets.components.head_table import HeadTable
@@ -26,7 +27,7 @@ from qwen3lab.widgets.workbench.views.view import (
     side_by_side,
 )
 
-ABOUT = '<div class="q3-said q3-hint">The head’s likely kind appears when it is measured.</div>'
+ABOUT = later("The head’s likely kind appears when it is measured.")
 
 LEAST_HEIGHT = 160
 """Of the map of a head, in pixels."""
@@ -35,7 +36,7 @@ LEAST_HEIGHT = 160
 class AttentionPane(View):
     """All heads beside the map of the picked one; a click on a head opens its map there."""
 
-    name, title = "attention", "Attention"
+    name, title = "attention", later("Attention")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the pickers, the heads and the map."""
@@ -61,30 +62,30 @@ class AttentionPane(View):
             )
 
         self.pooling = picker(
-            ["max", "mean"],
-            "pooling",
-            "How several weights become one cell of a large map",
+            [(tr("max"), "max"), (tr("mean"), "mean")],
+            tr("pooling"),
+            tr("How several weights become one cell of a large map"),
             "140px",
         )
         self.pane = w.ToggleButtons(
-            options=[(name, name) for name in PANES],
+            options=[(tr(name), name) for name in PANES],
             tooltips=[
-                "The maps of all heads, small; of a large model, those of the layer",
-                "One cell for each head, coloured by a score",
-                "All scores of all heads",
+                tr("The maps of all heads, small; of a large model, those of the layer"),
+                tr("One cell for each head, coloured by a score"),
+                tr("All scores of all heads"),
             ],
         ).add_class("q3-toggles")
         self.reset = w.Button(
-            description="Whole map",
+            description=tr("Whole map"),
             icon="expand",
-            tooltip="Show the whole map again",
+            tooltip=tr("Show the whole map again"),
             layout=w.Layout(width="120px"),
         )
         self.done = w.FloatProgress(
-            description="measuring", max=1.0, layout=w.Layout(width="260px")
+            description=tr("measuring"), max=1.0, layout=w.Layout(width="260px")
         )
         self.measure = w.Button(
-            tooltip="Compute the scores of all heads, such as induction and entropy",
+            tooltip=tr("Compute the scores of all heads, such as induction and entropy"),
             layout=w.Layout(width="150px"),
         )
         for name in ("pooling", "pane"):
@@ -131,7 +132,7 @@ class AttentionPane(View):
         state, recording = self.state, self.state.recording
         with self.lock:
             if recording is None:
-                self.map.show_nothing(WAITING)
+                self.map.show_nothing(tr(WAITING))
                 return
             rows, keys = self._window(recording)
         self.maps.show(recording, MapRequest(state.layer, state.head, rows, keys, state.pooling))
@@ -143,7 +144,7 @@ class AttentionPane(View):
             if recording is None:
                 return
             self.map.show(map_heatmap(recording, request.layer, request.head, window))
-            hint = pooling_note(window) or "drag over a part to zoom in"
+            hint = pooling_note(window) or tr("drag over a part to zoom in")
             self.note.value = f'<span class="q3-hint">{hint}</span>'
 
     def show_error(self, error: Exception) -> None:
@@ -168,7 +169,9 @@ class AttentionPane(View):
         self.done.value = state.measured
         self.done.layout.display = "" if has_work and state.measuring else "none"
         self.measure.layout.display = "" if has_work else "none"
-        self.measure.description = "Stop measuring" if state.measuring else "Measure all heads"
+        self.measure.description = (
+            tr("Stop measuring") if state.measuring else tr("Measure all heads")
+        )
         self.measure.icon = "stop" if state.measuring else "play"
 
     @shows_drawing_errors
@@ -177,7 +180,7 @@ class AttentionPane(View):
         state, scores = self.state, self.state.scores
         is_head = 0 <= state.head < self.config.n_heads
         if scores is None or state.layer not in scores.layers or not is_head:
-            self.about.value = ABOUT
+            self.about.value = f'<div class="q3-said q3-hint">{tr(ABOUT)}</div>'
         else:
             self.about.value = head_note(scores, state.layer, state.head)
 
@@ -220,8 +223,8 @@ class AttentionPane(View):
     def _arrange(self) -> list[w.Widget]:
         self.table_box = scroller(self.table)
         left = pane(
-            "All heads",
-            "click one to open it",
+            tr("All heads"),
+            tr("click one to open it"),
             self.heads.wall,
             self.heads.scores,
             self.table_box,
@@ -229,8 +232,8 @@ class AttentionPane(View):
             tools=[self.heads.score],
         )
         right = pane(
-            "Attention map",
-            "each row: the weights of one query token",
+            tr("Attention map"),
+            tr("each row: the weights of one query token"),
             self.map,
             self.about,
             row(self.pooling, self.reset, self.note),

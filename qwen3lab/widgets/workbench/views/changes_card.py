@@ -7,6 +7,7 @@ import ipywidgets as w
 
 from qwen3lab.figures.theme import visible
 from qwen3lab.text.tokenizer import encode_text
+from qwen3lab.translation import later, tr, tr_count
 from qwen3lab.widgets.components.copy_button import CopyButton
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import Alert, close_tree, close_widgets_of
@@ -25,13 +26,18 @@ from qwen3lab.widgets.workbench.changes import (
 from qwen3lab.widgets.workbench.views.view import ViewedBench, row, show_only
 
 SCALED = ("head", "attention", "mlp", "layer")
-FACTORS = (("off", 0.0), ("× 0.5", 0.5), ("× 2", 2.0), ("× −1", -1.0))
-EVERYWHERE, HERE, ONWARDS = "everywhere", "at the token", "from the token on"
-ON, OFF, HIDE, READ_AS = "force on", "off", "hide from later tokens", "read as …"
+FACTORS = ((later("off"), 0.0), ("× 0.5", 0.5), ("× 2", 2.0), ("× −1", -1.0))
+EVERYWHERE, HERE, ONWARDS = later("everywhere"), later("at the token"), later("from the token on")
+ON, OFF, HIDE, READ_AS = (
+    later("force on"),
+    later("off"),
+    later("hide from later tokens"),
+    later("read as …"),
+)
 TOOLTIPS = {
-    "what": "The part to change: what is picked in the views",
-    "how": "What to do with it; × is a factor of what it writes",
-    "where": "The tokens at which it is changed",
+    "what": later("The part to change: what is picked in the views"),
+    "how": later("What to do with it; × is a factor of what it writes"),
+    "where": later("The tokens at which it is changed"),
 }
 
 
@@ -50,21 +56,24 @@ class ChangesCard:
         self.bench, self.state, self.config = bench, bench.state, bench.config
         self.bindings = Bindings(bench.state)
         self.what, self.how, self.where = (_menu(name) for name in ("what", "how", "where"))
-        self.where.options, self.where.value = (EVERYWHERE, HERE, ONWARDS), EVERYWHERE
+        self.where.options = [(tr(each), each) for each in (EVERYWHERE, HERE, ONWARDS)]
+        self.where.value = EVERYWHERE
         self.wanted: Any = None  # The kind of part that was chosen last.
         self._is_offering = False
         self.token = w.Text(
-            placeholder="another token",
-            tooltip="Text of the token to read in its place",
+            placeholder=tr("another token"),
+            tooltip=tr("Text of the token to read in its place"),
             layout=w.Layout(width="110px"),
         )
-        self.add = _button("Add", "plus", "Put this change in force; Run asks with it")
-        self.again = _button("Add, ask again", "", "Put it in force, and ask the same question")
-        self.clear = _button("Remove all", "", "Take every change out of force")
-        self.copy = CopyButton(label="Copy as Python")
-        self.copy.hint = "Copy the changes as Python: the list of edits for lab.chat"
+        self.add = _button(tr("Add"), "plus", tr("Put this change in force; Run asks with it"))
+        self.again = _button(
+            tr("Add, ask again"), "", tr("Put it in force, and ask the same question")
+        )
+        self.clear = _button(tr("Remove all"), "", tr("Take every change out of force"))
+        self.copy = CopyButton(label=tr("Copy as Python"))
+        self.copy.hint = tr("Copy the changes as Python: the list of edits for lab.chat")
         self.fold = w.ToggleButton(
-            tooltip="Change a part of the model: the one that is picked",
+            tooltip=tr("Change a part of the model: the one that is picked"),
             layout=w.Layout(width="auto"),
         ).add_class("q3-fold-settings")
         self.alert, self.outcome = Alert(), w.HTML()
@@ -116,14 +125,18 @@ class ChangesCard:
         recording = state.shown
         if recording is not None and 0 <= state.token < len(recording):
             text = visible(recording.tokens[state.token])
-            options.append((f"token {state.token} “{text}”", "token"))
+            options.append((tr("token {token} “{text}”", token=state.token, text=text), "token"))
             first, end = self._step()
             if end > first:
-                options.append((f"its step, tokens {first} to {end - 1}", "step"))
+                options.append(
+                    (
+                        tr("its step, tokens {first} to {last}", first=first, last=end - 1),
+                        "step",
+                    )
+                )
         kinds = [kind for _, kind in options]
-        self._is_offering = (
-            True  # Another list picks its first item: that is no choice of a person.
-        )
+        # Another list picks its first item: that is no choice of a person.
+        self._is_offering = True
         self.what.options = options
         self.what.value = self.wanted if self.wanted in kinds else kinds[0]
         self._is_offering = False
@@ -145,7 +158,7 @@ class ChangesCard:
             offered = [(HIDE, HIDE)]
             if kind == "token":
                 offered.append((READ_AS, READ_AS))
-        self.how.options = offered
+        self.how.options = [(tr(text), value) for text, value in offered]
         values = [value for _, value in offered]
         self.how.value = kept if kept in values else values[0]
         self.offer_where()
@@ -174,7 +187,7 @@ class ChangesCard:
         if how in (ON, OFF):
             return Route(layer, number, on=how == ON)
         if self.where.value != EVERYWHERE and state.token < 0:
-            raise ValueError("no token is picked: click one, or change the part everywhere")
+            raise ValueError(tr("no token is picked: click one, or change the part everywhere"))
         first = None if self.where.value == EVERYWHERE else state.token
         end = state.token + 1 if self.where.value == HERE else None
         return Scale(kind, layer, number, how, first, end)
@@ -207,7 +220,9 @@ class ChangesCard:
     def draw_fold(self) -> None:
         """Say how many changes are in force; show the controls where the card is unfolded."""
         n, arrow = len(self.state.changes), "▾" if self.fold.value else "▸"
-        said = f"{n} change{'s' if n > 1 else ''} in force" if n else "change the model"
+        said = tr("change the model")
+        if n:
+            said = tr_count("{n} change in force", "{n} changes in force", n)
         self.fold.description = f"{arrow} {said}"
         show_only(self.fold.value, self.controls)
 
@@ -216,7 +231,7 @@ class ChangesCard:
         """Say what the model answers without the changes."""
         chat, plain = self.state.current, self.state.baseline
         shown = chat is not None and plain is not None
-        self.outcome.value = outcome_html(UNCHANGED, chat, plain) if chat and plain else ""
+        self.outcome.value = outcome_html(tr(UNCHANGED), chat, plain) if chat and plain else ""
         show_only(shown, self.outcome)
 
     def draw_error(self) -> None:
@@ -231,7 +246,7 @@ class ChangesCard:
 
     def _line(self, change: Change) -> w.Box:
         title = w.HTML(html.escape(change.title))
-        remove = _button("", "times", f"Remove: {change.title}")
+        remove = _button("", "times", tr("Remove: {change}", change=change.title))
         remove.layout.width = "26px"
         remove.on_click(lambda _: self.remove(change))
         return row(title, remove).add_class("q3-change")
@@ -248,14 +263,18 @@ class ChangesCard:
         ids = encode_text(self.bench.lab.tokenizer, text, special=False) if text else []
         if len(ids) != 1:
             raise ValueError(
-                f"“{text}” is {len(ids)} tokens: type the text of one token, with its leading "
-                "space if it has one"
+                tr(
+                    "“{text}” is {n} tokens: type the text of one token, with its "
+                    "leading space if it has one",
+                    text=text,
+                    n=len(ids),
+                )
             )
         return ids[0]
 
 
 def _menu(name: str) -> w.Dropdown:
-    return w.Dropdown(tooltip=TOOLTIPS[name], style=WIDE, layout=w.Layout(width="auto"))
+    return w.Dropdown(tooltip=tr(TOOLTIPS[name]), style=WIDE, layout=w.Layout(width="auto"))
 
 
 def _button(text: str, icon: str, tooltip: str) -> w.Button:

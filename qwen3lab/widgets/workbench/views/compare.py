@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import ipywidgets as w
 
 from qwen3lab.analysis.alignment import Alignment
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import Alert
@@ -42,17 +43,19 @@ from qwen3lab.widgets.workbench.views.view import (
     side_by_side,
 )
 
-CHOOSE = "Choose above what to compare the run with."
-ASK_QUESTION = "Type the other question above, and press Enter."
-NO_LAB = "There is no model to ask: create the workbench with a lab, or show a reply you have."
-NO_SECOND_RUN = "There is no second run."
-NO_PAIR = "No token of one run is in the other."
+CHOOSE = later("Choose above what to compare the run with.")
+ASK_QUESTION = later("Type the other question above, and press Enter.")
+NO_LAB = later(
+    "There is no model to ask: create the workbench with a lab, or show a reply you have."
+)
+NO_SECOND_RUN = later("There is no second run.")
+NO_PAIR = later("No token of one run is in the other.")
 
 
 class ComparePane(View):
     """What to compare with, the words of both replies, and a signed map of what differs."""
 
-    name, title = "compare", "Compare"
+    name, title = "compare", later("Compare")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the menus, the texts and the map."""
@@ -65,36 +68,36 @@ class ComparePane(View):
 
     def _make_choice(self) -> None:
         self.compare = w.Dropdown(
-            description="compare with",
-            tooltip="What differs in the second run; it is made again after each run",
+            description=tr("compare with"),
+            tooltip=tr("What differs in the second run; it is made again after each run"),
             style=WIDE,
             layout=w.Layout(width="270px"),
         )
         self.budget = w.BoundedIntText(
             min=0,
             max=max(self.state.longest_budget, self.state.compare_budget),
-            description="budget",
-            tooltip="Thinking tokens of the second run before its early stop",
+            description=tr("budget"),
+            tooltip=tr("Thinking tokens of the second run before its early stop"),
             continuous_update=False,
             style=WIDE,
             layout=w.Layout(width="130px"),
         )
         self.question = w.Text(
-            placeholder="Type the other question and press Enter",
-            tooltip="The question of the second run",
+            placeholder=tr("Type the other question and press Enter"),
+            tooltip=tr("The question of the second run"),
             continuous_update=False,
             layout=w.Layout(flex="1 1 240px", width="auto"),
         )
         self.model = w.Dropdown(
             options=[(name, name) for name in self.bench.others],
-            description="model",
-            tooltip="The model of the second run",
+            description=tr("model"),
+            tooltip=tr("The model of the second run"),
             style=WIDE,
             layout=w.Layout(width="260px"),
         )
         self.again = w.Button(
             icon="refresh",
-            tooltip="Make the second run again, or stop it",
+            tooltip=tr("Make the second run again, or stop it"),
             layout={"width": "130px"},
         )
         self.bindings.bind("compare_budget", self.budget)
@@ -108,16 +111,20 @@ class ComparePane(View):
         self.parts = [self.pickers]
         offered = [each for each in COMPARED if self.config.is_moe or each != ROUTING]
         self.compared = w.Dropdown(
-            options=[(each, each) for each in offered],
-            tooltip="What the map shows the difference of; KL: divergence of the next-token "
-            "distributions",
+            options=[(tr(each), each) for each in offered],
+            tooltip=tr(
+                "What the map shows the difference of; KL: divergence of the next-token "
+                "distributions"
+            ),
             layout=w.Layout(width="165px"),
         )
         self.align = w.Dropdown(
-            options=[("by token", BY_TOKENS), ("by span", BY_SPANS)],
-            description="aligned",
-            tooltip="By token: a longest common subsequence, and what was replaced between; by "
-            "span: prompt, thinking and answer, each from its start",
+            options=[(tr("by token"), BY_TOKENS), (tr("by span"), BY_SPANS)],
+            description=tr("aligned"),
+            tooltip=tr(
+                "By token: a longest common subsequence, and what was replaced between; "
+                "by span: prompt, thinking and answer, each from its start"
+            ),
             style=WIDE,
             layout=w.Layout(width="150px"),
         )
@@ -148,8 +155,9 @@ class ComparePane(View):
         }
         offered = [each for each in COMPARE if each == state.compare or not lacks.get(each)]
         self._lists = True  # Another list chooses its first item: that is no choice of a person.
-        if list(self.compare.options) != offered:
-            self.compare.options = offered
+        options = tuple((tr(each), each) for each in offered)
+        if self.compare.options != options:
+            self.compare.options = options
         self.compare.value = state.compare
         self._lists = False
 
@@ -170,7 +178,7 @@ class ComparePane(View):
         show_only(state.compare == OTHER_QUESTION, self.question)
         show_only(state.compare == OTHER_MODEL, self.model)
         show_only(state.compare != NOTHING, self.again)
-        self.again.description = "Stop" if state.comparing else "Run the other"
+        self.again.description = tr("Stop") if state.comparing else tr("Run the other")
         self.again.icon = "stop" if state.comparing else "refresh"
         self.again.disabled = not self.bench.asks or state.current is None
         show_only(state.compared == ATTENTION, self.pickers.layer, self.pickers.head)
@@ -181,7 +189,7 @@ class ComparePane(View):
         """Show both replies, marked where their words differ."""
         state, chat = self.state, self.state.current
         if chat is None or state.other is None:
-            self.texts.value = '<span class="q3-hint">The two replies appear here.</span>'
+            self.texts.value = f'<span class="q3-hint">{tr("The two replies appear here.")}</span>'
         else:
             self.texts.value = texts_html(
                 [(state.this_name, chat), (state.other_name, state.other)]
@@ -197,7 +205,7 @@ class ComparePane(View):
         try:
             aligned, found = self.bench.compare.alignment(), self.bench.compare.difference()
         except ValueError as error:  # What two runs do not share, or lack.
-            self._say(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+            self._say(tr("{text}.", text=f"{str(error)[:1].upper()}{str(error)[1:]}"))
             return
         if aligned is None or found is None or not len(aligned):
             self._say(NO_PAIR)
@@ -258,7 +266,10 @@ class ComparePane(View):
         if state.other is not None:
             return ""
         if state.comparing:
-            return f"Running the other one: {state.compared_tokens:,} tokens so far …"
+            return tr(
+                "Running the other one: {n:,} tokens so far …",
+                n=state.compared_tokens,
+            )
         if not self.bench.asks:
             return NO_LAB
         if state.compare == NOTHING:
@@ -268,12 +279,12 @@ class ComparePane(View):
         return NO_SECOND_RUN
 
     def _say(self, text: str) -> None:
-        self.map.show_nothing(text)
+        self.map.show_nothing(tr(text))
         self.note.value = ""
 
     def _arrange(self) -> list[w.Widget]:
         choice = row(self.compare, self.budget, self.question, self.model, self.again)
-        texts = pane("Replies", "what differs is marked", scroller(self.texts))
+        texts = pane(tr("Replies"), tr("what differs is marked"), scroller(self.texts))
         tools = row(
             self.compared,
             self.pickers.layer,
@@ -281,5 +292,5 @@ class ComparePane(View):
             self.pickers.routing_layer,
         )
         body = (tools, self.map, self.note, self.pair)
-        differs = pane("Difference", "click a cell", *body, tools=[self.align])
+        differs = pane(tr("Difference"), tr("click a cell"), *body, tools=[self.align])
         return [choice, self.problem, side_by_side(texts, differs, wide="last")]

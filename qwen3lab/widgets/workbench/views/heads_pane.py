@@ -8,6 +8,7 @@ import ipywidgets as w
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.figures.heads import SCORES
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.picking import on_pick
@@ -29,7 +30,7 @@ FEW_HEADS = 16
 
 AXIS_HEIGHT = 60
 
-NOT_MEASURED = "The map appears when the heads are measured."
+NOT_MEASURED = later("The map appears when the heads are measured.")
 
 
 def is_large(config: Qwen3Config) -> bool:
@@ -72,9 +73,9 @@ class HeadsPane:
             height = 80 + 36 * config.n_layers
         self.wall = Canvas(height=height, fills=True)
         self.score = w.Dropdown(
-            options=[(title, name) for name, title in SCORES.items()],
-            description="score",
-            tooltip="What the colour of a head shows",
+            options=[(tr(title), name) for name, title in SCORES.items()],
+            description=tr("score"),
+            tooltip=tr("What the colour of a head shows"),
             style=WIDE,
             layout=w.Layout(width="230px"),
         )
@@ -95,7 +96,7 @@ class HeadsPane:
         """Draw the thumbnails: of all heads, or of the layer that is picked."""
         recording = self.state.recording
         if recording is None:
-            self.wall.show_nothing(WAITING)
+            self.wall.show_nothing(tr(WAITING))
         elif not self.is_large:
             if self._drawn is not recording:  # They show nothing else.
                 self.wall.show(wall_heatmap(recording))
@@ -107,7 +108,7 @@ class HeadsPane:
         """Draw one cell per head, coloured by the score that is picked."""
         state = self.state
         if state.recording is None or state.scores is None:
-            self.scores.show_nothing(WAITING if state.recording is None else NOT_MEASURED)
+            self.scores.show_nothing(tr(WAITING if state.recording is None else NOT_MEASURED))
         else:
             self.scores.show(score_heatmap(state.scores, state.score))
 

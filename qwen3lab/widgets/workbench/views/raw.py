@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import ipywidgets as w
 
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.picking import on_pick
@@ -18,37 +19,37 @@ from qwen3lab.widgets.workbench.views.view import WAITING, View, pane, row, side
 MAX_LISTED = 400
 """Hooks in the list; a filter finds the others."""
 
-NOT_RECORDED = "Not recorded: press Record to run the conversation once more and record it."
+NOT_RECORDED = later("Not recorded: press Record to run the conversation once more and record it.")
 MAX_DRAWN = 20_000_000
 """Values of a hook that are drawn at most."""
 
-TOO_LARGE = "Too large for a map: pick a token to see its numbers."
-GONE = "Not recorded, and there is no model to record it with."
+TOO_LARGE = later("Too large for a map: pick a token to see its numbers.")
+GONE = later("Not recorded, and there is no model to record it with.")
 
 
 class RawPane(View):
     """One activation: its shape, its numbers at the picked token, and a map of all of it."""
 
-    name, title = "raw", "Raw"
+    name, title = "raw", later("Raw")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the list of hooks, the map and the numbers."""
         self._lists = False
         self.filter = w.Text(
-            placeholder="filter, such as 2 resid",
-            tooltip="Words that the name contains",
+            placeholder=tr("filter, such as 2 resid"),
+            tooltip=tr("Words that the name contains"),
             layout=w.Layout(width="auto"),
         )
         self.bindings.bind("hook_filter", self.filter)
         self.hooks = w.Select(
-            tooltip="Hooks in the order of the forward pass", layout=w.Layout(width="auto")
+            tooltip=tr("Hooks in the order of the forward pass"), layout=w.Layout(width="auto")
         ).add_class("q3-list")
         self.found, self.about, self.numbers = w.HTML(), w.HTML(), w.HTML()
         self.record = w.Button(
-            description="Record",
+            description=tr("Record"),
             icon="circle",
             button_style="primary",
-            tooltip="Run the conversation once more, and record this hook",
+            tooltip=tr("Run the conversation once more, and record this hook"),
             layout=w.Layout(width="110px"),
         )
         self.record.on_click(lambda _: self.bench.raw.capture())
@@ -61,8 +62,10 @@ class RawPane(View):
         self.follow(self.draw_map, values)
         self.follow(self.draw_numbers, [*values, "token"])
         self.follow(self.mark, ["token"])
-        left = pane("Hooks", "", self.filter, self.hooks, self.found)
-        right = pane("Values", "tokens × dimensions", row(self.record, self.about), self.map)
+        left = pane(tr("Hooks"), "", self.filter, self.hooks, self.found)
+        right = pane(
+            tr("Values"), tr("tokens × dimensions"), row(self.record, self.about), self.map
+        )
         right.children = (*right.children, self.numbers)
         return [side_by_side(left, right, wide="last").add_class("q3-narrow-first")]
 
@@ -82,8 +85,10 @@ class RawPane(View):
             self.hooks.options = shown
         self.hooks.value = self.state.hook if self.state.hook in shown else None
         self._lists = False
-        more = f", {len(found) - MAX_LISTED:,} more" if len(found) > MAX_LISTED else ""
-        self.found.value = f'<span class="q3-hint">{len(shown):,} hooks{more}</span>'
+        more = tr(", {n:,} more", n=len(found) - MAX_LISTED) if len(found) > MAX_LISTED else ""
+        self.found.value = (
+            f'<span class="q3-hint">{tr("{n:,} hooks{more}", n=len(shown), more=more)}</span>'
+        )
 
     @shows_drawing_errors
     def describe(self) -> None:
@@ -101,11 +106,11 @@ class RawPane(View):
         state, recording = self.state, self.state.recording
         value = self.bench.raw.value(state.hook)
         if recording is None:
-            self.map.show_nothing(WAITING)
+            self.map.show_nothing(tr(WAITING))
         elif value is not None and value.numel() > MAX_DRAWN:
-            self.map.show_nothing(TOO_LARGE)
+            self.map.show_nothing(tr(TOO_LARGE))
         elif value is None:
-            self.map.show_nothing(NOT_RECORDED if self.bench.asks else GONE)
+            self.map.show_nothing(tr(NOT_RECORDED if self.bench.asks else GONE))
         else:
             self.map.show(raw_heatmap(state.hook, value, recording, self.config))
 
@@ -115,7 +120,9 @@ class RawPane(View):
         state, recording = self.state, self.state.shown
         value = self.bench.raw.value(state.hook)
         if recording is None or value is None or not 0 <= state.token < len(recording):
-            self.numbers.value = '<span class="q3-hint">Click a row to see its numbers.</span>'
+            self.numbers.value = (
+                f'<span class="q3-hint">{tr("Click a row to see its numbers.")}</span>'
+            )
         else:
             self.numbers.value = token_html(state.hook, value, recording, state.token)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import ipywidgets as w
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.number_picker import NumberPicker
@@ -34,14 +35,14 @@ from qwen3lab.widgets.workbench.views.view import (
     side_by_side,
 )
 
-NO_TOKEN = "Click a token to see its experts in every layer."
-NO_EXPERT = "Click an expert in a plot to see the tokens routed to it."
+NO_TOKEN = later("Click a token to see its experts in every layer.")
+NO_EXPERT = later("Click an expert in a plot to see the tokens routed to it.")
 
 
 class RoutingPane(View):
     """The experts of the picked token, the tokens of the picked expert, and the load of all."""
 
-    name, title = "routing", "Routing"
+    name, title = "routing", later("Routing")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the maps, the pickers and the buttons."""
@@ -49,7 +50,9 @@ class RoutingPane(View):
         self.pickers = Pickers(self.state, config)
         self.parts = [self.pickers]
         self.expert = NumberPicker(
-            "expert", range(-1, max(1, config.n_experts)), "Expert of the layer; -1 for none"
+            tr("expert"),
+            range(-1, max(1, config.n_experts)),
+            tr("Expert of the layer; -1 for none"),
         )
         self.bindings.bind("expert", self.expert)
         layers = len(config.moe_layers)
@@ -69,21 +72,25 @@ class RoutingPane(View):
 
     def _make_controls(self) -> None:
         self.compare = w.Button(
-            description="Compare …",
+            description=tr("Compare …"),
             icon="columns",
-            tooltip="Compare this run with another mode, budget, question or model, in its own tab",
+            tooltip=tr(
+                "Compare this run with another mode, budget, question or model, in its own tab"
+            ),
             layout=w.Layout(width="120px"),
         )
         self.compare.on_click(lambda _: setattr(self.state, "tab", "compare"))
         self.switch = w.Button(
             icon="power-off",
-            tooltip="Switch this expert off or on, and ask the same question again",
+            tooltip=tr("Switch this expert off or on, and ask the same question again"),
             layout=w.Layout(width="200px"),
         )
         self.write = w.Button(
-            description="Direct logit effect",
+            description=tr("Direct logit effect"),
             icon="pencil",
-            tooltip="The next tokens that its mean output in this run makes more or less likely",
+            tooltip=tr(
+                "The next tokens that its mean output in this run makes more or less likely"
+            ),
             layout=w.Layout(width="160px"),
         )
         experts = self.bench.experts
@@ -115,9 +122,9 @@ class RoutingPane(View):
         """Draw the routing of the picked layer."""
         recording = self.state.recording
         if not self.config.is_moe:
-            self.routing.show_nothing(DENSE)
+            self.routing.show_nothing(tr(DENSE))
         elif recording is None:
-            self.routing.show_nothing(WAITING)
+            self.routing.show_nothing(tr(WAITING))
         else:
             self.routing.show(routing_heatmap(recording, self.state.routing_layer))
 
@@ -126,7 +133,7 @@ class RoutingPane(View):
         """Draw the picked token's experts in every layer."""
         recording, token = self.state.shown, self.state.token
         if recording is None or token < 0 or not self.config.is_moe:
-            self.by_layer.show_nothing(NO_TOKEN if self.config.is_moe else DENSE)
+            self.by_layer.show_nothing(tr(NO_TOKEN if self.config.is_moe else DENSE))
         else:
             self.by_layer.show(experts_by_layer_heatmap(recording, token))
 
@@ -147,14 +154,15 @@ class RoutingPane(View):
         recording = self.state.shown
         layer, expert = self.state.routing_layer, self.state.expert
         if recording is None or expert < 0:
-            self.routed.value = f'<span class="q3-hint">{NO_EXPERT}</span>'
+            self.routed.value = f'<span class="q3-hint">{tr(NO_EXPERT)}</span>'
             return
+        name = tr("Expert {expert} of layer {layer}", expert=expert, layer=layer)
+        in_corpus = tr("in the corpus, with share of occurrences routed here")
         chips = chips_html(routed_tokens(recording, layer, expert))
         self.routed.value = (
-            f"<div><b>Expert {expert} of layer {layer}</b>: "
-            f"{routed_summary(recording, layer, expert)}</div>"
-            f'<div class="q3-hint">in this run, with routing weight</div>{chips}'
-            f'<div class="q3-hint">in the corpus, with share of occurrences routed here</div>'
+            f"<div><b>{name}</b>{tr(': ')}{routed_summary(recording, layer, expert)}</div>"
+            f'<div class="q3-hint">{tr("in this run, with routing weight")}</div>{chips}'
+            f'<div class="q3-hint">{in_corpus}</div>'
             f"{self.bench.experts.routed_in_corpus(layer, expert)}"
         )
 
@@ -168,7 +176,8 @@ class RoutingPane(View):
         has_expert = state.shown is not None and state.expert >= 0 and self.bench.asks
         self.switch.disabled = self.write.disabled = state.status != "idle" or not has_expert
         is_off = state.is_off(state.routing_layer, state.expert)
-        self.switch.description = f"Switch {'on' if is_off else 'off'} and ask again"
+        on, off = tr("Switch on and ask again"), tr("Switch off and ask again")
+        self.switch.description = on if is_off else off
         colour = "success" if is_off else "warning"
         self.switch.button_style = "" if self.switch.disabled else colour
 
@@ -177,9 +186,13 @@ class RoutingPane(View):
         """Draw the load of every expert, or its difference from a second run."""
         recording, other = self.state.recording, self._second()
         if recording is None or not self.config.is_moe:
-            self.load.show_nothing(WAITING if self.config.is_moe else DENSE)
+            self.load.show_nothing(tr(WAITING if self.config.is_moe else DENSE))
             return
-        name = f"the run {UNCHANGED}" if other is self.state.baseline else self.state.other_name
+        name = (
+            tr("the run {unchanged}", unchanged=tr(UNCHANGED))
+            if other is self.state.baseline
+            else self.state.other_name
+        )
         reference = other.recording if other is not None else None
         self.load.show(load_heatmap(recording, reference, name))
         note = comparison_note(recording, reference) if reference is not None else ""
@@ -223,12 +236,16 @@ class RoutingPane(View):
 
     def _arrange(self) -> list[w.Widget]:
         comparison = row(self.compare)
-        layer = pane("Expert routing", "each column: the experts of one token", self.routing)
-        load = pane("Load", "each row: one layer; click an expert", self.load, self.note)
-        token = pane("Selected token", "its experts in every layer", self.by_layer, self.choice)
+        layer = pane(
+            tr("Expert routing"), tr("each column: the experts of one token"), self.routing
+        )
+        load = pane(tr("Load"), tr("each row: one layer; click an expert"), self.load, self.note)
+        token = pane(
+            tr("Selected token"), tr("its experts in every layer"), self.by_layer, self.choice
+        )
         expert = pane(
-            "Selected expert",
-            "the tokens routed to it",
+            tr("Selected expert"),
+            tr("the tokens routed to it"),
             row(self.switch, self.write),
             scroller(self.logit_effect, self.replies, self.routed),
         )

@@ -10,6 +10,7 @@ from qwen3lab import figures
 from qwen3lab.analysis.uncertainty import uncertainty
 from qwen3lab.figures.theme import STOP_COLOUR
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.find_box import FindBox
 from qwen3lab.widgets.components.number_picker import NumberPicker
@@ -33,30 +34,32 @@ CURVE_HEIGHT = 210
 class ShadedText(View):
     """The tokens of the conversation, shaded by surprisal, entropy, attention or an expert."""
 
-    name, title = "text", "Text"
+    name, title = "text", later("Text")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the menu of quantities, the pickers that they need, and the text."""
         offered = QUANTITIES if self.config.is_moe else QUANTITIES[:-1]
         self.quantity = w.Dropdown(
-            options=[(each, each) for each in offered],
-            description="shade by",
-            tooltip="What the shade of a token shows",
+            options=[(tr(each), each) for each in offered],
+            description=tr("shade by"),
+            tooltip=tr("What the shade of a token shows"),
             style=WIDE,
             layout=w.Layout(width="290px"),
         )
         self.bindings.bind("quantity", self.quantity)
         self.pickers = Pickers(self.state, self.config)
         self.expert = NumberPicker(
-            "expert", range(-1, max(1, self.config.n_experts)), "Expert of the layer; -1 for none"
+            tr("expert"),
+            range(-1, max(1, self.config.n_experts)),
+            tr("Expert of the layer; -1 for none"),
         )
         self.bindings.bind("expert", self.expert)
         self.parts = [self.pickers]
         self._make_finders()
         self.curve = w.ToggleButton(
-            description="curves",
+            description=tr("curves"),
             icon="line-chart",
-            tooltip="Show entropy and surprisal as curves below the text",
+            tooltip=tr("Show entropy and surprisal as curves below the text"),
             layout=w.Layout(width="90px"),
         )
         self.bindings.bind("curve", self.curve)
@@ -86,8 +89,8 @@ class ShadedText(View):
             self.curve,
             self.jumped,
         )
-        hint = "click a token to pick it in every view"
-        return [tools, pane("Text", hint, self.text, self.curves, tools=[self.box])]
+        hint = tr("click a token to pick it in every view")
+        return [tools, pane(tr("Text"), hint, self.text, self.curves, tools=[self.box])]
 
     def _make_finders(self) -> None:
         """Make the search box and the button that goes through the largest values."""
@@ -95,9 +98,9 @@ class ShadedText(View):
         self.box.observe(lambda change: self.state.set_trait("search", change["new"]), "text")
         self.box.on_go(self.bench.find.go)
         self.largest = w.Button(
-            description="largest",
+            description=tr("largest"),
             icon="arrow-up",
-            tooltip="Pick the token with the largest value; again, the next largest one",
+            tooltip=tr("Pick the token with the largest value; again, the next largest one"),
             layout=w.Layout(width="90px"),
         )
         self.largest.on_click(lambda _: self.bench.find.jump())

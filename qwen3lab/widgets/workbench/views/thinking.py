@@ -7,6 +7,7 @@ import ipywidgets as w
 from qwen3lab.generation.reply import Chat
 from qwen3lab.thinking import Piece
 from qwen3lab.thinking.pieces import why_no_thinking
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.picking import on_pick
 from qwen3lab.widgets.components.thoughts import Thoughts
@@ -30,19 +31,23 @@ from qwen3lab.widgets.workbench.views.view import (
     side_by_side,
 )
 
-NO_THINKING = "Run a question with “think first” to see the answer at each point of the thinking."
-NO_REPLY = "A recording alone has no reply, so it has no thinking: ask a question with a lab."
+NO_THINKING = later(
+    "Run a question with “think first” to see the answer at each point of the thinking."
+)
+NO_REPLY = later(
+    "A recording alone has no reply, so it has no thinking: ask a question with a lab."
+)
 
-MORE_THINKING = (
-    "During the thinking: allow more tokens, and replace the next </think> by “Wait”. "
-    "After the run: ask again, and replace one more </think>"
+MORE_THINKING = later(
+    "During the thinking: allow more tokens, and replace the next </think> "
+    "by “Wait”. After the run: ask again, and replace one more </think>"
 )
 
 
 class ThinkingPane(View):
     """The thinking with its budget, a marker that cuts it, and the answers at each point."""
 
-    name, title = "thinking", "Thinking"
+    name, title = "thinking", later("Thinking")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the buttons, the marker and the text."""
@@ -55,42 +60,44 @@ class ThinkingPane(View):
 
     def _make_controls(self) -> None:
         self.stop_thinking = w.Button(
-            description="Stop thinking now",
+            description=tr("Stop thinking now"),
             icon="hand-paper-o",
-            tooltip="Insert the early-stop sentence after the current token; the answer follows",
+            tooltip=tr(
+                "Insert the early-stop sentence after the current token; the answer follows"
+            ),
             layout=w.Layout(width="170px"),
         )
         self.think_more = w.Button(
-            description="Think more",
+            description=tr("Think more"),
             icon="plus",
-            tooltip=MORE_THINKING,
+            tooltip=tr(MORE_THINKING),
             layout=w.Layout(width="130px"),
         )
         self.marker = w.IntSlider(
             min=0,
             max=1,
-            description="thinking tokens kept",
-            tooltip="Keep this many thinking tokens, then answer",
+            description=tr("thinking tokens kept"),
+            tooltip=tr("Keep this many thinking tokens, then answer"),
             continuous_update=False,
             style=WIDE,
             layout=w.Layout(width="100%"),
         )
         self.ask = w.Button(
-            description="Ask here",
+            description=tr("Ask here"),
             icon="question",
-            tooltip="Generate the answer at the marker",
+            tooltip=tr("Generate the answer at the marker"),
             layout=w.Layout(width="110px"),
         )
         self.everywhere = w.Button(
             icon="list",
-            tooltip="Generate the answer after each step of the thinking that has none yet",
+            tooltip=tr("Generate the answer after each step of the thinking that has none yet"),
             layout=w.Layout(width="auto"),
         )
         self.cancel = w.Button(
-            description="Cancel",
+            description=tr("Cancel"),
             icon="times",
             button_style="warning",
-            tooltip="Stop the early answers; complete ones are kept",
+            tooltip=tr("Stop the early answers; complete ones are kept"),
             layout=w.Layout(width="100px"),
         )
         part = self.bench.thinking
@@ -136,7 +143,7 @@ class ThinkingPane(View):
         points = missing(self._steps(), state.answers)
         seconds = len(points) * state.pace * (chat.answer_tokens if chat is not None else 0)
         cost = f" ({cost_text(len(points), seconds)})" if has_steps else ""
-        self.everywhere.description = f"Answer after every step{cost}"
+        self.everywhere.description = tr("Answer after every step{cost}", cost=cost)
         can_ask = has_steps and not state.answering and state.marker not in state.answers
         for button, is_shown in (
             (self.ask, can_ask),
@@ -158,9 +165,9 @@ class ThinkingPane(View):
         state, steps, chat = self.state, self._steps(), self.state.current
         with self.lock:
             if chat is None or not steps or state.marker < 0:
-                hint = NO_THINKING if self.bench.asks or chat is not None else NO_REPLY
+                hint = tr(NO_THINKING if self.bench.asks or chat is not None else NO_REPLY)
                 if chat is not None and not steps and chat.thinking_asked:
-                    hint = f"No thinking: {why_no_thinking(chat)}."
+                    hint = tr("No thinking: {why}.", why=why_no_thinking(chat))
                 self.answer_here.value = f'<span class="q3-hint">{hint}</span>'
                 return
             self.marker.value = self.thoughts.marker = state.marker
@@ -182,7 +189,7 @@ class ThinkingPane(View):
         with self.lock:
             self.thoughts.show_answers(
                 {
-                    kept: (answer.text or "(no answer)", judge(answer.text, final).same)
+                    kept: (answer.text or tr("(no answer)"), judge(answer.text, final).same)
                     for kept, answer in self.state.answers.items()
                 }
             )
@@ -198,7 +205,7 @@ class ThinkingPane(View):
         """Show the replies with and without thinking side by side."""
         chat, replies = self.state.current, list[tuple[str, Chat]]()
         if chat is not None:
-            replies.append(("this run", chat))
+            replies.append((tr("this run"), chat))
         if chat is not None and self.state.direct_reply is not None:
             direct = self.state.direct_reply
             replies.append((mode_name(direct, asked=False), direct))
@@ -216,14 +223,16 @@ class ThinkingPane(View):
 
     def _arrange(self) -> list[w.Widget]:
         left = pane(
-            "Early answers",
-            "what would it answer at the marker?",
+            tr("Early answers"),
+            tr("what would it answer at the marker?"),
             self.marker,
             self.thoughts,
             row(self.ask, self.everywhere, self.cancel),
         )
-        here = pane("At the marker", "if the thinking ends there", self.answer_here)
-        replies = pane("Replies", "this run, and one without thinking", scroller(self.replies))
+        here = pane(tr("At the marker"), tr("if the thinking ends there"), self.answer_here)
+        replies = pane(
+            tr("Replies"), tr("this run, and one without thinking"), scroller(self.replies)
+        )
         buttons = row(self.stop_thinking, self.think_more, self.budget)
         return [buttons, side_by_side(left, column(here, replies), wide="first")]
 

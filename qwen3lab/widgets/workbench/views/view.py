@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import ipywidgets as w
 
+from qwen3lab.translation import later
 from qwen3lab.widgets.components.layout import close_widgets_of
 from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
 from qwen3lab.widgets.workbench.keep.notes import Kind
@@ -22,7 +23,7 @@ from qwen3lab.widgets.workbench.parts.heads import HeadsPart
 from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import AskingBench
 
-WAITING = "The plot appears after the first run."
+WAITING = later("The plot appears after the first run.")
 
 
 @runtime_checkable

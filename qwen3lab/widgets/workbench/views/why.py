@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from qwen3lab import figures
 from qwen3lab.figures.theme import STOP_COLOUR, empty_figure, traces
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.layout import Alert
@@ -29,17 +30,17 @@ from qwen3lab.widgets.explorers.why_state import EFFECTS, EXPERTS, LOGIT_LENS, O
 from qwen3lab.widgets.workbench.views.view import View, column, pane, row, side_by_side
 from qwen3lab.widgets.workbench.views.why_part import PartPane, button
 
-NO_TOKEN = "Click a token of the reply to see why it was written."
-NO_LAB = "There is no model to explain it with: create the workbench with a lab."
-NO_EFFECTS = "Press Measure to run the model again without each part."
+NO_TOKEN = later("Click a token of the reply to see why it was written.")
+NO_LAB = later("There is no model to explain it with: create the workbench with a lab.")
+NO_EFFECTS = later("Press Measure to run the model again without each part.")
 N_BARS = 10
-MEASURING = "Running the model again, layer by layer …"
+MEASURING = later("Running the model again, layer by layer …")
 
 
 class WhyPane(View):
     """The lens, the attribution, the map of effects, and the picked part."""
 
-    name, title = "why", "Why"
+    name, title = "why", later("Why")
 
     def build(self) -> Sequence[w.Widget]:
         """Make the maps, the pickers and the picked part's pane."""
@@ -49,7 +50,7 @@ class WhyPane(View):
         self.lens = Canvas(height=least, fills=True)
         self.effects = Canvas(height=least, fills=True)
         self.part = PartPane(self)
-        self.parts_plot = Plot(_fitted(empty_figure(NO_TOKEN)), fills=True)
+        self.parts_plot = Plot(_fitted(empty_figure(tr(NO_TOKEN))), fills=True)
         self.parts = [self.part]
         self.notes, self.versus, self.problem = w.HTML(), w.HTML(), Alert()
         self._make_controls()
@@ -59,32 +60,36 @@ class WhyPane(View):
     def _make_controls(self) -> None:
         offered = [each for each in EFFECTS if self.config.is_moe or each != EXPERTS]
         self.effect = w.Dropdown(
-            options=[(each, each) for each in offered],
-            description="run again",
-            tooltip="What is changed in the run, one part after another",
+            options=[(tr(each), each) for each in offered],
+            description=tr("run again"),
+            tooltip=tr("What is changed in the run, one part after another"),
             style=WIDE,
             layout=w.Layout(flex="1 1 200px", width="auto"),
         )
         self.which_lens = w.Dropdown(
-            options=[(each, each) for each in self.lens_names],
-            tooltip="What reads the layers; a tuned and a Jacobian lens ship for embedded models",
+            options=[(tr(each), each) for each in self.lens_names],
+            tooltip=tr(
+                "What reads the layers; a tuned and a Jacobian lens ship for embedded models"
+            ),
             layout=w.Layout(width="120px"),
         )
         self.other_question = w.Text(
-            placeholder="A question with as many tokens, such as other numbers",
-            tooltip="Its residual stream is put in place, one layer and token after another",
+            placeholder=tr("A question with as many tokens, such as other numbers"),
+            tooltip=tr("Its residual stream is put in place, one layer and token after another"),
             layout=w.Layout(flex="1 1 240px", width="auto"),
         )
         self.other_token = w.Text(
-            placeholder="runner-up",
-            description="rather than",
-            tooltip="The token that the written one is compared with; empty: the most probable one",
+            placeholder=tr("runner-up"),
+            description=tr("rather than"),
+            tooltip=tr(
+                "The token that the written one is compared with; empty: the most probable one"
+            ),
             continuous_update=False,
             style=WIDE,
             layout=w.Layout(width="190px"),
         )
-        self.layer = NumberPicker("layer", range(self.config.n_layers), "Layer of the lens")
-        self.measure = button("Measure", "Run the model again without each part", "90px")
+        self.layer = NumberPicker(tr("layer"), range(self.config.n_layers), tr("Layer of the lens"))
+        self.measure = button(tr("Measure"), tr("Run the model again without each part"), "90px")
         self.measure.on_click(lambda _: self.bench.why.measure())
 
     def _follow(self) -> None:
@@ -116,7 +121,7 @@ class WhyPane(View):
         found = self.state.explained
         with self.lock:
             if found is None:
-                self.lens.show_nothing(NO_TOKEN if self.bench.asks else NO_LAB)
+                self.lens.show_nothing(tr(NO_TOKEN if self.bench.asks else NO_LAB))
             else:
                 self.lens.show(lens_heatmap(found))
 
@@ -134,15 +139,18 @@ class WhyPane(View):
         found = self.state.explained
         with self.lock:
             if found is None:
-                self.parts_plot.show(_fitted(empty_figure(NO_TOKEN)))
+                self.parts_plot.show(_fitted(empty_figure(tr(NO_TOKEN))))
                 self.versus.value = ""
                 return
             figure = _fitted(figures.attribution_waterfall(found.parts, most=N_BARS))
             if self.state.part:
                 _mark_bar(figure, part_label(self.state.part))
             self.parts_plot.show(figure)
-            text = html.escape(f"{found.parts.label} = {found.parts.total:.2f}")
-            self.versus.value = f'<span class="q3-hint">{text}; heads, experts: layer.number</span>'
+            label, total = html.escape(found.parts.label), found.parts.total
+            text = tr(
+                "{label} = {total:.2f}; heads, experts: layer.number", label=label, total=total
+            )
+            self.versus.value = f'<span class="q3-hint">{text}</span>'
 
     def draw_problem(self) -> None:
         """Show an error below the panes that caused it; hide the box without one."""
@@ -156,9 +164,9 @@ class WhyPane(View):
             if state.current is not None and state.effects is not None:
                 self.effects.show(effects_heatmap(state.effects, state.current))
             elif state.explained is None:
-                self.effects.show_nothing(NO_TOKEN)
+                self.effects.show_nothing(tr(NO_TOKEN))
             else:
-                self.effects.show_nothing(MEASURING if state.measuring_effects else NO_EFFECTS)
+                self.effects.show_nothing(tr(MEASURING if state.measuring_effects else NO_EFFECTS))
 
     def draw_marks(self) -> None:
         """Mark the explained token and the picked layer and part."""
@@ -191,20 +199,20 @@ class WhyPane(View):
 
     def _arrange(self) -> list[w.Widget]:
         lens = pane(
-            "Which layer knew it",
-            "after each layer",
+            tr("Which layer knew it"),
+            tr("after each layer"),
             self.lens,
             self.notes,
         )
         written = pane(
-            "What wrote it",
-            "directly; click a bar",
+            tr("What wrote it"),
+            tr("directly; click a bar"),
             self.parts_plot,
             self.versus,
         )
         effect = pane(
-            "What it needs",
-            "click a cell to pick the part",
+            tr("What it needs"),
+            tr("click a cell to pick the part"),
             row(self.effect, self.measure, self.other_question),
             self.effects,
         )
@@ -215,7 +223,7 @@ class WhyPane(View):
 def _fitted(figure: go.Figure) -> go.Figure:
     """The figure without its title: the card has a heading and little space."""
     figure.update_layout(hovermode="x")  # A click beside a low bar picks it, too.
-    figure.update_xaxes(title=None).update_yaxes(title="logits")
+    figure.update_xaxes(title=None).update_yaxes(title=tr("logits"))
     return figure.update_layout(height=150, title=None, margin={"l": 52, "r": 12, "t": 8, "b": 60})
 
 

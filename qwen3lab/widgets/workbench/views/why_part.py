@@ -4,6 +4,7 @@ import html
 
 import ipywidgets as w
 
+from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.components.picking import on_pick
@@ -13,15 +14,15 @@ from qwen3lab.widgets.explorers.replies import answers_html
 from qwen3lab.widgets.explorers.why_compute import next_of, part_name, recording_of
 from qwen3lab.widgets.workbench.views.view import View, pane, row, scroller, show_only
 
-NO_PART = (
-    "Click a bar of “What wrote it” or a cell of “What it needs” to pick a head, an expert, an MLP "
-    "or a layer."
+NO_PART = later(
+    "Click a bar of “What wrote it” or a cell of “What it needs” to pick a "
+    "head, an expert, an MLP or a layer."
 )
 HINTS = {
-    "head": "click a row to explain the token after it",
-    "expert": "click a column to explain the token after it, and a row to pick its expert",
+    "head": later("click a row to explain the token after it"),
+    "expert": later("click a column to explain the token after it, and a row to pick its expert"),
 }
-OPENS = {"head": "Attention view", "expert": "Routing view"}
+OPENS = {"head": later("Attention view"), "expert": later("Routing view")}
 
 
 class PartPane:
@@ -43,23 +44,27 @@ class PartPane:
             min=-10.0,
             max=10.0,
             step=0.1,
-            description="strength",
-            tooltip="In multiples of the mean norm of the residual stream at the layer; negative: "
-            "towards the written token",
+            description=tr("strength"),
+            tooltip=tr(
+                "In multiples of the mean norm of the residual stream at the layer; "
+                "negative: towards the written token"
+            ),
             style=WIDE,
             layout=w.Layout(width="125px"),
         )
-        self.take_away = button("Take away, ask again", "Ask without the picked part", "auto")
+        self.take_away = button(
+            tr("Take away, ask again"), tr("Ask without the picked part"), "auto"
+        )
         self.patch = button(
-            "Patch, ask again",
-            "Ask with the other question's stream at this layer and token",
+            tr("Patch, ask again"),
+            tr("Ask with the other question's stream at this layer and token"),
             "auto",
         )
-        self.steer = button("Steer, ask again", "", "auto")
+        self.steer = button(tr("Steer, ask again"), "", "auto")
         self.keep = button(
-            "Keep this change", "Put the latest change in force for all runs", "auto"
+            tr("Keep this change"), tr("Put the latest change in force for all runs"), "auto"
         )
-        self.open = button("", "Show it there, with the same reply", "auto")
+        self.open = button("", tr("Show it there, with the same reply"), "auto")
         self.bindings.bind("strength", self.strength)
         why = view.bench.why
         self.take_away.on_click(lambda _: why.take_away())
@@ -69,7 +74,7 @@ class PartPane:
         self.keep.on_click(lambda _: why.keep())
         buttons = row(self.take_away, self.patch, self.open, self.steer, self.strength, self.keep)
         body = scroller(self.replies, self.inside)
-        self.pane = pane("Picked part", "", self.picked, buttons, body)
+        self.pane = pane(tr("Picked part"), "", self.picked, buttons, body)
         self._follow()
 
     def _follow(self) -> None:
@@ -90,9 +95,13 @@ class PartPane:
         show_only(kind != "layer", self.take_away)
         show_only(kind == "layer", self.patch)
         show_only(kind in OPENS, self.open)
-        self.open.description = OPENS.get(kind, "")
-        other = "" if found is None else f" towards “{found.other}”"
-        self.steer.tooltip = f"Push the stream at layer {state.layer}{other}, from here on"
+        self.open.description = tr(OPENS.get(kind, ""))
+        other = "" if found is None else tr(" towards “{other}”", other=found.other)
+        self.steer.tooltip = tr(
+            "Push the stream at layer {layer}{other}, from here on",
+            layer=state.layer,
+            other=other,
+        )
 
     @shows_drawing_errors
     def draw(self) -> None:
@@ -101,7 +110,7 @@ class PartPane:
         kind = state.part[0] if state.part and chat is not None else ""
         with self.lock:
             name = f"<b>{html.escape(part_name(state.part))}</b> " if kind else ""
-            hint = HINTS.get(kind, "") if kind else NO_PART
+            hint = tr(HINTS.get(kind, "") if kind else NO_PART)
             self.picked.value = f'{name}<span class="q3-hint">{hint}</span>'
             show_only(kind in HINTS, self.inside)
             if chat is None or kind not in HINTS:
@@ -120,7 +129,7 @@ class PartPane:
         """Show the reply beside the one with a part changed, if there is one."""
         chat, edited = self.state.current, self.state.edited
         shown = chat is not None and edited is not None
-        pairs = [("as it is", chat), (self.state.edited_name, edited)]
+        pairs = [(tr("as it is"), chat), (self.state.edited_name, edited)]
         self.replies.value = answers_html(pairs) if shown else ""
         show_only(shown, self.keep)
 
