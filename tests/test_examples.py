@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import qwen3lab
+from tests.translated_page import README, english_pages
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(qwen3lab.__file__).parent
-GUIDE = ROOT / "notebooks" / "guide"
-PAGES = sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")])
+# Code of the Chinese pages is the same (tests/test_chinese_guide.py); the README has own tests.
+PAGES = [page for page in english_pages() if page != README]
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)```", re.DOTALL)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 

@@ -16,11 +16,12 @@ from qwen3lab.recording import layerwise, recording
 from qwen3lab.storage import Store
 from qwen3lab.thinking import Attempt
 from qwen3lab.thinking.swept import SweepPlan
+from tests.translated_page import guide_pages
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "guide"
 CHANGES = (ROOT / "CHANGELOG.md").read_text("utf-8")
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")])]
+PAGES = [ROOT / "CONTRIBUTING.md", *guide_pages()]
 DOTTED = re.compile(r"\bqwen3lab(?:\.\w+)+(?![\w/])")
 
 
@@ -67,7 +68,7 @@ def resolves(dotted: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_of_the_package_that_a_page_mentions_exist(page):
     names = set(DOTTED.findall(page.read_text("utf-8")))
     assert [name for name in sorted(names) if not resolves(name)] == []
@@ -80,7 +81,9 @@ def test_names_that_the_changelog_says_are_there_exist():
     assert [name for name in sorted(names) if not resolves(name)] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_links_and_paths_of_a_page_lead_somewhere(page):
     text = page.read_text("utf-8")
     links = re.findall(r"\]\((?!http)([^)#]+)\)", text)

@@ -2,12 +2,14 @@
 
     python .ci/docs/build.py [FOLDER]       build/guide if left out; warnings are errors
 
-The pages are copied first, so that nothing is written into the source tree.
+The pages are copied first, so that nothing is written into the source tree. The Chinese pages are a
+site of their own, in the folder `zh` of the English one: a site has one language and one index.
 """
 
 import importlib
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +22,8 @@ from qwen3lab import errors
 
 BESIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
 """Pages of the repository's root that the site has, too."""
+CHINESE = "zh"
+LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\.md\)")
 
 TREE = """
 ```{{toctree}}
@@ -103,54 +107,76 @@ def write_api(folder: Path) -> None:
     (folder / "index.md").write_text(f"{text}\n\n{tree}\n", "utf-8")
 
 
-def add_contents(index: Path) -> None:
+def add_contents(index: Path, captions: tuple[str, str, str]) -> None:
     """Put the table of contents, made from the links of the first page, at its end."""
-    text = index.read_text("utf-8")
-    linked = re.findall(r"\]\(([\w/-]+)\.md\)", text)
-    reference = ["api/index", *(name.lower().removesuffix(".md") for name in BESIDE)]
-    trees = {
-        "Guide": [name for name in linked if "/" not in name and name not in reference],
-        "How to": [name for name in linked if name.startswith("howto/")],
-        "Case studies": [name for name in linked if name.startswith("cases/")],
-        "Reference": reference,
-    }
-    made = [TREE.format(caption=name, pages="\n".join(pages)) for name, pages in trees.items()]
-    index.write_text(text + "".join(made), "utf-8")
+    linked = re.findall(r"\]\(([\w/-]+)\.md\)", index.read_text("utf-8"))
+    guide, how_to, cases = captions
+    beside = [name.lower().removesuffix(".md") for name in BESIDE]
+    add_tree(index, guide, [name for name in linked if "/" not in name and name not in beside])
+    add_tree(index, how_to, [name for name in linked if name.startswith("howto/")])
+    add_tree(index, cases, [name for name in linked if name.startswith("cases/")])
+
+
+def add_tree(index: Path, caption: str, pages: list[str]) -> None:
+    """Put one more list of pages into the table of contents."""
+    with index.open("a", encoding="utf-8") as page:
+        page.write(TREE.format(caption=caption, pages="\n".join(pages)))
+
+
+def linked_across(text: str, page: Path, chinese: Path) -> str:
+    """Links to pages in the other language as HTML: they lead into another site."""
+
+    def written(found: re.Match[str]) -> str:
+        target = (page.parent / f"{found[2]}.md").resolve()
+        if target.exists() and (chinese in target.parents) != (chinese in page.parents):
+            return f'<a href="{found[2]}.html">{found[1]}</a>'
+        return found[0]
+
+    return LINK.sub(written, text)
 
 
 def gather(folder: Path) -> None:
     """Everything that the site is made of, in one folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    # JupyterLab leaves .ipynb_checkpoints beside what it opened.
-    shutil.copytree(GUIDE, folder, ignore=shutil.ignore_patterns(".*"))
+    # JupyterLab leaves .ipynb_checkpoints beside what it opened. The Chinese README is for GitHub.
+    shutil.copytree(GUIDE, folder, ignore=shutil.ignore_patterns(".*", "README.md"))
+    chinese = folder.resolve() / CHINESE
     for name in BESIDE:
         shutil.copy(ROOT / name, folder / name.lower())
-    for page in folder.rglob("*.md"):
+    for page in folder.resolve().rglob("*.md"):
         text = page.read_text("utf-8").replace("](notebooks/guide/", "](")
         for name in BESIDE:
             # Two folders up from the guide is the repository's root; here it is the site's.
             text = text.replace(f"../../{name}", name.lower())
-        page.write_text(text, "utf-8")
+        page.write_text(linked_across(text, page, chinese), "utf-8")
     write_api(folder / "api")
-    add_contents(folder / "index.md")
+    add_contents(folder / "index.md", ("Guide", "How to", "Case studies"))
+    beside = [name.lower().removesuffix(".md") for name in BESIDE]
+    add_tree(folder / "index.md", "Reference", ["api/index", *beside])
+    add_contents(chinese / "index.md", ("指南", "怎么做", "案例"))
+
+
+def write_terms(glossary: Path, out: Path) -> None:
+    """The terms of the Chinese glossary, one a line, so that the search index has them as words."""
+    bold = re.findall(r"\*\*([^*]+)\*\*", glossary.read_text("utf-8"))
+    out.write_text("\n".join(word for each in bold for word in each.split("、")) + "\n", "utf-8")
 
 
 def main(out: Path = ROOT / "build" / "guide") -> int:
-    """Build the site; gives Sphinx' exit code."""
+    """Build both sites; gives Sphinx' exit code."""
     source = out.with_name(f"{out.name}-source")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         gather(source)
-    options = [
-        "-W",
-        "--keep-going",
-        "-q",
-        "-c",
-        str(ROOT / ".ci" / "docs"),
-        "-d",
-        f"{out}-doctrees",
-    ]
-    return build_main([*options, str(source), str(out)])
+    options = ["-W", "--keep-going", "-q", "-c", str(ROOT / ".ci" / "docs")]
+    english = ["-D", f"exclude_patterns={CHINESE}", "-d", f"{out}-doctrees"]
+    failed = build_main([*options, *english, str(source), str(out)])
+    terms = out.with_name(f"{out.name}-terms.txt")
+    write_terms(source / CHINESE / "glossary.md", terms)
+    chinese = ["-D", "language=zh_CN", "-D", f"html_search_options.dict={terms}"]
+    chinese += ["-d", f"{out}-doctrees-{CHINESE}", str(source / CHINESE), str(out / CHINESE)]
+    # Sphinx keeps what extensions registered for as long as its process runs.
+    return failed or subprocess.run([sys.executable, "-m", "sphinx", *options, *chinese]).returncode
 
 
 if __name__ == "__main__":

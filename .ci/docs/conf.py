@@ -4,12 +4,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jieba
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.search.zh import SearchChinese
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tables
 
 project = "qwen3lab"
+jieba.setLogLevel("WARNING")  # Sphinx finds words in the Chinese pages with it.
+# Sphinx 9.0 looks for a Chinese stemmer, which it does not have (sphinx-doc/sphinx#14229).
+SearchChinese.language_name = "English"
 author = "the authors of qwen3lab"
 release = tables.version()
 copyright = author

@@ -5,9 +5,11 @@ A page holds a table between `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,11 @@ LAYERS_PICTURE = GUIDE / "images" / "layers.svg"
 PAGES = (
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted([*GUIDE.glob("*.md"), *GUIDE.glob("*/*.md")]),
+    *(page for page in sorted(GUIDE.rglob("*.md")) if "." not in page.parent.name),
 )
+CHINESE = Path(__file__).with_name("chinese_tables.json")
+"""The words of the tables on the Chinese pages, by table and English words."""
+Say = Callable[[str], str]
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -74,6 +79,22 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
+@cache
+def _chinese() -> dict[str, dict[str, str]]:
+    return json.loads(CHINESE.read_text("utf-8"))
+
+
+def in_chinese(table: str, text: str) -> str:
+    """The Chinese words for some of a table's English ones.
+
+    Raises:
+        KeyError: there are none yet.
+    """
+    if text not in _chinese()[table]:
+        raise KeyError(f"{CHINESE.name} has no Chinese for {text!r}: add it to {table!r}")
+    return _chinese()[table][text]
+
+
 def rooms() -> str:
     """What each package is for, from the top layer to the bottom."""
     rows = [(_code(name), summary(name)) for layer in layers() for name in layer]
@@ -93,7 +114,7 @@ def modules() -> str:
     return "".join(lines)
 
 
-def hooks() -> str:
+def hooks(say: Say = str) -> str:
     """The hook points, with the names that two other libraries give to the same tensors."""
     from qwen3lab.hooks import HOOK_POINTS
 
@@ -101,17 +122,19 @@ def hooks() -> str:
     rows = []
     for point in HOOK_POINTS:
         notes = [only[point.where], "on request" if point.on_request else ""]
-        meaning = point.meaning + "".join(f"; *{note}*" for note in notes if note)
+        noted = [say("; *{}*").format(say(note)) for note in notes if note]
+        meaning = "".join((say(point.meaning), *noted))
         lens = point.transformer_lens
         rows.append(
             (
                 _code(point.pattern),
                 f"{meaning} [{point.axes}]",
-                "the same" if lens == point.pattern else _code(lens),
+                say("the same") if lens == point.pattern else _code(lens),
                 _code(point.interp_engine),
             )
         )
-    return _grid(("hook", "meaning [axes]", "TransformerLens 4", "interp-engine"), rows)
+    head = ("hook", "meaning [axes]", "TransformerLens 4", "interp-engine")
+    return _grid(map(say, head), rows)
 
 
 def moved() -> str:
@@ -137,13 +160,13 @@ def renamed() -> str:
     return _grid(("module", "before 0.2", "now"), rows)
 
 
-def fits() -> str:
+def fits(say: Say = str) -> str:
     """What fits in how much memory, as `load(memory=, quantise="auto")` picks it."""
     from qwen3lab.config.catalog import PUBLISHED
     from qwen3lab.config.placement import SIZES, fits as ways
 
-    rows = [(name, *ways(config).values()) for name, config in PUBLISHED.items()]
-    return _grid(("model", *SIZES), rows)
+    rows = [(name, *map(say, ways(config).values())) for name, config in PUBLISHED.items()]
+    return _grid((say("model"), *SIZES), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -153,6 +176,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "moved": moved,
     "renamed": renamed,
     "fits": fits,
+    "hooks_zh": partial(hooks, partial(in_chinese, "hooks")),
+    "fits_zh": partial(fits, partial(in_chinese, "fits")),
 }
 
 
