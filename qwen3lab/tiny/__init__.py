@@ -12,6 +12,7 @@ from qwen3lab.tiny.world.families import FAMILIES, Family, problems
 from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
 from qwen3lab.tiny.world.outside import says_outside
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
+from qwen3lab.tiny.world.truth import mark, truth
 
 if TYPE_CHECKING:
     from qwen3lab.tiny.evaluation.evaluate import Evaluation
@@ -27,12 +28,14 @@ __all__ = [
     "corpus_rows",
     "is_embedded",
     "label_tokens",
+    "mark",
     "problems",
     "read_card",
     "revisions",
     "says_outside",
     "split_of",
     "texts",
+    "truth",
     "with_experts",
 ]
 
