@@ -29,7 +29,8 @@ _RULES = {
     r"|所以答案|因此|综上|最终答案",
     "restating": r"\b(the (question|problem) (is|asks|says|wants)|we (need|are asked|are given)"
     r"|i need to|we have to|given that|okay, so)\b|题目|问题是|已知|要求",
-    "computing": r"\d\s*[-+*/^=×÷·<>%加减乘除]\s*\S|\S\s*[=≈]\s*\S",
+    "computing": r"\d\s*[-+*/^=×÷·<>%加减乘除]\s*\S|\S\s*[=≈]\s*\S"
+    r"|^[\s.,=]*\d[\d\s.,=]*$",  # A short piece may hold a result alone.
 }
 KINDS = (*_RULES, "other")
 """Kinds of sentences; the first rule that matches decides: keywords, or arithmetic."""

@@ -183,7 +183,7 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
     names = [
         _heads(layer, head, step, n_heads) for layer in rows for head in range(0, n_heads, step)
     ]
-    columns = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(found.names)]
+    columns = _columns(found.names)
     pooled = tr("; each row: the largest share of {step} heads", step=step) if step > 1 else ""
     figure = labelled_map(
         shares,
@@ -210,6 +210,12 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
             ticktext=[str(layer) for layer in rows[::apart]],
         )
     return figure.update_xaxes(tickangle=-40)
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """The question, the parts of the thinking with the numbers of other figures, and the rest."""
+    parts = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(names[1:-1])]
+    return [*names[:1], *parts, *names[1:][-1:]]
 
 
 def _largest(

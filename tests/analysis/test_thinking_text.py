@@ -28,6 +28,8 @@ from tests.thinking.test_pieces import chat
         ("3 * 4", "computing"),
         ("7+2⑨", "computing"),
         ("x = y", "computing"),
+        ("7", "computing"),
+        ("  ", "other"),
         ("Spiders have eight legs.", "other"),
         ("A waiter brings 3 plates.", "other"),
         ("", "other"),

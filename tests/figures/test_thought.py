@@ -69,5 +69,9 @@ def test_attention_from_the_answer_has_a_row_for_every_head() -> None:
     assert list(map_.y) == ["layer 4, head 0", "layer 4, head 1"]
     assert [list(row) for row in map_.z] == [[0.25, 0.75], [1.0, 0.0]]
     assert (map_.zmin, map_.zmax) == (0, 1)
+    assert list(map_.x) == ["question", "rest"]
+    five = Looks(("question", "a", " b", "c", "rest"), torch.full((1, 2, 5), 0.2), (4,))
+    (numbered,) = figures.answer_looks(five).data
+    assert list(numbered.x) == ["question", "0 a", "1 b", "2 c", "rest"]  # as in `importance`
     empty = figures.answer_looks(Looks(("question",), torch.zeros(0, 2, 1)))
     assert "attention was not recorded" in empty.layout.annotations[0].text
