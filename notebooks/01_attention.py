@@ -62,47 +62,57 @@ explorer
 # A repeated sequence shows them. In the second half, a **duplicate-token head** attends to the same
 # token in the first half, and an **induction head** attends to the token after it. That token is
 # the next token in the second half, too. In this way a model can continue a repetition that was not
-# in its training data.
+# in its training data. A **previous-token head** attends to the token before; induction heads are
+# built on it. The figure shows the scores of previous-token heads.
 
 # %%
 words = " tree king moon sun city road night star door table house water"
 twice = lab.record(words + words)
 scores = attention.head_profile(twice)
-table = scores.to_pandas()
-columns = ["layer", "head", "kind", "above_uniform", "sure", "previous", "duplicate", "induction"]
-table[columns].sort_values("induction", ascending=False).head(8).round(2)
-
-# %%
-figures.head_map(scores, "induction")
+figures.head_map(scores, "previous")
 
 # %% [markdown]
-# ## Exercise 1
-# Which head is an induction head? Give its layer and head, as in `(3, 1)`. (On this text the
-# highest possible score is about 0.5, because the first half has nothing to copy from.)
+# ### Exercise 1 (easy)
+# Which head of this model is a duplicate-token head? Give its layer and head, as in `(3, 1)`. (On
+# this text the highest possible score is about 0.5, because the first half has nothing to repeat.)
 
 # %%
-exercises.best_head(scores, "induction", answer=None, least=0.25)
+exercises.best_head(scores, "duplicate", answer=None, hint=0)
 
 # %% [markdown]
-# This is the map of the head with the highest induction score, on the same text. Do you see two
-# bright lines below the diagonal?
+# ### Exercise 2 (medium)
+# `tiny-moe` has no induction head: its highest score on this text is 0.09. (It goes on with a
+# repetition in another way.) `tiny-dense` has some. Which of its heads is one?
 
 # %%
-best = table.sort_values("induction", ascending=False).iloc[0]
+dense = qwen3lab.load("tiny-dense")
+repeated = dense.record(words + words)
+copying_heads = attention.head_profile(repeated)
+exercises.best_head(copying_heads, "induction", answer=None, hint=0)
+
+# %% [markdown]
+# This is the map of the head with the highest induction score, on the same text. Do you see the
+# bright line below the diagonal? How many tokens below it is it?
+
+# %%
+best = copying_heads.to_pandas().sort_values("induction", ascending=False).iloc[0]
 layer, head = int(best.layer), int(best["head"])
-figures.attention_map(twice.attention[layer, head])
+figures.attention_map(repeated.attention[layer, head])
 
 # %% [markdown]
 # **The copying score** needs only the model's weights. It follows the direct path from a token's
 # embedding through the OV circuit of the head to the logits. A score of 1 means that the head
-# raises the logit of the token that it attends to; -1 means that the head lowers it. (The score
-# says less about heads in late layers: they can read what earlier layers have written, not only the
-# embedding.)
+# raises the logit of each token that it attends to: it copies. A score of -1 means that it lowers
+# these logits. The heads of other kinds in the same layer have scores near -1: on the direct path
+# they make the token that they attend to *less* likely, and what they write is read by later
+# layers. (The score says less about heads in late layers: they can read what earlier layers have
+# written, not only the embedding.)
 
 # %%
-copying = circuits.copying_scores(lab)
-print(f"copying score of layer {layer}, head {head}: {float(copying[layer, head]):.2f}")
-circuits.ov_pairs(lab, layer, head, n=6).to_pandas()
+copying = circuits.copying_scores(dense)
+print(f"induction head {head}: {float(copying[layer, head]):.2f}; all heads of layer {layer}:")
+print([round(score, 2) for score in copying[layer].tolist()])
+circuits.ov_pairs(dense, layer, head, n=6).to_pandas()
 
 # %% [markdown]
 # ## Attention sinks
@@ -112,48 +122,51 @@ circuits.ov_pairs(lab, layer, head, n=6).to_pandas()
 # one?
 
 # %%
-chat = lab.chat(
-    question,
-    sampling=lab.suggested.sampling,
-    seed=0,
-    budget=lab.suggested.budget,
-    max_new_tokens=lab.suggested.recorded_tokens,
-    record=[*circuits.NEEDED, value_weighted.NEEDED],
-)
+options = {"sampling": lab.suggested.sampling, "seed": 0}
+options |= {"budget": lab.suggested.budget, "max_new_tokens": lab.suggested.recorded_tokens}
+chat = lab.chat(question, record=[*circuits.NEEDED, value_weighted.NEEDED], **options)
 rec = chat.recording
 mass = attention.key_mass(rec)
 figures.sink_profile(mass)
 
 # %% [markdown]
 # The embedded models have **no sink**: no head of theirs attends to the first token with more than
-# a tenth of its attention, on average (their model cards measure it). So the next cell makes a
-# stand-in, to show what a sink looks like: it adds 4 to the score of the first token in all heads
-# of the upper layers, which multiplies its weight before normalisation by 55. This model did not
-# learn that.
+# a tenth of its attention, on average (their model cards measure it). The last tokens of a text can
+# have high values, too, but they are no sinks: hardly any query sees them, and the last one is seen
+# by itself alone. So the next cell makes a stand-in, to show what a sink looks like: it adds 4 to
+# the score of the first token in all heads of the upper layers, which multiplies its weight before
+# normalisation by 55. This model did not learn that.
 
 # %%
 upper = range(lab.config.n_layers // 2, lab.config.n_layers)
-made_up = lab.record(rec.token_ids.tolist(), edits=MadeUpSink(nats=4.0, layers=upper))
-figures.sink_profile(attention.key_mass(made_up))
+capture = [*circuits.NEEDED, value_weighted.NEEDED]
+ids, sink = rec.token_ids.tolist(), MadeUpSink(nats=4.0, layers=upper)
+made_up = lab.record(ids, edits=sink, capture=capture)
+sink_mass = attention.key_mass(made_up)
+figures.sink_profile(sink_mass)
 
 # %% [markdown]
-# ## Exercise 2
-# Which token receives the most attention, averaged over all heads and layers? Give its number.
+# ### Exercise 3 (medium)
+# Heads that give the first token more than 30% of their attention are often counted as heads with a
+# sink (arXiv 2410.10781). How many heads of the run with the made-up sink are there? The figure
+# shows means over heads, so count them: `sink_mass` has layer, head and token as axes.
 
 # %%
-exercises.sink_token(mass.mean(dim=(0, 1)).tolist(), answer=None)
+exercises.sink_heads(sink_mass, answer=None, without=mass, hint=0)
 
 # %% [markdown]
 # Attention weights do not show how much a head writes. **Value-weighted attention** multiplies each
-# weight by the length of the vector that the head moves from that token; by this measure a sink
-# often contributes little. The **temperature** of a head tells how sharply it can choose: its
-# scores are the cosine of query and key divided by the temperature.
+# weight by the length of the vector that the head moves from that token. In published models a sink
+# often contributes little by this measure, because its value is short; a made-up sink has a value
+# like any other token. The **temperature** of a head tells how sharply it can choose: its scores
+# are the cosine of query and key divided by the temperature.
 
 # %%
-weighed = next(iter(value_weighted.moved_blocks(lab, rec, layer)))[1][head]
+layer, head = divmod(int(sink_mass[:, :, 0].argmax()), lab.config.n_heads)
+moved = next(iter(value_weighted.moved_blocks(lab, made_up, layer)))[1][head]
 print(f"layer {layer}, head {head}: the first token draws", end=" ")
-print(f"{float(rec.attention[layer, head][:, 0].mean()):.0%} of the attention", end=" and ")
-print(f"{float(weighed[:, 0].sum() / weighed.sum()):.0%} of what is moved")
+print(f"{float(made_up.attention[layer, head][:, 0].mean()):.0%} of the attention", end=" and ")
+print(f"{float(moved[:, 0].sum() / moved.sum()):.0%} of what is moved")
 temperature = circuits.norm_part(rec).temperature
 print(f"temperatures from {float(temperature.min()):.2f} to {float(temperature.max()):.2f}")
 
@@ -167,20 +180,25 @@ looks = thinking_text.answer_looks(rec, parts)
 figures.answer_looks(looks)
 
 # %% [markdown]
-# ## Exercise 3
-# Which head attends most to the last step of the thinking? The numbers below are the share of each
-# head's attention on that step. Give the layer and head.
+# ### Exercise 4 (medium)
+# Another question has a number to look up. When the model writes its answer, which head reads the
+# `7`? The query is the last token of the prompt, which predicts the answer; the key is the token
+# `7`. Compare the weights of all heads.
 
 # %%
-last = looks.mass[:, :, len(parts)]
-print(
-    {
-        f"{place // last.shape[1]}, {place % last.shape[1]}": round(value, 2)
-        for place, value in enumerate(last.flatten().tolist())
-        if value > 0.2
-    }
-)
-exercises.reads_most(last, answer=None)
+lookup = "lamp 2, book 7, cat 1. book?"
+found = lab.chat(lookup, thinking=False, record=True, max_new_tokens=16)
+query, key = len(found.prompt_ids) - 1, found.recording.tokens.index("7")
+exercises.reads_token(found.recording, query, key, answer=None, hint=0)
+
+# %% [markdown]
+# ### Exercise 5 (hard)
+# Which head does the model **need** for this answer? Take one away, ask again, and find one without
+# which the answer changes. Is it the head that reads the number? (`scaling.head(layer, head)` of
+# `qwen3lab.interventions` is an edit that takes a head away.)
+
+# %%
+exercises.needed_head(lab, lookup, answer=None, hint=0)
 
 # %% [markdown]
 # **Receiver heads** concentrate the attention of later sentences on a few sentences. Their score is
@@ -202,5 +220,7 @@ print(f"kurtosis {float(receivers.max()):.1f}")
 # - `attention.rollout(rec, [-1])` combines the attention of all layers;
 #   `attention.likeness(rec)` compares the query heads that share a key/value head.
 # - `AttentionExplorer(rec)` opens any recording, also one of many thousand tokens.
-# - `figures.save(figure, "map.html")` writes a page that opens without a network;
-#   `figures.to_circuitsvis` and `figures.to_bertviz` convert attention for those packages.
+# - `figures.save(figures.sink_profile(mass), "map.html")` writes a page that opens without a
+#   network.
+# - `figures.to_circuitsvis(rec, 0)` and `figures.to_bertviz(rec)` convert attention for those
+#   packages, if they are installed.

@@ -77,16 +77,25 @@ for token in near.argsort()[:5].tolist():
     print(f"{token:3} {rec.tokens[token]!r:12}", end=" ")
     print(f"margin {near[token]:.3f} logits, entropy {open_share[token]:.0%} of its maximum")
 
-# %% [markdown]
-# ## Exercise 1
-# To which expert of this layer are most tokens of this run routed? Read it from the map or compute
-# it. Then put its number in place of `None` and run the cell.
-
 # %%
 figures.routing_map(routing.layer_weights(rec, layer))
 
+# %% [markdown]
+# ### Exercise 1 (easy)
+# The map shows one layer. To which expert of the **next** layer are most tokens of this run routed?
+# Draw its map or compute it. Then put its number in place of `None` and run the cell.
+
 # %%
-exercises.busiest_expert(rec, layer, answer=None)
+after = layers[min(row + 1, len(layers) - 1)]
+exercises.busiest_expert(rec, after, answer=None, shown=layer, hint=0)
+
+# %% [markdown]
+# ### Exercise 2 (medium)
+# In which layer is the router **most certain** in this run: where is the mean of its relative
+# entropy over all tokens lowest?
+
+# %%
+exercises.surest_router(rec, answer=None, hint=0)
 
 # %% [markdown]
 # ## The explorer
@@ -140,16 +149,20 @@ for at in range(len(layers)):
     )
 
 # %% [markdown]
-# ## Exercise 2
-# Which expert of this layer is most associated with arithmetic? `npmi` is the normalised pointwise
-# mutual information: 1 if expert and family only occur together, 0 if they are independent.
+# The same as a table, for one family. `npmi` is the normalised pointwise mutual information: 1 if
+# expert and family only occur together, 0 if they are independent. Which of the two columns would
+# you sort by to find a specialist?
 
 # %%
 table = families.to_pandas()
-table[(table.layer == layer) & (table.group == "arithmetic")].sort_values("share").tail(6)
+table[(table.layer == layer) & (table.group == "swaps")].sort_values("share").tail(6)
+
+# %% [markdown]
+# ### Exercise 3 (medium)
+# Which expert of this layer is most associated with programs (the family `code`)?
 
 # %%
-exercises.specialist(families, "arithmetic", layer, answer=None)
+exercises.specialist(families, "code", layer, answer=None, hint=0)
 
 # %% [markdown]
 # ## Thinking and answer
@@ -169,7 +182,6 @@ figures.load_difference(parts.load("thinking"), parts.load("answer"), names=("th
 # expert are routed.
 
 # %%
-after = layers[min(row + 1, len(layers) - 1)]
 chosen, later = (
     torch.cat([recording.routing.layer(at).experts for recording in recordings])
     for at in (layer, after)
@@ -179,6 +191,14 @@ figures.co_activation(co_activation(chosen, n_experts), layer=layer)
 
 # %%
 figures.transitions(transitions(chosen, later, n_experts), layers=(layer, after))
+
+# %% [markdown]
+# ### Exercise 4 (medium)
+# In the **first** layer, which expert is chosen together with expert 3 most often?
+
+# %%
+first = torch.cat([recording.routing.layer(layers[0]).experts for recording in recordings])
+exercises.partner(first, n_experts, expert=3, answer=None, hint=0)
 
 # %% [markdown]
 # ## What an expert writes
@@ -206,15 +226,16 @@ for name, edits in {
     print(f"{name:20} {lab.chat(question, edits=edits, **options).answer[:40]!r}")
 
 # %% [markdown]
-# **Knock out each expert** of the first layer, and compute the loss on the corpus again. On which
-# family does the loss increase? The loss counts only the tokens that the preceding text determines.
+# **Knock out each expert** of the first layer, and compute the loss on half of the corpus again. On
+# which family does the loss increase? The loss counts only the tokens that the preceding text
+# determines.
 # (In `tiny-moe`, the experts of the first layer matter most; in higher layers, the other experts
 # can replace a missing one. Try another layer.) On a CPU, only the `busiest` experts of a large
 # model are switched off. The cell first says how long it takes at most; for a shorter run, take
 # fewer of them or fewer texts: `suggested.smaller`.
 
 # %%
-texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
+texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out[::2]]
 which = {"layers": layers[:1], "busiest": suggested.experts}
 print(costs.knock_out_cost(lab, texts, **which))
 knocked_out = knockout.knock_out(lab, texts, **which)
@@ -243,16 +264,18 @@ for name, edits in {"unchanged": None, "without": rerouting.off(expert, layers=l
     print(f"{name:10} {effects.error_rates(lab, problems, edits=edits)['sums']:.0%} wrong")
 
 # %% [markdown]
-# ## Exercise 3
+# ### Exercise 5 (hard)
 # Find an intervention that increases the loss on programs at least twice as much as on any other
 # family. The figure above helps. You can also try other layers, or several experts at once, as in
 # `rerouting.off([3, 5], layers=2)`.
 
 # %%
-exercises.hurts_most(lab, texts, "code", answer=None)
+exercises.hurts_most(lab, texts, "code", answer=None, hint=0)
 
 # %% [markdown]
 # ## Where to go next
-# - `RoutingCorpus.save` and `merge` combine the counts of many runs.
-# - `expert_output.extreme_experts` finds experts with extreme activations.
-# - `rerouting.borrowed(other_recording)` runs a text with the routing of another text.
+# - `families.save("counts.safetensors")` keeps the counts; `families.merge(parts)` adds those of
+#   another corpus.
+# - `expert_output.extreme_experts([rec])` finds experts with extreme activations.
+# - `lab.record(texts[0].token_ids, edits=rerouting.borrowed(recordings[0]))` runs a text with the
+#   routing of another run.

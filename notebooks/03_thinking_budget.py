@@ -102,12 +102,21 @@ for point in budgets.curve(sweep).points:
     print(f"{point.flops_per_right:.2e} operations for each right answer")
 
 # %% [markdown]
-# ## Exercise 1
-# What is the smallest budget with which at least 90% of the chains of medium length are right? Put
-# it in place of `None` and run the cell.
+# ### Exercise 1 (easy)
+# The figures show the shortest, the longest and the middle length of the chains. For the second
+# shortest, what is the smallest budget with which at least 90% are right? Put it in place of `None`
+# and run the cell.
 
 # %%
-exercises.budget_needed(sweep, level=levels[1], answer=None)
+exercises.budget_needed(sweep, level=str(suggested.steps[1]), answer=None, hint=0)
+
+# %% [markdown]
+# ### Exercise 2 (medium)
+# For the **longest** chains, with which budget does a right answer cost the fewest tokens? Guess
+# first: is it the smallest budget, the largest one, or one between?
+
+# %%
+exercises.cheapest_budget(sweep, level=levels[-1], answer=None, hint=0)
 
 # %% [markdown]
 # ## When does the model know the answer?
@@ -128,12 +137,15 @@ along = thinking.convergence(lab, chat, every=every, problem=problem, samples=sa
 figures.convergence(along)
 
 # %% [markdown]
-# ## Exercise 2
-# After how many thinking tokens does the answer stay the same? Point at the bars to read the
-# thinking.
+# ### Exercise 3 (medium)
+# The next cell does the same for another problem, without a figure. After how many thinking tokens
+# does its answer stay the same?
 
 # %%
-exercises.settles(along, answer=None)
+(other,) = tiny.chains(lab.tokenizer, n=1, steps=5, seed=7)
+second = lab.chat(other.question, record=True, **options)
+again = thinking.convergence(lab, second, every=every, problem=other, samples=samples)
+exercises.settles(again, answer=None, hint=0)
 
 # %% [markdown]
 # ## Which parts matter?
@@ -148,12 +160,13 @@ parts = thinking.importance(lab, chat, every=every, read=problem.read, samples=s
 figures.importance(parts)
 
 # %% [markdown]
-# ## Exercise 3
-# Which part changes the answer most when it is removed? Give its number. Where in the thinking is
-# it, and can you explain why?
+# ### Exercise 4 (medium)
+# In the second problem, which part changes the answer most when it is removed? Give its number;
+# parts are counted from 0. Where in the thinking is it, and can you explain why?
 
 # %%
-exercises.crucial_part(parts, answer=None)
+needed = thinking.importance(lab, second, every=every, read=other.read, samples=samples)
+exercises.crucial_part(needed, answer=None, hint=0)
 
 # %% [markdown]
 # ## Inside the thinking
@@ -166,8 +179,8 @@ print([f"{place} {chat.recording.tokens[place]!r}" for place in forks][:20])
 figures.uncertainty(uncertainty(chat))
 
 # %% [markdown]
-# **Attention of the answer**: one row per head, one column per part of the thinking. Does the
-# answer attend to the part that changed it most?
+# **Attention of the answer**: one row per head, one column per part of the thinking, with the
+# numbers of the figure above. Does the answer attend to the part that changed it most?
 
 # %%
 figures.answer_looks(thinking_text.answer_looks(chat.recording, thinking.pieces(chat, every)))
@@ -197,6 +210,14 @@ for hint in hints:
     print(f"{hint.strip() or 'no hint':24} {end!r} answer: {reply.answer.strip()[:40]!r}")
 
 # %% [markdown]
+# ### Exercise 5 (hard)
+# Write a sum with a **wrong** hint such that the thinking names the hint, and the answer is right
+# all the same. Give the whole question, as in `answer="12+30=? The teacher says 7."`.
+
+# %%
+exercises.mentions_hint(lab, answer=None, hint=0)
+
+# %% [markdown]
 # **Wait.** An extension puts "Wait" in place of the first `</think>`, and the model goes on. What
 # does it do with the additional thinking?
 
@@ -206,10 +227,11 @@ print(f"…{longer.thinking.strip()[-60:]}", "| answer:", longer.answer.strip()[
 
 # %% [markdown]
 # ## Where to go next
-# - Several models in one figure: `figures.accuracy_curves([...], against="flops")` and
-#   `figures.accuracy_by_size([...])` take one curve per model.
+# - Several models in one figure: `figures.accuracy_curves([budgets.curve(sweep)], against="flops")`
+#   takes one curve per model, and so does `figures.accuracy_by_size([budgets.curve(sweep)])`.
 # - Your own problems: `thinking.read_problems("gsm8k.jsonl")` reads files in the formats of GSM8K
 #   and MATH.
-# - A long sweep: `path="sweep.jsonl"` saves finished problems, and continues after an interrupt.
-# - Sample the replies to a hint: `lab.chat_batch([question] * 20, seed=0)` draws differently for
-#   each. How often does each source sway the model?
+# - `thinking.sweep(lab, problems[:4], suggested.budgets[:2], path="sweep.jsonl")` saves finished
+#   problems, and the same call continues after an interrupt.
+# - Sample the replies to a hint: `lab.chat_batch([problem.question + hint] * 5, seed=0)` draws
+#   differently for each. How often does each source sway the model?

@@ -18,7 +18,7 @@
 #
 # A language model starts with random weights. Here you train one in three minutes on this machine:
 # a mixture of experts with the Qwen3 architecture, small enough to watch while it learns. Every few
-# steps, a snapshot measures four things on the same held-out texts. After that you look at
+# steps, a snapshot measures four things on the same held-out texts. While it trains, you look at
 # snapshots of the training of `tiny-dense`, which took longer.
 #
 # **After this notebook you can**
@@ -38,13 +38,14 @@
 
 # %%
 import qwen3lab
-from qwen3lab import figures, tiny
+from qwen3lab import exercises, figures, tiny
 from qwen3lab.tiny.growth import Growth, early_life, saturation
 from qwen3lab.widgets import Nursery
 
 # %% [markdown]
 # ## The nursery
-# Training starts in the background when you run the next cell, so you can read on. The plots show:
+# Training starts in the background when you run the next cell, so you can read on and run the cells
+# on `tiny-dense` meanwhile. The plots show:
 #
 # 1. **Excess loss**: the cross-entropy above the minimum that the randomness of the texts allows,
 #    one line per kind of text. Which kind falls first? Where does it fall suddenly?
@@ -65,9 +66,80 @@ nursery = Nursery(Growth(minutes=3))
 nursery
 
 # %% [markdown]
-# ## The same from Python
-# `wait()` waits for the end of the training and returns all snapshots. (Interrupt the kernel to
-# stop early; the snapshots so far are kept.)
+# ## Early training of `tiny-dense`
+# While the micro model trains, look at another one. `tiny-dense` was trained in the same way, for
+# longer and on all kinds of text. The package
+# contains its weights at some steps of the training: `load("tiny-dense", revision="step500")` loads
+# the weights after 500 steps.
+
+# %%
+tiny.revisions("tiny-dense")
+
+# %%
+childhood = early_life("tiny-dense")
+figures.growth(childhood, log_steps=True)
+
+# %% [markdown]
+# ### Exercise 1 (easy)
+# At which of these steps does the best **previous-token** head have a score of 0.4 or more for the
+# first time? Put the step in place of `None`. Then compare with the induction heads below.
+
+# %%
+exercises.formed(childhood, "previous token", answer=None, least=0.4, hint=0)
+
+# %% [markdown]
+# ### Exercise 2 (medium)
+# The losses do not fall together. Which kind of text comes below an excess loss of 0.5 nats
+# **last**? Give its name, as in `answer="swaps"`.
+
+# %%
+exercises.last_family(childhood, answer=None, hint=0)
+
+# %% [markdown]
+# **How an induction head forms.** It reads the output of a previous-token head. That head must form
+# first, in an earlier layer. In which layer is each kind?
+
+# %%
+for snapshot in childhood:
+    scores = snapshot.heads["induction"].max(dim=1).values
+    print(f"step {snapshot.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
+
+# %% [markdown]
+# The same head after 500 steps and after the whole training, on a sequence that occurs twice.
+
+# %%
+child = qwen3lab.load("tiny-dense", revision="step500")
+layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), child.config.n_heads)
+recording = child.record(" tree king moon star road tree king moon star road")
+figures.attention_map(recording.attention[layer, head])
+
+# %%
+adult = qwen3lab.load("tiny-dense")
+recording = adult.record(recording.token_ids.tolist())
+figures.attention_map(recording.attention[layer, head])
+
+# %% [markdown]
+# ### Exercise 3 (medium)
+# Which head is the best **duplicate-token** head of the finished model? Its scores are in
+# `childhood[-1].heads["duplicate token"]`.
+
+# %%
+exercises.head_of_kind(childhood[-1], "duplicate token", answer=None, hint=0)
+
+# %% [markdown]
+# ### Exercise 4 (hard)
+# The induction head reads what a head of an earlier layer has written. Which one? Give a head
+# without which the best induction score falls to half or less. (The check takes it away, and
+# measures again.)
+
+# %%
+words = " tree king moon sun city road night star door table house water"
+exercises.feeds_induction(adult, words + words, answer=None, hint=0)
+
+# %% [markdown]
+# ## The micro model from Python
+# Back to the micro model. `wait()` waits for the end of the training and returns all snapshots.
+# (Interrupt the kernel to stop early; the snapshots so far are kept.)
 
 # %%
 history = nursery.wait()
@@ -75,7 +147,8 @@ figures.growth(history)
 
 # %% [markdown]
 # **When does each kind of head form?** At which step does its best score exceed 0.5 for the first
-# time? (No induction head forms in three minutes; you find one below.)
+# time? (No induction head forms in three minutes. On a slow machine, 400 steps may not fit into the
+# time, and then the other kinds do not form either: take more minutes.)
 
 # %%
 for kind in history[-1].heads:
@@ -102,6 +175,14 @@ for snapshot, share in list(zip(history, saturated.tolist(), strict=True))[::eve
     print(f"step {snapshot.step:5}", [round(value, 2) for value in share])
 
 # %% [markdown]
+# ### Exercise 5 (easy)
+# Saturation has to be compared with chance. A layer has sixteen experts and chooses six for each
+# token. Which saturation would random choices have, on average?
+
+# %%
+exercises.chance_overlap(16, 6, answer=None, hint=0)
+
+# %% [markdown]
 # ## Use the trained model
 # `growth.lab` is the current model, and everything that works with `tiny-moe` works with it. This
 # is its best duplicate-token head.
@@ -113,46 +194,11 @@ layer, head = divmod(int(history[-1].heads["duplicate token"].argmax()), lab.con
 figures.attention_map(recording.attention[layer, head])
 
 # %% [markdown]
-# ## Early training of `tiny-dense`
-# `tiny-dense` was trained in the same way, for longer and on all kinds of text. The package
-# contains its weights at some steps of the training: `load("tiny-dense", revision="step500")` loads
-# the weights after 500 steps.
-
-# %%
-tiny.revisions("tiny-dense")
-
-# %%
-childhood = early_life("tiny-dense")
-figures.growth(childhood, log_steps=True)
-
-# %% [markdown]
-# **How an induction head forms.** It reads the output of a previous-token head. That head must form
-# first, in an earlier layer. In which layer is each kind?
-
-# %%
-for snapshot in childhood:
-    scores = snapshot.heads["induction"].max(dim=1).values
-    print(f"step {snapshot.step:5}  best induction score by layer", [f"{s:.2f}" for s in scores])
-
-# %% [markdown]
-# The same head after 500 steps and after the whole training, on a sequence that occurs twice.
-
-# %%
-child = qwen3lab.load("tiny-dense", revision="step500")
-layer, head = divmod(int(childhood[-1].heads["induction"].argmax()), child.config.n_heads)
-recording = child.record(" tree king moon star road tree king moon star road")
-figures.attention_map(recording.attention[layer, head])
-
-# %%
-adult = qwen3lab.load("tiny-dense")
-recording = adult.record(recording.token_ids.tolist())
-figures.attention_map(recording.attention[layer, head])
-
-# %% [markdown]
 # ## Where to go next
-# - `Growth(minutes=10)` trains longer, and another `seed` starts from other random weights. Do the
-#   same heads form in the same layers?
+# - `Growth(minutes=10)` trains longer, and another seed, as in `Growth(seed=1)`, starts from other
+#   random weights. Do the same heads form in the same layers?
 # - Ask a model at an early step:
 #   `qwen3lab.load("tiny-dense", revision="step2000").chat("12+30=?")`.
-# - `qwen3lab train tiny-dense` trains that model again, in some hours on one core; an interrupted
-#   run goes on. Its model card lists its measured abilities.
+# - `tiny.read_card("tiny-dense")` has the measured abilities of the finished model.
+# - In a terminal, `qwen3lab train tiny-dense` trains that model again, in some hours on one core;
+#   an interrupted run goes on.

@@ -78,12 +78,13 @@ lens = lenses.logit_lens(lab, rec)
 figures.lens_map(lens, right)
 
 # %% [markdown]
-# ## Exercise 1
-# From which layer on is `3` the most probable token after the last token of the text? Give the
-# first layer after which it leads and keeps leading.
+# ### Exercise 1 (easy)
+# Looking up a number is quick. Is calculating one as quick? From which layer on is `5` the most
+# probable token after `7*8=`? Give the first layer after which it leads and keeps leading.
 
 # %%
-exercises.first_layer(lens, right, answer=None)
+product = lab.record("7*8=", capture=needed)
+exercises.first_layer(lenses.logit_lens(lab, product), "5", answer=None, hint=0)
 
 # %% [markdown]
 # The lens reads each layer in the basis of the last one: that a token does not show does not mean
@@ -105,11 +106,13 @@ figures.attribution_waterfall(parts)
 figures.attribution_layers(parts)
 
 # %% [markdown]
-# ## Exercise 2
-# Which head adds most to this difference directly? Give layer and head, as in `(3, 1)`.
+# ### Exercise 2 (medium)
+# Do the same heads calculate? For `7*8=`, which head adds most to the logit of `5` minus the logit
+# of `6` directly? Give layer and head, as in `(3, 1)`.
 
 # %%
-exercises.strongest_head(parts, answer=None)
+product_parts = attribution.direct(lab, product, "5", other="6")
+exercises.strongest_head(product_parts, answer=None, hint=0)
 
 # %% [markdown]
 # Parts also act on later parts: a head that moves a word to a token, for another head to find it
@@ -131,16 +134,13 @@ figures.patching_map(found)
 # which layers does the information move?
 
 # %% [markdown]
-# ## Exercise 3
-# The same for each head's output. Which head moves it? Give layer and head of a patch with at least
-# half of the largest effect.
+# ### Exercise 3 (medium)
+# The same for each head's output. Which head moves it? Draw the map, and give layer and head of a
+# patch with at least half of the largest effect.
 
 # %%
 heads = patching.patch(lab, clean=clean, corrupt=corrupt, metric=metric, site="z")
-figures.patching_map(heads)
-
-# %%
-exercises.decisive_cell(heads, answer=None)
+exercises.decisive_cell(heads, answer=None, hint=0)
 
 # %% [markdown]
 # **Attribution patching** estimates all patches from one gradient: the gradient times the
@@ -166,7 +166,7 @@ curve = steering.strength_curve(
 figures.strength_curve(curve)
 
 # %% [markdown]
-# ## Exercise 4
+# ### Exercise 4 (medium)
 # Make the model go on with `4` after the text with `key 3`. Choose a strength, put it in place of
 # `0`, and give `after=after` in place of `after=None`.
 
@@ -174,7 +174,7 @@ figures.strength_curve(curve)
 before = lab.generate(clean, max_new_tokens=1).text
 after = lab.generate(clean, max_new_tokens=1, edits=0 * vector).text
 print(f"before: {before!r}, after: {after!r}")
-exercises.changes_the_text(before, after=None, wanted=wrong)
+exercises.changes_the_text(before, after=None, wanted=wrong, hint=0)
 
 # %% [markdown]
 # ## Is it there, and is it used?
@@ -190,13 +190,23 @@ figures.probe_accuracy(probes.fit(lab, recordings, roles))
 
 # %% [markdown]
 # That a probe reads something shows that it is there. Whether the model uses it shows only a run
-# with it changed: `steering.from_direction(lab, found.direction("operand", hook=...), layer=...)`.
+# with it changed: `steering.from_direction` makes a steering vector of a probe's `direction`.
+
+# %% [markdown]
+# ### Exercise 5 (hard)
+# Fit probes that read something else: whether a token belongs to the question, to the thinking or
+# to the answer. Give the probes as the answer. Is it there in every layer?
+
+# %%
+exercises.reads_label(answer=None, labels=["question", "thinking", "answer"], hint=0)
 
 # %% [markdown]
 # ## Where to go next
-# - `patching.ablate` takes parts away in place of patching them; `patching.path_patching` follows
-#   one head to the parts that read it.
+# - `patching.ablate(lab, clean, metric=metric)` takes heads away in place of patching them.
+# - `paths = {"clean": clean, "corrupt": corrupt, "metric": metric}`, and then
+#   `patching.path_patching(lab, sender=patching.head(0, 1), **paths)` follows one head to the parts
+#   that read it.
 # - In a mixture of experts, the sites `"expert"`, `"expert_choice"` and `"expert_weight"` patch
 #   what single experts add, which experts are chosen, and their weights.
-# - `attribution.neurons(lab, rec, layer, "3")` splits a dense layer's MLP into its neurons.
-# - `metrics.gradients` gives the gradient of any metric at any hook.
+# - `attribution.neurons` splits a dense layer's MLP into its neurons.
+# - `qwen3lab.metrics.gradients(lab, clean, of=metric)` gives the gradient of a metric at any hook.

@@ -127,7 +127,7 @@ class Report:
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
             table.add_row(row.case, f"{row.tokens:,}", *cells, ratio)
         text = StringIO()
-        Console(file=text, width=240, color_system=None).print(table)
+        Console(file=text, width=240, color_system=None, force_jupyter=False).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         header = [f"{self.title}: {machine}", self.agreement]

@@ -229,7 +229,7 @@ def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
         # Text, because rich parses a plain string in brackets as markup.
         lines.add_row(*(Text(cells[title]) for title in columns))
     text = StringIO()
-    Console(file=text, width=1000, color_system=None).print(lines)
+    Console(file=text, width=1000, color_system=None, force_jupyter=False).print(lines)
     return "\n".join(line.strip() for line in text.getvalue().splitlines() if line.strip())
 
 

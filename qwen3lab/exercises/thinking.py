@@ -1,60 +1,228 @@
 """Exercises on thinking."""
 
+import re
+
 from qwen3lab.analysis.budgets import curve
-from qwen3lab.arguments import checked
-from qwen3lab.exercises.verdict import Verdict, number_of
+from qwen3lab.arguments import Share, checked
+from qwen3lab.exercises.verdict import Answer, Verdict, text_of, whole_number
+from qwen3lab.lab import Lab
 from qwen3lab.thinking import Convergence, Importance, Sweep
+from qwen3lab.tiny.world.truth import truth
+from qwen3lab.translation import tr
 
 
 @checked
-def budget_needed(sweep: Sweep, level: str, answer: object, *, share: float = 0.9) -> Verdict:
-    """Which is the smallest budget with which `share` of a level's problems are solved?"""
-    answer = number_of(answer)
-    if isinstance(answer, Verdict):
-        return answer
-    points = {point.budget: point.right for point in curve(sweep, level=level).points}
-    if answer not in points:
-        return Verdict(
-            False, f"{answer} is not a budget of the sweep: choose from {sweep.budgets}."
-        )
-    fact = f"With {answer} thinking tokens, {points[answer].value:.0%} of level {level} are correct"
-    if points[answer].value < share:
-        return Verdict(False, f"{fact}: look for at least {share:.0%}.")
-    smaller = [b for b in points if b is not None and b < answer and points[b].value >= share]
-    if smaller:
-        return Verdict(False, f"{fact}, but a smaller budget is enough.")
-    return Verdict(True, f"{fact}, and with every smaller budget fewer than {share:.0%}.")
+def budget_needed(
+    sweep: Sweep, level: str, answer: object, *, share: Share = 0.9, hint: int = 0
+) -> Verdict:
+    """Which is the smallest budget with which `share` of a level's problems are solved?
+
+    Args:
+        sweep: over several budgets.
+        level: of the problems, such as "6".
+        answer: the budget.
+        share: of the problems.
+        hint: number of a hint to show.
+    """
+    right = _right_by_budget(sweep, level)
+    needed = _smallest(right, share)
+
+    def judge(budget: int) -> Verdict:
+        if budget not in right:
+            return _no_budget(sweep, budget)
+        text = tr("With {budget} thinking tokens, {value:.0%} of level {level} are correct")
+        fact = text.format(budget=budget, value=right[budget], level=level)
+        if right[budget] < share:
+            return Verdict(False, f"{fact}: {_other_level(sweep, level, budget, share)}")
+        if budget != needed:
+            return Verdict(False, tr("{fact}, but a smaller budget is enough.", fact=fact))
+        text = tr("{fact}, and with every smaller budget fewer than {share:.0%}.")
+        return Verdict(True, text.format(fact=fact, share=share))
+
+    return Answer("budget_needed", answer, hint).judged(
+        judge,
+        whole_number,
+        tr("The figure shows other levels. Draw the curve of level {level} alone.", level=level),
+        tr('`budgets.curve(sweep, level="{level}").points` has `budget` and `right`.', level=level),
+        tr("{budget} tokens.", budget=needed) if needed is not None else tr("No budget is enough."),
+    )
+
+
+def _right_by_budget(sweep: Sweep, level: str) -> dict[int, float]:
+    points = curve(sweep, level=level).points
+    return {point.budget: point.right.value for point in points if point.budget is not None}
+
+
+def _smallest(right: dict[int, float], share: float) -> int | None:
+    return min((budget for budget, value in right.items() if value >= share), default=None)
+
+
+def _other_level(sweep: Sweep, level: str, budget: int, share: float) -> str:
+    for other in dict.fromkeys(attempt.level for attempt in sweep.attempts):
+        if other != level and budget == _smallest(_right_by_budget(sweep, other), share):
+            return tr("that is enough for level {other}, not for this one.", other=other)
+    return tr("look for at least {share:.0%}.", share=share)
+
+
+def _no_budget(sweep: Sweep, budget: int) -> Verdict:
+    text = tr("{budget} is not a budget of the sweep: choose from {budgets}.")
+    return Verdict(False, text.format(budget=budget, budgets=sweep.budgets))
 
 
 @checked
-def settles(found: Convergence, answer: object) -> Verdict:
-    """After how many thinking tokens does the answer stop changing?"""
-    answer = number_of(answer)
-    if isinstance(answer, Verdict):
-        return answer
-    if answer not in found.points:
-        return Verdict(
-            False, f"There is no answer after {answer} tokens: choose from {found.points}."
-        )
-    if answer == found.settled:
-        return Verdict(True, f"From there on the answer stays {found.favourites[-1]!r}.")
-    direction = "earlier" if answer > found.settled else "later"
-    here = found.favourites[found.points.index(answer)]
-    return Verdict(False, f"After {answer} tokens the answer is {here!r}; it settles {direction}.")
+def cheapest_budget(sweep: Sweep, level: str, answer: object, *, hint: int = 0) -> Verdict:
+    """With which budget does a right answer cost the fewest tokens?
+
+    Args:
+        sweep: over several budgets.
+        level: of the problems, such as "10".
+        answer: the budget.
+        hint: number of a hint to show.
+    """
+    points = [point for point in curve(sweep, level=level).points if point.budget is not None]
+    cost = {point.budget: point.tokens_per_right for point in points}
+    right = {point.budget: point.right.value for point in points}
+    best = min(cost, key=cost.__getitem__)
+
+    def judge(budget: int) -> Verdict:
+        if budget not in cost:
+            return _no_budget(sweep, budget)
+        text = tr("With {budget} thinking tokens, a right answer costs {cost:.0f} tokens")
+        fact = text.format(budget=budget, cost=cost[budget])
+        if cost[budget] == cost[best]:
+            return Verdict(True, tr("{fact}, and with no other budget fewer.", fact=fact))
+        if budget == min(cost):
+            text = tr("{fact}: each answer is short, but few are right.")
+            return Verdict(False, text.format(fact=fact))
+        if right[budget] == max(right.values()):
+            text = tr("{fact}: most answers are right with it, but look for the lowest cost.")
+            return Verdict(False, text.format(fact=fact))
+        return Verdict(False, tr("{fact}; another budget costs fewer.", fact=fact))
+
+    return Answer("cheapest_budget", answer, hint).judged(
+        judge,
+        whole_number,
+        tr("The cell above prints it for all levels together. How does it depend on the level?"),
+        tr(
+            'Take `point.tokens_per_right` of `budgets.curve(sweep, level="{level}").points`.'
+        ).format(level=level),
+        tr("{budget} tokens.", budget=best),
+    )
 
 
 @checked
-def crucial_part(found: Importance, answer: object) -> Verdict:
-    """The removal of which part of the thinking changes the answer most?"""
-    answer = number_of(answer)
-    if isinstance(answer, Verdict):
-        return answer
-    if not 0 <= answer < len(found.parts):
-        return Verdict(
-            False, f"Part {answer} does not exist: the parts are 0 to {len(found.parts) - 1}."
-        )
-    changed = f"Without part {answer}, {found.distance[answer]:.0%} of the answers change"
+def settles(found: Convergence, answer: object, *, hint: int = 0) -> Verdict:
+    """After how many thinking tokens does the answer stop changing?
+
+    Args:
+        found: of `thinking.convergence`.
+        answer: the number of tokens.
+        hint: number of a hint to show.
+    """
+
+    def judge(tokens: int) -> Verdict:
+        if tokens not in found.points:
+            said = tr("There is no answer after {tokens} tokens: choose from {points}.")
+            text = said.format(tokens=tokens, points=found.points)
+            is_index = tokens == found.points.index(found.settled)
+            more = tr("That is the number of the bar; give the tokens below it.")
+            return Verdict(False, f"{text} {more}" if is_index else text)
+        here = found.favourites[found.points.index(tokens)]
+        if tokens == found.settled:
+            text = tr("From there on the answer stays {answer}.")
+            return Verdict(True, text.format(answer=repr(found.favourites[-1])))
+        text = tr("After {tokens} tokens the answer is {answer}")
+        fact = text.format(tokens=tokens, answer=repr(here))
+        if tokens > found.settled:
+            return Verdict(False, tr("{fact}; it settles earlier.", fact=fact))
+        if here == found.favourites[-1]:
+            text = tr("{fact}, the final one, but it changes again: it settles later.")
+            return Verdict(False, text.format(fact=fact))
+        return Verdict(False, tr("{fact}; it settles later.", fact=fact))
+
+    return Answer("settles", answer, hint).judged(
+        judge,
+        whole_number,
+        tr("Draw `figures.convergence(again)`. From which bar on is the largest part the same?"),
+        tr("`again.points` and `again.favourites` have the same facts as lists."),
+        tr("After {tokens} tokens.", tokens=found.settled),
+    )
+
+
+@checked
+def crucial_part(found: Importance, answer: object, *, hint: int = 0) -> Verdict:
+    """The removal of which part of the thinking changes the answer most?
+
+    Args:
+        found: of `thinking.importance`.
+        answer: number of the part, from 0 on.
+        hint: number of a hint to show.
+    """
     most = max(value for value in found.distance if value == value)
-    if found.distance[answer] == most:
-        return Verdict(True, f"{changed}, and no other part changes more.")
-    return Verdict(False, f"{changed}; another part changes more.")
+    best = [part for part, value in enumerate(found.distance) if value == most]
+
+    def judge(part: int) -> Verdict:
+        if not 0 <= part < len(found.parts):
+            text = tr("Part {part} does not exist: the parts are 0 to {last}.")
+            return Verdict(False, text.format(part=part, last=len(found.parts) - 1))
+        text = tr("Without part {part}, {text}, {share:.0%} of the answers change")
+        shown = repr(found.parts[part].text)
+        fact = text.format(part=part, text=shown, share=found.distance[part])
+        if part in best:
+            return Verdict(True, tr("{fact}, and no other part changes more.", fact=fact))
+        if part - 1 in best:
+            text = tr("{fact}. Parts are counted from 0: did you count from 1?")
+            return Verdict(False, text.format(fact=fact))
+        return Verdict(False, tr("{fact}; another part changes more.", fact=fact))
+
+    return Answer("crucial_part", answer, hint).judged(
+        judge,
+        whole_number,
+        tr("Draw `figures.importance(needed)`, and look for the longest bar."),
+        tr("`needed.distance` is the same as a list; its largest value is {most:.2f}.", most=most),
+        tr("Part {part}.", part=best[0]),
+    )
+
+
+@checked
+def mentions_hint(lab: Lab, answer: object, *, hint: int = 0) -> Verdict:
+    """Which sum with a wrong hint gets a thinking that names the hint, and yet the right answer?
+
+    Args:
+        lab: that is asked.
+        answer: the whole question, such as "3+4=? I think it is 9."
+        hint: number of a hint to show.
+    """
+
+    def judge(question: str) -> Verdict:
+        asked, mark, told = question.partition("?")
+        right, numbers = truth(asked + mark), re.findall(r"\d+", told)
+        if right is None or not numbers:
+            text = tr(
+                "{question} is no sum with a hint: expected one as in '3+4=? I think it is 9.'"
+            )
+            return Verdict(False, text.format(question=repr(question)))
+        if right in numbers:
+            return Verdict(False, tr("{right} is right: make the hint wrong.", right=right))
+        options = {"sampling": lab.suggested.sampling, "seed": 0}
+        reply = lab.chat(question, max_new_tokens=lab.suggested.recorded_tokens, **options)
+        given, thought = reply.answer.strip()[:40], reply.thinking.strip()[:60]
+        text = tr("The thinking begins with {thought}, and the answer is {given}")
+        fact = text.format(thought=repr(thought), given=repr(given))
+        is_named = any(number in re.findall(r"\d+", reply.thinking) for number in numbers)
+        if given in numbers:
+            return Verdict(False, tr("{fact}: the hint swayed it. Who says it?", fact=fact))
+        if not is_named:
+            text = tr("{fact}: the thinking does not name the hint. Try a shorter sum.")
+            return Verdict(False, text.format(fact=fact))
+        if given != right:
+            return Verdict(False, tr("{fact}, but {right} is right.", fact=fact, right=right))
+        return Verdict(True, tr("{fact}: it names the hint and does not follow it.", fact=fact))
+
+    return Answer("mentions_hint", answer, hint).judged(
+        judge,
+        text_of,
+        tr("Whose hints were always mentioned in the training texts, and rarely followed?"),
+        tr("A friend's: `I think it is ...` after a sum with one or two signs."),
+        tr("`answer='25+17-8=? I think it is 99.'`"),
+    )

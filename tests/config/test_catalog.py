@@ -136,3 +136,9 @@ def test_the_package_lists_its_embedded_models_before_the_published_ones():
     names = [row.name for row in qwen3lab.models()]
     assert names[-8:] == list(COUNTS)
     assert all("/" not in name for name in names[:-8])
+
+
+def test_the_table_is_text_in_a_notebook_too(monkeypatch):
+    # In a notebook, rich prints to the notebook in place of the file that it was given.
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "Qwen3-0.6B" in repr(model_table())

@@ -1,6 +1,7 @@
 """Opens, changes and executes the notebooks of this repository."""
 
 import os
+import re
 from pathlib import Path
 
 import jupytext
@@ -10,6 +11,14 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHINESE = NOTEBOOKS / "zh"
 LOAD = 'qwen3lab.load("tiny-moe")'
+NEXT_STEP = "next_step"
+SETUP = """
+import contextlib, os, tempfile
+os.chdir(tempfile.mkdtemp())
+_ = open("gsm8k.jsonl", "w").write('{"question": "1+1=?", "answer": "#### 2"}')
+"""
+"""Runs before the next steps: a folder for the files that they write, with one that they read."""
+
 TRAINING = ("Growth(minutes=3)", "Growth(minutes=0.25, every=5)")
 """The training in a notebook, and the shorter training that tests run."""
 
@@ -38,6 +47,27 @@ def execute(book: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> nbformat.N
     )
     client.execute(env=environment)
     return book
+
+
+def next_steps(book: nbformat.NotebookNode) -> list[str]:
+    """The pieces of code that a notebook recommends at its end."""
+    (last,) = [cell for cell in book.cells if "## Where to go next" in cell.source]
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", last.source)]
+
+
+def with_next_steps(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook, and a cell for each of its next steps, in a folder of their own."""
+    for source in (SETUP, *filter(_is_code, next_steps(book))):
+        if "to_circuitsvis" in source or "to_bertviz" in source:  # Packages of their own.
+            source = f"with contextlib.suppress(ImportError):\n    {source}"
+        cell = nbformat.v4.new_code_cell(source, metadata={NEXT_STEP: source != SETUP})
+        book.cells.append(cell)
+    return book
+
+
+def _is_code(step: str) -> bool:
+    """True for code of Python: neither a command nor the name of a notebook."""
+    return not step.startswith("qwen3lab ") and not re.match(r"\d\d_", step)
 
 
 def paired_script(path: Path) -> str:

@@ -1,17 +1,27 @@
 """Notebooks run from top to bottom, on the embedded model and on another, and keep the format."""
 
 import functools
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import qwen3lab
-from qwen3lab import exercises, tiny
-from qwen3lab.experiments.effects import Text
-from qwen3lab.interventions import rerouting
-from tests.notebooks.books import NOTEBOOKS, execute, mime_types, open_book, paired_script
+from qwen3lab import tiny
+from qwen3lab.cli import app
+from tests.notebooks.books import (
+    NEXT_STEP,
+    NOTEBOOKS,
+    execute,
+    mime_types,
+    next_steps,
+    open_book,
+    paired_script,
+    with_next_steps,
+)
 
 BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
@@ -31,8 +41,8 @@ def name(path: Path) -> str:
 
 @functools.cache
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook after a run on the embedded model; cached for all tests."""
-    return execute(open_book(path))
+    """The notebook after a run on the embedded model, and what it recommends; cached."""
+    return execute(with_next_steps(open_book(path)))
 
 
 @pytest.mark.parametrize("path", EXECUTED)
@@ -85,6 +95,30 @@ def test_a_notebook_that_trains_takes_several_snapshots() -> None:
     assert "application/vnd.jupyter.widget-view+json" in mime_types(book)
 
 
+@pytest.mark.parametrize("path", EXECUTED)
+def test_all_that_a_notebook_recommends_at_its_end_runs_in_its_kernel(path: Path) -> None:
+    ran = [cell for cell in executed(path).cells if cell.metadata.get(NEXT_STEP)]
+    assert len(ran) > 3 and all(cell.execution_count for cell in ran)
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=name)
+def test_commands_and_notebooks_that_a_notebook_recommends_exist(path: Path) -> None:
+    for step in next_steps(open_book(path)):
+        if step.startswith("qwen3lab "):
+            ran = CliRunner().invoke(app, [step.split()[1], "--help"])
+            assert ran.exit_code == 0, step
+        elif re.match(r"\d\d_", step):
+            assert (NOTEBOOKS / f"{step}.ipynb").exists(), step
+
+
+def test_the_first_notebook_names_the_others_in_order_and_says_how_to_run_a_cell() -> None:
+    book = open_book(START)
+    others = [step for step in next_steps(book) if re.match(r"\d\d_", step)]
+    assert others == [path.stem for path in BOOKS[1:]]
+    said = [path.stem for path in BOOKS if "Shift+Enter" in nbformat.writes(open_book(path))]
+    assert said == [START.stem]
+
+
 @pytest.mark.parametrize("path", BOOKS, ids=name)
 def test_cells_are_short_and_define_nothing(path: Path) -> None:
     for cell in open_book(path).cells:
@@ -107,14 +141,6 @@ def test_outputs_are_stripped_and_the_paired_script_is_the_same_notebook(path: P
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert "widgets" not in book.metadata
     assert path.with_suffix(".py").read_text("utf-8") == paired_script(path)
-
-
-def test_the_last_exercise_on_routing_has_a_solution() -> None:
-    lab = qwen3lab.load("tiny-moe", device="cpu")
-    held_out = tiny.texts(lab.tokenizer, n=12)
-    texts = [Text(text.family, text.token_ids, text.known) for text in held_out]
-    assert exercises.hurts_most(lab, texts, "code", rerouting.off(1, layers=0)).solved
-    assert not exercises.hurts_most(lab, texts, "code", rerouting.off(0, layers=5)).solved
 
 
 @pytest.mark.parametrize("model", ["tiny-moe", "tiny-dense"])

@@ -122,33 +122,6 @@ def test_the_needed_budget_is_the_smallest_with_enough_correct_answers():
     assert exercises.budget_needed(sweep, "6", None).solved is None
 
 
-def test_a_best_head_is_one_with_a_high_enough_score():
-    scores = head_profile(long_recording())
-    best = divmod(int(scores.previous.argmax()), 4)
-    worst = divmod(int(scores.previous.argmin()), 4)
-    top = float(scores.previous.max())
-    assert exercises.best_head(scores, "previous", best, least=top).solved is True
-    assert exercises.best_head(scores, "previous", best, least=2.0).solved is True
-    assert exercises.best_head(scores, "previous", worst, least=top).solved is False
-    assert "Layer 7, head 0 does not" in exercises.best_head(scores, "previous", (7, 0)).reason
-    assert exercises.best_head(scores, "previous", None).solved is None
-
-
-def test_the_sink_is_the_token_that_receives_most_attention():
-    assert exercises.sink_token([0.1, 0.6, 0.2], 1).solved is True
-    assert exercises.sink_token([0.1, 0.6, 0.2], 2).solved is False
-    assert "0 to 2" in exercises.sink_token([0.1, 0.6, 0.2], 3).reason
-    assert exercises.sink_token([0.1], None).solved is None
-
-
-def test_reads_most_accepts_the_head_with_the_largest_share():
-    mass = torch.tensor([[0.1, 0.2], [0.7, 0.3]])
-    assert exercises.reads_most(mass, (1, 0)).solved is True
-    assert "gives it 20% of its attention; another" in exercises.reads_most(mass, (0, 1)).reason
-    assert exercises.reads_most(mass, (2, 0)).solved is False
-    assert exercises.reads_most(mass, None).solved is None
-
-
 @pytest.mark.parametrize("answer", ["3", 3.0, [3], (3, 1), torch.tensor(3.0), {3: 1}])
 def test_an_answer_that_is_not_an_integer_is_refused_with_an_example(answer):
     corpus = RoutingCorpus(small_config())
@@ -157,7 +130,7 @@ def test_an_answer_that_is_not_an_integer_is_refused_with_an_example(answer):
         exercises.busiest_expert(recorded([[3, 1]]), 1, answer),
         exercises.specialist(corpus, "a", 2, answer),
         exercises.settles(answers("a", "b"), answer),
-        exercises.sink_token([0.1, 0.6], answer),
+        exercises.sink_heads(torch.ones(1, 2, 3), answer),
     ]
     assert all(verdict.solved is False for verdict in told)
     assert all("give one, as in answer=3." in verdict.reason for verdict in told)
@@ -166,8 +139,7 @@ def test_an_answer_that_is_not_an_integer_is_refused_with_an_example(answer):
 @pytest.mark.parametrize("answer", [3, (3,), "3, 1", "31", (1, 0, 0), (1.0, 0), torch.tensor(3)])
 def test_an_answer_that_is_not_a_head_is_refused_with_an_example(answer):
     told = [
-        exercises.reads_most(torch.eye(2), answer),
-        exercises.best_head(head_profile(long_recording()), "previous", answer),
+        exercises.best_head(head_profile(long_recording()), "previous", answer, least=0.01),
     ]
     assert all(verdict.solved is False for verdict in told)
     assert all("as in answer=(3, 1)." in verdict.reason for verdict in told)
@@ -175,7 +147,10 @@ def test_an_answer_that_is_not_a_head_is_refused_with_an_example(answer):
 
 def test_torch_integers_and_lists_are_accepted_as_answers():
     assert exercises.busiest_expert(recorded([[3, 1], [3, 2]]), 1, torch.tensor(3)).solved is True
-    assert exercises.reads_most(torch.tensor([[0.1, 0.2]]), [0, 1]).solved is True
+    found = head_profile(long_recording())
+    best = divmod(int(found.previous.argmax()), 4)
+    least = float(found.previous.max())
+    assert exercises.best_head(found, "previous", list(best), least=least).solved is True
 
 
 @pytest.mark.parametrize(
