@@ -55,7 +55,8 @@ class Neighbour:
     """An expert that gets the same tokens.
 
     Attributes:
-        layer, expert: which one; of the same layer, or of the next one with experts.
+        layer: of the expert; the same one, or the next one with experts.
+        expert: its number.
         share: of this expert's tokens, those that the neighbour also gets.
         above: that share minus the neighbour's share of all tokens.
     """
@@ -71,7 +72,8 @@ class ExpertEntry(Displayed):
     """What one expert does.
 
     Attributes:
-        layer, expert: which one.
+        layer: of the expert.
+        expert: its number.
         share: of all tokens, those that are routed to it.
         labels: the labels of the largest npmi, of each column.
         tokens: the text of the tokens that tell most about it, and the share of each that it gets.
