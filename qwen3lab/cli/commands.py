@@ -44,7 +44,7 @@ app.add_typer(course, name="course")
 @app.command()
 def lab(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder of notebooks; default: the package's notebooks.")
+        Path | None, typer.Argument(help="Folder of notebooks; default: your working copy.")
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
     port: Annotated[
@@ -53,8 +53,8 @@ def lab(
 ) -> None:
     """Open JupyterLab on the notebooks.
 
-    From an installed package, notebooks and guide are first copied to ./qwen3lab-notebooks;
-    existing files are not overwritten.
+    Notebooks and guide are first copied to ./qwen3lab-notebooks, or to ~/qwen3lab-notebooks if this
+    is a checkout of the package; existing files are not overwritten.
     """
     from qwen3lab.jupyter.launch import launch
 

@@ -1,9 +1,13 @@
 """The commands of a course: `qwen3lab course ...`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from qwen3lab.cli.options import Json
+from qwen3lab.cli.output import status_table
 
 course = typer.Typer(
     help="Prepare and give a course with the notebooks.",
@@ -32,11 +36,46 @@ def slides(
     Example: qwen3lab course slides slides --run
     """
     from qwen3lab.course import write_slides
-    from qwen3lab.jupyter.launch import shipped_notebooks
+    from qwen3lab.jupyter.working_copy import shipped_notebooks
 
     books = book or sorted(shipped_notebooks().glob("[0-9]*.ipynb"))
     written = write_slides(books, folder, run=run)
     print(f"{len(written)} files in {folder}: open one in a browser; F is full screen")
+
+
+@course.command()
+def status(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Your folder of notebooks; default: the working copy.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the exercises: tries, hints that were read, and which are solved."""
+    from qwen3lab.exercises import progress
+    from qwen3lab.exercises.tasks import standing
+    from qwen3lab.jupyter.working_copy import working_folder
+
+    rows = standing(progress.read(folder or working_folder()))
+    print(json.dumps(rows, indent=2) if as_json else status_table(rows))
+
+
+@course.command()
+def reset(
+    notebook: Annotated[
+        list[str] | None, typer.Argument(help="Such as 01_attention; default: all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Your folder of notebooks; default: the working copy.")
+    ] = None,
+) -> None:
+    """Restore notebooks, and forget the progress with their exercises.
+
+    What is replaced is kept in the folder `kept` beside them.
+    """
+    from qwen3lab.jupyter.working_copy import reset as reset_copy, working_folder
+
+    kept = reset_copy(folder or working_folder(), notebook or ())
+    print("\n".join(f"kept as {path}" for path in kept))
 
 
 @course.command()

@@ -67,6 +67,26 @@ def stream_reply(
     return reply
 
 
+def status_table(rows: Iterable[dict[str, Any]]) -> str:
+    """A student's standing as text, one line for each exercise."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in rows[0]:
+        table.add_column(title, justify="right" if title in ("tries", "hints") else "left")
+    for row in rows:
+        shown = row | {"solved": "yes" if row["solved"] else "–"}
+        table.add_row(*map(str, shown.values()))
+    console = Console(width=100, color_system=None, force_jupyter=False)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    done = sum(1 for row in rows if row["solved"])
+    return "\n".join([*lines, f"{done} of {len(rows)} solved"])
+
+
 def plain_text(text: str) -> str:
     """Text without control characters, which could send commands to the terminal."""
     return "".join(char for char in text if char in "\n\t" or char.isprintable())

@@ -96,8 +96,10 @@ def note(name: str, *, hint: int = 0, solved: bool | None = None) -> None:
 
     A file that cannot be read or written gives a warning: the verdict is shown all the same.
     """
-    folder = Path.cwd()
-    if not (folder / FILE).is_file():
+    here = Path.cwd()
+    # Notebooks in another language are in a folder of the working copy.
+    folder = next((each for each in (here, here.parent) if (each / FILE).is_file()), None)
+    if folder is None:
         return
     try:
         found = read(folder)

@@ -136,13 +136,3 @@ def missing_head(layer: int, head: int, layers: Sequence[int], n_heads: int) -> 
     )
     swapped = head in layers and 0 <= layer < n_heads
     return Verdict(False, f"{said} {tr('The layer comes first.')}" if swapped else said)
-
-
-def number_of(answer: object) -> int | Verdict:
-    """Without hints."""
-    return Verdict(None, tr(NO_ANSWER)) if answer is None else whole_number(answer)
-
-
-def head_of(answer: object) -> tuple[int, int] | Verdict:
-    """Without hints."""
-    return Verdict(None, tr(NO_ANSWER)) if answer is None else layer_and_head(answer)

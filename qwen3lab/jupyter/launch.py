@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-import qwen3lab
 from qwen3lab.device.waiting import PASSIVE_WAITING
 from qwen3lab.interrupts import HeldInterrupts
-from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.jupyter.working_copy import FIRST_NOTEBOOK, make_working_copy, working_folder
 from qwen3lab.translation import language
 
 SETTINGS = Path(__file__).parent
-FIRST_NOTEBOOK = "00_start_here.ipynb"
-INSTALLED = "_notebooks"
-"""Folder of the notebooks in an installed package."""
 SECONDS_TO_END = 5
 """Time for a server that got the interrupt itself."""
 
@@ -33,7 +28,7 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
     Ctrl-C reaches JupyterLab itself, which asks whether to stop.
 
     Args:
-        folder: to open; None opens the package's notebooks.
+        folder: to open; None opens a working copy of the package's notebooks.
         browser: open a browser as well.
         port: of the server; None lets JupyterLab choose.
 
@@ -48,7 +43,7 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
-    line = command(folder or notebooks(), browser=browser, port=port)
+    line = command(folder or make_working_copy(working_folder()), browser=browser, port=port)
     return run_server(line, environment())
 
 
@@ -133,32 +128,3 @@ def environment() -> dict[str, str]:
     user_path = os.environ.get("JUPYTER_CONFIG_PATH")
     paths = [str(SETTINGS), *([user_path] if user_path else [])]
     return PASSIVE_WAITING | os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
-
-
-def notebooks(target: Path = Path("qwen3lab-notebooks")) -> Path:
-    """The folder of notebooks: that of a checkout, else `target` with copies of the installed ones.
-
-    The Chinese notebooks and the guide's pages are copied as well. Existing files in `target` are
-    not overwritten.
-    """
-    shipped = shipped_notebooks()
-    if shipped.name != INSTALLED:
-        return shipped
-    target.mkdir(exist_ok=True)
-    guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
-    for path in sorted([*shipped.glob("*.ipynb"), *shipped.glob("zh/*.ipynb"), *guide]):
-        copied = target / path.relative_to(shipped)
-        if not copied.exists():
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(copied) as part:
-                shutil.copyfile(path, part)
-    return target
-
-
-def shipped_notebooks() -> Path:
-    """The folder of the notebooks that belong to this package: of a checkout, or as installed."""
-    package = Path(qwen3lab.__file__).parent
-    checkout = package.parent / "notebooks"
-    if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
-        return checkout
-    return package / INSTALLED

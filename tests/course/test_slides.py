@@ -8,7 +8,7 @@ import pytest
 
 from qwen3lab.course.slides import LINES_OF_A_SLIDE, pages, slides_of, write_slides
 from qwen3lab.errors import StorageError
-from qwen3lab.jupyter.launch import shipped_notebooks
+from qwen3lab.jupyter.working_copy import shipped_notebooks
 from tests.notebooks.browser import browser
 
 BOOKS = sorted(shipped_notebooks().glob("[0-9]*.ipynb"))

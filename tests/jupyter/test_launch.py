@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 
 from qwen3lab.jupyter import launch as module
-from qwen3lab.jupyter.launch import FIRST_NOTEBOOK, command, environment, launch, notebooks
+from qwen3lab.jupyter.launch import command, environment, launch
+from qwen3lab.jupyter.working_copy import FIRST_NOTEBOOK
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_a_checkout_opens_its_own_notebooks():
-    assert notebooks() == ROOT / "notebooks"
 
 
 def test_the_first_notebook_is_opened(tmp_path):
@@ -51,49 +48,6 @@ def test_threads_of_kernels_sleep_while_they_wait_unless_the_user_says_otherwise
     assert environment()["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert environment()["OMP_WAIT_POLICY"] == "active"
-
-
-def test_an_installed_package_copies_its_notebooks_once(tmp_path, monkeypatch):
-    package = tmp_path / "site" / "qwen3lab"
-    (package / "_notebooks").mkdir(parents=True)
-    for name in (FIRST_NOTEBOOK, "01_next.ipynb"):
-        (package / "_notebooks" / name).write_text("shipped")
-    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
-    target = tmp_path / "mine"
-    assert notebooks(target) == target
-    (target / FIRST_NOTEBOOK).write_text("changed by a person")
-    (target / "01_next.ipynb").unlink()
-    notebooks(target)
-    assert (target / FIRST_NOTEBOOK).read_text() == "changed by a person"
-    assert (target / "01_next.ipynb").read_text() == "shipped"
-
-
-def test_an_installed_package_copies_its_guide_beside_the_notebooks(tmp_path, monkeypatch):
-    package = tmp_path / "site" / "qwen3lab"
-    for name in ("guide/index.md", "guide/howto/load.md", "guide/images/layers.svg"):
-        path = package / "_notebooks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("shipped")
-    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
-    target = notebooks(tmp_path / "mine")
-    assert (target / "guide" / "howto" / "load.md").read_text() == "shipped"
-    assert (target / "guide" / "images" / "layers.svg").exists()
-    (target / "guide" / "index.md").write_text("with notes")
-    assert (notebooks(target) / "guide" / "index.md").read_text() == "with notes"
-
-
-def test_an_installed_package_copies_its_chinese_notebooks_into_a_folder_of_their_own(
-    tmp_path, monkeypatch
-):
-    package = tmp_path / "site" / "qwen3lab"
-    for name in (FIRST_NOTEBOOK, f"zh/{FIRST_NOTEBOOK}"):
-        path = package / "_notebooks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    monkeypatch.setattr(module.qwen3lab, "__file__", str(package / "__init__.py"))
-    target = notebooks(tmp_path / "mine")
-    assert (target / "zh" / FIRST_NOTEBOOK).read_text() == f"zh/{FIRST_NOTEBOOK}"
-    assert (target / FIRST_NOTEBOOK).read_text() == FIRST_NOTEBOOK
 
 
 def test_the_wheel_contains_the_notebooks(tmp_path):
@@ -133,6 +87,7 @@ LAUNCHES = """
 import sys
 from qwen3lab.jupyter import launch as module
 module.command = lambda folder, **options: [sys.executable, "-c", {asks!r}]
+module.make_working_copy = lambda folder: folder
 raise SystemExit(module.launch())
 """
 

@@ -14,7 +14,7 @@ from qwen3lab.course.bundle.closure import Wheel, run_pip, wheels_for
 from qwen3lab.course.bundle.own_wheel import own_wheel, requirements_of
 from qwen3lab.course.bundle.targets import LARGE, Target
 from qwen3lab.errors import StorageError
-from qwen3lab.jupyter.launch import shipped_notebooks
+from qwen3lab.jupyter.working_copy import shipped_notebooks
 from qwen3lab.storage.atomic_files import write_text
 
 FORMAT = 1
