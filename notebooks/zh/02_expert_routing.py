@@ -16,13 +16,13 @@
 # %% [markdown] english="20e85383ecf3"
 # # 专家路由
 #
-# 在混合专家模型里，每一层都有一个路由器，为每个词元选出几个专家。在这个笔记本里，你先看一个词元的路由，再测量专家专门化在什么上，最后改动路由，测量它的效应。
+# 在混合专家模型里，每一层都有一个路由器，为每个词元选出几个专家。在这个笔记本里，你先看一个词元的路由，再测量专家专精于什么，最后改动路由，测量它的效应。
 #
 # **学完这个笔记本，你能够**
 #
 # - 找出一个词元的专家，看路由器有多大把握，以及这些专家写了什么；
-# - 测量专家专门化在什么上，并和随机水平作比较；
-# - 关掉专家，或者强制用上某些专家，测量哪些文本因此对模型变难了。
+# - 测量专家专精于什么，并和随机水平作比较；
+# - 关掉专家，或者强制用上某些专家，测量哪些文本对模型来说变难了。
 
 # %%
 import torch
@@ -69,19 +69,27 @@ for token in near.argsort()[:5].tolist():
     print(f"{token:3} {rec.tokens[token]!r:12}", end=" ")
     print(f"margin {near[token]:.3f} logits, entropy {open_share[token]:.0%} of its maximum")
 
-# %% [markdown] english="64adf2423b51"
-# ## 练习 1
-# 在这一层，这次运行的词元被路由到哪个专家的最多？从图上读，或者算出来。然后把它的编号填在 `None` 的位置上，运行这个单元格。
-
 # %%
 figures.routing_map(routing.layer_weights(rec, layer))
 
+# %% [markdown] english="8bf5483d1424"
+# ### 练习 1（容易）
+# 图里画的是一层。到了**下一**层，这次运行的词元被路由到哪个专家的最多？画出那一层的图，或者算出来。然后把专家的编号填在 `None` 的位置上，运行这个单元格。
+
 # %%
-exercises.busiest_expert(rec, layer, answer=None)
+after = layers[min(row + 1, len(layers) - 1)]
+exercises.busiest_expert(rec, after, answer=None, shown=layer, hint=0)
+
+# %% [markdown] english="0c492660d264"
+# ### 练习 2（中等）
+# 在这次运行里，哪一层的路由器**最有把握**：也就是说，哪一层的相对熵对所有词元取平均后最低？
+
+# %%
+exercises.surest_router(rec, answer=None, hint=0)
 
 # %% [markdown] english="d4b52432bc13"
 # ## 探索器
-# 点击一个词元，再点击它的一个专家，就能看到被路由到这个专家的词元。**直接 logit 效应**显示这个专家让下一个词元里的哪些变得更可能，哪些变得更不可能。**关掉它，再问一次**会在没有这个专家的情况下再问一遍，并把两个回答并排显示。
+# 点击一个词元，再点击它的一个专家，就能看到被路由到这个专家的词元。**直接 logit 效应**显示这个专家让哪些词元更可能成为下一个词元，让哪些更不可能。**关掉并重问**会在没有这个专家的情况下再问一遍，并把两个回答并排显示。
 
 # %%
 held_out = tiny.texts(lab.tokenizer, n=suggested.texts)
@@ -90,8 +98,8 @@ explorer = RoutingExplorer(lab, corpus=recordings)
 explorer
 
 # %% [markdown] english="350c1e777254"
-# ## 一个语料
-# 语料里有内置模型小世界的五种题型的文本，第六种是来自世界之外的问题。每个词元都带有标签。`RoutingCorpus` 只保存计数，所以一百万个词元的语料也不会占用更多内存。
+# ## 一个语料库
+# 语料库里有内置模型小世界的五种题型的文本，第六种是来自世界之外的问题。每个词元都带有标签。`RoutingCorpus` 只保存计数，所以一百万个词元的语料库也不会占用更多内存。
 
 # %%
 families = RoutingCorpus(lab.config)
@@ -100,7 +108,7 @@ for text, recording in zip(held_out, recordings, strict=True):
 figures.expert_load(families.load())
 
 # %% [markdown] english="5cedf3715dd2"
-# **一个专家专门化在什么上**？图中是这一层里各题型之间占比差异最大的专家，置信区间是对文档取的。没有专门化的专家，在每种题型里的占比应该都一样。
+# **一个专家专精于什么**？图中是这一层里各题型之间占比差异最大的专家，置信区间是对文档取的。没有专门化的专家，在每种题型里的占比应该都一样。
 
 # %%
 names = families.groups
@@ -123,16 +131,19 @@ for at in range(len(layers)):
         f"layer {layers[at]:2}: {found.value:.3f} nats, shuffled at most {found.shuffled[-1]:.3f}"
     )
 
-# %% [markdown] english="24b3056cfc19"
-# ## 练习 2
-# 这一层里，哪个专家与算术的关联最强？`npmi` 是归一化点互信息：专家和题型只一起出现时为 1，互相独立时为 0。
+# %% [markdown] english="487033e63c32"
+# 同样的结果列成表，只看一种题型。`npmi` 是归一化点互信息：专家和题型只一起出现时为 1，互相独立时为 0。要找“专才”专家，这两列里你会按哪一列排序？
 
 # %%
 table = families.to_pandas()
-table[(table.layer == layer) & (table.group == "arithmetic")].sort_values("share").tail(6)
+table[(table.layer == layer) & (table.group == "swaps")].sort_values("share").tail(6)
+
+# %% [markdown] english="7a8fd9153e96"
+# ### 练习 3（中等）
+# 这一层里，哪个专家与程序（题型 `code`）的关联最强？
 
 # %%
-exercises.specialist(families, "arithmetic", layer, answer=None)
+exercises.specialist(families, "code", layer, answer=None, hint=0)
 
 # %% [markdown] english="4a9ce654983d"
 # ## 思考与答案
@@ -149,7 +160,6 @@ figures.load_difference(parts.load("thinking"), parts.load("answer"), names=("th
 # 第一张图显示这一层里哪些专家会被一起选中；共用词元的专家排在一起。第二张图显示：每个专家的词元，到了下一层会被路由到哪些专家。
 
 # %%
-after = layers[min(row + 1, len(layers) - 1)]
 chosen, later = (
     torch.cat([recording.routing.layer(at).experts for recording in recordings])
     for at in (layer, after)
@@ -160,9 +170,17 @@ figures.co_activation(co_activation(chosen, n_experts), layer=layer)
 # %%
 figures.transitions(transitions(chosen, later, n_experts), layers=(layer, after))
 
+# %% [markdown] english="7df537d2f618"
+# ### 练习 4（中等）
+# 在**第一**层，哪个专家最常和专家 3 一起被选中？
+
+# %%
+first = torch.cat([recording.routing.layer(layers[0]).experts for recording in recordings])
+exercises.partner(first, n_experts, expert=3, answer=None, hint=0)
+
 # %% [markdown] english="18f9ba46aceb"
 # ## 专家写了什么
-# 把专家的平均输出乘以反嵌入，就得到：沿着通往 logit 的直接路径，它让下一个词元里的哪些变得更可能，哪些变得更不可能。
+# 把专家的平均输出乘以反嵌入，就能看出：沿着通往 logit 的直接路径，它让哪些词元更可能成为下一个词元，让哪些更不可能。
 
 # %%
 favourite = int(rec.routing.layer(layer).experts.flatten().mode().values)
@@ -182,11 +200,11 @@ for name, edits in {
 }.items():
     print(f"{name:20} {lab.chat(question, edits=edits, **options).answer[:40]!r}")
 
-# %% [markdown] english="3b054b2d54e9"
-# **逐个敲除**第一层的专家，在语料上重新计算损失。哪种题型的损失上升了？损失只计算由前文就能确定的那些词元。（在 `tiny-moe` 里，第一层的专家最要紧；在更高的层，少了一个，其他专家可以顶上。换一层试试。）在 CPU 上，大模型只会关掉 `busiest` 个最忙的专家。单元格会先告诉你最多要多久；想快一点，就少取几个专家或几段文本：`suggested.smaller`。
+# %% [markdown] english="047ad2ab80fc"
+# **逐个敲除**第一层的专家，在一半的语料上重新计算损失。哪种题型的损失上升了？损失只计算由前文就能确定的那些词元。（在 `tiny-moe` 里，第一层的专家最要紧；在更高的层，少了一个，其他专家可以顶上。换一层试试。）在 CPU 上，大模型只会关掉 `busiest` 个最忙的专家。单元格会先告诉你最多要多久；想快一点，就少取几个专家或几段文本：`suggested.smaller`。
 
 # %%
-texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out]
+texts = [effects.Text(text.family, text.token_ids, text.known) for text in held_out[::2]]
 which = {"layers": layers[:1], "busiest": suggested.experts}
 print(costs.knock_out_cost(lab, texts, **which))
 knocked_out = knockout.knock_out(lab, texts, **which)
@@ -212,15 +230,15 @@ problems = {"sums": sums}
 for name, edits in {"unchanged": None, "without": rerouting.off(expert, layers=layers[0])}.items():
     print(f"{name:10} {effects.error_rates(lab, problems, edits=edits)['sums']:.0%} wrong")
 
-# %% [markdown] english="36d5392e7450"
-# ## 练习 3
-# 找一种干预，让程序文本的损失至少上升到其他任何题型的两倍那么多。上面的图会帮你。你也可以试试别的层，或者一次关掉几个专家，比如 `rerouting.off([3, 5], layers=2)`。
+# %% [markdown] english="31b1d4f77596"
+# ### 练习 5（难）
+# 找一种干预，让程序文本的损失增加得比其他任何题型都多，至少是两倍。上面的图会帮你。你也可以试试别的层，或者一次关掉几个专家，比如 `rerouting.off([3, 5], layers=2)`。
 
 # %%
-exercises.hurts_most(lab, texts, "code", answer=None)
+exercises.hurts_most(lab, texts, "code", answer=None, hint=0)
 
-# %% [markdown] english="6c79c274dda9"
+# %% [markdown] english="babc673194b4"
 # ## 接下来
-# - `RoutingCorpus.save` 和 `merge` 可以合并多次运行的计数。
-# - `expert_output.extreme_experts` 找出激活值特别极端的专家。
-# - `rerouting.borrowed(other_recording)` 用另一段文本的路由来运行一段文本。
+# - `families.save("counts.safetensors")` 保存计数；`families.merge(parts)` 把另一个语料库的计数加进来。
+# - `expert_output.extreme_experts([rec])` 找出激活值特别极端的专家。
+# - `lab.record(texts[0].token_ids, edits=rerouting.borrowed(recordings[0]))` 用另一次运行的路由来运行一段文本。

@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHINESE = NOTEBOOKS / "zh"
+PLOT = "application/vnd.plotly.v1+json"
 LOAD = 'qwen3lab.load("tiny-moe")'
 NEXT_STEP = "next_step"
 SETUP = """
@@ -38,6 +39,9 @@ def execute(book: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> nbformat.N
     for cell in book.cells:
         cell.source = cell.source.replace(*TRAINING)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    if folder == CHINESE:  # whose name alone decides on the language
+        environment = {name: text for name, text in environment.items() if name != "QWEN3LAB_LANG"}
+        environment["LC_ALL"] = "C.UTF-8"
     client = NotebookClient(
         book,
         timeout=300,
@@ -82,6 +86,13 @@ def mime_types(book: nbformat.NotebookNode) -> list[str]:
     for output in outputs:
         found += output.data.keys() if "data" in output else [output.get("name", "error")]
     return found
+
+
+def titles(book: nbformat.NotebookNode) -> list[str]:
+    """Titles of the plotly figures of all outputs, in order."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    figures = [output.data[PLOT] for output in outputs if PLOT in output.get("data", ())]
+    return [figure["layout"]["title"]["text"] for figure in figures]
 
 
 def write_book(path: Path, *cells: str) -> None:

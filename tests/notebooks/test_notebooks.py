@@ -15,6 +15,7 @@ from qwen3lab.cli import app
 from tests.notebooks.books import (
     NEXT_STEP,
     NOTEBOOKS,
+    PLOT,
     execute,
     mime_types,
     next_steps,
@@ -25,7 +26,6 @@ from tests.notebooks.books import (
 
 BOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
-PLOT = "application/vnd.plotly.v1+json"
 QUICK = ("00_start_here", "01_attention")
 """Notebooks that run within seconds."""
 
