@@ -2,12 +2,16 @@
 
 import re
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 
+from qwen3lab.translation.chosen import FOLDER
 from tests.translated_page import (
     CHINESE,
+    GUIDE,
     README,
     ROOT,
     chinese_of,
@@ -22,6 +26,7 @@ from tests.translated_page import (
 
 PAGES = english_pages()
 CHINESE_PAGES = [page for page in guide_pages() if CHINESE in page.parents]
+CATALOGUE = FOLDER / "zh" / "LC_MESSAGES" / "qwen3lab.po"
 HAN = "\u4e00-\u9fff"
 
 
@@ -160,3 +165,32 @@ def test_chinese_text_has_full_width_punctuation_and_spaces_beside_latin(page):
 
 def test_the_first_lines_of_the_readme_lead_to_the_chinese_one():
     assert "[中文](notebooks/guide/zh/README.md)" in README.read_text("utf-8")[:200]
+
+
+def emphasised(page: Path) -> set[str]:
+    """The words that a page sets in bold or italics."""
+    inline = [token.children for token in tokens_of(page.read_text("utf-8")) if token.children]
+    return {
+        word.content
+        for children in inline
+        for start, word in pairwise(children)
+        if start.type in ("em_open", "strong_open") and word.type == "text"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("howto/workbench.md", {"Text", "Raw", "Add, ask again", "Keep this change"}),
+        ("cases/a-wrong-digit.md", {"largest", "without each head", "Change the model"}),
+    ],
+)
+def test_the_labels_that_a_page_quotes_are_those_that_the_interface_shows_in_chinese(name, labels):
+    with CATALOGUE.open("rb") as file:
+        shown = {str(each.id).lower(): str(each.string) for each in read_po(file) if each.id}
+    quoted = {
+        word: shown[word.lower()] for word in emphasised(GUIDE / name) if word.lower() in shown
+    }
+    assert labels <= quoted.keys()
+    text = (CHINESE / name).read_text("utf-8")
+    assert [label for label in quoted.values() if label not in text] == []
