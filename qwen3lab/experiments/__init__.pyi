@@ -5,5 +5,6 @@ from . import (
     effects as effects,
     fidelity as fidelity,
     knockout as knockout,
+    merging as merging,
     pruning as pruning,
 )

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from qwen3lab.analysis.routing import check_experts
 from qwen3lab.arguments import CountOrNone, Seed, checked
+from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import LabError
 from qwen3lab.experiments.effects import Text, error_rates, group_losses
@@ -151,6 +152,10 @@ class PruningCurve(Displayed):
 
     points: tuple[PruningPoint, ...]
 
+    def __add__(self, other: "PruningCurve") -> "PruningCurve":
+        """The points of both, for one figure."""
+        return PruningCurve((*self.points, *other.points))
+
     def to_pandas(self) -> "pandas.DataFrame":
         """A tidy table: score, seed, n_experts, share, measure ("loss", "errors"), group, value."""
         import pandas
@@ -214,13 +219,39 @@ def pruning_curve(
     with closing(tqdm(choices, unit="model", disable=not progress)) as bar:
         for name, number, n, kept in bar:
             pruned = lab if n == lab.config.n_experts else prune(lab, kept)
-            errors = dict[str, float]()
-            if problems:
-                errors = error_rates(pruned, problems, thinking=thinking, progress=False)
-            loss = group_losses(pruned, texts, progress=False)
-            share = n / lab.config.n_experts
-            points.append(PruningPoint(name, number, n, share, loss, errors))
+            about = (name, number, n, n / lab.config.n_experts)
+            points.append(measured(pruned, about, texts, problems, thinking=thinking))
     return PruningCurve(tuple(points))
+
+
+def measured(
+    lab: Lab,
+    about: tuple[str, int, int, float],
+    texts: Sequence[Text],
+    problems: Mapping[str, Sequence[Problem]] | None,
+    *,
+    thinking: bool,
+) -> PruningPoint:
+    """Loss and errors of one model; `about` are the first fields of its point."""
+    errors = dict[str, float]()
+    if problems:
+        errors = error_rates(lab, problems, thinking=thinking, progress=False)
+    return PruningPoint(*about, group_losses(lab, texts, progress=False), errors)
+
+
+def number_of(config: Qwen3Config, share: float) -> int:
+    """The number of experts that a share leaves in each layer.
+
+    Raises:
+        ValueError: fewer than a token is routed to, or more than there are.
+    """
+    n = round(share * config.n_experts)
+    if not config.n_experts_per_token <= n <= config.n_experts:
+        raise ValueError(
+            f"a share of {share:g} leaves {n} of {config.n_experts} experts: a token is routed to "
+            f"{config.n_experts_per_token}"
+        )
+    return n
 
 
 def _choices(
@@ -229,12 +260,7 @@ def _choices(
     """Score, seed, number and experts of each model that is measured; all are checked first."""
     config, layers = lab.config, lab.config.moe_layers
     for share in shares:
-        n = round(share * config.n_experts)
-        if not config.n_experts_per_token <= n <= config.n_experts:
-            raise ValueError(
-                f"a share of {share:g} leaves {n} of {config.n_experts} experts: a token is routed "
-                f"to {config.n_experts_per_token}"
-            )
+        n = number_of(config, share)
         for name, values in scores.items():
             yield name, 0, n, best_experts(values, layers, n)
         for seed in seeds if n < config.n_experts else ():
