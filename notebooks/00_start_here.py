@@ -201,7 +201,8 @@ figures.budget_curve(card.by_budget, at_once=card.mixed_at_once)
 # - `02_expert_routing`: what experts specialise in, and what happens without them;
 # - `03_thinking_budget`: how much thinking an answer needs, and which part of it;
 # - `04_how_it_grows`: a micro model trains before your eyes, and you see heads and experts form;
-# - `05_why`: what wrote a token, and how to change the model's mind.
+# - `05_why`: what wrote a token, and how to change the model's mind;
+# - `06_at_scale`: 100,000 tokens, an atlas of all experts, and models with fewer of them.
 #
 # More to try here:
 #

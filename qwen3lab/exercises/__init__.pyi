@@ -23,6 +23,13 @@ from .routing import (
     specialist as specialist,
     surest_router as surest_router,
 )
+from .scale import (
+    best_half_for as best_half_for,
+    expert_of_label as expert_of_label,
+    experts_needed as experts_needed,
+    layer_of_topic as layer_of_topic,
+    nearest_expert as nearest_expert,
+)
 from .start import (
     enough_thinking as enough_thinking,
     heaviest_expert as heaviest_expert,

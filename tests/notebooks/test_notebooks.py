@@ -79,6 +79,7 @@ def test_the_first_notebook_runs_unchanged_on_a_dense_model(dense_folder: Path) 
             "02_expert_routing",
             "is a dense model and has no experts: from here on,",
         ),
+        ("06_at_scale", "is a dense model and has no experts: from here on,"),
         ("03_thinking_budget", "There is no load to show: a dense model has no experts."),
     ],
 )

@@ -8,6 +8,7 @@ import traitlets
 from IPython.display import display
 
 from qwen3lab.analysis.atlas import Atlas, Neighbour
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.layout import card, close_tree, columns, page
 from qwen3lab.widgets.components.picking import on_pick
@@ -16,9 +17,6 @@ from qwen3lab.widgets.explorers.atlas_compute import (
     entry_html,
     neighbour_label,
 )
-
-HINT = "click a cell, or move with the arrow keys and press Enter"
-TOGETHER, THEN = "Gets the same tokens", "In the next layer they go to"
 
 
 class AtlasExplorer(traitlets.HasTraits):
@@ -48,15 +46,18 @@ class AtlasExplorer(traitlets.HasTraits):
         super().__init__(column=atlas.columns[-1], picked=first)
         self.atlas = atlas
         self._columns = w.Dropdown(
-            options=list(atlas.columns), value=self.column, description="Labels"
+            options=list(atlas.columns), value=self.column, description=tr("Labels")
         )
         self._map = Canvas(height=max(220, min(640, 70 + 34 * len(atlas.layers))))
         self._about, self._title = w.HTML(), w.HTML()
         self._together, self._following = w.HBox(), w.HBox()
         for box in (self._together, self._following):
             box.layout = w.Layout(flex_flow="row wrap")
-        experts = card("Experts", HINT, self._map, pickers=[self._columns])
-        one = card("What it does", "", self._title, self._about, self._together, self._following)
+        hint = tr("click a cell, or move with the arrow keys and press Enter")
+        experts = card(tr("Experts"), hint, self._map, pickers=[self._columns])
+        one = card(
+            tr("What it does"), "", self._title, self._about, self._together, self._following
+        )
         self.root = page(columns([experts], one))
         traitlets.link((self, "column"), (self._columns, "value"))
         on_pick(self._map, "selected", self._select)
@@ -85,18 +86,21 @@ class AtlasExplorer(traitlets.HasTraits):
         entry = self.atlas[layer, expert]
         row = self.atlas.layers.index(layer)
         self._map.framed = [row, expert, row, expert]
-        self._title.value = f'<span class="q3-heading">Layer {layer}, expert {expert}</span>'
+        title = tr("Layer {layer}, expert {expert}", layer=layer, expert=expert)
+        self._title.value = f'<span class="q3-heading">{title}</span>'
         self._about.value = entry_html(entry)
-        self._fill(self._together, TOGETHER, entry.together)
-        self._fill(self._following, THEN, entry.following)
+        self._fill(self._together, tr("Gets the same tokens:"), entry.together)
+        self._fill(self._following, tr("In the next layer they go to:"), entry.following)
 
     def _fill(self, box: w.HBox, title: str, neighbours: Sequence[Neighbour]) -> None:
         old, shown = box.children, list[w.Widget]()
         if neighbours:
-            shown.append(w.HTML(f'<span class="q3-hint">{title}:</span>'))
+            shown.append(w.HTML(f'<span class="q3-hint">{title}</span>'))
         for each in neighbours:
             button = w.Button(description=neighbour_label(each), layout=w.Layout(width="auto"))
-            button.tooltip = f"Show expert {each.expert} of layer {each.layer}"
+            button.tooltip = tr(
+                "Show expert {expert} of layer {layer}", expert=each.expert, layer=each.layer
+            )
             button.on_click(lambda _, place=(each.layer, each.expert): self._go(place))
             shown.append(button)
         box.children = shown

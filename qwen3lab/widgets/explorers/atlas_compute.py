@@ -4,8 +4,9 @@ import html
 
 import torch
 
-from qwen3lab.analysis.atlas import Atlas, Example, ExpertEntry, Neighbour
+from qwen3lab.analysis.atlas import Association, Atlas, Example, ExpertEntry, Neighbour
 from qwen3lab.figures.theme import visible
+from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap
 from qwen3lab.widgets.explorers.routing_compute import layer_axis
 
@@ -24,33 +25,40 @@ def atlas_heatmap(atlas: Atlas, column: str) -> Heatmap:
     ]
     table = torch.tensor(values)
     return Heatmap(
-        title=f"Association of each expert with one {column}",
+        title=tr("Association of each expert with one {column}", column=column),
         values=table,
         rows=layer_axis(atlas.layers),
         columns=Axis("expert", "expert", ("",) * atlas.n_experts),
-        value_title="largest npmi",
+        value_title=tr("largest npmi"),
         high=max(float(table.nan_to_num(0.0).max()), 0.01),
-        nothing="associated with none",
+        nothing=tr("associated with none"),
     )
 
 
 def entry_html(entry: ExpertEntry) -> str:
     """Labels, typical tokens and examples of an expert."""
-    labels = ", ".join(
-        f"<b>{html.escape(each.label)}</b> ({html.escape(each.column)}, npmi {each.npmi:.2f}, "
-        f"{each.share:.0%} of its tokens)"
-        for each in entry.labels
-    )
+    labels = ", ".join(map(_label_html, entry.labels))
     tokens = " ".join(f"<code>{html.escape(visible(text))}</code>" for text, _ in entry.tokens)
     facts = {
-        "Tokens": f"{entry.share:.0%} of all",
-        "Labels": labels or "associated with none",
-        "Typical tokens": tokens or "none",
+        tr("Tokens"): tr("{share:.0%} of all", share=entry.share),
+        tr("Labels"): labels or tr("associated with none"),
+        tr("Typical tokens"): tokens or tr("none"),
     }
     rows = "".join(f"<div>{name}: {fact}</div>" for name, fact in facts.items())
     examples = "".join(map(_example_html, entry.examples))
-    head = '<div class="q3-hint">Where its weight is largest:</div>' if examples else ""
+    where = tr("Where its weight is largest:")
+    head = f'<div class="q3-hint">{where}</div>' if examples else ""
     return f'<div style="line-height: 1.6">{rows}{head}{examples}</div>'
+
+
+def _label_html(label: Association) -> str:
+    facts = tr(
+        "({column}, npmi {npmi:.2f}, {share:.0%} of its tokens)",
+        column=html.escape(label.column),
+        npmi=label.npmi,
+        share=label.share,
+    )
+    return f"<b>{html.escape(label.label)}</b> {facts}"
 
 
 def _example_html(example: Example) -> str:
@@ -62,4 +70,9 @@ def _example_html(example: Example) -> str:
 
 def neighbour_label(neighbour: Neighbour) -> str:
     """The text of the button that goes to a neighbour."""
-    return f"layer {neighbour.layer}, expert {neighbour.expert} ({neighbour.share:.0%})"
+    return tr(
+        "layer {layer}, expert {expert} ({share:.0%})",
+        layer=neighbour.layer,
+        expert=neighbour.expert,
+        share=neighbour.share,
+    )
