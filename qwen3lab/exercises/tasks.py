@@ -51,6 +51,13 @@ BY_NOTEBOOK = {
         "changes_the_text": MEDIUM,
         "reads_label": HARD,
     },
+    "06_at_scale": {
+        "expert_of_label": EASY,
+        "nearest_expert": MEDIUM,
+        "layer_of_topic": MEDIUM,
+        "experts_needed": MEDIUM,
+        "best_half_for": HARD,
+    },
 }
 """Names as they stand in a student's progress, with their difficulty."""
 
