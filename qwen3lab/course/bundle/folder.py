@@ -12,7 +12,7 @@ from typing import Any
 
 from qwen3lab.course.bundle.closure import Wheel, run_pip, wheels_for
 from qwen3lab.course.bundle.own_wheel import own_wheel, requirements_of
-from qwen3lab.course.bundle.targets import LARGE, Target
+from qwen3lab.course.bundle.targets import CPU_INDEX, LARGE, Target
 from qwen3lab.errors import StorageError
 from qwen3lab.jupyter.working_copy import shipped_notebooks
 from qwen3lab.storage.atomic_files import write_text
@@ -60,6 +60,7 @@ def write_bundle(
         limits = [*constraints, *_tested(constraints)]
         note(f"{machine}: asking which wheels it needs ...")
         needed[str(machine)] = wheels_for(machine, requirements_of(own), EXTRAS, limits)
+        _refuse_cuda(machine, needed[str(machine)])
         _download(machine, needed[str(machine)], wheels, note)
     _remove_others(wheels, {own.name, *(w.file for each in needed.values() for w in each)})
     _copy_rest(folder)
@@ -126,6 +127,16 @@ def _tested(given: Sequence[str]) -> list[str]:
     if any(re.match(rf"{LARGE}\W", line) for line in given):
         return []
     return [f"{LARGE}=={metadata.version(LARGE).partition('+')[0]}"]
+
+
+def _refuse_cuda(machine: Target, needed: Sequence[Wheel]) -> None:
+    """Refuse a torch that brings CUDA along, which takes gigabytes and which no laptop needs."""
+    found = [each.name for each in needed if each.name.startswith("nvidia-")]
+    if found:
+        raise StorageError(
+            f"{machine}: pip found only a torch with CUDA ({len(found)} packages), since "
+            f"{CPU_INDEX} did not answer: try again where it is reached"
+        )
 
 
 def _download(machine: Target, needed: Sequence[Wheel], wheels: Path, note: Note) -> None:

@@ -52,10 +52,10 @@ def _linux(machine: str) -> tuple[str, ...]:
 PLATFORMS = {
     each.name: each
     for each in (
-        Platform("linux", _linux("x86_64"), "posix", "linux", "Linux", "x86_64", 460),
+        Platform("linux", _linux("x86_64"), "posix", "linux", "Linux", "x86_64", 480),
         Platform("linux-arm", _linux("aarch64"), "posix", "linux", "Linux", "aarch64", 460),
-        Platform("macos", ("macosx_14_0_arm64",), "posix", "darwin", "Darwin", "arm64", 330),
-        Platform("windows", ("win_amd64",), "nt", "win32", "Windows", "AMD64", 330),
+        Platform("macos", ("macosx_14_0_arm64",), "posix", "darwin", "Darwin", "arm64", 350),
+        Platform("windows", ("win_amd64",), "nt", "win32", "Windows", "AMD64", 380),
     )
 }
 

@@ -11,6 +11,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import tr
+from qwen3lab.widgets.classroom.sharing import Sharing
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.transcript import Chip
 from qwen3lab.widgets.components.worker import Worker
@@ -29,7 +30,7 @@ from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
 
-class Workbench(PartsOfBench, Keeping):
+class Workbench(PartsOfBench, Keeping, Sharing):
     """One run of a model with all of its views: text, attention, routing, thinking, why, and more.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
