@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+import scipy
 
 from qwen3lab.display import Displayed, Summary
 
@@ -28,7 +28,7 @@ class Share(Displayed):
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper bound of the interval (Wilson 1927)."""
-        interval = binomtest(self.hits, self.total).proportion_ci(0.95, method="wilson")
+        interval = scipy.stats.binomtest(self.hits, self.total).proportion_ci(0.95, method="wilson")
         return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:

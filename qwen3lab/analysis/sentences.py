@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.stats import kurtosis
 from torch import Tensor
 
 from qwen3lab.analysis.attention.statistics import BLOCK
@@ -73,7 +73,7 @@ class SentenceAttention(EqualByValue, Displayed):
                 f"{received.shape[-1]} sentences have a sentence at least {apart} later: expected "
                 f"{MIN_KURTOSIS_VALUES} or more, use a longer thinking text or a smaller distance"
             )
-        return torch.from_numpy(kurtosis(received.double().numpy(), axis=-1)).float()
+        return torch.from_numpy(scipy.stats.kurtosis(received.double().numpy(), axis=-1)).float()
 
 
 @checked

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.special import rel_entr
-from scipy.stats import bootstrap, permutation_test
 from torch import Tensor
 
 from qwen3lab.analysis.one_model import check_one_model
@@ -47,7 +46,7 @@ def _information(counts: Float[np.ndarray, "*batch label expert"]) -> Values:
     """Mutual information over the last two axes, label and expert."""
     joint = counts / counts.sum(axis=(-2, -1), keepdims=True)
     independent = joint.sum(axis=-1, keepdims=True) * joint.sum(axis=-2, keepdims=True)
-    return rel_entr(joint, independent).sum(axis=(-2, -1))
+    return scipy.special.rel_entr(joint, independent).sum(axis=(-2, -1))
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +108,7 @@ def label_information(
         of_label = shuffled[..., None, :] == np.arange(n_labels)[:, None]
         return _information(of_label.astype(float) @ documents)
 
-    test = permutation_test(
+    test = scipy.stats.permutation_test(
         (labels.numpy(),),
         information,
         permutation_type="pairings",
@@ -283,7 +282,7 @@ def _interval(
     """
     if len(size) == 1:
         return np.full(len(routed), np.nan), np.full(len(routed), np.nan)
-    result = bootstrap(
+    result = scipy.stats.bootstrap(
         (routed, size),
         _share,
         axis=-1,

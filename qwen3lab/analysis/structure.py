@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import jensenshannon, squareform
-from scipy.stats import permutation_test
 from torch import Tensor
 
 from qwen3lab.analysis.routing import check_experts
@@ -71,7 +69,9 @@ def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     mean.fill_diagonal_(1.0)
     if len(mean) < 3:
         return list(range(len(mean)))
-    return leaves_list(linkage(squareform(1 - mean.numpy(), checks=False), "average")).tolist()
+    hierarchy = scipy.cluster.hierarchy
+    distances = scipy.spatial.distance.squareform(1 - mean.numpy(), checks=False)
+    return hierarchy.leaves_list(hierarchy.linkage(distances, "average")).tolist()
 
 
 @checked
@@ -167,12 +167,13 @@ def overlap(
     def divergence(is_first: np.ndarray, axis: int) -> np.ndarray | np.floating:
         first = is_first @ groups
         both = (first, groups.sum(axis=0) - first)
-        value = jensenshannon(*both, axis=-1) ** 2  # pyright: ignore[reportCallIssue]
+        distance = scipy.spatial.distance.jensenshannon(*both, axis=-1)  # pyright: ignore[reportCallIssue]
+        value = distance**2
         # Equivalent orders give the same divergence only up to rounding.
         return np.round(value, DIVERGENCE_DECIMALS)
 
     # Permutes the membership, because scipy's two-sample test refuses a sample of one group.
-    test = permutation_test(
+    test = scipy.stats.permutation_test(
         (np.repeat([1.0, 0.0], [len(one), len(other)]),),
         divergence,
         permutation_type="pairings",
@@ -184,6 +185,6 @@ def overlap(
     )
     return Overlap(
         jaccard=float(torch.minimum(p, q).sum() / torch.maximum(p, q).sum()),
-        divergence=float(jensenshannon(p.numpy(), q.numpy())) ** 2,
+        divergence=float(scipy.spatial.distance.jensenshannon(p.numpy(), q.numpy())) ** 2,
         p_value=float(test.pvalue),
     )

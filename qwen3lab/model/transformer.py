@@ -47,7 +47,7 @@ class Qwen3(nn.Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.config = config
-        self.embed = nn.Embedding(config.d_vocab, config.d_model, **options)
+        self.embed = _embedding(config, **options)
         self.blocks: Blocks[Block] = BlockList(
             Block(config, layer, **options) for layer in range(config.n_layers)
         )
@@ -221,6 +221,14 @@ class Attention(nn.Module):
         w_out = rearrange(self.o.weight, split, d_head=self.d_head)
         mix = "batch pos head d_head, head d_head d_model -> batch pos head d_model"
         return tap(f"{self.name}.hook_result", einsum(z, w_out, mix))
+
+
+def _embedding(config: Qwen3Config, **options) -> nn.Embedding:
+    """The rows of all words; on "meta" not drawn: that would import `torch._dynamo`, for 1 s."""
+    if not torch.empty(0, **options).is_meta:
+        return nn.Embedding(config.d_vocab, config.d_model, **options)
+    nothing = torch.empty(config.d_vocab, config.d_model, **options)
+    return nn.Embedding.from_pretrained(nothing, freeze=False)
 
 
 class MLP(nn.Module):

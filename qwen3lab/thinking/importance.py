@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import scipy
 import torch
-from scipy.stats import entropy
 from tqdm.auto import tqdm
 
 from qwen3lab.display import Displayed, Summary, one_line
@@ -214,7 +214,7 @@ def divergence(p: Sequence[str], q: Sequence[str]) -> float:
         return math.nan
     answers = sorted({*p, *q})
     counts = [[list(sample).count(answer) + SMOOTHING for answer in answers] for sample in (p, q)]
-    return float(entropy(counts[0], counts[1]))
+    return float(scipy.stats.entropy(counts[0], counts[1]))
 
 
 def distance(p: Sequence[str], q: Sequence[str]) -> float:

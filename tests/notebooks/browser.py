@@ -76,8 +76,8 @@ class Book:
         expect(tab).to_have_attribute("aria-selected", "true")
 
     def handle(self, number: int) -> Locator:
-        """The handle of one of the sliders that are seen, such as that of the layer."""
-        return self.page.locator(".q3-number .noUi-handle:visible").nth(number)
+        """One of the sliders of numbers that are seen, such as that of the layer."""
+        return self.page.locator(".q3-number-slider:visible").nth(number)
 
     def drawn(self, title: str) -> str:
         """Title of the map on a card's canvas."""

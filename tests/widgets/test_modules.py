@@ -10,6 +10,7 @@ from qwen3lab import widgets
 from qwen3lab.widgets.components.alternative_list import AlternativeList
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.find_box import FindBox
+from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.saver import Saver
 from qwen3lab.widgets.components.textview import TextView
@@ -20,7 +21,8 @@ PACKAGE = Path(widgets.__file__).parent
 
 
 @pytest.mark.parametrize(
-    "kind", [AlternativeList, Canvas, FindBox, Plot, Saver, TextView, Thoughts, Transcript]
+    "kind",
+    [AlternativeList, Canvas, FindBox, NumberPicker, Plot, Saver, TextView, Thoughts, Transcript],
 )
 def test_a_javascript_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
     assert 100 < len(str(kind._esm)) < 40_000

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.heatmap import Axis, Heatmap, payload
 from qwen3lab.widgets.components.layout import STYLE
+from qwen3lab.widgets.components.number_picker import NumberPicker
 from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.textview import TextView
 from qwen3lab.widgets.components.thoughts import Thought, Thoughts
@@ -27,7 +28,7 @@ async ([code, style, traits]) => {
   const bytes = (value) => new DataView(new Uint8Array(value).buffer);
   const { map } = traits;
   if (map) Object.assign(map, { cells: bytes(map.cells), palette: bytes(map.palette) });
-  if (traits.values) traits.values = bytes(traits.values);
+  if (traits.shades) traits.values = bytes(traits.values);
   const heard = {};
   globalThis.hear = (event, ...values) => heard[event]?.forEach((handler) => handler(...values));
   globalThis.saved = [];
@@ -124,6 +125,32 @@ def test_a_picked_token_scrolls_the_conversation_but_not_the_page(page: Page) ->
         assert around["y"] - 1 <= inside["y"]
         assert inside["y"] + inside["height"] <= around["y"] + around["height"] + 1
         assert page.evaluate("window.scrollY") == 500
+
+
+def test_a_number_is_picked_by_slider_field_and_buttons(page: Page) -> None:
+    picker = NumberPicker("layer", (1, 3, 7), "Layer with experts")
+    traits = {"name": picker.name, "values": picker.values, "value": 1, "hints": picker.hints}
+    render(page, NumberPicker, **traits)
+    slider, field = page.get_by_role("slider"), page.get_by_role("spinbutton")
+    earlier = page.get_by_role("button", name="Previous layer")
+    later = page.get_by_role("button", name="Next layer")
+
+    def shown() -> tuple[int, str, str]:
+        picked = page.evaluate("model.get('value')")
+        return picked, field.input_value(), slider.get_attribute("aria-valuetext") or ""
+
+    expect(earlier).to_be_disabled()
+    later.click()
+    assert shown() == (3, "3", "3")
+    slider.press("ArrowRight")
+    assert shown() == (7, "7", "7")
+    expect(later).to_be_disabled()
+    for typed, picked in (("2", 1), ("2", 3), ("99", 7), ("", 7)):  # In the direction of the step.
+        field.fill(typed)
+        field.press("Enter")
+        assert shown() == (picked, str(picked), str(picked))
+    page.evaluate("model.tell('value', 1)")
+    assert shown() == (1, "1", "1")
 
 
 def test_a_pick_stays_outlined_after_its_reset_and_can_be_repeated(page: Page) -> None:

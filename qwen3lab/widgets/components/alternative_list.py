@@ -43,7 +43,7 @@ class AlternativeList(anywidget.AnyWidget):
     note = traitlets.Unicode().tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
     enabled = traitlets.Bool(True).tag(sync=True)
-    picked = traitlets.Int(-1).tag(sync=True)
+    picked = traitlets.Int(-1).tag(sync=True, echo_update=False)
 
     def show(
         self,

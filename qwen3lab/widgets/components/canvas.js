@@ -44,7 +44,10 @@ class MapView {
     const footer = element("div", "q3-footer", this.root);
     this.legend = element("div", "q3-legend", footer);
     /** @type {HTMLElement | null} what the colours mean, if the colour bar has no room for it */
+    this.colourNote = null;
+    /** @type {ThemeColours | null} of the page, once they are known */
     this.colours = null;
+    this.overlayWaits = false;
     this.face = ""; // Colour of the page that the image is made for.
     this.readout = element("div", "q3-readout", footer);
     this.message = element("div", "q3-empty", this.root);
@@ -55,13 +58,16 @@ class MapView {
     this.stopListening = listen(model, {
       "change:map": () => this.showMap(),
       "change:height": () => this.draw(),
-      "change:marked": () => this.drawOverlay(),
-      "change:framed": () => this.drawOverlay(),
+      "change:marked": () => this.drawOverlaySoon(),
+      "change:framed": () => this.drawOverlaySoon(),
       "msg:custom": (answer) => this.onAnswer(answer),
     });
     this.resizes = new ResizeObserver(() => this.draw());
     this.resizes.observe(this.stage);
-    this.themes = new MutationObserver(() => this.draw());
+    this.themes = new MutationObserver(() => {
+      this.colours = null;
+      this.draw();
+    });
     this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
     this.showMap();
   }
@@ -119,14 +125,14 @@ class MapView {
     if (map.nothing) {
       element("span", "q3-key q3-key-nothing", this.legend).textContent = map.nothing;
     }
-    this.colours = element("span", "", this.legend);
+    this.colourNote = element("span", "", this.legend);
   }
 
   draw() {
     const { map } = this;
     const width = this.stage.clientWidth;
     if (!map || width === 0) return;
-    const colours = themeColours(this.el);
+    const colours = this.themeColours();
     const palette = paletteOn(map, colours.face);
     if (this.face !== colours.face) this.image = null; // The theme has changed.
     this.face = colours.face;
@@ -141,7 +147,8 @@ class MapView {
     paintSpans(context, map, box);
     paintAxes(context, map, box, colours);
     paintColourBar(context, map, box, colours, palette);
-    if (this.colours) this.colours.textContent = colourNote(context, map, barHeight(map, box));
+    if (this.colourNote)
+      this.colourNote.textContent = colourNote(context, map, barHeight(map, box));
     this.drawOverlay();
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
@@ -154,10 +161,24 @@ class MapView {
     return this.model.get("fills") ? Math.max(least, this.stage.clientHeight) : least;
   }
 
+  /** The colours of the page; reading them makes the browser compute styles anew. */
+  themeColours() {
+    if (!this.colours?.ink) this.colours = themeColours(this.el);
+    return this.colours;
+  }
+
+  /** Draw marks and frames once, after all traits of a message are set. */
+  drawOverlaySoon() {
+    if (this.overlayWaits) return;
+    this.overlayWaits = true;
+    queueMicrotask(() => this.overlayWaits && this.drawOverlay());
+  }
+
   drawOverlay() {
+    this.overlayWaits = false;
     const { map, box, cell } = this;
     if (!map || !box) return;
-    const colours = themeColours(this.el);
+    const colours = this.themeColours();
     const context = resize(this.overlay, this.stage.clientWidth, box.total, colours.font);
     context.lineWidth = 1.5;
     context.strokeStyle = colours.accent;

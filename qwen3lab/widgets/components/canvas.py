@@ -29,11 +29,11 @@ class Canvas(anywidget.AnyWidget):
     map = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)
     fills = traitlets.Bool(False).tag(sync=True)
-    selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)
+    selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True, echo_update=False)
     marked = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True)
     framed = traitlets.List(traitlets.Int(), [-1, -1, -1, -1]).tag(sync=True)
     zooms = traitlets.Bool(False).tag(sync=True)
-    zoomed = traitlets.List(traitlets.Int(), []).tag(sync=True)
+    zoomed = traitlets.List(traitlets.Int(), []).tag(sync=True, echo_update=False)
 
     def __init__(self, **traits: object) -> None:
         super().__init__(**traits)

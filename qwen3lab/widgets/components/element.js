@@ -101,17 +101,17 @@ function reveal(inner, outer) {
   else if (below > 0) outer.scrollTop += below;
 }
 
+const NAME_AFTER_MS = 100;
+
 /**
- * Name the controls that ipywidgets leaves without a name: the handles of sliders and the number
- * fields beside them after their labels, and others after their tooltips, which it puts on the
- * control, around it or on a hidden label. What scrolls can be reached by keyboard.
+ * Name the controls that ipywidgets leaves without a name: the handles of sliders after their
+ * labels, and others after their tooltips, which it puts on the control, around it or on a hidden
+ * label. What scrolls can be reached by keyboard.
  */
 function nameControls() {
-  const ofSlider = ".q3-bench .noUi-handle:not([aria-label]), .q3-number input:not([aria-label])";
-  for (const control of document.querySelectorAll(ofSlider)) {
-    const slider = control.closest(".q3-number, .widget-slider");
-    const label = slider?.querySelector(".widget-slider .widget-label, .widget-label");
-    if (label?.textContent) control.setAttribute("aria-label", label.textContent);
+  for (const handle of document.querySelectorAll(".q3-bench .noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
+    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
   }
   const fields = ["select", "input", "textarea"].map((tag) => `.q3-bench ${tag}:not([aria-label])`);
   for (const field of document.querySelectorAll(fields.join())) {
@@ -143,6 +143,15 @@ function serveBenches() {
     const fits = body && body.clientHeight < window.innerHeight;
     if (fits) body.scrollIntoView({ block: "nearest" });
   });
-  new MutationObserver(nameControls).observe(document.body, { childList: true, subtree: true });
+  let waits = false;
+  const nameSoon = () => {
+    if (waits) return; // Once for all changes of a redraw, and after it.
+    waits = true;
+    setTimeout(() => {
+      waits = false;
+      nameControls();
+    }, NAME_AFTER_MS);
+  };
+  new MutationObserver(nameSoon).observe(document.body, { childList: true, subtree: true });
   nameControls();
 }

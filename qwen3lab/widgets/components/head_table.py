@@ -1,14 +1,16 @@
 """A sortable, searchable table of all heads and their scores; clicking a row picks a head."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
-import pandas
-from itables.widget import ITable
 
 from qwen3lab.analysis.attention.profile import HeadProfile
 from qwen3lab.translation import later, tr
+
+if TYPE_CHECKING:
+    import pandas
+    from itables.widget import ITable
 
 COLUMNS = {
     "layer": later("layer"),
@@ -46,15 +48,17 @@ class HeadTable(w.VBox):
 
     Args:
         pick: called with the layer and head of a clicked row.
+
+    Attributes:
+        table: made when it is first shown: its libraries take a second to load.
     """
 
     def __init__(self, pick: Callable[[tuple[int, int]], None]) -> None:
         self._pick = pick
         self._heads: list[tuple[int, int]] = []
         self.titles = {name: tr(title) for name, title in COLUMNS.items()}
-        self.table = ITable(pandas.DataFrame(columns=list(self.titles.values())), **OPTIONS)
-        self.table.observe(lambda change: self._picked(change["new"]), "selected_rows")
-        super().__init__([self.table])
+        self.table: ITable | None = None
+        super().__init__()
         self.add_class("q3-table")
         self.show(None)
 
@@ -66,9 +70,24 @@ class HeadTable(w.VBox):
         profile = scores.to_pandas()
         self._heads = list(zip(profile["layer"], profile["head"], strict=True))
         profile["kind"] = profile["kind"].map(tr)
-        table = profile.rename(columns=self.titles)[list(self.titles.values())]
+        self._show(profile.rename(columns=self.titles)[list(self.titles.values())])
+
+    def _show(self, heads: "pandas.DataFrame") -> None:
+        import pandas
+
         with pandas.option_context("display.float_format", "{:.2f}".format):
-            self.table.update(table, selected_rows=[], **OPTIONS)
+            if self.table is None:
+                self.table = self._made(heads)
+                self.children = (self.table,)
+            else:
+                self.table.update(heads, selected_rows=[], **OPTIONS)
+
+    def _made(self, heads: "pandas.DataFrame") -> "ITable":
+        from itables.widget import ITable
+
+        table = ITable(heads, **OPTIONS)
+        table.observe(lambda change: self._picked(change["new"]), "selected_rows")
+        return table
 
     def close(self) -> None:
         """Close the table, and remove the handlers that follow its rows.
@@ -76,11 +95,12 @@ class HeadTable(w.VBox):
         anywidget watches the file of a widget's script, which keeps an ITable alive for ever.
         """
         super().close()
-        self.table.unobserve_all()
+        if self.table is not None:
+            self.table.unobserve_all()
 
     def mark(self, layer: int, head: int) -> None:
         """Select the row of a head."""
-        if (layer, head) in self._heads:
+        if self.table is not None and (layer, head) in self._heads:
             self.table.selected_rows = [self._heads.index((layer, head))]
 
     def _picked(self, rows: list[int]) -> None:

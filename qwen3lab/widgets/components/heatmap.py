@@ -1,5 +1,6 @@
 """A heatmap as plain data, and its encoding for the browser: one byte per cell."""
 
+import functools
 from dataclasses import dataclass
 from math import ceil
 
@@ -97,6 +98,7 @@ def quantise(values: Float[Tensor, "row column"], scale: ColourScale) -> bytes:
     return levels.astype(np.uint8).tobytes()
 
 
+@functools.cache
 def palette_bytes(name: str) -> bytes:
     """256 RGB colours of a plotly colour scale, three bytes each."""
     colours = sample_colorscale(get_colorscale(name), np.linspace(0, 1, 256).tolist())

@@ -69,12 +69,15 @@ function cellImage(map, palette) {
   const [rows, columns] = map.shape;
   const image = new ImageData(columns, rows);
   const cells = bytes(map.cells);
-  for (let i = 0; i < cells.length; i++) {
-    if (cells[i] === 0) continue;
-    const colour = 3 * Math.round(((cells[i] - 1) * 255) / 254);
-    image.data.set(palette.subarray(colour, colour + 3), 4 * i);
-    image.data[4 * i + 3] = 255;
+  const colours = new Uint8Array(4 * 256); // Of each level; whole pixels are copied.
+  for (let level = 1; level < 256; level++) {
+    const colour = 3 * Math.round(((level - 1) * 255) / 254);
+    colours.set(palette.subarray(colour, colour + 3), 4 * level);
+    colours[4 * level + 3] = 255;
   }
+  const pixelOf = new Uint32Array(colours.buffer);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < cells.length; i++) pixels[i] = pixelOf[cells[i]];
   const canvas = document.createElement("canvas");
   canvas.width = columns;
   canvas.height = rows;
@@ -170,11 +173,33 @@ function labelWidth(context, axis, most) {
   if (axis.ticks.length) return 18;
   const plain = context.font;
   context.font = `bold ${plain}`; // As paintCursor writes the labels of the selected cell.
-  const widths = axis.labels.map((_, i) => context.measureText(tickText(axis, i)).width);
   // Positions replace labels where some are left out: leave space for the largest.
-  widths.push(context.measureText(String(positionOf(axis, axis.labels.length))).width);
+  let widest = knownWidth(context, String(positionOf(axis, axis.labels.length)));
+  for (let i = 0; i < axis.labels.length && widest < most; i++) {
+    widest = Math.max(widest, knownWidth(context, tickText(axis, i)));
+  }
   context.font = plain;
-  return Math.ceil(Math.min(most, Math.max(0, ...widths)));
+  return Math.ceil(Math.min(most, widest));
+}
+
+const MOST_WIDTHS = 20_000;
+/** @type {Map<string, number>} widths of texts in a font, in pixels */
+const widths = new Map();
+
+/**
+ * The width of a text, measured once: the maps of a run have the same labels.
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ */
+function knownWidth(context, text) {
+  const key = `${context.font} ${text}`;
+  let width = widths.get(key);
+  if (width === undefined) {
+    if (widths.size >= MOST_WIDTHS) widths.clear();
+    width = context.measureText(text).width;
+    widths.set(key, width);
+  }
+  return width;
 }
 
 // Left of the colour bar, the bar, and right of it; then its ticks and its title.

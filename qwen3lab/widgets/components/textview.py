@@ -33,8 +33,8 @@ class TextView(anywidget.AnyWidget):
 
     _esm = script("textview.js")
     text: "traitlets.Dict[str, Any]" = traitlets.Dict({"first": 0, "tokens": []}).tag(sync=True)
-    token = traitlets.Int(-1).tag(sync=True)
-    picked = traitlets.Int(-1).tag(sync=True)
+    token = traitlets.Int(-1).tag(sync=True, echo_update=False)
+    picked = traitlets.Int(-1).tag(sync=True, echo_update=False)
     values = traitlets.Bytes(b"").tag(sync=True)
     shades = traitlets.Dict({"title": "", "high": 1.0, "nothing": "", "follows": False}).tag(
         sync=True

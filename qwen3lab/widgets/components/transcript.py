@@ -87,7 +87,7 @@ class Transcript(anywidget.AnyWidget):
         sync=True
     )
     progress = traitlets.Dict().tag(sync=True)
-    selected = traitlets.Int(-1).tag(sync=True)
+    selected = traitlets.Int(-1).tag(sync=True, echo_update=False)
     marked = traitlets.Int(-1).tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:

@@ -20,6 +20,15 @@ interface WidgetView<Traits> {
   el: HTMLElement;
 }
 
+interface NumberTraits {
+  name: string;
+  value: number;
+  /** The numbers that can be picked, in ascending order. */
+  values: number[];
+  /** What each part is. */
+  hints: { slider: string; field: string; earlier: string; later: string };
+}
+
 interface CopyTraits {
   text: string;
   label: string;

@@ -18,6 +18,9 @@ NO_LIMIT = -1
 
 WIDE = {"description_width": "initial"}
 
+Follow = Callable[[Callable[[], None], list[str]], None]
+"""Calls a function whenever a trait changes that it is given the name of."""
+
 
 class Bindings:
     """Keeps widget values and state traits equal, until `unbind`."""
@@ -31,7 +34,9 @@ class Bindings:
         self.state.observe(handler, names)
         self.watched.append((handler, names))
 
-    def bind(self, name: str, widget: Any, *, none: int | None = None) -> None:
+    def bind(
+        self, name: str, widget: Any, *, none: int | None = None, follow: Follow | None = None
+    ) -> None:
         """Keep a widget's value and the trait `name` equal.
 
         The state can hold a value that the widget does not offer, such as a budget that is not on
@@ -41,6 +46,8 @@ class Bindings:
             name: of the trait.
             widget: with a `value`.
             none: the widget's value for a trait of None, which it cannot hold.
+            follow: `View.follow` of the tab that the widget is in: while another tab is shown, the
+                widget is not sent to the page.
         """
 
         def to_widget(value: object) -> None:
@@ -54,7 +61,10 @@ class Bindings:
 
         to_widget(getattr(self.state, name))
         widget.observe(lambda change: to_state(change["new"]), "value")
-        self.watch(lambda change: to_widget(change["new"]), [name])
+        if follow is None:
+            self.watch(lambda change: to_widget(change["new"]), [name])
+        else:
+            follow(lambda: to_widget(getattr(self.state, name)), [name])
 
     def unbind(self) -> None:
         """Stop following the state."""
@@ -216,9 +226,15 @@ class Controls:
 
 
 class Pickers:
-    """Layer and head shown; another one is drawn from the recording."""
+    """Layer and head shown; another one is drawn from the recording.
 
-    def __init__(self, state: ExplorerState, config: Qwen3Config) -> None:
+    Args:
+        state: has the picks.
+        config: of the model.
+        follow: of the view that shows them, as in `Bindings.bind`.
+    """
+
+    def __init__(self, state: ExplorerState, config: Qwen3Config, follow: Follow) -> None:
         self.bindings = Bindings(state)
         self.layer = NumberPicker(
             tr("layer"), range(config.n_layers), tr("Layer whose attention is shown")
@@ -229,7 +245,7 @@ class Pickers:
         layers = config.moe_layers or (0,)
         self.routing_layer = NumberPicker(tr("layer"), layers, tr("Layer whose routing is shown"))
         for name in ("layer", "head", "routing_layer"):
-            self.bindings.bind(name, getattr(self, name))
+            self.bindings.bind(name, getattr(self, name), follow=follow)
 
 
 def _budgets(chosen: int | None, longest: int) -> list[tuple[str, int]]:

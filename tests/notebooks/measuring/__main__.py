@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.notebooks.browser import browser
-from tests.notebooks.jupyter_server import Server, jupyter_server
-from tests.notebooks.measuring.cases import CASES, Row, Rooms
+from tests.notebooks.jupyter_server import jupyter_server
+from tests.notebooks.measuring.cases import CASES, Rooms, Row
 from tests.notebooks.measuring.page import timed
 from tests.notebooks.measuring.table import machine, table
 
@@ -49,6 +49,7 @@ def _rooms(standins: Path, repeats: int) -> Iterator[Rooms]:
         folder = Path(named)
         books = folder / "books"
         books.mkdir()
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Without compiled code all is compiled.
         # Kernels import the code of long_chat.py from here.
         os.environ["PYTHONPATH"] = os.pathsep.join(
             [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]

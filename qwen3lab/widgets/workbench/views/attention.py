@@ -40,7 +40,7 @@ class AttentionPane(View):
 
     def build(self) -> Sequence[w.Widget]:
         """Make the pickers, the heads and the map."""
-        self.pickers = Pickers(self.state, self.config)
+        self.pickers = Pickers(self.state, self.config, self.follow)
         self.heads = HeadsPane(self.state, self.config, self.lock, self.pick_head)
         self.parts = [self.pickers, self.heads]
         self.map = Canvas(height=LEAST_HEIGHT, fills=True, zooms=True)

@@ -137,8 +137,9 @@ class ChangesCard:
         kinds = [kind for _, kind in options]
         # Another list picks its first item: that is no choice of a person.
         self._is_offering = True
-        self.what.options = options
-        self.what.value = self.wanted if self.wanted in kinds else kinds[0]
+        with self.what.hold_sync():
+            self.what.options = options
+            self.what.value = self.wanted if self.wanted in kinds else kinds[0]
         self._is_offering = False
         self.offer_how()
 

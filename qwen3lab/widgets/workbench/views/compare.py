@@ -107,7 +107,7 @@ class ComparePane(View):
         self.again.on_click(lambda _: self.run_or_stop())
 
     def _make_map(self) -> None:
-        self.pickers = Pickers(self.state, self.config)
+        self.pickers = Pickers(self.state, self.config, self.follow)
         self.parts = [self.pickers]
         offered = [each for each in COMPARED if self.config.is_moe or each != ROUTING]
         self.compared = w.Dropdown(

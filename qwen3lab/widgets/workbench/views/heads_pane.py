@@ -102,7 +102,9 @@ class HeadsPane:
                 self.wall.show(wall_heatmap(recording))
                 self._drawn = recording
         elif self.state.layer in recording.attention.layers:
-            self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
+            with self.wall.hold_sync():
+                self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
+                self.mark()
 
     def _draw_scores(self) -> None:
         """Draw one cell per head, coloured by the score that is picked."""
@@ -121,11 +123,13 @@ class HeadsPane:
         layers = recording.attention.layers
         if state.layer not in layers:
             return
-        row = layers.index(state.layer)
-        self.scores.framed = [row, state.head, row, state.head]
-        self.wall.framed = frame_on_wall(
-            recording, state.layer, state.head, layers=self._layers(), per_row=self.per_row
-        )
+        if state.pane == "scores":
+            row = layers.index(state.layer)
+            self.scores.framed = [row, state.head, row, state.head]
+        elif state.pane == "thumbnails":
+            self.wall.framed = frame_on_wall(
+                recording, state.layer, state.head, layers=self._layers(), per_row=self.per_row
+            )
 
     def pick_thumbnail(self, row: int, column: int) -> None:
         """Open the head whose thumbnail was clicked."""

@@ -47,14 +47,14 @@ class RoutingPane(View):
     def build(self) -> Sequence[w.Widget]:
         """Make the maps, the pickers and the buttons."""
         config = self.config
-        self.pickers = Pickers(self.state, config)
+        self.pickers = Pickers(self.state, config, self.follow)
         self.parts = [self.pickers]
         self.expert = NumberPicker(
             tr("expert"),
             range(-1, max(1, config.n_experts)),
             tr("Expert of the layer; -1 for none"),
         )
-        self.bindings.bind("expert", self.expert)
+        self.bindings.bind("expert", self.expert, follow=self.follow)
         layers = len(config.moe_layers)
         self.routing = Canvas(height=max(130, min(460, 60 + 3 * config.n_experts)), fills=True)
         least = max(110, min(400, 60 + 3 * layers))

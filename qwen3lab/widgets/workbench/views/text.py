@@ -47,13 +47,13 @@ class ShadedText(View):
             layout=w.Layout(width="290px"),
         )
         self.bindings.bind("quantity", self.quantity)
-        self.pickers = Pickers(self.state, self.config)
+        self.pickers = Pickers(self.state, self.config, self.follow)
         self.expert = NumberPicker(
             tr("expert"),
             range(-1, max(1, self.config.n_experts)),
             tr("Expert of the layer; -1 for none"),
         )
-        self.bindings.bind("expert", self.expert)
+        self.bindings.bind("expert", self.expert, follow=self.follow)
         self.parts = [self.pickers]
         self._make_finders()
         self.curve = w.ToggleButton(
