@@ -16,8 +16,8 @@ from qwen3lab.widgets.components.plot import Plot
 from qwen3lab.widgets.components.textview import TextView
 from qwen3lab.widgets.components.thoughts import Thought, Thoughts
 from qwen3lab.widgets.components.transcript import Transcript
+from tests.exercises.test_verdicts import luminance
 from tests.notebooks.browser import browser
-from tests.test_exercises import luminance
 
 pytestmark = pytest.mark.browser
 

@@ -47,12 +47,12 @@ def thoughts_of(chat: Chat, steps: Sequence[Piece], tokenizer: Any) -> list[Thou
 
     Without a tokenizer, as for a reply whose model is not there, each token has its own text.
     """
-    n_prompt = chat.spans["prompt"][1]
+    n_prompt, inserted = chat.spans["prompt"][1], chat.inserted.tolist()
     stream = TextStream(tokenizer) if tokenizer is not None else None
     thoughts, count = [], 0
     for step in steps:
         tokens = range(step.start - n_prompt, step.end - n_prompt)
-        generated = [not bool(chat.inserted[token]) for token in tokens]
+        generated = [not inserted[token] for token in tokens]
         count = step.kept - sum(generated)
         counts = [count := count + is_new for is_new in generated]
         texts = [

@@ -102,9 +102,7 @@ class HeadsPane:
                 self.wall.show(wall_heatmap(recording))
                 self._drawn = recording
         elif self.state.layer in recording.attention.layers:
-            with self.wall.hold_sync():
-                self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
-                self.mark()
+            self.wall.show(wall_heatmap(recording, self._layers(), self.per_row))
 
     def _draw_scores(self) -> None:
         """Draw one cell per head, coloured by the score that is picked."""
