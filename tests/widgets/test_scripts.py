@@ -127,6 +127,33 @@ def test_a_picked_token_scrolls_the_conversation_but_not_the_page(page: Page) ->
         assert page.evaluate("window.scrollY") == 500
 
 
+def test_of_a_long_reply_only_the_tokens_near_the_window_are_on_the_page(page: Page) -> None:
+    texts = [f" w{n}" if n % 40 else "\n" for n in range(16_000)]
+    chips = [[text, text, "thinking", "", ""] for text in texts]
+    render(page, Transcript, reply={"run": 1, "question": "?", "chips": chips}, progress={})
+    page.evaluate("document.querySelector('.q3-transcript').style.height = '300px'")
+    expect(page.locator(".q3-transcript")).to_have_attribute("data-tokens", "16000")
+    nodes = "document.querySelectorAll('.q3-transcript *').length"
+    page.wait_for_function(f"() => {nodes} < 3000")
+    for token in (15_990, 8_001, 3):
+        page.evaluate("token => model.tell('marked', token)", token)
+        expect(page.locator(".q3-picked")).to_have_text(f"w{token}")
+        inside = page.locator(".q3-picked").bounding_box()
+        around = page.locator(".q3-scroll").bounding_box()
+        assert inside is not None and around is not None
+        assert around["y"] - 1 <= inside["y"] <= around["y"] + around["height"]
+        page.wait_for_function(f"() => {nodes} < 3000")
+    page.locator(".q3-scroll").press("ArrowRight")
+    assert page.evaluate("model.get('selected')") == 4
+
+
+def test_a_reply_of_usual_length_is_on_the_page_as_a_whole(page: Page) -> None:
+    chips = [[f" w{n}", f" w{n}", "answer", "", ""] for n in range(1_000)]
+    render(page, Transcript, reply={"run": 1, "question": "?", "chips": chips}, progress={})
+    page.evaluate("document.querySelector('.q3-transcript').style.height = '300px'")
+    expect(page.locator(".q3-chip")).to_have_count(1_000)
+
+
 def test_a_number_is_picked_by_slider_field_and_buttons(page: Page) -> None:
     picker = NumberPicker("layer", (1, 3, 7), "Layer with experts")
     traits = {"name": picker.name, "values": picker.values, "value": 1, "hints": picker.hints}

@@ -63,9 +63,15 @@ function render({ model, el }) {
   const root = element("div", "q3-transcript", el);
   const scroll = element("div", "q3-scroll", root);
   const question = element("div", "q3-question", scroll);
+  /** @param {"thinking" | "answer"} part @param {string} title */
+  const blocksOf = (part, title) => {
+    const made = section(scroll, part, title);
+    return { ...made, blocks: new TokenBlocks(made.chips, scroll, addChip) };
+  };
+  /** @type {Record<string, ReturnType<typeof blocksOf>>} */
   const parts = {
-    thinking: section(scroll, "thinking", tr("Thinking")),
-    answer: section(scroll, "answer", tr("Answer")),
+    thinking: blocksOf("thinking", tr("Thinking")),
+    answer: blocksOf("answer", tr("Answer")),
   };
   const status = element("div", "q3-status", root);
   const track = element("div", "q3-track", status);
@@ -82,17 +88,14 @@ function render({ model, el }) {
   /** @type {number | null} */
   let run = null;
   let drawn = 0;
-  /** @type {HTMLElement[]} */
-  const nodes = [];
+  let marked = -1;
 
   /**
+   * @param {HTMLElement} line
    * @param {ChipData} data
    * @param {number} index
    */
-  function addChip([text, shown, part, hint, kind], index) {
-    const { chips } = parts[part] || parts.answer;
-    // One block for each line: the browser lays out the last one again, and not the whole reply.
-    const line = chips.lastElementChild || element("div", "", chips);
+  function addChip(line, [text, shown, , hint, kind], index) {
     const hasBreak = text.includes("\n");
     // A line may break at the space before a word: it stays outside of the word's box.
     const isWord = !hasBreak && /^ \S/.test(text);
@@ -101,12 +104,10 @@ function render({ model, el }) {
     chip.textContent = hasBreak ? shown : text.slice(isWord ? 1 : 0);
     chip.title = `${shown} — ${hint}`;
     chip.dataset.index = String(index);
-    nodes[index] = chip;
     if (kind) chip.classList.add(`q3-${kind}`);
-    if (!hasBreak) return;
-    chip.classList.add("q3-mark");
-    // Line breaks before the first text of a part would only leave it empty.
-    if (chips.querySelector(".q3-chip:not(.q3-mark)")) element("div", "", chips);
+    if (hasBreak) chip.classList.add("q3-mark");
+    if (index === marked) chip.classList.add("q3-picked");
+    return chip;
   }
 
   function drawReply() {
@@ -115,14 +116,17 @@ function render({ model, el }) {
     if (reply.run !== run || reply.chips.length < drawn) {
       run = reply.run;
       drawn = 0;
-      nodes.length = 0;
-      for (const { chips, open } of Object.values(parts)) {
-        chips.replaceChildren();
+      marked = -1;
+      for (const { blocks, open } of Object.values(parts)) {
+        blocks.clear();
         open(true);
       }
     }
     question.textContent = reply.question;
-    for (; drawn < reply.chips.length; drawn++) addChip(reply.chips[drawn], drawn);
+    for (; drawn < reply.chips.length; drawn++) {
+      const data = reply.chips[drawn];
+      (parts[data[2]] || parts.answer).blocks.add(data, drawn);
+    }
     for (const { box, chips } of Object.values(parts)) box.hidden = chips.childElementCount === 0;
     root.dataset.tokens = String(drawn);
     if (atEnd && model.get("progress").is_running) scroll.scrollTop = scroll.scrollHeight;
@@ -150,18 +154,18 @@ function render({ model, el }) {
     root.classList.toggle("q3-running", Boolean(state.is_running));
   }
 
-  /** @type {HTMLElement | undefined} */
-  let marked;
-
   function drawMark() {
-    const chip = nodes[model.get("marked")];
-    if (chip === marked) return;
-    marked?.classList.remove("q3-picked");
-    marked = chip;
-    if (!chip) return;
-    chip.classList.add("q3-picked");
-    for (const { chips, open } of Object.values(parts)) if (chips.contains(chip)) open(true);
-    reveal(chip, scroll);
+    const index = model.get("marked");
+    if (index === marked && scroll.querySelector(".q3-picked")) return;
+    for (const chip of scroll.querySelectorAll(".q3-picked")) chip.classList.remove("q3-picked");
+    marked = index;
+    for (const { blocks, open } of Object.values(parts)) {
+      const chip = blocks.at(index);
+      if (!chip) continue;
+      chip.classList.add("q3-picked");
+      open(true);
+      reveal(chip, scroll);
+    }
   }
 
   /** @param {number} index */
@@ -187,7 +191,10 @@ function render({ model, el }) {
   });
   drawReply();
   drawProgress();
-  return stop;
+  return () => {
+    for (const { blocks } of Object.values(parts)) blocks.clear();
+    stop();
+  };
 }
 
 export default { initialize, render };

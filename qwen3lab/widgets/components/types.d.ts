@@ -29,6 +29,16 @@ interface NumberTraits {
   hints: { slider: string; field: string; earlier: string; later: string };
 }
 
+/** Tokens that are on the page, or off it, together. */
+interface TokenBlock {
+  el: HTMLElement;
+  tokens: { data: ChipData; index: number }[];
+  /** True if no further token goes into it. */
+  isFull: boolean;
+  /** True while its tokens are on the page. */
+  isShown: boolean;
+}
+
 interface CopyTraits {
   text: string;
   label: string;

@@ -8,6 +8,7 @@ import ipywidgets as w
 import pytest
 import torch
 
+from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.recorded import sources
@@ -280,6 +281,61 @@ def test_a_closed_workbench_is_freed_with_its_threads_and_its_recording(tiny_lab
     del bench, view
     gc.collect()
     assert [each() for each in gone] == [None, None, None]
+
+
+def live(kind: type) -> int:
+    gc.collect()
+    return sum(issubclass(type(each), kind) for each in gc.get_objects())
+
+
+def tensor_bytes() -> int:
+    """Bytes of all tensors that are alive, each memory counted once."""
+    gc.collect()
+    found = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor):  # Asking an object for its class can warn.
+            storage = each.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def test_ten_runs_of_a_cell_leave_one_workbench_one_recording_and_no_memory(
+    monkeypatch, tiny_lab
+) -> None:
+    number = [0]
+    monkeypatch.setattr(cells, "parent", lambda: ("cell", f"run {number[0]}"))
+
+    def run_the_cell() -> Workbench:
+        number[0] += 1
+        bench = Workbench(tiny_lab, question="3+4=?", thinking=False)
+        panel(bench)
+        bench.wait()
+        for tab in ("attention", "routing"):
+            bench.state.tab = tab
+            bench.wait()
+        return bench
+
+    benches, recordings = live(Workbench), live(Recording)
+    bench = run_the_cell()
+    threads, widgets = workers(), len(w.widgets.widget._instances)
+    tensors = tensor_bytes()
+    for _ in range(10):
+        bench = run_the_cell()
+    for thread in workers() - threads:
+        if thread not in workers_of(bench):
+            thread.join(timeout=20)
+    assert live(Workbench) == benches + 1 and live(Recording) == recordings + 1
+    assert len(workers()) <= len(threads)
+    assert len(w.widgets.widget._instances) == widgets
+    assert tensor_bytes() - tensors < 100_000
+    bench.close()
+
+
+def workers_of(bench: Workbench) -> set[threading.Thread]:
+    """The threads that a workbench keeps while it is open."""
+    found = [bench.worker, *(each for part in bench.parts.values() for each in part.workers)]
+    pools = [each.executor for each in found if each.executor is not None]
+    return {thread for pool in pools for thread in pool._threads}
 
 
 def test_a_closed_workbench_can_be_displayed_and_asked_again() -> None:
