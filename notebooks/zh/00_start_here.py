@@ -156,7 +156,7 @@ exercises.needs_thinking(lab, answer=None, hint=0)
 card = tiny.read_card("tiny-moe")
 figures.budget_curve(card.by_budget, at_once=card.mixed_at_once)
 
-# %% [markdown] english="8b67e2523de6"
+# %% [markdown] english="6f46ca999c17"
 # ## 接下来
 # 其他的笔记本，依次是：
 #
@@ -164,7 +164,8 @@ figures.budget_curve(card.by_budget, at_once=card.mixed_at_once)
 # - `02_expert_routing`：专家专精于什么，没有它们会怎样；
 # - `03_thinking_budget`：一个答案需要多少思考，需要思考的哪一部分；
 # - `04_how_it_grows`：一个微型模型就在你眼前训练，你会看到头和专家怎样形成；
-# - `05_why`：是什么写出了一个词元，又怎样让模型改变主意。
+# - `05_why`：是什么写出了一个词元，又怎样让模型改变主意；
+# - `06_at_scale`：十万个词元，一份所有专家的图谱，以及专家更少的模型。
 #
 # 在这里还可以试试：
 #
