@@ -73,6 +73,7 @@ from qwen3lab.recording.rendered_logits import OutputHead, keeps_logits, stream_
 from qwen3lab.text.chat_template import Message, as_messages, mode_note, thinking_mode
 from qwen3lab.text.prompt import Prompt, as_prompts, checked as checked_ids, prompt_ids
 from qwen3lab.text.tokenizer import encode_text, open_tokenizer, token_texts
+from qwen3lab.translation import tr
 
 CONTINUATION_TOKENS = 256
 """Maximum length of a continuation of plain text unless one is given."""
@@ -212,46 +213,69 @@ class Lab:
         return cls(model, hf_tokenizer, called, defaults=defaults)
 
     def __repr__(self) -> str:
-        size = f"{self.config.n_params:,} parameters"
-        experts = f", {self.config.n_active_params:,} active" if self.config.is_moe else ""
+        size = tr("{n:,} parameters", n=self.config.n_params)
+        experts = tr(", {n:,} active", n=self.config.n_active_params) if self.config.is_moe else ""
         where = f"{self.model.device}, {self.weights}"
         if self._runs_in_bfloat16_on_a_cpu():
-            where += ' (dtype="float32" for more digits)'
+            where += tr(' (dtype="float32" for more digits)')
         if not self.config.has_unembedding:
-            where += ", a classifier" if self.config.labels else ", without unembedding"
+            where += tr(", a classifier") if self.config.labels else tr(", without unembedding")
         found = quantisation_of(self.model)
         if self._decoded_from:
-            verb = "kept" if found is not None and found.kind == "kept" else "decoded from"
+            verb = tr("kept") if found is not None and found.kind == "kept" else tr("decoded from")
             where += f", {verb} {self._decoded_from}"
         if self.adapter:
             where += f", {self.adapter}"
         if found is not None and (found.error or found.kind != "kept"):
-            where += f", relative weight error {found.error:.1%}"
+            where += tr(", relative weight error {error:.1%}", error=found.error)
         if self.model.blocks.is_streamed:
             kept = self.model.blocks.kept_bytes / 1e9
-            where += f", streamed, {kept:.1f} GB of the weights kept in memory"
+            where += tr(", streamed, {kept:.1f} GB of the weights kept in memory", kept=kept)
         if self.placed:
             where += f"; {self.placed}"
-        return f"Lab({one_line(self.name)}: {size}{experts}, {where})"
+        return tr(
+            "Lab({name}: {size}{experts}, {where})",
+            name=one_line(self.name),
+            size=size,
+            experts=experts,
+            where=where,
+        )
 
     def _repr_html_(self) -> str | None:
         config = self.config
-        experts = f"{config.n_experts}, top {config.n_experts_per_token}" if config.is_moe else ""
+        experts = (
+            tr(
+                "{n_experts}, top {n_experts_per_token}",
+                n_experts=config.n_experts,
+                n_experts_per_token=config.n_experts_per_token,
+            )
+            if config.is_moe
+            else ""
+        )
         facts = {
-            "parameters": f"{config.n_params:,}",
-            "active": f"{config.n_active_params:,}" if config.is_moe else "",
-            "layers": str(config.n_layers),
-            "heads": f"{config.n_heads} ({config.n_kv_heads} key/value)",
-            "experts": experts,
-            "context": f"{config.n_ctx:,} tokens",
+            tr("parameters"): f"{config.n_params:,}",
+            tr("active"): f"{config.n_active_params:,}" if config.is_moe else "",
+            tr("layers"): str(config.n_layers),
+            tr("heads"): tr(
+                "{n_heads} ({n_kv_heads} key/value)",
+                n_heads=config.n_heads,
+                n_kv_heads=config.n_kv_heads,
+            ),
+            tr("experts"): experts,
+            tr("context"): tr("{n:,} tokens", n=config.n_ctx),
             "weights": self.weights,
             "adapters": self.adapter,
             "device": str(self.model.device),
         }
         question = self.suggested.questions[0]
-        note = f'lab.chat("{question}") asks it a question; lab.record("{question}") records a run'
+        note = tr(
+            'lab.chat("{question}") asks it a question; lab.record("{question}") records a run',
+            question=question,
+        )
         if self._runs_in_bfloat16_on_a_cpu():
-            note += '; load(..., dtype="float32") computes with more digits, in twice the memory'
+            note += tr(
+                '; load(..., dtype="float32") computes with more digits, in twice the memory'
+            )
         if self.placed:
             note += f". {self.placed[0].upper()}{self.placed[1:]}"
         return Summary(self.name, {k: v for k, v in facts.items() if v}, note=note).html()
@@ -273,8 +297,11 @@ class Lab:
         """
         if self.model.blocks.is_streamed:
             raise LabError(
-                f"{self.name} is streamed from disk, and its open files and cache cannot be copied"
-                ": load it again"
+                tr(
+                    "{name} is streamed from disk, and its open files and cache cannot be "
+                    "copied: load it again",
+                    name=self.name,
+                )
             )
         copied = memo[id(self)] = object.__new__(type(self))
         for name, value in vars(self).items():
@@ -288,8 +315,11 @@ class Lab:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise LabError(
-            f"{self.name} cannot be pickled, because its lock belongs to this process: call "
-            "qwen3lab.load in the other process"
+            tr(
+                "{name} cannot be pickled, because its lock belongs to this process: "
+                "call qwen3lab.load in the other process",
+                name=self.name,
+            )
         )
 
     @property
@@ -368,8 +398,11 @@ class Lab:
             return
         if self.model.blocks.is_streamed or quantisation_of(self.model):
             raise ValueError(
-                f"{self.name} is streamed or quantised, and only whole weights in memory can be "
-                "compiled: load it without memory= and quantise="
+                tr(
+                    "{name} is streamed or quantised, and only whole weights in memory can "
+                    "be compiled: load it without memory= and quantise=",
+                    name=self.name,
+                )
             )
         self._decoder = CompiledDecoder(self.model)
 
@@ -556,8 +589,10 @@ class Lab:
         samplings = {self.defaults.sampling(thinking=mode) for mode in modes}
         if len(samplings) > 1 and o["sampling"] is None:
             raise ValueError(
-                "some conversations think and some do not, and the published sampling differs: "
-                "pass sampling=..., or run them in two batches"
+                tr(
+                    "some conversations think and some do not, and the published sampling "
+                    "differs: pass sampling=..., or run them in two batches"
+                )
             )
         if not talks:
             return []
@@ -684,7 +719,7 @@ class Lab:
             ValueError: one text in place of a list, an empty text, or one longer than the context.
         """
         if isinstance(texts, str):
-            raise ValueError("embed takes a list of texts: put the text in a list, [text]")
+            raise ValueError(tr("embed takes a list of texts: put the text in a list, [text]"))
         start = "" if instruction is None else f"Instruct: {instruction}\nQuery:"
         rows = [self._ids_with_ends(start + text) for text in texts]
         with self.lock:
@@ -701,8 +736,11 @@ class Lab:
         """
         if not self.config.labels:
             raise ValueError(
-                f"{self.name} is no classifier: expected a model such as "
-                "Qwen3ForSequenceClassification of transformers saves"
+                tr(
+                    "{name} is no classifier: expected a model such as "
+                    "Qwen3ForSequenceClassification of transformers saves",
+                    name=self.name,
+                )
             )
         ids = self._ids_with_ends(prompt) if isinstance(prompt, str) else self.token_ids(prompt)
         with self.lock:
@@ -764,7 +802,9 @@ class Lab:
 
 def _check_budget(budget: object) -> None:
     if budget is not None and not (_is_whole(budget) and budget >= 0):
-        raise ValueError(f"the thinking budget is {budget!r}: expected 0 or more, or None")
+        raise ValueError(
+            tr("the thinking budget is {budget!r}: expected 0 or more, or None", budget=budget)
+        )
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

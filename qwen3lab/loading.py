@@ -54,6 +54,7 @@ from qwen3lab.quantisation.quantised_model import open_quantised
 from qwen3lab.quantisation.saved_model import open_saved
 from qwen3lab.streaming.host_tensors import HostTensors
 from qwen3lab.streaming.streamed_model import bytes_of, open_streamed
+from qwen3lab.translation import tr
 
 AUTO = "auto"
 """Allows a quantisation where the limit of memory asks for it."""
@@ -258,9 +259,13 @@ def load_model(
     if saved := saved_as(folder):
         if adapters:
             raise CheckpointError(
-                f"{folder} holds a quantised model that qwen3lab saved, to which no adapter is "
-                "added as it is read: load it without adapter=, and keep the adapter apart with "
-                "lab.adapters; or load the unquantised model with adapter= and quantise="
+                tr(
+                    "{folder} holds a quantised model that qwen3lab saved, to which no "
+                    "adapter is added as it is read: load it without adapter=, and keep the "
+                    "adapter apart with lab.adapters; or load the unquantised model with "
+                    "adapter= and quantise=",
+                    folder=folder,
+                )
             )
         kind = _kind_as_saved(folder, saved, stated, dtype_of(dtype), memory, quantise)
         return open_saved(config, folder, saved, device=device, dtype=kind)
@@ -290,13 +295,19 @@ def _kept_source(weights: StoredTensors, adapters: Sequence[Strong], source: str
     """The packed tensors of a checkpoint, to which no adapter is added."""
     if not isinstance(weights, PackedSource):
         raise CheckpointError(
-            f'{source} holds weights that are not packed, so quantise="keep" has nothing to keep: '
-            "leave it out, or choose int8 or int4"
+            tr(
+                '{source} holds weights that are not packed, so quantise="keep" has '
+                "nothing to keep: leave it out, or choose int8 or int4",
+                source=source,
+            )
         )
     if adapters:
         raise CheckpointError(
-            "an adapter cannot be added to weights that stay packed: load the model without "
-            'adapter= and keep the adapter apart with lab.adapters, or without quantise="keep"'
+            tr(
+                "an adapter cannot be added to weights that stay packed: load the model "
+                "without adapter= and keep the adapter apart with lab.adapters, or "
+                'without quantise="keep"'
+            )
         )
     return weights
 
@@ -343,13 +354,18 @@ def _load_into_memory(
 def _check_options(memory: str | int | None, quantise: str | None) -> None:
     if memory is not None and quantise is not None:
         raise CheckpointError(
-            "memory and quantise cannot be combined: choose memory (streamed weights are exact) "
-            'or quantise (quantised weights are fast), or quantise="auto" with memory in load, '
-            "which quantises if the memory asks for it"
+            tr(
+                "memory and quantise cannot be combined: choose memory (streamed weights "
+                'are exact) or quantise (quantised weights are fast), or quantise="auto" '
+                "with memory in load, which quantises if the memory asks for it"
+            )
         )
     if quantise == AUTO:
         raise CheckpointError(
-            'quantise="auto" needs a limit: give memory=, such as "24GB", or choose int8 or int4'
+            tr(
+                'quantise="auto" needs a limit: give memory=, such as "24GB", or choose '
+                "int8 or int4"
+            )
         )
     if memory is not None:
         bytes_of(memory)
@@ -368,22 +384,38 @@ def _kind_as_saved(
     """The dtype of a saved quantised model, which is loaded as it is or not at all."""
     if memory is not None:
         raise CheckpointError(
-            f"{folder} holds a quantised model, and only unquantised ones can be streamed: load it "
-            "without memory="
+            tr(
+                "{folder} holds a quantised model, and only unquantised ones can be "
+                "streamed: load it without memory=",
+                folder=folder,
+            )
         )
     if quantise not in (None, saved, KEEP):
         raise CheckpointError(
-            f"{folder} holds weights in {saved}, which are not quantised to {quantise} again: load "
-            "it without quantise=, or the unquantised model"
+            tr(
+                "{folder} holds weights in {saved}, which are not quantised to "
+                "{quantise} again: load it without quantise=, or the unquantised model",
+                folder=folder,
+                saved=saved,
+                quantise=quantise,
+            )
         )
     if not isinstance(stated, str) or stated not in DTYPES:
         raise CheckpointError(
-            f"config.json in {folder} does not say in which dtype the quantised model computes: "
-            f"expected torch_dtype, one of {', '.join(DTYPES)}"
+            tr(
+                "config.json in {folder} does not say in which dtype the quantised model "
+                "computes: expected torch_dtype, one of {dtypes}",
+                folder=folder,
+                dtypes=", ".join(DTYPES),
+            )
         )
     if dtype not in (None, DTYPES[stated]):
         raise CheckpointError(
-            f"{folder} holds a quantised model that computes in {stated}: load it without dtype=, "
-            "or quantise the unquantised model with this dtype"
+            tr(
+                "{folder} holds a quantised model that computes in {stated}: load it "
+                "without dtype=, or quantise the unquantised model with this dtype",
+                folder=folder,
+                stated=stated,
+            )
         )
     return DTYPES[stated]

@@ -9,6 +9,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 By = Literal["tokens", "spans"]
 """How tokens of two runs correspond.
@@ -63,11 +64,15 @@ class Alignment(EqualByValue, Displayed):
         one, other = self.names
         replaced = sum(a != b for a, b in self.tokens)
         facts = {
-            one: f"{len(self.one):,} tokens",
-            other: f"{len(self.other):,} tokens",
-            "aligned": f"{len(self.pairs):,} tokens, {replaced:,} of them with another text",
+            one: tr("{n_one:,} tokens", n_one=len(self.one)),
+            other: tr("{n_other:,} tokens", n_other=len(self.other)),
+            tr("aligned"): tr(
+                "{n_pairs:,} tokens, {replaced:,} of them with another text",
+                n_pairs=len(self.pairs),
+                replaced=replaced,
+            ),
         }
-        return Summary("Alignment of two runs", facts)
+        return Summary(tr("Alignment of two runs"), facts)
 
 
 @checked
@@ -167,8 +172,12 @@ def _by_spans(one: Recording, other: Recording) -> list[tuple[int, int]]:
     for recording in (one, other):
         if not recording.spans:
             raise ValueError(
-                f"the recording of {len(recording)} tokens by {recording.model_name} has no spans: "
-                'record a chat (record=True), or align by="tokens"'
+                tr(
+                    "the recording of {n_recording} tokens by {model_name} has no spans: "
+                    'record a chat (record=True), or align by="tokens"',
+                    n_recording=len(recording),
+                    model_name=recording.model_name,
+                )
             )
     pairs: list[tuple[int, int]] = []
     for name, (start, end) in sorted(one.spans.items(), key=lambda item: item[1]):
@@ -191,4 +200,4 @@ def _seems_same_vocabulary(one: Recording, other: Recording) -> bool:
 def _names(one: Recording, other: Recording) -> tuple[str, str]:
     if one.model_name != other.model_name:
         return one.model_name, other.model_name
-    return "first run", "second run"
+    return tr("first run"), tr("second run")

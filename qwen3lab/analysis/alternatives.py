@@ -9,6 +9,7 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.on_disk import LOGITS
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,9 +35,14 @@ class Alternatives(Displayed):
     def _summary(self) -> Summary:
         listed = zip(self.token_ids, self.probabilities, strict=True)
         likeliest = ", ".join(f"{token} ({share:.3g})" for token, share in listed)
-        written = f"{self.written} ({self.probability:.3g}), number {self.rank} by probability"
-        facts = {"likeliest token ids": likeliest, "written": written}
-        return Summary(f"Alternatives of token {self.position}", facts)
+        written = tr(
+            "{written} ({probability:.3g}), number {rank} by probability",
+            written=self.written,
+            probability=self.probability,
+            rank=self.rank,
+        )
+        facts = {tr("likeliest token ids"): likeliest, tr("written"): written}
+        return Summary(tr("Alternatives of token {position}", position=self.position), facts)
 
 
 @checked
@@ -62,9 +68,15 @@ def alternatives(recording: Recording, position: int, k: Count = 5) -> Alternati
     """
     n = len(recording)
     if position == 0:
-        raise ValueError("token 0 is the first one: nothing predicts it")
+        raise ValueError(tr("token 0 is the first one: nothing predicts it"))
     if not 0 < position < n:
-        raise ValueError(f"token {position} does not exist: the text has tokens 0 to {n - 1}")
+        raise ValueError(
+            tr(
+                "token {position} does not exist: the text has tokens 0 to {last}",
+                position=position,
+                last=n - 1,
+            )
+        )
     logits = _logits_at(recording, position - 1)
     log = logits.log_softmax(dim=-1)
     top = log.topk(min(k, len(log)))

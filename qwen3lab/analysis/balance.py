@@ -11,6 +11,7 @@ from qwen3lab._moved import renamed
 from qwen3lab.analysis.routing import check_experts, weights_by_expert
 from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,12 +33,12 @@ class Balance(Displayed):
     def _summary(self) -> Summary:
         dead = ", ".join(map(str, self.dead)) or "none"
         return Summary(
-            "Balance of expert load",
+            tr("Balance of expert load"),
             {
-                "coefficient of variation": f"{self.variation:.3g}",
-                "most used": f"{self.most:.3g} of uniform load",
-                "least used": f"{self.least:.3g} of uniform load",
-                "unused experts": dead,
+                tr("coefficient of variation"): f"{self.variation:.3g}",
+                tr("most used"): tr("{most:.3g} of uniform load", most=self.most),
+                tr("least used"): tr("{least:.3g} of uniform load", least=self.least),
+                tr("unused experts"): dead,
             },
         )
 
@@ -55,9 +56,11 @@ def balance(load: Float[Tensor, " expert"]) -> Balance:
     Source: Shazeer et al. (arXiv 1701.06538), section 4, for the coefficient of variation.
     """
     if bool((load < 0).any()):
-        raise ValueError("a load is negative: expected counts or shares of 0 or more")
+        raise ValueError(tr("a load is negative: expected counts or shares of 0 or more"))
     if not load.sum() > 0:
-        raise ValueError("no token was counted: expected at least one expert with a load above 0")
+        raise ValueError(
+            tr("no token was counted: expected at least one expert with a load above 0")
+        )
     relative = load.double() / load.double().mean()
     return Balance(
         variation=float(relative.std(correction=0)),
@@ -99,7 +102,7 @@ def balance_loss(
     check_experts(experts, n_experts)
     counted = experts[experts >= 0]
     if not counted.numel():
-        raise ValueError("no token was counted: expected at least one chosen expert")
+        raise ValueError(tr("no token was counted: expected at least one chosen expert"))
     share = torch.bincount(counted, minlength=n_experts) / counted.numel()
     return n_experts * (share * logits.softmax(dim=-1, dtype=torch.float32).mean(dim=0)).sum()
 

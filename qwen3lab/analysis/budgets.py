@@ -13,6 +13,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.thinking.rewind import Answer
 from qwen3lab.thinking.swept import Attempt, Sweep
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -53,13 +54,19 @@ class BudgetPoint(Displayed):
         return cost * self.right.total / self.right.hits if self.right.hits else math.inf
 
     def _summary(self) -> Summary:
-        allowed = "without thinking" if self.budget is None else f"budget {self.budget:,}"
+        allowed = (
+            tr("without thinking")
+            if self.budget is None
+            else tr("budget {budget:,}", budget=self.budget)
+        )
         return Summary(
-            f"Answers {allowed}" if self.budget is None else f"Answers within {allowed}",
+            tr("Answers {allowed}", allowed=allowed)
+            if self.budget is None
+            else tr("Answers within {allowed}", allowed=allowed),
             {
-                "right": str(self.right),
-                "thinking tokens": f"{self.thinking_tokens:.1f}",
-                "operations": f"{self.flops:.3g}",
+                tr("right"): str(self.right),
+                tr("thinking tokens"): f"{self.thinking_tokens:.1f}",
+                tr("operations"): f"{self.flops:.3g}",
             },
         )
 
@@ -92,15 +99,15 @@ class BudgetCurve(Displayed):
         return table.astype({"budget": "Int64"}) if len(table) else table
 
     def _summary(self) -> Summary:
-        facts = {"active parameters": f"{self.active_params:,}"}
-        return Summary(f"Budget curve of {self.name}", facts, frame=self._shown)
+        facts = {tr("active parameters"): f"{self.active_params:,}"}
+        return Summary(tr("Budget curve of {name}", name=self.name), facts, frame=self._shown)
 
     def _shown(self) -> "pandas.DataFrame":
         table = self.to_pandas()
         if not len(table):
             return table
         missing = table["budget"].isna()
-        return table.assign(budget=table["budget"].astype(str).mask(missing, "no thinking"))
+        return table.assign(budget=table["budget"].astype(str).mask(missing, tr("no thinking")))
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,8 +127,14 @@ class Lengths(Displayed):
     def _summary(self) -> Summary:
         ends = sorted({min(self.tokens), max(self.tokens)}) if self.tokens else []
         span = " to ".join(f"{end:,}" for end in ends) or "none"
-        facts = {"thinking tokens": span, "ended": str(len(self.tokens)), "cut": str(self.cut)}
-        return Summary(f"Thinking lengths of level {self.level or 'all'}", facts)
+        facts = {
+            tr("thinking tokens"): span,
+            tr("ended"): str(len(self.tokens)),
+            tr("cut"): str(self.cut),
+        }
+        return Summary(
+            tr("Thinking lengths of level {level}", level=self.level or tr("all")), facts
+        )
 
 
 @checked
@@ -137,8 +150,10 @@ def curve(sweep: Sweep, *, level: str | None = None) -> BudgetCurve:
     """
     attempts = [a for a in sweep.attempts if level is None or a.level == level]
     if not attempts:
-        of = "" if level is None else f" of level {level!r}"
-        raise ValueError(f"the sweep has no answer{of}: its levels are {levels(sweep)}")
+        of = "" if level is None else tr(" of level {level!r}", level=level)
+        raise ValueError(
+            tr("the sweep has no answer{of}: its levels are {levels}", of=of, levels=levels(sweep))
+        )
     config = sweep.plan.config
     points = tuple(
         _point(config, attempts, budget, lambda a, place=place: (a.answers[place], a.right[place]))

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.arguments import checked
+from qwen3lab.translation import tr
 
 
 @checked
@@ -44,7 +45,11 @@ def margin(logits: Float[Tensor, "*places expert"], k: int) -> Float[Tensor, "*p
     n_experts = logits.shape[-1]
     if not 1 <= k < n_experts:
         raise ValueError(
-            f"k is {k}: a margin between chosen and other experts needs 1 to {n_experts - 1}"
+            tr(
+                "k is {k}: a margin between chosen and other experts needs 1 to {last}",
+                k=k,
+                last=n_experts - 1,
+            )
         )
     best = logits.float().topk(k + 1, dim=-1).values
     return best[..., k - 1] - best[..., k]
@@ -63,7 +68,7 @@ def effective_experts(weights: Float[Tensor, "*places k"]) -> Float[Tensor, "*pl
     Source: the inverse Herfindahl index, Hill number of order 2 (Hill 1973).
     """
     if bool((weights < 0).any()):
-        raise ValueError("a weight is negative: expected weights of 0 or more")
+        raise ValueError(tr("a weight is negative: expected weights of 0 or more"))
     shares = weights.float() / weights.float().sum(dim=-1, keepdim=True)
     return 1 / shares.square().sum(dim=-1)
 

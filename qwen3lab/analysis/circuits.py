@@ -19,12 +19,13 @@ from qwen3lab.analysis.largest_products import PROGRESS_DELAY_SECONDS, largest_p
 from qwen3lab.analysis.workers import run_in_workers
 from qwen3lab.arguments import Count, checked
 from qwen3lab.device.grad_mode import without_grad
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -55,16 +56,26 @@ class NormPart(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         spans = {
-            "query length": (self.query_before, self.query_after),
-            "key length": (self.key_before, self.key_after),
+            tr("query length"): (self.query_before, self.query_after),
+            tr("key length"): (self.key_before, self.key_after),
         }
         facts = {
-            name: f"{float(before.mean()):.3g} before, {float(after.mean()):.3g} after the norm"
+            name: tr(
+                "{before:.3g} before, {after:.3g} after the norm",
+                before=float(before.mean()),
+                after=float(after.mean()),
+            )
             for name, (before, after) in spans.items()
         }
         low, high = float(self.temperature.min()), float(self.temperature.max())
         facts["temperature"] = f"{low:.3g} to {high:.3g}"
-        return Summary(f"QK-norm in {count(len(self.layers), 'layer')}", facts)
+        return Summary(
+            tr(
+                "QK-norm in {counted}",
+                counted=tr_count("{n:,} layer", "{n:,} layers", len(self.layers)),
+            ),
+            facts,
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +101,9 @@ class Pairs(Displayed):
     def _summary(self) -> Summary:
         pairs = zip(self.source, self.target, strict=True)
         strongest = next((f"{source} → {target}" for source, target in pairs), "none")
-        return Summary("Strongest pairs of a circuit", {"first": strongest}, frame=self.to_pandas)
+        return Summary(
+            tr("Strongest pairs of a circuit"), {tr("first"): strongest}, frame=self.to_pandas
+        )
 
 
 NEEDED = ("blocks.*.attn.hook_q", "blocks.*.attn.hook_k")
@@ -201,7 +214,7 @@ def qk_pairs(lab: Lab, layer: int, head: int, *, n: Count = 20) -> Pairs:
 def _strongest(
     lab: Lab, left: Float[Tensor, "row d_head"], right: Float[Tensor, "vocab d_head"], n: int
 ) -> Pairs:
-    found = largest_products(left, right, n, description="pairs")
+    found = largest_products(left, right, n, description=tr("pairs"))
     return Pairs(
         tuple(token_texts(lab.tokenizer, found.rows.tolist())),
         tuple(token_texts(lab.tokenizer, found.columns.tolist())),
@@ -320,6 +333,12 @@ def _check(lab: Lab, layer: int, head: int) -> None:
     config = lab.config
     if not 0 <= layer < config.n_layers or not 0 <= head < config.n_heads:
         raise ValueError(
-            f"layer {layer}, head {head} does not exist: the model has layers 0 to "
-            f"{config.n_layers - 1} with heads 0 to {config.n_heads - 1}"
+            tr(
+                "layer {layer}, head {head} does not exist: the model has layers 0 to "
+                "{last} with heads 0 to {last_head}",
+                layer=layer,
+                head=head,
+                last=config.n_layers - 1,
+                last_head=config.n_heads - 1,
+            )
         )

@@ -14,7 +14,7 @@ from qwen3lab.analysis.routing import loads_of_layers, weights_by_expert
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.display import Displayed, Summary, count, one_line
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.errors import CorpusError
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.recording.labels import LabelledTensor
@@ -22,6 +22,7 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.recording_file import PARSING_ERRORS
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import open_tensors, save_checked
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +53,7 @@ class RoutingCorpus(Displayed):
 
     def __init__(self, config: Qwen3Config) -> None:
         if not config.is_moe:
-            raise CorpusError("this model is dense: expected a mixture of experts")
+            raise CorpusError(tr("this model is dense: expected a mixture of experts"))
         self.config = config
         self.groups: list[str] = []
         self.slots: Float[Tensor, "layer group expert"] = self._zeros(config.n_experts)
@@ -61,9 +62,13 @@ class RoutingCorpus(Displayed):
         self.tokens: Int[Tensor, " group"] = torch.zeros(0, dtype=torch.long)
 
     def _summary(self) -> Summary:
-        title = f"RoutingCorpus of {count(int(self.tokens.sum()), 'token')}"
-        sizes = f"{count(len(self.config.moe_layers), 'layer')} of {self.config.n_experts}"
-        facts = {"groups": str(len(self.groups)), "experts": sizes}
+        title = tr(
+            "RoutingCorpus of {counted}",
+            counted=tr_count("{n:,} token", "{n:,} tokens", int(self.tokens.sum())),
+        )
+        layers = tr_count("{n:,} layer", "{n:,} layers", len(self.config.moe_layers))
+        sizes = tr("{layers} of {n_experts}", layers=layers, n_experts=self.config.n_experts)
+        facts = {tr("groups"): str(len(self.groups)), tr("experts"): sizes}
         return Summary(title, facts, frame=self._group_sizes)
 
     def _group_sizes(self) -> "pandas.DataFrame":
@@ -84,13 +89,20 @@ class RoutingCorpus(Displayed):
         """
         if recording.config != self.config:
             raise CorpusError(
-                f"the recording is of {recording.model_name}, a model with another configuration: "
-                "add recordings of one model"
+                tr(
+                    "the recording is of {model_name}, a model with another configuration: "
+                    "add recordings of one model",
+                    model_name=recording.model_name,
+                )
             )
         named = [labels] * len(recording) if isinstance(labels, str) else list(labels)
         if len(named) != len(recording):
             raise CorpusError(
-                f"there are {len(named)} labels for {len(recording)} tokens: expected one for each"
+                tr(
+                    "there are {n_named} labels for {n_recording} tokens: expected one for each",
+                    n_named=len(named),
+                    n_recording=len(recording),
+                )
             )
         routing, n_experts = recording.routing, self.config.n_experts
         slots = torch.stack([chosen(each, n_experts).double() for each in routing.experts])
@@ -115,7 +127,7 @@ class RoutingCorpus(Displayed):
             CorpusError: its model has another configuration.
         """
         if other.config != self.config:
-            raise CorpusError("the models of the two corpora have different configurations")
+            raise CorpusError(tr("the models of the two corpora have different configurations"))
         with HeldInterrupts():
             rows = self._rows(other.groups)
             for name in ("slots", "weights", "entropy"):
@@ -132,7 +144,7 @@ class RoutingCorpus(Displayed):
         """
         slots = self.slots.sum(dim=1) if group is None else self.slots[:, self._row(group)]
         if not slots.sum() > 0:
-            raise CorpusError("nothing was counted yet: add a recording first")
+            raise CorpusError(tr("nothing was counted yet: add a recording first"))
         loads = (slots / slots.sum(dim=1, keepdim=True)).float()
         return loads_of_layers(loads, self.config.moe_layers, "")
 
@@ -182,12 +194,23 @@ class RoutingCorpus(Displayed):
             with open_tensors(Path(path)) as file:
                 about = json.loads(file.metadata["routing_corpus"])
                 if about["format"] != FORMAT:
-                    raise ValueError(f"format {about['format']}, and this version reads {FORMAT}")
+                    raise ValueError(
+                        tr(
+                            "format {found}, and this version reads {format}",
+                            found=about["format"],
+                            format=FORMAT,
+                        )
+                    )
                 return cls._rebuilt(about, {name: file.read(name) for name in SUMS}, path)
         except READING_ERRORS as error:
             reason = one_line(str(error), width=MAX_REASON_CHARACTERS)
             raise CorpusError(
-                f"{path} holds no counts ({reason}): expected a file written by RoutingCorpus.save"
+                tr(
+                    "{path} holds no counts ({reason}): expected a file written by "
+                    "RoutingCorpus.save",
+                    path=path,
+                    reason=reason,
+                )
             ) from error
 
     @classmethod
@@ -197,21 +220,30 @@ class RoutingCorpus(Displayed):
         corpus = cls(Qwen3Config.from_dict(about["config"], source=f"the config in {path}"))
         groups = about["groups"]
         if not isinstance(groups, list) or not all(isinstance(each, str) for each in groups):
-            raise ValueError("its groups are not a list of texts")
+            raise ValueError(tr("its groups are not a list of texts"))
         corpus._rows(groups)
         for name, value in sums.items():
             empty = getattr(corpus, name)
             if empty.shape != value.shape or empty.dtype != value.dtype:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}, dtype {value.dtype}")
+                raise ValueError(
+                    tr(
+                        "{name} has shape {shape}, dtype {dtype}",
+                        name=name,
+                        shape=tuple(value.shape),
+                        dtype=value.dtype,
+                    )
+                )
             if bool((value < 0).any()):
-                raise ValueError(f"{name} holds a value that is no count")
+                raise ValueError(tr("{name} holds a value that is no count", name=name))
             setattr(corpus, name, value)
         return corpus
 
     def _row(self, group: str) -> int:
         if group not in self.groups:
-            known = ", ".join(self.groups) or "none yet"
-            raise CorpusError(f"there is no group {group!r}: the groups are {known}")
+            known = ", ".join(self.groups) or tr("none yet")
+            raise CorpusError(
+                tr("there is no group {group!r}: the groups are {known}", group=group, known=known)
+            )
         return self.groups.index(group)
 
     def _rows(self, labels: Sequence[str]) -> Int[Tensor, " label"]:

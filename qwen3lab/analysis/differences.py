@@ -14,12 +14,13 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.indices import index_of
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 
 BLOCK = 64
 """Queries whose attention, and positions whose predictions, are in memory at a time."""
 
-SURPRISAL = "surprisal of the token"
-DIVERGENCE = "KL divergence of its prediction"
+SURPRISAL = later("surprisal of the token")
+DIVERGENCE = later("KL divergence of its prediction")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -49,13 +50,15 @@ class Difference(EqualByValue, Displayed):
         known = self.values[~self.values.isnan()]
         largest = f"{float(known.abs().max()):.3g}" if len(known) else "none"
         facts = {
-            "values": f"{one} minus {other}",
-            "unit": self.unit,
-            "aligned tokens": f"{len(self.aligned):,}",
-            "largest difference": largest,
+            tr("values"): tr("{one} minus {other}", one=one, other=other),
+            tr("unit"): self.unit,
+            tr("aligned tokens"): f"{len(self.aligned):,}",
+            tr("largest difference"): largest,
         }
         return Summary(
-            f"Difference of {self.what}", facts, note="qwen3lab.figures.difference draws it"
+            tr("Difference of {what}", what=self.what),
+            facts,
+            note=tr("qwen3lab.figures.difference draws it"),
         )
 
 
@@ -77,19 +80,25 @@ def attention_difference(aligned: Alignment, layer: int, head: int) -> Differenc
     sizes = [(each.config.n_layers, each.config.n_heads) for each in (aligned.one, aligned.other)]
     if sizes[0] != sizes[1]:
         shown = [
-            f"{name} has {layers} layers of {heads} heads"
+            tr("{name} has {layers} layers of {heads} heads", name=name, layers=layers, heads=heads)
             for name, (layers, heads) in zip(_models(aligned), sizes, strict=True)
         ]
-        raise ValueError(f"attention cannot be compared head by head: {' and '.join(shown)}")
-    layer = index_of(layer, sizes[0][0], "layer", "the model")
+        raise ValueError(
+            tr(
+                "attention cannot be compared head by head: {one} and {other}",
+                one=shown[0],
+                other=shown[1],
+            )
+        )
+    layer = index_of(layer, sizes[0][0], "layer", tr("the model"))
     head = index_of(head, sizes[0][1], "head", f"layer {layer}")
     ones, others = _positions(aligned)
     weights = _attention(aligned.one, layer, head, ones)
     values = weights - _attention(aligned.other, layer, head, others)
     later = torch.ones_like(values, dtype=torch.bool).triu(1)
     return Difference(
-        f"attention of layer {layer}, head {head}",
-        "difference of attention weight",
+        tr("attention of layer {layer}, head {head}", layer=layer, head=head),
+        tr("difference of attention weight"),
         values.masked_fill(later, torch.nan),
         (),
         "query",
@@ -113,27 +122,40 @@ def routing_difference(aligned: Alignment, layer: int) -> Difference:
     configs = [aligned.one.config, aligned.other.config]
     for name, config in zip(_models(aligned), configs, strict=True):
         if not config.is_moe:
-            raise ValueError(f"routing cannot be compared: {name} is dense, it has no experts")
+            raise ValueError(
+                tr("routing cannot be compared: {name} is dense, it has no experts", name=name)
+            )
     counts = [(each.n_experts, each.moe_layers) for each in configs]
     if counts[0] != counts[1]:
         shown = [
-            f"{name} has {number} experts in {len(layers)} layers"
+            tr(
+                "{name} has {number} experts in {n_layers} layers",
+                name=name,
+                number=number,
+                n_layers=len(layers),
+            )
             for name, (number, layers) in zip(_models(aligned), counts, strict=True)
         ]
-        raise ValueError(f"routing cannot be compared expert by expert: {' and '.join(shown)}")
-    layer = index_of(layer, configs[0].n_layers, "layer", "the model")
+        raise ValueError(
+            tr(
+                "routing cannot be compared expert by expert: {one} and {other}",
+                one=shown[0],
+                other=shown[1],
+            )
+        )
+    layer = index_of(layer, configs[0].n_layers, "layer", tr("the model"))
     ones, others = _positions(aligned)
     weights = layer_weights(aligned.one, layer)[ones].T
     less = layer_weights(aligned.other, layer)[others].T
     unused = (weights == 0) & (less == 0)
     return Difference(
-        f"routing in layer {layer}",
-        "difference of routing weight",
+        tr("routing in layer {layer}", layer=layer),
+        tr("difference of routing weight"),
         (weights - less).masked_fill(unused, torch.nan),
         tuple(map(str, range(len(weights)))),
         "expert",
         aligned,
-        "chosen in neither run",
+        tr("chosen in neither run"),
     )
 
 
@@ -156,7 +178,11 @@ def prediction_difference(aligned: Alignment) -> Difference:
     if not aligned.same_vocabulary:
         one, other = _models(aligned)
         raise ValueError(
-            f"predictions cannot be compared: {one} and {other} have different vocabularies"
+            tr(
+                "predictions cannot be compared: {one} and {other} have different vocabularies",
+                one=one,
+                other=other,
+            )
         )
     values = torch.full((2, len(aligned)), torch.nan)
     all_ones, all_others = _positions(aligned)
@@ -171,13 +197,13 @@ def prediction_difference(aligned: Alignment) -> Difference:
         values[0, block] = other_chosen - chosen
         values[1, block] = _divergence(log, other_log)
     return Difference(
-        "the prediction of each token",
-        "difference (nats)",
+        tr("the prediction of each token"),
+        tr("difference (nats)"),
         values,
         (SURPRISAL, DIVERGENCE),
         "measure",
         aligned,
-        "first token: nothing predicts it",
+        tr("first token: nothing predicts it"),
     )
 
 

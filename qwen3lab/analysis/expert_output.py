@@ -17,6 +17,7 @@ from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -61,8 +62,12 @@ class Writing(Displayed):
             for side in (self.raised, self.lowered)
         )
         return Summary(
-            f"Direct logits of expert {self.expert}, layer {self.layer}",
-            {"tokens": f"{self.tokens:,}", "raises": raised, "lowers": lowered},
+            tr(
+                "Direct logits of expert {expert}, layer {layer}",
+                expert=self.expert,
+                layer=self.layer,
+            ),
+            {tr("tokens"): f"{self.tokens:,}", tr("raises"): raised, tr("lowers"): lowered},
             frame=self.to_pandas,
         )
 
@@ -146,7 +151,11 @@ def expert_writing(
     check_one_model(recordings)
     if not 0 <= expert < lab.config.n_experts:
         raise ValueError(
-            f"expert {expert} does not exist: the layer has experts 0 to {lab.config.n_experts - 1}"
+            tr(
+                "expert {expert} does not exist: the layer has experts 0 to {last}",
+                expert=expert,
+                last=lab.config.n_experts - 1,
+            )
         )
     # Logits are linear in the contributions: those are summed, and one vector is unembedded.
     summed, n_tokens = torch.zeros(lab.config.d_model), 0
@@ -159,8 +168,12 @@ def expert_writing(
             n_tokens += int(is_chosen.sum())
     if not n_tokens:
         raise ValueError(
-            f"no token is routed to expert {expert} of layer {layer}: expected recordings with at "
-            "least one"
+            tr(
+                "no token is routed to expert {expert} of layer {layer}: expected "
+                "recordings with at least one",
+                expert=expert,
+                layer=layer,
+            )
         )
     # Adding a constant to all logits changes no probability: subtract their mean.
     logits = _unembedded(lab, summed / n_tokens)
@@ -203,8 +216,8 @@ class Extremes(EqualByValue, Displayed):
         return pandas.DataFrame(rows, columns=["layer", "expert", "largest"])
 
     def _summary(self) -> Summary:
-        facts = {"layers": str(len(self.layers)), "outliers": str(len(self.outliers))}
-        return Summary("Extreme activations of experts", facts, frame=self.to_pandas)
+        facts = {tr("layers"): str(len(self.layers)), tr("outliers"): str(len(self.outliers))}
+        return Summary(tr("Extreme activations of experts"), facts, frame=self.to_pandas)
 
 
 @checked
@@ -224,7 +237,7 @@ def extreme_experts(recordings: Sequence[Recording]) -> Extremes:
     check_one_model(recordings)
     config = recordings[0].config
     if not config.is_moe:
-        raise ValueError("this model is dense: it has no experts")
+        raise ValueError(tr("this model is dense: it has no experts"))
     largest = torch.zeros(len(config.moe_layers), config.n_experts)
     for recording in recordings:
         for row, layer in enumerate(config.moe_layers):

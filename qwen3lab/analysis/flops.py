@@ -2,6 +2,7 @@
 
 from qwen3lab.arguments import Count, CountOrNone, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.translation import tr
 
 
 @checked
@@ -28,7 +29,13 @@ def forward_flops(
         ValueError: a number of tokens is negative, no token is new, or more are unembedded.
     """
     if n_logits is not None and n_logits > n_new:
-        raise ValueError(f"n_logits is {n_logits}: expected at most n_new, {n_new}")
+        raise ValueError(
+            tr(
+                "n_logits is {n_logits}: expected at most n_new, {n_new}",
+                n_logits=n_logits,
+                n_new=n_new,
+            )
+        )
     n_pairs = sum(range(n_past + 1, n_past + n_new + 1))
     attention = 4 * config.n_layers * config.n_heads * config.d_head * n_pairs
     unembedded = n_new if n_logits is None else n_logits

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.arguments import Count, checked
+from qwen3lab.translation import tr
 
 
 @checked
@@ -69,12 +70,17 @@ def attention_between(
     """
     n_queries, n_keys = pattern.shape[1:]
     if not len(queries):
-        raise ValueError("there are no pairs of positions: expected at least one")
+        raise ValueError(tr("there are no pairs of positions: expected at least one"))
     for name, positions, n in (("query", queries, n_queries), ("key", keys, n_keys)):
         outside = positions[(positions < 0) | (positions >= n)]
         if len(outside):
             raise ValueError(
-                f"{name} {int(outside[0])} does not exist: the pattern has positions 0 to {n - 1}"
+                tr(
+                    "{name} {outside} does not exist: the pattern has positions 0 to {last}",
+                    name=name,
+                    outside=int(outside[0]),
+                    last=n - 1,
+                )
             )
     return pattern[:, queries, keys].mean(dim=-1)
 
@@ -86,8 +92,14 @@ def _diagonal(
     n = pattern.shape[1]
     if pattern.shape[2] != n:
         raise ValueError(
-            f"the pattern has {n} queries and {pattern.shape[2]} keys: expected the whole pattern"
+            tr(
+                "the pattern has {n} queries and {shape} keys: expected the whole pattern",
+                n=n,
+                shape=pattern.shape[2],
+            )
         )
     if n <= first:
-        raise ValueError(f"the pattern has {n} tokens: expected more than {first}")
+        raise ValueError(
+            tr("the pattern has {n} tokens: expected more than {first}", n=n, first=first)
+        )
     return pattern.diagonal(offset=-back, dim1=1, dim2=2)[:, first - back :].mean(dim=-1)

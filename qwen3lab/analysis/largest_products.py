@@ -20,6 +20,7 @@ from qwen3lab.analysis.bounded_products import BoundedProducts, block_size
 from qwen3lab.analysis.equal_rows import EqualRows
 from qwen3lab.analysis.workers import run_in_workers
 from qwen3lab.errors import NonFiniteError
+from qwen3lab.translation import tr
 
 PROGRESS_DELAY_SECONDS = 2.0
 MAX_EXACT_PAIRS = 2**22
@@ -66,8 +67,12 @@ def largest_products(
     for name, matrix in {"left": left, "right": right}.items():
         if not bool(matrix.sum().isfinite()):
             raise NonFiniteError(
-                f"the circuit's {name} factor has values that are NaN or infinite, so its largest "
-                "entries are not defined: check the weights of this layer and the embedding"
+                tr(
+                    "the circuit's {name} factor has values that are NaN or infinite, so its "
+                    "largest entries are not defined: check the weights of this layer and "
+                    "the embedding",
+                    name=name,
+                )
             )
     rows, columns = EqualRows.of(left), EqualRows.of(right)
     search = _Search(left, right, rows.first, columns.first, n)

@@ -17,6 +17,7 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 BLOCK = 256
 THUMB = 32
@@ -56,13 +57,23 @@ class MapWindow(EqualByValue, Displayed):
         return self.row_step == 1 and self.column_step == 1
 
     def _summary(self) -> Summary:
-        block = "1 weight" if self.is_exact else f"{self.row_step} × {self.column_step} weights"
+        block = (
+            tr("1 weight")
+            if self.is_exact
+            else tr(
+                "{row_step} × {column_step} weights",
+                row_step=self.row_step,
+                column_step=self.column_step,
+            )
+        )
         facts = {
-            "queries": f"{self.rows[0]:,} to {self.rows[1]:,}",
-            "keys": f"{self.columns[0]:,} to {self.columns[1]:,}",
-            "a value": block if self.is_exact else f"{self.how} of {block}",
+            tr("queries"): tr("{first:,} to {last:,}", first=self.rows[0], last=self.rows[1]),
+            tr("keys"): tr("{first:,} to {last:,}", first=self.columns[0], last=self.columns[1]),
+            tr("a value"): block
+            if self.is_exact
+            else tr("{how} of {block}", how=tr(self.how), block=block),
         }
-        return Summary("Window of an attention map", facts)
+        return Summary(tr("Window of an attention map"), facts)
 
 
 @checked
@@ -98,7 +109,7 @@ def window(
         ValueError: a window outside the text, or another way to pool.
     """
     if how not in HOW:
-        raise ValueError(f"how is {how!r}: choose from {', '.join(HOW)}")
+        raise ValueError(tr("how is {how!r}: choose from {known}", how=how, known=", ".join(HOW)))
     n = len(recording)
     rows, columns = _within(rows, n, "rows"), _within(columns, n, "columns")
     row_step = ceil((rows[1] - rows[0]) / max_side)
@@ -167,7 +178,7 @@ def attention_wall(
         RecordingError: no such layer, or attention was not recorded.
     """
     if not layers:
-        raise ValueError("there are no layers to show: expected at least one")
+        raise ValueError(tr("there are no layers to show: expected at least one"))
     rows = []
     for layer in layers:
         gap = (0, WALL_GAP, 0, WALL_GAP)
@@ -262,7 +273,13 @@ def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:
     first, end = span
     if not 0 <= first < end <= n:
         raise ValueError(
-            f"{name} {first} to {end} are outside the text: expected a range within 0 to {n}"
+            tr(
+                "{name} {first} to {end} are outside the text: expected a range within 0 to {n}",
+                name=name,
+                first=first,
+                end=end,
+                n=n,
+            )
         )
     return first, end
 
@@ -270,5 +287,9 @@ def _within(span: Sequence[int] | None, n: int, name: str) -> tuple[int, int]:
 def _check_token(recording: Recording, token: int) -> None:
     if not 0 <= token < len(recording):
         raise ValueError(
-            f"token {token} does not exist: the text has tokens 0 to {len(recording) - 1}"
+            tr(
+                "token {token} does not exist: the text has tokens 0 to {last}",
+                token=token,
+                last=len(recording) - 1,
+            )
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr
 
 MAX_SIDE = 1024
 """Maximum rows, and maximum columns, of a map that is drawn: about a million cells."""
@@ -31,7 +32,9 @@ class Pooled(EqualByValue, Displayed):
     def _summary(self) -> Summary:
         rows, columns = self.values.shape
         block = f"{self.row_step} × {self.column_step}"
-        return Summary("Pooled map", {"values": f"{rows} × {columns}", "cells per value": block})
+        return Summary(
+            tr("Pooled map"), {tr("values"): f"{rows} × {columns}", tr("cells per value"): block}
+        )
 
 
 @checked

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import scipy
 
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True, repr=False)
@@ -15,7 +16,9 @@ class Share(Displayed):
     total: int
 
     def _summary(self) -> Summary:
-        return Summary(str(self) if self.total else "no share", {"counted": self._counted()})
+        return Summary(
+            str(self) if self.total else tr("no share"), {tr("counted"): self._counted()}
+        )
 
     def _counted(self) -> str:
         return f"{self.hits:,} of {self.total:,}"
@@ -33,4 +36,4 @@ class Share(Displayed):
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.value:.3f} ({low:.3f} to {high:.3f})"
+        return tr("{value:.3f} ({low:.3f} to {high:.3f})", value=self.value, low=low, high=high)

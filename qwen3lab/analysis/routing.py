@@ -10,6 +10,7 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.indices import index_of
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled, relabelled
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 LOAD = "expert load"
 
@@ -44,7 +45,7 @@ def expert_load(
     counted = experts if mask is None else experts[mask]
     counted = counted[counted >= 0]
     if counted.numel() == 0:
-        raise ValueError("no token is left to count: expected at least one True in the mask")
+        raise ValueError(tr("no token is left to count: expected at least one True in the mask"))
     counts = torch.bincount(counted.flatten(), minlength=n_experts)
     return relabelled(counts.float() / counted.numel(), experts, LOAD, ["expert"])
 
@@ -82,7 +83,7 @@ def layer_weights(recording: Recording, layer: int) -> Float[LabelledTensor, "to
         RecordingError: the model has experts, but not in this layer.
     """
     if not recording.routing.layers:
-        layer = index_of(layer, recording.config.n_layers, "layer", "the model")
+        layer = index_of(layer, recording.config.n_layers, "layer", tr("the model"))
         tokens, name = tuple(recording.tokens), recording.model_name
         labels = Labels("expert weights", ("token", "expert"), (layer,), None, tokens, name)
         return labelled(torch.zeros(len(recording), 0), labels)
@@ -132,5 +133,9 @@ def check_experts(experts: Int[Tensor, "token k"], n_experts: int) -> None:
     outside = experts[(experts < -1) | (experts >= n_experts)]
     if outside.numel():
         raise ValueError(
-            f"expert {int(outside[0])} does not exist: the layer has experts 0 to {n_experts - 1}"
+            tr(
+                "expert {outside} does not exist: the layer has experts 0 to {last}",
+                outside=int(outside[0]),
+                last=n_experts - 1,
+            )
         )

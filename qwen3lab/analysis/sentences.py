@@ -14,6 +14,7 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
+from qwen3lab.translation import tr
 
 MIN_SENTENCE_DISTANCE = 4
 """Minimum distance between two sentences, in sentences, to count as looking back."""
@@ -37,10 +38,10 @@ class SentenceAttention(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         _, n_heads, n_sentences, _ = self.attention.shape
-        sizes = {"layers": len(self.layers), "heads": n_heads, "sentences": n_sentences}
+        sizes = {tr("layers"): len(self.layers), tr("heads"): n_heads, tr("sentences"): n_sentences}
         facts = {name: str(size) for name, size in sizes.items()}
-        note = "receiver_scores() finds heads that attend to few earlier sentences"
-        return Summary("Attention between sentences", facts, note=note)
+        note = tr("receiver_scores() finds heads that attend to few earlier sentences")
+        return Summary(tr("Attention between sentences"), facts, note=note)
 
     def received(
         self, *, apart: int = MIN_SENTENCE_DISTANCE
@@ -70,8 +71,14 @@ class SentenceAttention(EqualByValue, Displayed):
         received = received[..., ~received[0, 0].isnan()]
         if received.shape[-1] < MIN_KURTOSIS_VALUES:
             raise ValueError(
-                f"{received.shape[-1]} sentences have a sentence at least {apart} later: expected "
-                f"{MIN_KURTOSIS_VALUES} or more, use a longer thinking text or a smaller distance"
+                tr(
+                    "{shape} sentences have a sentence at least {apart} later: expected "
+                    "{min_kurtosis_values} or more, use a longer thinking text or a smaller "
+                    "distance",
+                    shape=received.shape[-1],
+                    apart=apart,
+                    min_kurtosis_values=MIN_KURTOSIS_VALUES,
+                )
             )
         return torch.from_numpy(scipy.stats.kurtosis(received.double().numpy(), axis=-1)).float()
 
@@ -92,7 +99,7 @@ def sentence_attention(
         ValueError: no sentence.
     """
     if not parts:
-        raise ValueError("there is no sentence: expected the pieces of a thinking text")
+        raise ValueError(tr("there is no sentence: expected the pieces of a thinking text"))
     n_parts, n_heads = len(parts), recording.config.n_heads
     of_token = torch.zeros(len(recording), n_parts)
     for number, part in enumerate(parts):

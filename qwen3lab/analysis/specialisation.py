@@ -15,6 +15,7 @@ from qwen3lab.arguments import Count, CountOrNone, Seed, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 MAX_BATCH_VALUES = 2**22
 """Maximum values of resampled documents in memory: 32 MB of doubles."""
@@ -38,7 +39,7 @@ def mutual_information(counts: Float[Tensor, "label expert"]) -> float:
     Source: Cover and Thomas, Elements of Information Theory, equation 2.28.
     """
     if not counts.sum() > 0:
-        raise ValueError("nothing was counted: expected tokens of at least one label")
+        raise ValueError(tr("nothing was counted: expected tokens of at least one label"))
     return float(_information(counts.double().numpy()))
 
 
@@ -68,11 +69,13 @@ class Information(Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "value": f"{self.value:.3g} nats",
-            "shuffled": f"at most {max(self.shuffled, default=0.0):.3g} nats",
-            "shuffles": f"{len(self.shuffled):,}",
+            tr("value"): tr("{value:.3g} nats", value=self.value),
+            tr("shuffled"): tr(
+                "at most {shuffled:.3g} nats", shuffled=max(self.shuffled, default=0.0)
+            ),
+            tr("shuffles"): f"{len(self.shuffled):,}",
         }
-        return Summary("Mutual information of expert and label", facts)
+        return Summary(tr("Mutual information of expert and label"), facts)
 
 
 @checked
@@ -98,9 +101,9 @@ def label_information(
         ValueError: nothing was counted, or there are fewer than two documents.
     """
     if not counts.sum() > 0:
-        raise ValueError("nothing was counted: expected tokens of at least one label")
+        raise ValueError(tr("nothing was counted: expected tokens of at least one label"))
     if len(labels) < 2:
-        raise ValueError("labels of one document cannot be shuffled: expected at least two")
+        raise ValueError(tr("labels of one document cannot be shuffled: expected at least two"))
     _check_labels(labels)
     n_labels, documents = int(labels.max()) + 1, counts.double().numpy()
 
@@ -137,8 +140,12 @@ def choice_overlap(
     """
     if one.shape != other.shape:
         raise ValueError(
-            f"choices of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared: "
-            "expected the same layers, tokens and number of experts per token"
+            tr(
+                "choices of shapes {one} and {other} cannot be compared: expected "
+                "the same layers, tokens and number of experts per token",
+                one=tuple(one.shape),
+                other=tuple(other.shape),
+            )
         )
     same, real = one[..., :, None] == other[..., None, :], one >= 0
     shared = same.any(dim=-1) & real
@@ -169,7 +176,11 @@ def shares_by_label(
     """
     if len(labels) != len(experts):
         raise ValueError(
-            f"there are {len(labels)} labels for {len(experts)} tokens: expected one for each"
+            tr(
+                "there are {n_labels} labels for {n_experts} tokens: expected one for each",
+                n_labels=len(labels),
+                n_experts=len(experts),
+            )
         )
     _check_labels(labels)
     n_labels = int(labels.max()) + 1 if len(labels) else 0
@@ -199,7 +210,13 @@ def by_document(
     listed = [(g, rec) for g, recordings in enumerate(groups.values()) for rec in recordings]
     n_layers = len(listed[0][1].config.moe_layers)
     if row >= n_layers:
-        raise ValueError(f"row is {row}: the model has {n_layers} layers with experts")
+        raise ValueError(
+            tr(
+                "row is {row}: the model has {n_layers} layers with experts",
+                row=row,
+                n_layers=n_layers,
+            )
+        )
     tables = [chosen(rec.routing.experts[row], rec.config.n_experts) for _, rec in listed]
     counts = torch.stack([table.float().sum(dim=0) for table in tables])
     tokens = torch.tensor([len(rec) for _, rec in listed])
@@ -220,8 +237,8 @@ class Interval(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         n_labels, n_experts = self.value.shape
-        facts = {"labels": str(n_labels), "experts": str(n_experts)}
-        return Summary("Shares of tokens with 95% intervals", facts)
+        facts = {tr("labels"): str(n_labels), tr("experts"): str(n_experts)}
+        return Summary(tr("Shares of tokens with 95% intervals"), facts)
 
 
 @checked
@@ -252,12 +269,14 @@ def share_intervals(
     """
     _check_labels(labels)
     if bool((tokens < 1).any()):
-        raise ValueError("a document has no tokens: expected at least one in each")
+        raise ValueError(tr("a document has no tokens: expected at least one in each"))
     rng, rows = np.random.default_rng(seed), []
     for label in range(int(labels.max()) + 1):
         own = torch.nonzero(labels == label).flatten()
         if not len(own):
-            raise ValueError(f"label {label} has no document: expected at least one per label")
+            raise ValueError(
+                tr("label {label} has no document: expected at least one per label", label=label)
+            )
         routed, size = counts[own].double().numpy().T, tokens[own].double().numpy()
         rows.append([_share(routed, size), *_interval(routed, size, n_resamples, rng)])
     value, low, high = torch.tensor(np.stack(rows, axis=1)).float()
@@ -266,7 +285,9 @@ def share_intervals(
 
 def _check_labels(labels: Int[Tensor, " item"]) -> None:
     if bool((labels < 0).any()):
-        raise ValueError(f"label {int(labels.min())} is negative: expected labels from 0 on")
+        raise ValueError(
+            tr("label {labels} is negative: expected labels from 0 on", labels=int(labels.min()))
+        )
 
 
 def _share(routed: np.ndarray, size: np.ndarray, axis: int = -1) -> Values:
@@ -314,7 +335,7 @@ def npmi(counts: Float[Tensor, "label expert"]) -> Float[Tensor, "label expert"]
     equation 7.
     """
     if not counts.sum() > 0:
-        raise ValueError("nothing was counted: expected tokens of at least one label")
+        raise ValueError(tr("nothing was counted: expected tokens of at least one label"))
     joint = counts.double() / counts.sum()
     independent = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
     value = (joint / independent).log() / -joint.log()

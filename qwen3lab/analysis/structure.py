@@ -12,6 +12,7 @@ from qwen3lab.analysis.routing import check_experts
 from qwen3lab.arguments import Count, Seed, Share, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
+from qwen3lab.translation import tr
 
 MAX_BATCH_VALUES = 2**22
 """Maximum values of permuted memberships in memory: 32 MB of doubles."""
@@ -62,7 +63,10 @@ def cluster_order(together: Float[Tensor, "expert other"]) -> list[int]:
     """
     if together.shape[0] != together.shape[1]:
         raise ValueError(
-            f"the co-activation has the shape {tuple(together.shape)}: expected a square"
+            tr(
+                "the co-activation has the shape {shape}: expected a square",
+                shape=tuple(together.shape),
+            )
         )
     shares = together.nan_to_num(0.0)
     mean = ((shares + shares.T) / 2).clamp(0, 1).double()
@@ -89,8 +93,12 @@ def transitions(
     """
     if len(earlier) != len(later):
         raise ValueError(
-            f"{len(earlier)} tokens of one layer and {len(later)} of the other: expected the same "
-            "number"
+            tr(
+                "{n_earlier} tokens of one layer and {n_later} of the other: expected "
+                "the same number",
+                n_earlier=len(earlier),
+                n_later=len(later),
+            )
         )
     flow = chosen(earlier, n_experts).float().T @ chosen(later, n_experts).float()
     shares, first, second = flow / flow.sum(dim=1, keepdim=True), *map(labels_of, (earlier, later))
@@ -129,11 +137,13 @@ class Overlap(Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "Jaccard": f"{self.jaccard:.3g}",
-            "Jensen-Shannon divergence": f"{self.divergence:.3g} nats",
+            tr("Jaccard"): f"{self.jaccard:.3g}",
+            tr("Jensen-Shannon divergence"): tr(
+                "{divergence:.3g} nats", divergence=self.divergence
+            ),
             "p": f"{self.p_value:.3g}",
         }
-        return Summary("Overlap of the experts of two sets of tokens", facts)
+        return Summary(tr("Overlap of the experts of two sets of tokens"), facts)
 
 
 @checked
@@ -160,7 +170,9 @@ def overlap(
     """
     for which, counts in (("first", one), ("second", other)):
         if not counts.sum() > 0:
-            raise ValueError(f"the {which} set of tokens is empty: expected at least one token")
+            raise ValueError(
+                tr("the {which} set of tokens is empty: expected at least one token", which=which)
+            )
     groups = torch.cat([one, other]).double().numpy()
     p, q = (counts.double().sum(dim=0) / counts.double().sum() for counts in (one, other))
 

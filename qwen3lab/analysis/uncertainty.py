@@ -11,6 +11,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas
@@ -57,12 +58,17 @@ class Uncertainty(EqualByValue, Displayed):
     def _summary(self) -> Summary:
         drawn = ~self.forced
         means = {
-            f"mean {name}": f"{float(values[drawn].mean()):.3g} nats"
-            for name, values in {"entropy": self.entropy, "surprisal": self.surprisal}.items()
+            tr("mean {name}", name=tr(name)): tr(
+                "{value:.3g} nats", value=float(values[drawn].mean())
+            )
+            for name, values in {
+                later("entropy"): self.entropy,
+                later("surprisal"): self.surprisal,
+            }.items()
             if bool(drawn.any())
         }
-        facts = {"tokens": f"{len(self.tokens):,}", **means, "stop": self.stop}
-        return Summary("Uncertainty of a reply", facts, frame=self._most_uncertain)
+        facts = {tr("tokens"): f"{len(self.tokens):,}", **means, tr("stop"): self.stop}
+        return Summary(tr("Uncertainty of a reply"), facts, frame=self._most_uncertain)
 
     def _most_uncertain(self) -> "pandas.DataFrame":
         table = self.to_pandas().sort_values("entropy", ascending=False)

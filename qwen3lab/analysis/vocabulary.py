@@ -7,6 +7,7 @@ from typing import NamedTuple
 from qwen3lab.analysis.structure import chosen
 from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 
 class Served(NamedTuple):
@@ -49,7 +50,11 @@ def served_vocabulary(
         routing, n_experts = recording.routing.layer(layer), recording.config.n_experts
         if not 0 <= expert < n_experts:
             raise ValueError(
-                f"expert {expert} does not exist: the layer has experts 0 to {n_experts - 1}"
+                tr(
+                    "expert {expert} does not exist: the layer has experts 0 to {last}",
+                    expert=expert,
+                    last=n_experts - 1,
+                )
             )
         table = chosen(routing.experts, n_experts)[:, expert]
         seen.update(recording.tokens)

@@ -25,6 +25,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.metrics.metric import Token, check_place, quoted, token_id
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -114,12 +115,14 @@ class DirectAttribution(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "of": self.label,
-            "at": f"token {self.position}",
-            "total": f"{self.total:.3f}",
-            "strongest": ", ".join(f"{p.name} {p.value:+.2f}" for p in self.strongest(3)),
+            tr("of"): self.label,
+            tr("at"): tr("token {position}", position=self.position),
+            tr("total"): f"{self.total:.3f}",
+            tr("strongest"): ", ".join(f"{p.name} {p.value:+.2f}" for p in self.strongest(3)),
         }
-        return Summary("Direct logit attribution", facts, frame=lambda: self.to_pandas().round(3))
+        return Summary(
+            tr("Direct logit attribution"), facts, frame=lambda: self.to_pandas().round(3)
+        )
 
 
 def needed(lab: Lab, *, neurons: bool = False) -> tuple[str, ...]:
@@ -231,7 +234,10 @@ def _checked_place(lab: Lab, recording: Recording, position: int, hooks: tuple[s
     missing = [hook for hook in resolve_hooks(hooks, lab.config) if hook not in recording]
     if missing:
         raise RecordingError(
-            f"{missing[0]} was not recorded: record with capture=attribution.needed(lab)"
+            tr(
+                "{missing} was not recorded: record with capture=attribution.needed(lab)",
+                missing=missing[0],
+            )
         )
     return position % len(recording)
 
@@ -245,7 +251,10 @@ def _direction(
     row, label = rows[chosen], f"logit {quoted(lab, chosen)}"
     if other is not None:
         second = token_id(lab, other)
-        row, label = row - rows[second], f"{label} - logit {quoted(lab, second)}"
+        row, label = (
+            row - rows[second],
+            tr("{label} - logit {quoted}", label=label, quoted=quoted(lab, second)),
+        )
     norm = lab.model.ln_final.weight.detach()
     scale = recording["ln_final.hook_scale"][place].float()
     return (row.float() * norm.float()).cpu() / scale, label
@@ -286,10 +295,21 @@ def _mlp(
 def _dense_layer(lab: Lab, layer: int) -> int:
     n_layers = lab.config.n_layers
     if not -n_layers <= layer < n_layers:
-        raise ValueError(f"layer {layer} does not exist: {lab.name} has layers 0 to {n_layers - 1}")
+        raise ValueError(
+            tr(
+                "layer {layer} does not exist: {name} has layers 0 to {last}",
+                layer=layer,
+                name=lab.name,
+                last=n_layers - 1,
+            )
+        )
     if layer % n_layers in lab.config.moe_layers:
         raise ValueError(
-            f"layer {layer} of {lab.name} has experts, and `direct` gives the part of each: "
-            "neurons are those of dense layers"
+            tr(
+                "layer {layer} of {name} has experts, and `direct` gives the part of "
+                "each: neurons are those of dense layers",
+                layer=layer,
+                name=lab.name,
+            )
         )
     return layer % n_layers

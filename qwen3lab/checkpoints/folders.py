@@ -9,6 +9,7 @@ from qwen3lab.checkpoints.gguf_folder import folder_of, is_gguf
 from qwen3lab.checkpoints.hub import fetch
 from qwen3lab.checkpoints.hub_gguf import fetch_gguf, gguf_of_hub
 from qwen3lab.errors import CheckpointError
+from qwen3lab.translation import tr
 
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG_AND_TOKENIZER_FILES = (
@@ -64,9 +65,13 @@ def find_folder(
         return folder_of(fetch_gguf(wanted, revision, source=source))
     if is_path or text.count("/") != 1:
         raise CheckpointError(
-            f"{text!r} is neither a folder nor an embedded model "
-            f"({', '.join(embedded_models()) or 'none is installed'}): give a folder, a .gguf "
-            "file, an embedded model, or a hub id such as 'Qwen/Qwen3-0.6B'"
+            tr(
+                "{text!r} is neither a folder nor an embedded model ({value}): give a "
+                "folder, a .gguf file, an embedded model, or a hub id such as "
+                "'Qwen/Qwen3-0.6B'",
+                text=text,
+                value=", ".join(embedded_models()) or "none is installed",
+            )
         )
     patterns = [*CONFIG_AND_TOKENIZER_FILES, *(WEIGHT_FILES if weights else ())]
     return fetch(text, revision, patterns, source=source)
@@ -87,14 +92,20 @@ def copy_tokenizer(folder: Path, target: Path) -> None:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
             except OSError as error:
-                raise CheckpointError(f"{copy} cannot be written ({error.strerror})") from error
+                raise CheckpointError(
+                    tr("{copy} cannot be written ({strerror})", copy=copy, strerror=error.strerror)
+                ) from error
 
 
 def _without_revision(folder: Path, revision: str | None) -> Path:
     if revision is not None:
         raise CheckpointError(
-            f"{folder} is a local folder and has no revision {revision!r}: leave the revision "
-            "out, or give the path of the folder that holds it"
+            tr(
+                "{folder} is a local folder and has no revision {revision!r}: leave the "
+                "revision out, or give the path of the folder that holds it",
+                folder=folder,
+                revision=revision,
+            )
         )
     return folder
 
@@ -103,6 +114,11 @@ def _embedded_revision(name: str, revision: str) -> Path:
     known = embedded_revisions(name)
     if revision not in known:
         raise CheckpointError(
-            f"{name} has no revision {revision!r}: choose from {', '.join(known) or 'none'}"
+            tr(
+                "{name} has no revision {revision!r}: choose from {value}",
+                name=name,
+                revision=revision,
+                value=", ".join(known) or "none",
+            )
         )
     return EMBEDDED / name / revision

@@ -13,6 +13,7 @@ from qwen3lab.experiments.fidelity import Fidelity, fidelity
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,13 +38,15 @@ class AdapterEffects(EqualByValue, Displayed):
         return torch.tensor([each.kl for each in self.by_layer])
 
     def _summary(self) -> Summary:
-        facts = {"whole adapter": f"KL {self.whole.kl:.2g} nats"}
+        facts = {tr("whole adapter"): tr("KL {kl:.2g} nats", kl=self.whole.kl)}
         if self.layers:
             most = int(self.kl.argmax())
-            facts["largest alone"] = (
-                f"layer {self.layers[most]}, KL {float(self.kl[most]):.2g} nats"
+            facts[tr("largest alone")] = tr(
+                "layer {layer}, KL {kl:.2g} nats",
+                layer=self.layers[most],
+                kl=float(self.kl[most]),
             )
-        return Summary(f"Effects of the adapter {self.adapter} by layer", facts)
+        return Summary(tr("Effects of the adapter {adapter} by layer", adapter=self.adapter), facts)
 
 
 @checked

@@ -14,13 +14,14 @@ from tqdm.auto import tqdm
 
 from qwen3lab.analysis.routing import check_experts
 from qwen3lab.arguments import CountOrNone, Seed, checked
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.experiments.effects import Text, error_rates, expert_loads, group_losses
 from qwen3lab.hooks.edits import AnyEdits
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.thinking import Problem
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -75,8 +76,12 @@ class Comparison(Displayed):
     def _summary(self) -> Summary:
         named = ", ".join(map(str, self.experts))
         return Summary(
-            f"Experts {named} off, compared with {count(len(self.controls), 'control set')}",
-            {"load": f"{self.load:.1%}"},
+            tr(
+                "Experts {named} off, compared with {counted}",
+                named=named,
+                counted=tr_count("{n:,} control set", "{n:,} control sets", len(self.controls)),
+            ),
+            {tr("load"): f"{self.load:.1%}"},
             frame=self.to_pandas,
         )
 
@@ -168,14 +173,20 @@ def sets_of_like_load(
     """
     check_experts(torch.tensor([list(experts)], dtype=torch.long), len(load))
     if not experts or len(set(experts)) < len(experts) or min(experts) < 0:
-        raise ValueError(f"experts are {list(experts)}: expected at least one, each once")
+        raise ValueError(
+            tr("experts are {experts}: expected at least one, each once", experts=list(experts))
+        )
     if bool(load.isnan().any()):
-        raise ValueError("a load is NaN: expected counts or shares of 0 or more")
+        raise ValueError(tr("a load is NaN: expected counts or shares of 0 or more"))
     others = [expert for expert in range(len(load)) if expert not in experts]
     if len(others) < len(experts):
         raise ValueError(
-            f"the set has {len(experts)} of {len(load)} experts: expected at most half, to leave "
-            "enough for control sets"
+            tr(
+                "the set has {n_experts} of {n_load} experts: expected at most half, to "
+                "leave enough for control sets",
+                n_experts=len(experts),
+                n_load=len(load),
+            )
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = {

@@ -18,6 +18,7 @@ from qwen3lab.interventions.rerouting import moe_layers_of
 from qwen3lab.lab import Lab
 from qwen3lab.recording.rendered_logits import keeps_logits, next_token_logprobs
 from qwen3lab.thinking import Problem
+from qwen3lab.translation import tr
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ def group_losses(
         ValueError: no texts, or a group without counted tokens.
     """
     if not texts:
-        raise ValueError("there is no text to read: expected at least one")
+        raise ValueError(tr("there is no text to read: expected at least one"))
     losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
     marks = [_counted(text) for text in texts]
     each = token_losses(lab, [text.token_ids for text in texts], marks, edits=edits)
@@ -82,7 +83,9 @@ def group_losses(
     means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
     if empty:
-        raise ValueError(f"no token of group {empty[0]!r} counts: expected at least one")
+        raise ValueError(
+            tr("no token of group {empty!r} counts: expected at least one", empty=empty[0])
+        )
     return means
 
 
@@ -139,7 +142,13 @@ def _counted(text: Text) -> Bool[Tensor, " following"]:
     n = len(text.token_ids)
     counts = [True] * n if text.counts is None else list(text.counts)
     if len(counts) != n:
-        raise ValueError(f"a text of {n} tokens has {len(counts)} marks in counts: expected {n}")
+        raise ValueError(
+            tr(
+                "a text of {n} tokens has {n_counts} marks in counts: expected {n}",
+                n=n,
+                n_counts=len(counts),
+            )
+        )
     return torch.tensor(counts[1:], dtype=torch.bool)
 
 
@@ -183,10 +192,12 @@ def error_rates(
         ValueError: no groups, or a group without problems.
     """
     if not problems:
-        raise ValueError("there is no problem to solve: expected at least one group")
+        raise ValueError(tr("there is no problem to solve: expected at least one group"))
     empty = [group for group, members in problems.items() if not members]
     if empty:
-        raise ValueError(f"group {empty[0]!r} has no problems: expected at least one")
+        raise ValueError(
+            tr("group {empty!r} has no problems: expected at least one", empty=empty[0])
+        )
     batches = [
         (group, members[start : start + BATCH_SIZE])
         for group, members in problems.items()
@@ -236,7 +247,7 @@ def expert_loads(
         ValueError: there are no layers or no texts.
     """
     if not layers or not texts:
-        raise ValueError("there are no layers or no texts: expected at least one of each")
+        raise ValueError(tr("there are no layers or no texts: expected at least one of each"))
     rows = [lab.config.moe_layers.index(n) for n in moe_layers_of(tuple(layers), lab.config)]
     slots = torch.zeros(len(rows), lab.config.n_experts, dtype=torch.long)
     ids = [list(text.token_ids) for text in texts]

@@ -14,6 +14,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.rendered_logits import ROWS_AT_ONCE
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -41,25 +42,35 @@ class Fidelity(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "tokens": f"{self.n_tokens:,}",
-            "KL": f"{self.kl:.2g} nats, at worst {self.worst_kl:.2g}",
-            "same top token": f"{self.same_top:.1%}",
-            "logits off": f"{self.logits:.2%} of their spread",
+            tr("tokens"): f"{self.n_tokens:,}",
+            "KL": tr("{kl:.2g} nats, at worst {worst_kl:.2g}", kl=self.kl, worst_kl=self.worst_kl),
+            tr("same top token"): f"{self.same_top:.1%}",
+            tr("logits off"): tr("{logits:.2%} of their spread", logits=self.logits),
         }
         if self.experts is not None:
             facts["same experts"] = f"{float(self.experts.mean()):.1%}"
-        return Summary("Fidelity to the reference", facts)
+        return Summary(tr("Fidelity to the reference"), facts)
 
     def __str__(self) -> str:
-        text = (
-            f"Over {self.n_tokens:,} tokens: mean KL {self.kl:.2g} nats, maximum "
-            f"{self.worst_kl:.2g}; same most likely token {self.same_top:.1%}; logit difference "
-            f"{self.logits:.2%} of the standard deviation"
+        text = tr(
+            "Over {n_tokens:,} tokens: mean KL {kl:.2g} nats, maximum "
+            "{worst_kl:.2g}; same most likely token {same_top:.1%}; logit difference "
+            "{logits:.2%} of the standard deviation",
+            n_tokens=self.n_tokens,
+            kl=self.kl,
+            worst_kl=self.worst_kl,
+            same_top=self.same_top,
+            logits=self.logits,
         )
         if self.experts is None:
             return f"{text}."
         least, mean = float(self.experts.min()), float(self.experts.mean())
-        return f"{text}; same experts {mean:.1%} ({least:.1%} in the lowest layer)."
+        return tr(
+            "{text}; same experts {mean:.1%} ({least:.1%} in the lowest layer).",
+            text=text,
+            mean=mean,
+            least=least,
+        )
 
 
 @checked
@@ -76,11 +87,14 @@ def fidelity(reference: Lab, other: Lab, prompts: Sequence[Prompt]) -> Fidelity:
     """
     prompts = as_prompts(prompts)
     if not prompts:
-        raise ValueError("there are no prompts to compare the models on: expected at least one")
+        raise ValueError(tr("there are no prompts to compare the models on: expected at least one"))
     if reference.config != other.config:
         raise ValueError(
-            f"{reference.name} and {other.name} have different sizes: expected two variants of one "
-            "model"
+            tr(
+                "{name} and {other} have different sizes: expected two variants of one model",
+                name=reference.name,
+                other=other.name,
+            )
         )
     kls, tops, spread, changed, overlaps = [], [], [], [], []
     for prompt in prompts:

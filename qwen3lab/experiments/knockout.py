@@ -11,12 +11,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.arguments import Count, checked
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.experiments.effects import Text, expert_loads, group_losses
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.interventions import rerouting
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -75,13 +76,17 @@ class KnockOut(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "experts": f"{self.added.shape[1]} in {count(len(self.layers), 'layer')}",
-            "groups": ", ".join(self.groups),
+            tr("experts"): tr(
+                "{n_experts} in {layers}",
+                n_experts=self.added.shape[1],
+                layers=tr_count("{n:,} layer", "{n:,} layers", len(self.layers)),
+            ),
+            tr("groups"): ", ".join(self.groups),
         }
         run = self.added.isnan().any(dim=-1).logical_not()
         if not bool(run.all()):
-            facts["run"] = f"{int(run.sum()):,} of {run.numel():,} experts"
-        return Summary("Loss added by switching off each expert", facts, frame=self._greatest)
+            facts[tr("run")] = tr("{n:,} of {all:,} experts", n=int(run.sum()), all=run.numel())
+        return Summary(tr("Loss added by switching off each expert"), facts, frame=self._greatest)
 
     def _greatest(self) -> "pandas.DataFrame":
         return self.to_pandas().head(8)

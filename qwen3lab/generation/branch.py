@@ -2,6 +2,7 @@
 
 from qwen3lab.generation.batch_writer import OpenReply
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import tr
 
 
 def reply_index(chat: Chat, position: int) -> int:
@@ -19,9 +20,20 @@ def reply_index(chat: Chat, position: int) -> int:
     found = position + end if position < 0 else position
     if first <= found < end:
         return found - first
-    there = f"the reply has tokens {first} to {end - 1}" if end > first else "the reply is empty"
-    where = "is of the prompt" if 0 <= found < first else "does not exist"
-    raise ValueError(f"token {position} {where}, and a branch replaces one of the reply: {there}")
+    there = (
+        tr("the reply has tokens {first} to {last}", first=first, last=end - 1)
+        if end > first
+        else tr("the reply is empty")
+    )
+    where = tr("is of the prompt") if 0 <= found < first else tr("does not exist")
+    raise ValueError(
+        tr(
+            "token {position} {where}, and a branch replaces one of the reply: {there}",
+            position=position,
+            where=where,
+            there=there,
+        )
+    )
 
 
 def reopen(reply: OpenReply, chat: Chat, position: int, token_id: int) -> None:

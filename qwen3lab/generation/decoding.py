@@ -20,6 +20,7 @@ from qwen3lab.generation.sampling import Sampler
 from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.model.batching import pad_left
 from qwen3lab.model.kv_cache import KVCache
+from qwen3lab.translation import tr
 
 
 @runtime_checkable
@@ -185,8 +186,12 @@ def choose(
         if token is not None:
             if token >= logits.shape[-1]:
                 raise ChatError(
-                    f"token {token}, which the thinking budget inserts, does not exist: the model "
-                    f"has tokens 0 to {logits.shape[-1] - 1}, so its tokenizer is of another model"
+                    tr(
+                        "token {token}, which the thinking budget inserts, does not exist: the "
+                        "model has tokens 0 to {last}, so its tokenizer is of another model",
+                        token=token,
+                        last=logits.shape[-1] - 1,
+                    )
                 )
             chosen[row] = token
             own[row] = logprobs[row, token].cpu()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qwen3lab.errors import NonFiniteError
 from qwen3lab.recording.non_finite import FirstNonFinite
+from qwen3lab.translation import tr
 
 
 def refuse_non_finite(
@@ -33,14 +34,24 @@ def refuse_non_finite(
     with torch.no_grad():
         logits = model(ids, tap=finder, last_only=True)
     dtype = str(logits.dtype).removeprefix("torch.")
-    which = f" of prompt {row}" if len(texts) > 1 else ""
+    which = tr(" of prompt {row}", row=row) if len(texts) > 1 else ""
     place = (
-        f"{finder.name} at token {finder.position} is the first activation that is not"
+        tr(
+            "{name} at token {position} is the first activation that is not",
+            name=finder.name,
+            position=finder.position,
+        )
         if finder.name
-        else "a pass without edits and without earlier tokens is finite, so they cause it"
+        else tr("a pass without edits and without earlier tokens is finite, so they cause it")
     )
-    more = ": float16 overflows above 65504, so load the model in bfloat16 or float32"
+    more = tr(": float16 overflows above 65504, so load the model in bfloat16 or float32")
     raise NonFiniteError(
-        f"the logits after {len(texts[row])} tokens{which} are NaN or infinite in {dtype}; {place}"
+        tr(
+            "the logits after {n_texts} tokens{which} are NaN or infinite in {dtype}; {place}",
+            n_texts=len(texts[row]),
+            which=which,
+            dtype=dtype,
+            place=place,
+        )
         + (more if dtype == "float16" else "")
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from qwen3lab.arguments import argument
 from qwen3lab.device.dtypes import dtype_of
+from qwen3lab.translation import tr
 
 SEEDS = range(-(2**63), 2**64)
 """Seeds that torch's generator accepts."""
@@ -29,7 +30,7 @@ def checked_option(name: str, value: Any, kind: Any) -> Any:
     if name == "dtype":
         return dtype_of(value)
     if name == "thinking" and not (value is None or isinstance(value, bool)):
-        raise ValueError(_wrong(name, value, "True, False or None"))
+        raise ValueError(_wrong(name, value, tr("True, False or None")))
     if name in ("capture", "record"):
         _check_hooks(name, value)
         return value
@@ -37,7 +38,9 @@ def checked_option(name: str, value: Any, kind: Any) -> Any:
         return value
     value = argument(kind, name, value)
     if name == "seed" and value is not None and value not in SEEDS:
-        raise ValueError(f"seed is {value}: expected an integer from -2**63 to 2**64 - 1")
+        raise ValueError(
+            tr("seed is {value}: expected an integer from -2**63 to 2**64 - 1", value=value)
+        )
     return value
 
 
@@ -46,9 +49,14 @@ def _check_hooks(name: str, value: Any) -> None:
         return
     if isinstance(value, str) or (isinstance(value, Iterable) and not isinstance(value, bytes)):
         return
-    kinds = "True, False, a hook name" if name == "record" else "a hook name"
-    raise ValueError(_wrong(name, value, f"{kinds} or several"))
+    kinds = tr("True, False, a hook name") if name == "record" else tr("a hook name")
+    raise ValueError(_wrong(name, value, tr("{kinds} or several", kinds=kinds)))
 
 
 def _wrong(name: str, value: Any, expected: str) -> str:
-    return f"{name} is {shown(value)}: expected {expected}"
+    return tr(
+        "{name} is {value}: expected {expected}",
+        name=name,
+        value=shown(value),
+        expected=expected,
+    )

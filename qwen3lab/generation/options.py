@@ -19,6 +19,7 @@ from qwen3lab.generation.reply import ChatStep
 from qwen3lab.generation.sampling import Sampling
 from qwen3lab.generation.thinking_control import Extension, Steering
 from qwen3lab.hooks.edits import AnyEdits
+from qwen3lab.translation import tr
 
 OnStep = Callable[[ChatStep], None]
 """Called with every generated token."""
@@ -210,8 +211,12 @@ class _Annotation:
 
 def _unknown(method: str, name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
-    return f"{method}() has no option {name!r}: {hint}"
+    hint = (
+        tr("did you mean {near!r}?", near=near[0])
+        if near
+        else tr("choose from {listed}", listed=", ".join(sorted(known)))
+    )
+    return tr("{method}() has no option {name!r}: {hint}", method=method, name=name, hint=hint)
 
 
 def _documented(text: str, options: type) -> str:

@@ -22,6 +22,7 @@ from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.non_finite import NonFiniteWarning
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 from qwen3lab.recording.row_recorder import RowRecorder
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,13 @@ class ReplyWriter:
         room = self.model.config.n_ctx - longest
         if o["max_new_tokens"] < 1 or room < 1:
             raise ValueError(
-                f"no room to write: max_new_tokens is {o['max_new_tokens']}, and the context has "
-                f"{max(room, 0)} of {self.model.config.n_ctx} positions left"
+                tr(
+                    "no room to write: max_new_tokens is {o}, and the context has {room} of "
+                    "{n_ctx} positions left",
+                    o=o["max_new_tokens"],
+                    room=max(room, 0),
+                    n_ctx=self.model.config.n_ctx,
+                )
             )
         for reply in replies:  # A short prompt has the room that it has alone.
             left = self.model.config.n_ctx - len(reply.prompt_ids)

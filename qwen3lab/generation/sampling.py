@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qwen3lab.arguments import check_fields
+from qwen3lab.translation import tr
 
 SMALL_TEMPERATURE = 1e-6
 """Below, the largest logit is subtracted before the division."""
@@ -43,13 +44,22 @@ class Sampling:
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}: expected 0 (greedy) or more")
+            raise ValueError(
+                tr(
+                    "temperature is {temperature}: expected 0 (greedy) or more",
+                    temperature=self.temperature,
+                )
+            )
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}: expected 1 or more, or None for all tokens")
+            raise ValueError(
+                tr("top_k is {top_k}: expected 1 or more, or None for all tokens", top_k=self.top_k)
+            )
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}: expected a share above 0 and at most 1")
+            raise ValueError(
+                tr("top_p is {top_p}: expected a share above 0 and at most 1", top_p=self.top_p)
+            )
         if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p is {self.min_p}: expected a share from 0 to 1")
+            raise ValueError(tr("min_p is {min_p}: expected a share from 0 to 1", min_p=self.min_p))
 
     @classmethod
     def greedy(cls) -> "Sampling":
@@ -163,8 +173,13 @@ class Sampler:
         first = secrets.randbits(62) if seed is None else seed
         if first + rows > 2**64:
             raise ValueError(
-                f"seed is {first}, and row {rows - 1} draws with seed + {rows - 1}: "
-                f"expected at most 2**64 - {rows}"
+                tr(
+                    "seed is {first}, and row {last} draws with seed + {last}: expected at "
+                    "most 2**64 - {rows}",
+                    first=first,
+                    last=rows - 1,
+                    rows=rows,
+                )
             )
         return cls(sampling, seeds=range(first, first + rows), skip=skip)
 

@@ -12,6 +12,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.generation.defaults import ReplyDefaults
 from qwen3lab.generation.sampling import Sampling
+from qwen3lab.translation import tr
 
 GENERAL = (
     "How many legs do 3 spiders have?",
@@ -119,7 +120,7 @@ class Suggested(Displayed):
             experts=max(1, (self.experts or 16) // 2),
             every="paragraph" if isinstance(self.every, str) else 2 * self.every,
             samples=max(1, self.samples // 4),
-            note="a smaller run than suggested",
+            note=tr("a smaller run than suggested"),
         )
 
     def __repr__(self) -> str:
@@ -128,12 +129,12 @@ class Suggested(Displayed):
     def _summary(self) -> Summary:
         facts = {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
         facts["questions"] = self.questions[0]
-        facts["sampling"] = "greedy" if self.sampling else "as published for each mode"
-        facts["budget"] = "no limit" if self.budget is None else self.budget
+        facts["sampling"] = "greedy" if self.sampling else tr("as published for each mode")
+        facts["budget"] = tr("no limit") if self.budget is None else self.budget
         facts["experts"] = "all" if self.experts is None else self.experts
         note = facts.pop("note")
         return Summary(
-            "Suggested settings", {key: str(value) for key, value in facts.items()}, note=note
+            tr("Suggested settings"), {key: str(value) for key, value in facts.items()}, note=note
         )
 
 
@@ -229,11 +230,15 @@ def _on_slow_device(
         budget = min(budget, DISK_BUDGET)
     full = _published(budget, defaults)
     longest = max(LEAST_NEW_TOKENS, REPLY_PER_BUDGET * budget)
-    where = "a model that is read from disk" if is_streamed else "a CPU"
-    note = (
-        f"for {where}: replies of up to {min(longest, full.max_new_tokens):,} new tokens (published"
-        f": {full.max_new_tokens:,}), thinking up to {budget:,}; pass max_new_tokens= and budget= "
-        "for more"
+    where = tr("a model that is read from disk") if is_streamed else tr("a CPU")
+    note = tr(
+        "for {where}: replies of up to {longest:,} new tokens (published: "
+        "{max_new_tokens:,}), thinking up to {budget:,}; pass max_new_tokens= "
+        "and budget= for more",
+        where=where,
+        longest=min(longest, full.max_new_tokens),
+        max_new_tokens=full.max_new_tokens,
+        budget=budget,
     )
     return replace(
         full,

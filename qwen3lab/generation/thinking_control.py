@@ -8,17 +8,18 @@ from typing import Any, Literal
 from qwen3lab.arguments import check_fields, whole
 from qwen3lab.text.chat_template import early_stop_text
 from qwen3lab.text.tokenizer import end_ids, single_id
+from qwen3lab.translation import later, tr
 
 ReplyPart = Literal["thinking", "answer"]
 Stop = Literal["natural", "budget", "asked", "length", "string", "interrupted"]
 
 STOP_REASONS = {
-    "natural": "reply ended by the model",
-    "budget": "thinking budget reached",
-    "asked": "thinking stopped on request",
-    "length": "token limit reached",
-    "string": "stop string generated",
-    "interrupted": "interrupted",
+    "natural": later("reply ended by the model"),
+    "budget": later("thinking budget reached"),
+    "asked": later("thinking stopped on request"),
+    "length": later("token limit reached"),
+    "string": later("stop string generated"),
+    "interrupted": later("interrupted"),
 }
 """Stop reasons as figures and results show them."""
 
@@ -73,7 +74,9 @@ def stop_strings(stop: object) -> tuple[str, ...]:
     listed = [stop] if isinstance(stop, str) or not isinstance(stop, Iterable) else list(stop)
     texts = tuple(text for text in listed if isinstance(text, str) and text)
     if len(texts) < len(listed):
-        raise ValueError(f"stop is {listed!r}: expected strings that are not empty")
+        raise ValueError(
+            tr("stop is {listed!r}: expected strings that are not empty", listed=listed)
+        )
     return texts
 
 
@@ -117,9 +120,11 @@ class Extension:
         if self.times < 1:
             raise ValueError(f"times is {self.times}: expected 1 or more refusals of </think>")
         if self.below is not None and self.below < 1:
-            raise ValueError(f"below is {self.below}: expected 1 or more tokens, or None for any")
+            raise ValueError(
+                tr("below is {below}: expected 1 or more tokens, or None for any", below=self.below)
+            )
         if not self.text:
-            raise ValueError("the continuation is empty: expected a text such as “Wait”")
+            raise ValueError(tr("the continuation is empty: expected a text such as “Wait”"))
 
 
 def opens_thinking(prompt_ids: Sequence[int], marks: Marks) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.points import PATTERN_HOOKS
+from qwen3lab.translation import tr
 
 EXPERTS = "hook_expert_indices"
 ROUTER = "hook_router_logits"
@@ -34,15 +35,26 @@ def checked_result(new: object, old: Tensor, name: str, n_experts: int) -> Tenso
     if not isinstance(new, Tensor) or new.is_meta or new.layout != torch.strided:
         kind = type(new).__name__
         if isinstance(new, Tensor):
-            kind = "tensor without values" if new.is_meta else "sparse tensor"
-        raise HookError(f"the edit of {name} returned a {kind}: expected a tensor or None")
+            kind = tr("tensor without values") if new.is_meta else tr("sparse tensor")
+        raise HookError(
+            tr(
+                "the edit of {name} returned a {kind}: expected a tensor or None",
+                name=name,
+                kind=kind,
+            )
+        )
     _check_kind(new, old, name)
     if name.endswith(EXPERTS):
         _check_experts(new, old, name, n_experts)
     elif new.shape != old.shape:
         raise HookError(
-            f"the edit of {name} returned shape {tuple(new.shape)}: "
-            f"expected {tuple(old.shape)}, the shape of the activation"
+            tr(
+                "the edit of {name} returned shape {shape}: expected {expected}, the "
+                "shape of the activation",
+                name=name,
+                shape=tuple(new.shape),
+                expected=tuple(old.shape),
+            )
         )
     # Copied: the edit may keep the tensor, and change it after it was recorded.
     return new.to(dtype=old.dtype, device=old.device, copy=True)
@@ -52,21 +64,37 @@ def _check_kind(new: Tensor, old: Tensor, name: str) -> None:
     """Refuses values that a conversion would change: imaginary parts, fractions of an index."""
     whole = not (new.is_floating_point() or new.is_complex() or new.dtype == torch.bool)
     if new.is_complex() or not (old.is_floating_point() or whole):
-        expected = "real numbers" if old.is_floating_point() else "integers"
-        raise HookError(f"the edit of {name} returned {new.dtype}: expected {expected}")
+        expected = tr("real numbers") if old.is_floating_point() else tr("integers")
+        raise HookError(
+            tr(
+                "the edit of {name} returned {dtype}: expected {expected}",
+                name=name,
+                dtype=new.dtype,
+                expected=expected,
+            )
+        )
 
 
 def _check_experts(new: Tensor, old: Tensor, name: str, n_experts: int) -> None:
     """Tokens may have more or fewer experts, and -1 is an empty slot."""
     if new.shape[:-1] != old.shape[:-1] or new.shape[-1] < 1:
         raise HookError(
-            f"the edit of {name} returned shape {tuple(new.shape)}: expected "
-            f"{tuple(old.shape[:-1])} and a last axis of at least one expert"
+            tr(
+                "the edit of {name} returned shape {shape}: expected {expected} and a "
+                "last axis of at least one expert",
+                name=name,
+                shape=tuple(new.shape),
+                expected=tuple(old.shape[:-1]),
+            )
         )
     if bool(((new < -1) | (new >= n_experts)).any()):
         raise HookError(
-            f"the edit of {name} returned an expert that does not exist: expected 0 to "
-            f"{n_experts - 1}, or -1 for an empty slot"
+            tr(
+                "the edit of {name} returned an expert that does not exist: expected 0 "
+                "to {last}, or -1 for an empty slot",
+                name=name,
+                last=n_experts - 1,
+            )
         )
 
 
@@ -85,23 +113,25 @@ def check_edited(value: Tensor, before: Tensor, name: str, place: Place) -> None
     """
     if name.endswith(EXPERTS):
         broken = (value == -1).all(dim=-1)
-        what = "leave {} without an expert: leave at least one for each token"
+        what = tr("leave {} without an expert: leave at least one for each token")
     elif not value.is_floating_point() or _is_sound(value, name):
         return
     else:
         broken = ~_sound_rows(value, name) & _sound_rows(before, name)
         kind = str(value.dtype).removeprefix("torch.")
-        what = f"make {{}} NaN or infinite in {kind}: return finite values"
+        what = tr("make {{}} NaN or infinite in {kind}: return finite values", kind=kind)
         if name.endswith(RULED_OUT):
             emptied = broken & (value == -torch.inf).all(dim=-1)
             if bool(emptied.any()):
                 broken, what = (
                     emptied,
-                    f"rule out every {_choice(name)} of {{}}: leave at least one",
+                    tr("rule out every {choice} of {{}}: leave at least one", choice=_choice(name)),
                 )
     if bool(broken.any()):
         row, token = _row_and_token(broken, name)
-        raise HookError(f"the edits of {name} {what.format(place(row, token))}")
+        raise HookError(
+            tr("the edits of {name} {what}", name=name, what=what.format(place(row, token)))
+        )
 
 
 def _is_sound(value: Tensor, name: str) -> bool:
@@ -121,7 +151,7 @@ def _sound_rows(value: Tensor, name: str) -> Tensor:
 def _choice(name: str) -> str:
     if name.endswith(ROUTER):
         return "expert"
-    return "key" if name.endswith(PATTERN_HOOKS) else "token of the vocabulary"
+    return tr("key") if name.endswith(PATTERN_HOOKS) else tr("token of the vocabulary")
 
 
 def _row_and_token(broken: Tensor, name: str) -> Sequence[int]:

@@ -13,6 +13,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edit_values import check_edited, checked_result
 from qwen3lab.hooks.points import PATTERN_HOOKS, resolve_hooks
+from qwen3lab.translation import tr
 
 Edit = Callable[[Tensor, str], Tensor | None]
 """Takes an activation and its hook name; returns a replacement, or None to leave it unchanged.
@@ -139,9 +140,14 @@ class Edits:
         is_experts = name.endswith("hook_expert_indices")
         if is_experts and len(widths) > 1:
             raise HookError(
-                f"the edit of {name} returned {min(widths)} experts for one prompt and "
-                f"{max(widths)} for another: expected as many for all prompts of a batch; fill "
-                "with -1"
+                tr(
+                    "the edit of {name} returned {fewest} experts for one prompt and "
+                    "{most} for another: expected as many for all prompts of a batch; "
+                    "fill with -1",
+                    name=name,
+                    fewest=min(widths),
+                    most=max(widths),
+                )
             )
         if is_experts:  # Padding tokens keep their first experts.
             width = widths.pop()
@@ -155,7 +161,9 @@ class Edits:
         """A token by its position in its text, and its prompt if there are several."""
         padding = {row: n for n, rows in self._rows.items() for row in rows}
         position = self._n_past + self._n_new - n_positions + token - padding.get(row, 0)
-        return f"token {position}" + (f" of prompt {row}" if len(padding) > 1 else "")
+        return tr("token {position}", position=position) + (
+            tr(" of prompt {row}", row=row) if len(padding) > 1 else ""
+        )
 
 
 def listed_edits(edits: object) -> list[Any]:
@@ -174,21 +182,35 @@ def listed_edits(edits: object) -> list[Any]:
 
 
 def _not_edits(found: object) -> str:
-    return (
-        f"edits has a value of type {type(found).__name__}: expected a mapping of hook names to "
-        "functions, an intervention, or a list of these"
+    return tr(
+        "edits has a value of type {kind}: expected a mapping of hook names "
+        "to functions, an intervention, or a list of these",
+        kind=type(found).__name__,
     )
 
 
 def check_edit(edit: object, name: str) -> None:
     """Raises `HookError` for an edit that cannot be called with an activation and a name."""
-    expected = f"the edit of {name} is no function of two arguments (an activation and its hook "
     if not callable(edit):
-        raise HookError(f"{expected}name): it is of type {type(edit).__name__}")
+        raise HookError(
+            tr(
+                "the edit of {name} is no function of two arguments (an activation and its "
+                "hook name): it is of type {kind}",
+                name=name,
+                kind=type(edit).__name__,
+            )
+        )
     try:
         inspect.signature(edit).bind(None, name)
     except TypeError as error:
-        raise HookError(f"{expected}name): {error}") from None
+        raise HookError(
+            tr(
+                "the edit of {name} is no function of two arguments (an activation and its "
+                "hook name): {error}",
+                name=name,
+                error=error,
+            )
+        ) from None
     except ValueError:  # Some functions that are written in C have no signature.
         return
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.translation import later, tr
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class HookPoint:
         return self.pattern if self.lens_name is None else self.lens_name
 
 
-def _norm(pattern: str, of: str) -> tuple[HookPoint, HookPoint]:
+def _norm(pattern: str, scale: str, normalised: str) -> tuple[HookPoint, HookPoint]:
     """Both hooks of an RMSNorm; interp-engine has only its output, multiplied by the weight."""
     return (
-        HookPoint(f"{pattern}.hook_scale", "batch pos 1", f"root mean square of {of}"),
-        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", f"{of}, normalised"),
+        HookPoint(f"{pattern}.hook_scale", "batch pos 1", scale),
+        HookPoint(f"{pattern}.hook_normalized", "batch pos d_model", normalised),
     )
 
 
@@ -56,99 +57,114 @@ _MLP = "batch pos d_mlp"
 LOGITS = "hook_unembed"
 
 HOOK_POINTS: tuple[HookPoint, ...] = (
-    HookPoint("hook_embed", _STREAM, "token embeddings", interp_engine="embeddings"),
+    HookPoint("hook_embed", _STREAM, later("token embeddings"), interp_engine="embeddings"),
     HookPoint(
         "blocks.{l}.hook_resid_pre",
         _STREAM,
-        "residual stream entering the block",
+        later("residual stream entering the block"),
         interp_engine="resid_pre.{l}",
     ),
-    *_norm("blocks.{l}.ln1", "the attention's input"),
+    *_norm(
+        "blocks.{l}.ln1",
+        later("root mean square of the attention's input"),
+        later("the attention's input, normalised"),
+    ),
     HookPoint(
         "blocks.{l}.attn.hook_q",
         "batch pos head d_head",
-        "queries before QK-norm",
+        later("queries before QK-norm"),
         interp_engine="q_norm_in.{l}",
     ),
     HookPoint(
         "blocks.{l}.attn.hook_k",
         "batch pos kv_head d_head",
-        "keys before QK-norm",
+        later("keys before QK-norm"),
         interp_engine="k_norm_in.{l}",
     ),
     HookPoint(
-        "blocks.{l}.attn.hook_v", "batch pos kv_head d_head", "values", interp_engine="value.{l}"
+        "blocks.{l}.attn.hook_v",
+        "batch pos kv_head d_head",
+        later("values"),
+        interp_engine="value.{l}",
     ),
     HookPoint(
-        "blocks.{l}.attn.hook_rot_q", "batch pos head d_head", "queries, QK-normed and rotated"
+        "blocks.{l}.attn.hook_rot_q",
+        "batch pos head d_head",
+        later("queries, QK-normed and rotated"),
     ),
     HookPoint(
-        "blocks.{l}.attn.hook_rot_k", "batch pos kv_head d_head", "keys, QK-normed and rotated"
+        "blocks.{l}.attn.hook_rot_k",
+        "batch pos kv_head d_head",
+        later("keys, QK-normed and rotated"),
     ),
     HookPoint(
         "blocks.{l}.attn.hook_attn_scores",
         "batch head query key",
-        "attention scores, scaled and masked",
+        later("attention scores, scaled and masked"),
         on_request=True,
         interp_engine="attn_scores.{l}",
     ),
     HookPoint(
         "blocks.{l}.attn.hook_pattern",
         "batch head query key",
-        "attention pattern, rows sum to 1",
+        later("attention pattern, rows sum to 1"),
         on_request=True,
         interp_engine="attn_probs.{l}",
     ),
     HookPoint(
         "blocks.{l}.attn.hook_z",
         "batch pos head d_head",
-        "values mixed by the pattern",
+        later("values mixed by the pattern"),
         interp_engine="z.{l}",
     ),
     HookPoint(
         "blocks.{l}.attn.hook_result",
         "batch pos head d_model",
-        "each head's output, as added to the residual stream",
+        later("each head's output, as added to the residual stream"),
         on_request=True,
     ),
     HookPoint(
         "blocks.{l}.hook_attn_out",
         _STREAM,
-        "attention output, as added to the residual stream",
+        later("attention output, as added to the residual stream"),
         interp_engine="attn_out_post.{l}",
     ),
     HookPoint(
         "blocks.{l}.hook_resid_mid",
         _STREAM,
-        "residual stream between attention and MLP",
+        later("residual stream between attention and MLP"),
         interp_engine="resid_mid.{l}",
     ),
-    *_norm("blocks.{l}.ln2", "the MLP's input"),
+    *_norm(
+        "blocks.{l}.ln2",
+        later("root mean square of the MLP's input"),
+        later("the MLP's input, normalised"),
+    ),
     HookPoint(
         "blocks.{l}.mlp.hook_pre",
         _MLP,
-        "gate projection before SiLU",
+        later("gate projection before SiLU"),
         "dense",
         interp_engine="mlp_pre.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_pre_linear",
         _MLP,
-        "up projection",
+        later("up projection"),
         "dense",
         interp_engine="mlp_pre_linear.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_post",
         _MLP,
-        "SiLU(gate) times up",
+        later("SiLU(gate) times up"),
         "dense",
         interp_engine="mlp_act.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_router_logits",
         "batch pos expert",
-        "router logits before the softmax",
+        later("router logits before the softmax"),
         "moe",
         lens_name="blocks.{l}.mlp.gate.hook_out",
         interp_engine="router_logits.{l}",
@@ -156,22 +172,27 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint(
         "blocks.{l}.mlp.hook_expert_indices",
         "batch pos k",
-        "indices of the top-k experts; an edit may return more or fewer, and -1 for an empty slot",
+        later(
+            "indices of the top-k experts; an edit may return more or fewer, and -1 for an empty "
+            "slot"
+        ),
         "moe",
         interp_engine="expert_indices.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_weights",
         "batch pos k",
-        "expert weights as applied, after top-k and renormalisation "
-        "(TransformerLens 4 has one column per expert, 0 if it was not chosen)",
+        later(
+            "expert weights as applied, after top-k and renormalisation "
+            "(TransformerLens 4 has one column per expert, 0 if it was not chosen)"
+        ),
         "moe",
         interp_engine="expert_weights.{l}",
     ),
     HookPoint(
         "blocks.{l}.mlp.hook_expert_out",
         "batch pos k d_model",
-        "each chosen expert's output, before it is weighted",
+        later("each chosen expert's output, before it is weighted"),
         "moe",
         on_request=True,
         lens_name="",
@@ -179,17 +200,21 @@ HOOK_POINTS: tuple[HookPoint, ...] = (
     HookPoint(
         "blocks.{l}.hook_mlp_out",
         _STREAM,
-        "MLP or MoE output, as added to the residual stream",
+        later("MLP or MoE output, as added to the residual stream"),
         interp_engine="mlp_out_post.{l}",
     ),
     HookPoint(
         "blocks.{l}.hook_resid_post",
         _STREAM,
-        "residual stream leaving the block",
+        later("residual stream leaving the block"),
         interp_engine="resid_post.{l}",
     ),
-    *_norm("ln_final", "the unembedding's input"),
-    HookPoint(LOGITS, "batch pos vocab", "the logits", interp_engine="lm_head"),
+    *_norm(
+        "ln_final",
+        later("root mean square of the unembedding's input"),
+        later("the unembedding's input, normalised"),
+    ),
+    HookPoint(LOGITS, "batch pos vocab", later("the logits"), interp_engine="lm_head"),
 )
 
 PATTERN_HOOKS = ("hook_pattern", "hook_attn_scores")
@@ -230,7 +255,10 @@ def resolve_hooks(wanted: str | Iterable[str], config: Qwen3Config) -> list[str]
     patterns: list[Any] = list(wanted) if is_list else [wanted]
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
         raise HookError(
-            f"a hook name is text such as 'hook_embed', and not of type {type(wrong[0]).__name__}"
+            tr(
+                "a hook name is text such as 'hook_embed', and not of type {kind}",
+                kind=type(wrong[0]).__name__,
+            )
         )
     chosen: set[str] = set()
     for pattern in patterns:
@@ -246,17 +274,27 @@ def _unknown(name: str, known: Mapping[str, HookPoint], config: Qwen3Config) -> 
         config.require_unembedding()
     parts = re.match(r"blocks\.(\d+)\.(.*)", name)
     if parts and int(parts[1]) >= config.n_layers:
-        return f"{name!r} does not exist: the model has layers 0 to {config.n_layers - 1}"
+        return tr(
+            "{name!r} does not exist: the model has layers 0 to {last}",
+            name=name,
+            last=config.n_layers - 1,
+        )
     if parts and (other := _layers_with(parts[2], config)):
-        kind = "has experts" if int(parts[1]) in config.moe_layers else "is dense"
-        return f"{name!r} does not exist: layer {parts[1]} {kind}, and {other}"
+        kind = tr("has experts") if int(parts[1]) in config.moe_layers else tr("is dense")
+        return tr(
+            "{name!r} does not exist: layer {layer} {kind}, and {other}",
+            name=name,
+            layer=parts[1],
+            kind=kind,
+            other=other,
+        )
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = (
-        f"the most similar are {', '.join(near)}"
+        tr("the most similar are {near}", near=", ".join(near))
         if near
-        else "see qwen3lab.hooks.points.HOOK_POINTS"
+        else tr("see qwen3lab.hooks.points.HOOK_POINTS")
     )
-    return f"no hook of this model matches {name!r}: {hint}"
+    return tr("no hook of this model matches {name!r}: {hint}", name=name, hint=hint)
 
 
 def _layers_with(inner: str, config: Qwen3Config) -> str:
@@ -267,6 +305,10 @@ def _layers_with(inner: str, config: Qwen3Config) -> str:
         return ""
     layers = [i for i in range(config.n_layers) if (i in config.moe_layers) == (kind == "moe")]
     if not layers:
-        return f"no layer of this model {'has experts' if kind == 'moe' else 'is dense'}"
-    are = "have experts" if kind == "moe" else "are dense"
-    return f"only layers {', '.join(map(str, layers))} {are}"
+        if kind == "moe":
+            return tr("no layer of this model has experts")
+        return tr("no layer of this model is dense")
+    listed = ", ".join(map(str, layers))
+    if kind == "moe":
+        return tr("only layers {listed} have experts", listed=listed)
+    return tr("only layers {listed} are dense", listed=listed)

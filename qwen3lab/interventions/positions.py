@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.translation import tr
 
 Tokens = int | slice | Iterable[int]
 """Positions in a text from 0 on: one, a slice, or several."""
@@ -19,7 +20,11 @@ def check_layer(layer: int, config: Qwen3Config) -> None:
     """Raises `HookError` for a layer that the model does not have; layers count from 0."""
     if not 0 <= layer < config.n_layers:
         raise HookError(
-            f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
+            tr(
+                "layer {layer} does not exist: the model has layers 0 to {last}",
+                layer=layer,
+                last=config.n_layers - 1,
+            )
         )
 
 
@@ -64,8 +69,10 @@ def chosen(tokens: Tokens) -> Chosen:
         positions = [tokens] if isinstance(tokens, int) else list(tokens)
     if any(position < 0 for position in positions):
         raise HookError(
-            "a token position is negative: expected positions of 0 or more, because the end of "
-            "the text is unknown during generation"
+            tr(
+                "a token position is negative: expected positions of 0 or more, because "
+                "the end of the text is unknown during generation"
+            )
         )
     return tokens if isinstance(tokens, slice) else frozenset(positions)
 

@@ -35,6 +35,7 @@ from qwen3lab.interventions.routing_changes import (
     TopK,
 )
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 Numbers = int | Iterable[int]
 _MOE = "blocks.{}.mlp.hook_{}"
@@ -65,7 +66,9 @@ class Rerouting:
             HookError: the model is dense, or has no such layer or expert.
         """
         if not config.is_moe:
-            raise HookError("this model is dense: it has no experts whose routing could be changed")
+            raise HookError(
+                tr("this model is dense: it has no experts whose routing could be changed")
+            )
         for change in self.changes:
             change.check(config)
         changes = [
@@ -261,7 +264,10 @@ def _numbers(numbers: Numbers) -> tuple[int, ...]:
     result = (numbers,) if isinstance(numbers, int) else tuple(numbers)
     if not result:
         raise HookError(
-            "a list of experts or layers is empty: name at least one, or omit the argument for all"
+            tr(
+                "a list of experts or layers is empty: name at least one, or omit the "
+                "argument for all"
+            )
         )
     return result
 
@@ -286,8 +292,12 @@ def _check_some_are_on(changes: Sequence[Change], config: Qwen3Config) -> None:
                 gone.clear()
         if len(gone) == config.n_experts:
             raise HookError(
-                f"all {config.n_experts} experts of layer {layer} would be off: leave at least one "
-                "on for each token"
+                tr(
+                    "all {n_experts} experts of layer {layer} would be off: leave at least "
+                    "one on for each token",
+                    n_experts=config.n_experts,
+                    layer=layer,
+                )
             )
 
 
@@ -304,6 +314,12 @@ def moe_layers_of(layers: tuple[int, ...] | None, config: Qwen3Config) -> tuple[
     for layer in layers:
         from_start = layer + config.n_layers if layer < 0 else layer
         if from_start not in config.moe_layers:
-            raise HookError(f"layer {layer} has no experts: the layers with experts are {choices}")
+            raise HookError(
+                tr(
+                    "layer {layer} has no experts: the layers with experts are {choices}",
+                    layer=layer,
+                    choices=choices,
+                )
+            )
         result.append(from_start)
     return tuple(result)

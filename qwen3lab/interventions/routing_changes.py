@@ -10,6 +10,7 @@ from torch import Tensor
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.interventions.positions import among
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     from qwen3lab.recording.recording import Recording
@@ -68,8 +69,11 @@ class OfExperts(Change):
         for expert in self.experts:
             if not 0 <= expert < config.n_experts:
                 raise HookError(
-                    f"expert {expert} does not exist: every layer has experts 0 to "
-                    f"{config.n_experts - 1}"
+                    tr(
+                        "expert {expert} does not exist: every layer has experts 0 to {last}",
+                        expert=expert,
+                        last=config.n_experts - 1,
+                    )
                 )
 
     def chosen(self, like: Float[Tensor, "batch pos expert"]) -> Bool[Tensor, " expert"]:
@@ -87,7 +91,10 @@ class Off(OfExperts):
         super().check(config)
         if len(set(self.experts)) == config.n_experts:
             raise HookError(
-                f"all {config.n_experts} experts would be off: leave at least one on for each token"
+                tr(
+                    "all {n_experts} experts would be off: leave at least one on for each token",
+                    n_experts=config.n_experts,
+                )
             )
 
     def logits(
@@ -107,8 +114,12 @@ class On(OfExperts):
         n_others = at.k - int(forced.sum())
         if bool((n_others < 0)[self.where(at)].any()):
             raise HookError(
-                f"{int(forced.sum())} experts cannot be forced on: a token has {int(at.k.min())} "
-                "slots; force fewer, or raise k with top_k first"
+                tr(
+                    "{sum} experts cannot be forced on: a token has {k} slots; force fewer, "
+                    "or raise k with top_k first",
+                    sum=int(forced.sum()),
+                    k=int(at.k.min()),
+                )
             )
         others = logits.masked_fill(forced, -torch.inf).sort(dim=-1, descending=True).values
         # The next float above the logit of the best expert that is no longer chosen.
@@ -173,8 +184,13 @@ class Borrowed(Change):
         other = self.recording.config
         if (other.n_experts, other.moe_layers) != (config.n_experts, config.moe_layers):
             raise HookError(
-                f"the routing of {self.recording.model_name} does not fit this model: expected "
-                f"{config.n_experts} experts in layers {', '.join(map(str, config.moe_layers))}"
+                tr(
+                    "the routing of {model_name} does not fit this model: expected "
+                    "{n_experts} experts in layers {listed}",
+                    model_name=self.recording.model_name,
+                    n_experts=config.n_experts,
+                    listed=", ".join(map(str, config.moe_layers)),
+                )
             )
 
     def logits(
@@ -195,5 +211,9 @@ class TopK(Change):
     def check(self, config: Qwen3Config) -> None:
         if not 1 <= self.k <= config.n_experts:
             raise HookError(
-                f"k is {self.k}: expected 1 to {config.n_experts}, the number of experts"
+                tr(
+                    "k is {k}: expected 1 to {n_experts}, the number of experts",
+                    k=self.k,
+                    n_experts=config.n_experts,
+                )
             )

@@ -27,6 +27,7 @@ from qwen3lab.interventions.positions import (
     check_layer,
     chosen,
 )
+from qwen3lab.translation import tr
 
 Part = Literal["head", "attention", "mlp", "layer", "expert"]
 
@@ -78,13 +79,17 @@ class Scaled:
     def _check(self, config: Qwen3Config) -> None:
         check_layer(self.layer, config)
         if self.part == "expert" and self.layer not in config.moe_layers:
-            raise HookError(f"layer {self.layer} has no experts to scale")
+            raise HookError(tr("layer {layer} has no experts to scale", layer=self.layer))
         counts = {"head": config.n_heads, "expert": config.n_experts}
         n = counts.get(self.part, 1)
         if not 0 <= self.number < n:
             raise HookError(
-                f"{self.part} {self.number} does not exist: each layer has {self.part}s 0 to "
-                f"{n - 1}"
+                tr(
+                    "{part} {number} does not exist: each layer has {part}s 0 to {last}",
+                    part=self.part,
+                    number=self.number,
+                    last=n - 1,
+                )
             )
 
 

@@ -11,6 +11,7 @@ from qwen3lab.arguments import check_fields
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.edits import Edit
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class MadeUpSink:
         for layer in layers:
             if not -config.n_layers <= layer < config.n_layers:
                 raise HookError(
-                    f"layer {layer} does not exist: the model has layers 0 to {config.n_layers - 1}"
+                    tr(
+                        "layer {layer} does not exist: the model has layers 0 to {last}",
+                        layer=layer,
+                        last=config.n_layers - 1,
+                    )
                 )
         edit = partial(_raise_first, nats=self.nats, padding=tuple(padding))
         return {f"blocks.{layer % config.n_layers}.attn.hook_attn_scores": edit for layer in layers}

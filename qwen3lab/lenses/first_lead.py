@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.metrics.metric import quoted
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     from qwen3lab.lenses.lens import Lens
@@ -53,21 +54,31 @@ class FirstLead(EqualByValue, Displayed):
     by_place: dict[str, int | None]
 
     def _summary(self) -> Summary:
-        where = f"token {self.position} ({self.token}), {self.place}"
+        where = tr(
+            "token {position} ({token}), {place}",
+            position=self.position,
+            token=self.token,
+            place=self.place,
+        )
         facts = {
-            "answer": self.answer,
-            "searched": f"{self.span}, tokens {self.searched[0]} to {self.searched[1] - 1}",
-            "first leads": "never" if self.position is None else where,
+            tr("answer"): self.answer,
+            tr("searched"): tr(
+                "{span}, tokens {searched} to {last}",
+                span=self.span,
+                searched=self.searched[0],
+                last=self.searched[1] - 1,
+            ),
+            tr("first leads"): tr("never") if self.position is None else where,
         }
         if self.position is not None:
             facts["probability"] = f"{self.probability:.3f}"
             facts["written"] = self._written()
-        return Summary(f"First lead of the answer, {self.kind}", facts)
+        return Summary(tr("First lead of the answer, {kind}", kind=tr(self.kind)), facts)
 
     def _written(self) -> str:
         if self.is_written_there:
             return "there"
-        return "next" if self.is_written_next else "neither there nor next"
+        return tr("next") if self.is_written_next else tr("neither there nor next")
 
 
 def find_first_lead(lens: "Lens", token: int, span: str | None, *, unwritten: bool) -> FirstLead:
@@ -88,7 +99,7 @@ def find_first_lead(lens: "Lens", token: int, span: str | None, *, unwritten: bo
     written = _written(lens, searched, token)
     if unwritten:
         leads = leads & ~written.any(dim=0)
-    return _found(narrow, leads, written, token, span or "all positions")
+    return _found(narrow, leads, written, token, span or tr("all positions"))
 
 
 def _within(lens: "Lens", span: str | None) -> tuple[int, ...]:
@@ -100,8 +111,12 @@ def _within(lens: "Lens", span: str | None) -> tuple[int, ...]:
     if not found:
         known = ", ".join(name for name, (start, stop) in spans.items() if stop > start)
         raise ValueError(
-            f"the lens has no token of a span {span!r}: "
-            + (f"choose from {known}" if known else "record a chat, or give span=None")
+            tr("the lens has no token of a span {span!r}: ", span=span)
+            + (
+                tr("choose from {known}", known=known)
+                if known
+                else tr("record a chat, or give span=None")
+            )
         )
     return found
 

@@ -19,13 +19,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import checked
-from qwen3lab.display import Summary, count
+from qwen3lab.display import Summary
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens import Lens
 from qwen3lab.lenses.mapped import mapped_lens
 from qwen3lab.lenses.stored_maps import StoredMaps
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
+from qwen3lab.translation import tr, tr_count
 
 KIND = "Jacobian lens"
 
@@ -71,11 +72,11 @@ class JacobianLens(StoredMaps):
 
     def _summary(self) -> Summary:
         facts = {
-            "of": self.model_name,
-            "layers": f"{self.layers[0]} to {self.layers[-1]}",
-            "mean over": count(self.n_prompts, "prompt"),
+            tr("of"): self.model_name,
+            tr("layers"): tr("{first} to {last}", first=self.layers[0], last=self.layers[-1]),
+            tr("mean over"): tr_count("{n:,} prompt", "{n:,} prompts", self.n_prompts),
         }
-        note = "lenses.jacobian_lens reads a recording with it"
+        note = tr("lenses.jacobian_lens reads a recording with it")
         return Summary(KIND, facts, note=f"{self.note}; {note}" if self.note else note)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.arguments import Count, checked
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.distributions import entropy_of, kl_divergence
 from qwen3lab.lenses.first_lead import FirstLead, find_first_lead
@@ -33,6 +33,7 @@ from qwen3lab.recording.rendered_logits import (
     stream_hook,
 )
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr, tr_count
 
 PROGRESS_DELAY_SECONDS = 2.0
 """A reading that takes longer shows a progress bar."""
@@ -131,7 +132,11 @@ class Lens(EqualByValue, Displayed):
         """
         if k > self.lab.config.d_vocab:
             raise ValueError(
-                f"k is {k}, and the vocabulary has {self.lab.config.d_vocab:,} tokens: choose fewer"
+                tr(
+                    "k is {k}, and the vocabulary has {d_vocab:,} tokens: choose fewer",
+                    k=k,
+                    d_vocab=self.lab.config.d_vocab,
+                )
             )
 
         def best(logits: Tensor, _: slice) -> Tensor:
@@ -257,20 +262,32 @@ class Lens(EqualByValue, Displayed):
             return fits[0]
         if not fits:
             raise ValueError(
-                f"the lens does not read at layer {layer}, hook {hook}, index {index}: "
-                f"it reads from {self.names[0]} to {self.names[-1]}"
+                tr(
+                    "the lens does not read at layer {layer}, hook {hook}, index {index}: it "
+                    "reads from {first} to {last}",
+                    layer=layer,
+                    hook=hook,
+                    index=index,
+                    first=self.names[0],
+                    last=self.names[-1],
+                )
             )
         names = ", ".join(self.names[row] for row in fits[:4])
         raise ValueError(
-            f"layer {layer} has {len(fits)} such places ({names} ...): choose one with hook= or "
-            "index="
+            tr(
+                "layer {layer} has {n_fits} such places ({names} ...): choose one with "
+                "hook= or index=",
+                layer=layer,
+                n_fits=len(fits),
+                names=names,
+            )
         )
 
     def _labelled(self, values: Tensor, what: str) -> Tensor:
         is_by_layer = len(set(self.layers)) == len(self.layers)
         rows = "layer" if is_by_layer else "place"
         labels = Labels(
-            what=f"{self.kind}: {what}",
+            what=f"{tr(self.kind)}{tr(': ')}{what}",
             axes=(rows, "token"),
             layers=self.layers,
             tokens=tuple(self.tokens),
@@ -280,9 +297,13 @@ class Lens(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "of": count(len(self.positions), "token"),
-            "by": self.recording.model_name,
-            "rows": f"{self.names[0]} to {self.names[-1]}",
+            tr("of"): tr_count("{n:,} token", "{n:,} tokens", len(self.positions)),
+            tr("by"): self.recording.model_name,
+            tr("rows"): tr("{first} to {last}", first=self.names[0], last=self.names[-1]),
         }
-        note = "logits(layer), top(k), rank(token), probability(token), entropy(), kl()"
-        return Summary(self.kind.capitalize(), facts, note=f"{note}; figures.lens_map draws it")
+        note = tr("logits(layer), top(k), rank(token), probability(token), entropy(), kl()")
+        return Summary(
+            tr(self.kind).capitalize(),
+            facts,
+            note=tr("{note}; figures.lens_map draws it", note=note),
+        )

@@ -11,6 +11,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens import Lens
 from qwen3lab.lenses.places import readable_hooks, recorded_places
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later, tr
 
 
 @checked
@@ -49,7 +50,7 @@ def logit_lens(
     """
     check_recorded_by(lab, recording)
     places = recorded_places(recording, readable_hooks(hooks, lab.config))
-    return Lens("logit lens", lab, recording, places, chosen_positions(recording, positions))
+    return Lens(later("logit lens"), lab, recording, places, chosen_positions(recording, positions))
 
 
 def chosen_positions(recording: Recording, positions: slice) -> tuple[int, ...]:
@@ -57,7 +58,13 @@ def chosen_positions(recording: Recording, positions: slice) -> tuple[int, ...]:
     chosen = tuple(range(len(recording))[positions])
     if not chosen:
         raise ValueError(
-            f"positions {positions.start} to {positions.stop} select none of the recording's "
-            f"{len(recording)} tokens: choose some of 0 to {len(recording) - 1}"
+            tr(
+                "positions {start} to {stop} select none of the recording's "
+                "{n_recording} tokens: choose some of 0 to {last}",
+                start=positions.start,
+                stop=positions.stop,
+                n_recording=len(recording),
+                last=len(recording) - 1,
+            )
         )
     return chosen

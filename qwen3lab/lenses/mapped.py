@@ -9,6 +9,7 @@ from qwen3lab.lenses.logit import chosen_positions
 from qwen3lab.lenses.places import readable_hooks, recorded_places
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
+from qwen3lab.translation import tr
 
 
 @runtime_checkable
@@ -50,12 +51,25 @@ def check_fits(kind: str, lab: Lab, maps: Maps) -> None:
     last = lab.config.n_layers - 1
     if maps.d_model != lab.config.d_model or max(maps.layers) >= last:
         raise ValueError(
-            f"the {kind} has maps of width {maps.d_model} up to layer {max(maps.layers)}, and "
-            f"{lab.name} has width {lab.config.d_model} and maps layers 0 to {last - 1}: give the "
-            "lab that it was made for"
+            tr(
+                "the {kind} has maps of width {d_model} up to layer {layers}, and {name} "
+                "has width {d_model_2} and maps layers 0 to {last}: give the lab that it "
+                "was made for",
+                kind=kind,
+                d_model=maps.d_model,
+                layers=max(maps.layers),
+                name=lab.name,
+                d_model_2=lab.config.d_model,
+                last=last - 1,
+            )
         )
     if maps.fingerprint and maps.fingerprint != fingerprint(lab.model):
         raise ValueError(
-            f"the {kind} was made for other weights (of {maps.model_name}) than those of "
-            f"{lab.name}: give the lab that it was made for, in the same dtype"
+            tr(
+                "the {kind} was made for other weights (of {model_name}) than those of "
+                "{name}: give the lab that it was made for, in the same dtype",
+                kind=kind,
+                model_name=maps.model_name,
+                name=lab.name,
+            )
         )

@@ -7,6 +7,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 READABLE = {
     "resid_pre": ("hook_resid_pre", "before layer"),
@@ -71,12 +72,16 @@ def readable_hooks(hooks: str | Sequence[str], config: Qwen3Config) -> list[str]
     """
     names = resolve_hooks(needed(hooks), config)
     if not names:
-        raise HookError("there is no hook to read: expected at least one, such as 'resid_post'")
+        raise HookError(tr("there is no hook to read: expected at least one, such as 'resid_post'"))
     endings = tuple(ending for ending, _ in READABLE.values())
     if wrong := [name for name in names if not name.endswith(endings)]:
         raise HookError(
-            f"{wrong[0]!r} is not in the residual stream, so the unembedding cannot read it: "
-            f"choose from {', '.join(READABLE)}"
+            tr(
+                "{wrong!r} is not in the residual stream, so the unembedding cannot read "
+                "it: choose from {readable}",
+                wrong=wrong[0],
+                readable=", ".join(READABLE),
+            )
         )
     return names
 
@@ -91,7 +96,11 @@ def recorded_places(recording: Recording, hooks: Sequence[str]) -> tuple[Place, 
     if missing:
         short = next(s for s, (ending, _) in READABLE.items() if missing[0].endswith(ending))
         raise RecordingError(
-            f"{missing[0]} was not recorded: record with capture=lenses.needed({short!r})"
+            tr(
+                "{missing} was not recorded: record with capture=lenses.needed({short!r})",
+                missing=missing[0],
+                short=short,
+            )
         )
     return tuple(place for hook in hooks for place in _places(recording, hook))
 

@@ -7,6 +7,7 @@ from qwen3lab.display import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens_file import is_lens_of
+from qwen3lab.translation import tr
 
 MADE_BY = {"tuned lens": "lenses.train", "Jacobian lens": "lenses.fit_jacobian"}
 """What makes a lens of each kind."""
@@ -30,10 +31,16 @@ def shipped_file(lab: Lab, kind: str) -> Path:
         if is_lens_of(path, kind, lab):
             return path
     named = ["@".join(path.parent.relative_to(EMBEDDED).parts) for path in files]
-    names = ", ".join(named) or "no model"
+    names = ", ".join(named) or tr("no model")
     raise CheckpointError(
-        f"no {kind} ships for the weights of {one_line(lab.name)}: one ships for {names}, as last "
-        f"trained; make one with {MADE_BY[kind]}"
+        tr(
+            "no {kind} ships for the weights of {name}: one ships for {names}, as "
+            "last trained; make one with {made_by}",
+            kind=kind,
+            name=one_line(lab.name),
+            names=names,
+            made_by=MADE_BY[kind],
+        )
     )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qwen3lab.display import Displayed, Summary, count, one_line
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.lenses.places import Place
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -66,11 +67,15 @@ class TopOfLens(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "of": f"{count(len(self.places), 'place')} and {count(len(self.positions), 'token')}",
-            "by": self.model_name,
+            tr("of"): tr(
+                "{counted} and {other}",
+                counted=tr_count("{n:,} place", "{n:,} places", len(self.places)),
+                other=tr_count("{n:,} token", "{n:,} tokens", len(self.positions)),
+            ),
+            tr("by"): self.model_name,
         }
-        title = f"Most probable next tokens, {self.kind}"
-        note = "the table is of the last token; to_pandas() has all of them"
+        title = tr("Most probable next tokens, {kind}", kind=tr(self.kind))
+        note = tr("the table is of the last token; to_pandas() has all of them")
         return Summary(title, facts, frame=self._of_last, note=note)
 
     def _of_last(self) -> "pandas.DataFrame":

@@ -15,13 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.arguments import checked
-from qwen3lab.display import Summary, count
+from qwen3lab.display import Summary
 from qwen3lab.lab import Lab
 from qwen3lab.lenses.lens import Lens
 from qwen3lab.lenses.mapped import mapped_lens
 from qwen3lab.lenses.stored_maps import StoredMaps
 from qwen3lab.recording.recording import Recording
 from qwen3lab.recording.weights_fingerprint import fingerprint
+from qwen3lab.translation import tr, tr_count
 
 KIND = "tuned lens"
 
@@ -81,14 +82,18 @@ class TunedLens(StoredMaps):
 
     def _summary(self) -> Summary:
         facts = {
-            "of": self.model_name,
-            "layers": f"{self.layers[0]} to {self.layers[-1]}",
-            "trained on": count(self.n_tokens, "token"),
+            tr("of"): self.model_name,
+            tr("layers"): tr("{first} to {last}", first=self.layers[0], last=self.layers[-1]),
+            tr("trained on"): tr_count("{n:,} token", "{n:,} tokens", self.n_tokens),
         }
         if len(self.kl):
             first, last = float(self.kl[0].mean()), float(self.kl[-1].mean())
-            facts["mean KL"] = f"{first:.3f} nats at the first step, {last:.3f} at the last"
-        return Summary("Tuned lens", facts, note="lenses.tuned_lens reads a recording with it")
+            facts[tr("mean KL")] = tr(
+                "{first:.3f} nats at the first step, {last:.3f} at the last", first=first, last=last
+            )
+        return Summary(
+            tr("Tuned lens"), facts, note=tr("lenses.tuned_lens reads a recording with it")
+        )
 
 
 @checked

@@ -20,6 +20,7 @@ from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.text.prompt import Prompt
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 CHOICE = "hook_expert_indices"
 CHOICE_NOTE = (
@@ -55,16 +56,20 @@ class Gradients(EqualByValue, Displayed):
         """The gradient with respect to the activation of a hook."""
         if hook not in self.gradients:
             raise HookError(
-                f"{hook!r} has no gradient here: choose from {', '.join(self.gradients)}"
+                tr(
+                    "{hook!r} has no gradient here: choose from {gradients}",
+                    hook=hook,
+                    gradients=", ".join(self.gradients),
+                )
             )
         return self.gradients[hook]
 
     def _summary(self) -> Summary:
         facts = {
-            "metric": self.metric,
-            "value": f"{self.value:.4f} {self.unit}",
-            "text": one_line("".join(self.tokens)),
-            "hooks": f"{len(self.gradients):,}",
+            tr("metric"): self.metric,
+            tr("value"): f"{self.value:.4f} {self.unit}",
+            tr("text"): one_line("".join(self.tokens)),
+            tr("hooks"): f"{len(self.gradients):,}",
         }
         return Summary("Gradients", facts, note=self.note)
 
@@ -174,13 +179,20 @@ def check_has_gradients(lab: Lab) -> None:
     kind = quantisation_of(lab.model)
     if kind is not None:
         raise ValueError(
-            f"{lab.name} is quantised ({kind.kind}), and its integer weights have no gradients: "
-            "load it without quantise="
+            tr(
+                "{name} is quantised ({kind}), and its integer weights have no "
+                "gradients: load it without quantise=",
+                name=lab.name,
+                kind=kind.kind,
+            )
         )
     if lab.model.blocks.is_streamed:
         raise ValueError(
-            f"the weights of {lab.name} are read from disk for every pass, which keeps no graph "
-            "for gradients: load it without memory="
+            tr(
+                "the weights of {name} are read from disk for every pass, which keeps no "
+                "graph for gradients: load it without memory=",
+                name=lab.name,
+            )
         )
 
 
@@ -188,5 +200,7 @@ def _differentiable(hooks: object, lab: Lab) -> list[str]:
     names = resolve_hooks(hooks, lab.config)  # type: ignore[arg-type]
     is_listed = isinstance(hooks, str) and "*" not in hooks and hooks != "all"
     if is_listed and names and names[0].endswith(CHOICE):
-        raise HookError(f"{names[0]!r} has no gradient: {CHOICE_NOTE}")
+        raise HookError(
+            tr("{names!r} has no gradient: {choice_note}", names=names[0], choice_note=CHOICE_NOTE)
+        )
     return [name for name in names if not name.endswith(CHOICE)]

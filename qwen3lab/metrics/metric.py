@@ -16,6 +16,7 @@ from qwen3lab.display import one_line
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 Token = str | int
 """Text that is one token of the model, or a token id."""
@@ -95,15 +96,27 @@ def logit_difference(token: Token, other: Token, *, position: int = -1) -> Metri
     def resolve(lab: Lab) -> Reading:
         first, second = token_id(lab, token), token_id(lab, other)
         if first == second:
-            raise ValueError(f"both tokens are {quoted(lab, first)}: give two different ones")
-        label = f"logit {quoted(lab, first)} - logit {quoted(lab, second)}{_at(place)}"
+            raise ValueError(
+                tr("both tokens are {quoted}: give two different ones", quoted=quoted(lab, first))
+            )
+        label = tr(
+            "logit {token} - logit {other}{at}",
+            quoted=quoted(lab, first),
+            other=quoted(lab, second),
+            at=_at(place),
+        )
 
         def read(logits: Logits) -> Values:
             return logits[:, place, first] - logits[:, place, second]
 
         return Reading(label, "logits", (), read)
 
-    label = f"logit {_shown(token)} - logit {_shown(other)}{_at(place)}"
+    label = tr(
+        "logit {token} - logit {other}{at}",
+        token=_shown(token),
+        other=_shown(other),
+        at=_at(place),
+    )
     return Metric(label, "logits", place, resolve)
 
 
@@ -118,14 +131,19 @@ def log_probability(token: Token, *, position: int = -1) -> Metric:
 
     def resolve(lab: Lab) -> Reading:
         chosen = token_id(lab, token)
-        label = f"log probability of {quoted(lab, chosen)}{_at(place)}"
+        label = tr("log probability of {quoted}{at}", quoted=quoted(lab, chosen), at=_at(place))
 
         def read(logits: Logits) -> Values:
             return logits[:, place].log_softmax(dim=-1)[:, chosen]
 
         return Reading(label, "nats", (), read)
 
-    return Metric(f"log probability of {_shown(token)}{_at(place)}", "nats", place, resolve)
+    return Metric(
+        tr("log probability of {shown}{at}", shown=_shown(token), at=_at(place)),
+        "nats",
+        place,
+        resolve,
+    )
 
 
 def kl_to(recording: Recording, *, position: int = -1) -> Metric:
@@ -136,13 +154,19 @@ def kl_to(recording: Recording, *, position: int = -1) -> Metric:
         position: of the logits in both runs, as in `logit`.
     """
     place = _place(position)
-    label = f"KL divergence to the other run{_at(place)}"
+    label = tr("KL divergence to the other run{at}", at=_at(place))
 
     def resolve(lab: Lab) -> Reading:
         if recording.config.d_vocab != lab.config.d_vocab:
             raise ValueError(
-                f"the recording is of {recording.model_name}, with {recording.config.d_vocab:,} "
-                f"tokens, and {lab.name} has {lab.config.d_vocab:,}: give a run of the same tokens"
+                tr(
+                    "the recording is of {model_name}, with {d_vocab:,} tokens, and {name} "
+                    "has {n_vocab:,}: give a run of the same tokens",
+                    model_name=recording.model_name,
+                    d_vocab=recording.config.d_vocab,
+                    name=lab.name,
+                    n_vocab=lab.config.d_vocab,
+                )
             )
         check_place(place, len(recording))
         log_p = recording.logits[place].float().log_softmax(dim=-1)
@@ -166,7 +190,9 @@ def answer_log_probability(answer: str) -> Metric:
         answer: the text, as in `"34"` or `" Paris"`.
     """
     if not isinstance(answer, str) or not answer:
-        raise ValueError(f"the answer is {answer!r}: expected text of at least one character")
+        raise ValueError(
+            tr("the answer is {answer!r}: expected text of at least one character", answer=answer)
+        )
 
     def resolve(lab: Lab) -> Reading:
         ids = tuple(lab.token_ids(answer))
@@ -179,7 +205,7 @@ def answer_log_probability(answer: str) -> Metric:
 
         return Reading(label, "nats", ids, read)
 
-    label = f"log probability of {_shown(answer)}"
+    label = tr("log probability of {shown}", shown=_shown(answer))
     return Metric(label, "nats", None, resolve)
 
 
@@ -194,17 +220,28 @@ def token_id(lab: Lab, token: Token) -> int:
         if len(ids) != 1:
             pieces = ", ".join(f"“{one_line(text)}”" for text in token_texts(lab.tokenizer, ids))
             raise ValueError(
-                f"{_shown(token)} is {len(ids)} tokens of {lab.name}"
-                f"{f' ({pieces})' if ids else ''}: expected one; "
-                "answer_log_probability takes a text of any length"
+                tr(
+                    "{shown} is {n_ids} tokens of {name}{pieces}: expected one; "
+                    "answer_log_probability takes a text of any length",
+                    token=_shown(token),
+                    n_ids=len(ids),
+                    name=lab.name,
+                    pieces=f" ({pieces})" if ids else "",
+                )
             )
         return ids[0]
     if not is_whole(token):
-        raise ValueError(f"the token is {token!r}: expected text of one token, or a token id")
+        raise ValueError(
+            tr("the token is {token!r}: expected text of one token, or a token id", token=token)
+        )
     if not 0 <= int(token) < lab.config.d_vocab:
         raise ValueError(
-            f"token {int(token)} does not exist: {lab.name} has tokens 0 to "
-            f"{lab.config.d_vocab - 1}"
+            tr(
+                "token {token} does not exist: {name} has tokens 0 to {last}",
+                token=int(token),
+                name=lab.name,
+                last=lab.config.d_vocab - 1,
+            )
         )
     return int(token)
 
@@ -228,8 +265,11 @@ def resolved(metric: Metric, lab: Lab, length: int) -> Reading:
     """
     if not isinstance(metric, Metric):
         raise ValueError(
-            f"the metric is of type {type(metric).__name__}: expected one of qwen3lab.metrics, as "
-            'in metrics.logit("7")'
+            tr(
+                "the metric is of type {kind}: expected one of qwen3lab.metrics, as "
+                'in metrics.logit("7")',
+                kind=type(metric).__name__,
+            )
         )
     if metric.position is not None:
         check_place(metric.position, length)
@@ -238,18 +278,29 @@ def resolved(metric: Metric, lab: Lab, length: int) -> Reading:
 
 def _place(position: object) -> int:
     if not is_whole(position):
-        raise ValueError(f"position is {position!r}: expected an integer; -1 is the last token")
+        raise ValueError(
+            tr(
+                "position is {position!r}: expected an integer; -1 is the last token",
+                position=position,
+            )
+        )
     return int(position)  # type: ignore[call-overload]
 
 
 def check_place(place: int, n: int) -> None:
     """Raises `ValueError` if a run of `n` tokens has no such position."""
     if not -n <= place < n:
-        raise ValueError(f"position {place} does not exist: the run has tokens 0 to {n - 1}")
+        raise ValueError(
+            tr(
+                "position {place} does not exist: the run has tokens 0 to {last}",
+                place=place,
+                last=n - 1,
+            )
+        )
 
 
 def _at(place: int) -> str:
-    return "" if place == -1 else f" at token {place}"
+    return "" if place == -1 else tr(" at token {place}", place=place)
 
 
 def _shown(token: Token) -> str:

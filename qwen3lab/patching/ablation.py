@@ -23,6 +23,7 @@ from qwen3lab.patching.sites import Site
 from qwen3lab.patching.sweep import Positioned, cells_of, shape_of, sweep
 from qwen3lab.text.prompt import Prompt
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 HOW = ("zero", "mean", "resample")
 NOT_ABLATED = ("expert_choice", "expert_out")
@@ -115,18 +116,28 @@ def ablate(
 
 def _check_how(site: str, how: str, corpus: Sequence[Prompt] | None) -> None:
     if how not in HOW:
-        raise ValueError(f"there is no ablation {how!r}: choose from {', '.join(HOW)}")
+        raise ValueError(
+            tr("there is no ablation {how!r}: choose from {known}", how=how, known=", ".join(HOW))
+        )
     if site in NOT_ABLATED:
         raise ValueError(
-            f'site {site!r} is not ablated: site "expert" is what an expert adds, and '
-            "rerouting.off keeps it from being chosen"
+            tr(
+                'site {site!r} is not ablated: site "expert" is what an expert adds, and '
+                "rerouting.off keeps it from being chosen",
+                site=site,
+            )
         )
     if site == "pattern" and how != "zero":
         raise ValueError(
-            f"a pattern has no {how} over texts of unequal length: use zero, or the site z"
+            tr(
+                "a pattern has no {how} over texts of unequal length: use zero, or the site z",
+                how=how,
+            )
         )
     if how != "zero" and not corpus:
-        raise ValueError(f"{how} ablation needs a corpus: give corpus=, a list of prompts")
+        raise ValueError(
+            tr("{how} ablation needs a corpus: give corpus=, a list of prompts", how=how)
+        )
 
 
 @without_grad

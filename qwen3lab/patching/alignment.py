@@ -7,6 +7,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.display import one_line
 from qwen3lab.lab import Lab
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 Align = str | Mapping[str, str] | Sequence[tuple[int, int]]
 """How tokens of the clean prompt correspond to tokens of the corrupt one.
@@ -45,8 +46,11 @@ def aligned(lab: Lab, clean: Sequence[int], corrupt: Sequence[int], align: Align
         pairs = _by_spans(lab, clean, corrupt, align)
     elif isinstance(align, str):
         raise ValueError(
-            f'there is no alignment {align!r}: expected "position", "tokens", a mapping of spans, '
-            "or pairs of positions"
+            tr(
+                'there is no alignment {align!r}: expected "position", "tokens", a '
+                "mapping of spans, or pairs of positions",
+                align=align,
+            )
         )
     else:
         pairs = [_checked_pair(pair, len(clean), len(corrupt)) for pair in align]
@@ -57,8 +61,13 @@ def aligned(lab: Lab, clean: Sequence[int], corrupt: Sequence[int], align: Align
 def _by_position(clean: Sequence[int], corrupt: Sequence[int]) -> list[tuple[int, int]]:
     if len(clean) != len(corrupt):
         raise ValueError(
-            f"the clean prompt has {len(clean)} tokens and the corrupt one {len(corrupt)}: give "
-            'prompts of equal length, or say with align= which tokens correspond, as in "tokens"'
+            tr(
+                "the clean prompt has {n_clean} tokens and the corrupt one {n_corrupt}: "
+                "give prompts of equal length, or say with align= which tokens "
+                'correspond, as in "tokens"',
+                n_clean=len(clean),
+                n_corrupt=len(corrupt),
+            )
         )
     return [(place, place) for place in range(len(clean))]
 
@@ -71,8 +80,14 @@ def _by_spans(
         there, here = _span(lab, clean, one, "clean"), _span(lab, corrupt, other, "corrupt")
         if len(there) != len(here):
             raise ValueError(
-                f"the span {_shown(one)} has {len(there)} tokens and {_shown(other)} has "
-                f"{len(here)}: expected as many in both"
+                tr(
+                    "the span {shown} has {n_there} tokens and {other} has {n_here}: "
+                    "expected as many in both",
+                    shown=_shown(one),
+                    n_there=len(there),
+                    other=_shown(other),
+                    n_here=len(here),
+                )
             )
         pairs += zip(there, here, strict=True)
     return pairs
@@ -85,7 +100,12 @@ def _span(lab: Lab, ids: Sequence[int], text: object, which: str) -> range:
     if not isinstance(text, str) or not text or whole.count(text) != 1:
         n = whole.count(text) if isinstance(text, str) and text else 0
         raise ValueError(
-            f"the span {_shown(text)} is {n} times in the {which} prompt: expected once"
+            tr(
+                "the span {shown} is {n} times in the {which} prompt: expected once",
+                shown=_shown(text),
+                n=n,
+                which=which,
+            )
         )
     start = whole.index(text)
     ends = [0]
@@ -93,8 +113,13 @@ def _span(lab: Lab, ids: Sequence[int], text: object, which: str) -> range:
         ends.append(ends[-1] + len(each))
     if start not in ends or start + len(text) not in ends:
         raise ValueError(
-            f"the span {_shown(text)} begins or ends inside of a token of the {which} prompt: "
-            f"its tokens are {', '.join(_shown(each) for each in texts)}"
+            tr(
+                "the span {shown} begins or ends inside of a token of the {which} "
+                "prompt: its tokens are {listed}",
+                shown=_shown(text),
+                which=which,
+                listed=", ".join(_shown(each) for each in texts),
+            )
         )
     return range(ends.index(start), ends.index(start + len(text)))
 
@@ -104,19 +129,30 @@ def _checked_pair(pair: tuple[int, int], n_clean: int, n_corrupt: int) -> tuple[
     for place, n, which in ((there, n_clean, "clean"), (here, n_corrupt, "corrupt")):
         if not -n <= place < n:
             raise ValueError(
-                f"position {place} does not exist: the {which} prompt has tokens 0 to {n - 1}"
+                tr(
+                    "position {place} does not exist: the {which} prompt has tokens 0 to {last}",
+                    place=place,
+                    which=which,
+                    last=n - 1,
+                )
             )
     return there % n_clean, here % n_corrupt
 
 
 def _check_once(pairs: Sequence[tuple[int, int]]) -> None:
     if not pairs:
-        raise ValueError("no token of one prompt corresponds to one of the other: nothing to patch")
+        raise ValueError(
+            tr("no token of one prompt corresponds to one of the other: nothing to patch")
+        )
     for which, places in zip(("clean", "corrupt"), zip(*pairs, strict=True), strict=True):
         twice = [place for place in places if places.count(place) > 1]
         if twice:
             raise ValueError(
-                f"token {twice[0]} of the {which} prompt corresponds to two others: expected one"
+                tr(
+                    "token {twice} of the {which} prompt corresponds to two others: expected one",
+                    twice=twice[0],
+                    which=which,
+                )
             )
 
 

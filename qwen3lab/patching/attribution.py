@@ -20,6 +20,7 @@ from qwen3lab.patching.prepared import TwoRuns, prepared, two_runs
 from qwen3lab.patching.results import Agreement, Patched, agreement_of
 from qwen3lab.patching.sweep import Cell, shape_of, sweep
 from qwen3lab.text.prompt import Prompt
+from qwen3lab.translation import later, tr
 
 CHECKED_SEED = 0
 """Of the choice of cells that are run exactly."""
@@ -90,7 +91,7 @@ def attribution_patching(
     check_has_gradients(lab)
     found, axes, chosen = prepared(lab, site, by, layers, align)
     if site == "expert_choice":
-        raise ValueError("site 'expert_choice' has no gradient: use patching.patch")
+        raise ValueError(tr("site 'expert_choice' has no gradient: use patching.patch"))
     runs = two_runs(
         lab,
         clean,
@@ -103,7 +104,7 @@ def attribution_patching(
     )
     cells = runs.cells(found, axes, chosen)
     raw = _estimated(runs, cells)
-    facts = {"method": "attribution patching", "site": site, "axes": ("layer", *axes)}
+    facts = {"method": later("attribution patching"), "site": site, "axes": ("layer", *axes)}
     measured = _measured(runs, cells, raw, check, progress) if check else None
     return runs.result(raw, **facts, layers=chosen, note=NOTE, measured=measured)
 

@@ -27,6 +27,7 @@ from qwen3lab.patching.results import Patched
 from qwen3lab.patching.sites import SITES
 from qwen3lab.patching.sweep import Positioned, cells_of, shape_of, sweep
 from qwen3lab.text.prompt import Prompt
+from qwen3lab.translation import tr
 
 RESID_MID = "blocks.{l}.hook_resid_mid"
 RESID_POST = "blocks.{l}.hook_resid_post"
@@ -176,24 +177,42 @@ def path_patching(
         )
         raw = sweep(lab, runs.base, cells, runs.reader, shape=shape_of(cells), progress=progress)
     name = f"{sender} to {to}"
-    return runs.result(raw, method="path patching", site=name, axes=("layer", *axes), layers=layers)
+    return runs.result(
+        raw, method=later("path patching"), site=name, axes=("layer", *axes), layers=layers
+    )
 
 
 def _checked_sender(lab: Lab, sender: Sender) -> Sender:
     """The sender, its layer counted from 0."""
     config, n = lab.config, lab.config.n_layers
     if not -n <= sender.layer < n:
-        raise ValueError(f"layer {sender.layer} does not exist: {lab.name} has layers 0 to {n - 1}")
+        raise ValueError(
+            tr(
+                "layer {layer} does not exist: {name} has layers 0 to {last}",
+                layer=sender.layer,
+                name=lab.name,
+                last=n - 1,
+            )
+        )
     layer = sender.layer % n
     if sender.kind == "expert" and layer not in config.moe_layers:
         raise ValueError(
-            f"layer {layer} of {lab.name} has no experts: send from patching.mlp({layer})"
+            tr(
+                "layer {layer} of {name} has no experts: send from patching.mlp({layer})",
+                layer=layer,
+                name=lab.name,
+            )
         )
     size = {"head": config.n_heads, "expert": config.n_experts}.get(sender.kind)
     if size is not None and (sender.index is None or not 0 <= sender.index < size):
         raise ValueError(
-            f"{sender.kind} {sender.index} does not exist: layer {layer} has {sender.kind}s 0 to "
-            f"{size - 1}"
+            tr(
+                "{kind} {index} does not exist: layer {layer} has {kind}s 0 to {last}",
+                kind=sender.kind,
+                index=sender.index,
+                layer=layer,
+                last=size - 1,
+            )
         )
     return Sender(sender.kind, layer, sender.index)
 
@@ -204,11 +223,24 @@ def _readers(lab: Lab, sender: Sender, to: str) -> tuple[int, ...]:
     if to == LOGITS:
         return (n - 1,)
     if to not in READERS:
-        raise ValueError(f"there is no reader {to!r}: choose from {', '.join([*READERS, LOGITS])}")
+        raise ValueError(
+            tr(
+                "there is no reader {to!r}: choose from {value}",
+                to=to,
+                value=", ".join([*READERS, LOGITS]),
+            )
+        )
     # The MLP of a layer reads the heads of the same layer.
     first = sender.layer + (0 if (to, sender.kind) == ("mlp", "head") else 1)
     if first >= n:
-        raise ValueError(f"nothing reads {sender} by {to!r}: layer {n - 1} is the last one")
+        raise ValueError(
+            tr(
+                "nothing reads {sender} by {to!r}: layer {last} is the last one",
+                sender=sender,
+                to=to,
+                last=n - 1,
+            )
+        )
     return tuple(range(first, n))
 
 

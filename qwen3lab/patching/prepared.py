@@ -19,6 +19,7 @@ from qwen3lab.patching.sites import Site, layers_of_site, site_of
 from qwen3lab.patching.sweep import Cell, Positioned, cells_of
 from qwen3lab.text.prompt import Prompt
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 DIRECTIONS = ("denoise", "noise")
 
@@ -160,7 +161,10 @@ def prepared(
     found, axes = site_of(lab, site, by)
     if not found.moves and align != "position":
         raise ValueError(
-            f'site {site!r} is for prompts that correspond token by token: use align="position"'
+            tr(
+                'site {site!r} is for prompts that correspond token by token: use align="position"',
+                site=site,
+            )
         )
     return found, axes, layers_of_site(lab, found, layers)
 
@@ -169,7 +173,11 @@ def check_direction(direction: str) -> None:
     """Raises `ValueError` if there is no such direction."""
     if direction not in DIRECTIONS:
         raise ValueError(
-            f"there is no direction {direction!r}: choose from {', '.join(DIRECTIONS)}"
+            tr(
+                "there is no direction {direction!r}: choose from {directions}",
+                direction=direction,
+                directions=", ".join(DIRECTIONS),
+            )
         )
 
 
@@ -191,9 +199,20 @@ def _share_prefix(clean: Run, corrupt: Run) -> None:
 def _check_differ(clean: float, corrupt: float, *, label: str) -> None:
     difference, size = abs(clean - corrupt), max(abs(clean), abs(corrupt), 1.0)
     if not torch.isfinite(torch.tensor(difference)):
-        raise ValueError(f"{label} is {clean} in the clean and {corrupt} in the corrupt run")
+        raise ValueError(
+            tr(
+                "{label} is {clean} in the clean and {corrupt} in the corrupt run",
+                label=label,
+                clean=clean,
+                corrupt=corrupt,
+            )
+        )
     if difference <= MIN_RELATIVE_DIFFERENCE * size:
         raise ValueError(
-            f"{label} is {clean:.4g} in both runs, so nothing can be restored: give prompts or "
-            "a metric that differ"
+            tr(
+                "{label} is {clean:.4g} in both runs, so nothing can be restored: give "
+                "prompts or a metric that differ",
+                label=label,
+                clean=clean,
+            )
         )

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qwen3lab.display import Displayed, Summary, count, one_line
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.recording.equality import EqualByValue
-from qwen3lab.translation import later
+from qwen3lab.translation import later, tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -38,9 +38,11 @@ class Agreement:
     n_cells: int
 
     def __str__(self) -> str:
-        return (
-            f"correlation {self.correlation:.2f}, same sign {self.same_sign:.0%}, "
-            f"on {count(self.n_cells, 'cell')}"
+        return tr(
+            "correlation {correlation:.2f}, same sign {same_sign:.0%}, on {counted}",
+            correlation=self.correlation,
+            same_sign=self.same_sign,
+            counted=tr_count("{n:,} cell", "{n:,} cells", self.n_cells),
         )
 
 
@@ -131,18 +133,28 @@ class Swept(EqualByValue, Displayed):
         other = (exact.site, exact.axes, exact.layers, exact.positions, exact.values.shape)
         if mine != other:
             raise ValueError(
-                f"one sweep is of {self._what()} and the other of {exact._what()}: expected the "
-                "same site, axes, layers and tokens"
+                tr(
+                    "one sweep is of {what} and the other of {other}: expected the same "
+                    "site, axes, layers and tokens",
+                    what=self._what(),
+                    other=exact._what(),
+                )
             )
         return agreement_of(self.effects, exact.effects)
 
     def _what(self) -> str:
         sizes = " x ".join(str(size) for size in self.values.shape)
-        return f"{self.site} by {', '.join(self.axes)} ({sizes})"
+        return tr(
+            "{site} by {axes} ({sizes})", site=self.site, axes=", ".join(self.axes), sizes=sizes
+        )
 
     def _facts(self) -> dict[str, str]:
         run = ~self.raw.isnan()
-        partial = "" if bool(run.all()) else f"{int(run.sum()):,} of {run.numel():,} were run"
+        partial = (
+            ""
+            if bool(run.all())
+            else tr("{sum:,} of {numel:,} were run", sum=int(run.sum()), numel=run.numel())
+        )
         strongest = ", ".join(map(self._cell, self._strongest(2)))
         facts = {
             "site": self.site,
@@ -213,7 +225,7 @@ class Ablated(Swept):
     how: str
 
     def _summary(self) -> Summary:
-        facts = self._facts() | {"without": f"{self.start:.3f} {self.unit}"}
+        facts = self._facts() | {tr("without"): f"{self.start:.3f} {self.unit}"}
         title = f"{self.how[0].upper()}{self.how[1:]} ablation"
         return Summary(title, facts, frame=lambda: self.strongest().round(3), note=self.note)
 

@@ -7,6 +7,7 @@ from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.hooks.points import hook_names
 from qwen3lab.lab import Lab
 from qwen3lab.patching import changes
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True)
@@ -147,18 +148,37 @@ def site_of(lab: Lab, name: str, by: str | None) -> tuple[Site, tuple[str, ...]]
         ValueError: there is no such site or no such axis, or the model does not have it.
     """
     if name not in SITES:
-        raise ValueError(f"there is no site {name!r}: choose from {', '.join(SITES)}")
+        raise ValueError(
+            tr("there is no site {name!r}: choose from {sites}", name=name, sites=", ".join(SITES))
+        )
     site = SITES[name]
     if by is not None and by not in site.axes:
-        raise ValueError(f"site {name!r} has no by={by!r}: choose from {', '.join(site.axes)}")
+        raise ValueError(
+            tr(
+                "site {name!r} has no by={by!r}: choose from {axes}",
+                name=name,
+                by=by,
+                axes=", ".join(site.axes),
+            )
+        )
     if not site.layers(lab.config):
-        kind = "layers without experts" if name == "neuron" else "experts"
-        raise ValueError(f"site {name!r} does not exist: {lab.name} has no {kind}")
+        kind = tr("layers without experts") if name == "neuron" else tr("experts")
+        raise ValueError(
+            tr(
+                "site {name!r} does not exist: {model} has no {kind}",
+                name=name,
+                model=lab.name,
+                kind=kind,
+            )
+        )
     axes = site.axes[by or next(iter(site.axes))]
     if name == "expert_choice" and axes == ("expert",) and lab.config.n_experts_per_token < 2:
         raise ValueError(
-            f'by="expert" would leave tokens without an expert: {lab.name} chooses one for each '
-            'token; use by="token"'
+            tr(
+                'by="expert" would leave tokens without an expert: {name} chooses one '
+                'for each token; use by="token"',
+                name=lab.name,
+            )
         )
     return site, axes
 
@@ -171,16 +191,27 @@ def layers_of_site(lab: Lab, site: Site, layers: Sequence[int] | None) -> tuple[
     """
     have, n = site.layers(lab.config), lab.config.n_layers
     if site.name == "neuron" and (layers is None or len(layers) != 1):
-        raise ValueError("site 'neuron' is for one layer at a time: name it, as in layers=[0]")
+        raise ValueError(tr("site 'neuron' is for one layer at a time: name it, as in layers=[0]"))
     chosen = have if layers is None else list(layers)
     if not chosen:
-        raise ValueError("layers is empty: name at least one layer, or leave it out for all")
+        raise ValueError(tr("layers is empty: name at least one layer, or leave it out for all"))
     for layer in chosen:
         if not -n <= layer < n:
-            raise ValueError(f"layer {layer} does not exist: {lab.name} has layers 0 to {n - 1}")
+            raise ValueError(
+                tr(
+                    "layer {layer} does not exist: {name} has layers 0 to {last}",
+                    layer=layer,
+                    name=lab.name,
+                    last=n - 1,
+                )
+            )
         if layer % n not in have:
             raise ValueError(
-                f"layer {layer} has no site {site.name!r}: layers that have it are "
-                f"{', '.join(map(str, have))}"
+                tr(
+                    "layer {layer} has no site {name!r}: layers that have it are {listed}",
+                    layer=layer,
+                    name=site.name,
+                    listed=", ".join(map(str, have)),
+                )
             )
     return tuple(dict.fromkeys(layer % n for layer in chosen))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from qwen3lab.analysis.one_model import check_one_model, check_recorded_by
 from qwen3lab.analysis.proportions import Share
 from qwen3lab.arguments import Range, Seed, checked
-from qwen3lab.display import count, one_line
+from qwen3lab.display import one_line
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.interrupts import HeldInterrupts
@@ -22,6 +22,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.probes.linear import Solver, fitted, folds, held_out_hits
 from qwen3lab.probes.probes import Probes, shifts
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr, tr_count
 
 Folds = Annotated[int, Range(2)]
 Penalty = Annotated[float, Range(1e-9, 1e9)]
@@ -153,18 +154,28 @@ def _checked_hooks(
         for number, rec in enumerate(recordings):
             if name not in rec:
                 raise RecordingError(
-                    f"{name} is not in recording {number}: record with capture={name!r}"
+                    tr(
+                        "{name} is not in recording {number}: record with capture={name!r}",
+                        name=name,
+                        number=number,
+                    )
                 )
         value = recordings[0].raw(name)
         if value.ndim != 2 or not value.is_floating_point():
             raise HookError(
-                f"{name} has the shape {tuple(value.shape)}: expected one vector for each token"
+                tr(
+                    "{name} has the shape {shape}: expected one vector for each token",
+                    name=name,
+                    shape=tuple(value.shape),
+                )
             )
         shapes.add(value.shape[1])
     if len(shapes) > 1:
         raise HookError(
-            f"the hooks have {' and '.join(map(str, sorted(shapes)))} features: fit probes of "
-            "hooks with equal numbers together"
+            tr(
+                "the hooks have {listed} features: fit probes of hooks with equal numbers together",
+                listed=" and ".join(map(str, sorted(shapes))),
+            )
         )
     return tuple(hooks)
 
@@ -174,19 +185,32 @@ def _check_lengths(
 ) -> None:
     if not len(recordings) == len(labels) == len(owners):
         raise ValueError(
-            f"there are {len(recordings)} recordings, {len(labels)} lists of labels and "
-            f"{len(owners)} groups: expected one of each for every recording"
+            tr(
+                "there are {n_recordings} recordings, {n_labels} lists of labels and "
+                "{n_owners} groups: expected one of each for every recording",
+                n_recordings=len(recordings),
+                n_labels=len(labels),
+                n_owners=len(owners),
+            )
         )
     for number, (rec, marks) in enumerate(zip(recordings, labels, strict=True)):
         if len(marks) != len(rec):
             raise ValueError(
-                f"recording {number} has {len(rec)} tokens and {len(marks)} labels: "
-                "expected one label for each token"
+                tr(
+                    "recording {number} has {n_rec} tokens and {n_marks} labels: expected "
+                    "one label for each token",
+                    number=number,
+                    n_rec=len(rec),
+                    n_marks=len(marks),
+                )
             )
     for each in [*owners, *(label for marks in labels for label in marks)]:
         if not isinstance(each, Hashable) or isinstance(each, Tensor):
             raise ValueError(
-                f"a label or group is of type {type(each).__name__}: expected text or a number"
+                tr(
+                    "a label or group is of type {kind}: expected text or a number",
+                    kind=type(each).__name__,
+                )
             )
 
 
@@ -196,12 +220,20 @@ def _check_spread(pairs: Sequence[tuple[Any, Any]]) -> None:
     for label, owner in pairs:
         spread.setdefault(label, set()).add(owner)
     if len(spread) < 2:
-        raise ValueError(f"the tokens have {count(len(spread), 'label')}: expected two or more")
+        raise ValueError(
+            tr(
+                "the tokens have {counted}: expected two or more",
+                counted=tr_count("{n:,} label", "{n:,} labels", len(spread)),
+            )
+        )
     for label, owners in spread.items():
         if len(owners) < 2:
             raise ValueError(
-                f"label {one_line(repr(label), width=40)} occurs in one group only, so no probe "
-                "can be measured on it: give more groups, or None in place of the label"
+                tr(
+                    "label {label} occurs in one group only, so no probe can be measured on "
+                    "it: give more groups, or None in place of the label",
+                    label=one_line(repr(label), width=40),
+                )
             )
 
 

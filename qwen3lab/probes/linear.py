@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qwen3lab.translation import tr
+
 MAX_ITERATIONS = 3000
 SPARSE_TOLERANCE = 1e-3
 """Of the solver for sparse probes, which converges slowly."""
@@ -109,5 +111,8 @@ def _sklearn() -> Any:
         return import_module("sklearn.linear_model")
     except ImportError as error:
         raise ImportError(
-            "probes need scikit-learn, which is not installed: run pip install 'qwen3lab[probes]'"
+            tr(
+                "probes need scikit-learn, which is not installed: run pip install "
+                "'qwen3lab[probes]'"
+            )
         ) from error

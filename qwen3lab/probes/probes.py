@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.analysis.proportions import Share
-from qwen3lab.display import Displayed, Summary, count, one_line
+from qwen3lab.display import Displayed, Summary, one_line
 from qwen3lab.errors import HookError
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -98,11 +99,19 @@ class Probes(EqualByValue, Displayed):
         """
         if label not in self.labels:
             known = ", ".join(one_line(repr(each), width=30) for each in self.labels)
-            raise ValueError(f"there is no label {label!r}: choose from {known}")
+            raise ValueError(
+                tr("there is no label {label!r}: choose from {known}", label=label, known=known)
+            )
         row, place = self._row(hook), self.labels.index(label)
         weights = self.weights[row, place]
         if not bool(weights.any()):
-            raise ValueError(f"all weights of {label!r} at {self.hooks[row]} are zero")
+            raise ValueError(
+                tr(
+                    "all weights of {label!r} at {hooks} are zero",
+                    label=label,
+                    hooks=self.hooks[row],
+                )
+            )
         return weights / weights.norm() * self.shift[row, place]
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -128,21 +137,29 @@ class Probes(EqualByValue, Displayed):
             return 0
         if hook not in self.hooks:
             raise HookError(
-                f"there is no probe at {hook!r}: choose hook= from {', '.join(self.hooks)}"
+                tr(
+                    "there is no probe at {hook!r}: choose hook= from {hooks}",
+                    hook=hook,
+                    hooks=", ".join(self.hooks),
+                )
             )
         return self.hooks.index(hook)
 
     def _summary(self) -> Summary:
         best = max(range(len(self.hooks)), key=lambda row: self.accuracy[row].value)
         facts = {
-            "labels": ", ".join(one_line(str(label), width=20) for label in self.labels),
-            "best at": self.hooks[best],
-            "accuracy": f"{self.accuracy[best]}",
-            "shuffled labels": f"{self.control[best].value:.3f}",
-            "most frequent label": f"{self.chance.value:.3f}",
-            "on": f"{count(self.chance.total, 'token')} of {count(self.n_groups, 'group')}",
+            tr("labels"): ", ".join(one_line(str(label), width=20) for label in self.labels),
+            tr("best at"): self.hooks[best],
+            tr("accuracy"): f"{self.accuracy[best]}",
+            tr("shuffled labels"): f"{self.control[best].value:.3f}",
+            tr("most frequent label"): f"{self.chance.value:.3f}",
+            tr("on"): tr(
+                "{counted} of {other}",
+                counted=tr_count("{n:,} token", "{n:,} tokens", self.chance.total),
+                other=tr_count("{n:,} group", "{n:,} groups", self.n_groups),
+            ),
         }
-        kind = "Sparse linear probes" if self.sparse else "Linear probes"
+        kind = tr("Sparse linear probes") if self.sparse else tr("Linear probes")
         return Summary(kind, facts, frame=lambda: self.to_pandas().round(3))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from qwen3lab.arguments import is_whole
 from qwen3lab.errors import RecordingError
+from qwen3lab.translation import tr
 
 
 def whole_number(value: Any, what: str) -> int:
@@ -20,7 +21,11 @@ def whole_number(value: Any, what: str) -> int:
     if is_whole(value):
         return operator.index(value)
     raise RecordingError(
-        f"{what} is of type {type(value).__name__}: expected an integer, such as 0 or -1"
+        tr(
+            "{what} is of type {kind}: expected an integer, such as 0 or -1",
+            what=what,
+            kind=type(value).__name__,
+        )
     )
 
 
@@ -36,9 +41,17 @@ def index_of(value: Any, n: int, what: str, owner: str) -> int:
     Raises:
         RecordingError: it is not an integer, or there is no such item.
     """
-    number = whole_number(value, f"the {what}")
+    number = whole_number(value, tr("the {what}", what=tr(what)))
     if not -n <= number < n:
-        raise RecordingError(f"{what} {number} does not exist: {owner} has {what}s 0 to {n - 1}")
+        raise RecordingError(
+            tr(
+                "{what} {number} does not exist: {owner} has {what}s 0 to {last}",
+                what=tr(what),
+                number=number,
+                owner=owner,
+                last=n - 1,
+            )
+        )
     return number % n
 
 
@@ -54,10 +67,16 @@ def whole_slice(value: Any, what: str) -> slice:
     """
     if not isinstance(value, slice):
         raise RecordingError(
-            f"{what} is of type {type(value).__name__}: expected a slice, such as slice(0, 2)"
+            tr(
+                "{what} is of type {kind}: expected a slice, such as slice(0, 2)",
+                what=what,
+                kind=type(value).__name__,
+            )
         )
     ends = (value.start, value.stop, value.step)
     start, stop, step = (None if end is None else whole_number(end, what) for end in ends)
     if step is not None and step < 1:
-        raise RecordingError(f"the step of {what} is {step}: expected 1 or more")
+        raise RecordingError(
+            tr("the step of {what} is {step}: expected 1 or more", what=what, step=step)
+        )
     return slice(start, stop, step)

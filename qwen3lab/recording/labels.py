@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qwen3lab.display import Summary
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -51,9 +52,12 @@ class Labels:
         first, last = self.layers[0], self.layers[-1]
         if first != last:
             consecutive = self.layers == tuple(range(first, last + 1))
-            numbers = f"{first} to {last}" if consecutive else ", ".join(map(str, self.layers))
-            return f"layers {numbers}"
-        return f"layer {first}" + ("" if self.head is None else f", head {self.head}")
+            if consecutive:
+                return tr("layers {first} to {last}", first=first, last=last)
+            return tr("layers {listed}", listed=", ".join(map(str, self.layers)))
+        if self.head is None:
+            return tr("layer {layer}", layer=first)
+        return tr("layer {layer}, head {head}", layer=first, head=self.head)
 
     def names(self, axis: int, size: int) -> list[str]:
         """The name of each index along an axis of this size."""
@@ -120,8 +124,9 @@ class LabelledTensor(Tensor):
 
     def _summary(self) -> Summary:
         labels = self.labels
-        title = labels.what[:1].upper() + labels.what[1:]
-        title += f", {labels.place}" if labels.place else ""
+        what = tr(labels.what)
+        title = what[:1].upper() + what[1:]
+        title += tr(", {place}", place=labels.place) if labels.place else ""
         title += f" · {labels.model_name}" if labels.model_name else ""
         # An operation in place may have changed the number of axes.
         axes = labels.axes if self.ndim == len(labels.axes) else [""] * self.ndim
@@ -132,8 +137,8 @@ class LabelledTensor(Tensor):
         is_map = labels.axes == ("query", "key")
         is_table = axes is labels.axes and self.ndim in (1, 2) and self.numel() and not is_map
         frame = self._frame if is_table else None
-        note = "figures.attention_map draws it" if is_map else ""
-        return Summary(title, {"a tensor of": f"{sizes}, {kind}"}, frame, note, index=True)
+        note = tr("figures.attention_map draws it") if is_map else ""
+        return Summary(title, {tr("a tensor of"): f"{sizes}, {kind}"}, frame, note, index=True)
 
     def _frame(self) -> "pandas.DataFrame":
         import pandas
@@ -152,8 +157,12 @@ def labelled(values: Tensor, labels: Labels) -> LabelledTensor:
     """
     if values.ndim != len(labels.axes):
         raise ValueError(
-            f"{len(labels.axes)} axis names were given for a tensor of shape "
-            f"{tuple(values.shape)}: expected one name per axis"
+            tr(
+                "{n_axes} axis names were given for a tensor of shape {shape}: expected "
+                "one name per axis",
+                n_axes=len(labels.axes),
+                shape=tuple(values.shape),
+            )
         )
     tensor = values.as_subclass(LabelledTensor)
     tensor.labels = labels

@@ -9,6 +9,7 @@ from torch import Tensor
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.hooks.edit_values import RULED_OUT
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
+from qwen3lab.translation import tr
 
 LARGEST_FLOAT16 = "float16 overflows above 65504"
 
@@ -65,11 +66,27 @@ class NonFiniteWarning:
         self.has_warned = True
         kind, token = str(value.dtype).removeprefix("torch."), _first_token(broken, name)
         found = "NaN" if bool(value.isnan().any()) else "infinite"
-        which = f" of prompt {prompt}" if self.n_prompts > 1 else ""
-        more = f"; {LARGEST_FLOAT16}: record in bfloat16 or float32" if kind == "float16" else ""
+        which = tr(" of prompt {prompt}", prompt=prompt) if self.n_prompts > 1 else ""
+        more = (
+            tr(
+                "; {largest_float16}: record in bfloat16 or float32",
+                largest_float16=LARGEST_FLOAT16,
+            )
+            if kind == "float16"
+            else ""
+        )
         warnings.warn(
-            f"{name} is {found} at token {token}{which} ({kind}), the first such activation among "
-            f"those recorded: what is computed from it is not a number{more}",
+            tr(
+                "{name} is {found} at token {token}{which} ({kind}), the first such "
+                "activation among those recorded: what is computed from it is not a "
+                "number{more}",
+                name=name,
+                found=found,
+                token=token,
+                which=which,
+                kind=kind,
+                more=more,
+            ),
             stacklevel=6,
         )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qwen3lab.arguments import Count, argument, checked
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.display import Page, count, one_line, shortened
+from qwen3lab.display import Page, one_line, shortened
 from qwen3lab.errors import HookError, RecordingError
 from qwen3lab.hooks.points import hook_names, resolve_hooks
 from qwen3lab.recording.equality import EqualByValue
@@ -36,6 +36,7 @@ from qwen3lab.recording.views import AttentionView, RoutingView
 from qwen3lab.recording.xarray_export import to_xarray
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.checked_tensors import save_checked
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import xarray
@@ -80,8 +81,12 @@ class Recording(EqualByValue):
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.token_ids):
             raise RecordingError(
-                f"the recording has {len(self.token_ids)} token ids and {len(self.tokens)} texts: "
-                "expected one text per token"
+                tr(
+                    "the recording has {n_token_ids} token ids and {n_tokens} texts: "
+                    "expected one text per token",
+                    n_token_ids=len(self.token_ids),
+                    n_tokens=len(self.tokens),
+                )
             )
 
     def __len__(self) -> int:
@@ -93,32 +98,48 @@ class Recording(EqualByValue):
 
     def __iter__(self) -> Iterator[str]:
         raise RecordingError(
-            "a recording is not a sequence: iterate over its tokens, or over its capture"
+            tr("a recording is not a sequence: iterate over its tokens, or over its capture")
         )
 
     def __repr__(self) -> str:
-        return (
-            f"Recording of {count(len(self), 'token')} by {one_line(self.model_name)}: "
-            f"{len(self.activations)} hook points, {self._n_bytes / 2**20:.1f} MiB"
+        return tr(
+            "Recording of {counted} by {model_name}: {n_activations} hook points, {size:.1f} MiB",
+            counted=tr_count("{n:,} token", "{n:,} tokens", len(self)),
+            model_name=one_line(self.model_name),
+            n_activations=len(self.activations),
+            size=self._n_bytes / 2**20,
         )
 
     def _repr_html_(self) -> str:
         routed = self.config.moe_layers
         facts = {
-            "hook points": str(len(self.activations)),
-            "size": f"{self._n_bytes / 2**20:.1f} MiB",
-            "attention": f"{len(self.attention.layers)} of {self.config.n_layers} layers",
-            **({"adapter": self.adapter} if self.adapter else {}),
-            **({"experts in layers": ", ".join(map(str, routed))} if routed else {}),
-            **{name: f"tokens {start} to {end}" for name, (start, end) in self.spans.items()},
+            tr("hook points"): str(len(self.activations)),
+            tr("size"): f"{self._n_bytes / 2**20:.1f} MiB",
+            tr("attention"): tr(
+                "{n} of {all} layers",
+                n=len(self.attention.layers),
+                all=self.config.n_layers,
+            ),
+            **({tr("adapter"): self.adapter} if self.adapter else {}),
+            **({tr("experts in layers"): ", ".join(map(str, routed))} if routed else {}),
+            **{
+                tr(name): tr("tokens {start} to {end}", start=start, end=end)
+                for name, (start, end) in self.spans.items()
+            },
         }
-        page = Page().heading(f"Recording of {count(len(self), 'token')} by {self.model_name}")
+        page = Page().heading(
+            tr(
+                "Recording of {counted} by {model_name}",
+                counted=tr_count("{n:,} token", "{n:,} tokens", len(self)),
+                model_name=self.model_name,
+            )
+        )
         page.facts(
             {name: one_line(fact, width=MAX_FACT_CHARACTERS) for name, fact in facts.items()}
         )
         page.text(shortened("".join(self.tokens), MAX_TEXT_CHARACTERS), boxed=True)
         return page.note(
-            "tokens, logits, attention[layer, head], routing.layer(n), [hook name]"
+            tr("tokens, logits, attention[layer, head], routing.layer(n), [hook name]")
         ).render()
 
     @property
@@ -154,13 +175,16 @@ class Recording(EqualByValue):
         """
         if not isinstance(name, str):
             raise HookError(
-                f"a recording is indexed by the name of a hook, not by type {type(name).__name__}: "
-                "use attention[layer, head] or routing.layer(n) for layers"
+                tr(
+                    "a recording is indexed by the name of a hook, not by type {kind}: "
+                    "use attention[layer, head] or routing.layer(n) for layers",
+                    kind=type(name).__name__,
+                )
             )
         if name not in self.activations:
             resolve_hooks(name, self.config)
             raise RecordingError(
-                f"{name} was not recorded: record again with capture=[{name!r}] added"
+                tr("{name} was not recorded: record again with capture=[{name!r}] added", name=name)
             )
         return self.activations[name]
 
@@ -181,8 +205,11 @@ class Recording(EqualByValue):
             return self[LOGITS]
         if self.head is None:
             raise RecordingError(
-                "this recording has no logits, and its file has no unembedding to compute them "
-                "with: load it with Recording.load(path, lab=lab), or save it with logits=True"
+                tr(
+                    "this recording has no logits, and its file has no unembedding to "
+                    "compute them with: load it with Recording.load(path, lab=lab), or save "
+                    "it with logits=True"
+                )
             )
         return RenderedLogits(self.raw(stream), self.head)
 
@@ -264,7 +291,7 @@ class Recording(EqualByValue):
             "config": self.config.to_dict(),
             "tokens": self.tokens,
             "spans": self.spans,
-            **({"adapter": self.adapter} if self.adapter else {}),
+            **({tr("adapter"): self.adapter} if self.adapter else {}),
         }
 
     @classmethod
@@ -286,8 +313,11 @@ class Recording(EqualByValue):
         head = OutputHead.of(lab.model) if lab is not None and has_head else None
         if head is not None and output_head not in (None, head.fingerprint()):
             raise RecordingError(
-                f"{path} was recorded with another final norm or unembedding than that of the "
-                "lab: give the lab of the same weights"
+                tr(
+                    "{path} was recorded with another final norm or unembedding than that of "
+                    "the lab: give the lab of the same weights",
+                    path=path,
+                )
             )
         return cls(**fields, head=head)
 

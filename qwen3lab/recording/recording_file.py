@@ -19,6 +19,7 @@ from qwen3lab.recording.file_checks import (
     checked_texts,
 )
 from qwen3lab.storage.checked_tensors import CheckedTensors, open_tensors
+from qwen3lab.translation import tr
 
 FORMAT = 2
 """Since format 2, checksums are metadata of the file, and cover the other metadata, too."""
@@ -47,18 +48,25 @@ def read_recording(path: Path) -> tuple[dict[str, Any], str | None]:
         RecordingError: the file does not exist, is no recording, is damaged, or has a newer format.
     """
     if path.exists() and not path.is_file():
-        raise RecordingError(f"{path} is not a regular file: give a file that save() wrote")
+        raise RecordingError(
+            tr("{path} is not a regular file: give a file that save() wrote", path=path)
+        )
     try:
         with open_tensors(path) as file:
             return _fields(file, path)
     except FileNotFoundError as error:
-        raise RecordingError(f"{path} does not exist: give a file that save() wrote") from error
+        raise RecordingError(
+            tr("{path} does not exist: give a file that save() wrote", path=path)
+        ) from error
     except RecordingError:
         raise
     except (ValueError, OSError) as error:
         raise RecordingError(
-            f"{path} is not a complete safetensors file ({_reason(error)}): save the recording "
-            "again"
+            tr(
+                "{path} is not a complete safetensors file ({reason}): save the recording again",
+                path=path,
+                reason=_reason(error),
+            )
         ) from error
 
 
@@ -66,14 +74,18 @@ def _fields(file: CheckedTensors, path: Path) -> tuple[dict[str, Any], str | Non
     metadata = _metadata(file, path)
     try:
         if metadata["format"] > 1 and not file.has_checksums:
-            raise ValueError("its checksums are missing")
+            raise ValueError(tr("its checksums are missing"))
         head = metadata.get("output_head")
         if not isinstance(head, str | None):
-            raise TypeError("its output head is not text")
+            raise TypeError(tr("its output head is not text"))
         return _checked(metadata, file, path), head
     except PARSING_ERRORS as error:
         raise RecordingError(
-            f"{path} is a damaged recording ({_reason(error)}): save the recording again"
+            tr(
+                "{path} is a damaged recording ({reason}): save the recording again",
+                path=path,
+                reason=_reason(error),
+            )
         ) from error
 
 
@@ -82,18 +94,28 @@ def _metadata(file: CheckedTensors, path: Path) -> dict[str, Any]:
         metadata = json.loads(file.metadata["qwen3lab"])
         number = metadata["format"]
         if type(number) is not int:
-            raise TypeError("the format is not a whole number")
+            raise TypeError(tr("the format is not a whole number"))
     except PARSING_ERRORS as error:
         raise RecordingError(
-            f"{path} is a safetensors file but not a recording: give a file that "
-            "Recording.save wrote"
+            tr(
+                "{path} is a safetensors file but not a recording: give a file that "
+                "Recording.save wrote",
+                path=path,
+            )
         ) from error
     if number < 1:
-        raise RecordingError(f"{path} is a damaged recording (its format is {number})")
+        raise RecordingError(
+            tr("{path} is a damaged recording (its format is {number})", path=path, number=number)
+        )
     if number > FORMAT:
         raise RecordingError(
-            f"{path} has format {number}, and this qwen3lab reads up to {FORMAT}: "
-            "upgrade qwen3lab to read it"
+            tr(
+                "{path} has format {number}, and this qwen3lab reads up to {format}: "
+                "upgrade qwen3lab to read it",
+                path=path,
+                number=number,
+                format=FORMAT,
+            )
         )
     return metadata
 
@@ -104,18 +126,27 @@ def _checked(metadata: dict[str, Any], file: CheckedTensors, path: Path) -> dict
     tokens = checked_texts(metadata["tokens"])
     layouts = {name: Layout(stored.dtype, stored.shape) for name, stored in file.stored.items()}
     if missing := {*metadata["capture"], TOKEN_IDS} ^ set(layouts):
-        raise ValueError(f"its tensors are not those of its capture: {min(missing)}")
+        raise ValueError(
+            tr("its tensors are not those of its capture: {missing}", missing=min(missing))
+        )
     dtype, shape = layouts.pop(TOKEN_IDS)
     if shape != (len(tokens),):
-        about = f"{TOKEN_IDS} has shape {shape}, dtype {dtype}"
-        raise ValueError(f"{about}, and there are {len(tokens)} tokens")
+        about = tr(
+            "{token_ids} has shape {shape}, dtype {dtype}",
+            token_ids=TOKEN_IDS,
+            shape=shape,
+            dtype=dtype,
+        )
+        raise ValueError(
+            tr("{about}, and there are {n_tokens} tokens", about=about, n_tokens=len(tokens))
+        )
     check_layouts(layouts, config, len(tokens))
     model_name, spans = metadata["model_name"], checked_spans(metadata["spans"], len(tokens))
     if not isinstance(model_name, str):
-        raise ValueError("model_name is not text")
+        raise ValueError(tr("model_name is not text"))
     adapter = metadata.get("adapter", "")
     if not isinstance(adapter, str):
-        raise ValueError("adapter is not text")
+        raise ValueError(tr("adapter is not text"))
     tensors = _tensors(metadata, file, config)
     return {
         "token_ids": tensors.pop(TOKEN_IDS),

@@ -13,6 +13,7 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.indices import whole_number
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -76,8 +77,12 @@ class LayerRouting(Displayed):
 
     def _summary(self) -> Summary:
         return Summary(
-            f"Routing of layer {self.layer} · {self.model_name}",
-            {"tokens": f"{len(self.tokens):,}", "experts": str(self.n_experts)},
+            tr(
+                "Routing of layer {layer} · {model_name}",
+                layer=self.layer,
+                model_name=self.model_name,
+            ),
+            {tr("tokens"): f"{len(self.tokens):,}", tr("experts"): str(self.n_experts)},
             frame=self.to_pandas,
         )
 
@@ -116,12 +121,16 @@ class RoutingView(Displayed):
             RecordingError: the layer does not exist, or has no experts.
         """
         n_layers = self._config.n_layers
-        number = whole_number(layer, "the layer")
+        number = whole_number(layer, tr("the layer"))
         number += n_layers if -n_layers <= number < 0 else 0
         if number not in self.layers:
-            listed = ", ".join(map(str, self.layers)) or "none, because this model is dense"
+            listed = ", ".join(map(str, self.layers)) or tr("none, because this model is dense")
             raise RecordingError(
-                f"layer {number} has no experts: the layers with experts are {listed}"
+                tr(
+                    "layer {number} has no experts: the layers with experts are {listed}",
+                    number=number,
+                    listed=listed,
+                )
             )
         return LayerRouting(number, self._config, self._activations, self._tokens, self._model_name)
 
@@ -134,11 +143,15 @@ class RoutingView(Displayed):
         return Summary(
             "Routing" + (f" · {self._model_name}" if self._model_name else ""),
             {
-                "layers with experts": ", ".join(map(str, self.layers)),
-                "experts": f"top {config.n_experts_per_token} of {config.n_experts}",
-                "tokens": f"{len(self._tokens):,}",
+                tr("layers with experts"): ", ".join(map(str, self.layers)),
+                tr("experts"): tr(
+                    "top {n_experts_per_token} of {n_experts}",
+                    n_experts_per_token=config.n_experts_per_token,
+                    n_experts=config.n_experts,
+                ),
+                tr("tokens"): f"{len(self._tokens):,}",
             },
-            note="routing.layer(n) is the routing of layer n",
+            note=tr("routing.layer(n) is the routing of layer n"),
         )
 
     @property
@@ -195,7 +208,10 @@ def _routed(activations: Mapping[str, Tensor], hook: str, layer: int) -> Tensor:
     name = f"blocks.{layer}.mlp.hook_{hook}"
     if name not in activations:
         raise RecordingError(
-            f"{name} was not recorded: record again with the routing hooks, which record() "
-            "includes by default"
+            tr(
+                "{name} was not recorded: record again with the routing hooks, which "
+                "record() includes by default",
+                name=name,
+            )
         )
     return activations[name]

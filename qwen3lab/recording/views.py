@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.indices import index_of, whole_number, whole_slice
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.routing_view import LayerRouting, RoutingView
+from qwen3lab.translation import tr, tr_count
 
 __all__ = ["AttentionView", "LayerRouting", "RoutingView"]
 
@@ -45,11 +46,15 @@ class AttentionView(Displayed):
 
     def _summary(self) -> Summary:
         layers = self.layers
-        recorded = f"{count(len(layers), 'layer')} of {self._config.n_heads} heads"
+        recorded = tr(
+            "{counted} of {n_heads} heads",
+            counted=tr_count("{n:,} layer", "{n:,} layers", len(layers)),
+            n_heads=self._config.n_heads,
+        )
         return Summary(
-            "Attention patterns",
-            {"recorded": recorded if layers else "none"},
-            note="attention[layer, head] is the pattern of one head",
+            tr("Attention patterns"),
+            {tr("recorded"): recorded if layers else tr("none")},
+            note=tr("attention[layer, head] is the pattern of one head"),
         )
 
     @property
@@ -84,10 +89,12 @@ class AttentionView(Displayed):
         """
         if not isinstance(index, tuple) or len(index) != 2:
             raise RecordingError(
-                "attention takes two integers, attention[layer, head]: attention.pattern(layer) "
-                "returns all heads of a layer"
+                tr(
+                    "attention takes two integers, attention[layer, head]: "
+                    "attention.pattern(layer) returns all heads of a layer"
+                )
             )
-        layer = index_of(index[0], self._config.n_layers, "layer", "the model")
+        layer = index_of(index[0], self._config.n_layers, "layer", tr("the model"))
         head = index_of(index[1], self._config.n_heads, "head", f"layer {layer}")
         layer = self._layer(layer)
         pattern = self._compute(self._stored(layer), slice(head, head + 1), slice(None))[0]
@@ -125,7 +132,9 @@ class AttentionView(Displayed):
             whole_number(size, "size"),
         )
         if size < 1:
-            raise RecordingError(f"size is {size}: expected 1 query or more in a block")
+            raise RecordingError(
+                tr("size is {size}: expected 1 query or more in a block", size=size)
+            )
         # Read once, as activations on disk are read and checked on each access.
         stored = self._stored(layer)
         n_tokens = stored[0].shape[1 if len(stored) == 1 else 0]
@@ -135,11 +144,14 @@ class AttentionView(Displayed):
         )
 
     def _layer(self, layer: SupportsIndex) -> int:
-        number = index_of(layer, self._config.n_layers, "layer", "the model")
+        number = index_of(layer, self._config.n_layers, "layer", tr("the model"))
         if not self._has(number):
             raise RecordingError(
-                f"attention of layer {number} was not recorded: record again with "
-                "the hooks hook_rot_q and hook_rot_k, which record() includes by default"
+                tr(
+                    "attention of layer {number} was not recorded: record again with the "
+                    "hooks hook_rot_q and hook_rot_k, which record() includes by default",
+                    number=number,
+                )
             )
         return number
 

@@ -10,6 +10,7 @@ from qwen3lab.errors import HookError
 from qwen3lab.hooks.points import HOOK_POINTS
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.steering.places import EVERYWHERE, Everywhere
+from qwen3lab.translation import tr
 
 RESID_POST = "hook_resid_post"
 """Hook of a layer that vectors are added to unless another one is named."""
@@ -41,9 +42,13 @@ class Addition(EqualByValue):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.layer < 0:
-            raise HookError(f"layer {self.layer} is negative: a vector counts layers from 0")
+            raise HookError(
+                tr("layer {layer} is negative: a vector counts layers from 0", layer=self.layer)
+            )
         if not bool(self.direction.isfinite().all()):
-            raise HookError(f"the direction for layer {self.layer} is NaN or infinite")
+            raise HookError(
+                tr("the direction for layer {layer} is NaN or infinite", layer=self.layer)
+            )
         check_hook(self.hook)
         # A copy: the direction cannot be changed from outside.
         object.__setattr__(self, "direction", self.direction.detach().cpu().float().clone())
@@ -63,6 +68,9 @@ def check_hook(hook: str) -> None:
     """Raises `HookError` for a hook that no direction of the residual stream can be added to."""
     if hook not in STREAM_HOOKS:
         raise HookError(
-            f"{hook!r} is no hook of a layer with an axis d_model: choose from "
-            f"{', '.join(STREAM_HOOKS)}"
+            tr(
+                "{hook!r} is no hook of a layer with an axis d_model: choose from {stream_hooks}",
+                hook=hook,
+                stream_hooks=", ".join(STREAM_HOOKS),
+            )
         )

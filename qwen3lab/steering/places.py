@@ -12,6 +12,7 @@ from qwen3lab.arguments import checked
 from qwen3lab.errors import HookError
 from qwen3lab.lab import Lab
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Everywhere:
         return run.positions >= 0
 
     def __str__(self) -> str:
-        return "all tokens"
+        return tr("all tokens")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Generated(Everywhere):
         return (run.positions >= 0) & run.is_reply
 
     def __str__(self) -> str:
-        return "generated tokens"
+        return tr("generated tokens")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Last(Everywhere):
         return last
 
     def __str__(self) -> str:
-        return "last token of the prompt"
+        return tr("last token of the prompt")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ class At(Everywhere):
         if isinstance(self.tokens, slice):
             start, stop, step = self.tokens.start or 0, self.tokens.stop, self.tokens.step or 1
             end = "on" if stop is None else f"to {stop - 1}"
-            return f"tokens from {start} {end}" + (f", every {step}" if step > 1 else "")
+            return tr("tokens from {start} {end}", start=start, end=end) + (
+                tr(", every {step}", step=step) if step > 1 else ""
+            )
         return f"tokens {', '.join(map(str, sorted(self.tokens)))}"
 
 
@@ -126,7 +129,7 @@ class Thinking(EqualByValue, Everywhere):
         return torch.where(opened == closed, before[:, None], opened > closed)
 
     def __str__(self) -> str:
-        return "thinking tokens"
+        return tr("thinking tokens")
 
 
 EVERYWHERE = Everywhere()
@@ -170,8 +173,11 @@ def place_of(positions: Positions) -> Everywhere:
         }
         if positions not in words:
             raise HookError(
-                f"positions is {positions!r}: expected numbers, a slice, "
-                '"all", "last", "generated" or steering.thinking(lab)'
+                tr(
+                    'positions is {positions!r}: expected numbers, a slice, "all", "last", '
+                    '"generated" or steering.thinking(lab)',
+                    positions=positions,
+                )
             )
         return words[positions]
     return At(_numbers(positions))
@@ -184,10 +190,12 @@ def _numbers(positions: int | slice | Iterable[int]) -> slice | frozenset[int]:
     else:
         numbers = [positions] if isinstance(positions, int) else list(positions)
     if not numbers:
-        raise HookError("the list of positions is empty: name at least one")
+        raise HookError(tr("the list of positions is empty: name at least one"))
     if any(number is not None and number < 0 for number in numbers):
         raise HookError(
-            "a position is negative: expected 0 or more, because the end of the text is unknown "
-            "during generation"
+            tr(
+                "a position is negative: expected 0 or more, because the end of the text "
+                "is unknown during generation"
+            )
         )
     return positions if isinstance(positions, slice) else frozenset(numbers)

@@ -14,6 +14,7 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.steering.addition import Addition, check_hook
 from qwen3lab.steering.vector import Vector
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 Layers = int | Iterable[int] | None
 """One layer, several, or None for all; negative numbers count from the end."""
@@ -40,10 +41,10 @@ def prompt_states(
         ValueError: there is no prompt, or one that the model cannot read.
     """
     if tokens not in ("last", "all"):
-        raise ValueError(f'tokens is {tokens!r}: expected "last" or "all"')
+        raise ValueError(tr('tokens is {tokens!r}: expected "last" or "all"', tokens=tokens))
     rows = [lab.token_ids(each) for each in as_prompts(prompts)]
     if not rows:
-        raise ValueError("there is no prompt: expected at least one on each side")
+        raise ValueError(tr("there is no prompt: expected at least one on each side"))
     found = torch.empty(len(rows), len(names), lab.config.d_model)
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     options = {"unit": "prompt", "delay": PROGRESS_DELAY_SECONDS, "disable": not progress}
@@ -71,9 +72,16 @@ def layers_of(lab: Lab, layer: int | Iterable[int] | None) -> tuple[int, ...]:
     numbers = [layer] if isinstance(layer, int) else list(layer)
     for number in numbers:
         if not -n <= number < n:
-            raise HookError(f"layer {number} does not exist: {lab.name} has layers 0 to {n - 1}")
+            raise HookError(
+                tr(
+                    "layer {number} does not exist: {name} has layers 0 to {last}",
+                    number=number,
+                    name=lab.name,
+                    last=n - 1,
+                )
+            )
     if not numbers:
-        raise HookError("the list of layers is empty: name at least one, or None for all")
+        raise HookError(tr("the list of layers is empty: name at least one, or None for all"))
     return tuple(sorted({number % n for number in numbers}))
 
 
@@ -103,8 +111,11 @@ def made_vector(
     zero = [layer for layer, each in zip(layers, directions, strict=True) if not bool(each.any())]
     if zero:
         raise ValueError(
-            f"the direction at layer {zero[0]} is zero, as both sides are the same there: "
-            "give other prompts or another layer"
+            tr(
+                "the direction at layer {zero} is zero, as both sides are the same "
+                "there: give other prompts or another layer",
+                zero=zero[0],
+            )
         )
     pairs = zip(layers, directions, strict=True)
     additions = tuple(Addition(layer, direction, hook) for layer, direction in pairs)

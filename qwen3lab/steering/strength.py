@@ -25,6 +25,7 @@ from qwen3lab.steering.places import EVERYWHERE, Generated
 from qwen3lab.steering.states import BATCH_SIZE
 from qwen3lab.steering.vector import Vector
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -89,15 +90,22 @@ class StrengthCurve(EqualByValue, Displayed):
         controls = self.effect[1:, at]
         known = controls[controls.isfinite()]
         facts = {
-            "vector": self.made_by,
-            "metric": self.metric,
-            "largest effect": f"{float(run[at]):+.3f} {self.unit} at {self.strengths[at]:g}",
-            "controls there": f"{float(known.min()):+.3f} to {float(known.max()):+.3f}"
+            tr("vector"): self.made_by,
+            tr("metric"): self.metric,
+            tr("largest effect"): tr(
+                "{run:+.3f} {unit} at {strengths:g}",
+                run=float(run[at]),
+                unit=self.unit,
+                strengths=self.strengths[at],
+            ),
+            tr("controls there"): f"{float(known.min()):+.3f} to {float(known.max()):+.3f}"
             if len(known)
-            else "not run",
-            "damage there": f"{float(self.damage[0, at]):+.3f} nats per token",
+            else tr("not run"),
+            tr("damage there"): tr(
+                "{damage:+.3f} nats per token", damage=float(self.damage[0, at])
+            ),
         }
-        return Summary("Effect and damage of a steering vector", facts, frame=self.to_pandas)
+        return Summary(tr("Effect and damage of a steering vector"), facts, frame=self.to_pandas)
 
 
 @checked
@@ -200,9 +208,11 @@ class _Texts:
         self.lab = lab
         rows = [[lab.token_ids(each) for each in as_prompts(side)] for side in (prompts, neutral)]
         if not all(rows):
-            raise ValueError("there are no prompts or no neutral texts: expected one of each")
+            raise ValueError(tr("there are no prompts or no neutral texts: expected one of each"))
         if max(map(len, rows[1])) < 2:
-            raise ValueError("no neutral text has two tokens: a loss needs a token and its next")
+            raise ValueError(
+                tr("no neutral text has two tokens: a loss needs a token and its next")
+            )
         self.reading: Reading = resolved(metric, lab, min(map(len, rows[0] + rows[1])))
         self.n_prompts = len(rows[0])
         self.rows = rows[0] + rows[1]
@@ -244,15 +254,25 @@ def _check_vector(lab: Lab, vector: Vector) -> None:
     vector.edits(lab.config, (0,))
     if any(isinstance(each.place, Generated) for each in vector.additions):
         raise HookError(
-            "the vector is for generated tokens, and the metric is read from prompts, which have "
-            'none: measure vector.at(positions="all") or vector.at(positions="last")'
+            tr(
+                "the vector is for generated tokens, and the metric is read from "
+                'prompts, which have none: measure vector.at(positions="all") or '
+                'vector.at(positions="last")'
+            )
         )
 
 
 def _checked_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
     factors = tuple(sorted({float(each) for each in strengths}))
     if not factors or not any(factors):
-        raise ValueError(f"strengths are {list(strengths)}: expected at least one other than 0")
+        raise ValueError(
+            tr(
+                "strengths are {strengths}: expected at least one other than 0",
+                strengths=list(strengths),
+            )
+        )
     if not all(math.isfinite(each) for each in factors):
-        raise ValueError(f"strengths are {list(strengths)}: expected finite numbers")
+        raise ValueError(
+            tr("strengths are {strengths}: expected finite numbers", strengths=list(strengths))
+        )
     return factors

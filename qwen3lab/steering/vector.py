@@ -22,6 +22,7 @@ from qwen3lab.hooks.edits import Edit
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.steering.addition import Addition
 from qwen3lab.steering.places import Pass, Positions, place_of
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -50,8 +51,8 @@ class Vector(EqualByValue, Displayed):
         check_fields(self)
         sizes = {len(each.direction) for each in self.additions}
         if len(sizes) != 1:
-            sizes_ = " and ".join(map(str, sorted(sizes))) or "no directions"
-            raise HookError(f"a vector has directions of one size: found {sizes_}")
+            sizes_ = " and ".join(map(str, sorted(sizes))) or tr("no directions")
+            raise HookError(tr("a vector has directions of one size: found {sizes}", sizes=sizes_))
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -68,7 +69,12 @@ class Vector(EqualByValue, Displayed):
         if len(found) != 1:
             layers = ", ".join(map(str, self.layers))
             raise HookError(
-                f"the vector has {len(found)} directions at layer {layer}: its layers are {layers}"
+                tr(
+                    "the vector has {n_found} directions at layer {layer}: its layers are {layers}",
+                    n_found=len(found),
+                    layer=layer,
+                    layers=layers,
+                )
             )
         return found[0].clone()
 
@@ -76,12 +82,14 @@ class Vector(EqualByValue, Displayed):
         return len(self.additions)
 
     def __iter__(self) -> Any:
-        raise HookError("a vector is not a sequence: iterate over its layers or its additions")
+        raise HookError(tr("a vector is not a sequence: iterate over its layers or its additions"))
 
     def __mul__(self, strength: object) -> "Vector":
-        factor = real(strength, "the strength")
+        factor = real(strength, tr("the strength"))
         if abs(factor) == float("inf"):
-            raise ValueError(f"the strength is {factor}: expected a finite number")
+            raise ValueError(
+                tr("the strength is {factor}: expected a finite number", factor=factor)
+            )
         scaled = [replace(each, direction=factor * each.direction) for each in self.additions]
         return replace(self, additions=tuple(scaled))
 
@@ -97,8 +105,12 @@ class Vector(EqualByValue, Displayed):
         sizes = [len(each.additions[0].direction) for each in (self, other)]
         if sizes[0] != sizes[1]:
             raise HookError(
-                f"the vectors are for models of different sizes: d_model is {sizes[0]} and "
-                f"{sizes[1]}; give vectors of one model"
+                tr(
+                    "the vectors are for models of different sizes: d_model is {one} and "
+                    "{other}; give vectors of one model",
+                    one=sizes[0],
+                    other=sizes[1],
+                )
             )
         return Vector(
             _summed([*self.additions, *other.additions]),
@@ -147,8 +159,11 @@ class Vector(EqualByValue, Displayed):
         missing = set(layers) - set(self.layers)
         if missing:
             raise HookError(
-                f"the vector has no direction for layer {min(missing)}: its layers are "
-                f"{', '.join(map(str, self.layers))}"
+                tr(
+                    "the vector has no direction for layer {missing}: its layers are {listed}",
+                    missing=min(missing),
+                    listed=", ".join(map(str, self.layers)),
+                )
             )
         return tuple(each for each in self.additions if each.layer in layers)
 
@@ -176,13 +191,13 @@ class Vector(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "made by": self.made_by,
-            "model": self.model_name or "unknown",
-            "layers": ", ".join(map(str, self.layers)),
-            "norm": ", ".join(f"{each.norm:.3g}" for each in self.additions),
-            "at": ", ".join(dict.fromkeys(str(each.place) for each in self.additions)),
+            tr("made by"): self.made_by,
+            tr("model"): self.model_name or "unknown",
+            tr("layers"): ", ".join(map(str, self.layers)),
+            tr("norm"): ", ".join(f"{each.norm:.3g}" for each in self.additions),
+            tr("at"): ", ".join(dict.fromkeys(str(each.place) for each in self.additions)),
         }
-        return Summary("Steering vector", facts, frame=self.to_pandas)
+        return Summary(tr("Steering vector"), facts, frame=self.to_pandas)
 
 
 class _Run:
@@ -222,13 +237,20 @@ class _Run:
 def _check_fits(each: Addition, config: Qwen3Config) -> None:
     if len(each.direction) != config.d_model:
         raise HookError(
-            f"the vector has d_model {len(each.direction)}, and this model {config.d_model}: "
-            "give a vector that was made with this model"
+            tr(
+                "the vector has d_model {n_direction}, and this model {d_model}: give a "
+                "vector that was made with this model",
+                n_direction=len(each.direction),
+                d_model=config.d_model,
+            )
         )
     if each.layer >= config.n_layers:
         raise HookError(
-            f"layer {each.layer} of the vector does not exist: the model has layers 0 to "
-            f"{config.n_layers - 1}"
+            tr(
+                "layer {layer} of the vector does not exist: the model has layers 0 to {last}",
+                layer=each.layer,
+                last=config.n_layers - 1,
+            )
         )
 
 

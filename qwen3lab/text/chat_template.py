@@ -14,6 +14,7 @@ from typing import Any, Literal
 from qwen3lab.errors import ChatError
 from qwen3lab.text.template_process import render_template
 from qwen3lab.text.tokenizer import encode_text, end_ids, single_id
+from qwen3lab.translation import tr
 
 Message = Mapping[str, Any]
 """One turn: "role" (system, user, assistant or tool) and "content"; "tool_calls" may replace it."""
@@ -36,27 +37,41 @@ def as_messages(conversation: object) -> list[Message]:
         ChatError: no messages, an unknown role, or a message without text or tool calls.
     """
     if isinstance(conversation, Mapping):
-        raise ChatError("the conversation is a dict: give a list of messages, or a question")
+        raise ChatError(tr("the conversation is a dict: give a list of messages, or a question"))
     if isinstance(conversation, str):
         conversation = [{"role": "user", "content": conversation}] if conversation else []
     if conversation is None or not isinstance(conversation, Sequence):
         raise ChatError(
-            f"the conversation is of type {type(conversation).__name__}: "
-            "give a list of messages, or a question"
+            tr(
+                "the conversation is of type {kind}: give a list of messages, or a question",
+                kind=type(conversation).__name__,
+            )
         )
     if len(conversation) == 0:
-        raise ChatError("the conversation is empty: give a question, or a list of messages")
+        raise ChatError(tr("the conversation is empty: give a question, or a list of messages"))
     for number, message in enumerate(conversation):
         if isinstance(message, Mapping) and isinstance(message.get("content"), list | tuple):
-            raise ChatError(f"message {number} has a list of parts as its content: give one text")
+            raise ChatError(
+                tr(
+                    "message {number} has a list of parts as its content: give one text",
+                    number=number,
+                )
+            )
         if not isinstance(message, Mapping) or not _has_content(message):
             raise ChatError(
-                f"message {number} has no text: expected a dict with 'role' and 'content'"
+                tr(
+                    "message {number} has no text: expected a dict with 'role' and 'content'",
+                    number=number,
+                )
             )
         if message.get("role") not in ROLES:
             raise ChatError(
-                f"message {number} has role {message.get('role')!r}: "
-                f"expected one of {', '.join(ROLES)}"
+                tr(
+                    "message {number} has role {get!r}: expected one of {roles}",
+                    number=number,
+                    get=message.get("role"),
+                    roles=", ".join(ROLES),
+                )
             )
     return [message for message in conversation if isinstance(message, Mapping)]
 
@@ -106,16 +121,18 @@ def mode_note(messages: Sequence[Message], asked: bool | None, thinks: bool) -> 
         return None
     if messages[-1].get("role") == "assistant":
         part = "thinking" if thinks else "answer"
-        return (
-            f"the last message, which is continued, ends within its {part}: "
-            f"thinking={asked} does not change that"
+        return tr(
+            "the last message, which is continued, ends within its {part}: "
+            "thinking={asked} does not change that",
+            part=part,
+            asked=asked,
         )
     if thinks:
-        return (
-            "the chat template has no switch for thinking: with thinking=False the model may "
-            "think all the same, within the budget"
+        return tr(
+            "the chat template has no switch for thinking: with thinking=False the "
+            "model may think all the same, within the budget"
         )
-    return "the chat template does not make the model think: thinking=True changes nothing"
+    return tr("the chat template does not make the model think: thinking=True changes nothing")
 
 
 def thinking_state(tokenizer: Any, token_ids: Sequence[int]) -> Literal["open", "closed"] | None:
@@ -166,9 +183,11 @@ def render(
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ChatError(
-            "the tokenizer has no chat template, so this is a base model (or its "
-            "tokenizer_config.json or chat_template.jinja is missing): "
-            "use record or generate with text instead of messages"
+            tr(
+                "the tokenizer has no chat template, so this is a base model (or its "
+                "tokenizer_config.json or chat_template.jinja is missing): use record or "
+                "generate with text instead of messages"
+            )
         )
     talk, switch = as_messages(messages), switch_of(thinking)
     if continue_reply:
@@ -190,18 +209,20 @@ def switch_of(thinking: object) -> dict[str, bool]:
     if thinking is None:
         return {}
     if not isinstance(thinking, bool):
-        raise ChatError(f"thinking is {thinking!r}: expected True, False or None")
+        raise ChatError(
+            tr("thinking is {thinking!r}: expected True, False or None", thinking=thinking)
+        )
     return {"enable_thinking": thinking}
 
 
 def _check_continuation(message: Message) -> None:
     if message.get("tool_calls"):
         raise ChatError(
-            "the conversation ends with tool calls: add the tool's result as a 'tool' message"
+            tr("the conversation ends with tool calls: add the tool's result as a 'tool' message")
         )
     if not message.get("content", "").strip():
         raise ChatError(
-            "the last message, an assistant's, is empty: leave it out, or give text to continue"
+            tr("the last message, an assistant's, is empty: leave it out, or give text to continue")
         )
 
 
@@ -235,9 +256,12 @@ def _check_control_tokens(tokenizer: Any, text: str) -> None:
         is_used = mark in text and mark in str(tokenizer.chat_template)
         if is_used and len(encode_text(tokenizer, mark)) != 1:
             raise ChatError(
-                f"the tokenizer splits {mark}, which its chat template writes, into several "
-                "tokens: its files lack the added tokens (tokenizer.json or added_tokens.json), "
-                "or set split_special_tokens"
+                tr(
+                    "the tokenizer splits {mark}, which its chat template writes, into "
+                    "several tokens: its files lack the added tokens (tokenizer.json or "
+                    "added_tokens.json), or set split_special_tokens",
+                    mark=mark,
+                )
             )
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.text.chat_template import Message, render_ids
 from qwen3lab.text.tokenizer import encode_text
+from qwen3lab.translation import later, tr
 
 Prompt = str | Sequence[Message] | Sequence[SupportsIndex] | Int[Tensor, " token"]
 """Plain text, chat messages (rendered with the chat template), or token ids."""
 
-KINDS = "give text, chat messages, or token ids"
+KINDS = later("give text, chat messages, or token ids")
 
 
 def prompt_ids(
@@ -59,8 +60,12 @@ def unchecked_ids(
     """
     if thinking is not None and not is_messages(prompt):
         raise ValueError(
-            f"thinking={thinking!r} sets the chat template, and this prompt is no conversation: "
-            'give [{"role": "user", "content": "..."}], or leave thinking out'
+            tr(
+                "thinking={thinking!r} sets the chat template, and this prompt is no "
+                'conversation: give [{{"role": "user", "content": "..."}}], or leave '
+                "thinking out",
+                thinking=thinking,
+            )
         )
     if isinstance(prompt, str):
         return encode_text(tokenizer, prompt)
@@ -84,7 +89,7 @@ def as_prompts(prompts: object) -> list[Any]:
     if isinstance(prompts, str | bytes | Set) or not isinstance(prompts, Iterable):
         raise ValueError(_one_for_several(prompts))
     if isinstance(prompts, Tensor) and prompts.is_meta:
-        raise ValueError("the prompts hold no values (device meta): give integer token ids")
+        raise ValueError(tr("the prompts hold no values (device meta): give integer token ids"))
     if isinstance(prompts, Tensor | np.ndarray) and prompts.ndim != 2:
         raise ValueError(_one_for_several(prompts))
     rows = list(prompts)
@@ -96,10 +101,17 @@ def as_prompts(prompts: object) -> list[Any]:
 def _one_for_several(prompts: object) -> str:
     kind = f"one {type(prompts).__name__}"
     if isinstance(prompts, str):
-        kind = "one text"
+        kind = tr("one text")
     elif isinstance(prompts, list):
-        kind = "one conversation" if isinstance(prompts[0], Mapping) else "one list of token ids"
-    return f"{kind} stands where a list of prompts is expected: put it in a list, [prompt]"
+        kind = (
+            tr("one conversation")
+            if isinstance(prompts[0], Mapping)
+            else tr("one list of token ids")
+        )
+    return tr(
+        "{kind} stands where a list of prompts is expected: put it in a list, [prompt]",
+        kind=kind,
+    )
 
 
 def is_messages(prompt: object) -> bool:
@@ -118,21 +130,34 @@ def _given_ids(prompt: object) -> list[int]:
     if isinstance(prompt, Tensor | np.ndarray):
         return _array_ids(prompt)
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
-        raise ValueError(f"the prompt is of type {type(prompt).__name__}: {KINDS}")
+        raise ValueError(
+            tr(
+                "the prompt is of type {kind}: {kinds}",
+                kind=type(prompt).__name__,
+                kinds=tr(KINDS),
+            )
+        )
     return [_one_id(part) for part in prompt]
 
 
 def _array_ids(prompt: Tensor | np.ndarray) -> list[int]:
     if prompt.ndim != 1:
         raise ValueError(
-            f"the prompt has the shape {tuple(prompt.shape)}: give token ids with one dimension, "
-            "or the rows one by one to record_batch"
+            tr(
+                "the prompt has the shape {shape}: give token ids with one dimension, or "
+                "the rows one by one to record_batch",
+                shape=tuple(prompt.shape),
+            )
         )
     if isinstance(prompt, Tensor) and (prompt.is_meta or prompt.layout != torch.strided):
-        kind = "holds no values (device meta)" if prompt.is_meta else "is sparse"
-        raise ValueError(f"the prompt {kind}: give integer token ids in a plain tensor")
+        kind = tr("holds no values (device meta)") if prompt.is_meta else tr("is sparse")
+        raise ValueError(
+            tr("the prompt {kind}: give integer token ids in a plain tensor", kind=kind)
+        )
     if prompt.shape[0] and not _holds_integers(prompt):
-        raise ValueError(f"the prompt has the dtype {prompt.dtype}: expected integer token ids")
+        raise ValueError(
+            tr("the prompt has the dtype {dtype}: expected integer token ids", dtype=prompt.dtype)
+        )
     return prompt.tolist()
 
 
@@ -145,13 +170,16 @@ def _holds_integers(array: Tensor | np.ndarray) -> bool:
 def _one_id(part: object) -> int:
     if isinstance(part, str):
         raise ValueError(
-            "the prompt is a list that holds text: give one text, or use record_batch for several"
+            tr(
+                "the prompt is a list that holds text: give one text, or use "
+                "record_batch for several"
+            )
         )
     if isinstance(part, Mapping):
-        raise ValueError(f"the prompt mixes kinds: {KINDS}")
+        raise ValueError(tr("the prompt mixes kinds: {kinds}", kinds=tr(KINDS)))
     if isinstance(part, Sequence) or getattr(part, "ndim", 0) > 0:
         raise ValueError(
-            "the prompt is a list of lists: give one list of token ids, or use record_batch"
+            tr("the prompt is a list of lists: give one list of token ids, or use record_batch")
         )
     is_bool = isinstance(part, bool | np.bool_) or str(getattr(part, "dtype", "")) == "torch.bool"
     try:
@@ -159,15 +187,21 @@ def _one_id(part: object) -> int:
             return operator.index(part)  # pyright: ignore[reportArgumentType]
     except TypeError:
         pass
-    raise ValueError(f"the prompt mixes kinds or holds no ids ({part!r:.40}): {KINDS}")
+    raise ValueError(
+        tr(
+            "the prompt mixes kinds or holds no ids ({part!r:.40}): {kinds}",
+            part=part,
+            kinds=tr(KINDS),
+        )
+    )
 
 
 def _about_dict(given: Mapping[Any, Any]) -> str:
     if "input_ids" in given:
-        return "the prompt is what a tokenizer returned: give one row of its 'input_ids'"
+        return tr("the prompt is what a tokenizer returned: give one row of its 'input_ids'")
     if "role" in given:
-        return "the prompt is a single message: put it in a list, [message]"
-    return f"the prompt is a {type(given).__name__}: {KINDS}"
+        return tr("the prompt is a single message: put it in a list, [message]")
+    return tr("the prompt is a {kind}: {kinds}", kind=type(given).__name__, kinds=tr(KINDS))
 
 
 def checked(ids: list[int], config: Qwen3Config) -> list[int]:
@@ -177,14 +211,22 @@ def checked(ids: list[int], config: Qwen3Config) -> list[int]:
         ValueError: no ids, an id outside the vocabulary, or more ids than the context length.
     """
     if not ids:
-        raise ValueError("the prompt is empty: give text, chat messages or token ids")
+        raise ValueError(tr("the prompt is empty: give text, chat messages or token ids"))
     invalid = next((token for token in ids if not 0 <= token < config.d_vocab), None)
     if invalid is not None:
         raise ValueError(
-            f"token {invalid} does not exist: the vocabulary has tokens 0 to {config.d_vocab - 1}"
+            tr(
+                "token {invalid} does not exist: the vocabulary has tokens 0 to {last}",
+                invalid=invalid,
+                last=config.d_vocab - 1,
+            )
         )
     if len(ids) > config.n_ctx:
         raise ValueError(
-            f"the prompt has {len(ids)} tokens and the context holds {config.n_ctx}: shorten it"
+            tr(
+                "the prompt has {n_ids} tokens and the context holds {n_ctx}: shorten it",
+                n_ids=len(ids),
+                n_ctx=config.n_ctx,
+            )
         )
     return ids

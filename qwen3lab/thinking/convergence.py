@@ -17,6 +17,7 @@ from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, pieces
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import Answer, Replies
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -104,14 +105,20 @@ class Convergence(Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "points": str(len(self.points)),
-            "last favourite": one_line(self.favourites[-1], width=40) or "no answer",
-            "settled after": f"{self.settled:,} of {self.thinking_tokens:,} thinking tokens",
+            tr("points"): str(len(self.points)),
+            tr("last favourite"): one_line(self.favourites[-1], width=40) or tr("no answer"),
+            tr("settled after"): tr(
+                "{settled:,} of {thinking_tokens:,} thinking tokens",
+                settled=self.settled,
+                thinking_tokens=self.thinking_tokens,
+            ),
         }
         if self.right is not None:
             first = self.first_right
-            facts["first right after"] = "never" if first is None else f"{first:,} thinking tokens"
-        return Summary("Convergence of the answer", facts, frame=self._by_point)
+            facts[tr("first right after")] = (
+                tr("never") if first is None else tr("{first:,} thinking tokens", first=first)
+            )
+        return Summary(tr("Convergence of the answer"), facts, frame=self._by_point)
 
     def _by_point(self) -> "pandas.DataFrame":
         import pandas
@@ -239,8 +246,12 @@ def answers_at(
     for point in points:
         if not 0 <= point <= last:
             raise ValueError(
-                f"point {point} does not exist: the thinking has {last} tokens, so expected 0 to "
-                f"{last}"
+                tr(
+                    "point {point} does not exist: the thinking has {last} tokens, so "
+                    "expected 0 to {last}",
+                    point=point,
+                    last=last,
+                )
             )
     # The last point first, because the KV cache can only be rewound to an earlier point.
     last_first = sorted(set(points), reverse=True)

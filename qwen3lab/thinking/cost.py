@@ -7,6 +7,7 @@ from qwen3lab.display.summary import count
 from qwen3lab.generation.pace import measure_pace
 from qwen3lab.lab import Lab
 from qwen3lab.thinking.problems import Problem
+from qwen3lab.translation import tr
 
 LONG_SECONDS = 120
 """From this time on, an estimate offers a smaller run."""
@@ -35,20 +36,33 @@ class Cost:
     def __str__(self) -> str:
         parts = count(self.parts, self.unit)
         if self.continuations == 0:
-            return self._timed(f"{parts}: processes {self.read_tokens:,} tokens")
+            return self._timed(
+                tr(
+                    "{parts}: processes {read_tokens:,} tokens",
+                    parts=parts,
+                    read_tokens=self.read_tokens,
+                )
+            )
         return self._timed(
-            f"{parts}, {self.continuations:,} continuations of at most "
-            f"{self.most_tokens // max(self.continuations, 1):,} tokens: processes "
-            f"{self.read_tokens:,} and generates up to {self.most_tokens:,} tokens"
+            tr(
+                "{parts}, {continuations:,} continuations of at most {most_tokens:,} "
+                "tokens: processes {read_tokens:,} and generates up to {all_tokens:,} "
+                "tokens",
+                parts=parts,
+                continuations=self.continuations,
+                most_tokens=self.most_tokens // max(self.continuations, 1),
+                read_tokens=self.read_tokens,
+                all_tokens=self.most_tokens,
+            )
         )
 
     def _timed(self, text: str) -> str:
         if self.seconds is None:
             return text
-        text += f", at most {duration(self.seconds)} on this machine"
+        text += tr(", at most {duration} on this machine", duration=duration(self.seconds))
         if self.seconds < LONG_SECONDS:
             return text
-        return text + "; for a shorter run, take the values of lab.suggested.smaller"
+        return text + tr("; for a shorter run, take the values of lab.suggested.smaller")
 
 
 def duration(seconds: float) -> str:

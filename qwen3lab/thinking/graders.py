@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from qwen3lab.device.worker_process import WorkerProcess
+from qwen3lab.translation import tr
 
 _CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 """Chinese, Japanese and Korean characters, which stand beside a number without a space."""
@@ -104,8 +105,10 @@ def equivalent(found: str, answer: str) -> bool:
     """
     if find_spec("math_verify") is None:
         raise ImportError(
-            "comparing expressions needs the library math-verify: pip install 'qwen3lab[math]', "
-            "or choose the grader “boxed”"
+            tr(
+                "comparing expressions needs the library math-verify: pip install "
+                "'qwen3lab[math]', or choose the grader “boxed”"
+            )
         )
     return found == answer or _MATH.ask(json.dumps([answer, found])) == "1"
 
@@ -138,5 +141,11 @@ def grader_of(name: str) -> Grader:
         ValueError: no grader has this name.
     """
     if name not in GRADERS:
-        raise ValueError(f"there is no grader {name!r}: choose from {', '.join(GRADERS)}")
+        raise ValueError(
+            tr(
+                "there is no grader {name!r}: choose from {graders}",
+                name=name,
+                graders=", ".join(GRADERS),
+            )
+        )
     return GRADERS[name]

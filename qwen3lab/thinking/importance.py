@@ -23,6 +23,7 @@ from qwen3lab.text.tokenizer import token_texts
 from qwen3lab.thinking.cost import Cost, estimate
 from qwen3lab.thinking.limits import check_samples
 from qwen3lab.thinking.pieces import Every, Piece, piece_ends, pieces
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -81,13 +82,24 @@ class Importance(Displayed):
         )
 
     def _summary(self) -> Summary:
-        facts = {"parts": str(len(self.parts)), "how": self.how, "samples": str(self.samples)}
+        facts = {
+            tr("parts"): str(len(self.parts)),
+            tr("how"): tr(self.how),
+            tr("samples"): str(self.samples),
+        }
         measured = [place for place, value in enumerate(self.distance) if not math.isnan(value)]
         if measured:
             place = max(measured, key=lambda n: self.distance[n])
             text = one_line(self.parts[place].text.strip(), width=40)
-            facts["greatest change"] = f"{self.distance[place]:.2f} without part {place} ({text})"
-        return Summary("Importance of the parts of a thinking text", facts, frame=self._short_table)
+            facts[tr("greatest change")] = tr(
+                "{distance:.2f} without part {place} ({text})",
+                distance=self.distance[place],
+                place=place,
+                text=text,
+            )
+        return Summary(
+            tr("Importance of the parts of a thinking text"), facts, frame=self._short_table
+        )
 
     def _short_table(self) -> "pandas.DataFrame":
         table = self.to_pandas()[["part", "text", "distance", "favourite", "favourite_without"]]
@@ -159,7 +171,7 @@ def importance(
         ValueError: the reply has no thinking, `how` is unknown, or `samples` is below 1.
     """
     if how not in METHODS:
-        raise ValueError(f"how is {how!r}: expected “leave out” or “resample”")
+        raise ValueError(tr("how is {how!r}: expected “leave out” or “resample”", how=how))
     check_samples(samples)
     parts = pieces(chat, every)
     prefixes, chat_ids = _prefixes(chat, parts, how), [*chat.prompt_ids, *chat.token_ids]

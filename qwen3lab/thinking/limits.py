@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Sequence
 from typing import SupportsIndex
 
+from qwen3lab.translation import tr
+
 MAX_SAMPLES = 10_000
 """Maximum number of samples that run in one batch."""
 MAX_REPLIES = 10_000_000
@@ -18,14 +20,23 @@ def check_budgets(budgets: Sequence[object]) -> tuple[int, ...]:
     """
     wrong = [each for each in budgets if not _is_whole(each)]
     if wrong:
-        raise ValueError(f"a budget is {wrong[0]!r}: expected a whole number of thinking tokens")
+        raise ValueError(
+            tr("a budget is {wrong!r}: expected a whole number of thinking tokens", wrong=wrong[0])
+        )
     integers = tuple(int(budget) for budget in budgets)  # type: ignore[call-overload]
     if not integers:
-        raise ValueError("there is no budget: expected numbers of thinking tokens, ascending")
+        raise ValueError(tr("there is no budget: expected numbers of thinking tokens, ascending"))
     if integers[0] < 0:
-        raise ValueError(f"a budget is {integers[0]}: expected 0 thinking tokens or more")
+        raise ValueError(
+            tr("a budget is {integers}: expected 0 thinking tokens or more", integers=integers[0])
+        )
     if any(a >= b for a, b in itertools.pairwise(integers)):
-        raise ValueError(f"the budgets are {integers}: expected ascending numbers, each once")
+        raise ValueError(
+            tr(
+                "the budgets are {integers}: expected ascending numbers, each once",
+                integers=integers,
+            )
+        )
     return integers
 
 
@@ -46,13 +57,30 @@ def check_samples(samples: int, n_problems: int | None = None) -> None:
         ValueError: it is not an integer of 1 or more, or too large.
     """
     if isinstance(samples, bool) or not isinstance(samples, int):
-        raise ValueError(f"samples is of type {type(samples).__name__}: expected an integer")
+        raise ValueError(
+            tr(
+                "samples is of type {kind}: expected an integer",
+                kind=type(samples).__name__,
+            )
+        )
     if samples < 1:
-        raise ValueError(f"samples is {samples}: expected 1 or more")
+        raise ValueError(tr("samples is {samples}: expected 1 or more", samples=samples))
     if n_problems is None and samples > MAX_SAMPLES:
-        raise ValueError(f"samples is {samples:,}: expected at most {MAX_SAMPLES:,} in one batch")
+        raise ValueError(
+            tr(
+                "samples is {samples:,}: expected at most {max_samples:,} in one batch",
+                samples=samples,
+                max_samples=MAX_SAMPLES,
+            )
+        )
     if n_problems is not None and samples * n_problems > MAX_REPLIES:
         raise ValueError(
-            f"{n_problems:,} problems with {samples:,} samples each are {samples * n_problems:,} "
-            f"replies: expected at most {MAX_REPLIES:,} in a sweep"
+            tr(
+                "{n_problems:,} problems with {samples:,} samples each are {n_replies:,} "
+                "replies: expected at most {max_replies:,} in a sweep",
+                n_problems=n_problems,
+                samples=samples,
+                n_replies=samples * n_problems,
+                max_replies=MAX_REPLIES,
+            )
         )

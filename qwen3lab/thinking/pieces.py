@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3lab.generation.reply import Chat
+from qwen3lab.translation import tr
 
 SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
 """Characters that end a sentence if whitespace or nothing follows."""
@@ -49,20 +50,30 @@ def pieces(chat: Chat, every: Every = "sentence", *, at_least: int = 1) -> list[
         ValueError: the reply has no thinking, or `every` or `at_least` is invalid.
     """
     if at_least < 1:
-        raise ValueError(f"at_least is {at_least}: expected 1 piece or more")
+        raise ValueError(tr("at_least is {at_least}: expected 1 piece or more", at_least=at_least))
     if isinstance(every, str) and every not in NAMED_SIZES:
         raise ValueError(
-            f"every is {every!r}: expected a number of tokens, “sentence” or “paragraph”"
+            tr(
+                "every is {every!r}: expected a number of tokens, “sentence” or “paragraph”",
+                every=every,
+            )
         )
     if isinstance(every, int) and every < 1:
-        raise ValueError(f"every is {every}: expected 1 token or more, “sentence” or “paragraph”")
+        raise ValueError(
+            tr("every is {every}: expected 1 token or more, “sentence” or “paragraph”", every=every)
+        )
     (first, last), n_prompt = chat.spans["thinking"], chat.spans["prompt"][1]
     inserted = chat.inserted
     # Exclude the early-stop sentence, which the model did not generate.
     while last > first and bool(inserted[last - 1 - n_prompt]):
         last -= 1
     if first >= last:
-        raise ValueError(f"the reply has no thinking: {why_no_thinking(chat)}")
+        raise ValueError(
+            tr(
+                "the reply has no thinking: {why_no_thinking}",
+                why_no_thinking=why_no_thinking(chat),
+            )
+        )
     tokens = chat.tokens[first - n_prompt : last - n_prompt]
     counted = (~inserted[first - n_prompt : last - n_prompt]).cumsum(dim=0).tolist()
     offset = _thinking_tokens_before(chat, first)
@@ -87,14 +98,16 @@ def piece_ends(tokens: Sequence[str], every: Every) -> list[int]:
 def why_no_thinking(chat: Chat) -> str:
     """Why a reply has no thinking, and what to do."""
     if chat.thinking_asked is False:
-        return "it was asked to answer at once; ask with thinking=True"
+        return tr("it was asked to answer at once; ask with thinking=True")
     if chat.thinking_asked is None:
-        return "ask with thinking=True, or another question"
+        return tr("ask with thinking=True, or another question")
     if chat.stop in ("budget", "asked"):
-        return "it was stopped before its first token; give a larger budget"
+        return tr("it was stopped before its first token; give a larger budget")
     if chat.stop in ("length", "interrupted"):
-        return "the reply ended before its first token; let it write more tokens"
-    return "the model answered at once, though it may think; ask a harder question, or pass extend="
+        return tr("the reply ended before its first token; let it write more tokens")
+    return tr(
+        "the model answered at once, though it may think; ask a harder question, or pass extend="
+    )
 
 
 def _thinking_tokens_before(chat: Chat, first: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from qwen3lab.storage.json_lines import parse_json_line
 from qwen3lab.thinking.graders import Grader, boxed, grader_of
+from qwen3lab.translation import tr
 
 
 @runtime_checkable
@@ -91,7 +92,9 @@ def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exerci
     problems: list[Exercise] = []
     errors: list[str] = []
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is not a regular file: expected one with a problem per line")
+        raise ValueError(
+            tr("{name} is not a regular file: expected one with a problem per line", name=path.name)
+        )
     # Split at line feeds only: texts may contain other line separators, such as U+2028.
     lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -100,12 +103,14 @@ def read_problems(path: str | Path, *, grader: str | None = None) -> list[Exerci
         try:
             problems.append(_parse_line(line, grader))
         except ValueError as error:
-            errors.append(f"line {number} of {path.name} {error}")
+            errors.append(
+                tr("line {number} of {name} {error}", number=number, name=path.name, error=error)
+            )
     if not problems:
-        reason = f": {errors[0]}" if errors else ": it is empty"
-        raise ValueError(f"{path.name} contains no problem{reason}")
+        reason = f": {errors[0]}" if errors else tr(": it is empty")
+        raise ValueError(tr("{name} contains no problem{reason}", name=path.name, reason=reason))
     for sentence in errors:
-        warnings.warn(f"{sentence}; the line is skipped", stacklevel=2)
+        warnings.warn(tr("{sentence}; the line is skipped", sentence=sentence), stacklevel=2)
     return problems
 
 
@@ -113,13 +118,13 @@ def _parse_line(line: bytes, grader: str | None) -> Exercise:
     """The problem in one line; the message of a ValueError continues "line 3 of file ..."."""
     fields = parse_json_line(line)
     if not isinstance(fields, dict):
-        raise ValueError("is not an object: expected one with a question and an answer")
+        raise ValueError(tr("is not an object: expected one with a question and an answer"))
     question = _text(fields, "question", "problem")
     if not question:
-        raise ValueError("has no question: expected text under 'question' or 'problem'")
+        raise ValueError(tr("has no question: expected text under 'question' or 'problem'"))
     answer, default_grader = _answer(fields)
     if any("\ud800" <= letter <= "\udfff" for letter in question + answer):
-        raise ValueError("contains half of a character: a surrogate without its pair")
+        raise ValueError(tr("contains half of a character: a surrogate without its pair"))
     if not answer:
         raise ValueError(
             "has no answer: expected text under 'answer', or a 'solution' with a \\boxed answer"

@@ -22,6 +22,7 @@ from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.problems import Problem
 from qwen3lab.thinking.rewind import OPENING_TOKENS, Answer
 from qwen3lab.thinking.swept import Attempt, SampleKey, Sweep, SweepPlan, in_order
+from qwen3lab.translation import tr
 
 Attempts = Generator[Attempt, None, None]
 
@@ -108,7 +109,7 @@ def sweep(
         longest = max(map(len, prompts)) + plan.budgets[-1] + plan.answer_tokens
         batch = replies_at_once(lab.model, longest)
     if batch < 1:
-        raise ValueError(f"batch is {batch}: expected 1 reply or more")
+        raise ValueError(tr("batch is {batch}: expected 1 reply or more", batch=batch))
     # Prompts of similar length are read together, which saves padding.
     rows = sorted(plan.rows, key=lambda row: (len(prompts[row[0]]), row))
     size = batch * BATCHES_PER_PART
@@ -173,11 +174,14 @@ def _state(
 
 def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[list[int]]:
     if not problems:
-        raise ValueError("there is no problem: expected at least one question with its answer")
+        raise ValueError(tr("there is no problem: expected at least one question with its answer"))
     unanswered = [index for index, problem in enumerate(problems) if not problem.answer.strip()]
     if unanswered:
         raise ValueError(
-            f"problem {unanswered[0]} has no answer: expected one to grade the replies with"
+            tr(
+                "problem {unanswered} has no answer: expected one to grade the replies with",
+                unanswered=unanswered[0],
+            )
         )
     check_samples(plan.samples, len(problems))
     marks = lab.marks
@@ -188,13 +192,19 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
         )
     if not thinking_mode(lab.tokenizer, _messages(problems[0]), True):
         raise ValueError(
-            f"the chat template of {lab.name} does not make the model think, so budgets would "
-            "change nothing: load a model that thinks"
+            tr(
+                "the chat template of {name} does not make the model think, so budgets "
+                "would change nothing: load a model that thinks",
+                name=lab.name,
+            )
         )
     if plan.at_once and thinking_mode(lab.tokenizer, _messages(problems[0]), False):
         raise ValueError(
-            f"the chat template of {lab.name} has no switch for thinking, so it cannot answer "
-            "without thinking: pass at_once=False"
+            tr(
+                "the chat template of {name} has no switch for thinking, so it cannot "
+                "answer without thinking: pass at_once=False",
+                name=lab.name,
+            )
         )
     prompts = [lab.token_ids(_messages(problem), thinking=True) for problem in problems]
     longest = max(map(len, prompts))
@@ -202,9 +212,16 @@ def _prompts(lab: Lab, problems: Sequence[Problem], plan: SweepPlan) -> list[lis
     largest = lab.config.n_ctx - longest - fixed
     if plan.budgets[-1] > largest:
         raise ValueError(
-            f"a budget of {plan.budgets[-1]} thinking tokens does not fit: with a prompt of "
-            f"{longest} and an answer of up to {plan.answer_tokens} tokens, the context of "
-            f"{lab.config.n_ctx} tokens allows at most {max(largest, 0)}"
+            tr(
+                "a budget of {budgets} thinking tokens does not fit: with a prompt of "
+                "{longest} and an answer of up to {answer_tokens} tokens, the context of "
+                "{n_ctx} tokens allows at most {largest}",
+                budgets=plan.budgets[-1],
+                longest=longest,
+                answer_tokens=plan.answer_tokens,
+                n_ctx=lab.config.n_ctx,
+                largest=max(largest, 0),
+            )
         )
     return prompts
 

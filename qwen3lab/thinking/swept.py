@@ -11,6 +11,7 @@ from qwen3lab.generation.sampling import Sampling
 from qwen3lab.storage.jsonl_store import Store
 from qwen3lab.thinking.limits import check_budgets, check_samples
 from qwen3lab.thinking.rewind import Answer
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -59,7 +60,7 @@ class SweepPlan:
         check_budgets(self.budgets)
         check_samples(self.samples, self.n_problems)
         if min(self.n_problems, self.answer_tokens) < 1:
-            raise ValueError("the sweep has no problem, or no tokens for an answer")
+            raise ValueError(tr("the sweep has no problem, or no tokens for an answer"))
 
     def key_of(self, attempt: "Attempt") -> SampleKey:
         """The indices of its problem and sample.
@@ -74,7 +75,7 @@ class SweepPlan:
             and (attempt.at_once is not None) == self.at_once
             and (attempt.right_at_once is not None) == self.at_once
         ):
-            raise ValueError("it does not fit the plan in the first line")
+            raise ValueError(tr("it does not fit the plan in the first line"))
         return attempt.problem, attempt.sample
 
     @property
@@ -146,21 +147,29 @@ class Sweep:
 
     def __repr__(self) -> str:
         done, planned = len(self.attempts), self.plan.n_rows
-        left = "" if done == planned else f", {planned - done} not run"
+        left = "" if done == planned else tr(", {n} not run", n=planned - done)
         name = one_line(self.plan.model)
-        return f"Sweep({name}: {done} replies, budgets {self.plan.budgets}{left})"
+        return tr(
+            "Sweep({name}: {done} replies, budgets {budgets}{left})",
+            name=name,
+            done=done,
+            budgets=self.plan.budgets,
+            left=left,
+        )
 
     def _repr_html_(self) -> str | None:
         plan, left = self.plan, self.plan.n_rows - len(self.attempts)
         facts = {
-            "problems": f"{plan.n_problems:,}",
-            "samples": str(plan.samples),
-            "replies": f"{len(self.attempts):,}",
-            **({"not run": f"{left:,}"} if left else {}),
-            "weights": plan.weights,
-            "seed": str(plan.seed),
+            tr("problems"): f"{plan.n_problems:,}",
+            tr("samples"): str(plan.samples),
+            tr("replies"): f"{len(self.attempts):,}",
+            **({tr("not run"): f"{left:,}"} if left else {}),
+            tr("weights"): plan.weights,
+            tr("seed"): str(plan.seed),
         }
-        return Summary(f"Sweep of {plan.model}", facts, frame=self._by_budget).html()
+        return Summary(
+            tr("Sweep of {model}", model=plan.model), facts, frame=self._by_budget
+        ).html()
 
     def _by_budget(self) -> "pandas.DataFrame":
         """A row per budget: answers, share of right ones, mean thinking tokens."""
@@ -169,7 +178,7 @@ class Sweep:
             return table
         by_budget = table.assign(
             budget=[
-                "no thinking" if missing else f"{budget:,}"
+                tr("no thinking") if missing else f"{budget:,}"
                 for budget, missing in zip(table["budget"], table["budget"].isna(), strict=True)
             ]
         ).groupby("budget", sort=False)

@@ -13,6 +13,7 @@ from qwen3lab.tiny.world.labelled_texts import LabelledText, texts
 from qwen3lab.tiny.world.outside import says_outside
 from qwen3lab.tiny.world.problems import Piece, Problem, TokenLabel, label_tokens, split_of
 from qwen3lab.tiny.world.truth import mark, truth
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     from qwen3lab.tiny.evaluation.evaluate import Evaluation
@@ -86,7 +87,13 @@ def train(
     from qwen3lab.tiny.training.recipes import RECIPES
 
     if name not in RECIPES:
-        raise ValueError(f"there is no embedded model {name!r}: choose from {', '.join(RECIPES)}")
+        raise ValueError(
+            tr(
+                "there is no embedded model {name!r}: choose from {recipes}",
+                name=name,
+                recipes=", ".join(RECIPES),
+            )
+        )
     recipe = RECIPES[name] if seed is None else replace(RECIPES[name], seed=seed)
     folder = Path(out) if out is not None else Path("runs") / f"{name}-seed{recipe.seed}"
     return train_model(recipe, minutes=minutes, folder=folder, device=device, progress=progress)

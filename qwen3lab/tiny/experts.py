@@ -1,6 +1,7 @@
 """A mixture of experts in place of a dense model, for texts about experts."""
 
 from qwen3lab.lab import Lab, load
+from qwen3lab.translation import tr
 
 STAND_IN = "tiny-moe"
 
@@ -12,5 +13,11 @@ def with_experts(lab: Lab) -> Lab:
     """
     if lab.config.is_moe:
         return lab
-    print(f"{lab.name} is a dense model and has no experts: from here on, this is {STAND_IN}.")
+    print(
+        tr(
+            "{name} is a dense model and has no experts: from here on, this is {stand_in}.",
+            name=lab.name,
+            stand_in=STAND_IN,
+        )
+    )
     return load(STAND_IN, device=lab.model.device)

@@ -36,6 +36,7 @@ from qwen3lab.tiny.training.trainer import Trainer
 from qwen3lab.tiny.training.training_log import read_log
 from qwen3lab.tiny.world import lists
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from qwen3lab.translation import tr
 
 TEXTS_PER_FAMILY = 8
 """Number of held-out texts of each family in a snapshot; the texts are the same in all."""
@@ -90,8 +91,12 @@ class Growth:
     def __init__(self, *, minutes: float | int = 3, every: int = 25, seed: int = 0) -> None:
         if minutes <= 0 or every < 1:
             raise ValueError(
-                f"cannot train for {minutes} minutes with a snapshot every {every} steps: expected "
-                "more than 0 minutes, and 1 step or more between snapshots"
+                tr(
+                    "cannot train for {minutes} minutes with a snapshot every {every} steps: "
+                    "expected more than 0 minutes, and 1 step or more between snapshots",
+                    minutes=minutes,
+                    every=every,
+                )
             )
         self.minutes, self.every, self.seed = float(minutes), every, seed
         self.folder = Path(tempfile.mkdtemp(prefix="qwen3lab-"))
@@ -195,7 +200,10 @@ def early_life(name: str = "tiny-dense") -> list[Snapshot]:
     revisions = early_revisions(name)
     if not revisions:
         raise ValueError(
-            f"{name} has no early revisions: choose one that has some, such as tiny-dense"
+            tr(
+                "{name} has no early revisions: choose one that has some, such as tiny-dense",
+                name=name,
+            )
         )
     log = {line["step"]: line for line in read_log(find_folder(name))}
     by_step = {int(revision.removeprefix("step")): revision for revision in revisions}
@@ -228,5 +236,7 @@ def saturation(history: Sequence[Snapshot]) -> Float[Tensor, "look layer"]:
     """
     selected = [look.experts for look in history if look.experts is not None]
     if len(selected) < len(history):
-        raise ValueError("the model has no experts: router saturation needs a mixture of experts")
+        raise ValueError(
+            tr("the model has no experts: router saturation needs a mixture of experts")
+        )
     return torch.stack([choice_overlap(experts, selected[-1]) for experts in selected])

@@ -19,6 +19,7 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -128,8 +129,8 @@ class HeadProfile(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         n_layers, n_heads = self.entropy.shape
-        facts = {"layers": str(n_layers), "heads per layer": str(n_heads)}
-        return Summary("Profile of heads", facts, frame=self._clearest)
+        facts = {tr("layers"): str(n_layers), tr("heads per layer"): str(n_heads)}
+        return Summary(tr("Profile of heads"), facts, frame=self._clearest)
 
     def _clearest(self) -> "pandas.DataFrame":
         """The head of each kind with the largest excess over uniform attention."""
@@ -164,7 +165,7 @@ def head_profile(
     """
     n = len(recording)
     if n < 2:
-        raise ValueError(f"the recording has {n} token: expected two or more")
+        raise ValueError(tr("the recording has {n} token: expected two or more", n=n))
     layers = recording.attention.some_layers
     special = torch.tensor([bool(SPECIAL.fullmatch(token)) for token in recording.tokens])
     sums = [_Sums(special, recording.config.n_heads) for _ in layers]

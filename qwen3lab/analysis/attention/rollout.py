@@ -9,6 +9,7 @@ from torch import Tensor
 from qwen3lab.analysis.attention.statistics import BLOCK
 from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import tr
 
 
 @checked
@@ -33,7 +34,13 @@ def rollout(
     """
     n = len(recording)
     if not queries or not all(-n <= query < n for query in queries):
-        raise ValueError(f"queries are {list(queries)}: expected positions from 0 to {n - 1}")
+        raise ValueError(
+            tr(
+                "queries are {queries}: expected positions from 0 to {last}",
+                queries=list(queries),
+                last=n - 1,
+            )
+        )
     shares = _one_hot(list(queries), n)
     for layer in range(recording.config.n_layers - 1, -1, -1):
         attended = torch.zeros_like(shares)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qwen3lab.tiny.world import arithmetic, lists, outside, programs, stories, swaps
 from qwen3lab.tiny.world.problems import Problem, Split
+from qwen3lab.translation import tr
 
 Draw = Callable[[random.Random, int, Split], Problem]
 
@@ -65,9 +66,21 @@ def problems(
         ('63 × 9 - 94 - 58 = ?', '415')
     """
     if family not in FAMILIES:
-        raise ValueError(f"there is no family {family!r}: choose from {', '.join(FAMILIES)}")
+        raise ValueError(
+            tr(
+                "there is no family {family!r}: choose from {families}",
+                family=family,
+                families=", ".join(FAMILIES),
+            )
+        )
     splits: dict[str, Split] = {"held-out": "held-out", "train": "train"}
     if split not in splits:
-        raise ValueError(f"there is no split {split!r}: choose from {', '.join(splits)}")
+        raise ValueError(
+            tr(
+                "there is no split {split!r}: choose from {splits}",
+                split=split,
+                splits=", ".join(splits),
+            )
+        )
     rng = random.Random(seed)
     return [FAMILIES[family].draw(rng, steps, splits[split]) for _ in range(n)]
