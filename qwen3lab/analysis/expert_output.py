@@ -17,7 +17,7 @@ from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import relabelled
 from qwen3lab.recording.recording import Recording
 from qwen3lab.text.tokenizer import token_texts
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas
@@ -100,7 +100,7 @@ def contribution_norms(recording: Recording, layer: int) -> Float[Tensor, "token
     norms, experts = contributions(recording, layer).norm(dim=-1), _experts(recording, layer)
     by_expert = weights_by_expert(experts, norms, recording.config.n_experts)
     source = recording.routing.layer(layer).experts
-    return relabelled(by_expert, source, "contribution norm", ["token", "expert"])
+    return relabelled(by_expert, source, later("contribution norm"), ["token", "expert"])
 
 
 @checked

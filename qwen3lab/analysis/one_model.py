@@ -16,8 +16,8 @@ def check_one_model(recordings: Sequence[Recording]) -> None:
         if other.config != first.config:
             raise ValueError(
                 tr(
-                    "the recordings are of models of different sizes ({model_name} and "
-                    "{model_name_2}): give recordings of one model",
+                    "the recordings are of models of different sizes ({one} and "
+                    "{other}): give recordings of one model",
                     one=first.model_name,
                     other=other.model_name,
                 )

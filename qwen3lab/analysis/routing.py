@@ -10,9 +10,9 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.indices import index_of
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled, relabelled
 from qwen3lab.recording.recording import Recording
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
-LOAD = "expert load"
+LOAD = later("expert load")
 
 
 @checked
@@ -68,7 +68,7 @@ def weights_by_expert(
     table = torch.zeros(experts.shape[0], n_experts, dtype=weights.dtype)
     weights = weights.where(experts >= 0, 0)
     filled = table.scatter_add(1, experts.long().clamp(min=0), weights)
-    return relabelled(filled, experts, "expert weights", ["token", "expert"])
+    return relabelled(filled, experts, later("expert weights"), ["token", "expert"])
 
 
 @checked

@@ -12,7 +12,7 @@ from qwen3lab.analysis.routing import check_experts
 from qwen3lab.arguments import Count, Seed, Share, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.labels import Labels, labelled, labels_of, relabelled
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 MAX_BATCH_VALUES = 2**22
 """Maximum values of permuted memberships in memory: 32 MB of doubles."""
@@ -48,7 +48,7 @@ def co_activation(
     table = chosen(experts, n_experts).float()
     together = table.T @ table
     shares = together / together.diagonal()[:, None]
-    return relabelled(shares, experts, "co-activation", ["expert", "other"])
+    return relabelled(shares, experts, later("co-activation"), ["expert", "other"])
 
 
 @checked

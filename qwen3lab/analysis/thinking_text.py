@@ -17,6 +17,7 @@ from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
+from qwen3lab.translation import later
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,14 @@ _RULES = {
     "computing": r"\d\s*[-+*/^=×÷·<>%加减乘除]\s*\S|\S\s*[=≈]\s*\S"
     r"|^[\s.,=]*\d[\d\s.,=]*$",  # A short piece may hold a result alone.
 }
-KINDS = (*_RULES, "other")
+KINDS = (
+    later("doubting"),
+    later("checking"),
+    later("concluding"),
+    later("restating"),
+    later("computing"),
+    later("other"),
+)
 """Kinds of sentences; the first rule that matches decides: keywords, or arithmetic."""
 
 

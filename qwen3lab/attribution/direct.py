@@ -71,6 +71,12 @@ class Part:
         place = [str(each) for each in (self.layer, self.index) if each is not None]
         return " ".join([self.kind, ".".join(place)]).strip()
 
+    @property
+    def title(self) -> str:
+        """The name as it is shown."""
+        _, space, place = self.name.partition(" ")
+        return f"{tr(self.kind)}{space}{place}"
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class DirectAttribution(EqualByValue, Displayed):

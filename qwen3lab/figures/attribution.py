@@ -12,18 +12,18 @@ N_PARTS = 15
 """Number of parts of a waterfall."""
 
 KIND_COLOURS = {
-    "embedding": MUTED,
+    later("embedding"): MUTED,
     "head": OKABE_ITO[0],
-    "mlp": OKABE_ITO[1],
+    later("mlp"): OKABE_ITO[1],
     "expert": OKABE_ITO[1],
-    "neuron": OKABE_ITO[2],
-    "remainder": INK,
+    later("neuron"): OKABE_ITO[2],
+    later("remainder"): INK,
 }
 KIND_NAMES = {
     "head": later("heads"),
-    "mlp": later("MLP"),
+    later("mlp"): later("MLP"),
     "expert": later("experts"),
-    "neuron": later("neurons"),
+    later("neuron"): later("neurons"),
 }
 HOVER = later("%{x}<br>%{y:+.3f} logits<extra></extra>")
 
@@ -42,7 +42,7 @@ def attribution_waterfall(direct: DirectAttribution, *, most: Count = N_PARTS) -
     if not direct.parts:
         return empty_figure(tr("There is nothing to show: the attribution has no parts."))
     shown, rest = _strongest(direct, most)
-    steps = [(escape(part.name), part.value) for part in shown]
+    steps = [(escape(part.title), part.value) for part in shown]
     if rest:
         steps.append(
             (
@@ -53,7 +53,7 @@ def attribution_waterfall(direct: DirectAttribution, *, most: Count = N_PARTS) -
     names, values = zip(*steps, strict=True)
     figure = go.Figure(
         go.Waterfall(
-            x=[*names, "total"],
+            x=[*names, tr("total")],
             y=[*values, 0.0],
             measure=[*["relative"] * len(values), "total"],
             text=[*(f"{value:+.2f}" for value in values), f"{sum(values):.2f}"],
@@ -63,7 +63,7 @@ def attribution_waterfall(direct: DirectAttribution, *, most: Count = N_PARTS) -
             decreasing_marker_color=FALL,
             totals_marker_color=MUTED,
             connector_line_color=MUTED,
-            hovertemplate="%{x}<br>%{text} logits<extra></extra>",
+            hovertemplate=tr("%{x}<br>%{text} logits<extra></extra>"),
         )
     )
     return _titled(figure, direct, tr("part, in the order of the forward pass"))
@@ -81,11 +81,11 @@ def attribution_layers(direct: DirectAttribution) -> go.Figure:
     sums = {kind: values.tolist() for kind, values in direct.by_layer().items()}
     n_layers = max(map(len, sums.values()), default=0)
     alone = {part.kind: part.value for part in direct.parts if part.layer is None}
-    order = [*(kind for kind in alone if kind != "remainder"), *map(str, range(n_layers))]
-    order += [kind for kind in alone if kind == "remainder"]
+    order = [*(tr(kind) for kind in alone if kind != "remainder"), *map(str, range(n_layers))]
+    order += [tr(kind) for kind in alone if kind == "remainder"]
     figure = go.Figure()
     for kind, value in alone.items():
-        figure.add_trace(_bars([kind], [value], kind))
+        figure.add_trace(_bars([tr(kind)], [value], kind))
     for kind, values in sums.items():
         figure.add_trace(_bars([str(layer) for layer in range(len(values))], values, kind))
     figure.update_layout(barmode="relative")

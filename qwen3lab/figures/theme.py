@@ -10,20 +10,31 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseFigure
 
+from qwen3lab.translation import later
+
 SEQUENTIAL = "Viridis"
 INK = "#24292f"
 MUTED = "#6a737d"
 EMPTY_CELL_COLOUR = "#eceff1"
 """Colour of a cell without a value: an expert not chosen, a later key."""
 
-PART_COLOURS = {"prompt": "#8c959f", "thinking": "#0072b2", "answer": "#009e73"}
+PART_COLOURS = {
+    later("prompt"): "#8c959f",
+    later("thinking"): "#0072b2",
+    later("answer"): "#009e73",
+}
 STOP_COLOUR = "#d55e00"
 FORCED_COLOUR = "#cc79a7"
 OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 _WHITESPACE = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥", "\xa0": "⍽"})
-_FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
+_FONT = (
+    "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'PingFang SC', 'Microsoft YaHei', "
+    "'Noto Sans CJK SC', 'Noto Sans SC', sans-serif"
+)
+"""For Latin text, and after that for Chinese on macOS, Windows and Linux."""
+
 
 _AXIS = {
     "gridcolor": "#e8ebee",

@@ -170,26 +170,26 @@ class Lens(EqualByValue, Displayed):
         """
         chosen = token_id(self.lab, token)
         ranks = self.read(lambda logits, _: (logits > logits[:, [chosen]]).sum(dim=-1))
-        return self._labelled(ranks, f"rank of {quoted(self.lab, chosen)}")
+        return self._labelled(ranks, tr("rank of {token}", token=quoted(self.lab, chosen)))
 
     @checked
     def probability(self, token: Token) -> Float[Tensor, "layer token"]:
         """The probability of a token as the next one; arguments and errors as in `rank`."""
         chosen = token_id(self.lab, token)
         found = self.read(lambda logits, _: logits.softmax(dim=-1)[:, chosen])
-        return self._labelled(found, f"probability of {quoted(self.lab, chosen)}")
+        return self._labelled(found, tr("probability of {token}", token=quoted(self.lab, chosen)))
 
     def entropy(self) -> Float[Tensor, "layer token"]:
         """Entropy of each row's next-token distribution, nats."""
         found = self.read(lambda logits, _: entropy_of(logits.log_softmax(dim=-1)))
-        return self._labelled(found, "entropy in nats")
+        return self._labelled(found, tr("entropy in nats"))
 
     def kl(self) -> Float[Tensor, "layer token"]:
         """KL divergence from the model's own next-token distribution to each row's, nats."""
         final = self.final_logits()
         found = self.read(lambda logits, block: kl_divergence(final[block].float(), logits))
         # Rounding makes the divergence of nearly equal distributions negative.
-        return self._labelled(found.clamp(min=0), "KL divergence in nats")
+        return self._labelled(found.clamp(min=0), tr("KL divergence in nats"))
 
     @checked
     def first_lead(

@@ -101,7 +101,7 @@ def logit_difference(token: Token, other: Token, *, position: int = -1) -> Metri
             )
         label = tr(
             "logit {token} - logit {other}{at}",
-            quoted=quoted(lab, first),
+            token=quoted(lab, first),
             other=quoted(lab, second),
             at=_at(place),
         )

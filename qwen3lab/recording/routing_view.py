@@ -13,7 +13,7 @@ from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import RecordingError
 from qwen3lab.recording.indices import whole_number
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas
@@ -43,17 +43,17 @@ class LayerRouting(Displayed):
     @property
     def experts(self) -> Int[LabelledTensor, "token k"]:
         """Chosen experts, best first; -1 is a slot that an edit left empty."""
-        return self._labelled("expert_indices", "chosen experts", "rank")
+        return self._labelled("expert_indices", later("chosen experts"), "rank")
 
     @property
     def weights(self) -> Float[LabelledTensor, "token k"]:
         """Weights of the chosen experts as applied, best first, float32."""
-        return self._labelled("expert_weights", "expert weights", "rank")
+        return self._labelled("expert_weights", later("expert weights"), "rank")
 
     @property
     def logits(self) -> Float[LabelledTensor, "token expert"]:
         """Router logits before the softmax, float32."""
-        return self._labelled("router_logits", "router logits", "expert")
+        return self._labelled("router_logits", later("router logits"), "expert")
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A table with one row per token: token, token_text, then expert and weight by rank."""

@@ -19,7 +19,7 @@ from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.recording import Recording
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas
@@ -35,11 +35,11 @@ MIN_BROAD_ENTROPY = 0.9
 """Relative entropy above which a head without a kind is "broad"."""
 
 KINDS = {
-    "first": "sink",
-    "itself": "itself",
-    "previous": "previous token",
-    "duplicate": "duplicate token",
-    "induction": "induction",
+    "first": later("sink"),
+    "itself": later("itself"),
+    "previous": later("previous token"),
+    "duplicate": later("duplicate token"),
+    "induction": later("induction"),
 }
 
 
@@ -194,7 +194,7 @@ def head_profile(
 def _kind(name: str, excess: float, broad: bool) -> tuple[str, float]:
     if excess >= MIN_EXCESS:
         return KINDS[name], excess
-    return "broad" if broad else "mixed", max(excess, 0.0)
+    return later("broad") if broad else later("mixed"), max(excess, 0.0)
 
 
 def _certainty(excess: float) -> str:

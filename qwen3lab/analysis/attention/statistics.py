@@ -8,6 +8,7 @@ from torch import Tensor
 from qwen3lab.arguments import Count, checked
 from qwen3lab.recording.labels import LabelledTensor, Labels, labelled
 from qwen3lab.recording.recording import Recording
+from qwen3lab.translation import later
 
 BLOCK = 256
 """Queries per block."""
@@ -36,7 +37,9 @@ def key_mass(
         for _, pattern in recording.attention.blocks(layer, size=block):
             total += pattern.sum(dim=1)
         rows.append(total / seen_by)
-    return _of_layers(torch.stack(rows), recording, "attention received", "layer", "head", "key")
+    return _of_layers(
+        torch.stack(rows), recording, later("attention received"), "layer", "head", "key"
+    )
 
 
 @checked
@@ -63,7 +66,9 @@ def likeness(
             gram += flat @ flat.T
         length = gram.diagonal().sqrt()
         rows.append(gram / (length[:, None] * length[None]))
-    return _of_layers(torch.stack(rows), recording, "likeness of heads", "layer", "head", "other")
+    return _of_layers(
+        torch.stack(rows), recording, later("likeness of heads"), "layer", "head", "other"
+    )
 
 
 @checked

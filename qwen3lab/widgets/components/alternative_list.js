@@ -20,7 +20,7 @@ function render({ model, el }) {
     shown.textContent = text;
     shown.dir = "auto";
     element("span", "q3-alternative-share", made).textContent = percent;
-    const hint = isWritten ? "the token that is in the text" : model.get("hint");
+    const hint = isWritten ? tr("the token that is in the text") : model.get("hint");
     made.title = `“${text}” ${percent}: ${hint}`;
     made.setAttribute("aria-label", made.title);
     made.disabled = isWritten || !model.get("enabled");

@@ -102,7 +102,10 @@ class MapView {
     if (!map) return;
     this.image = null;
     this.title.textContent = map.title;
-    this.overlay.setAttribute("aria-label", `${map.title}. ${this.keys()}`);
+    this.overlay.setAttribute(
+      "aria-label",
+      tr("{title}. {keys}", { title: map.title, keys: this.keys() }),
+    );
     this.fillLegend(map);
     this.draw();
     if (this.cell) this.ask();

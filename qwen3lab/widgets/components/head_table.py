@@ -43,6 +43,23 @@ OPTIONS: dict[str, Any] = {
 """DataTables options; every update of the table has to repeat them."""
 
 
+def _texts() -> dict[str, Any]:
+    """What DataTables writes around the table."""
+    sort = {"orderable": tr(": Activate to sort"), "orderableReverse": tr(": Activate to invert")}
+    pages = {
+        "first": tr("First"),
+        "previous": tr("Previous"),
+        "next": tr("Next"),
+        "last": tr("Last"),
+    }
+    return {
+        "search": tr("Search:"),
+        "emptyTable": tr("No data available in table"),
+        "zeroRecords": tr("No matching records found"),
+        "aria": {**sort, "orderableRemove": tr(": Activate to remove sorting"), "paginate": pages},
+    }
+
+
 class HeadTable(w.VBox):
     """A table of heads.
 
@@ -80,12 +97,12 @@ class HeadTable(w.VBox):
                 self.table = self._made(heads)
                 self.children = (self.table,)
             else:
-                self.table.update(heads, selected_rows=[], **OPTIONS)
+                self.table.update(heads, selected_rows=[], **OPTIONS, language=_texts())
 
     def _made(self, heads: "pandas.DataFrame") -> "ITable":
         from itables.widget import ITable
 
-        table = ITable(heads, **OPTIONS)
+        table = ITable(heads, **OPTIONS, language=_texts())
         table.observe(lambda change: self._picked(change["new"]), "selected_rows")
         return table
 

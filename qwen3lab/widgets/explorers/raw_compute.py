@@ -50,7 +50,7 @@ def hook_html(hook: str, config: Qwen3Config, value: Tensor | None) -> str:
         named = ", ".join(f"{name} {size:,}" for name, size in sizes)
         dtype = str(value.dtype).removeprefix("torch.")
         shape = f" · {named} · {dtype} · {value.nbytes / 2**20:.2f} MiB"
-    return f'<div class="q3-said"><b>{html.escape(hook)}</b>: {meaning}{shape}</div>'
+    return f'<div class="q3-said"><b>{html.escape(hook)}</b>{tr(": ")}{meaning}{shape}</div>'
 
 
 def as_rows(hook: str, value: Tensor) -> Float[Tensor, "token dimension"]:

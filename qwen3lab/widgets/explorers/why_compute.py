@@ -289,7 +289,7 @@ def cell_of(found: Effects, part: tuple[str, int, int]) -> tuple[int, int]:
 def part_called(found: Explanation, name: str) -> tuple[str, int, int] | None:
     """The part of a name of the attribution, such as `head 3.0`; None for one outside of layers."""
     for part in found.parts.parts:
-        if part.name == name and part.layer is not None:
+        if part.title == name and part.layer is not None:
             return part.kind, part.layer, -1 if part.index is None else part.index
     return None
 
@@ -297,7 +297,7 @@ def part_called(found: Explanation, name: str) -> tuple[str, int, int] | None:
 def part_label(part: tuple[str, int, int]) -> str:
     """The name of a part in the attribution; the opposite of `part_called`."""
     kind, layer, number = part
-    return f"mlp {layer}" if kind == "mlp" else f"{kind} {layer}.{number}"
+    return f"{tr(kind)} {layer}" if kind == "mlp" else f"{tr(kind)} {layer}.{number}"
 
 
 def part_name(part: tuple[str, int, int]) -> str:

@@ -32,7 +32,7 @@ EXPERT_WEIGHT = later("weight of the picked expert")
 QUANTITIES = (SURPRISAL, ENTROPY, ATTENDS, ATTENDED, EXPERT_WEIGHT)
 """What the tokens of the text can be shaded by."""
 
-PANES = ("thumbnails", "scores", "table")
+PANES = (later("thumbnails"), later("scores"), later("table"))
 """What the attention view shows beside the map of one head."""
 
 
