@@ -53,7 +53,9 @@ def best_head(
         hint: number of a hint to show.
     """
     if score not in SCORES:
-        raise ValueError(f"score is {score!r}: choose from {', '.join(SCORES)}")
+        raise ValueError(
+            tr("score is {score!r}: choose from {scores}", score=score, scores=", ".join(SCORES))
+        )
     values = getattr(scores, score)
     if float(values.max()) < least:
         text = tr("No head of this model has a {score} score of {least:.2f}: take another model.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from qwen3lab.errors import ResultsError, StorageError
 from qwen3lab.storage.atomic_files import write_text
 from qwen3lab.storage.json_dataclasses import structure, unstructure
+from qwen3lab.translation import tr
 
 FILE = "course-progress.json"
 FORMAT = 1
@@ -73,20 +74,33 @@ def read(folder: Path) -> Progress:
     path = folder / FILE
     if not path.is_file():
         raise ResultsError(
-            f"{folder} has no {FILE}: open the notebooks with `qwen3lab lab`, which begins one, "
-            "or name your folder of notebooks"
+            tr(
+                "{folder} has no {file}: open the notebooks with `qwen3lab lab`, which "
+                "begins one, or name your folder of notebooks",
+                folder=folder,
+                file=FILE,
+            )
         )
     try:
         found = structure(Progress, json.loads(path.read_bytes()))
     except (ValueError, OSError) as error:
         raise ResultsError(
-            f"{path} cannot be read as progress ({error}): `qwen3lab course reset` keeps it aside "
-            "and begins another"
+            tr(
+                "{path} cannot be read as progress ({error}): `qwen3lab course reset` "
+                "keeps it aside and begins another",
+                path=path,
+                error=error,
+            )
         ) from error
     if found.format != FORMAT:
         raise ResultsError(
-            f"{path} has format {found.format}, expected {FORMAT}: use the version of qwen3lab "
-            "that wrote it"
+            tr(
+                "{path} has format {found}, expected {expected}: use the version of "
+                "qwen3lab that wrote it",
+                path=path,
+                found=found.format,
+                expected=FORMAT,
+            )
         )
     return found
 
@@ -106,7 +120,7 @@ def note(name: str, *, hint: int = 0, solved: bool | None = None) -> None:
         entry = found.exercises.get(name, Entry()).after(hint=hint, solved=solved)
         _write(folder, Progress({**found.exercises, name: entry}))
     except (ResultsError, StorageError) as error:
-        warnings.warn(f"your progress was not saved: {error}", stacklevel=2)
+        warnings.warn(tr("your progress was not saved: {error}", error=error), stacklevel=2)
 
 
 def forget(folder: Path, names: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar, cast
 
 from qwen3lab.arguments import is_whole
 from qwen3lab.exercises import progress
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
-NO_ANSWER = (
+NO_ANSWER = later(
     "No answer yet: replace None with your answer and run the cell again; hint=1 gives a hint."
 )
 HINTS = 3

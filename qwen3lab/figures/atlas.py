@@ -10,6 +10,7 @@ from qwen3lab.analysis.topic_and_type import TopicAndType
 from qwen3lab.arguments import checked
 from qwen3lab.figures.maps import Side, labelled_map
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape, short_text
+from qwen3lab.translation import tr
 
 MAX_NAMED_EXPERTS = 20
 """Experts of a layer up to which a cell has room for its label."""
@@ -30,20 +31,32 @@ def atlas_map(atlas: Atlas, column: str) -> go.Figure:
     """
     if column not in atlas.columns:
         known = ", ".join(atlas.columns) or "none"
-        raise ValueError(f"the atlas has no labels {column!r}: its columns are {known}")
+        raise ValueError(
+            tr(
+                "the atlas has no labels {column!r}: its columns are {known}",
+                column=column,
+                known=known,
+            )
+        )
     if not atlas.layers:
-        return empty_figure("There is no expert to show: a dense model has no experts.")
+        return empty_figure(tr("There is no expert to show: a dense model has no experts."))
     rows = [[atlas[layer, e] for e in range(atlas.n_experts)] for layer in atlas.layers]
     best = [[entry.best(column) for entry in row] for row in rows]
     values = torch.tensor([[each.npmi if each else torch.nan for each in row] for row in best])
     figure = labelled_map(
         values,
-        Side("layer", [str(layer) for layer in atlas.layers]),
-        Side("expert", [str(expert) for expert in range(atlas.n_experts)]),
-        title=f"What experts do, by {escape(column)} · {escape(atlas.model)}",
-        subtitle=f"the {escape(column)} of the largest npmi; grey: associated with none",
-        value="npmi (0: independent, 1: only together)",
-        hover="layer %{y}, expert %{x}<br>%{customdata}<br>npmi %{z:.2f}",
+        Side(tr("layer"), [str(layer) for layer in atlas.layers]),
+        Side(tr("expert"), [str(expert) for expert in range(atlas.n_experts)]),
+        title=tr(
+            "What experts do, by {column} · {model}",
+            column=escape(column),
+            model=escape(atlas.model),
+        ),
+        subtitle=tr(
+            "the {column} of the largest npmi; grey: associated with none", column=escape(column)
+        ),
+        value=tr("npmi (0: independent, 1: only together)"),
+        hover=tr("layer %{y}, expert %{x}<br>%{customdata}<br>npmi %{z:.2f}"),
         high=max(float(values.nan_to_num(0.0).max()), 0.01),
         about=[[_hover(entry, column) for entry in row] for row in rows],
         row_height=40,
@@ -64,9 +77,16 @@ def _in_cell(name: str) -> str:
 
 def _hover(entry: ExpertEntry, column: str) -> str:
     own = [each for each in entry.labels if each.column == column]
-    labels = [f"{escape(each.label)}: {each.share:.0%} of its tokens" for each in own]
+    labels = [
+        tr("{label}: {share:.0%} of its tokens", label=escape(each.label), share=each.share)
+        for each in own
+    ]
     tokens = " ".join(short_text(text, width=12) for text, _ in entry.tokens)
-    lines = [*labels, f"typical: {tokens}", f"{entry.share:.0%} of all tokens"]
+    lines = [
+        *labels,
+        tr("typical: {tokens}", tokens=tokens),
+        tr("{share:.0%} of all tokens", share=entry.share),
+    ]
     return "<br>".join(lines)
 
 
@@ -79,19 +99,27 @@ def topic_and_type(found: TopicAndType, *, chance: TopicAndType | None = None) -
         chance: the same of labels without a meaning, such as shuffled ones; drawn dotted.
     """
     if not found.layers:
-        return empty_figure("There is nothing to show: a dense model has no experts.")
+        return empty_figure(tr("There is nothing to show: a dense model has no experts."))
     topic, kind = map(escape, found.names)
     lines = {
-        "type_within_topic": (f"{kind}, within one {topic}", OKABE_ITO[0], "circle"),
-        "topic_within_type": (f"{topic}, within one {kind}", OKABE_ITO[5], "diamond"),
-        "topic": (f"{topic} alone", OKABE_ITO[1], "square"),
+        "type_within_topic": (
+            tr("{kind}, within one {topic}", kind=kind, topic=topic),
+            OKABE_ITO[0],
+            "circle",
+        ),
+        "topic_within_type": (
+            tr("{topic}, within one {kind}", topic=topic, kind=kind),
+            OKABE_ITO[5],
+            "diamond",
+        ),
+        "topic": (tr("{topic} alone", topic=topic), OKABE_ITO[1], "square"),
     }
     figure = go.Figure()
     for (measure, (name, colour, symbol)), is_chance in product(lines.items(), (False, True)):
         if is_chance and (chance is None or measure != "topic_within_type"):
             continue
         shown = chance if is_chance and chance is not None else found
-        name, colour = ("by chance (shuffled labels)", MUTED) if is_chance else (name, colour)
+        name, colour = (tr("by chance (shuffled labels)"), MUTED) if is_chance else (name, colour)
         figure.add_scatter(
             x=[str(layer) for layer in shown.layers],
             y=getattr(shown, measure).tolist(),
@@ -99,15 +127,15 @@ def topic_and_type(found: TopicAndType, *, chance: TopicAndType | None = None) -
             mode="lines+markers",
             line={"color": colour, "width": 2, "dash": "dot" if is_chance else "solid"},
             marker={"symbol": "x" if is_chance else symbol, "size": 8},
-            hovertemplate=f"layer %{{x}}<br>{name}: %{{y:.3f}} nats<extra></extra>",
+            hovertemplate=tr("layer %{{x}}<br>{name}: %{{y:.3f}} nats<extra></extra>", name=name),
         )
     figure.update_layout(
         template=TEMPLATE,
         height=400,
-        title=f"What the expert tells about {kind} and {topic}",
-        title_subtitle_text="mutual information, alone and with the other label known",
+        title=tr("What the expert tells about {kind} and {topic}", kind=kind, topic=topic),
+        title_subtitle_text=tr("mutual information, alone and with the other label known"),
         margin_t=84,
         legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
     )
-    figure.update_xaxes(title="layer", type="category")
-    return figure.update_yaxes(title="mutual information (nats)", rangemode="tozero")
+    figure.update_xaxes(title=tr("layer"), type="category")
+    return figure.update_yaxes(title=tr("mutual information (nats)"), rangemode="tozero")

@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 from qwen3lab.arguments import checked
 from qwen3lab.experiments.pruning import RANDOM, PruningCurve, PruningPoint
 from qwen3lab.figures.theme import MUTED, OKABE_ITO, TEMPLATE, empty_figure, escape
+from qwen3lab.translation import later, tr
 
 UNITS = {
-    "loss": ("Loss", "loss (nats per token)", ".3f"),
-    "errors": ("Errors", "share of wrong answers", ".0%"),
+    "loss": (later("Loss"), later("loss (nats per token)"), ".3f"),
+    "errors": (later("Errors"), later("share of wrong answers"), ".0%"),
 }
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 
@@ -30,10 +31,16 @@ def pruning_curve(curve: PruningCurve, *, measure: str = "loss") -> go.Figure:
         ValueError: an unknown measure.
     """
     if measure not in UNITS:
-        raise ValueError(f"measure is {measure!r}: choose from {', '.join(UNITS)}")
+        raise ValueError(
+            tr(
+                "measure is {measure!r}: choose from {units}",
+                measure=measure,
+                units=", ".join(UNITS),
+            )
+        )
     points = [each for each in curve.points if getattr(each, measure)]
     if not points:
-        return empty_figure("There is nothing to show: no model was measured with problems.")
+        return empty_figure(tr("There is nothing to show: no model was measured with problems."))
     title, unit, digits = UNITS[measure]
     shares = sorted({each.share for each in points})
     figure = go.Figure()
@@ -48,13 +55,13 @@ def pruning_curve(curve: PruningCurve, *, measure: str = "loss") -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=400,
-        title=f"{title} with fewer experts",
-        title_subtitle_text="mean over the groups; each score chooses the experts that stay",
+        title=tr("{title} with fewer experts", title=tr(title)),
+        title_subtitle_text=tr("mean over the groups; each score chooses the experts that stay"),
         margin_t=84,
         legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
     )
-    figure.update_xaxes(title="experts that stay (%)", ticksuffix=" %")
-    return figure.update_yaxes(title=unit, tickformat=digits if measure == "errors" else None)
+    figure.update_xaxes(title=tr("experts that stay (%)"), ticksuffix=" %")
+    return figure.update_yaxes(title=tr(unit), tickformat=digits if measure == "errors" else None)
 
 
 def _line(
@@ -89,7 +96,7 @@ def _band(
         go.Scatter(
             x=x,
             y=[fmean(v) for v in drawn.values()],
-            name="random choice",
+            name=tr("random choice"),
             mode="lines+markers",
             line={"color": MUTED, "width": 2, "dash": "dot"},
             marker={"symbol": "x", "size": 7},

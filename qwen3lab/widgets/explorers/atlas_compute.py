@@ -28,7 +28,7 @@ def atlas_heatmap(atlas: Atlas, column: str) -> Heatmap:
         title=tr("Association of each expert with one {column}", column=column),
         values=table,
         rows=layer_axis(atlas.layers),
-        columns=Axis("expert", "expert", ("",) * atlas.n_experts),
+        columns=Axis(tr("expert"), tr("expert"), ("",) * atlas.n_experts),
         value_title=tr("largest npmi"),
         high=max(float(table.nan_to_num(0.0).max()), 0.01),
         nothing=tr("associated with none"),
