@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qwen3lab.display.html import Page
 from qwen3lab.display.plain import one_line
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -34,9 +35,9 @@ class Summary:
     def text(self) -> str:
         """One line."""
         pairs = (f"{name} {one_line(value, width=60)}" for name, value in self.facts.items())
-        facts = ", ".join(one_line(pair) for pair in pairs)
+        facts = tr(", ").join(one_line(pair) for pair in pairs)
         title = one_line(self.title, width=MAX_FACT_CHARACTERS)
-        return f"{title}: {facts}" if facts else title
+        return f"{title}{tr(': ')}{facts}" if facts else title
 
     def html(self) -> str | None:
         """The title, the facts and the table; None if the table needs pandas and it is missing.

@@ -22,7 +22,7 @@ def chat_line(chat: "Chat") -> str:
         "Chat: {question} → {answer} ({counts}; stop: {stop})",
         question=question,
         answer=answer,
-        counts=", ".join(_counts(chat)),
+        counts=tr(", ").join(_counts(chat)),
         stop=chat.stop,
     )
 
@@ -44,13 +44,13 @@ def chat_html(chat: "Chat") -> str:
     page = Page()
     for message in chat.messages[:-1]:
         page.folded(str(message["role"]), str(message.get("content") or ""))
-    page.heading("Question").text(_question(chat.messages), boxed=True)
+    page.heading(tr("Question")).text(_question(chat.messages), boxed=True)
     if chat.thinking:
         n = chat.thinking_tokens
         title = tr_count("Thinking · {n:,} token", "Thinking · {n:,} tokens", n)
         page.folded(title, chat.thinking)
     if chat.answer:
-        page.heading("Answer").text(chat.answer)
+        page.heading(tr("Answer")).text(chat.answer)
     else:
         page.note(tr("No answer: the reply ended before it."))
     return page.note(_ending(chat, _counts(chat))).render()

@@ -223,7 +223,7 @@ def token_id(lab: Lab, token: Token) -> int:
                 tr(
                     "{shown} is {n_ids} tokens of {name}{pieces}: expected one; "
                     "answer_log_probability takes a text of any length",
-                    token=_shown(token),
+                    shown=_shown(token),
                     n_ids=len(ids),
                     name=lab.name,
                     pieces=f" ({pieces})" if ids else "",
