@@ -43,20 +43,12 @@ OPTIONS: dict[str, Any] = {
 """DataTables options; every update of the table has to repeat them."""
 
 
-def _texts() -> dict[str, Any]:
-    """What DataTables writes around the table."""
-    sort = {"orderable": tr(": Activate to sort"), "orderableReverse": tr(": Activate to invert")}
-    pages = {
-        "first": tr("First"),
-        "previous": tr("Previous"),
-        "next": tr("Next"),
-        "last": tr("Last"),
-    }
+def _texts() -> dict[str, str]:
+    """What DataTables writes around the table; itables allows no names of buttons."""
     return {
         "search": tr("Search:"),
         "emptyTable": tr("No data available in table"),
         "zeroRecords": tr("No matching records found"),
-        "aria": {**sort, "orderableRemove": tr(": Activate to remove sorting"), "paginate": pages},
     }
 
 
