@@ -66,8 +66,9 @@ def guide_pages() -> list[Path]:
 
 
 def english_pages() -> list[Path]:
-    """The README, and every page of the guide that is not Chinese."""
-    return [README, *(page for page in guide_pages() if CHINESE not in page.parents)]
+    """The README, and every page of the guide that is not Chinese, or for teachers."""
+    others = {CHINESE, GUIDE / "course"}
+    return [README, *(page for page in guide_pages() if others.isdisjoint(page.parents))]
 
 
 def chinese_of(page: Path) -> Path:

@@ -151,6 +151,9 @@ def gather(folder: Path) -> None:
         page.write_text(linked_across(text, page, chinese), "utf-8")
     write_api(folder / "api")
     add_contents(folder / "index.md", ("Guide", "How to", "Case studies"))
+    course = sorted((folder / "course").rglob("*.md"), key=lambda page: page.stem != "index")
+    names = [page.relative_to(folder).with_suffix("").as_posix() for page in course]
+    add_tree(folder / "index.md", "Course", names)
     beside = [name.lower().removesuffix(".md") for name in BESIDE]
     add_tree(folder / "index.md", "Reference", ["api/index", *beside])
     add_contents(chinese / "index.md", ("指南", "怎么做", "案例"))

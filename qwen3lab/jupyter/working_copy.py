@@ -89,9 +89,13 @@ def reset(folder: Path, names: Sequence[str] = ()) -> list[Path]:
 
 
 def shipped_files() -> list[Path]:
-    """The notebooks of all languages and the guide's pages, relative to their folder."""
+    """What students get: the notebooks of all languages and the guide, relative to their folder.
+
+    Answers to the quizzes of the course, in a folder `teacher`, are left out.
+    """
     shipped = shipped_notebooks()
     guide = [path for path in (shipped / "guide").rglob("*") if path.is_file()]
+    guide = [path for path in guide if path.parent.name != "teacher"]
     found = [*shipped.glob("*.ipynb"), *shipped.glob("zh/*.ipynb"), *guide]
     return sorted(path.relative_to(shipped) for path in found)
 
