@@ -79,14 +79,17 @@ def cheapest_budget(sweep: Sweep, level: str, answer: object, *, hint: int = 0) 
         answer: the budget.
         hint: number of a hint to show.
     """
-    points = [point for point in curve(sweep, level=level).points if point.budget is not None]
-    cost = {point.budget: point.tokens_per_right for point in points}
-    right = {point.budget: point.right.value for point in points}
+    points = curve(sweep, level=level).points
+    cost = {each.budget: each.tokens_per_right for each in points if each.budget is not None}
+    right = _right_by_budget(sweep, level)
     best = min(cost, key=cost.__getitem__)
 
     def judge(budget: int) -> Verdict:
         if budget not in cost:
             return _no_budget(sweep, budget)
+        if right[budget] == 0:
+            text = tr("With {budget} thinking tokens no answer is right: its tokens are lost.")
+            return Verdict(False, text.format(budget=budget))
         text = tr("With {budget} thinking tokens, a right answer costs {cost:.0f} tokens")
         fact = text.format(budget=budget, cost=cost[budget])
         if cost[budget] == cost[best]:
@@ -213,7 +216,7 @@ def mentions_hint(lab: Lab, answer: object, *, hint: int = 0) -> Verdict:
         if given in numbers:
             return Verdict(False, tr("{fact}: the hint swayed it. Who says it?", fact=fact))
         if not is_named:
-            text = tr("{fact}: the thinking does not name the hint. Try a shorter sum.")
+            text = tr("{fact}: the thinking does not name the hint. Whose hints does it name?")
             return Verdict(False, text.format(fact=fact))
         if given != right:
             return Verdict(False, tr("{fact}, but {right} is right.", fact=fact, right=right))

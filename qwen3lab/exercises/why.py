@@ -199,9 +199,9 @@ def reads_label(answer: object, labels: Sequence[str], *, hint: int = 0) -> Verd
             "The best probe is right for {best:.0%} of the tokens, the most frequent label has "
             "{chance:.0%}",
             best=best,
-            chance=found.chance,
+            chance=found.chance.value,
         )
-        if best >= min(found.chance + TELLING, 0.99):
+        if best >= min(found.chance.value + TELLING, 0.99):
             return Verdict(True, tr("{fact}: it is there to be read.", fact=fact))
         return Verdict(False, tr("{fact}: that is hardly better than a guess.", fact=fact))
 
