@@ -79,6 +79,24 @@ def reset(
 
 
 @course.command()
+def assignment(
+    notebook: Annotated[str, typer.Argument(help="Such as 01_attention.")],
+    folder: Annotated[Path, typer.Argument(help="Of an nbgrader course; made if missing.")],
+) -> None:
+    """Make an assignment for nbgrader: the exercises of a notebook, with hidden tests.
+
+    nbgrader makes the students' version of it, grades their files and writes feedback: the folder's
+    README.md says how.
+
+    Example: qwen3lab course assignment 01_attention grading
+    """
+    from qwen3lab.course.assignment import write_assignment
+
+    path = write_assignment(notebook, folder)
+    print(f"{path} is the teacher's version; {folder / 'README.md'} says how to go on")
+
+
+@course.command()
 def bundle(
     folder: Annotated[Path, typer.Argument(help="For the bundle, such as on a USB stick.")],
     platform: Annotated[
