@@ -5,6 +5,7 @@ from .expert_scores import (
     expert_scores as expert_scores,
     routing_difference as routing_difference,
 )
+from .hidden_states import from_hidden_states as from_hidden_states
 from .plan import CorpusPlan as CorpusPlan
 from .recorder import record as record
 from .routed_experts import from_routed_experts as from_routed_experts
