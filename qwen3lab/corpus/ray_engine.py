@@ -23,8 +23,13 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 MAX_REASON = 300
 INSTALL = 'pip install "qwen3lab[ray]"'
 CONNECT_SECONDS = 5
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Ray sends no statistics of its use, and does not hide GPUs from workers that ask for none."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_raylet_start_wait_time_s": "180",
+}
+"""Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, and gives
+a busy machine more than half a minute to start. It reads them when it is imported."""
 FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
 """The end of a traceback; that of the cause comes first."""
 
@@ -103,6 +108,7 @@ def run_on_ray(
     Raises:
         CorpusError: the address does not answer, or a worker failed.
     """
+    _set_up()
     import ray
     import ray.data.exceptions
     import ray.exceptions
@@ -136,24 +142,28 @@ def _share_of(resources: Mapping[str, float], workers: int) -> tuple[float, floa
 
 def _join(address: str | None) -> bool:
     """Join or start a cluster; returns True if that has to be undone."""
+    _set_up()
     import ray
-    import ray.exceptions
 
     if ray.is_initialized():
         return False
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     dashboard = False if address == "local" else None
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=dashboard)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Of a start that takes too long, Ray raises no other kind.
         raise _no_answer(address, error) from error
     finally:  # Ray's own handler would stay after the run.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
     return True
+
+
+def _set_up() -> None:
+    """Settings of Ray, where the user has no others; before it is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def _no_answer(address: str | None, error: Exception) -> CorpusError:

@@ -104,6 +104,18 @@ def test_what_went_wrong_on_a_worker_is_said_in_one_sentence(cluster, tmp_path, 
     assert str(raised.value) == expected
 
 
+def test_a_cluster_that_takes_too_long_to_start_is_said_in_one_sentence(monkeypatch):
+    import ray
+
+    def late(**options):
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(CorpusError, match=r"the Ray cluster at local does not answer .*: start it"):
+        ray_engine._join(None)
+
+
 def test_ray_sends_no_statistics_of_its_use(cluster):
     from ray._common.usage import usage_lib
 

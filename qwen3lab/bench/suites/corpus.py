@@ -15,6 +15,7 @@ from qwen3lab.bench.measuring import in_turns, machine, on_threads
 from qwen3lab.bench.memory import peak_bytes, start_counting
 from qwen3lab.bench.plan import BenchPlan
 from qwen3lab.bench.report import OURS, Measurement, Report
+from qwen3lab.bench.suites.corpus_on_ray import NOTE as RAY_NOTE, has_ray, measured_on_ray
 from qwen3lab.corpus.part import Kept
 from qwen3lab.corpus.plan import BATCH_TOKENS, PART_ROWS
 from qwen3lab.corpus.sizes import expected
@@ -58,11 +59,17 @@ def run_corpus(plan: BenchPlan, *, progress: bool = True) -> Report:
             raise BenchError(
                 f"{plan.model} is dense: it has no routing to count, so choose another"
             )
-        with tqdm(total=2 * (plan.repeats + 1) * len(sizes), disable=not progress) as bar:
+        with_ray = has_ray() and lab.model.device.type == "cpu"
+        total = 2 * (plan.repeats + 1) * len(sizes) + 2 * with_ray
+        with tqdm(total=total, disable=not progress) as bar:
             rows = [row for n in sizes for row in _measured(plan, lab, n, threads, bar)]
+            if with_ray:
+                rows.append(measured_on_ray(plan, random_texts(lab, sizes[-1]), bar.update))
     agreement = "Every token is counted once for each of its experts and layers."
     title = f"Counts of a corpus: {plan.model}"
-    return Report(title, machine(plan, threads), agreement, 0.0, rows, notes=(NOTE,))
+    return Report(
+        title, machine(plan, threads), agreement, 0.0, rows, notes=(NOTE, *[RAY_NOTE] * with_ray)
+    )
 
 
 def _measured(
