@@ -40,7 +40,7 @@ def table(rows: list[Row], of: dict[str, str]) -> str:
 def _cells(row: Row) -> list[str]:
     least, most = row.least, row.most
     span = "" if least is None or most is None else f"{_short(least)} to {_short(most)}"
-    goal = row.goal if row.goal is not None and row.goal < 1e6 else None
+    goal = row.goal
     met = "" if goal is None else "yes" if row.value <= goal else "NO"
     return [
         row.case,
