@@ -36,6 +36,12 @@ MAX_DECADES = 5
 """Maximum decades of a logarithmic scale."""
 
 LINEAR, ROOT, LOGARITHM = later("linear"), later("square root"), later("logarithm")
+AUTOMATIC = later("automatic")
+"""The scale of `scale_for`, by the values."""
+
+MIN_QUANTILE = 0.5
+"""Least quantile at which colours can be clipped by hand."""
+
 N_STOPS = 129
 """Stops of a palette that is bent for a scale."""
 
@@ -49,12 +55,16 @@ class ColourScale:
         low: value of the first colour; smaller values have it, too.
         high: value of the last colour; larger values have it, too.
         clipped: True if values above `high` exist.
+        quantile: of the values, at which they are clipped.
+        is_chosen: True if a person has chosen it: then it is named also where it is linear.
     """
 
     kind: str
     low: float
     high: float
     clipped: bool = False
+    quantile: float = QUANTILE
+    is_chosen: bool = False
 
     def places(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """The place of each value among the colours, from 0 to 1; NaN stays NaN."""
@@ -74,13 +84,10 @@ class ColourScale:
         return self.low + share * (self.high - self.low)
 
     def note(self) -> str:
-        """What is special about the scale; empty for a linear one that is not clipped."""
-        parts = [] if self.kind == LINEAR else [tr(self.kind)]
-        parts += (
-            [tr("clipped at the {quantile:.1%} quantile", quantile=QUANTILE)]
-            if self.clipped
-            else []
-        )
+        """What is special about the scale; empty for a linear one that is not clipped or chosen."""
+        parts = [] if self.kind == LINEAR and not self.is_chosen else [tr(self.kind)]
+        if self.clipped:
+            parts.append(tr("clipped at the {share} quantile", share=_percent(self.quantile)))
         return tr(", ").join(parts)
 
     def ticks(self) -> list[tuple[float, str]]:
@@ -128,6 +135,73 @@ def scale_for(
     return ColourScale(kind, low, top, clipped)
 
 
+@dataclass(frozen=True)
+class ScaleChoice:
+    """A colour scale as a person chooses it, for maps and for shaded texts.
+
+    Attributes:
+        kind: `AUTOMATIC`, `LINEAR`, `ROOT` or `LOGARITHM`.
+        quantile: of the values, above which all have the last colour; 1 clips none.
+
+    Example:
+        >>> ScaleChoice.named("square root, clipped at 99%")
+        ScaleChoice(kind='square root', quantile=0.99)
+    """
+
+    kind: str = AUTOMATIC
+    quantile: float = 1.0
+
+    @classmethod
+    def named(cls, text: str) -> "ScaleChoice":
+        """The choice of a text such as "logarithm" or "linear, clipped at 97.5%".
+
+        Raises:
+            ValueError: the text is no such choice.
+        """
+        kind, _, clip = text.partition(", clipped at ")
+        try:
+            quantile = float(clip.removesuffix("%")) / 100 if clip else 1.0
+        except ValueError:
+            quantile = -1.0
+        is_known = kind in (LINEAR, ROOT, LOGARITHM) or (kind == AUTOMATIC and not clip)
+        if not is_known or not MIN_QUANTILE <= quantile <= 1:
+            raise ValueError(
+                tr(
+                    "{text!r} is no colour scale: expected {automatic}, or {linear}, {root} or "
+                    "{logarithm}, each also with “, clipped at 99%”, from {least} to 100%",
+                    text=text,
+                    automatic=AUTOMATIC,
+                    linear=LINEAR,
+                    root=ROOT,
+                    logarithm=LOGARITHM,
+                    least=_percent(MIN_QUANTILE),
+                )
+            )
+        return cls(kind, quantile)
+
+    def scale(
+        self, values: Float[Tensor, "row column"], *, low: float = 0.0, high: float = 1.0
+    ) -> ColourScale:
+        """The scale for these values; signed ones (`low` below 0) stay linear, clipped or not."""
+        if self.kind == AUTOMATIC:
+            return scale_for(values, low=low, high=high)
+        sizes = values.detach().abs().flatten().double().numpy()
+        sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+        if not sizes.size:
+            return ColourScale(LINEAR, low, high, is_chosen=True)
+        quantile = float(np.quantile(sizes, self.quantile))
+        clipped = self.quantile < 1 and quantile < float(sizes.max())
+        top, kind = quantile if clipped else high, LINEAR if low < 0 else self.kind
+        bottom = -top if low < 0 else low
+        if kind == LOGARITHM:
+            bottom = min(max(float(sizes.min()), top / 10**MAX_DECADES), top / 10)
+        return ColourScale(kind, bottom, top, clipped, self.quantile, is_chosen=True)
+
+
+BY_VALUES = ScaleChoice()
+"""No choice: the scale of `scale_for`."""
+
+
 def colouring(scale: ColourScale, palette: str, title: str) -> dict[str, Any]:
     """Colour attributes of a heatmap that keeps its values: the palette is bent, not the values.
 
@@ -172,6 +246,10 @@ def _bar(scale: ColourScale, title: str) -> dict[str, Any]:
     if scale.kind == LINEAR:
         places = scale.values(np.array(places)).tolist()
     return bar | {"tickvals": list(places), "ticktext": list(texts)}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
 
 
 def _apart(

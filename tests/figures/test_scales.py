@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from qwen3lab.figures.scales import ColourScale, add_key, colouring, scale_for
+from qwen3lab.figures.scales import ColourScale, ScaleChoice, add_key, colouring, scale_for
 
 
 def uniform_attention(n: int, *, sink: float = 0.0) -> torch.Tensor:
@@ -96,3 +96,47 @@ def test_a_bent_palette_gives_each_value_the_colour_of_its_place() -> None:
     (key,) = figure.data
     assert key.marker.colorbar.title.text == "weight; square root"
     assert key.x == (None,) and key.marker.colorbar.ticktext[-1] == "0.04"
+
+
+def test_a_chosen_scale_is_used_for_few_values_too_and_is_named() -> None:
+    values = torch.tensor([[0.0, 0.25, 1.0]])
+    for kind, expected in (("linear", 0.25), ("square root", 0.5)):
+        scale = ScaleChoice.named(kind).scale(values)
+        assert scale.places(np.array([0.25]))[0] == pytest.approx(expected)
+        assert scale.note() == kind
+
+
+def test_a_chosen_logarithm_starts_at_the_smallest_value_that_is_not_0() -> None:
+    scale = ScaleChoice.named("logarithm").scale(torch.tensor([[0.0, 0.01, 0.1, 1.0]]))
+    places = scale.places(np.array([0.0, 0.01, 0.1, 1.0]))
+    assert places == pytest.approx([0, 0, 0.5, 1], abs=1e-6)
+    assert scale.note() == "logarithm"
+
+
+def test_a_chosen_quantile_is_that_of_the_values_and_is_stated() -> None:
+    values = torch.linspace(0.01, 1.0, 100)[None]
+    scale = ScaleChoice.named("square root, clipped at 97.5%").scale(values)
+    assert scale.clipped and scale.high == pytest.approx(np.quantile(values.numpy(), 0.975))
+    assert scale.note() == "square root, clipped at the 97.5% quantile"
+    assert ScaleChoice.named("linear, clipped at 90%").scale(torch.ones(1, 9)).note() == "linear"
+
+
+def test_signed_values_stay_linear_and_are_clipped_at_both_ends() -> None:
+    values = torch.linspace(-1, 1, 201)[None]
+    scale = ScaleChoice.named("logarithm, clipped at 90%").scale(values, low=-1.0)
+    assert (scale.kind, scale.low) == ("linear", -scale.high)
+    assert scale.high == pytest.approx(np.quantile(values[values != 0].abs().numpy(), 0.9))
+
+
+def test_a_map_without_values_can_have_any_scale() -> None:
+    scale = ScaleChoice.named("logarithm").scale(torch.full((2, 2), torch.nan))
+    assert np.isnan(scale.places(np.full(3, np.nan))).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "log", "linear, clipped at 3%", "linear, clipped at x%", "automatic, clipped at 99%"],
+)
+def test_a_text_that_is_no_scale_is_refused_with_those_that_are(text) -> None:
+    with pytest.raises(ValueError, match="is no colour scale: expected automatic, or linear"):
+        ScaleChoice.named(text)

@@ -230,6 +230,23 @@ def test_the_text_is_shaded_by_values_with_a_scale_and_says_them(page: Page) -> 
     assert page.evaluate("saved.map(({ token }) => token)") == [-1, -1], "hovering asks for nothing"
 
 
+@pytest.mark.parametrize(
+    ("kind", "low", "expected"), [("square root", 0.0, "0.500"), ("logarithm", 0.01, "0.699")]
+)
+def test_the_text_is_shaded_on_a_chosen_scale_that_the_legend_names(
+    page: Page, kind: str, low: float, expected: str
+) -> None:
+    values = list(torch.tensor([torch.nan, 0.25]).numpy().tobytes())
+    shades = {"title": "weight", "high": 1.0, "nothing": "", "follows": False, "low": low}
+    shades |= {"kind": kind, "note": f"{kind}, clipped at the 99% quantile", "clipped": True}
+    render(page, TextView, text=TEXT, values=values, shades=shades, picked=-1)
+    weight = "word => word.style.getPropertyValue('--q3-weight')"
+    assert page.locator(".q3-word").nth(1).evaluate(weight) == expected
+    scale = page.locator(".q3-scale")
+    expect(scale).to_contain_text(f"≥ 1  weight; {kind}, clipped at the 99% quantile")
+    expect(scale.locator("span").first).to_have_text(f"{low:g}")
+
+
 def test_pointing_at_a_token_asks_for_its_values_if_the_shades_follow_it(page: Page) -> None:
     values = list(torch.tensor([0.25, 0.75]).numpy().tobytes())
     shades = {"title": "attention", "high": 1.0, "nothing": "", "follows": True}

@@ -3,6 +3,7 @@
 import anywidget
 import traitlets
 
+from qwen3lab.figures.scales import BY_VALUES, ScaleChoice
 from qwen3lab.widgets.components.heatmap import Heatmap, block_value, payload
 from qwen3lab.widgets.components.scripts import script
 
@@ -19,6 +20,7 @@ class Canvas(anywidget.AnyWidget):
         marked: row and column that a line marks, -1 for no line; set from Python.
         framed: first row, first column, last row and last column of a frame, -1 for no frame; set
             from Python.
+        colours: the colour scale that was chosen; `recolour` sets it.
         zooms: True if the user can select a window, by dragging or with the keys + and -.
         zoomed: the window that the user selected: first row, end row, first column, end column
             (ends exclusive); -1 four times for the whole map; empty without a request.
@@ -38,6 +40,7 @@ class Canvas(anywidget.AnyWidget):
     def __init__(self, **traits: object) -> None:
         super().__init__(**traits)
         self.heatmap: Heatmap | None = None
+        self.colours = BY_VALUES
         if self.fills:
             self.add_class("q3-fill")
         self.on_msg(lambda _, content, buffers: self.answer(content))
@@ -45,7 +48,14 @@ class Canvas(anywidget.AnyWidget):
     def show(self, heatmap: Heatmap) -> None:
         """Replace the map."""
         self.heatmap = heatmap
-        self.map = payload(heatmap)
+        self.map = payload(heatmap, self.colours)
+
+    def recolour(self, colours: ScaleChoice) -> None:
+        """Use another colour scale, for the map that is shown and for later ones."""
+        if colours != self.colours:
+            self.colours = colours
+            if self.heatmap is not None:
+                self.map = payload(self.heatmap, colours)
 
     def show_nothing(self, message: str) -> None:
         """Replace the map by one sentence."""

@@ -10,7 +10,7 @@ from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
 from torch import Tensor
 
 from qwen3lab.analysis.pooling import max_pool, steps
-from qwen3lab.figures.scales import LINEAR, ColourScale, scale_for
+from qwen3lab.figures.scales import AUTOMATIC, BY_VALUES, LINEAR, ColourScale, ScaleChoice
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.translation import later, tr
 
@@ -105,13 +105,18 @@ def palette_bytes(name: str) -> bytes:
     return bytes(round(channel) for colour in colours for channel in unlabel_rgb(colour))
 
 
-def payload(heatmap: Heatmap) -> dict[str, object]:
-    """The message to the browser: the map, pooled to about a million cells at most."""
+def payload(heatmap: Heatmap, colours: ScaleChoice = BY_VALUES) -> dict[str, object]:
+    """The message to the browser: the map, pooled to about a million cells at most.
+
+    Args:
+        heatmap: the map.
+        colours: the chosen scale; of the automatic one, a map that does not adapt stays linear.
+    """
     pooled = max_pool(heatmap.values)
     rows, columns = pooled.values.shape
     scale = ColourScale(LINEAR, heatmap.low, heatmap.high)
-    if heatmap.adapts:
-        scale = scale_for(pooled.values, low=heatmap.low, high=heatmap.high)
+    if heatmap.adapts or colours.kind != AUTOMATIC:
+        scale = colours.scale(pooled.values, low=heatmap.low, high=heatmap.high)
     return {
         "title": heatmap.title,
         "cells": quantise(pooled.values, scale),

@@ -16,6 +16,17 @@ function rounded(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+/**
+ * The place of a value between the lightest and the darkest shade; NaN where there is none.
+ * @param {number} value
+ * @param {Shades} shades
+ */
+function shareOf(value, { high, low = 0, kind = "linear" }) {
+  if (kind === "logarithm") return Math.log(value / low) / Math.log(high / low);
+  const share = (value - low) / (high - low);
+  return kind === "square root" ? Math.sqrt(share) : share;
+}
+
 /** @param {WidgetView<TextTraits>} view */
 function render({ model, el }) {
   serveBenches();
@@ -77,10 +88,10 @@ function render({ model, el }) {
   }
 
   function drawShades() {
-    const { high } = model.get("shades");
     values = floats(model.get("values"));
     words.forEach((word, index) => {
-      const share = values[index] / high || 0; // NaN, and a token without a value, have no shade.
+      // NaN, and a token without a value, have no shade.
+      const share = shareOf(values[index], model.get("shades")) || 0;
       word.style.setProperty("--q3-weight", Math.min(1, Math.max(0, share)).toFixed(3));
     });
     root.dataset.shaded = String(model.get("shaded"));
@@ -101,7 +112,7 @@ function render({ model, el }) {
 
   /** The parts of the conversation, and the scale of the shades. */
   function drawLegend() {
-    const { title, high, nothing } = model.get("shades");
+    const { title, high, nothing, low = 0, note = "", clipped = false } = model.get("shades");
     const parts = new Set(model.get("text").tokens.map(([, part]) => part));
     legend.replaceChildren();
     for (const [part, name] of Object.entries({ thinking: tr("thinking"), answer: tr("answer") })) {
@@ -109,9 +120,12 @@ function render({ model, el }) {
     }
     if (!title) return;
     const scale = element("span", "q3-scale", legend);
-    element("span", "", scale).textContent = values.length ? "0" : "";
+    element("span", "", scale).textContent = values.length ? rounded(low) : "";
     if (values.length) element("span", "q3-ramp", scale);
-    element("span", "", scale).textContent = values.length ? `${rounded(high)}  ${title}` : title;
+    const said = [`${clipped ? "≥ " : ""}${rounded(high)}  ${title}`, note];
+    element("span", "", scale).textContent = values.length
+      ? said.filter(Boolean).join("; ")
+      : title;
     if (nothing && values.some(Number.isNaN)) {
       element("span", "q3-nothing-note", legend).textContent = tr("unshaded: {nothing}", {
         nothing,

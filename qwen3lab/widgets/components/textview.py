@@ -9,6 +9,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from qwen3lab.figures.scales import LINEAR, ColourScale
 from qwen3lab.figures.theme import visible
 from qwen3lab.widgets.components.scripts import script
 
@@ -22,7 +23,8 @@ class TextView(anywidget.AnyWidget):
         token: number of the token under the pointer, if the shades follow it; -1 for none.
         picked: number of the picked token; -1 for none.
         values: one number for each token shown, as 32-bit floats; NaN for none.
-        shades: `title` says what the numbers are, `high` is the value of the darkest shade,
+        shades: `title` says what the numbers are, `high` is the value of the darkest shade, `kind`
+            and `low` are those of a scale that is not linear from 0, `note` says what the scale is,
             `nothing` is what a token without a number is, and `follows` is true if the numbers
             belong to one token: pointing at another one then asks for its numbers.
         shaded: number of the token that `values` belong to; -1 for none.
@@ -67,6 +69,7 @@ class TextView(anywidget.AnyWidget):
         nothing: str = "",
         token: int = -1,
         follows: bool = False,
+        scale: ColourScale | None = None,
     ) -> None:
         """Shade the tokens shown.
 
@@ -77,11 +80,14 @@ class TextView(anywidget.AnyWidget):
             nothing: what a token without a number is.
             token: number of the token that the numbers belong to; -1 for none.
             follows: True if pointing at a token asks for its numbers.
+            scale: of the shades; None for a linear one from 0 to `high`.
         """
+        scale = scale or ColourScale(LINEAR, 0.0, high)
         with self.hold_sync():
             self.shaded = token
-            shades = {"title": title, "high": high, "nothing": nothing, "follows": follows}
-            self.shades = shades
+            shades = {"title": title, "nothing": nothing, "follows": follows}
+            shades |= {"high": scale.high, "low": scale.low, "kind": scale.kind}
+            self.shades = shades | {"note": scale.note(), "clipped": scale.clipped}
             self.values = b"" if values is None else values.to(torch.float32).numpy().tobytes()
 
     def on_token(self, handler: Callable[[int], None]) -> None:

@@ -146,6 +146,18 @@ interface FindTraits {
   found: { hit: number; of: number };
 }
 
+/** What the numbers of a text are, and how they become shades; a state of an older version is linear. */
+interface Shades {
+  title: string;
+  high: number;
+  nothing: string;
+  follows: boolean;
+  low?: number;
+  kind?: string;
+  note?: string;
+  clipped?: boolean;
+}
+
 interface TextTraits {
   /** Each token: its text, its part of the reply, and whether a line break follows. */
   text: { first: number; tokens: [string, string, boolean][] };
@@ -153,7 +165,7 @@ interface TextTraits {
   picked: number;
   /** One 32-bit float for each token, NaN for none. */
   values: DataView;
-  shades: { title: string; high: number; nothing: string; follows: boolean };
+  shades: Shades;
   shaded: number;
   /** First and past-the-end token of each place that is marked. */
   hits: [number, number][];

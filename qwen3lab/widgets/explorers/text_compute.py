@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.map_windows import looked_at_by, looks_at
 from qwen3lab.analysis.routing import layer_weights
+from qwen3lab.figures.scales import ColourScale, ScaleChoice
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import later, tr
@@ -33,6 +34,10 @@ class Shades:
     high: float
     token: int = -1
     nothing: str = ""
+
+    def scale(self, colours: str) -> ColourScale:
+        """How the values become shades, on the colour scale of this name."""
+        return ScaleChoice.named(colours).scale(self.values[None], high=self.high)
 
 
 def of_reply(recording: Recording, chat: Chat | None, what: str) -> Shades:

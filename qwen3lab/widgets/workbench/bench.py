@@ -21,6 +21,7 @@ from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
 from qwen3lab.widgets.workbench.changes import Change, edits_of, in_force
 from qwen3lab.widgets.workbench.keep.keeping import Keeping
+from qwen3lab.widgets.workbench.own_vector import OWN, own_vector
 from qwen3lab.widgets.workbench.panel import BenchPanel
 from qwen3lab.widgets.workbench.parts.all_parts import PARTS, PartsOfBench
 from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
@@ -152,6 +153,24 @@ class Workbench(PartsOfBench, Keeping, Sharing):
         for change in changes:
             if not self.interventions.add(change):
                 raise ValueError(self.state.change_error)
+
+    def steer(
+        self, vector: Any, layer: int, *, by: float = 1.0, first: int = 0, name: str = OWN
+    ) -> None:
+        """Put a steering vector of your own in force: it is added after a layer, in the next run.
+
+        Args:
+            vector: a `steering.Vector` with a direction at the layer, or d_model numbers.
+            layer: after which it is added.
+            by: the factor.
+            first: first position where it is added.
+            name: an identifier, which names it in the list of changes and in the code.
+
+        Raises:
+            HookError: a `steering.Vector` has no direction at the layer.
+            ValueError: the model has no such layer, or it is no vector of the model's size.
+        """
+        self.change(own_vector(vector, layer, by=by, first=first, name=name))
 
     def run(self) -> Chat:
         """Ask the question in the box, and wait for the reply.

@@ -13,6 +13,7 @@ from qwen3lab.interventions.replacing import AtToken
 from qwen3lab.interventions.scaling import Part, Scaled
 from qwen3lab.lab import Lab
 from qwen3lab.translation import later, tr
+from qwen3lab.widgets.workbench.own_vector import AddVector
 
 STREAM = "blocks.{}.hook_resid_post"
 UNCHANGED = later("without the changes")
@@ -298,7 +299,7 @@ class Patch:
 
 
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Scale, Route, Hide, ReadAs, Steer, Patch)
+    kind.__name__: kind for kind in (Scale, Route, Hide, ReadAs, Steer, Patch, AddVector)
 }
 
 
@@ -322,9 +323,12 @@ def check_exists(change: Change, config: Qwen3Config) -> None:
 
     Raises:
         HookError: it has no such layer, head or expert.
+        ValueError: a vector has another size.
     """
     if isinstance(change, Scale | Route | Hide):
         change.intervention(None).edits(config, (0,))
+    elif isinstance(change, AddVector):
+        change.check(config)
     else:
         check_layer(getattr(change, "layer", 0), config)
 
@@ -347,7 +351,8 @@ def titles(changes: Sequence[Change]) -> str:
 def code_of(changes: Sequence[Change]) -> str:
     """Python that makes the list `edits` of these changes for a lab `lab`."""
     lines = "".join(f"    {change.code()},\n" for change in changes)
-    return f"{IMPORTS}\nedits = [\n{lines}]\n"
+    given = [change.given() for change in changes if isinstance(change, AddVector)]
+    return f"{IMPORTS}\n{''.join(dict.fromkeys(given))}edits = [\n{lines}]\n"
 
 
 def as_json(change: Change) -> dict[str, Any]:
@@ -371,8 +376,9 @@ def from_json(values: Any) -> Change:
                 kinds=", ".join(KINDS),
             )
         )
-    if isinstance(known.get("ids"), list):
-        known["ids"] = tuple(known["ids"])
+    for name in ("ids", "vector"):
+        if isinstance(known.get(name), list):
+            known[name] = tuple(known[name])
     try:
         return kind(**known)
     except TypeError as error:

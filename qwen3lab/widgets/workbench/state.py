@@ -8,6 +8,7 @@ import traitlets
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.errors import HookError
+from qwen3lab.figures.scales import AUTOMATIC, ScaleChoice
 from qwen3lab.generation.reply import Chat
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.translation import later, tr
@@ -51,6 +52,8 @@ class WorkbenchState(
     Attributes:
         tab: the view that is shown, one of `TABS`.
         quantity: what the text is shaded by, one of `QUANTITIES`.
+        colours: the colour scale of maps and of the shaded text, such as "square root" or
+            "linear, clipped at 99%"; "automatic" chooses by the values.
         curve: True to show entropy and surprisal as curves below the text.
         pane: what is shown beside the map of a head, one of `PANES`.
         hook: the hook that the raw view shows.
@@ -61,11 +64,13 @@ class WorkbenchState(
         changes: the changes of the model in the next run, as `Change` objects.
         asked_changes: those of the latest run.
         change_error: why a change was refused, or empty.
+        changed_most: what the latest jump to a largest change has picked, or empty.
         notes: on tokens, heads and experts, as `Note` objects.
     """
 
     tab = traitlets.Enum(TABS, TABS[0])
     quantity = traitlets.Enum(QUANTITIES, SURPRISAL)
+    colours = traitlets.Unicode(AUTOMATIC)
     curve = traitlets.Bool(False)
     pane = traitlets.Enum(PANES, PANES[0])
     hook = traitlets.Unicode("hook_embed")
@@ -76,6 +81,7 @@ class WorkbenchState(
     changes = traitlets.Tuple()
     asked_changes = traitlets.Tuple()
     change_error = traitlets.Unicode()
+    changed_most = traitlets.Unicode()
     notes = traitlets.Tuple()
 
     def __init__(self, config: Qwen3Config, **values: Any) -> None:
@@ -88,7 +94,8 @@ class WorkbenchState(
             if not isinstance(change, Change):
                 raise traitlets.TraitError(
                     tr(
-                        "{change!r} is no change: use Scale, Route, Hide, ReadAs, Steer or Patch",
+                        "{change!r} is no change: use Scale, Route, Hide, ReadAs, Steer, AddVector "
+                        "or Patch",
                         change=change,
                     )
                 )
@@ -102,6 +109,14 @@ class WorkbenchState(
         if problem:
             raise traitlets.TraitError(problem)
         return value
+
+    @traitlets.validate("colours")
+    def _is_scale(self, proposal: Any) -> str:
+        try:
+            ScaleChoice.named(proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
+        return proposal["value"]
 
     @traitlets.validate("hook")
     def _known(self, proposal: Any) -> str:

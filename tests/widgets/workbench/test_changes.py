@@ -264,3 +264,18 @@ def test_a_change_at_a_token_needs_a_token(bench) -> None:
     card.what.value, card.where.value = "mlp", "at the token"
     card.put(ask=False)
     assert "no token is picked" in card.alert.value and bench.state.changes == ()
+
+
+def test_the_card_jumps_to_the_token_that_the_changes_moved_most(tiny_lab) -> None:
+    bench = Workbench(tiny_lab, question="3+4=?", thinking=False)
+    card = panel(bench).changes
+    bench.wait()
+    bench.interventions.jump()
+    assert "there is no run without the changes yet" in bench.state.change_error
+    bench.change(Scale("mlp", 4))
+    bench.run()
+    bench.wait()
+    bench.state.token = -1
+    card.most.click()
+    assert bench.state.token >= 0 and bench.state.changed_most in card.changed.value
+    assert f"largest change: token {bench.state.token} “" in bench.state.changed_most

@@ -21,6 +21,7 @@ from qwen3lab.widgets.explorers.compare_state import (
     WITHOUT_CHANGES,
 )
 from qwen3lab.widgets.workbench.asking import reply_of
+from qwen3lab.widgets.workbench.changes import Scale
 from qwen3lab.widgets.workbench.views.compare import ComparePane
 from tests.fake_lab import DENSE, FakeLab
 from tests.widgets.workbench.benches import compare, panel, routing
@@ -184,6 +185,68 @@ def test_changes_are_left_out_only_where_the_run_had_some(tiny_lab) -> None:
     assert "the run has no changes to leave out" in view.problem.value
     view.compare.value = NOTHING
     assert WITHOUT_CHANGES not in kinds(view) and view.problem.value == ""
+
+
+def test_the_run_without_the_changes_is_not_asked_a_second_time(tiny_lab, monkeypatch) -> None:
+    bench, view = opened(tiny_lab, thinking=False)
+    bench.change(Scale("mlp", 4))
+    asked = []
+    chat = type(tiny_lab).chat
+    monkeypatch.setattr(
+        type(tiny_lab), "chat", lambda *args, **kwargs: asked.append(1) or chat(*args, **kwargs)
+    )
+    bench.run()
+    view.compare.value = WITHOUT_CHANGES
+    bench.wait()
+    assert bench.state.other is bench.state.baseline is not None
+    assert (bench.state.this_name, bench.state.other_name) == (
+        "with the changes",
+        "without the changes",
+    )
+    assert len(asked) == 1, "only the run with the change"
+    view.compared.value = PREDICTION
+    assert view.map.heatmap is not None, "the run that was kept has what logits are made of"
+
+
+def test_the_run_without_the_changes_is_shown_when_it_is_complete(tiny_lab) -> None:
+    bench = Workbench(tiny_lab, question=QUESTION, thinking=False)
+    view = compare(bench)
+    bench.wait()
+    bench.state.question = "3+4=?"  # There is no run of it without the change yet.
+    bench.change(Scale("mlp", 4))
+    bench.state.compare = WITHOUT_CHANGES
+    bench.run()
+    bench.wait()
+    assert bench.state.other is bench.state.baseline is not None and not bench.state.comparing
+    view.compared.value = PREDICTION
+    assert view.map.heatmap is not None
+
+
+def test_a_jump_picks_the_token_whose_prediction_differs_most(tiny_lab) -> None:
+    bench, view = opened(tiny_lab, thinking=False)
+    view.most.click()
+    assert "there is no second run yet" in bench.state.compare_problem
+    bench.change(Scale("mlp", 4))
+    bench.run()
+    view.compare.value = WITHOUT_CHANGES
+    bench.wait()
+    state, other = bench.state, bench.state.baseline.recording
+    one = [state.recording.logits[:].double(), other.logits[:].double()]
+    n = min(map(len, one))
+    same = (state.recording.token_ids[:n] == other.token_ids[:n]).cumprod(0).sum()
+    logs = [each[: same - 1].log_softmax(-1) for each in one]
+    expected = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)  # Of the token after each.
+    bench.compare.jump()
+    best = int(expected.argmax()) + 1
+    assert state.token == best
+    assert state.changed_most.startswith(f"largest change: token {best} “")
+    assert f"KL {float(expected.max()):.3g} nats" in state.changed_most
+    assert state.changed_most in view.changed.value
+    bench.compare.jump()
+    assert state.token == int(expected.argsort(descending=True)[1]) + 1
+    assert state.changed_most.startswith("2nd largest change")
+    state.token = best
+    assert state.changed_most == "", "another pick ends what the jump said"
 
 
 def test_a_run_with_changes_differs_from_the_second_one_in_what_was_chosen_alone(tiny_lab) -> None:

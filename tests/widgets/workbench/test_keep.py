@@ -109,6 +109,21 @@ def test_a_view_of_other_weights_or_sizes_is_refused(kept, small, tiny_lab) -> N
         Workbench.open_view(kept, lab=tiny_lab)
 
 
+def test_a_view_of_another_dtype_is_refused_with_the_dtype_to_load_and_opens_without_a_lab(
+    tiny_lab, tmp_path
+) -> None:
+    half = qwen3lab.load("tiny-moe", device="cpu", dtype="bfloat16")
+    path = tmp_path / "half.json"
+    bench = Workbench(half, question="3+4=?", thinking=False)
+    bench.run()
+    bench.save(path)
+    says = r"in bfloat16, and the lab runs in float32, .* load\(..., dtype='bfloat16'\)"
+    with pytest.raises(RecordingError, match=says):
+        Workbench.open_view(path, lab=tiny_lab)
+    assert Workbench.open_view(path, lab=half).state.current.text == bench.state.current.text
+    assert Workbench.open_view(path).state.current.text == bench.state.current.text
+
+
 def test_a_file_of_a_newer_version_is_refused(small) -> None:
     changed(small, format=FORMAT + 1)
     with pytest.raises(RecordingError, match=f"reads up to {FORMAT}: upgrade qwen3lab"):

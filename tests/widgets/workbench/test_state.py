@@ -57,3 +57,11 @@ def test_picks_of_linked_states_are_equal_as_far_as_they_exist_in_both() -> None
     unlink()
     other.layer = 0
     assert one.layer == 2
+
+
+def test_a_colour_scale_that_does_not_exist_is_refused_and_any_quantile_can_be_stated() -> None:
+    found = state()
+    found.colours = "square root, clipped at 97.5%"
+    with pytest.raises(TraitError, match="is no colour scale: expected automatic, or linear"):
+        found.colours = "cubic"
+    assert found.colours == "square root, clipped at 97.5%"

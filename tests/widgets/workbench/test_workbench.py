@@ -121,6 +121,30 @@ def test_the_text_of_a_recording_is_shaded_by_its_own_logits(tiny_lab) -> None:
     torch.testing.assert_close(floats(view.text.values)[1:], entropy, atol=1e-5, rtol=1e-4)
 
 
+def test_a_chosen_colour_scale_holds_for_maps_and_the_text_and_is_named_there(bench) -> None:
+    shown, maps = text(bench), attention(bench)
+    assert maps.map.map["scaleNote"] == "" and shown.text.shades["kind"] == "linear"
+    bench.state.colours = "square root, clipped at 90%"
+    assert maps.map.map["scaleNote"] == "square root, clipped at the 90% quantile"
+    assert maps.heads.wall.map["scaleNote"].startswith("square root")
+    bench.state.tab = "text"
+    assert (shown.text.shades["kind"], shown.text.shades["low"]) == ("square root", 0.0)
+    assert shown.text.shades["note"] == "square root, clipped at the 90% quantile"
+    bench.state.tab, bench.state.head = "attention", 1
+    assert maps.map.map["scaleNote"] == "square root, clipped at the 90% quantile"
+    assert "bench.state.colours = 'square root, clipped at 90%'" in bench.code
+    bench.state.colours = "automatic"
+    assert maps.map.map["scaleNote"] == ""
+
+
+def test_the_menu_of_colour_scales_sets_and_follows_the_state(bench) -> None:
+    menu = text(bench).colours
+    menu.value = "logarithm"
+    assert bench.state.colours == "logarithm" and attention(bench).colours.value == "logarithm"
+    bench.state.colours = "linear, clipped at 95%"  # Not on offer: the menu keeps what it shows.
+    assert menu.value == "logarithm"
+
+
 def test_the_text_is_shaded_by_the_weight_of_the_picked_expert(bench) -> None:
     view, state = text(bench), bench.state
     state.quantity = EXPERT_WEIGHT

@@ -17,12 +17,13 @@ from qwen3lab.widgets.workbench.keep.saved_reply import chat_of, saved_reply
 from qwen3lab.widgets.workbench.keep.view_file import (
     SavedView,
     damaged,
+    read_recording_of,
     recording_name,
     tokens_digest,
 )
 from qwen3lab.widgets.workbench.state import PICKS, WorkbenchState
 
-SHOWN = (*PICKS, "quantity", "curve", "pane", "hook", "score", "pooling", "lens", "tab")
+SHOWN = (*PICKS, "quantity", "colours", "curve", "pane", "hook", "score", "pooling", "lens", "tab")
 """Traits of the state that say what the views show; the tab is last, as it starts work."""
 
 SETTINGS = ("question", "thinking", "budget", "temperature", "seed", "max_new_tokens")
@@ -109,6 +110,7 @@ def check_weights(view: SavedView, lab: Any, path: Path) -> None:
     """
     found = _fingerprint(lab) if view.fingerprint else ""
     if found and found != view.fingerprint:
+        _check_dtype(view, lab, path)
         raise _other_model(view, lab, path)
 
 
@@ -120,6 +122,30 @@ def check_sizes(view: SavedView, recording: Recording, lab: Any, path: Path) -> 
     """
     if lab is not None and lab.config != recording.config:
         raise _other_model(view, lab, path)
+
+
+def _check_dtype(view: SavedView, lab: Any, path: Path) -> None:
+    """Refuse a lab that runs in another dtype than the model of the view did.
+
+    Raises:
+        RecordingError: it does; its values would not be those of the view.
+    """
+    recording = read_recording_of(view, path, None)
+    floats = [each.dtype for each in recording.activations.values() if each.is_floating_point()]
+    made = min(floats, key=lambda each: each.itemsize, default=lab.model.dtype)  # Some are float32.
+    if recording.config == lab.config and made != lab.model.dtype:
+        name, runs_in = (str(each).removeprefix("torch.") for each in (made, lab.model.dtype))
+        raise RecordingError(
+            tr(
+                "{path} is a view of {model} in {name}, and the lab runs in {runs_in}, in which "
+                "numbers differ: give qwen3lab.load(..., dtype={name!r}), or open the view without "
+                "a lab to look at it",
+                path=path,
+                model=view.model,
+                name=name,
+                runs_in=runs_in,
+            )
+        )
 
 
 def _other_model(view: SavedView, lab: Any, path: Path) -> RecordingError:

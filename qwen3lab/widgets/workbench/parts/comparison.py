@@ -27,11 +27,14 @@ from qwen3lab.widgets.explorers.compare_state import (
 from qwen3lab.widgets.explorers.replies import mode_name
 from qwen3lab.widgets.workbench.asking import reply_of
 from qwen3lab.widgets.workbench.changes import Change, edits_of
+from qwen3lab.widgets.workbench.parts.largest_change import LargestChanges
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 from qwen3lab.widgets.workbench.timing import SECONDS_BETWEEN_UPDATES
 
+WITH_CHANGES = later("with the changes")
 STOPPED = later("stopped before the second run was complete: press Run the other")
 NO_CHANGES = later("the run has no changes to leave out: change the model and ask again first")
+NO_SECOND = later("there is no second run yet: choose what to compare the run with")
 NO_OTHER_MODEL = later(
     "there is no other model: create the workbench with several, as in Workbench([lab, other])"
 )
@@ -72,9 +75,12 @@ class ComparisonPart(Part):
         self.ticket = 0  # Of the second run that is wanted: the result of another one is dropped.
         self.same_vocabulary: bool | None = None  # Of the run and the second one; None if unknown.
         self._aligned: tuple[tuple[Any, ...], Alignment] | None = None
+        self.changes = LargestChanges(self.state)
+        self.waits = False  # For the run without the changes, which another part makes.
         if bench.others:
             self.state.compare_model = next(iter(bench.others))
         self.state.observe(self._chosen, ["compare", *NEEDED.values()])
+        self.state.observe(lambda _: self._take_baseline(), ["asking_baseline"])
 
     def start(self) -> None:
         """Make the second run, or make it again; the tab shows why if it cannot be made."""
@@ -84,9 +90,21 @@ class ComparisonPart(Part):
             try:
                 if self.state.current is None:
                     raise ValueError(tr("there is no run to compare with: ask a question first"))
-                self._start(self._request())
+                if not self._has_baseline():
+                    self._start(self._request())
             except ValueError as error:
                 self.state.compare_problem = sentence(error)
+
+    def jump(self) -> None:
+        """Pick the token whose prediction differs most in the second run; again, the next one."""
+        state = self.state
+        try:
+            aligned = self.alignment()
+            if aligned is None:
+                raise ValueError(tr(NO_SECOND))
+            state.changed_most = self.changes.jump(aligned)
+        except Exception as error:
+            state.compare_problem = sentence(error)
 
     def show(self, chat: Chat, name: str, *, this_name: str = "") -> None:
         """Compare the run with a recorded reply, in place of making a second run.
@@ -180,7 +198,7 @@ class ComparisonPart(Part):
         """Cancel the second run."""
         super().cancel()
         self.ticket += 1
-        self.state.comparing = False
+        self.waits = self.state.comparing = False
 
     def close(self) -> None:
         """Cancel the second run, and end its thread."""
@@ -197,8 +215,30 @@ class ComparisonPart(Part):
             self.needs = state.current is not None and self.bench.asks and state.compare != NOTHING
             self.work_if_open()
 
+    def _has_baseline(self) -> bool:
+        """True if the run without the changes is there already, or is on its way.
+
+        The card of changes has asked for it; it is shown as soon as it is complete.
+        """
+        state, found = self.state, self.state.baseline
+        if state.compare != WITHOUT_CHANGES or not state.asked_changes:
+            return False
+        if found is not None and found.recording is not None:
+            self.same_vocabulary = True
+            self._show(found, tr(WITH_CHANGES), tr(WITHOUT_CHANGES))
+            return True
+        self.waits = state.comparing = state.asking_baseline
+        return self.waits
+
+    def _take_baseline(self) -> None:
+        """Show the run without the changes that was waited for, or ask for it."""
+        with self.lock:
+            if self.waits and not self.state.asking_baseline:
+                self.start()
+
     def _discard(self) -> None:
         self.cancel()
+        self.changes.clear()
         state = self.state
         self._aligned = self.same_vocabulary = None
         state.other, state.other_name, state.this_name = None, "", ""
@@ -265,9 +305,7 @@ class ComparisonPart(Part):
     def _without_changes(self, options: dict[str, Any]) -> Request:
         if not self.state.asked_changes:
             raise ValueError(tr(NO_CHANGES))
-        return Request(
-            tr("with the changes"), lambda _: tr(WITHOUT_CHANGES), self.state.asked, options
-        )
+        return Request(tr(WITH_CHANGES), lambda _: tr(WITHOUT_CHANGES), self.state.asked, options)
 
     def _other_model(self, options: dict[str, Any]) -> Request:
         name = self.state.compare_model

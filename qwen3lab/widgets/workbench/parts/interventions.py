@@ -3,12 +3,16 @@
 import threading
 from typing import Any
 
+from qwen3lab.analysis.alignment import Alignment, alignment
 from qwen3lab.generation.reply import Chat
+from qwen3lab.recording.rendered_logits import logits_hook
 from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
-from qwen3lab.widgets.workbench.changes import Change, check_exists, with_change
+from qwen3lab.widgets.workbench.changes import UNCHANGED, Change, check_exists, with_change
+from qwen3lab.widgets.workbench.parts.largest_change import LargestChanges
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
 
+NO_BASELINE = later("there is no run without the changes yet: ask with a change in force first")
 STOPPED = later("you stopped the reply without the changes: there is no comparison")
 
 
@@ -24,6 +28,9 @@ class InterventionsPart(Part):
     def __init__(self, bench: AskingBench) -> None:
         super().__init__(bench)
         self.worker = self._worker()
+        self.changes = LargestChanges(self.state)
+        self.aligned: Alignment | None = None
+        self.state.observe(lambda _: self._leave(), ["token"])
         self.plain: tuple[str, dict[str, Any], Chat] | None = None
 
     def add(self, change: Change, *, ask: bool = False) -> bool:
@@ -60,10 +67,38 @@ class InterventionsPart(Part):
         except ValueError as error:
             self.state.change_error = sentence(error)
 
+    def jump(self) -> None:
+        """Pick the token whose prediction the changes moved most; again, the next one."""
+        state = self.state
+        try:
+            if state.shown is None or state.baseline is None or state.baseline.recording is None:
+                raise ValueError(tr(NO_BASELINE))
+            if self.aligned is None:
+                names = (tr("with the changes"), tr(UNCHANGED))
+                self.aligned = alignment(state.shown, state.baseline.recording, names=names)
+            state.changed_most = self.changes.jump(self.aligned)
+        except Exception as error:
+            state.change_error = sentence(error)
+
     def started(self) -> None:
         """Discard the reply to compare with."""
         super().started()
+        self._forget()
         self.state.baseline = None
+
+    def cancel(self) -> None:
+        """Cancel the reply without the changes."""
+        super().cancel()
+        self.state.asking_baseline = False
+
+    def _forget(self) -> None:
+        self.changes.clear()
+        self.aligned = None
+        self.state.changed_most = ""
+
+    def _leave(self) -> None:
+        """Another token is picked: what a jump said is over."""
+        self.state.changed_most = ""
 
     def finished(self, chat: Chat | None, *, stopped: bool) -> None:
         """Find the reply without the changes: that of the run before, or one beside the run."""
@@ -80,14 +115,19 @@ class InterventionsPart(Part):
 
     def _ask_without(self) -> None:
         run, question, options = self.state.run, self.state.asked, dict(self.bench.asked_options)
+        hooks = (logits_hook(self.bench.config),)  # To compare predictions, too.
 
         def job(cancel: threading.Event) -> None:
-            found = self.bench.reply(question, record=True, cancel=cancel, **options)
+            found = self.bench.reply(question, record=hooks, cancel=cancel, **options)
             if cancel.is_set():
-                self._set(run, change_error=tr(STOPPED))
+                self._set(run, change_error=tr(STOPPED), asking_baseline=False)
                 return
-            self._set(run, baseline=found)
+            self._set(run, baseline=found, asking_baseline=False)
             with self.lock:
                 self.plain = (question, options, found)
 
-        self._beside(self.worker, job, lambda e: self._set(run, change_error=sentence(e)))
+        def failed(error: Exception) -> None:
+            self._set(run, change_error=sentence(error), asking_baseline=False)
+
+        self.state.asking_baseline = True
+        self._beside(self.worker, job, failed)

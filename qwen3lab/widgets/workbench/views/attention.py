@@ -47,6 +47,7 @@ class AttentionPane(View):
         self.maps = MapRenderer(self.show_map, self.show_error)
         self.table = HeadTable(self.pick_head)
         self._make_controls()
+        self.colours = self.follow_colours(self.map, self.heads.wall, self.heads.scores)
         self.note, self.about = w.HTML(), w.HTML()
         self._follow()
         return self._arrange()
@@ -237,6 +238,7 @@ class AttentionPane(View):
             self.map,
             self.about,
             row(self.pooling, self.reset, self.note),
+            tools=[self.colours],
         )
         pickers = row(self.pane, self.pickers.layer, self.pickers.head)
         self.side = side_by_side(left, right, wide="last")

@@ -69,14 +69,19 @@ class ChangesCard:
         self.again = _button(
             tr("Add, ask again"), "", tr("Put it in force, and ask the same question")
         )
-        self.clear = _button(tr("Remove all"), "", tr("Take every change out of force"))
+        self.clear = _button("", "trash", tr("Remove all: take every change out of force"))
         self.copy = CopyButton(label=tr("Copy as Python"))
         self.copy.hint = tr("Copy the changes as Python: the list of edits for lab.chat")
         self.fold = w.ToggleButton(
             tooltip=tr("Change a part of the model: the one that is picked"),
             layout=w.Layout(width="auto"),
         ).add_class("q3-fold-settings")
-        self.alert, self.outcome = Alert(), w.HTML()
+        self.most = _button(
+            tr("largest change"),
+            "arrow-up",
+            tr("Pick the token whose prediction changed most; again, the next one"),
+        )
+        self.alert, self.outcome, self.changed = Alert(), w.HTML(), w.HTML()
         self.listed = w.VBox().add_class("q3-changes")
         self.controls = w.VBox(
             [
@@ -84,9 +89,16 @@ class ChangesCard:
                 row(self.add, self.again),
             ]
         ).add_class("q3-change-controls")
-        self.all = row(self.clear, self.copy)
+        head = row(self.fold, self.clear, self.copy).add_class("q3-changes-head")
         self.root = w.VBox(
-            [self.fold, self.controls, self.alert, self.listed, self.outcome, self.all]
+            [
+                head,
+                self.controls,
+                self.alert,
+                self.listed,
+                self.outcome,
+                row(self.most, self.changed),
+            ]
         )
         self.root.add_class("q3-card").add_class("q3-changes-card")
         self._connect()
@@ -105,12 +117,14 @@ class ChangesCard:
         watch(lambda _: self.list_changes(), ["changes"])
         watch(lambda _: self.draw_outcome(), ["baseline", "chat", "status"])
         watch(lambda _: self.draw_error(), ["change_error"])
+        watch(lambda _: self.draw_changed(), ["changed_most"])
         watch(lambda _: self.enable(), ["status"])
         self.what.observe(lambda _: self.choose_part(), "value")
         self.how.observe(lambda _: self.offer_where(), "value")
         self.fold.observe(lambda _: self.draw_fold(), "value")
         self.add.on_click(lambda _: self.put(ask=False))
         self.again.on_click(lambda _: self.put(ask=True))
+        self.most.on_click(lambda _: self.bench.interventions.jump())
         self.clear.on_click(lambda _: self.remove(*self.state.changes))
 
     @shows_drawing_errors
@@ -214,7 +228,7 @@ class ChangesCard:
         for line in old:
             close_tree(line)
         self.copy.text = code_of(changes) if changes else ""
-        show_only(bool(changes), self.listed, self.all)
+        show_only(bool(changes), self.listed, self.clear, self.copy)
         self.draw_fold()
         self.enable()
 
@@ -233,7 +247,12 @@ class ChangesCard:
         chat, plain = self.state.current, self.state.baseline
         shown = chat is not None and plain is not None
         self.outcome.value = outcome_html(tr(UNCHANGED), chat, plain) if chat and plain else ""
-        show_only(shown, self.outcome)
+        show_only(shown, self.outcome, self.most, self.changed)
+
+    def draw_changed(self) -> None:
+        """Say which token's prediction changed most."""
+        said = html.escape(self.state.changed_most)
+        self.changed.value = f'<span class="q3-jumped" role="status">{said}</span>'
 
     def draw_error(self) -> None:
         """Show why a change was refused."""

@@ -106,7 +106,24 @@ class ComparePane(View):
         self.compare.observe(lambda change: self.choose(change["new"]), "value")
         self.again.on_click(lambda _: self.run_or_stop())
 
+    def _make_jump(self) -> None:
+        self.most = w.Button(
+            description=tr("largest change"),
+            icon="arrow-up",
+            tooltip=tr("Pick the token whose prediction differs most; again, the next one"),
+            layout=w.Layout(width="150px"),
+        )
+        self.most.on_click(lambda _: self.bench.compare.jump())
+        self.changed = w.HTML()
+        self.follow(self.draw_changed, ["changed_most"])
+
+    def draw_changed(self) -> None:
+        """Say which token's prediction differs most."""
+        said = html.escape(self.state.changed_most)
+        self.changed.value = f'<span class="q3-jumped" role="status">{said}</span>'
+
     def _make_map(self) -> None:
+        self._make_jump()
         self.pickers = Pickers(self.state, self.config, self.follow)
         self.parts = [self.pickers]
         offered = [each for each in COMPARED if self.config.is_moe or each != ROUTING]
@@ -131,6 +148,7 @@ class ComparePane(View):
         self.bindings.bind("compared", self.compared)
         self.bindings.bind("align", self.align)
         self.map = Canvas(height=160, fills=True)
+        self.colours = self.follow_colours(self.map)
 
     def _follow(self) -> None:
         run = ["recording", "run", "other"]
@@ -138,7 +156,9 @@ class ComparePane(View):
         picks = ["compared", "layer", "head", "routing_layer", "align"]
         asked = ["compare", "other_question"]
         self.follow(self.list_kinds, ["compare", "asked_changes"])
-        self.follow(self.enable, ["compare", "compared", "comparing", "status", "chat", "run"])
+        self.follow(
+            self.enable, ["compare", "compared", "comparing", "status", "chat", "run", "other"]
+        )
         self.follow(self.draw_texts, ["chat", *run])
         self.follow(self.draw_map, [*run, *picks, *progress, *asked])
         self.follow(self.turn_page, ["token"])
@@ -181,6 +201,7 @@ class ComparePane(View):
         self.again.description = tr("Stop") if state.comparing else tr("Run the other")
         self.again.icon = "stop" if state.comparing else "refresh"
         self.again.disabled = not self.bench.asks or state.current is None
+        self.most.disabled = state.other is None
         show_only(state.compared == ATTENTION, self.pickers.layer, self.pickers.head)
         show_only(state.compared == ROUTING, self.pickers.routing_layer)
 
@@ -283,13 +304,15 @@ class ComparePane(View):
         self.note.value = ""
 
     def _arrange(self) -> list[w.Widget]:
-        choice = row(self.compare, self.budget, self.question, self.model, self.again)
+        choice = row(self.compare, self.budget, self.question, self.model, self.again, self.colours)
         texts = pane(tr("Replies"), tr("what differs is marked"), scroller(self.texts))
         tools = row(
             self.compared,
             self.pickers.layer,
             self.pickers.head,
             self.pickers.routing_layer,
+            self.most,
+            self.changed,
         )
         body = (tools, self.map, self.note, self.pair)
         differs = pane(tr("Difference"), tr("click a cell"), *body, tools=[self.align])

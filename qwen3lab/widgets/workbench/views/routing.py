@@ -60,6 +60,7 @@ class RoutingPane(View):
         least = max(110, min(400, 60 + 3 * layers))
         self.by_layer = Canvas(height=least, fills=True)
         self.load = Canvas(height=least, fills=True)
+        self.colours = self.follow_colours(self.routing, self.by_layer, self.load)
         self._make_controls()
         self._make_texts()
         self._follow()
@@ -235,7 +236,7 @@ class RoutingPane(View):
                 self.state.expert = expert
 
     def _arrange(self) -> list[w.Widget]:
-        comparison = row(self.compare)
+        comparison = row(self.colours, self.compare)
         layer = pane(
             tr("Expert routing"), tr("each column: the experts of one token"), self.routing
         )

@@ -56,6 +56,7 @@ class ShadedText(View):
         self.bindings.bind("expert", self.expert, follow=self.follow)
         self.parts = [self.pickers]
         self._make_finders()
+        self.colours = self.follow_colours()
         self.curve = w.ToggleButton(
             description=tr("curves"),
             icon="line-chart",
@@ -76,7 +77,16 @@ class ShadedText(View):
         self.follow(self.draw_controls, ["quantity", "curve"])
         self.follow(
             self.shade,
-            ["recording", "token", "quantity", "layer", "head", "routing_layer", "expert"],
+            [
+                "recording",
+                "token",
+                "quantity",
+                "layer",
+                "head",
+                "routing_layer",
+                "expert",
+                "colours",
+            ],
         )
         self.follow(self.draw_curves, ["recording", "token", "curve"])
         tools = row(
@@ -86,6 +96,7 @@ class ShadedText(View):
             self.pickers.head,
             self.pickers.routing_layer,
             self.expert,
+            self.colours,
             self.curve,
             self.jumped,
         )
@@ -174,7 +185,8 @@ class ShadedText(View):
 
     def _key(self, recording: Recording) -> tuple[object, ...]:
         """What the shades depend on: the logits of a recording are computed once."""
-        key = (id(recording), *what_is_shaded(self.state), self.text.shown[0])
+        shown = (self.state.colours, self.text.shown[0])
+        key = (id(recording), *what_is_shaded(self.state), *shown)
         return (*key, self.state.token) if self.is_of_token else key
 
     def point_at(self, token: int) -> None:
@@ -195,7 +207,7 @@ class ShadedText(View):
         self.text.shade(
             shades.values[first:end],
             title=shades.title,
-            high=shades.high,
+            scale=shades.scale(self.state.colours),
             nothing=shades.nothing,
             token=shades.token,
             follows=self.is_of_token,

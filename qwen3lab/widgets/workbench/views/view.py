@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import ipywidgets as w
 
-from qwen3lab.translation import later
+from qwen3lab.figures.scales import AUTOMATIC, LINEAR, LOGARITHM, ROOT, ScaleChoice
+from qwen3lab.translation import later, tr
+from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.layout import close_widgets_of
-from qwen3lab.widgets.explorers.controls import Bindings, HasBindings
+from qwen3lab.widgets.explorers.controls import WIDE, Bindings, HasBindings
 from qwen3lab.widgets.workbench.keep.notes import Kind
 from qwen3lab.widgets.workbench.parts.branches import BranchesPart
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
@@ -22,6 +24,10 @@ from qwen3lab.widgets.workbench.parts.find import FindPart
 from qwen3lab.widgets.workbench.parts.heads import HeadsPart
 from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.parts.part import AskingBench
+
+CLIPS = ("", ", clipped at 99%")
+COLOURS = (AUTOMATIC, *(kind + clip for kind in (LINEAR, ROOT, LOGARITHM) for clip in CLIPS))
+"""The colour scales on offer; Python can set another quantile."""
 
 WAITING = later("The plot appears after the first run.")
 
@@ -173,6 +179,25 @@ class View:
         self._draws.append(drawing)
         self.bindings.watch(changed, list(names))
 
+    def follow_colours(self, *maps: Canvas) -> w.Dropdown:
+        """A menu of the colour scale, which these maps use; call it before they are drawn."""
+        menu = w.Dropdown(
+            options=[(_scale_name(each), each) for each in COLOURS],
+            description=tr("colours"),
+            tooltip=tr("Colour scale of the maps and of the shaded text; signed maps stay linear"),
+            style=WIDE,
+            layout=w.Layout(width="220px"),
+        )
+        self.bindings.bind("colours", menu)
+        chosen = self.state
+
+        def recolour() -> None:
+            for each in maps:
+                each.recolour(ScaleChoice.named(chosen.colours))
+
+        self.follow(recolour, ["colours"])
+        return menu
+
     def show(self) -> None:
         """Make the widgets if there are none yet, and draw what has changed."""
         if not self.is_built:
@@ -254,3 +279,9 @@ def show_only(shown: bool, *widgets: w.DOMWidget) -> None:
     """Show the widgets, or hide them."""
     for widget in widgets:
         widget.layout.display = "" if shown else "none"
+
+
+def _scale_name(text: str) -> str:
+    """A colour scale of `COLOURS`, in the language that is shown."""
+    kind, _, clip = text.partition(", clipped at ")
+    return tr(kind) if not clip else tr("{kind}, clipped at {share}", kind=tr(kind), share=clip)

@@ -49,6 +49,7 @@ class WhyPane(View):
         least = max(110, min(420, 70 + 3 * self.config.n_layers))
         self.lens = Canvas(height=least, fills=True)
         self.effects = Canvas(height=least, fills=True)
+        self.colours = self.follow_colours(self.lens, self.effects)
         self.part = PartPane(self)
         self.parts_plot = Plot(_fitted(empty_figure(tr(NO_TOKEN))), fills=True)
         self.parts = [self.part]
@@ -217,7 +218,11 @@ class WhyPane(View):
             self.effects,
         )
         body = side_by_side(column(lens, effect), column(written, self.part.pane))
-        return [row(self.layer, self.which_lens, self.other_token), self.problem, body]
+        return [
+            row(self.layer, self.which_lens, self.other_token, self.colours),
+            self.problem,
+            body,
+        ]
 
 
 def _fitted(figure: go.Figure) -> go.Figure:
