@@ -117,7 +117,7 @@ def test_a_view_of_another_dtype_is_refused_with_the_dtype_to_load_and_opens_wit
     bench = Workbench(half, question="3+4=?", thinking=False)
     bench.run()
     bench.save(path)
-    says = r"in bfloat16, and the lab runs in float32, .* load\(..., dtype='bfloat16'\)"
+    says = r"in bfloat16, and the lab runs in float32, .*load\(..., dtype='bfloat16'\)"
     with pytest.raises(RecordingError, match=says):
         Workbench.open_view(path, lab=tiny_lab)
     assert Workbench.open_view(path, lab=half).state.current.text == bench.state.current.text

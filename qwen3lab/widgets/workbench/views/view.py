@@ -188,7 +188,7 @@ class View:
             style=WIDE,
             layout=w.Layout(width="220px"),
         )
-        self.bindings.bind("colours", menu)
+        self.bindings.bind("colours", menu, follow=self.follow)
         chosen = self.state
 
         def recolour() -> None:
