@@ -142,10 +142,10 @@ def test_the_commands_show_the_standing_and_reset_it(tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, ["course", "status", str(folder)]).output
     (line,) = [line for line in shown.splitlines() if "needs_thinking" in line]
     assert line.split() == ["00_start_here", "needs_thinking", "hard", "1", "2", "yes"]
-    assert shown.splitlines()[-1] == "1 of 30 solved"
+    assert shown.splitlines()[-1] == "1 of 35 solved"
     rows = json.loads(CliRunner().invoke(app, ["course", "status", str(folder), "--json"]).output)
     assert [row["exercise"] for row in rows if row["solved"]] == ["needs_thinking"]
     told = CliRunner().invoke(app, ["course", "reset", "00_start_here", "--folder", str(folder)])
     assert "kept as" in told.output and "00_start_here-1.ipynb" in told.output
     again = CliRunner().invoke(app, ["course", "status", str(folder)]).output
-    assert again.splitlines()[-1] == "0 of 30 solved"
+    assert again.splitlines()[-1] == "0 of 35 solved"
