@@ -263,9 +263,9 @@ class Lab:
             ),
             tr("experts"): experts,
             tr("context"): tr("{n:,} tokens", n=config.n_ctx),
-            "weights": self.weights,
+            tr("weights"): self.weights,
             "adapters": self.adapter,
-            "device": str(self.model.device),
+            tr("device"): str(self.model.device),
         }
         question = self.suggested.questions[0]
         note = tr(
