@@ -16,6 +16,9 @@ class Closable(Protocol):
         ...
 
 
+LATEST = ("_", "__", "___")
+"""Names of the latest outputs; _12 is that of the cell that ran as number 12."""
+
 _shown: dict[str, tuple[str, WeakSet[Any]]] = {}
 """By cell: the run of the cell, and what that run displayed."""
 
@@ -57,10 +60,14 @@ def _forget(bench: Closable) -> None:
     outputs = shell.user_ns.get("_oh", {})
     for number in [n for n, value in outputs.items() if value is bench]:
         del outputs[number]
-        shell.user_ns.pop(f"_{number}", None)
-    for name in ("_", "__", "___"):
-        if shell.user_ns.get(name) is bench:
-            shell.user_ns[name] = ""
+    nothing = ""
+    for names in (shell.user_ns, shell.user_ns_hidden):  # IPython keeps what it set in both.
+        for name in [name for name, value in names.items() if value is bench]:
+            if name in LATEST:
+                names[name] = nothing
+            elif name.strip("_").isdigit():  # A name that a person chose stays.
+                del names[name]
+    for name in LATEST:
         with suppress(AttributeError):
             if getattr(shell.displayhook, name) is bench:
-                setattr(shell.displayhook, name, "")
+                setattr(shell.displayhook, name, nothing)
