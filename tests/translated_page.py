@@ -66,9 +66,8 @@ def guide_pages() -> list[Path]:
 
 
 def english_pages() -> list[Path]:
-    """The README, and every page of the guide that is not Chinese, or for teachers."""
-    others = {CHINESE, GUIDE / "course"}
-    return [README, *(page for page in guide_pages() if others.isdisjoint(page.parents))]
+    """The README, and every page of the guide that is not Chinese."""
+    return [README, *(page for page in guide_pages() if CHINESE not in page.parents)]
 
 
 def chinese_of(page: Path) -> Path:
@@ -132,7 +131,7 @@ def _target(link: str, page: Path) -> str:
     path, _, anchor = link.partition("#")
     place = (page.parent / path).resolve()
     place = chinese_of(place) if place in english_pages() else place
-    return str(place.relative_to(ROOT)) + ("#" if anchor else "")
+    return str(place.relative_to(ROOT)).replace("_zh.png", ".png") + ("#" if anchor else "")
 
 
 def _links(section: Section, page: Path) -> Counter[str]:

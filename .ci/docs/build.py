@@ -151,12 +151,18 @@ def gather(folder: Path) -> None:
         page.write_text(linked_across(text, page, chinese), "utf-8")
     write_api(folder / "api")
     add_contents(folder / "index.md", ("Guide", "How to", "Case studies"))
-    course = sorted((folder / "course").rglob("*.md"), key=lambda page: page.stem != "index")
-    names = [page.relative_to(folder).with_suffix("").as_posix() for page in course]
-    add_tree(folder / "index.md", "Course", names)
+    add_tree(folder / "index.md", "Course", course_pages(folder))
     beside = [name.lower().removesuffix(".md") for name in BESIDE]
     add_tree(folder / "index.md", "Reference", ["api/index", *beside])
     add_contents(chinese / "index.md", ("指南", "怎么做", "案例"))
+    add_tree(chinese / "index.md", "课程", course_pages(chinese))
+
+
+def course_pages(folder: Path) -> list[str]:
+    """The pages of the course in a folder, its index first."""
+    pages = sorted((folder / "course").rglob("*.md"))
+    pages.sort(key=lambda page: page.stem != "index")
+    return [page.relative_to(folder).with_suffix("").as_posix() for page in pages]
 
 
 def write_terms(glossary: Path, out: Path) -> None:
