@@ -28,8 +28,8 @@ README = ROOT / "README.md"
 DIGESTS = ROOT / ".ci" / "docs" / "chinese_pages.json"
 
 _MADE = re.compile(r"<!-- (?:table|rows)[^\n]*-->\n.*?<!-- end of \w+ -->", re.DOTALL)
-_NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(million|万|亿)?")
-_TIMES = {"": 1.0, "million": 1e6, "万": 1e4, "亿": 1e8}
+_NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(million|billion|万|亿)?")
+_TIMES = {"": 1.0, "million": 1e6, "billion": 1e9, "万": 1e4, "亿": 1e8}
 _COUNTED = {
     "paragraph_open": "paragraphs",
     "list_item_open": "list items",
