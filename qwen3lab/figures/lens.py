@@ -66,7 +66,8 @@ def lens_map(lens: Lens, answer: Token | None = None, *, colour: str = "probabil
     top = lens.top(min(HOVER_TOKENS, lens.lab.config.d_vocab))
     what, values = _values(lens, chosen, colour, top)
     name = "" if chosen is None else escape(quoted(lens.lab, chosen))
-    title = f"{lens.kind[:1].upper()}{lens.kind[1:]}, {what}{f' of {name}' if name else ''}"
+    kind, shown = tr(lens.kind), tr("{what} of {name}", what=what, name=name) if name else what
+    title = f"{kind[:1].upper()}{kind[1:]}, {shown}"
     figure = labelled_map(
         values,
         _rows(lens),

@@ -14,6 +14,7 @@ from qwen3lab.patching.prepared import prepared, two_runs
 from qwen3lab.patching.results import Patched
 from qwen3lab.patching.sweep import shape_of, sweep
 from qwen3lab.text.prompt import Prompt
+from qwen3lab.translation import later
 
 
 @checked
@@ -84,4 +85,6 @@ def patch(
     )
     cells = runs.cells(found, axes, chosen)
     raw = sweep(lab, runs.base, cells, runs.reader, shape=shape_of(cells), progress=progress)
-    return runs.result(raw, method="patching", site=site, axes=("layer", *axes), layers=chosen)
+    return runs.result(
+        raw, method=later("patching"), site=site, axes=("layer", *axes), layers=chosen
+    )
