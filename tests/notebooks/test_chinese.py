@@ -118,7 +118,8 @@ def test_headings_code_and_links_are_those_of_the_english_cell(name: str):
 @pytest.mark.parametrize("name", BOOKS)
 def test_buttons_and_tabs_are_called_as_the_widgets_call_them_in_chinese(name: str, chinese: None):
     for english, text in both(name):
-        for label in BOLD.findall(" ".join(english.split())):
+        stressed = english.startswith("### Exercise")  # bold words there are not labels
+        for label in [] if stressed else BOLD.findall(" ".join(english.split())):
             assert tr(label) == label or tr(label) in plain(text), f"{tr(label)} is not in: {text}"
 
 
