@@ -144,6 +144,7 @@ class ScaleChoice:
         quantile: of the values, above which all have the last colour; 1 clips none.
 
     Example:
+        >>> from qwen3lab.figures.scales import ScaleChoice
         >>> ScaleChoice.named("square root, clipped at 99%")
         ScaleChoice(kind='square root', quantile=0.99)
     """

@@ -27,7 +27,7 @@ from qwen3lab.patching.results import Patched
 from qwen3lab.patching.sites import SITES
 from qwen3lab.patching.sweep import Positioned, cells_of, shape_of, sweep
 from qwen3lab.text.prompt import Prompt
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 RESID_MID = "blocks.{l}.hook_resid_mid"
 RESID_POST = "blocks.{l}.hook_resid_post"
@@ -149,8 +149,8 @@ def path_patching(
     sender = _checked_sender(lab, sender)
     layers = _readers(lab, sender, to)
     site, axes = READERS.get(to, ("resid_post", ()))
-    later = range(sender.layer, lab.config.n_layers)
-    stream = [hook.format(l=layer) for layer in later for hook in (RESID_MID, RESID_POST)]
+    after = range(sender.layer, lab.config.n_layers)
+    stream = [hook.format(l=layer) for layer in after for hook in (RESID_MID, RESID_POST)]
     runs = two_runs(
         lab,
         clean,

@@ -89,10 +89,10 @@ def mime_types(book: nbformat.NotebookNode) -> list[str]:
 
 
 def titles(book: nbformat.NotebookNode) -> list[str]:
-    """Titles of the plotly figures of all outputs, in order."""
+    """Titles of the plotly figures of all outputs, in order; of a figure of panels, the first."""
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-    figures = [output.data[PLOT] for output in outputs if PLOT in output.get("data", ())]
-    return [figure["layout"]["title"]["text"] for figure in figures]
+    layouts = [output.data[PLOT]["layout"] for output in outputs if PLOT in output.get("data", ())]
+    return [(each.get("title") or each["annotations"][0])["text"] for each in layouts]
 
 
 def write_book(path: Path, *cells: str) -> None:
