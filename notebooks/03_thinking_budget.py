@@ -122,6 +122,8 @@ exercises.cheapest_budget(sweep, level=levels[-1], answer=None, hint=0)
 # ## When does the model know the answer?
 # One problem, and the answer at each point of its thinking. The line marks the point after which
 # the answer does not change any more. The thinking after this point is not needed for the answer.
+# (`chat.thinking_tokens` is one more than the last point: it also counts the line break before
+# `</think>`.)
 
 # %%
 (problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)

@@ -102,9 +102,9 @@ exercises.budget_needed(sweep, level=str(suggested.steps[1]), answer=None, hint=
 # %%
 exercises.cheapest_budget(sweep, level=levels[-1], answer=None, hint=0)
 
-# %% [markdown] english="52d4a0ac631a"
+# %% [markdown] english="7d02001bb4dc"
 # ## 模型什么时候就知道答案了？
-# 拿一道题，看它在思考的每一处会给出什么答案。竖线标出的那一处之后，答案不再变化：后面的思考，对得出答案来说已经不需要了。
+# 拿一道题，看它在思考的每一处会给出什么答案。竖线标出的那一处之后，答案不再变化：后面的思考，对得出答案来说已经不需要了。（`chat.thinking_tokens` 比最后一个点多一：它把 `</think>` 前面的换行也算作一个词元。）
 
 # %%
 (problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)
