@@ -79,7 +79,7 @@ class HeadTable(w.VBox):
         profile = scores.to_pandas()
         self._heads = list(zip(profile["layer"], profile["head"], strict=True))
         profile["kind"] = profile["kind"].map(tr)
-        self._show(profile[list(self.titles)].rename(columns=self.titles))
+        self._show(profile.filter(items=list(self.titles)).rename(columns=self.titles))
 
     def _show(self, heads: "pandas.DataFrame") -> None:
         import pandas
