@@ -95,7 +95,7 @@ def test_attention_from_the_answer_of_all_heads_keeps_the_largest_share(n_layers
     figure = figures.answer_looks(Looks(names, mass, tuple(range(n_layers))))
     check_size(figure)
     row, column = largest(figure)
-    assert column == "7 sentence·7" and row.startswith("layer 12, head")
+    assert column == "6 sentence·7" and row.startswith("layer 12, head")
     found = map_of(figure)
     place = list(found.y).index(row)
     assert found.z[place][7] == pytest.approx(float(mass[12, 13, 7]), rel=1e-3)
