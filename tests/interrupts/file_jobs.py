@@ -7,7 +7,7 @@ from typing import Any
 from qwen3lab import figures, thinking, tiny
 from qwen3lab.analysis.corpus import RoutingCorpus
 from qwen3lab.checkpoints.writer import save_checkpoint
-from qwen3lab.jupyter import launch
+from qwen3lab.jupyter import working_copy
 from qwen3lab.tiny.training.trainer import Trainer
 from tests.interrupts.state import content, contents, plain
 from tests.interrupts.table import QUESTION, Job, World
@@ -118,19 +118,20 @@ def _corpus(world: World) -> RoutingCorpus:
 def _notebooks(world: World) -> dict[str, Any]:
     """Copy the notebooks of an installed package."""
     package = world.folder / "site" / "qwen3lab"
-    file = launch.qwen3lab.__file__
-    launch.qwen3lab.__file__ = str(package / "__init__.py")
+    file = working_copy.qwen3lab.__file__
+    working_copy.qwen3lab.__file__ = str(package / "__init__.py")
     try:
-        return contents(launch.notebooks(world.folder / "mine"))
+        return contents(working_copy.make_working_copy(world.folder / "mine"))
     finally:
-        launch.qwen3lab.__file__ = file
+        working_copy.qwen3lab.__file__ = file
 
 
 def _install_notebooks(world: World) -> None:
-    for name in (launch.FIRST_NOTEBOOK, "guide/index.md"):
+    texts = {working_copy.FIRST_NOTEBOOK: '{"metadata": {}}', "guide/index.md": "as it ships"}
+    for name, text in texts.items():
         path = world.folder / "site/qwen3lab/_notebooks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{name} as it ships")
+        path.write_text(text)
 
 
 def _check_notebooks(world: World, whole: dict[str, Any], value: object) -> None:
