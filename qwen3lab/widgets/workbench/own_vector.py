@@ -44,10 +44,15 @@ class AddVector:
     def title(self) -> str:
         """Such as "2 × doubt at layer 3, from token 16"."""
         by = f"{self.by:g}".replace("-", "−")
-        values = {"by": by, "name": self.name, "layer": self.layer}
         if not self.first:
-            return tr("{by} × {name} at layer {layer}", **values)
-        return tr("{by} × {name} at layer {layer}, from token {first}", first=self.first, **values)
+            return tr("{by} × {name} at layer {layer}", by=by, name=self.name, layer=self.layer)
+        return tr(
+            "{by} × {name} at layer {layer}, from token {first}",
+            by=by,
+            name=self.name,
+            layer=self.layer,
+            first=self.first,
+        )
 
     @property
     def part(self) -> tuple[object, ...]:
