@@ -289,12 +289,12 @@ def test_labels_of_tokens_group_them_and_are_crossed_with_those_of_texts(tiny_la
     run = corpus.record([*rows, *wrong], model=tiny_lab, out=out, progress=False, **options)
     table = run.counts
     assert list(dict.fromkeys(table.column)) == ["kind", "kind × type", "type"]
+    routing = [tiny_lab.record(row["text"]).routing for row in rows]
     for row_of_table in table[table.slots > 0].itertuples():
         expected = 0
-        for row in rows:
-            rec = tiny_lab.record(row["text"])
-            at = rec.routing.layers.index(row_of_table.layer)
-            for chosen, kind in zip(rec.routing.experts[at].tolist(), row["type"], strict=True):
+        for row, routed in zip(rows, routing, strict=True):
+            at = routed.layers.index(row_of_table.layer)
+            for chosen, kind in zip(routed.experts[at].tolist(), row["type"], strict=True):
                 groups = {row["kind"], kind, f"{row['kind']} × {kind}"}
                 expected += row_of_table.expert in chosen and row_of_table.label in groups
         assert row_of_table.slots == expected
