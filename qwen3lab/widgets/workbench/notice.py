@@ -18,6 +18,8 @@ from qwen3lab.widgets.workbench.views.view import ViewedBench, show_only
 class AnswerNotice:
     """Says below a reply that it is outside of the model's world or unsure; else hidden.
 
+    Hidden while the model is changed, too: then it is the changes that make it unsure.
+
     Args:
         bench: the workbench.
 
@@ -32,7 +34,7 @@ class AnswerNotice:
         self.root = w.VBox([self.text, self.examples]).add_class("q3-notice")
         self.applies = bench.asks and _knows_the_world(bench.lab.tokenizer)
         self.shown: Notice | None = None
-        self.bindings.watch(lambda _: self.draw(), ["chat", "run", "status"])
+        self.bindings.watch(lambda _: self.draw(), ["chat", "run", "status", "changes"])
         self.draw()
 
     @shows_drawing_errors
@@ -41,7 +43,8 @@ class AnswerNotice:
         chat = self.state.current
         inside = [each for each in self.bench.examples if each not in OUTSIDE_EXAMPLES]
         found = None
-        if self.applies and chat is not None and self.state.status == "idle":
+        answers = self.state.status == "idle" and not self.state.changes
+        if self.applies and chat is not None and answers:
             found = notice_of(chat, self.state.asked, inside)
         if found != self.shown:
             self.shown = found

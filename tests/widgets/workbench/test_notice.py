@@ -4,6 +4,7 @@ import pytest
 
 import qwen3lab
 from qwen3lab.widgets import Workbench
+from qwen3lab.widgets.workbench.changes import Scale
 from tests.widgets.workbench.benches import panel
 
 
@@ -35,6 +36,16 @@ def test_an_answer_from_outside_shows_the_notice_and_a_click_asks_an_example(lab
 def test_a_sure_answer_of_the_world_shows_none(lab):
     bench, notice = asked(lab, "3+4=?")
     assert notice.root.layout.display == "none" and notice.shown is None
+    bench.close()
+
+
+def test_an_unsure_answer_of_a_changed_model_shows_none(lab):
+    bench, notice = asked(lab, "hello")
+    assert notice.shown is not None
+    bench.change(Scale("mlp", 0))
+    assert notice.root.layout.display == "none" and notice.shown is None
+    bench.state.changes = ()
+    assert notice.shown is not None
     bench.close()
 
 
