@@ -214,7 +214,7 @@ class Workbench(PartsOfBench, Keeping, Sharing):
                 self.worker.stop()
 
     def close(self) -> None:
-        """Stop all work, end its threads, and remove the workbench from the page."""
+        """Stop all work, end its threads, and remove it from the page and from old outputs."""
         with self.lock:
             self.closed = True
             self.worker.close()
@@ -226,6 +226,7 @@ class Workbench(PartsOfBench, Keeping, Sharing):
         if self.view is not None:
             self.view.close()
             self.view = None
+        cells.forget(self)
 
     def open(self) -> w.Widget:
         """Make the widgets, and return the one that holds all; `close` removes them."""

@@ -46,13 +46,12 @@ def displayed(bench: Closable) -> None:
         for old in [*benches]:
             if old is not bench:
                 old.close()
-                _forget(old)
         benches = WeakSet[Any]()
     benches.add(bench)
     _shown[cell] = (run, benches)
 
 
-def _forget(bench: Closable) -> None:
+def forget(bench: Closable) -> None:
     """Drop IPython's own references to the output of a cell, which keep its recording in memory."""
     shell: Any = get_ipython()
     if shell is None:

@@ -7,7 +7,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench import cells
+from tests.fake_lab import FakeLab
 
 
 class Shown:
@@ -25,8 +27,19 @@ def test_ipython_keeps_no_output_that_was_forgotten(monkeypatch: pytest.MonkeyPa
     shell.run_cell("kept = made; del made", store_history=True)
     assert shell.user_ns["_1"] is shell.user_ns_hidden["_1"] is shell.user_ns["kept"]
     gone = weakref.ref(shell.user_ns["kept"])
-    cells._forget(shell.user_ns["kept"])
+    cells.forget(shell.user_ns["kept"])
     assert "_1" not in shell.user_ns and "kept" in shell.user_ns
     del shell.user_ns["kept"]
     gc.collect()
     assert gone() is None
+
+
+def test_a_closed_workbench_is_in_no_old_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    monkeypatch.setattr(cells, "get_ipython", lambda: shell)
+    shell.user_ns["bench"] = Workbench(FakeLab(), question="Hi")
+    shell.run_cell("bench", store_history=True)
+    assert shell.user_ns["_1"] is shell.user_ns["_"] is shell.user_ns["bench"]
+    shell.user_ns["bench"].close()
+    assert "_1" not in shell.user_ns and shell.user_ns["_"] == "" and shell.user_ns["_oh"] == {}
+    assert shell.user_ns["bench"].closed
