@@ -224,8 +224,9 @@ class GgufFile(ComputedTensors):
         for key, values in allowed.items():
             found = self.fields.get(f"{self.architecture}.{key}", values[0])
             if found not in values:
+                shown = one_line(str(found), width=60)
                 raise CheckpointError(
-                    f"{self.path} gives {self.architecture}.{key} as {str(found)[:60]}, which is "
+                    f"{self.path} gives {self.architecture}.{key} as {shown}, which is "
                     "not read: load the model's safetensors release"
                 )
 

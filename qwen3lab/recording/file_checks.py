@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
+from qwen3lab.display.plain import one_line
 from qwen3lab.hooks.points import hook_names
 from qwen3lab.storage.checked_tensors import digest_of
 
@@ -104,7 +105,7 @@ def checked_spans(spans: Any, n_tokens: int) -> dict[str, tuple[int, int]]:
     for name, ends in spans.items():
         integers = isinstance(ends, list) and all(type(end) is int for end in ends)
         if not integers or len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= n_tokens:
-            raise ValueError(f"span {name} is {str(ends)[:40]} of {n_tokens} tokens")
+            raise ValueError(f"span {name} is {one_line(str(ends), width=40)} of {n_tokens} tokens")
         checked[name] = (ends[0], ends[1])
     return checked
 

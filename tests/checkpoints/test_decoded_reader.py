@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import qwen3lab
 from qwen3lab.checkpoints.embedded import EMBEDDED
+from qwen3lab.checkpoints.formats.fp8 import Fp8
 from qwen3lab.errors import CheckpointError
 from qwen3lab.loading import load_model
 from tests.checkpoints.formats.writers import WRITERS, mlx, quantised
@@ -201,3 +202,10 @@ def test_a_config_with_two_kinds_of_quantisation_is_refused(folders, tmp_path):
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(CheckpointError, match="describes quantised weights twice"):
         load_model(folder)
+
+
+def test_a_setting_with_control_characters_is_refused_in_one_printable_line():
+    fields = {"activation_scheme": "dynamic", "weight_block_size": "a\x00b"}
+    with pytest.raises(CheckpointError) as refused:
+        Fp8.from_config(fields)
+    assert r"a\x00b" in str(refused.value) and str(refused.value).isprintable()

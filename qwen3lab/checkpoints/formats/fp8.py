@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qwen3lab.checkpoints.formats.config_fields import chosen
 from qwen3lab.checkpoints.formats.packed_format import FLOATS, PackedFormat, ReadPart, shared
+from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.storage.tensor_header import StoredTensor
 
@@ -46,8 +47,9 @@ class Fp8(PackedFormat):
         block = fields.get("weight_block_size", list(DEFAULT_BLOCK))
         is_pair = isinstance(block, list | tuple) and len(block) == 2
         if not is_pair or not all(type(size) is int and size > 0 for size in block):
+            shown = one_line(str(block), width=60)
             raise CheckpointError(
-                f"quantization_config gives weight_block_size as {str(block)[:60]}: expected two "
+                f"quantization_config gives weight_block_size as {shown}: expected two "
                 "sizes, such as [128, 128]"
             )
         return cls(*block)
