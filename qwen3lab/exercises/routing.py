@@ -168,7 +168,7 @@ def partner(
     Args:
         experts: the choices of one layer.
         n_experts: of the layer.
-        expert: the one whose partner is asked for.
+        expert: whose most frequent partner is the answer.
         answer: number of the partner.
         hint: number of a hint to show.
     """

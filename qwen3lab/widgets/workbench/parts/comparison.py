@@ -231,7 +231,7 @@ class ComparisonPart(Part):
         return self.waits
 
     def _take_baseline(self) -> None:
-        """Show the run without the changes that was waited for, or ask for it."""
+        """Start the comparison once the run without the changes has ended."""
         with self.lock:
             if self.waits and not self.state.asking_baseline:
                 self.start()
