@@ -23,6 +23,9 @@ OUTSIDE = later(
     "The model knows only its small world, and says that this question is outside of it."
 )
 DOUBTFUL = later("The model is unsure: this answer may be wrong.")
+TOO_FAST = later(
+    "The model is unsure: this answer may be wrong. It needs “think first” for more than one step."
+)
 INCOMPLETE = later("This is no complete sum: the model answers all the same, and it means nothing.")
 WORLD = later(
     "Sums of whole numbers, read from left to right, with no value below 0 or above 999; who holds "
@@ -33,6 +36,9 @@ SIGNS = re.compile(r"[\d\s+*x×=?.,/^()-]+")
 """A question of these characters is about numbers."""
 
 SUM = re.compile(r"[\s(]*\d+[\s)]*([-+*x×]\s*\d+[\s)]*)+=?\s*\?*\s*")
+STEP = re.compile(r"\d\s*[-+*x×加减乘](?=\s*\d)")
+"""A step of a sum. Without thinking, the models guess sums of more than one."""
+
 HAN = re.compile(r"[一-鿿]")
 
 
@@ -68,12 +74,15 @@ def notice_of(chat: Chat, question: str, examples: Sequence[str]) -> Notice | No
     text = _reason(chat.answer, question, probability)
     if not text:
         return None
+    if text == DOUBTFUL and chat.thinking_asked is False and needs_thinking(question):
+        text = TOO_FAST
     least = tr(
         "Least certain token: “{token}” ({probability}).",
         token=visible(token),
         probability=f"{probability:.0%}",
     )
-    return Notice(tr(text), tr(WORLD), least, examples_for(question, examples))
+    thinking = chat.thinking_asked is not False
+    return Notice(tr(text), tr(WORLD), least, examples_for(question, examples, thinking=thinking))
 
 
 def _reason(answer: str, question: str, least: float) -> str:
@@ -98,9 +107,26 @@ def least_certain(chat: Chat) -> tuple[float, str] | None:
     return math.exp(logprob), token
 
 
-def examples_for(question: str, examples: Sequence[str]) -> tuple[str, ...]:
-    """Some of the examples, short ones in the language of the question first."""
-    others = [each for each in examples if each != question and "(" not in each]
+def needs_thinking(question: str) -> bool:
+    """True for a sum of more than one step."""
+    return len(STEP.findall(question)) > 1
+
+
+def examples_for(
+    question: str, examples: Sequence[str], *, thinking: bool = True
+) -> tuple[str, ...]:
+    """Some of the examples, short ones in the language of the question first.
+
+    Args:
+        question: that was asked; it is left out.
+        examples: questions that the model can answer, with thinking.
+        thinking: False leaves out those that need it.
+    """
+    others = [
+        each
+        for each in examples
+        if each != question and "(" not in each and (thinking or not needs_thinking(each))
+    ]
     chinese = bool(HAN.search(question))
     ordered = sorted(
         others, key=lambda each: (len(each) > LONGEST_EXAMPLE, bool(HAN.search(each)) != chinese)

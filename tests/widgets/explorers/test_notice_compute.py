@@ -11,6 +11,7 @@ from qwen3lab.widgets.explorers.notice_compute import (
     MOST_EXAMPLES,
     examples_for,
     least_certain,
+    needs_thinking,
     notice_of,
 )
 
@@ -126,3 +127,23 @@ def test_the_examples_that_are_left_out_are_a_wrong_hint_and_one_from_outside(la
     hinted, outside = OUTSIDE_EXAMPLES
     assert "(answer key: 30)" in hinted  # 25+17-8 is 34
     assert tiny.says_outside(asked(lab, outside, True).answer)
+
+
+@pytest.mark.parametrize("question", ["hello", "你好"])
+def test_without_thinking_only_examples_that_need_none_are_offered(lab, question):
+    offered = examples_for(question, TINY, thinking=False)
+    assert len(offered) == MOST_EXAMPLES
+    for example in offered:
+        assert notice_of(asked(lab, example, False), example, TINY) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "needs"), [("12+30=?", False), ("1+2*3=?", True), ("8加5乘3减12等于几？", True)]
+)
+def test_a_sum_of_more_than_one_step_needs_thinking(question, needs):
+    assert needs_thinking(question) is needs
+
+
+def test_a_doubtful_sum_without_thinking_is_told_to_think_first(lab):
+    found = notice_of(asked(lab, TINY[0], False), TINY[0], TINY)
+    assert found is not None and "think first" in found.text
