@@ -58,8 +58,12 @@ def best_head(
         )
     values = getattr(scores, score)
     if float(values.max()) < least:
-        text = tr("No head of this model has a {score} score of {least:.2f}: take another model.")
-        return Verdict(None, text.format(score=score, least=least))
+        text = tr(
+            "No head of this model has a {score} score of {least:.2f}: take another model.",
+            score=score,
+            least=least,
+        )
+        return Verdict(None, text)
     best = divmod(int(values.argmax()), values.shape[1])
 
     def judge(given: tuple[int, int]) -> Verdict:
@@ -67,11 +71,18 @@ def best_head(
         if missing := missing_head(layer, head, scores.layers, values.shape[1]):
             return missing
         value = float(values[scores.layers.index(layer), head])
-        text = tr("The {score} score of layer {layer}, head {head} is {value:.2f}")
-        fact = text.format(score=score, layer=layer, head=head, value=value)
+        fact = tr(
+            "The {score} score of layer {layer}, head {head} is {value:.2f}",
+            score=score,
+            layer=layer,
+            head=head,
+            value=value,
+        )
         if value >= least:
-            text = tr("{fact}; the highest is {highest:.2f}.")
-            return Verdict(True, text.format(fact=fact, highest=float(values.max())))
+            text = tr(
+                "{fact}; the highest is {highest:.2f}.", fact=fact, highest=float(values.max())
+            )
+            return Verdict(True, text)
         return Verdict(False, f"{fact}: {_why_not_best(scores, score, layer, head, least)}")
 
     return Answer(f"best_head {score}", answer, hint).judged(
@@ -117,8 +128,13 @@ def sink_heads(
 
     def judge(heads: int) -> Verdict:
         if heads == n:
-            text = tr("{n} of {all} heads give the first token more than {least:.0%}.")
-            return Verdict(True, text.format(n=n, all=above.numel(), least=least))
+            text = tr(
+                "{n} of {all} heads give the first token more than {least:.0%}.",
+                n=n,
+                all=above.numel(),
+                least=least,
+            )
+            return Verdict(True, text)
         if without is not None and heads == int((without[:, :, 0] > least).sum()):
             return Verdict(False, tr("That is the number of the model as it is, without the sink."))
         if heads == int(above.any(dim=1).sum()):
@@ -159,18 +175,24 @@ def reads_token(
         layer, head = given
         if missing := missing_head(layer, head, recording.attention.layers, mass.shape[1]):
             return missing
-        text = tr("Layer {layer}, head {head} gives {share:.0%} of its attention to {token}")
-        share, token = float(mass[layer, head]), repr(recording.tokens[key])
-        fact = text.format(layer=layer, head=head, share=share, token=token)
+        fact = tr(
+            "Layer {layer}, head {head} gives {share:.0%} of its attention to {token}",
+            layer=layer,
+            head=head,
+            share=float(mass[layer, head]),
+            token=repr(recording.tokens[key]),
+        )
         if given == best:
             return Verdict(True, tr("{fact}, and no head gives it more.", fact=fact))
         most = int(rows[layer, head].argmax())
         if most == key:
-            text = tr("{fact}, more than to any other token, but another head gives it more.")
-            return Verdict(False, text.format(fact=fact))
-        text = tr("{fact}; most goes to token {place}, {text}.")
+            text = tr(
+                "{fact}, more than to any other token, but another head gives it more.", fact=fact
+            )
+            return Verdict(False, text)
         found = repr(recording.tokens[most])
-        return Verdict(False, text.format(fact=fact, place=most, text=found))
+        text = tr("{fact}; most goes to token {place}, {text}.", fact=fact, place=most, text=found)
+        return Verdict(False, text)
 
     return Answer("reads_token", answer, hint).judged(
         judge,
@@ -202,12 +224,17 @@ def needed_head(lab: Lab, question: str, answer: object, *, hint: int = 0) -> Ve
         if missing := missing_head(layer, head, range(config.n_layers), config.n_heads):
             return missing
         before, after = asked(), asked(scaling.head(layer, head))
-        text = tr("With all heads the answer is {before}, without this one {after}")
-        fact = text.format(before=repr(before), after=repr(after))
+        fact = tr(
+            "With all heads the answer is {before}, without this one {after}",
+            before=repr(before),
+            after=repr(after),
+        )
         if after != before:
             return Verdict(True, tr("{fact}: the model needs it here.", fact=fact))
-        text = tr("{fact}: other heads do without it. A head that reads is not always needed.")
-        return Verdict(False, text.format(fact=fact))
+        text = tr(
+            "{fact}: other heads do without it. A head that reads is not always needed.", fact=fact
+        )
+        return Verdict(False, text)
 
     def needed() -> str:
         heads = [(n, head) for n in range(config.n_layers) for head in range(config.n_heads)]

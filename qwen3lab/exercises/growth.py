@@ -36,20 +36,32 @@ def formed(
 
     def judge(step: int) -> Verdict:
         if step not in best:
-            text = tr("There is no snapshot of step {step}: choose from {steps}.")
-            return Verdict(False, text.format(step=step, steps=list(best)))
-        text = tr("At step {step}, the best {kind} head has a score of {score:.2f}")
-        fact = text.format(step=step, kind=kind, score=best[step])
+            text = tr(
+                "There is no snapshot of step {step}: choose from {steps}.",
+                step=step,
+                steps=list(best),
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "At step {step}, the best {kind} head has a score of {score:.2f}",
+            step=step,
+            kind=kind,
+            score=best[step],
+        )
         if step not in steps:
             return Verdict(False, tr("{fact}: that is below {least}.", fact=fact, least=least))
         if step == steps[0]:
-            text = tr("{fact}, and before that it was below {least}.")
-            return Verdict(True, text.format(fact=fact, least=least))
+            text = tr("{fact}, and before that it was below {least}.", fact=fact, least=least)
+            return Verdict(True, text)
         if best[step] == max(best.values()):
-            text = tr("{fact}, the highest of all. Look for the first one above {least}.")
-            return Verdict(False, text.format(fact=fact, least=least))
-        text = tr("{fact}, but an earlier snapshot is above {least}, too.")
-        return Verdict(False, text.format(fact=fact, least=least))
+            text = tr(
+                "{fact}, the highest of all. Look for the first one above {least}.",
+                fact=fact,
+                least=least,
+            )
+            return Verdict(False, text)
+        text = tr("{fact}, but an earlier snapshot is above {least}, too.", fact=fact, least=least)
+        return Verdict(False, text)
 
     return Answer(f"formed {kind}", answer, hint).judged(
         judge,
@@ -78,9 +90,13 @@ def head_of_kind(snapshot: Snapshot, kind: str, answer: object, *, hint: int = 0
         layer, head = given
         if missing := missing_head(layer, head, range(n_layers), n_heads):
             return missing
-        text = tr("The {kind} score of layer {layer}, head {head} is {score:.2f}")
-        score = float(scores[layer, head])
-        fact = text.format(kind=kind, layer=layer, head=head, score=score)
+        fact = tr(
+            "The {kind} score of layer {layer}, head {head} is {score:.2f}",
+            kind=kind,
+            layer=layer,
+            head=head,
+            score=float(scores[layer, head]),
+        )
         if given == best:
             return Verdict(True, tr("{fact}, the highest.", fact=fact))
         if given == best[::-1]:
@@ -118,16 +134,23 @@ def last_family(
 
     def judge(name: str) -> Verdict:
         if name not in below:
-            text = tr("{name} is no kind of text here: choose from {families}.")
-            return Verdict(False, text.format(name=repr(name), families=", ".join(families)))
+            text = tr(
+                "{name} is no kind of text here: choose from {families}.",
+                name=repr(name),
+                families=", ".join(families),
+            )
+            return Verdict(False, text)
         if name == best:
-            text = tr("{name} is above {least} longer than all others.")
-            return Verdict(True, text.format(name=name, least=least))
-        text = tr("{name} is below {least} at step {step}")
-        fact = text.format(name=name, least=least, step=below[name])
+            text = tr("{name} is above {least} longer than all others.", name=name, least=least)
+            return Verdict(True, text)
+        fact = tr(
+            "{name} is below {least} at step {step}", name=name, least=least, step=below[name]
+        )
         if history[0].surplus[name] == max(history[0].surplus.values()):
-            text = tr("{fact}. It has the highest loss at first, but falls early enough.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}. It has the highest loss at first, but falls early enough.", fact=fact
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another kind takes longer.", fact=fact))
 
     return Answer("last_family", answer, hint).judged(
@@ -158,8 +181,13 @@ def chance_overlap(n_experts: Count, k: Count, answer: object, *, hint: int = 0)
 
     def judge(share: float) -> Verdict:
         if abs(share - expected) < 0.005:
-            text = tr("Each chosen expert is among {k} of {n} by chance with {share:.1%}.")
-            return Verdict(True, text.format(k=k, n=n_experts, share=expected))
+            text = tr(
+                "Each chosen expert is among {k} of {n} by chance with {share:.1%}.",
+                k=k,
+                n=n_experts,
+                share=expected,
+            )
+            return Verdict(True, text)
         if abs(share - 1 / expected) < 0.005:
             return Verdict(False, tr("That is the inverse: a share is at most 1."))
         if abs(share - 0.25) < 0.005:
@@ -209,15 +237,24 @@ def feeds_induction(lab: Lab, text: str, answer: object, *, hint: int = 0) -> Ve
         if missing := missing_head(*given, range(lab.config.n_layers), lab.config.n_heads):
             return missing
         if given[0] >= layer:
-            text = tr("The induction head is in layer {layer}: it can read earlier layers only.")
-            return Verdict(False, text.format(layer=layer))
+            text = tr(
+                "The induction head is in layer {layer}: it can read earlier layers only.",
+                layer=layer,
+            )
+            return Verdict(False, text)
         after = score_without(given)
-        text = tr("The best induction score falls from {before:.2f} to {after:.2f}")
-        fact = text.format(before=float(before.max()), after=after)
+        fact = tr(
+            "The best induction score falls from {before:.2f} to {after:.2f}",
+            before=float(before.max()),
+            after=after,
+        )
         if after <= float(before.max()) / 2:
             return Verdict(True, tr("{fact}: the induction head reads this one.", fact=fact))
-        text = tr("{fact}. That is not half: which kind of head tells each token what came before?")
-        return Verdict(False, text.format(fact=fact))
+        text = tr(
+            "{fact}. That is not half: which kind of head tells each token what came before?",
+            fact=fact,
+        )
+        return Verdict(False, text)
 
     def found() -> str:
         heads = [(n, head) for n in range(layer) for head in range(lab.config.n_heads)]

@@ -13,7 +13,7 @@ from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.structure import co_activation
 from qwen3lab.arguments import Count, checked
 from qwen3lab.errors import HookError
-from qwen3lab.exercises.verdict import Answer, Verdict, whole_number
+from qwen3lab.exercises.verdict import Answer, Verdict, missing_expert, whole_number
 from qwen3lab.experiments.effects import Text, group_losses
 from qwen3lab.interventions.rerouting import Rerouting
 from qwen3lab.lab import Lab
@@ -38,18 +38,29 @@ def busiest_expert(
     best, k, n = int(load.argmax()), recording.config.n_experts_per_token, len(recording)
 
     def judge(expert: int) -> Verdict:
-        if missing := _no_expert(expert, layer, len(load)):
+        if missing := missing_expert(expert, len(load)):
             return missing
-        text = tr("Expert {expert} is chosen by {chosen:.0f} of {tokens} tokens")
-        fact = text.format(expert=expert, chosen=float(load[expert]) * k * n, tokens=n)
+        fact = tr(
+            "Expert {expert} is chosen by {chosen:.0f} of {tokens} tokens",
+            expert=expert,
+            chosen=float(load[expert]) * k * n,
+            tokens=n,
+        )
         if load[expert] == load.max():
             return Verdict(True, tr("{fact}, and no expert by more.", fact=fact))
         if shown is not None and expert == int(_load(recording, shown).argmax()):
-            text = tr("{fact} of layer {layer}. It is the busiest one of layer {shown}.")
-            return Verdict(False, text.format(fact=fact, layer=layer, shown=shown))
+            text = tr(
+                "{fact} of layer {layer}. It is the busiest one of layer {shown}.",
+                fact=fact,
+                layer=layer,
+                shown=shown,
+            )
+            return Verdict(False, text)
         if expert == int(_summed_weights(recording, layer).argmax()):
-            text = tr("{fact}. It has the largest sum of weights: count the tokens instead.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}. It has the largest sum of weights: count the tokens instead.", fact=fact
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another expert is chosen by more.", fact=fact))
 
     return Answer("busiest_expert", answer, hint).judged(
@@ -90,15 +101,24 @@ def surest_router(recording: Recording, answer: object, *, hint: int = 0) -> Ver
 
     def judge(layer: int) -> Verdict:
         if layer not in entropy:
-            text = tr("Layer {layer} has no router: choose from {layers}.")
-            return Verdict(False, text.format(layer=layer, layers=list(entropy)))
-        text = tr("The router of layer {layer} has {share:.0%} of the largest possible entropy")
-        fact = text.format(layer=layer, share=entropy[layer])
+            text = tr(
+                "Layer {layer} has no router: choose from {layers}.",
+                layer=layer,
+                layers=list(entropy),
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "The router of layer {layer} has {share:.0%} of the largest possible entropy",
+            layer=layer,
+            share=entropy[layer],
+        )
         if layer == best:
             return Verdict(True, tr("{fact}, the lowest of all layers.", fact=fact))
         if layer == least:
-            text = tr("{fact}, the highest: a high entropy means that it is *uncertain*.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}, the highest: a high entropy means that it is *uncertain*.", fact=fact
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another layer has a lower one.", fact=fact))
 
     return Answer("surest_router", answer, hint).judged(
@@ -128,19 +148,29 @@ def specialist(
     scores = npmi(corpus.slots[row])[place].nan_to_num(-1.0)
 
     def judge(expert: int) -> Verdict:
-        if missing := _no_expert(expert, layer, len(scores)):
+        if missing := missing_expert(expert, len(scores)):
             return missing
-        text = tr("Expert {expert} and {group} have an NPMI of {score:.2f}")
-        fact = text.format(expert=expert, group=group, score=float(scores[expert]))
+        fact = tr(
+            "Expert {expert} and {group} have an NPMI of {score:.2f}",
+            expert=expert,
+            group=group,
+            score=float(scores[expert]),
+        )
         if scores[expert] == scores.max():
             return Verdict(
                 True, tr("{fact}, the highest in layer {layer}.", fact=fact, layer=layer)
             )
         if expert == int(corpus.slots[row][place].argmax()):
-            text = tr("{fact}. It has the largest share of {group}, but also much of other texts.")
-            return Verdict(False, text.format(fact=fact, group=group))
-        text = tr("{fact}; another expert of layer {layer} has a higher one.")
-        return Verdict(False, text.format(fact=fact, layer=layer))
+            text = tr(
+                "{fact}. It has the largest share of {group}, but also much of other texts.",
+                fact=fact,
+                group=group,
+            )
+            return Verdict(False, text)
+        text = tr(
+            "{fact}; another expert of layer {layer} has a higher one.", fact=fact, layer=layer
+        )
+        return Verdict(False, text)
 
     return Answer("specialist", answer, hint).judged(
         judge,
@@ -177,18 +207,25 @@ def partner(
     best = int(shares[expert].argmax())
 
     def judge(other: int) -> Verdict:
-        if not 0 <= other < n_experts:
-            text = tr("Expert {expert} does not exist: there are experts 0 to {last}.")
-            return Verdict(False, text.format(expert=other, last=n_experts - 1))
+        if missing := missing_expert(other, n_experts):
+            return missing
         if other == expert:
             return Verdict(False, tr("That is the expert itself: look for another one."))
-        text = tr("{share:.0%} of the tokens of expert {expert} are also routed to expert {other}")
-        fact = text.format(share=float(shares[expert, other]), expert=expert, other=other)
+        fact = tr(
+            "{share:.0%} of the tokens of expert {expert} are also routed to expert {other}",
+            share=float(shares[expert, other]),
+            expert=expert,
+            other=other,
+        )
         if other == best:
             return Verdict(True, tr("{fact}, and no expert has more.", fact=fact))
         if other == int(shares[:, expert].argmax()):
-            text = tr("{fact}. Its own tokens go to expert {expert} most: you read the column.")
-            return Verdict(False, text.format(fact=fact, expert=expert))
+            text = tr(
+                "{fact}. Its own tokens go to expert {expert} most: you read the column.",
+                fact=fact,
+                expert=expert,
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another expert has more.", fact=fact))
 
     return Answer("partner", answer, hint).judged(
@@ -198,13 +235,6 @@ def partner(
         tr("`co_activation(first, n_experts)[{expert}]` is its row.", expert=expert),
         tr("It is expert {expert}.", expert=best),
     )
-
-
-def _no_expert(expert: int, layer: int, n_experts: int) -> Verdict | None:
-    if 0 <= expert < n_experts:
-        return None
-    text = tr("Expert {expert} does not exist: layer {layer} has experts 0 to {last}.")
-    return Verdict(False, text.format(expert=expert, layer=layer, last=n_experts - 1))
 
 
 @checked
@@ -252,9 +282,10 @@ def _rerouting(answer: object) -> Rerouting | Verdict:
         return answer
     text = tr(
         "{answer} is not a rerouting: give an intervention of qwen3lab.interventions.rerouting, "
-        "as in answer=rerouting.off([3, 5], layers=2)."
+        "as in answer=rerouting.off([3, 5], layers=2).",
+        answer=repr(answer),
     )
-    return Verdict(False, text.format(answer=repr(answer)))
+    return Verdict(False, text)
 
 
 def _hurt(added: dict[str, float], group: str, ratio: float) -> Verdict:
@@ -271,7 +302,10 @@ def _hurt(added: dict[str, float], group: str, ratio: float) -> Verdict:
     if added[group] >= 0.1 and added[group] >= ratio * others[worst]:
         return Verdict(True, f"{fact}.")
     if others[worst] > max(added[group], 0.1):
-        text = tr("{fact}: this hurts {worst} most.", fact=fact, worst=worst)
-        return Verdict(False, text)
-    text = tr("{fact}: aim for at least 0.1 and {ratio:g} times the rise of the next group.")
-    return Verdict(False, text.format(fact=fact, ratio=ratio))
+        return Verdict(False, tr("{fact}: this hurts {worst} most.", fact=fact, worst=worst))
+    text = tr(
+        "{fact}: aim for at least 0.1 and {ratio:g} times the rise of the next group.",
+        fact=fact,
+        ratio=ratio,
+    )
+    return Verdict(False, text)

@@ -10,7 +10,7 @@ from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.analysis.topic_and_type import TopicAndType
 from qwen3lab.arguments import checked
 from qwen3lab.corpus import CorpusRun, slots_of
-from qwen3lab.exercises.verdict import Answer, Verdict, whole_number
+from qwen3lab.exercises.verdict import Answer, Verdict, missing_expert, whole_number
 from qwen3lab.experiments.effects import Text, group_losses
 from qwen3lab.experiments.pruning import PruningCurve, best_experts, prune
 from qwen3lab.lab import Lab
@@ -37,10 +37,14 @@ def expert_of_label(
     best = int(scores.argmax())
 
     def judge(expert: int) -> Verdict:
-        if not 0 <= expert < len(scores):
-            return _no_expert(expert, len(scores))
-        text = tr("Expert {expert} and {label} have an npmi of {npmi:.2f}")
-        fact = text.format(expert=expert, label=label, npmi=float(scores[expert]))
+        if missing := missing_expert(expert, len(scores)):
+            return missing
+        fact = tr(
+            "Expert {expert} and {label} have an npmi of {npmi:.2f}",
+            expert=expert,
+            label=label,
+            npmi=float(scores[expert]),
+        )
         if expert == best:
             return Verdict(True, tr("{fact}, the highest of this layer.", fact=fact))
         return Verdict(False, f"{fact}: {_why_not_associated(own, row, expert)}")
@@ -48,8 +52,9 @@ def expert_of_label(
     return Answer("expert_of_label", answer, hint).judged(
         judge,
         whole_number,
-        tr("In the map, look along the row of layer {layer}: which cells name the label?").format(
-            layer=layer
+        tr(
+            "In the map, look along the row of layer {layer}: which cells name the label?",
+            layer=layer,
         ),
         tr("Of the cells that name it, the brightest has the largest npmi. Point at it."),
         tr("It is expert {expert}.", expert=best),
@@ -82,26 +87,34 @@ def nearest_expert(
     best = int(above.argmax())
 
     def judge(other: int) -> Verdict:
-        if not 0 <= other < len(above):
-            return _no_expert(other, len(above))
+        if missing := missing_expert(other, len(above)):
+            return missing
         if other == expert:
             return Verdict(False, tr("That is the expert itself: look for another one."))
-        text = tr("Expert {other} gets {share:.0%} of its tokens, and {all:.0%} of all tokens")
         share = float(shares[other])
-        fact = text.format(other=other, share=share, all=share - float(above[other]))
+        fact = tr(
+            "Expert {other} gets {share:.0%} of its tokens, and {all:.0%} of all tokens",
+            other=other,
+            share=share,
+            all=share - float(above[other]),
+        )
         if other == best:
             return Verdict(True, tr("{fact}: the largest difference.", fact=fact))
         if other == int(shares.argmax()):
-            text = tr("{fact}: the largest share, but it gets many tokens of every expert.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}: the largest share, but it gets many tokens of every expert.", fact=fact
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}: another one has a larger difference.", fact=fact))
 
     return Answer("nearest_expert", answer, hint).judged(
         judge,
         whole_number,
         tr("Compare two shares: of the tokens of this expert, and of all tokens."),
-        tr("`atlas[{layer}, {expert}].together` lists them, the largest difference first.").format(
-            layer=layer, expert=expert
+        tr(
+            "`atlas[{layer}, {expert}].together` lists them, the largest difference first.",
+            layer=layer,
+            expert=expert,
         ),
         tr("It is expert {expert}.", expert=best),
     )
@@ -134,15 +147,27 @@ def layer_of_topic(found: TopicAndType, answer: object, *, hint: int = 0) -> Ver
 
     def judge(layer: int) -> Verdict:
         if layer not in values:
-            text = tr("Layer {layer} has no experts: those with experts are {layers}.")
-            return Verdict(False, text.format(layer=layer, layers=_listed(found.layers)))
-        text = tr("Among tokens of one {kind}, experts of layer {layer} tell {value:.3f} nats")
-        fact = text.format(kind=found.names[1], layer=layer, value=values[layer])
+            text = tr(
+                "Layer {layer} has no experts: those with experts are {layers}.",
+                layer=layer,
+                layers=_listed(found.layers),
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "Among tokens of one {kind}, experts of layer {layer} tell {value:.3f} nats",
+            kind=found.names[1],
+            layer=layer,
+            value=values[layer],
+        )
         if layer == best:
             return Verdict(True, tr("{fact}, the most of all layers.", fact=fact))
         if layer == max(alone, key=lambda each: alone[each]):
-            text = tr("{fact}: it leads only as long as the {kind} is not taken into account.")
-            return Verdict(False, text.format(fact=fact, kind=found.names[1]))
+            text = tr(
+                "{fact}: it leads only as long as the {kind} is not taken into account.",
+                fact=fact,
+                kind=found.names[1],
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}: another layer tells more.", fact=fact))
 
     return Answer("layer_of_topic", answer, hint).judged(
@@ -176,16 +201,24 @@ def experts_needed(
 
     def judge(n: int) -> Verdict:
         if n not in losses:
-            text = tr("{n} is not a number of this curve: choose from {numbers}.")
-            return Verdict(False, text.format(n=n, numbers=_listed(losses)))
+            text = tr(
+                "{n} is not a number of this curve: choose from {numbers}.",
+                n=n,
+                numbers=_listed(losses),
+            )
+            return Verdict(False, text)
         fact = tr("With {n} experts the loss is {loss:.2f}", n=n, loss=losses[n])
         if losses[n] > most:
-            text = tr("{fact}, above {most:g}: more experts must stay.")
-            return Verdict(False, text.format(fact=fact, most=most))
+            text = tr("{fact}, above {most:g}: more experts must stay.", fact=fact, most=most)
+            return Verdict(False, text)
         if n > min(enough):
             return Verdict(False, tr("{fact}, but fewer are enough.", fact=fact))
-        text = tr("{fact}, and with any smaller number of the curve it is above {most:g}.")
-        return Verdict(True, text.format(fact=fact, most=most))
+        text = tr(
+            "{fact}, and with any smaller number of the curve it is above {most:g}.",
+            fact=fact,
+            most=most,
+        )
+        return Verdict(True, text)
 
     last = (
         tr("{n} experts are enough.", n=min(enough))
@@ -225,10 +258,12 @@ def best_half_for(
 
     def judge(scores: Tensor) -> Verdict:
         loss, before = (_loss_of_half(lab, own, each) for each in (scores, usual))
-        text = tr(
-            "The loss of {group} is {loss:.2f} with your half, and {before:.2f} with the usual"
+        fact = tr(
+            "The loss of {group} is {loss:.2f} with your half, and {before:.2f} with the usual",
+            group=group,
+            loss=loss,
+            before=before,
         )
-        fact = text.format(group=group, loss=loss, before=before)
         if loss < before:
             return Verdict(True, tr("{fact}.", fact=fact))
         if torch.equal(scores, usual.to(scores.dtype)):
@@ -261,13 +296,12 @@ def _scores(answer: object, shape: tuple[int, ...]) -> Tensor | Verdict:
         found = None
     if found is not None and tuple(found.shape) == shape and bool(found.isfinite().all()):
         return found
-    text = tr("These are no scores: give a tensor of {layers} layers and {experts} experts.")
-    return Verdict(False, text.format(layers=shape[0], experts=shape[1]))
-
-
-def _no_expert(expert: int, n: int) -> Verdict:
-    text = tr("Expert {expert} does not exist: there are experts 0 to {last}.")
-    return Verdict(False, text.format(expert=expert, last=n - 1))
+    text = tr(
+        "These are no scores: give a tensor of {layers} layers and {experts} experts.",
+        layers=shape[0],
+        experts=shape[1],
+    )
+    return Verdict(False, text)
 
 
 def _listed(numbers: Sequence[int] | dict[int, float]) -> str:

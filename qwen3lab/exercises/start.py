@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qwen3lab.analysis.uncertainty import Uncertainty
 from qwen3lab.arguments import checked
-from qwen3lab.exercises.verdict import Answer, Verdict, text_of, whole_number
+from qwen3lab.exercises.verdict import Answer, Verdict, missing_expert, text_of, whole_number
 from qwen3lab.generation.reply import Chat
 from qwen3lab.lab import Lab
 from qwen3lab.recording.recording import Recording
@@ -83,20 +83,27 @@ def heaviest_expert(
     chosen = routing.experts[token].tolist()
 
     def judge(expert: int) -> Verdict:
-        if not 0 <= expert < routing.n_experts:
-            text = tr("Expert {expert} does not exist: there are experts 0 to {last}.")
-            return Verdict(False, text.format(expert=expert, last=routing.n_experts - 1))
+        if missing := missing_expert(expert, routing.n_experts):
+            return missing
         if expert == chosen[0]:
             weight = float(routing.weights[token, 0])
-            text = tr("Expert {expert} has the weight {weight:.2f}, the largest.")
-            return Verdict(True, text.format(expert=expert, weight=weight))
+            text = tr(
+                "Expert {expert} has the weight {weight:.2f}, the largest.",
+                expert=expert,
+                weight=weight,
+            )
+            return Verdict(True, text)
         return Verdict(False, _why_not_heaviest(recording, layer, token, expert))
 
     return Answer("heaviest_expert", answer, hint).judged(
         judge,
         whole_number,
         tr("In the map, a column is a token and a row an expert. Grey cells are not chosen."),
-        tr("`rec.routing.layer({layer}).experts[{token}]` lists its experts, the best first."),
+        tr(
+            "`rec.routing.layer({layer}).experts[{token}]` lists its experts, the best first.",
+            layer=layer,
+            token=token,
+        ),
         tr("It is expert {expert}.", expert=chosen[0]),
     )
 
@@ -106,8 +113,10 @@ def _why_not_heaviest(recording: Recording, layer: int, token: int, expert: int)
     if expert in experts[token].tolist():
         return tr("Expert {expert} is chosen, but another gets a larger weight.", expert=expert)
     if expert == int(experts.flatten().mode().values):
-        text = tr("Expert {expert} is chosen most often in the whole text, but not by this token.")
-        return text.format(expert=expert)
+        return tr(
+            "Expert {expert} is chosen most often in the whole text, but not by this token.",
+            expert=expert,
+        )
     return tr("Token {token} is not routed to expert {expert}.", token=token, expert=expert)
 
 
@@ -125,12 +134,19 @@ def most_uncertain(found: Uncertainty, answer: object, *, hint: int = 0) -> Verd
 
     def judge(place: int) -> Verdict:
         if not found.first <= place <= last:
-            text = tr("The model did not generate token {token}: look from {first} to {last}.")
-            return Verdict(False, text.format(token=place, first=found.first, last=last))
-        value = float(entropy[place - found.first])
-        text = tr("Before token {token}, {text}, the entropy was {value:.2f} nats")
-        token = repr(found.tokens[place - found.first])
-        fact = text.format(token=place, text=token, value=value)
+            text = tr(
+                "The model did not generate token {token}: look from {first} to {last}.",
+                token=place,
+                first=found.first,
+                last=last,
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "Before token {token}, {text}, the entropy was {value:.2f} nats",
+            token=place,
+            text=repr(found.tokens[place - found.first]),
+            value=float(entropy[place - found.first]),
+        )
         if place == best:
             return Verdict(True, tr("{fact}, the highest.", fact=fact))
         return Verdict(False, f"{fact}: {_why_not_uncertain(found, place, best)}")
@@ -173,11 +189,18 @@ def enough_thinking(lab: Lab, question: str, answer: object, *, hint: int = 0) -
             given=repr(reply.answer.strip()[:40]),
         )
         if mark(question, reply.answer) != "right":
-            text = tr("{fact}, but {right} is right: it needs more thinking.")
-            return Verdict(False, text.format(fact=fact, right=truth(question)))
+            text = tr(
+                "{fact}, but {right} is right: it needs more thinking.",
+                fact=fact,
+                right=truth(question),
+            )
+            return Verdict(False, text)
         if reply.stop == "natural":
-            text = tr("{fact}, but it ended its thinking by itself: find a budget that cuts it.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}, but it ended its thinking by itself: find a budget that cuts it.",
+                fact=fact,
+            )
+            return Verdict(False, text)
         if budget and mark(question, _asked(lab, question, budget=budget - 1).answer) == "right":
             return Verdict(False, tr("{fact}, but one token less is enough, too.", fact=fact))
         return Verdict(True, tr("{fact}, and with one token less it is wrong.", fact=fact))
@@ -217,12 +240,19 @@ def needs_thinking(lab: Lab, answer: object, *, hint: int = 0) -> Verdict:
     def judge(question: str) -> Verdict:
         right = truth(question)
         if right is None:
-            text = tr("{question} is no sum of this world: no brackets, and values from 0 to 999.")
-            return Verdict(False, text.format(question=repr(question)))
+            text = tr(
+                "{question} is no sum of this world: no brackets, and values from 0 to 999.",
+                question=repr(question),
+            )
+            return Verdict(False, text)
         at_once = _asked(lab, question, thinking=False).answer.strip()[:40]
         thought = _asked(lab, question).answer.strip()[:40]
-        text = tr("The truth is {right}; at once it says {at_once}, with thinking {thought}")
-        fact = text.format(right=right, at_once=repr(at_once), thought=repr(thought))
+        fact = tr(
+            "The truth is {right}; at once it says {at_once}, with thinking {thought}",
+            right=right,
+            at_once=repr(at_once),
+            thought=repr(thought),
+        )
         if mark(question, at_once) == "right":
             return Verdict(False, tr("{fact}: too easy, make it longer.", fact=fact))
         if mark(question, thought) != "right":
@@ -246,5 +276,7 @@ def _asked(lab: Lab, question: str, **options: Any) -> Chat:
 
 
 def _no_token(token: int, n: int) -> Verdict:
-    text = tr("Token {token} does not exist: the text has tokens 0 to {last}.")
-    return Verdict(False, text.format(token=token, last=n - 1))
+    text = tr(
+        "Token {token} does not exist: the text has tokens 0 to {last}.", token=token, last=n - 1
+    )
+    return Verdict(False, text)

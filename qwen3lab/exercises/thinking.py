@@ -30,14 +30,20 @@ def budget_needed(
     def judge(budget: int) -> Verdict:
         if budget not in right:
             return _no_budget(sweep, budget)
-        text = tr("With {budget} thinking tokens, {value:.0%} of level {level} are correct")
-        fact = text.format(budget=budget, value=right[budget], level=level)
+        fact = tr(
+            "With {budget} thinking tokens, {value:.0%} of level {level} are correct",
+            budget=budget,
+            value=right[budget],
+            level=level,
+        )
         if right[budget] < share:
             return Verdict(False, f"{fact}: {_other_level(sweep, level, budget, share)}")
         if budget != needed:
             return Verdict(False, tr("{fact}, but a smaller budget is enough.", fact=fact))
-        text = tr("{fact}, and with every smaller budget fewer than {share:.0%}.")
-        return Verdict(True, text.format(fact=fact, share=share))
+        text = tr(
+            "{fact}, and with every smaller budget fewer than {share:.0%}.", fact=fact, share=share
+        )
+        return Verdict(True, text)
 
     return Answer("budget_needed", answer, hint).judged(
         judge,
@@ -65,8 +71,12 @@ def _other_level(sweep: Sweep, level: str, budget: int, share: float) -> str:
 
 
 def _no_budget(sweep: Sweep, budget: int) -> Verdict:
-    text = tr("{budget} is not a budget of the sweep: choose from {budgets}.")
-    return Verdict(False, text.format(budget=budget, budgets=sweep.budgets))
+    text = tr(
+        "{budget} is not a budget of the sweep: choose from {budgets}.",
+        budget=budget,
+        budgets=sweep.budgets,
+    )
+    return Verdict(False, text)
 
 
 @checked
@@ -88,18 +98,25 @@ def cheapest_budget(sweep: Sweep, level: str, answer: object, *, hint: int = 0) 
         if budget not in cost:
             return _no_budget(sweep, budget)
         if right[budget] == 0:
-            text = tr("With {budget} thinking tokens no answer is right: its tokens are lost.")
-            return Verdict(False, text.format(budget=budget))
-        text = tr("With {budget} thinking tokens, a right answer costs {cost:.0f} tokens")
-        fact = text.format(budget=budget, cost=cost[budget])
+            text = tr(
+                "With {budget} thinking tokens no answer is right: its tokens are lost.",
+                budget=budget,
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "With {budget} thinking tokens, a right answer costs {cost:.0f} tokens",
+            budget=budget,
+            cost=cost[budget],
+        )
         if cost[budget] == cost[best]:
             return Verdict(True, tr("{fact}, and with no other budget fewer.", fact=fact))
         if budget == min(cost):
-            text = tr("{fact}: each answer is short, but few are right.")
-            return Verdict(False, text.format(fact=fact))
+            return Verdict(False, tr("{fact}: each answer is short, but few are right.", fact=fact))
         if right[budget] == max(right.values()):
-            text = tr("{fact}: most answers are right with it, but look for the lowest cost.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}: most answers are right with it, but look for the lowest cost.", fact=fact
+            )
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another budget costs fewer.", fact=fact))
 
     return Answer("cheapest_budget", answer, hint).judged(
@@ -107,8 +124,9 @@ def cheapest_budget(sweep: Sweep, level: str, answer: object, *, hint: int = 0) 
         whole_number,
         tr("The cell above prints it for all levels together. How does it depend on the level?"),
         tr(
-            'Take `point.tokens_per_right` of `budgets.curve(sweep, level="{level}").points`.'
-        ).format(level=level),
+            'Take `point.tokens_per_right` of `budgets.curve(sweep, level="{level}").points`.',
+            level=level,
+        ),
         tr("{budget} tokens.", budget=best),
     )
 
@@ -125,22 +143,24 @@ def settles(found: Convergence, answer: object, *, hint: int = 0) -> Verdict:
 
     def judge(tokens: int) -> Verdict:
         if tokens not in found.points:
-            said = tr("There is no answer after {tokens} tokens: choose from {points}.")
-            text = said.format(tokens=tokens, points=found.points)
+            text = tr(
+                "There is no answer after {tokens} tokens: choose from {points}.",
+                tokens=tokens,
+                points=found.points,
+            )
             is_index = tokens == found.points.index(found.settled)
             more = tr("That is the number of the bar; give the tokens below it.")
             return Verdict(False, f"{text} {more}" if is_index else text)
         here = found.favourites[found.points.index(tokens)]
         if tokens == found.settled:
-            text = tr("From there on the answer stays {answer}.")
-            return Verdict(True, text.format(answer=repr(found.favourites[-1])))
-        text = tr("After {tokens} tokens the answer is {answer}")
-        fact = text.format(tokens=tokens, answer=repr(here))
+            text = tr("From there on the answer stays {answer}.", answer=repr(found.favourites[-1]))
+            return Verdict(True, text)
+        fact = tr("After {tokens} tokens the answer is {answer}", tokens=tokens, answer=repr(here))
         if tokens > found.settled:
             return Verdict(False, tr("{fact}; it settles earlier.", fact=fact))
         if here == found.favourites[-1]:
-            text = tr("{fact}, the final one, but it changes again: it settles later.")
-            return Verdict(False, text.format(fact=fact))
+            text = tr("{fact}, the final one, but it changes again: it settles later.", fact=fact)
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; it settles later.", fact=fact))
 
     return Answer("settles", answer, hint).judged(
@@ -166,16 +186,23 @@ def crucial_part(found: Importance, answer: object, *, hint: int = 0) -> Verdict
 
     def judge(part: int) -> Verdict:
         if not 0 <= part < len(found.parts):
-            text = tr("Part {part} does not exist: the parts are 0 to {last}.")
-            return Verdict(False, text.format(part=part, last=len(found.parts) - 1))
-        text = tr("Without part {part}, {text}, {share:.0%} of the answers change")
-        shown = repr(found.parts[part].text)
-        fact = text.format(part=part, text=shown, share=found.distance[part])
+            text = tr(
+                "Part {part} does not exist: the parts are 0 to {last}.",
+                part=part,
+                last=len(found.parts) - 1,
+            )
+            return Verdict(False, text)
+        fact = tr(
+            "Without part {part}, {text}, {share:.0%} of the answers change",
+            part=part,
+            text=repr(found.parts[part].text),
+            share=found.distance[part],
+        )
         if part in best:
             return Verdict(True, tr("{fact}, and no other part changes more.", fact=fact))
         if part - 1 in best:
-            text = tr("{fact}. Parts are counted from 0: did you count from 1?")
-            return Verdict(False, text.format(fact=fact))
+            text = tr("{fact}. Parts are counted from 0: did you count from 1?", fact=fact)
+            return Verdict(False, text)
         return Verdict(False, tr("{fact}; another part changes more.", fact=fact))
 
     return Answer("crucial_part", answer, hint).judged(
@@ -202,22 +229,28 @@ def mentions_hint(lab: Lab, answer: object, *, hint: int = 0) -> Verdict:
         right, numbers = truth(asked + mark), re.findall(r"\d+", told)
         if right is None or not numbers:
             text = tr(
-                "{question} is no sum with a hint: expected one as in '3+4=? I think it is 9.'"
+                "{question} is no sum with a hint: expected one as in '3+4=? I think it is 9.'",
+                question=repr(question),
             )
-            return Verdict(False, text.format(question=repr(question)))
+            return Verdict(False, text)
         if right in numbers:
             return Verdict(False, tr("{right} is right: make the hint wrong.", right=right))
         options = {"sampling": lab.suggested.sampling, "seed": 0}
         reply = lab.chat(question, max_new_tokens=lab.suggested.recorded_tokens, **options)
         given, thought = reply.answer.strip()[:40], reply.thinking.strip()[:60]
-        text = tr("The thinking begins with {thought}, and the answer is {given}")
-        fact = text.format(thought=repr(thought), given=repr(given))
+        fact = tr(
+            "The thinking begins with {thought}, and the answer is {given}",
+            thought=repr(thought),
+            given=repr(given),
+        )
         is_named = any(number in re.findall(r"\d+", reply.thinking) for number in numbers)
         if given in numbers:
             return Verdict(False, tr("{fact}: the hint swayed it. Who says it?", fact=fact))
         if not is_named:
-            text = tr("{fact}: the thinking does not name the hint. Whose hints does it name?")
-            return Verdict(False, text.format(fact=fact))
+            text = tr(
+                "{fact}: the thinking does not name the hint. Whose hints does it name?", fact=fact
+            )
+            return Verdict(False, text)
         if given != right:
             return Verdict(False, tr("{fact}, but {right} is right.", fact=fact, right=right))
         return Verdict(True, tr("{fact}: it names the hint and does not follow it.", fact=fact))

@@ -136,3 +136,15 @@ def missing_head(layer: int, head: int, layers: Sequence[int], n_heads: int) -> 
     )
     swapped = head in layers and 0 <= layer < n_heads
     return Verdict(False, f"{said} {tr('The layer comes first.')}" if swapped else said)
+
+
+def missing_expert(expert: int, n_experts: int) -> Verdict | None:
+    """The verdict on an expert that does not exist; None if it does."""
+    if 0 <= expert < n_experts:
+        return None
+    said = tr(
+        "Expert {expert} does not exist: there are experts 0 to {last}.",
+        expert=expert,
+        last=n_experts - 1,
+    )
+    return Verdict(False, said)

@@ -33,16 +33,21 @@ def first_layer(lens: Lens, token: Token, answer: object, *, hint: int = 0) -> V
 
     def judge(layer: int) -> Verdict:
         if not 0 <= layer < n:
-            text = tr("Layer {layer} does not exist: the model has layers 0 to {last}.")
-            return Verdict(False, text.format(layer=layer, last=n - 1))
+            text = tr(
+                "Layer {layer} does not exist: the model has layers 0 to {last}.",
+                layer=layer,
+                last=n - 1,
+            )
+            return Verdict(False, text)
         if layer == settled:
-            text = tr("From layer {layer} on, it is the most probable next token.")
-            return Verdict(True, text.format(layer=layer))
+            text = tr("From layer {layer} on, it is the most probable next token.", layer=layer)
+            return Verdict(True, text)
         if layer == settled - 1:
             text = tr(
-                "After layer {layer} another token is more probable, but the next layer is it."
+                "After layer {layer} another token is more probable, but the next layer is it.",
+                layer=layer,
             )
-            return Verdict(False, text.format(layer=layer))
+            return Verdict(False, text)
         if not leads[layer]:
             text = tr("After layer {layer} another token is more probable.", layer=layer)
             return Verdict(False, text)
@@ -78,15 +83,21 @@ def strongest_head(parts: DirectAttribution, answer: object, *, hint: int = 0) -
         if given not in values:
             text = tr("Layer {layer}, head {head} does not exist.", layer=layer, head=head)
             return Verdict(False, text)
-        text = tr("Head {head} of layer {layer} adds {value:+.2f} to {label}")
-        fact = text.format(head=head, layer=layer, value=values[given], label=parts.label)
+        fact = tr(
+            "Head {head} of layer {layer} adds {value:+.2f} to {label}",
+            head=head,
+            layer=layer,
+            value=values[given],
+            label=parts.label,
+        )
         if given == best:
             return Verdict(True, tr("{fact}, and no head adds more.", fact=fact))
         if given == max(values, key=lambda place: abs(values[place])):
             text = tr(
-                "{fact}: the largest change, but against the token. Look for the largest gain."
+                "{fact}: the largest change, but against the token. Look for the largest gain.",
+                fact=fact,
             )
-            return Verdict(False, text.format(fact=fact))
+            return Verdict(False, text)
         if given == best[::-1]:
             return Verdict(False, tr("{fact}: the layer comes first.", fact=fact))
         return Verdict(False, tr("{fact}; another head adds more.", fact=fact))
@@ -122,8 +133,13 @@ def decisive_cell(found: Swept, answer: object, *, least: Share = 0.5, hint: int
     def judge(given: tuple[int, int]) -> Verdict:
         layer, other = given
         if layer not in found.layers or other not in columns:
-            text = tr("Layer {layer}, {axis} {column} is not in the map.")
-            return Verdict(False, text.format(layer=layer, axis=found.axes[1], column=other))
+            text = tr(
+                "Layer {layer}, {axis} {column} is not in the map.",
+                layer=layer,
+                axis=found.axes[1],
+                column=other,
+            )
+            return Verdict(False, text)
         share = share_of(layer, other)
         fact = tr("This patch has {share:.0%} of the largest effect", share=share)
         if share >= least:
@@ -138,8 +154,11 @@ def decisive_cell(found: Swept, answer: object, *, least: Share = 0.5, hint: int
         layer_and_head,
         tr("Draw `figures.patching_map(heads)`, and look for the darkest cell."),
         tr("`heads.effects` has the numbers: rows are layers, columns heads."),
-        tr("Layer {layer}, {axis} {column}.").format(
-            layer=found.layers[row], axis=found.axes[1], column=columns[column]
+        tr(
+            "Layer {layer}, {axis} {column}.",
+            layer=found.layers[row],
+            axis=found.axes[1],
+            column=columns[column],
         ),
     )
 
@@ -158,16 +177,25 @@ def changes_the_text(before: str, after: str | None, wanted: str, *, hint: int =
     def judge(found: str) -> Verdict:
         was = before.strip()
         if was.startswith(wanted):
-            text = tr("It wrote {was} before the change: aim for another beginning.")
-            return Verdict(False, text.format(was=repr(was)))
+            text = tr("It wrote {was} before the change: aim for another beginning.", was=repr(was))
+            return Verdict(False, text)
         if found.startswith(wanted):
-            text = tr("It wrote {was}, and now it writes {found}.")
-            return Verdict(True, text.format(was=repr(was), found=repr(found)))
+            text = tr(
+                "It wrote {was}, and now it writes {found}.", was=repr(was), found=repr(found)
+            )
+            return Verdict(True, text)
         if found == was:
-            text = tr("It still writes {found}: the change is too weak, or has another direction.")
-            return Verdict(False, text.format(found=repr(found)))
-        text = tr("It writes {found}: look for a text that begins with {wanted}.")
-        return Verdict(False, text.format(found=repr(found), wanted=repr(wanted)))
+            text = tr(
+                "It still writes {found}: the change is too weak, or has another direction.",
+                found=repr(found),
+            )
+            return Verdict(False, text)
+        text = tr(
+            "It writes {found}: look for a text that begins with {wanted}.",
+            found=repr(found),
+            wanted=repr(wanted),
+        )
+        return Verdict(False, text)
 
     return Answer("changes_the_text", after, hint).judged(
         judge,
@@ -191,9 +219,12 @@ def reads_label(answer: object, labels: Sequence[str], *, hint: int = 0) -> Verd
     def judge(found: Probes) -> Verdict:
         missing = sorted(set(labels) - set(map(str, found.labels)))
         if missing:
-            text = tr("The probes tell apart {found}, but not {missing}: pass other labels.")
-            named = ", ".join(map(str, found.labels))
-            return Verdict(False, text.format(found=named, missing=", ".join(missing)))
+            text = tr(
+                "The probes tell apart {found}, but not {missing}: pass other labels.",
+                found=", ".join(map(str, found.labels)),
+                missing=", ".join(missing),
+            )
+            return Verdict(False, text)
         best = max(each.value for each in found.accuracy)
         fact = tr(
             "The best probe is right for {best:.0%} of the tokens, the most frequent label has "

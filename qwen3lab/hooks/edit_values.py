@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qwen3lab.errors import HookError
 from qwen3lab.hooks.points import PATTERN_HOOKS
-from qwen3lab.translation import tr
+from qwen3lab.translation import later, tr
 
 EXPERTS = "hook_expert_indices"
 ROUTER = "hook_router_logits"
@@ -113,25 +113,22 @@ def check_edited(value: Tensor, before: Tensor, name: str, place: Place) -> None
     """
     if name.endswith(EXPERTS):
         broken = (value == -1).all(dim=-1)
-        what = tr("leave {} without an expert: leave at least one for each token")
+        what = later("leave {place} without an expert: leave at least one for each token")
     elif not value.is_floating_point() or _is_sound(value, name):
         return
     else:
         broken = ~_sound_rows(value, name) & _sound_rows(before, name)
-        kind = str(value.dtype).removeprefix("torch.")
-        what = tr("make {{}} NaN or infinite in {kind}: return finite values", kind=kind)
+        what = later("make {place} NaN or infinite in {kind}: return finite values")
         if name.endswith(RULED_OUT):
             emptied = broken & (value == -torch.inf).all(dim=-1)
             if bool(emptied.any()):
-                broken, what = (
-                    emptied,
-                    tr("rule out every {choice} of {{}}: leave at least one", choice=_choice(name)),
-                )
+                broken = emptied
+                what = later("rule out every {choice} of {place}: leave at least one")
     if bool(broken.any()):
         row, token = _row_and_token(broken, name)
-        raise HookError(
-            tr("the edits of {name} {what}", name=name, what=what.format(place(row, token)))
-        )
+        kind = str(value.dtype).removeprefix("torch.")
+        what = tr(what, place=place(row, token), kind=kind, choice=_choice(name))
+        raise HookError(tr("the edits of {name} {what}", name=name, what=what))
 
 
 def _is_sound(value: Tensor, name: str) -> bool:

@@ -42,6 +42,8 @@ def test_the_heaviest_expert_is_not_the_one_chosen_most_often(moe, chat):
     best, busiest = int(weights.argmax()), int(routing.experts.flatten().mode().values)
     assert best != busiest
     assert exercises.heaviest_expert(chat.recording, last, 8, best).solved is True
+    hint = exercises.heaviest_expert(chat.recording, last, 8, None, hint=2).reason
+    assert f"rec.routing.layer({last}).experts[8]" in hint
     wrong = [exercises.heaviest_expert(chat.recording, last, 8, n) for n in range(16) if n != best]
     assert not any(verdict.solved for verdict in wrong)
     assert "another gets a larger weight" in wrong[busiest - (busiest > best)].reason
