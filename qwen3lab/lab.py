@@ -89,6 +89,7 @@ def load(
     quantise: str | None = None,
     adapter: AnyAdapters | None = None,
     source: str | None = None,
+    shared: str | Path | None = None,
 ) -> "Lab":
     """Open an embedded model ("tiny-moe"), a local folder, or a model of the Hugging Face hub.
 
@@ -119,6 +120,9 @@ def load(
             `lab.adapters` keeps adapters apart from the weights instead.
         source: "huggingface" or "modelscope", where ids are fetched from; None means ModelScope if
             USE_MODELSCOPE_HUB=1 is set in the environment, else the Hugging Face hub.
+        shared: a folder where the weights are kept as one file that all processes of this machine
+            map, so that a class on a server holds them once; on a CPU, for a model that is loaded
+            whole. None means the folder that QWEN3LAB_SHARED_WEIGHTS names, if it is set.
 
     Raises:
         CheckpointError: no such model, its files are incomplete or damaged, or the memory is
@@ -148,6 +152,7 @@ def load(
         adapter=adapter,
         pick=True,
         source=source,
+        shared=shared,
     )
     added, n_experts = checkpoint.adapters, checkpoint.config.n_experts
     return Lab(

@@ -3,7 +3,8 @@
 The tensors must match the configuration exactly: a missing, surplus or misshapen tensor is an
 error, and so is a NaN or infinite weight. Pickle files are never opened. Tensors are read one at a
 time, so peak memory is about one copy of the weights. They are not mapped from their files: a file
-that changes later changes no number and cannot kill the process.
+that changes later changes no number and cannot kill the process. Only shared weights are mapped,
+from a file of our own that nothing changes.
 """
 
 import warnings
@@ -32,6 +33,12 @@ from qwen3lab.checkpoints.safetensors_reader import (
     StoredTensors,
     TensorsInMemory,
     TensorSource,
+)
+from qwen3lab.checkpoints.shared_weights import (
+    map_shared,
+    shared_file,
+    shared_folder,
+    write_shared,
 )
 from qwen3lab.checkpoints.tensor_plan import (
     as_stored,
@@ -92,6 +99,7 @@ def open_checkpoint(
     adapter: AnyAdapters | None = None,
     source: str | None = None,
     pick: bool = False,
+    shared: str | Path | None = None,
 ) -> Checkpoint:
     """Find and load a model.
 
@@ -113,6 +121,7 @@ def open_checkpoint(
         pick: with `memory`, pick the way: whole if that fits beside a recording, else kept packed
             if they are and that fits, else quantised if `quantise` is "auto", else streamed, from
             the host's memory if that holds the weights.
+        shared: of `load_model`.
 
     Raises:
         CheckpointError: no such model or adapter, incomplete or damaged files, or `memory` is
@@ -145,6 +154,7 @@ def open_checkpoint(
         quantise=quantise,
         adapters=adapters,
         placement=placement,
+        shared=shared,
     )
     full_name = f"{name}@{revision}" if revision else str(name)
     placed = placement.sentence if placement else ""
@@ -238,17 +248,20 @@ def load_model(
     quantise: str | None = None,
     adapters: Sequence[Strong] = (),
     placement: Placement | None = None,
+    shared: str | Path | None = None,
 ) -> Qwen3:
     """Build the model of a folder and read its weights.
 
     Peak memory is about one copy of the weights. With `memory`, blocks beyond the limit are read
     when the forward pass reaches them. With `quantise`, matrices are quantised one at a time while
-    they are read. A `placement` of way "host" keeps streamed weights in the host's memory.
+    they are read. A `placement` of way "host" keeps streamed weights in the host's memory. With
+    `shared`, or where QWEN3LAB_SHARED_WEIGHTS names a folder, a model that is loaded whole on a CPU
+    has its weights in a file of that folder, which all processes map.
 
     Raises:
         CheckpointError: a tensor is missing, surplus, of another shape, unreadable, or has a value
             that is NaN or infinite (of streamed blocks: when they are first read); both `memory`
-            and `quantise` are given.
+            and `quantise` are given, or `shared` for a model that is not loaded whole on a CPU.
         ConfigError: the folder's config.json does not describe a Qwen3.
         DtypeError: an unknown dtype.
         DeviceError: a device that this machine does not have.
@@ -256,6 +269,8 @@ def load_model(
     folder, device = Path(folder), device_of(device)
     _check_options(memory, quantise)
     config, stated = read_config(folder)
+    whole = memory is None and quantise is None and not adapters and not saved_as(folder)
+    _check_shared(shared, device, whole)
     if saved := saved_as(folder):
         if adapters:
             raise CheckpointError(
@@ -280,6 +295,8 @@ def load_model(
         weights = AdaptedTensors(weights, adapters, config.n_experts)
     kind = dtype_of(dtype) or stored_dtype(weights, source, stated)
     config = as_stored(config, weights, source)
+    if whole and device.type == "cpu" and (common := shared_folder(shared)):
+        return _load_shared(config, weights, folder, common, kind)
     if memory is None and quantise is None:
         return _load_into_memory(config, weights, device=device, dtype=kind, source=source)
     options: dict[str, Any] = {"device": device, "dtype": kind, "source": source}
@@ -349,6 +366,34 @@ def _load_into_memory(
         out = torch.empty(model.get_parameter(name).shape, device=device, dtype=dtype)
         assign(model, name, copy_parts(weights, parts, out))
     return model.requires_grad_(True)
+
+
+def _load_shared(
+    config: Qwen3Config, weights: Any, folder: Path, common: Path, dtype: torch.dtype
+) -> Qwen3:
+    """A model whose weights are mapped from a file that all processes share."""
+    model, source = Qwen3(config, device="meta"), str(folder)
+    plan_tensors(model, weights, source)
+    like = dict(model.named_parameters())
+    path = shared_file(common, folder, weights.file_stamps(), like, dtype)
+    if not path.exists():
+        loaded = _load_into_memory(config, weights, device="cpu", dtype=dtype, source=source)
+        if not write_shared(path, dict(loaded.named_parameters())):
+            return loaded
+    for name, tensor in map_shared(path).items():
+        assign(model, name, tensor)
+    return model.requires_grad_(True)
+
+
+def _check_shared(shared: str | Path | None, device: torch.device, whole: bool) -> None:
+    """Refuse to share what cannot be; the folder of the environment is passed over then."""
+    if shared is not None and not (whole and device.type == "cpu"):
+        raise CheckpointError(
+            tr(
+                "shared= is for a model that is loaded whole on a CPU, without memory=, quantise= "
+                "and adapter=: leave it out, or the others"
+            )
+        )
 
 
 def _check_options(memory: str | int | None, quantise: str | None) -> None:
