@@ -16,10 +16,10 @@
 # %% [markdown]
 # # How heads and experts form during training
 #
-# A language model starts with random weights. Here you train one in three minutes on this machine:
-# a mixture of experts with the Qwen3 architecture, small enough to watch while it learns. Every few
-# steps, a snapshot measures four things on the same held-out texts. While it trains, you look at
-# snapshots of the training of `tiny-dense`, which took longer.
+# A language model starts with random weights. Here you see how one learns: a mixture of experts
+# with the Qwen3 architecture, so small that a laptop trains it in minutes. Every few steps, a
+# snapshot measured four things on the same held-out texts. Then you look at snapshots of the
+# training of `tiny-dense`, which took longer.
 #
 # **After this notebook you can**
 #
@@ -30,22 +30,24 @@
 # - ask questions to a model whose whole training you have seen.
 #
 # **What the micro model learns.** Three of the kinds of texts that `tiny-moe` knows: arithmetic,
-# little stories, and lists to repeat and to look up. The first 450 steps, one or two minutes on two
-# cores, are almost only short sequences followed by their reverse
-# (`tree king moon moon king tree`). Two heads in consecutive layers are enough to predict these,
-# and such heads form fastest on such texts. Then stories, arithmetic and other lists follow; before
-# that, the loss on them increases.
+# little stories, and lists to repeat and to look up. The first 450 steps, half of the training, are
+# almost only short sequences followed by their reverse (`tree king moon moon king tree`). Two heads
+# in consecutive layers are enough to predict these, and such heads form fastest on such texts. Then
+# stories, arithmetic and other lists follow; before that, the loss on stories increases.
 
 # %%
 import qwen3lab
 from qwen3lab import exercises, figures, tiny
-from qwen3lab.tiny.growth import Growth, early_life, saturation
+from qwen3lab.tiny.growth import early_life, saturation
 from qwen3lab.widgets import Nursery
 
 # %% [markdown]
 # ## The nursery
-# Training starts in the background when you run the next cell, so you can read on and run the cells
-# on `tiny-dense` meanwhile. The plots show:
+# This training is a **recording**. It was made beforehand by the same code: 900 steps with seed 0,
+# on 30 November 2026, on one core of a server. The package contains its snapshots and the weights
+# at its end. To train a model yourself, write `train_now=True` in the next cell: that takes three
+# minutes on your machine, in the background, while you read on. Your curves will differ, because
+# the number of steps depends on the machine's speed. The plots show:
 #
 # 1. **Excess loss**: the cross-entropy above the minimum that the randomness of the texts allows,
 #    one line per kind of text. Which kind falls first? Where does it fall suddenly?
@@ -59,15 +61,15 @@ from qwen3lab.widgets import Nursery
 # 4. **Router saturation**: the share of the expert choices of the last snapshot that were already
 #    made at each earlier snapshot.
 #
-# **Stop** pauses the training, and **Train** continues it.
+# While a model trains here, **Stop** pauses the training, and **Train** continues it.
 
 # %%
-nursery = Nursery(Growth(minutes=3))
+nursery = Nursery(train_now=False)
 nursery
 
 # %% [markdown]
 # ## Early training of `tiny-dense`
-# While the micro model trains, look at another one. `tiny-dense` was trained in the same way, for
+# Now look at another model. `tiny-dense` was trained in the same way, for
 # longer and on all kinds of text. The package
 # contains its weights at some steps of the training: `load("tiny-dense", revision="step500")` loads
 # the weights after 500 steps.
@@ -138,22 +140,24 @@ exercises.feeds_induction(adult, words + words, answer=None, hint=0)
 
 # %% [markdown]
 # ## The micro model from Python
-# Back to the micro model. `wait()` waits for the end of the training and returns all snapshots.
-# (Interrupt the kernel to stop early; the snapshots so far are kept.)
+# Back to the micro model. `wait()` returns all snapshots. If a model trains here, it waits for the
+# end of the training. (Interrupt the kernel to stop early; the snapshots so far are kept.)
 
 # %%
 history = nursery.wait()
 figures.growth(history)
 
 # %% [markdown]
-# **When does each kind of head form?** At which step does its best score exceed 0.5 for the first
-# time? (No induction head forms in three minutes. On a slow machine, 400 steps may not fit into the
-# time, and then the other kinds do not form either: take more minutes.)
+# **When does each kind of head form?** At which step does its best score exceed 0.25 for the first
+# time? In the recording, a previous-token head comes first, and then a duplicate-token head in the
+# layer above it. No induction head forms in so few steps. (If you train on a slow machine, 600
+# steps may not fit into three minutes, and then the second kind does not form either: take more
+# minutes.)
 
 # %%
 for kind in history[-1].heads:
-    formed = [snapshot.step for snapshot in history if float(snapshot.heads[kind].max()) > 0.5]
-    print(f"{kind:16} above 0.5", f"from step {formed[0]}" if formed else "never")
+    formed = [snapshot.step for snapshot in history if float(snapshot.heads[kind].max()) > 0.25]
+    print(f"{kind:16} above 0.25", f"from step {formed[0]}" if formed else "never")
 
 # %% [markdown]
 # **Which heads are they?** The scores of all heads in the last snapshot, layer by layer. (The
@@ -195,8 +199,9 @@ figures.attention_map(recording.attention[layer, head])
 
 # %% [markdown]
 # ## Where to go next
-# - `Growth(minutes=10)` trains longer, and another seed, as in `Growth(seed=1)`, starts from other
-#   random weights. Do the same heads form in the same layers?
+# - `growth = tiny.growth.Growth(minutes=10)` trains longer when you show it with `Nursery(growth)`,
+#   and another seed, as in `tiny.growth.Growth(seed=1)`, starts from other random weights. Do the
+#   same heads form in the same layers? `tiny.growth.Growth(steps=900)` is the recorded training.
 # - Ask a model at an early step:
 #   `qwen3lab.load("tiny-dense", revision="step2000").chat("12+30=?")`.
 # - `tiny.read_card("tiny-dense")` has the measured abilities of the finished model.

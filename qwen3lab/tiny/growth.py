@@ -20,6 +20,7 @@ from torch import Tensor
 from qwen3lab.analysis.specialisation import Information, choice_overlap
 from qwen3lab.checkpoints.embedded import early_revisions
 from qwen3lab.checkpoints.folders import find_folder
+from qwen3lab.config import Qwen3Config
 from qwen3lab.lab import Lab, load
 from qwen3lab.text.tokenizer import open_tokenizer
 from qwen3lab.tiny.evaluation import internals
@@ -78,30 +79,33 @@ class Growth:
 
     Args:
         minutes: total training time; the learning rate decays with the elapsed time.
+        steps: train this many steps instead, however long they take. The learning rate decays
+            with the steps, so the weights do not depend on the machine's speed.
         every: steps between two snapshots.
         seed: of the initial weights and the documents.
 
     Attributes:
         history: the snapshots; the first is from before the training.
+        minutes: total training time; None if the number of steps is given.
 
     Raises:
-        ValueError: `minutes` is not above 0, or `every` is below 1.
+        ValueError: `minutes` is not above 0, or `steps` or `every` is below 1.
     """
 
-    def __init__(self, *, minutes: float | int = 3, every: int = 25, seed: int = 0) -> None:
-        if minutes <= 0 or every < 1:
-            raise ValueError(
-                tr(
-                    "cannot train for {minutes} minutes with a snapshot every {every} steps: "
-                    "expected more than 0 minutes, and 1 step or more between snapshots",
-                    minutes=minutes,
-                    every=every,
-                )
-            )
-        self.minutes, self.every, self.seed = float(minutes), every, seed
+    def __init__(
+        self,
+        *,
+        minutes: float | int = 3,
+        steps: int | None = None,
+        every: int = 25,
+        seed: int = 0,
+    ) -> None:
+        _check_length(minutes, steps, every)
+        self.minutes = float(minutes) if steps is None else None
+        self.every, self.seed = every, seed
         self.folder = Path(tempfile.mkdtemp(prefix="qwen3lab-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        recipe = replace(MICRO_MOE, seed=seed)
+        recipe = replace(MICRO_MOE, seed=seed, steps=steps or MICRO_MOE.steps)
         self.tokenizer = open_tokenizer(find_folder("tiny-moe"))
         self.trainer = Trainer(recipe, self.tokenizer, EARLY_STOP, self.folder)
         self.history = [self._measure()]
@@ -112,8 +116,20 @@ class Growth:
         return Lab(copy.deepcopy(self.trainer.model), self.tokenizer, self.trainer.recipe.name)
 
     @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.trainer.recipe.name
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The sizes of the model."""
+        return self.trainer.recipe.config
+
+    @property
     def share_done(self) -> float:
-        """The fraction of the training time that has passed, from 0 to 1."""
+        """The fraction of the training time, or of the steps, that has passed, from 0 to 1."""
+        if self.minutes is None:
+            return self.trainer.step / self.trainer.recipe.steps
         return min(1.0, self.trainer.seconds / (60 * self.minutes))
 
     def run(
@@ -121,7 +137,7 @@ class Growth:
         on_look: Callable[[Snapshot], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> list[Snapshot]:
-        """Train until the time limit; another call resumes a stopped run.
+        """Train until the time limit or the last step; another call resumes a stopped run.
 
         Args:
             on_look: called with each new snapshot.
@@ -156,6 +172,22 @@ class Growth:
             seconds=trainer.seconds,
             tokens=trainer.tokens,
             period=WORDS_PER_SEQUENCE,
+        )
+
+
+def _check_length(minutes: float | int, steps: int | None, every: int) -> None:
+    if minutes <= 0 or every < 1:
+        raise ValueError(
+            tr(
+                "cannot train for {minutes} minutes with a snapshot every {every} steps: "
+                "expected more than 0 minutes, and 1 step or more between snapshots",
+                minutes=minutes,
+                every=every,
+            )
+        )
+    if steps is not None and steps < 1:
+        raise ValueError(
+            tr("cannot train for {steps} steps: expected 1 or more, or None", steps=steps)
         )
 
 

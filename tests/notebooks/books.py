@@ -20,8 +20,9 @@ _ = open("gsm8k.jsonl", "w").write('{"question": "1+1=?", "answer": "#### 2"}')
 """
 """Runs before the next steps: a folder for the files that they write, with one that they read."""
 
-TRAINING = ("Growth(minutes=3)", "Growth(minutes=0.25, every=5)")
-"""The training in a notebook, and the shorter training that tests run."""
+RECORDED = "Nursery(train_now=False)"
+SHORT_TRAINING = "Nursery(tiny.growth.Growth(minutes=0.25, every=5))"
+"""The recorded training in a notebook, and a short one in its place."""
 
 
 def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
@@ -35,9 +36,7 @@ def open_book(path: Path, *, model: str | None = None) -> nbformat.NotebookNode:
 
 
 def execute(book: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
-    """Run all cells in a new kernel of a folder, with shorter trainings; raises a cell's error."""
-    for cell in book.cells:
-        cell.source = cell.source.replace(*TRAINING)
+    """Run all cells in a new kernel of a folder; raises a cell's error."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     if folder == CHINESE:  # whose name alone decides on the language
         environment = {name: text for name, text in environment.items() if name != "QWEN3LAB_LANG"}

@@ -16,6 +16,8 @@ from tests.notebooks.books import (
     NEXT_STEP,
     NOTEBOOKS,
     PLOT,
+    RECORDED,
+    SHORT_TRAINING,
     execute,
     mime_types,
     next_steps,
@@ -89,11 +91,20 @@ def test_a_notebook_goes_on_with_a_dense_model(book: str, says: str) -> None:
     assert says in nbformat.writes(found)
 
 
-@pytest.mark.slow
-def test_a_notebook_that_trains_takes_several_snapshots() -> None:
+def test_a_notebook_shows_a_recorded_training() -> None:
     book = executed(NOTEBOOKS / "04_how_it_grows.ipynb")
     assert nbformat.writes(book).count("step ") > 3
     assert "application/vnd.jupyter.widget-view+json" in mime_types(book)
+
+
+@pytest.mark.slow
+def test_the_same_notebook_trains_a_model_instead() -> None:
+    book = open_book(NOTEBOOKS / "04_how_it_grows.ipynb")
+    (cell,) = [cell for cell in book.cells if RECORDED in cell.source]
+    cell.source = cell.source.replace(RECORDED, SHORT_TRAINING)
+    kinds = mime_types(ran := execute(book))
+    assert "application/vnd.jupyter.widget-view+json" in kinds and "error" not in kinds
+    assert "previous token" in nbformat.writes(ran)
 
 
 @pytest.mark.parametrize("path", EXECUTED)

@@ -101,7 +101,15 @@ def test_a_model_without_experts_has_no_router_saturation():
         saturation(early_life("tiny-dense")[-1:])
 
 
-@pytest.mark.parametrize("arguments", [{"minutes": 0}, {"every": 0}])
+def test_a_training_of_some_steps_ends_after_them_whatever_the_time():
+    growth = Growth(steps=3, every=2)
+    assert growth.minutes is None and growth.share_done == 0
+    assert [look.step for look in growth.run()] == [0, 2, 3]
+    assert growth.share_done == 1
+    assert [look.step for look in growth.run()] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("arguments", [{"minutes": 0}, {"every": 0}, {"steps": 0}])
 def test_a_training_of_no_time_or_without_snapshots_is_an_error(arguments):
     with pytest.raises(ValueError, match="cannot train for"):
         Growth(**arguments)

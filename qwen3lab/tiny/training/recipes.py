@@ -119,8 +119,9 @@ MICRO_MOE = Recipe(
     diets={name: DIETS[name] for name in ("arithmetic", "stories", "lists")},
     steps=100_000,
     opening=450,
-    # Sequences repeated in reverse: a previous-token and a duplicate-token head form within 400
-    # steps (seeds 0 and 1). An induction head takes longer than the few minutes of this training.
+    # Sequences repeated in reverse: a previous-token head (score 0.45) and then a duplicate-token
+    # head (0.31) form within 700 of 900 steps (seed 0, `recorded_growth`). An induction head takes
+    # longer than the few minutes of this training.
     course=(CoursePart(1.5, {"equations": 0.12, "backwards": 0.58, "turned": 0.3}),),
     batch_tokens=1024,
     row_tokens=2048,

@@ -1,4 +1,4 @@
-"""The nursery: trains a micro model in the notebook, and plots what it has learned so far."""
+"""The nursery: a training of a micro model in the notebook, recorded or live, and its plots."""
 
 import threading
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from IPython.display import display
 from qwen3lab import figures
 from qwen3lab._moved import RenamedAttributes
 from qwen3lab.tiny.growth import Growth, Snapshot
+from qwen3lab.tiny.recorded_growth import RecordedGrowth, recorded_growth
 from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence, shows_errors
 from qwen3lab.widgets.components.layout import Alert, card, close_tree, heading, page
@@ -35,27 +36,33 @@ class NurseryState(RenamedAttributes, traitlets.HasTraits):
 
 
 class Nursery:
-    """Trains a micro model in the notebook, and plots it while it learns.
+    """Plots the training of a micro model: a recorded one, or one that runs in the notebook.
 
     The model is a small mixture of experts. The plots show the loss, the scores of attention
     heads, and the specialisation of experts, measured on held-out texts during training.
 
-    Make it the last expression of a cell: the notebook displays it and starts the training. The
-    training runs in a background thread, so other cells can run; Stop pauses it, and Train
+    Make it the last expression of a cell: the notebook displays it. A training in the notebook
+    starts then, in a background thread, so other cells can run; Stop pauses it, and Train
     continues it.
 
     Args:
-        growth: the training; a training of three minutes if None.
+        growth: the training; if None, the recorded one that ships.
+        train_now: train for three minutes instead; not together with `growth`.
 
     Attributes:
         growth: the training, with its history, and with the current model in `growth.lab`.
         state: the values shown.
+
+    Raises:
+        ValueError: both a training and `train_now` are given.
     """
 
     shown: ClassVar[list["Nursery"]] = []
 
-    def __init__(self, growth: Growth | None = None) -> None:
-        self.growth = Growth() if growth is None else growth
+    def __init__(
+        self, growth: Growth | RecordedGrowth | None = None, *, train_now: bool = False
+    ) -> None:
+        self.growth = _chosen(growth, train_now)
         self.state = NurseryState(n_snapshots=len(self.growth.history))
         self.worker: Worker[list[Snapshot]] = Worker()
         self.lock = threading.RLock()
@@ -63,12 +70,19 @@ class Nursery:
 
     @shows_errors
     def start(self) -> None:
-        """Start or continue the training in the background, until its time is used up."""
+        """Start or continue the training in the background, until its time is used up.
+
+        A recorded training is over: `state.error` says so.
+        """
+        if isinstance(self.growth, RecordedGrowth):
+            raise ValueError(
+                tr("this training was recorded: Nursery(train_now=True) trains a model here")
+            )
         with self.lock:
             if self.state.status == "idle":
                 self.state.error = ""
                 self.state.status = "running"
-                self.worker.start(self._job())
+                self.worker.start(self._job(self.growth))
 
     @shows_errors
     def stop(self) -> None:
@@ -81,8 +95,10 @@ class Nursery:
     def wait(self) -> list[Snapshot]:
         """Start the training if necessary, wait for its end, and return its history.
 
-        A kernel interrupt stops the training and keeps the history.
+        A kernel interrupt stops the training and keeps the history. A recorded training is over.
         """
+        if isinstance(self.growth, RecordedGrowth):
+            return self.growth.history
         if self.state.n_snapshots == 1:
             self.start()
         self.worker.wait()
@@ -109,13 +125,13 @@ class Nursery:
         if self.state.n_snapshots == 1:
             self.start()
 
-    def _job(self) -> Callable[[threading.Event], list[Snapshot]]:
+    def _job(self, growth: Growth) -> Callable[[threading.Event], list[Snapshot]]:
         def on_snapshot(_: Snapshot) -> None:
-            self.state.n_snapshots = len(self.growth.history)
+            self.state.n_snapshots = len(growth.history)
 
         def job(cancel: threading.Event) -> list[Snapshot]:
             try:
-                return self.growth.run(on_snapshot, cancel)
+                return growth.run(on_snapshot, cancel)
             except Exception as error:
                 self.state.error = sentence(error)
                 raise
@@ -126,8 +142,16 @@ class Nursery:
         return job
 
 
+def _chosen(growth: Growth | RecordedGrowth | None, train_now: bool) -> Growth | RecordedGrowth:
+    if growth is not None and train_now:
+        raise ValueError(tr("a training and train_now=True are both given: give one of them"))
+    if train_now:
+        return Growth()
+    return recorded_growth() if growth is None else growth
+
+
 class NurseryPanel:
-    """Widgets of a nursery: progress bar, two buttons, and four plots."""
+    """Widgets of a nursery: four plots; of a training that runs, a progress bar and two buttons."""
 
     def __init__(self, nursery: Nursery) -> None:
         self.growth, self.state = nursery.growth, nursery.state
@@ -149,10 +173,12 @@ class NurseryPanel:
         self.note = w.HTML()
         self.alert = Alert()
         self.plots = Plot(figures.growth(self.growth.history))
-        model = nursery.growth.trainer
         row = w.Layout(align_items="center", grid_gap="8px", flex_flow="row wrap")
+        recorded = isinstance(self.growth, RecordedGrowth)
+        for control in (self.train, self.pause, self.bar):
+            control.layout.display = "none" if recorded else None
         self.root = page(
-            heading(model.recipe.name, model.recipe.config, title=tr("Qwen3 nursery")),
+            heading(self.growth.name, self.growth.config, title=tr("Qwen3 nursery")),
             w.Box([self.train, self.pause, self.bar, self.note], layout=row),
             self.alert,
             card(tr("During training"), tr(HINT), self.plots),
@@ -177,6 +203,9 @@ class NurseryPanel:
             self.plots.show(figures.growth(self.growth.history), kind="growth")
 
     def _draw_status(self, _: Any = None) -> None:
+        if isinstance(self.growth, RecordedGrowth):
+            self._say(_facts_of(self.growth))
+            return
         done, last = self.growth.share_done, self.growth.history[-1]
         with self.lock:
             self.bar.value = done
@@ -188,15 +217,39 @@ class NurseryPanel:
             pace = last.tokens / last.seconds if last.seconds else 0
             speed = tr(", {pace:,.0f} tokens/s", pace=pace) if last.seconds else ""
             text = tr(
-                "{status}: step {step:,}, {tokens:,} tokens, {seconds:.0f} of {all:.0f} s{speed}",
+                "{status}: step {step:,}, {tokens:,} tokens, {time}{speed}",
                 status=status,
                 step=last.step,
                 tokens=last.tokens,
-                seconds=last.seconds,
-                all=60 * self.growth.minutes,
+                time=_time_of(self.growth, last),
                 speed=speed,
             )
-            self.note.value = f'<span class="q3-hint">{text}</span>'
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.note.value = f'<span class="q3-hint">{text}</span>'
 
     def _draw_error(self, _: Any = None) -> None:
         self.alert.say(self.state.error)
+
+
+def _time_of(growth: Growth, last: Snapshot) -> str:
+    """How much of the training has passed, in the unit of its limit."""
+    if growth.minutes is None:
+        steps = growth.trainer.recipe.steps
+        return tr("{seconds:.0f} s, of {steps:,} steps", seconds=last.seconds, steps=steps)
+    seconds, limit = last.seconds, 60 * growth.minutes
+    return tr("{seconds:.0f} of {all:.0f} s", seconds=seconds, all=limit)
+
+
+def _facts_of(growth: RecordedGrowth) -> str:
+    made, last = growth.making, growth.history[-1]
+    return tr(
+        "recorded on {day}, seed {seed}, torch {torch}: {steps:,} steps, {tokens:,} tokens. "
+        "Nursery(train_now=True) trains a model here.",
+        day=made.made_on,
+        seed=made.seed,
+        torch=made.torch,
+        steps=last.step,
+        tokens=last.tokens,
+    )

@@ -83,3 +83,38 @@ def test_displaying_another_nursery_closes_the_first(nursery: Nursery) -> None:
     other._ipython_display_()
     assert nursery.view is None and Nursery.shown == [other]
     other.close()
+
+
+def test_without_a_training_it_shows_the_recorded_one_and_says_so() -> None:
+    recorded = Nursery()
+    recorded._ipython_display_()
+    view = recorded.view
+    assert view is not None
+    history = recorded.wait()
+    assert len(history) > 30 and history is recorded.growth.history
+    assert all(len(trace.x) == len(history) for trace in traces(view.plots.shown))
+    assert "recorded on 2026-" in view.note.value and "train_now=True" in view.note.value
+    assert {view.train.layout.display, view.bar.layout.display} == {"none"}
+    assert recorded.state.status == "idle"
+    recorded.start()
+    assert "this training was recorded" in recorded.state.error
+    recorded.close()
+    Nursery.shown.clear()
+
+
+def test_train_now_is_a_training_of_three_minutes() -> None:
+    live = Nursery(train_now=True)
+    assert isinstance(live.growth, Growth) and live.growth.minutes == 3
+    assert len(live.growth.history) == 1
+    with pytest.raises(ValueError, match="give one of them"):
+        Nursery(live.growth, train_now=True)
+
+
+def test_a_training_of_some_steps_says_how_many() -> None:
+    nursery = Nursery(Growth(steps=2, every=1))
+    nursery._ipython_display_()
+    nursery.wait()
+    assert nursery.view is not None
+    assert "done: step 2" in nursery.view.note.value and "of 2 steps" in nursery.view.note.value
+    nursery.close()
+    Nursery.shown.clear()
