@@ -1,6 +1,8 @@
 """Size of the JavaScript modules: anywidget waits only two seconds for a module."""
 
 import ast
+import re
+from itertools import chain
 from pathlib import Path
 
 import anywidget
@@ -26,6 +28,16 @@ PACKAGE = Path(widgets.__file__).parent
 )
 def test_a_javascript_module_is_small(kind: type[anywidget.AnyWidget]) -> None:
     assert 100 < len(str(kind._esm)) < 40_000
+
+
+@pytest.mark.parametrize("kind", [Canvas, Plot, TextView])
+def test_a_module_has_the_code_of_its_files_without_their_comments(kind) -> None:
+    code, files = str(kind._esm), [file.read_text("utf-8") for file in kind._esm.files]
+    names = [re.findall(r"^\s*(?:async )?function (\w+)", text, re.M) for text in files]
+    assert re.findall(r"^\s*(?:async )?function (\w+)", code, re.M) == [*chain(*names)]
+    lines = [line.strip() for line in code.splitlines()]
+    assert not [line for line in lines if line.startswith(("//", "/*", "*"))]
+    assert sum(map(len, files)) > 1.1 * len(code), "comments are a part of the files"
 
 
 def test_no_widget_is_a_plotly_figure_widget() -> None:
