@@ -53,6 +53,8 @@ async ([code, style, traits]) => {
 }
 """
 
+NEXT_FRAME = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
@@ -67,6 +69,13 @@ def render(page: Page, kind: type, **traits: Any) -> None:
     plain |= {"values": [], "shades": defaults["shades"]} if kind is TextView else {}
     page.goto("about:blank")
     page.evaluate(RENDER, [str(kind._esm), STYLE, {**plain, **traits}])
+    page.evaluate(NEXT_FRAME)
+
+
+def strokes(page: Page) -> list[dict[str, Any]]:
+    """The frames that canvases have drawn, those of the next frame of the page included."""
+    page.evaluate(NEXT_FRAME)
+    return page.evaluate("strokes")
 
 
 def sent(rows: int, columns: int) -> Mapping[str, Any]:
@@ -80,7 +89,7 @@ def test_a_frame_is_drawn_around_its_cells_in_a_pooled_map(page: Page) -> None:
     # 2,000 rows are pooled in pairs: rows 1,800 and 1,801 are pooled row 900.
     framed = [1800, 0, 1801, 3]
     render(page, Canvas, map=sent(2000, 4), framed=framed, marked=[1800, -1])
-    band, frame = [stroke["box"] for stroke in page.evaluate("strokes")[-2:]]
+    band, frame = [stroke["box"] for stroke in strokes(page)[-2:]]
     assert frame == pytest.approx(band)
     assert frame[1] == pytest.approx(6 + 900 * frame[3])
 
@@ -94,6 +103,40 @@ def test_a_map_shows_its_title_and_has_a_label_with_its_keys(page: Page) -> None
     assert "zooms" not in (page.locator(".q3-overlay").get_attribute("aria-label") or "")
 
 
+def test_a_frame_that_moves_is_drawn_without_the_cells(page: Page) -> None:
+    render(page, Canvas, map=sent(4, 4), framed=[0, 0, 1, 1])
+    drawn = page.locator(".q3-map").get_attribute("data-drawn")
+    before = len(strokes(page))
+    page.evaluate("model.tell('framed', [2, 2, 3, 3])")
+    assert len(strokes(page)) == before + 1
+    assert page.locator(".q3-map").get_attribute("data-drawn") == drawn
+    page.evaluate("model.tell('map', { ...model.get('map'), title: 'Another' })")
+    page.evaluate(NEXT_FRAME)
+    assert page.locator(".q3-map").get_attribute("data-drawn") != drawn
+
+
+def test_a_map_of_another_size_of_its_place_is_drawn_anew(page: Page) -> None:
+    render(page, Canvas, map=sent(4, 4))
+    before = page.locator(".q3-canvas").bounding_box()
+    page.evaluate("document.getElementById('widget').style.width = '300px'")
+    page.evaluate(NEXT_FRAME)
+    after = page.locator(".q3-canvas").bounding_box()
+    assert before is not None and after is not None
+    assert (before["width"], after["width"]) == (600, 300)
+
+
+def test_a_caption_stands_below_its_map_as_text(page: Page) -> None:
+    render(page, Canvas, map=sent(4, 4), caption="of <b>one</b>\nhead")
+    caption = page.locator(".q3-caption")
+    expect(caption).to_have_text("of <b>one</b> head")
+    under, above = caption.bounding_box(), page.locator(".q3-canvas").bounding_box()
+    assert under is not None and above is not None
+    assert under["y"] >= above["y"] + above["height"]
+    assert under["height"] > 30, "two lines"
+    page.evaluate("model.tell('caption', '')")
+    expect(caption).to_be_hidden()
+
+
 def test_a_drag_that_ends_outside_the_map_removes_its_frame(page: Page) -> None:
     render(page, Canvas, map=sent(8, 8), zooms=True)
     box = page.locator(".q3-overlay").bounding_box()
@@ -102,12 +145,12 @@ def test_a_drag_that_ends_outside_the_map_removes_its_frame(page: Page) -> None:
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 90, y + 90)
-    assert any(stroke["dashed"] for stroke in page.evaluate("strokes"))
+    assert any(stroke["dashed"] for stroke in strokes(page))
     page.mouse.move(x, 690)
     page.mouse.up()
     page.evaluate("strokes.length = 0")
     page.mouse.move(x + 60, y + 60)
-    found = page.evaluate("strokes")
+    found = strokes(page)
     assert found and not any(stroke["dashed"] for stroke in found)
 
 

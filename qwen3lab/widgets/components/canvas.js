@@ -47,22 +47,27 @@ class MapView {
     this.colourNote = null;
     /** @type {ThemeColours | null} of the page, once they are known */
     this.colours = null;
-    this.overlayWaits = false;
     this.face = ""; // Colour of the page that the image is made for.
     this.readout = element("div", "q3-readout", footer);
     this.message = element("div", "q3-empty", this.root);
+    this.caption = element("div", "q3-caption", this.root);
+    // What the last drawing was made of: nothing of the page is read or set anew without need.
+    this.room = { width: 0, height: 0 };
+    this.legendOf = "";
+    this.drawWaits = this.overlayWaits = false;
     this.overlay.setAttribute("role", "img");
     this.overlay.tabIndex = 0;
     this.readout.setAttribute("aria-live", "polite");
     this.listenToPointerAndKeys();
     this.stopListening = listen(model, {
       "change:map": () => this.showMap(),
-      "change:height": () => this.draw(),
+      "change:caption": () => this.showCaption(),
+      "change:height": () => this.drawSoon(),
       "change:marked": () => this.drawOverlaySoon(),
       "change:framed": () => this.drawOverlaySoon(),
       "msg:custom": (answer) => this.onAnswer(answer),
     });
-    this.resizes = new ResizeObserver(() => this.draw());
+    this.resizes = new ResizeObserver(() => this.onResize());
     this.resizes.observe(this.stage);
     this.themes = new MutationObserver(() => {
       this.colours = null;
@@ -70,6 +75,7 @@ class MapView {
     });
     this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
     this.showMap();
+    this.showCaption();
   }
 
   listenToPointerAndKeys() {
@@ -95,20 +101,26 @@ class MapView {
     const sent = this.model.get("map");
     const map = sent.cells ? sent : null;
     this.map = map;
-    this.message.textContent = sent.cells ? "" : sent.empty || "";
+    setText(this.message, sent.cells ? "" : sent.empty || "");
     this.root.classList.toggle("q3-is-empty", !map);
     const [rows, columns] = map ? map.shape : [0, 0];
     if (this.cell && (this.cell[0] >= rows || this.cell[1] >= columns)) this.cell = null;
     if (!map) return;
     this.image = null;
-    this.title.textContent = map.title;
+    setText(this.title, map.title);
     this.overlay.setAttribute(
       "aria-label",
       tr("{title}. {keys}", { title: map.title, keys: this.keys() }),
     );
     this.fillLegend(map);
-    this.draw();
+    this.drawSoon();
     if (this.cell) this.ask();
+  }
+
+  showCaption() {
+    const caption = this.model.get("caption") || ""; // A state of an older version has none.
+    setText(this.caption, caption);
+    this.el.classList.toggle("q3-captioned", Boolean(caption));
   }
 
   keys() {
@@ -119,6 +131,9 @@ class MapView {
 
   /** @param {MapData} map */
   fillLegend(map) {
+    const shown = JSON.stringify([map.columns.spans, map.nothing]);
+    if (shown === this.legendOf) return;
+    this.legendOf = shown;
     this.legend.replaceChildren();
     for (const span of map.columns.spans) {
       const key = element("span", "q3-key", this.legend);
@@ -131,9 +146,30 @@ class MapView {
     this.colourNote = element("span", "", this.legend);
   }
 
+  /** The place of the map has another size; here it can be read without a new layout. */
+  onResize() {
+    const { clientWidth: width, clientHeight: height } = this.stage;
+    const isSame = width === this.room.width && (height === this.room.height || !this.fills());
+    this.room = { width, height };
+    if (!isSame) this.draw();
+  }
+
+  fills() {
+    return this.model.get("fills");
+  }
+
+  /** Draw in the next frame, once for all messages until then: text on a canvas needs the page's
+   * layout, which that frame computes anyway. */
+  drawSoon() {
+    if (this.drawWaits) return;
+    this.drawWaits = true;
+    requestAnimationFrame(() => this.drawWaits && this.draw());
+  }
+
   draw() {
+    this.drawWaits = false;
     const { map } = this;
-    const width = this.stage.clientWidth;
+    const { width } = this.room;
     if (!map || width === 0) return;
     const colours = this.themeColours();
     const palette = paletteOn(map, colours.face);
@@ -150,8 +186,7 @@ class MapView {
     paintSpans(context, map, box);
     paintAxes(context, map, box, colours);
     paintColourBar(context, map, box, colours, palette);
-    if (this.colourNote)
-      this.colourNote.textContent = colourNote(context, map, barHeight(map, box));
+    if (this.colourNote) setText(this.colourNote, colourNote(context, map, barHeight(map, box)));
     this.drawOverlay();
     // Lets tests and screen captures wait until a map is drawn.
     this.root.dataset.drawn = String(Number(this.root.dataset.drawn || 0) + 1);
@@ -161,7 +196,7 @@ class MapView {
   /** Height for the map: that of its place if it fills that, but not less than the model's. */
   height() {
     const least = this.model.get("height");
-    return this.model.get("fills") ? Math.max(least, this.stage.clientHeight) : least;
+    return this.fills() ? Math.max(least, this.room.height) : least;
   }
 
   /** The colours of the page; reading them makes the browser compute styles anew. */
@@ -170,19 +205,19 @@ class MapView {
     return this.colours;
   }
 
-  /** Draw marks and frames once, after all traits of a message are set. */
+  /** Draw marks and frames in the next frame. */
   drawOverlaySoon() {
     if (this.overlayWaits) return;
     this.overlayWaits = true;
-    queueMicrotask(() => this.overlayWaits && this.drawOverlay());
+    requestAnimationFrame(() => this.overlayWaits && this.drawOverlay());
   }
 
   drawOverlay() {
     this.overlayWaits = false;
     const { map, box, cell } = this;
-    if (!map || !box) return;
+    if (!map || !box || this.room.width === 0) return;
     const colours = this.themeColours();
-    const context = resize(this.overlay, this.stage.clientWidth, box.total, colours.font);
+    const context = resize(this.overlay, this.room.width, box.total, colours.font);
     context.lineWidth = 1.5;
     context.strokeStyle = colours.accent;
     const [row, column] = this.model.get("marked");
@@ -210,7 +245,7 @@ class MapView {
   moveTo(cell, isPointer) {
     if (String(cell) === String(this.cell)) return;
     this.cell = cell;
-    this.drawOverlay();
+    this.drawOverlaySoon();
     this.tip.togglePopover(Boolean(cell && isPointer));
     this.ask();
   }

@@ -13,6 +13,7 @@ class Canvas(anywidget.AnyWidget):
 
     Attributes:
         map: the heatmap as the browser receives it, from `payload`.
+        caption: sentences below the map, one a line; set from Python.
         height: height of the canvas, in pixels; the least height if it `fills`.
         fills: True for as high as the place that the page gives it; a higher map scrolls inside.
         selected: row and column of the cell that was clicked, or picked with Enter; -1 for none.
@@ -29,6 +30,7 @@ class Canvas(anywidget.AnyWidget):
 
     _esm = script("map_layout.js", "paint.js", "canvas.js")
     map = traitlets.Dict().tag(sync=True)
+    caption = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int(420).tag(sync=True)
     fills = traitlets.Bool(False).tag(sync=True)
     selected = traitlets.List(traitlets.Int(), [-1, -1]).tag(sync=True, echo_update=False)
@@ -45,10 +47,12 @@ class Canvas(anywidget.AnyWidget):
             self.add_class("q3-fill")
         self.on_msg(lambda _, content, buffers: self.answer(content))
 
-    def show(self, heatmap: Heatmap) -> None:
-        """Replace the map."""
+    def show(self, heatmap: Heatmap, caption: str | None = None) -> None:
+        """Replace the map, and the caption if one is given, in one message."""
         self.heatmap = heatmap
-        self.map = payload(heatmap, self.colours)
+        with self.hold_sync():
+            self.map = payload(heatmap, self.colours)
+            self.caption = self.caption if caption is None else caption
 
     def recolour(self, colours: ScaleChoice) -> None:
         """Use another colour scale, for the map that is shown and for later ones."""

@@ -25,6 +25,15 @@ function element(tag, className, parent) {
 }
 
 /**
+ * Set the text of an element; the same text again would make the browser lay it out anew.
+ * @param {Element} node
+ * @param {string} text
+ */
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
  * The bytes of a binary trait, without a copy.
  * @param {DataView} view
  * @returns {Uint8Array}
@@ -132,6 +141,16 @@ function nameControls() {
 }
 
 /**
+ * Scroll an element into the window if the window has room for all of it.
+ * @param {Element} body
+ */
+function keepInWindow(body) {
+  const { top, bottom, height } = body.getBoundingClientRect();
+  const isSeen = top >= 0 && bottom <= window.innerHeight;
+  if (!isSeen && height < window.innerHeight) body.scrollIntoView({ block: "nearest" });
+}
+
+/**
  * What every workbench of the page needs, installed once: a workbench that is clicked is kept in
  * the window, so that what the click changes is seen; and controls get their names.
  */
@@ -140,8 +159,8 @@ function serveBenches() {
   globalThis.qwen3labServesBenches = true;
   document.addEventListener("click", (event) => {
     const body = closest(event, ".q3-bench")?.querySelector(".q3-bench-body");
-    const fits = body && body.clientHeight < window.innerHeight;
-    if (fits) body.scrollIntoView({ block: "nearest" });
+    // In the next frame, which computes the layout anyway; here it would be computed once more.
+    if (body) requestAnimationFrame(() => keepInWindow(body));
   });
   let waits = false;
   const nameSoon = () => {

@@ -93,7 +93,7 @@ function context2d(canvas) {
 }
 
 /**
- * Set a canvas's size in CSS pixels, with as many pixels behind it as the screen has.
+ * Set a canvas's size in CSS pixels, with as many pixels behind it as the screen has, and clear it.
  * @param {HTMLCanvasElement} canvas
  * @param {number} width
  * @param {number} height
@@ -101,11 +101,16 @@ function context2d(canvas) {
  */
 function resize(canvas, width, height, font) {
   const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
+  const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+  const context = context2d(canvas);
+  if (canvas.width === wide && canvas.height === high) {
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, wide, high); // Cheaper than new memory, which a size brings along.
+  } else {
+    [canvas.width, canvas.height] = [wide, high];
+  }
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
-  const context = context2d(canvas);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.font = font;
   return context;

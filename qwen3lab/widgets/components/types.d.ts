@@ -95,6 +95,8 @@ interface EmptyMap {
 
 interface CanvasTraits {
   map: MapData | EmptyMap;
+  /** Sentences below the map, one a line. */
+  caption: string;
   height: number;
   fills: boolean;
   selected: Cell;

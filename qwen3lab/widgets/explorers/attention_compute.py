@@ -1,6 +1,5 @@
 """Data of the attention view's panes, computed from a recording. Draws nothing."""
 
-import html
 from collections.abc import Sequence
 from math import ceil
 
@@ -166,7 +165,7 @@ def text_page(recording: Recording, token: int) -> tuple[int, int]:
 
 
 def head_note(scores: HeadProfile, layer: int, head: int) -> str:
-    """The likely kind of one head and its scores, as HTML."""
+    """The likely kind of one head and its scores, in words."""
     row = scores.layers.index(layer)
     kind, above = scores.kinds()[row][head]
     values = ", ".join(
@@ -174,13 +173,13 @@ def head_note(scores: HeadProfile, layer: int, head: int) -> str:
         for name, title in SCORES.items()
         if name in ("first", "previous", "duplicate", "induction", "entropy")
     )
-    likely = tr("Likely kind: {kind}", kind=html.escape(tr(kind)))
+    likely = tr("Likely kind: {kind}", kind=tr(kind))
     measured = tr(
         "({above:.0%} above uniform attention on this text). Scores: {values}",
         above=above,
         values=values,
     )
-    return f'<div class="q3-said"><b>{likely}</b> {measured}</div>'
+    return f"{likely} {measured}"
 
 
 def _axis(title: str, unit: str, recording: Recording, span: tuple[int, int], step: int) -> Axis:

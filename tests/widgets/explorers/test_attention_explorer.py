@@ -110,7 +110,7 @@ def test_a_table_row_opens_its_head_and_picking_a_head_selects_its_row(explorer,
     assert listed["previous"].tolist() == scores.previous.flatten().tolist()
     view.table.table.selected_rows = [6]
     assert (explorer.state.layer, explorer.state.head) == (1, 2)
-    assert "Likely kind: " in view.about.value
+    assert "Likely kind: " in view.map.caption
     view.pickers.head.value = 1
     assert view.table.table.selected_rows == [5]
 

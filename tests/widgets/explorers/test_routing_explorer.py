@@ -56,7 +56,7 @@ def test_a_clicked_cell_picks_its_token_and_its_expert(explorer):
         }
         for e in range(8):
             assert (table[row, e] == weights[e]) if e in weights else table[row, e].isnan()
-    assert f"Layer 2: experts {expert} (" in view.choice.value
+    assert f"Layer 2: experts {expert} (" in view.by_layer.caption
     assert f"Expert {expert} of layer 2" in view.routed.value
     count = int((found.experts[1] == expert).sum())
     assert f"{count} of {len(found.logits[0])} tokens are routed to it" in view.routed.value

@@ -20,6 +20,7 @@ from qwen3lab.widgets.workbench.changes import (
     from_json,
     with_change,
 )
+from qwen3lab.widgets.workbench.views.changes_card import ChangesCard
 from tests.widgets.workbench.benches import panel, routing, thinking, why
 
 QUESTION = "lamp 2, book 7, cat 1. book?"
@@ -139,8 +140,15 @@ def test_only_changes_can_be_in_force(bench) -> None:
         bench.state.changes = ("head 3.1",)
 
 
+def unfolded(card: ChangesCard | None) -> ChangesCard:
+    """The card with its menus in view; folded, it follows no picks."""
+    assert card is not None
+    card.fold.value = True
+    return card
+
+
 def test_a_token_is_hidden_or_read_as_another_one(bench, tiny_lab) -> None:
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     bench.state.token = 4
     card.what.value = "token"
     card.put(ask=False)
@@ -159,7 +167,7 @@ def test_a_token_is_hidden_or_read_as_another_one(bench, tiny_lab) -> None:
 
 def test_the_thinking_step_of_the_picked_token_is_offered(tiny_lab) -> None:
     bench = Workbench(tiny_lab, question="3+2*7-1=?")
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     chat = bench.wait()
     bench.state.token = chat.spans["thinking"][0] + 1
     card.what.value = "step"
@@ -169,7 +177,7 @@ def test_the_thinking_step_of_the_picked_token_is_offered(tiny_lab) -> None:
 
 
 def test_the_card_offers_what_is_picked_and_keeps_the_kind(bench) -> None:
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     bench.state.layer, bench.state.head = 4, 2
     assert card.what.options[0] == ("head 4.2", "head")
     card.what.value = "mlp"
@@ -178,6 +186,15 @@ def test_the_card_offers_what_is_picked_and_keeps_the_kind(bench) -> None:
     bench.state.expert = 3
     assert card.what.options[0] == (f"expert {bench.state.routing_layer}.3", "expert")
     assert card.what.value == "mlp"
+
+
+def test_a_folded_card_offers_what_is_picked_when_it_is_unfolded(bench) -> None:
+    card = panel(bench).changes
+    before = card.what.options
+    bench.state.layer, bench.state.head = 4, 2
+    assert card.what.options == before != (("head 4.2", "head"),)
+    unfolded(card)
+    assert card.what.options[0] == ("head 4.2", "head")
 
 
 def test_an_expert_switched_off_in_the_routing_view_is_in_the_list(bench) -> None:
@@ -247,7 +264,7 @@ def test_a_branch_is_not_taken_for_the_reply_without_changes(bench) -> None:
 
 
 def test_a_choice_stays_while_the_question_is_asked_again(bench) -> None:
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     bench.state.token = 5
     card.what.value, card.where.value = "mlp", "at the token"
     card.again.click()
@@ -259,7 +276,7 @@ def test_a_choice_stays_while_the_question_is_asked_again(bench) -> None:
 
 
 def test_a_change_at_a_token_needs_a_token(bench) -> None:
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     bench.state.token = -1
     card.what.value, card.where.value = "mlp", "at the token"
     card.put(ask=False)
@@ -268,7 +285,7 @@ def test_a_change_at_a_token_needs_a_token(bench) -> None:
 
 def test_the_card_jumps_to_the_token_that_the_changes_moved_most(tiny_lab) -> None:
     bench = Workbench(tiny_lab, question="3+4=?", thinking=False)
-    card = panel(bench).changes
+    card = unfolded(panel(bench).changes)
     bench.wait()
     bench.interventions.jump()
     assert "there is no run without the changes yet" in bench.state.change_error

@@ -65,7 +65,7 @@ def test_a_picked_token_sends_one_message_to_each_widget_that_shows_it(bench, se
     found = messages(sent, lambda: page_sets(panel(bench).transcript, selected=0))
     assert bench.state.token == bench.state.current.spans["prompt"][1]
     assert sorted(name for name, *_ in found) == [
-        *("AlternativeList", "Dropdown", "HTML", "TextView", "Transcript")
+        *("AlternativeList", "HTML", "TextView", "Transcript")
     ]
     (mark,) = (traits for name, traits, _ in found if name == "Transcript")
     assert mark == {"marked", "selected"}, "the pick and its reset are one message"
@@ -81,9 +81,49 @@ def test_a_picked_layer_sends_its_map_and_nothing_of_other_tabs(bench, sent) -> 
     assert bench.state.layer == layer
     kinds = [name for name, *_ in found]
     assert "NumberPicker" not in kinds, "what the page has set does not come back"
-    assert sorted(kinds) == ["Canvas", "Canvas", "Dropdown", "HTML", "HTML"]
+    assert sorted(kinds) == ["Canvas", "Canvas", "HTML"], "the map, the frame, the token's card"
+    assert sorted(traits for _, traits, _ in found if "map" in traits) == [{"map", "caption"}]
     cells = len(bench.state.recording) ** 2
     assert cells < sum(size for *_, size in found) < 2 * cells + 20_000
+
+
+@pytest.mark.parametrize("pane", ["thumbnails", "scores"])
+@pytest.mark.parametrize("trait", ["layer", "head"])
+def test_a_picked_layer_or_head_is_three_messages(bench, sent, pane: str, trait: str) -> None:
+    view = attention(bench)
+    bench.state.pane = pane
+    bench.wait()
+    picker = getattr(view.pickers, trait)
+    found = messages(sent, lambda: page_sets(picker, value=2))
+    assert getattr(bench.state, trait) == 2
+    assert [traits for name, traits, _ in found if name == "Canvas" and "map" not in traits] == [
+        {"framed"}
+    ]
+    assert len(found) == 3
+
+
+def test_a_picked_layer_of_the_shaded_text_is_two_messages(bench, sent) -> None:
+    view = text(bench)
+    bench.state.quantity = "attention from the picked token"
+    found = messages(sent, lambda: page_sets(view.pickers.layer, value=2))
+    assert sorted(name for name, *_ in found) == ["HTML", "TextView"]
+
+
+def test_a_picked_layer_of_the_routing_is_four_messages(bench, sent) -> None:
+    view = routing(bench)
+    found = messages(sent, lambda: page_sets(view.pickers.routing_layer, value=2))
+    maps = sorted(sorted(traits) for name, traits, _ in found if name == "Canvas")
+    assert maps == [["caption", "marked"], ["map"], ["marked"]]
+    assert len(found) == 4
+
+
+def test_menus_of_changes_are_sent_only_while_their_card_is_unfolded(bench, sent) -> None:
+    card = panel(bench).changes
+    pick = panel(bench).bench.state
+    assert "Dropdown" not in {n for n, *_ in messages(sent, lambda: setattr(pick, "layer", 1))}
+    page_sets(card.fold, value=True)
+    assert card.what.options[0] == (f"head 1.{pick.head}", "head")
+    assert "Dropdown" in {n for n, *_ in messages(sent, lambda: setattr(pick, "layer", 3))}
 
 
 def test_a_number_of_a_hidden_tab_is_sent_when_the_tab_is_shown(bench, sent) -> None:

@@ -80,6 +80,7 @@ class ExportedPage {
     /** @type {CanvasTraits} */
     const traits = {
       map: { empty: "" },
+      caption: "",
       height: 120,
       fills: true,
       selected: [-1, -1],

@@ -48,7 +48,7 @@ class AttentionPane(View):
         self.table = HeadTable(self.pick_head)
         self._make_controls()
         self.colours = self.follow_colours(self.map, self.heads.wall, self.heads.scores)
-        self.note, self.about = w.HTML(), w.HTML()
+        self.note = w.HTML()
         self._follow()
         return self._arrange()
 
@@ -101,7 +101,7 @@ class AttentionPane(View):
         shown = ["recording", "layer", "head", "window", "pooling"]
         self.follow(self.draw_map, shown, locked=False)  # The map's thread has a lock of its own.
         self.follow(self.list_heads, ["scores", "pane"])
-        self.follow(self.describe, ["scores", "layer", "head", "recording"])
+        self.follow(self.describe, ["scores"])
         self.follow(self.mark_head, ["recording", "layer", "head", "scores", "pane"])
         self.follow(self.mark_token, ["token"])
         self.follow(self.draw_measuring, ["scores", "measuring", "measured", "recording"])
@@ -144,7 +144,8 @@ class AttentionPane(View):
         with self.lock:
             if recording is None:
                 return
-            self.map.show(map_heatmap(recording, request.layer, request.head, window))
+            heatmap = map_heatmap(recording, request.layer, request.head, window)
+            self.map.show(heatmap, self.caption(request.layer, request.head))
             hint = pooling_note(window) or tr("drag over a part to zoom in")
             self.note.value = f'<span class="q3-hint">{hint}</span>'
 
@@ -177,13 +178,16 @@ class AttentionPane(View):
 
     @shows_drawing_errors
     def describe(self) -> None:
-        """Show the likely kind and the scores of the picked head."""
-        state, scores = self.state, self.state.scores
-        is_head = 0 <= state.head < self.config.n_heads
-        if scores is None or state.layer not in scores.layers or not is_head:
-            self.about.value = f'<div class="q3-said q3-hint">{tr(ABOUT)}</div>'
-        else:
-            self.about.value = head_note(scores, state.layer, state.head)
+        """Say below the map what kind of head it is, once that is measured."""
+        self.map.caption = self.caption(self.state.layer, self.state.head)
+
+    def caption(self, layer: int, head: int) -> str:
+        """The likely kind and the scores of a head."""
+        scores = self.state.scores
+        is_head = 0 <= head < self.config.n_heads
+        if scores is None or layer not in scores.layers or not is_head:
+            return tr(ABOUT)
+        return head_note(scores, layer, head)
 
     @shows_drawing_errors
     def mark_head(self) -> None:
@@ -236,7 +240,6 @@ class AttentionPane(View):
             tr("Attention map"),
             tr("each row: the weights of one query token"),
             self.map,
-            self.about,
             row(self.pooling, self.reset, self.note),
             tools=[self.colours],
         )

@@ -59,7 +59,7 @@ class ChangesCard:
         self.where.options = [(tr(each), each) for each in (EVERYWHERE, HERE, ONWARDS)]
         self.where.value = EVERYWHERE
         self.wanted: Any = None  # The kind of part that was chosen last.
-        self._is_offering = False
+        self._is_offering = self._is_stale = False
         self.token = w.Text(
             placeholder=tr("another token"),
             tooltip=tr("Text of the token to read in its place"),
@@ -113,7 +113,7 @@ class ChangesCard:
     def _connect(self) -> None:
         watch = self.bindings.watch
         picks = ["layer", "head", "routing_layer", "expert", "token", "recording", "steps"]
-        watch(lambda _: self.offer(), picks)
+        watch(lambda _: self.follow_picks(), picks)
         watch(lambda _: self.list_changes(), ["changes"])
         watch(lambda _: self.draw_outcome(), ["baseline", "chat", "status"])
         watch(lambda _: self.draw_error(), ["change_error"])
@@ -127,10 +127,16 @@ class ChangesCard:
         self.most.on_click(lambda _: self.bench.interventions.jump())
         self.clear.on_click(lambda _: self.remove(*self.state.changes))
 
+    def follow_picks(self) -> None:
+        """Offer what is picked, as soon as the card is unfolded: a pick sends nothing to a fold."""
+        self._is_stale = not self.fold.value
+        if self.fold.value:
+            self.offer()
+
     @shows_drawing_errors
     def offer(self) -> None:
         """Offer what is picked; a picked kind of part stays picked."""
-        state = self.state
+        state, self._is_stale = self.state, False
         places = [("head", state.layer, state.head)]
         places += [(kind, state.layer, 0) for kind in SCALED[1:]]
         if state.expert >= 0:
@@ -234,6 +240,8 @@ class ChangesCard:
 
     def draw_fold(self) -> None:
         """Say how many changes are in force; show the controls where the card is unfolded."""
+        if self.fold.value and self._is_stale:
+            self.offer()
         n, arrow = len(self.state.changes), "▾" if self.fold.value else "▸"
         said = tr("change the model")
         if n:

@@ -100,20 +100,20 @@ class RoutingPane(View):
         experts.on_effect = self.draw_effect
 
     def _make_texts(self) -> None:
-        self.choice, self.routed, self.logit_effect = w.HTML(), w.HTML(), w.HTML()
+        self.routed, self.logit_effect = w.HTML(), w.HTML()
         self.replies, self.note = w.HTML(), w.HTML()
 
     def _follow(self) -> None:
         run = ["recording", "run"]
         self.follow(self.draw_routing, ["recording", "routing_layer"])
         self.follow(self.draw_token, [*run, "token"])
-        self.follow(self.draw_choice, [*run, "token", "routing_layer"])
         self.follow(self.draw_expert, [*run, "expert", "routing_layer"])
         self.follow(self.draw_effect, [])
         self.follow(self.enable_switches, [*run, "expert", "routing_layer", "changes", "status"])
         self.follow(self.draw_load, ["recording", "other", "baseline"])
         self.follow(self.draw_answers, ["recording", "baseline"])
-        self.follow(self.mark, [*run, "token", "routing_layer", "expert"])
+        self.follow(self.mark_token, [*run, "token", "expert"])
+        self.follow(self.mark_layer, [*run, "token", "routing_layer", "expert"])
         on_pick(self.routing, "selected", lambda cell: self.pick_token_and_expert(*cell))
         on_pick(self.by_layer, "selected", lambda cell: self.pick_expert(*cell))
         on_pick(self.load, "selected", lambda cell: self.pick_expert(*cell))
@@ -138,16 +138,12 @@ class RoutingPane(View):
         else:
             self.by_layer.show(experts_by_layer_heatmap(recording, token))
 
-    @shows_drawing_errors
-    def draw_choice(self) -> None:
-        """Say the picked token's experts in the picked layer, with router entropy and margin."""
+    def choice(self) -> str:
+        """The picked token's experts in the picked layer, with router entropy and margin."""
         recording, token = self.state.shown, self.state.token
         if recording is None or token < 0 or not self.config.is_moe:
-            self.choice.value = ""
-            return
-        notes = router_notes(recording, token, self.state.routing_layer)
-        lines = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
-        self.choice.value = f'<div class="q3-notes">{lines}</div>'
+            return ""
+        return "\n".join(router_notes(recording, token, self.state.routing_layer))
 
     @shows_drawing_errors
     def draw_expert(self) -> None:
@@ -215,12 +211,18 @@ class RoutingPane(View):
         found = answers(self.state)
         self.replies.value = answers_html(found) if len(found) > 1 else ""
 
-    def mark(self) -> None:
-        """Mark the picked token, layer and expert on the maps."""
+    def mark_token(self) -> None:
+        """Mark the picked token and expert on the layer's map."""
+        self.routing.marked = [self.state.expert, self.state.token]
+
+    @shows_drawing_errors
+    def mark_layer(self) -> None:
+        """Mark the picked layer and expert, and say the choice of the layer's router."""
         state, layers = self.state, self.config.moe_layers
         row = layers.index(state.routing_layer) if state.routing_layer in layers else -1
-        self.routing.marked = [state.expert, state.token]
-        self.by_layer.marked = self.load.marked = [row, state.expert]
+        with self.by_layer.hold_sync():
+            self.by_layer.marked, self.by_layer.caption = [row, state.expert], self.choice()
+        self.load.marked = [row, state.expert]
 
     def pick_token_and_expert(self, expert: int, token: int) -> None:
         """Pick the token and the expert of a clicked cell."""
@@ -241,9 +243,7 @@ class RoutingPane(View):
             tr("Expert routing"), tr("each column: the experts of one token"), self.routing
         )
         load = pane(tr("Load"), tr("each row: one layer; click an expert"), self.load, self.note)
-        token = pane(
-            tr("Selected token"), tr("its experts in every layer"), self.by_layer, self.choice
-        )
+        token = pane(tr("Selected token"), tr("its experts in every layer"), self.by_layer)
         expert = pane(
             tr("Selected expert"),
             tr("the tokens routed to it"),
