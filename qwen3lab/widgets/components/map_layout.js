@@ -71,7 +71,7 @@ function cellImage(map, palette) {
   const cells = bytes(map.cells);
   const colours = new Uint8Array(4 * 256); // Of each level; whole pixels are copied.
   for (let level = 1; level < 256; level++) {
-    const colour = 3 * Math.round(((level - 1) * 255) / 254);
+    const colour = 3 * (map.colours?.[level - 1] ?? Math.round(((level - 1) * 255) / 254));
     colours.set(palette.subarray(colour, colour + 3), 4 * level);
     colours[4 * level + 3] = 255;
   }

@@ -81,6 +81,8 @@ interface MapData {
   scaleNote: string;
   /** The value of each level from 1 to 255. */
   levels: number[];
+  /** The colour, 0 to 255, of each level from 1 to 255; absent if they follow each other evenly. */
+  colours?: Uint8Array;
   /** Place on the colour bar, from 0 to 1, and text. */
   barTicks: [number, string][];
   nothing: string;

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.figures.maps import DIVERGING
+from qwen3lab.figures.scales import AUTOMATIC, BY_VALUES, ScaleChoice
 from qwen3lab.figures.theme import visible
 from qwen3lab.hooks.points import PATTERN_HOOKS, hook_names
 from qwen3lab.recording.recording import Recording
@@ -63,17 +64,31 @@ def as_rows(hook: str, value: Tensor) -> Float[Tensor, "token dimension"]:
     return value.reshape(len(value), -1)
 
 
-def raw_heatmap(hook: str, value: Tensor, recording: Recording, config: Qwen3Config) -> Heatmap:
-    """The values of an activation: tokens downwards, dimensions to the right."""
+def raw_heatmap(
+    hook: str,
+    value: Tensor,
+    recording: Recording,
+    config: Qwen3Config,
+    colours: ScaleChoice = BY_VALUES,
+) -> Heatmap:
+    """The values of an activation: tokens downwards, dimensions to the right.
+
+    Args:
+        hook: its name.
+        value: of the activation, without the batch.
+        recording: of the text.
+        config: of the model.
+        colours: the colour scale that the map is shown with. The automatic one ends at `QUANTILE`,
+            a chosen one at the largest value unless it is clipped.
+    """
     rows = as_rows(hook, value).float()
     finite = rows[rows.isfinite()]
     is_signed = bool((finite < 0).any())
-    high = _clip(finite.abs())
+    is_automatic = colours.kind == AUTOMATIC
+    high = _clip(finite.abs(), QUANTILE if is_automatic else 1.0)
     inner = " × ".join(name for name in axes_of(hook, config) if name not in ("pos", "query"))
     return Heatmap(
-        title=tr(
-            "{hook}, colours up to the {percent:g}% quantile", hook=hook, percent=100 * QUANTILE
-        ),
+        title=_title(hook) if is_automatic else hook,
         values=rows.masked_fill(~rows.isfinite(), torch.nan),
         rows=Axis(tr("token"), tr("token"), tuple(recording.tokens), token_spans(recording)),
         columns=Axis(inner, inner, ("",) * rows.shape[1]),
@@ -83,6 +98,10 @@ def raw_heatmap(hook: str, value: Tensor, recording: Recording, config: Qwen3Con
         nothing=tr("masked"),
         palette=DIVERGING if is_signed else "Viridis",
     )
+
+
+def _title(hook: str) -> str:
+    return tr("{hook}, colours up to the {percent:g}% quantile", hook=hook, percent=100 * QUANTILE)
 
 
 def token_html(hook: str, value: Tensor, recording: Recording, token: int) -> str:
@@ -119,10 +138,12 @@ def _listed(here: Float[Tensor, " n"], order: Sequence[int], value: Tensor, hook
     return " · ".join(found)
 
 
-def _clip(sizes: Float[Tensor, " n"]) -> float:
+def _clip(sizes: Float[Tensor, " n"], quantile: float) -> float:
     """A high quantile of the sizes; of many, of a sample that is evenly spaced."""
     if not len(sizes):
         return 1.0
+    if quantile == 1:
+        return max(float(sizes.max()), 1e-9)
     sample = sizes[:: max(1, len(sizes) // 1_000_000)]
-    place = min(len(sample) - 1, int(QUANTILE * len(sample)))
+    place = min(len(sample) - 1, int(quantile * len(sample)))
     return max(float(sample.kthvalue(place + 1).values), 1e-9)

@@ -114,6 +114,50 @@ def test_surprisal_and_entropy_are_those_of_the_reply(tiny_lab, tmp_path) -> Non
     assert (data["question"], data["reply"]) == ("3+4=?", chat.answer)
 
 
+def test_a_chosen_colour_scale_is_that_of_each_map_of_the_page(exported, tmp_path) -> None:
+    bench, _ = exported
+    bench.state.colours = "square root, clipped at 90%"
+    bench.export_html(tmp_path / "chosen.html")
+    data, found = parts_of(tmp_path / "chosen.html")
+    about, n = data["attention"], len(TOKENS)
+    levels = packed(found, about["cells"], "u1").reshape(4, 4, n * (n + 1) // 2)
+    for layer, head in ((0, 0), (2, 1), (3, 3)):
+        weights = bench.state.recording.attention[layer, head].numpy()[np.tril_indices(n)]
+        scale = about["chosen"]["scales"][about["chosen"]["of"][4 * layer + head]]
+        colours = packed(found, scale["colours"], "u1")[levels[layer, head] - 1]
+        top = np.quantile(weights[weights > 0], 0.9)
+        expected = 255 * np.sqrt(np.minimum(weights / top, 1))
+        assert np.abs(colours - expected).max() < 2
+        assert scale["scaleNote"] == "square root, clipped at the 90% quantile"
+        assert scale["barTicks"][-1] == [1.0, f"≥ {top:.2g}"]
+        assert scale["shades"]["high"] == pytest.approx(top) and scale["shades"]["clipped"]
+    assert data["wall"]["map"]["scaleNote"].startswith("square root")
+
+
+def test_a_chosen_colour_scale_holds_for_routing_and_quantities_of_the_page(
+    tiny_lab, tmp_path
+) -> None:
+    bench = Workbench(tiny_lab, question="3+4=?", thinking=False)
+    chat = bench.run()
+    bench.state.colours = "logarithm"
+    bench.export_html(tmp_path / "page.html")
+    data, found = parts_of(tmp_path / "page.html")
+    routing, weights = data["routing"], torch.cat([*chat.recording.routing.weights]).numpy()
+    (scale,) = routing["chosen"]["scales"]
+    low, high = min(weights.min(), weights.max() / 10), weights.max()
+    levels = np.array(routing["levels"])
+    expected = 255 * np.log(np.maximum(levels, low) / low) / np.log(high / low)
+    assert np.abs(packed(found, scale["colours"], "u1") - expected).max() < 2
+    assert {each["kind"] for each in data["quantities"]} == {"logarithm"}
+    assert data["quantities"][0]["high"] == pytest.approx(float(-chat.logprobs.min()))
+
+
+def test_a_page_without_a_chosen_scale_names_none(exported) -> None:
+    data, _ = parts_of(exported[1])
+    assert data["attention"]["chosen"] is None and data["routing"]["chosen"] is None
+    assert data["attention"]["scaleNote"] == "square root"
+
+
 def test_a_page_of_500_tokens_is_small(tiny_lab, tmp_path) -> None:
     chance = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 1000, (500,), generator=chance).tolist()
@@ -200,6 +244,30 @@ def test_the_page_works_without_a_network(page: Page, exported) -> None:
     expect(by_layer).to_have_attribute("data-title", "Experts of token 5 in every layer")
     assert page.evaluate("[window.pwned, document.images.length]") == [None, 0]
     assert errors == [] and [url for url in requests if not url.startswith("file:")] == []
+
+
+def drawn(page: Page, path: Path) -> str:
+    """The picture of the page's map of one head."""
+    page.goto(path.as_uri())
+    page.locator("body[data-shown]").wait_for(state="attached")
+    one = page.locator(".q3-map").nth(1)
+    expect(one).to_have_attribute("data-title", "Attention of layer 2, head 1")
+    top = "canvas => canvas.getContext('2d').getImageData(0, 0, 250, canvas.height).data.join()"
+    return one.locator(".q3-canvas").evaluate(top)
+
+
+@pytest.mark.browser
+def test_the_map_of_the_page_has_the_colours_of_the_chosen_scale(
+    page: Page, exported, tmp_path
+) -> None:
+    bench, path = exported
+    pictures = {"automatic": drawn(page, path)}
+    for colours in ("square root", "logarithm"):
+        bench.state.colours = colours
+        bench.export_html(tmp_path / "chosen.html")
+        pictures[colours] = drawn(page, tmp_path / "chosen.html")
+    assert pictures["automatic"] == pictures["square root"], "what the page has by itself"
+    assert pictures["logarithm"] != pictures["square root"]
 
 
 @pytest.mark.browser

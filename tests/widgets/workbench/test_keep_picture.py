@@ -1,5 +1,7 @@
 """The picture that a saved notebook shows without a kernel."""
 
+import base64
+import re
 import struct
 import zlib
 from html.parser import HTMLParser
@@ -71,6 +73,44 @@ def test_texts_of_tokens_questions_and_notes_are_escaped() -> None:
     assert "onerror" not in found.names
 
 
+def levels_of(text: str, n: int) -> np.ndarray:
+    """The bytes of the picture's map: 0 for no value, 1 to 255 for the colours."""
+    (source,) = Elements(text).sources
+    found = chunks(base64.b64decode(source.removeprefix("data:image/png;base64,")))
+    return np.frombuffer(zlib.decompress(found[b"IDAT"]), np.uint8).reshape(n, n + 1)[:, 1:]
+
+
+def test_the_picture_has_the_colour_scale_that_was_chosen() -> None:
+    bench = Workbench(record(MOE, ["a", "b", "c", "d"], {}))
+    weights = bench.state.recording.attention[bench.state.layer, bench.state.head].numpy()
+    below = np.tril_indices(4)
+    for colours, place, said in (
+        ("automatic", lambda w: w, ""),
+        ("square root", np.sqrt, "; colours: square root"),
+        ("linear, clipped at 50%", None, "; colours: linear, clipped at the 50% quantile"),
+    ):
+        bench.state.colours = colours
+        text = picture_html(bench.state, bench.state.recording, "q3-kept-x")
+        top = np.quantile(weights[weights > 0], 0.5)
+        places = place(weights) if place else np.minimum(weights / top, 1)
+        assert levels_of(text, 4)[below].tolist() == (1 + 254 * places[below]).round().tolist()
+        assert f"keys to the right{said}<br>" in text
+
+
+def test_the_tokens_of_the_picture_are_shaded_on_the_chosen_scale(tiny_lab) -> None:
+    bench = Workbench(tiny_lab, question="3+4=?", thinking=False)
+    chat = bench.run()
+    bench.state.colours = "square root"
+    text = picture_html(bench.state, bench.state.recording, "q3-kept-x")
+    surprisal = -chat.logprobs[:2]
+    shares = (surprisal / -chat.logprobs.min()).sqrt().tolist()
+    first = chat.spans["prompt"][1]
+    for at, share in enumerate(shares, start=first):
+        (style,) = re.findall(rf'<span style="([^"]*)" title="token {at}"', text)
+        assert f"rgba(230, 159, 0, {share:.2f})" in style or (share == 0 and "rgba" not in style)
+    assert "shaded by surprisal (nats); colours: square root" in text
+
+
 class Handle:
     """Stands in for a display in a notebook."""
 
@@ -111,6 +151,9 @@ def test_the_picture_follows_run_and_picks_and_stays_when_the_bench_is_closed(
     bench.state.layer, bench.state.token = 1, 2
     settle(bench)
     assert "Attention of layer 1, head 0" in shown[-1] and "Token 2 “" in shown[-1]
+    bench.state.colours = "logarithm"
+    settle(bench)
+    assert "colours: logarithm" in shown[-1]
     assert picture.name in picture.hider.value and picture.name in shown[-1]
     n = len(shown)
     bench.close()

@@ -145,6 +145,43 @@ def test_the_menu_of_colour_scales_sets_and_follows_the_state(bench) -> None:
     assert menu.value == "logarithm"
 
 
+def test_a_chosen_colour_scale_holds_for_the_raw_map_up_to_its_largest_value(bench) -> None:
+    view, state = raw(bench), bench.state
+    state.hook = "blocks.1.attn.hook_pattern"
+    bench.wait()
+    largest = float(state.recording.attention.pattern(1).max())
+    assert "colours up to the 99.5% quantile" in view.map.map["title"]
+    view.colours.value = "square root"
+    shown = view.map.map
+    assert (shown["title"], shown["scaleNote"]) == (state.hook, "square root")
+    assert shown["levels"][-1] == pytest.approx(largest)
+    assert shown["levels"][127] == pytest.approx(largest / 4), "half of the colours for a quarter"
+    state.colours = "automatic"
+    assert "colours up to the 99.5% quantile" in view.map.map["title"]
+
+
+def test_signed_values_of_the_raw_map_stay_linear_with_a_chosen_scale(bench) -> None:
+    view, state = raw(bench), bench.state
+    state.hook = "blocks.4.hook_attn_out"
+    bench.wait()
+    sizes = view.map.heatmap.values.abs()
+    state.colours = "logarithm, clipped at 90%"
+    shown, top = view.map.map, float(sizes[sizes > 0].quantile(0.9))
+    assert shown["scaleNote"] == "linear, clipped at the 90% quantile"
+    assert shown["levels"][0] == pytest.approx(-top, rel=1e-4)
+    assert shown["levels"][-1] == pytest.approx(top, rel=1e-4)
+    state.colours = "logarithm"
+    assert view.map.map["levels"][-1] == pytest.approx(float(sizes.max()))
+
+
+def test_a_chosen_scale_sends_the_raw_map_once(bench) -> None:
+    view, sent = raw(bench), []
+    bench.wait()
+    view.map.observe(lambda change: sent.append(change["new"]["scaleNote"]), "map")
+    bench.state.colours = "linear"
+    assert sent == ["linear"]
+
+
 def test_the_text_is_shaded_by_the_weight_of_the_picked_expert(bench) -> None:
     view, state = text(bench), bench.state
     state.quantity = EXPERT_WEIGHT

@@ -7,8 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qwen3lab.analysis.map_windows import WALL_GAP
 from qwen3lab.errors import RecordingError
+from qwen3lab.figures.scales import AUTOMATIC, ScaleChoice
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import language, tr
@@ -20,12 +23,14 @@ from qwen3lab.widgets.explorers.chat_compute import MASKED, token_parts, token_s
 from qwen3lab.widgets.explorers.text_compute import of_reply
 from qwen3lab.widgets.workbench.keep.packing import (
     ATTENTION,
+    ChosenScales,
     Packed,
     attention_bytes,
     check_layers,
     float_bytes,
     routing_bytes,
     scale_fields,
+    shade_fields,
 )
 from qwen3lab.widgets.workbench.keep.restoring import KeptBench, shown_recording
 
@@ -72,6 +77,7 @@ def _data(
 ) -> dict[str, Any]:
     """What the page shows; numbers are in `packed`, and stand here by their place."""
     state, parts = bench.state, token_parts(recording)
+    colours = ScaleChoice.named(state.colours)
     shown = zip(recording.tokens, parts, strict=True)
     return {
         "model": bench.name,
@@ -92,9 +98,10 @@ def _data(
             "cells": packed.add(attention_bytes(recording, layers)),
             "nothing": tr(MASKED),
             **scale_fields(ATTENTION),
+            "chosen": _of_heads(recording, layers, colours, packed),
         },
-        "wall": _wall(recording, layers, packed),
-        "routing": _routing(recording, packed),
+        "wall": _wall(recording, layers, colours, packed),
+        "routing": _routing(recording, colours, packed),
         "picks": {
             "layer": state.layer if state.layer in layers else layers[0],
             "head": state.head,
@@ -114,18 +121,32 @@ def _quantities(bench: KeptBench, recording: Recording, packed: Packed) -> list[
             shades = of_reply(recording, bench.state.current, name)
         except RecordingError:  # The logits were not recorded.
             continue
-        about = {"title": shades.title, "high": shades.high, "nothing": shades.nothing}
+        about = {"title": shades.title, "nothing": shades.nothing}
+        about |= shade_fields(shades.scale(bench.state.colours))
         found.append(about | {"values": packed.add(float_bytes(shades.values))})
     return found
 
 
+def _of_heads(
+    recording: Recording, layers: tuple[int, ...], colours: ScaleChoice, packed: Packed
+) -> dict[str, object] | None:
+    """The chosen scale of the map of each head; None for the automatic one, that of the bytes."""
+    if colours.kind == AUTOMATIC:
+        return None
+    chosen = ChosenScales(colours, ATTENTION, packed)
+    for layer in layers:
+        for values in recording.attention.pattern(layer):
+            chosen.add(values)
+    return chosen.fields()
+
+
 def _wall(
-    recording: Recording, layers: tuple[int, ...], packed: Packed
+    recording: Recording, layers: tuple[int, ...], colours: ScaleChoice, packed: Packed
 ) -> dict[str, object] | None:
     """Thumbnails of the heads; None for too many of them."""
     if len(layers) > MAX_WALL_LAYERS or recording.config.n_heads > MAX_WALL_HEADS:
         return None
-    sent = payload(wall_heatmap(recording, layers))
+    sent = payload(wall_heatmap(recording, layers), colours)
     cells, palette = sent.pop("cells"), sent.pop("palette")
     assert isinstance(cells, bytes) and isinstance(palette, bytes)
     bottom = frame_on_wall(recording, layers[0], 0, layers=layers)[2]
@@ -133,11 +154,16 @@ def _wall(
     return {"map": sent, "cells": packed.add(cells), "pitch": pitch, "gap": WALL_GAP}
 
 
-def _routing(recording: Recording, packed: Packed) -> dict[str, object] | None:
+def _routing(
+    recording: Recording, colours: ScaleChoice, packed: Packed
+) -> dict[str, object] | None:
     """Experts and weights of every layer with experts; None for a dense model."""
     if not recording.routing.layers:
         return None
     experts, weights, scale = routing_bytes(recording)
+    chosen = ChosenScales(colours, scale, packed)
+    if colours.kind != AUTOMATIC:  # One scale for all layers, as the page has one without a choice.
+        chosen.add(torch.cat([*recording.routing.weights]), scale.high)
     return {
         "layers": list(recording.routing.layers),
         "nExperts": recording.config.n_experts,
@@ -145,6 +171,7 @@ def _routing(recording: Recording, packed: Packed) -> dict[str, object] | None:
         "experts": packed.add(experts),
         "weights": packed.add(weights),
         **scale_fields(scale),
+        "chosen": chosen.fields() if chosen.places else None,
     }
 
 

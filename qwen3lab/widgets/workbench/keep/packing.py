@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from qwen3lab.errors import RecordingError
-from qwen3lab.figures.scales import LINEAR, ROOT, ColourScale
+from qwen3lab.figures.scales import LINEAR, ROOT, ColourScale, ScaleChoice
 from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import tr
 from qwen3lab.widgets.components.heatmap import LEVELS, quantise
@@ -112,6 +112,53 @@ def routing_bytes(recording: Recording) -> tuple[bytes, bytes, ColourScale]:
     scale = ColourScale(LINEAR, 0.0, max(float(weights.max()), 1e-6))
     levels = quantise(weights.flatten(1), scale)
     return np.where(experts < 0, 0xFFFF, experts).astype("<u2").tobytes(), levels, scale
+
+
+def colour_bytes(stored: ColourScale, shown: ColourScale) -> bytes:
+    """The colour, 0 to 255, of each level from 1 to 255 of a stored value on another scale."""
+    places = shown.places(stored.values(np.linspace(0, 1, LEVELS)))
+    return (places * 255).round().astype(np.uint8).tobytes()
+
+
+def shade_fields(scale: ColourScale) -> dict[str, object]:
+    """What a shaded text of the page has to know of a colour scale."""
+    found = {"low": scale.low, "high": scale.high, "kind": scale.kind}
+    return found | {"note": scale.note(), "clipped": scale.clipped}
+
+
+@dataclass
+class ChosenScales:
+    """The scales that a person has chosen for maps, by the values of each.
+
+    Args:
+        choice: of the person.
+        stored: the scale of the packed values.
+        packed: takes the colours.
+    """
+
+    choice: ScaleChoice
+    stored: ColourScale
+    packed: Packed
+    scales: dict[ColourScale, int] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
+
+    def add(self, values: Float[Tensor, "row column"], high: float = 1.0) -> None:
+        """Add the scale of one map; equal ones are packed once."""
+        scale = self.choice.scale(values, high=high)
+        self.places.append(self.scales.setdefault(scale, len(self.scales)))
+
+    def fields(self) -> dict[str, object]:
+        """The scales, and the place among them of each map in the order that they were added."""
+        found = [
+            {
+                "colours": self.packed.add(colour_bytes(self.stored, scale)),
+                "barTicks": [list(tick) for tick in scale.ticks()],
+                "scaleNote": scale.note(),
+                "shades": shade_fields(scale),
+            }
+            for scale in self.scales
+        ]
+        return {"scales": found, "of": self.places}
 
 
 def float_bytes(values: Shaped[Tensor, "*any"]) -> bytes:

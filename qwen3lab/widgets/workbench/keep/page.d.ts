@@ -8,6 +8,29 @@ interface PageScale {
   scaleNote: string;
 }
 
+/** A colour scale that a person chose. */
+interface ChosenScale {
+  /** The colour, 0 to 255, of each level from 1. */
+  colours: PagePlace;
+  barTicks: [number, string][];
+  scaleNote: string;
+  shades: PageShades;
+}
+
+/** The scales, and for each map the place of its scale among them. */
+interface ChosenScales {
+  scales: ChosenScale[];
+  of: number[];
+}
+
+interface PageShades {
+  high: number;
+  low: number;
+  kind: string;
+  note: string;
+  clipped: boolean;
+}
+
 interface PagePicks {
   layer: number;
   head: number;
@@ -24,10 +47,17 @@ interface PageData {
   reply: string;
   tokens: [string, string, boolean][];
   spans: AxisSpan[];
-  quantities: { title: string; high: number; nothing: string; values: PagePlace }[];
+  quantities: (PageShades & { title: string; nothing: string; values: PagePlace })[];
   notes: { kind: "token" | "head" | "expert"; place: number[]; name: string; text: string }[];
   palette: PagePlace;
-  attention: PageScale & { layers: number[]; heads: number; cells: PagePlace; nothing: string };
+  attention: PageScale & {
+    layers: number[];
+    heads: number;
+    cells: PagePlace;
+    nothing: string;
+    /** Of the heads of each layer; null for the scale that the cells are stored on. */
+    chosen: ChosenScales | null;
+  };
   wall: {
     map: Omit<MapData, "cells" | "palette">;
     cells: PagePlace;
@@ -41,6 +71,7 @@ interface PageData {
         perToken: number;
         experts: PagePlace;
         weights: PagePlace;
+        chosen: ChosenScales | null;
       })
     | null;
   picks: PagePicks;

@@ -227,7 +227,7 @@ class ExportedPage {
       const cells = new Uint8Array(n * n);
       for (let query = 0; query < n; query++) cells.set(this.weightsOf(query), query * n);
       map.set("map", {
-        ...this.filled(attention, cells, [n, n]),
+        ...this.filled(attention, cells, [n, n], this.chosenScale()),
         title: tr("Attention of layer {layer}, head {head}", { layer, head }),
         rows: this.tokenAxis(tr("query"), tr("query token")),
         columns: this.tokenAxis(tr("key"), tr("key token")),
@@ -243,14 +243,25 @@ class ExportedPage {
     wall.set("framed", [top, left, top + pitch - gap - 1, left + pitch - gap - 1]);
   }
 
+  /** The colour scale that a person chose for the map of the picked head, if one did. */
+  chosenScale() {
+    const { layers, heads, chosen } = this.data.attention;
+    const { layer, head } = this.picks;
+    return chosen?.scales[chosen.of[layers.indexOf(layer) * heads + head]];
+  }
+
   /**
    * The parts of a map that all have in common.
    * @param {PageScale} scale
    * @param {Uint8Array} cells
    * @param {Cell} shape
+   * @param {ChosenScale} [chosen] in place of the scale that the cells are stored on
    */
-  filled({ levels, barTicks, scaleNote }, cells, shape) {
-    return { cells: dataView(cells), shape, palette: this.palette, levels, barTicks, scaleNote };
+  filled({ levels, barTicks, scaleNote }, cells, shape, chosen) {
+    const common = { cells: dataView(cells), shape, palette: this.palette, levels };
+    if (!chosen) return { ...common, barTicks, scaleNote };
+    const colours = this.part(chosen.colours);
+    return { ...common, colours, barTicks: chosen.barTicks, scaleNote: chosen.scaleNote };
   }
 
   drawText() {
@@ -273,6 +284,7 @@ class ExportedPage {
       const shades = { high: 1, nothing: "", follows: false };
       text.set("shades", {
         ...shades,
+        ...this.chosenScale()?.shades,
         title: isPicked ? title : tr("click a token to see its weights"),
       });
       const values = Float32Array.from(this.labels, (_, at) => weights[at] ?? Number.NaN);

@@ -75,7 +75,7 @@ class RoutingStage {
    * @param {Cell} shape
    */
   common(cells, shape) {
-    const found = this.page.filled(this.routing, cells, shape);
+    const found = this.page.filled(this.routing, cells, shape, this.routing.chosen?.scales[0]);
     const texts = { valueTitle: tr("routing weight"), nothing: tr("not chosen") };
     return { ...found, ...texts, square: false };
   }

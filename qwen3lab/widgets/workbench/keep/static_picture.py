@@ -7,12 +7,13 @@ import uuid
 from typing import Any
 
 import ipywidgets as w
+import numpy as np
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, DisplayHandle
 
 from qwen3lab.analysis.map_windows import window
 from qwen3lab.errors import RecordingError
-from qwen3lab.figures.scales import scale_for
+from qwen3lab.figures.scales import ScaleChoice
 from qwen3lab.figures.theme import SEQUENTIAL, visible
 from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import later, tr
@@ -20,7 +21,7 @@ from qwen3lab.widgets.components.error_display import shows_drawing_errors
 from qwen3lab.widgets.explorers.attention_compute import text_page
 from qwen3lab.widgets.explorers.chat_compute import token_notes
 from qwen3lab.widgets.explorers.controls import Bindings
-from qwen3lab.widgets.explorers.text_compute import of_reply
+from qwen3lab.widgets.explorers.text_compute import Shades, of_reply
 from qwen3lab.widgets.workbench.keep.notes import note_at, token_notes_of
 from qwen3lab.widgets.workbench.keep.png import map_png
 from qwen3lab.widgets.workbench.keep.restoring import KeptBench
@@ -65,7 +66,7 @@ class StaticPicture:
             return
         self.handle = DisplayHandle()
         self.handle.display(HTML(""))
-        self.bindings.watch(self._later, [*PICKS, "recording", "notes"])
+        self.bindings.watch(self._later, [*PICKS, "recording", "notes", "colours"])
         self._later()
 
     @shows_drawing_errors
@@ -106,7 +107,10 @@ def picture_html(state: WorkbenchState, recording: Recording, name: str) -> str:
     lines = [f"<i>{tr(HINT)}</i>"]
     if state.asked:
         lines.append(f"<b>{html.escape(state.asked)}</b>")
-    lines.append(_tokens(state, recording))
+    shades = _surprisal(state, recording)
+    lines.append(_tokens(state, recording, shades))
+    if shades is not None:
+        lines.append(html.escape(_about_shades(state, shades)))
     lines += map(html.escape, token_notes(recording, state.current, state))
     found = [note_at(state.notes, kind, state) for kind in ("token", "head", "expert")]
     lines += [
@@ -118,11 +122,11 @@ def picture_html(state: WorkbenchState, recording: Recording, name: str) -> str:
     return f'{_hides_the_error(name)}<div class="{name} q3-kept">{body}</div>'
 
 
-def _tokens(state: WorkbenchState, recording: Recording) -> str:
-    """The tokens, shaded by surprisal where it is known; the picked one has a frame."""
+def _tokens(state: WorkbenchState, recording: Recording, shades: Shades | None) -> str:
+    """The tokens with their shades; the picked one has a frame."""
     first, end = text_page(recording, state.token)
     noted = token_notes_of(state.notes, recording)
-    shares = _shares(state, recording)
+    shares = _shares(state, recording, shades)
     found = []
     for at in range(first, end):
         style = f"background-color: rgba(230, 159, 0, {shares[at]:.2f})" if shares[at] else ""
@@ -135,13 +139,27 @@ def _tokens(state: WorkbenchState, recording: Recording) -> str:
     return f'<code style="line-height: 1.8">{"".join(found)}</code>'
 
 
-def _shares(state: WorkbenchState, recording: Recording) -> list[float]:
-    """Surprisal of each token as a share of the largest one; 0 where it is not known."""
+def _surprisal(state: WorkbenchState, recording: Recording) -> Shades | None:
+    """Surprisal of each token; None where it is not known."""
     try:
-        shades = of_reply(recording, state.current, "surprisal")
+        return of_reply(recording, state.current, "surprisal")
     except RecordingError:  # The logits were not recorded.
+        return None
+
+
+def _shares(state: WorkbenchState, recording: Recording, shades: Shades | None) -> list[float]:
+    """How dark each token is, from 0 to 1; 0 where nothing is known."""
+    if shades is None:
         return [0.0] * len(recording)
-    return (shades.values / shades.high).nan_to_num(0.0).clamp(0, 1).tolist()
+    places = shades.scale(state.colours).places(shades.values.double().numpy())
+    return np.nan_to_num(places).tolist()
+
+
+def _about_shades(state: WorkbenchState, shades: Shades) -> str:
+    """What the shades are, and their scale if there is something to say of it."""
+    note = shades.scale(state.colours).note()
+    colours = tr("; colours: {note}", note=note) if note else ""
+    return tr("shaded by {title}{colours}", title=shades.title, colours=colours)
 
 
 def _map(state: WorkbenchState, recording: Recording) -> str:
@@ -150,7 +168,7 @@ def _map(state: WorkbenchState, recording: Recording) -> str:
         return ""
     sampled = len(recording) > MAX_EXACT_TOKENS
     shown = window(recording, state.layer, state.head, max_side=MAX_SIDE, sampled=sampled)
-    scale = scale_for(shown.values)
+    scale = ScaleChoice.named(state.colours).scale(shown.values)
     data = base64.b64encode(map_png(shown.values, scale, SEQUENTIAL)).decode()
     title = tr("Attention of layer {layer}, head {head}", layer=state.layer, head=state.head)
     note = tr("; colours: {note}", note=scale.note()) if scale.note() else ""

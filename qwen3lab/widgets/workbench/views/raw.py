@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import ipywidgets as w
 
+from qwen3lab.figures.scales import ScaleChoice
 from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.canvas import Canvas
 from qwen3lab.widgets.components.error_display import shows_drawing_errors
@@ -59,12 +60,17 @@ class RawPane(View):
         values = ["recording", "hook", "captured"]
         self.follow(self.list_hooks, ["hook_filter", "hook", "recording"], locked=False)
         self.follow(self.describe, [*values, "capturing", "status"])
-        self.follow(self.draw_map, values)
+        self.colours = self.follow_colours()
+        self.follow(self.draw_map, [*values, "colours"])
         self.follow(self.draw_numbers, [*values, "token"])
         self.follow(self.mark, ["token"])
         left = pane(tr("Hooks"), "", self.filter, self.hooks, self.found)
         right = pane(
-            tr("Values"), tr("tokens × dimensions"), row(self.record, self.about), self.map
+            tr("Values"),
+            tr("tokens × dimensions"),
+            row(self.record, self.about),
+            self.map,
+            tools=[self.colours],
         )
         right.children = (*right.children, self.numbers)
         return [side_by_side(left, right, wide="last").add_class("q3-narrow-first")]
@@ -112,7 +118,8 @@ class RawPane(View):
         elif value is None:
             self.map.show_nothing(tr(NOT_RECORDED if self.bench.asks else GONE))
         else:
-            self.map.show(raw_heatmap(state.hook, value, recording, self.config))
+            self.map.colours = ScaleChoice.named(state.colours)
+            self.map.show(raw_heatmap(state.hook, value, recording, self.config, self.map.colours))
 
     @shows_drawing_errors
     def draw_numbers(self) -> None:
