@@ -20,6 +20,7 @@ from qwen3lab.checkpoints.lora import Adapter
 from qwen3lab.display import Displayed, Summary, count, one_line
 from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.translation import tr
 
 AnyLab = TypeVar("AnyLab")
 MAX_NAME_CHARACTERS = 80
@@ -48,8 +49,8 @@ class SwitchableAdapter(Displayed):
         object.__setattr__(self, name, checked_strength(value) if name == "strength" else value)
 
     def _summary(self) -> Summary:
-        layers = ", ".join(map(str, self.layers)) or "none"
-        return Summary(self.described, {"layers": layers, "strength": f"{self.strength:g}"})
+        layers = ", ".join(map(str, self.layers)) or tr("none")
+        return Summary(self.described, {tr("layers"): layers, tr("strength"): f"{self.strength:g}"})
 
 
 class Adapters(Mapping[str, SwitchableAdapter], Generic[AnyLab]):

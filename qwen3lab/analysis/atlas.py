@@ -11,6 +11,7 @@ from torch import Tensor
 from qwen3lab.analysis.specialisation import npmi
 from qwen3lab.arguments import Count, checked
 from qwen3lab.display import Displayed, Summary
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -98,13 +99,13 @@ class ExpertEntry(Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "tokens": f"{self.share:.1%} of all",
-            "labels": ", ".join(f"{each.label} ({each.npmi:.2f})" for each in self.labels),
-            "typical": " ".join(repr(text) for text, _ in self.tokens),
-            "with": ", ".join(f"{each.expert} ({each.share:.0%})" for each in self.together),
-            "then": ", ".join(f"{each.expert} ({each.share:.0%})" for each in self.following),
+            tr("tokens"): tr("{share:.1%} of all", share=self.share),
+            tr("labels"): ", ".join(f"{each.label} ({each.npmi:.2f})" for each in self.labels),
+            tr("typical"): " ".join(repr(text) for text, _ in self.tokens),
+            tr("with"): ", ".join(f"{each.expert} ({each.share:.0%})" for each in self.together),
+            tr("then"): ", ".join(f"{each.expert} ({each.share:.0%})" for each in self.following),
         }
-        title = f"Expert {self.expert} of layer {self.layer}"
+        title = tr("Expert {expert} of layer {layer}", expert=self.expert, layer=self.layer)
         return Summary(title, {name: fact for name, fact in facts.items() if fact}, frame=self._top)
 
     def _top(self) -> "pandas.DataFrame":
@@ -168,10 +169,16 @@ class Atlas(Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "experts": f"{self.n_experts} in {len(self.layers)} layers",
-            "labels": ", ".join(self.columns),
+            tr("experts"): tr(
+                "{n_experts} in {counted}",
+                n_experts=self.n_experts,
+                counted=tr_count("{n:,} layer", "{n:,} layers", len(self.layers)),
+            ),
+            tr("labels"): ", ".join(self.columns),
         }
-        return Summary(f"Atlas of experts: {self.model}", facts, frame=self.to_pandas)
+        return Summary(
+            tr("Atlas of experts: {model}", model=self.model), facts, frame=self.to_pandas
+        )
 
 
 def _npmi_of(best: Association | None) -> float:

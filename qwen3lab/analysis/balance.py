@@ -31,7 +31,7 @@ class Balance(Displayed):
     dead: tuple[int, ...]
 
     def _summary(self) -> Summary:
-        dead = ", ".join(map(str, self.dead)) or "none"
+        dead = ", ".join(map(str, self.dead)) or tr("none")
         return Summary(
             tr("Balance of expert load"),
             {

@@ -126,7 +126,7 @@ class Lengths(Displayed):
 
     def _summary(self) -> Summary:
         ends = sorted({min(self.tokens), max(self.tokens)}) if self.tokens else []
-        span = " to ".join(f"{end:,}" for end in ends) or "none"
+        span = tr(" to ").join(f"{end:,}" for end in ends) or tr("none")
         facts = {
             tr("thinking tokens"): span,
             tr("ended"): str(len(self.tokens)),

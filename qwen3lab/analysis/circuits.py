@@ -68,7 +68,7 @@ class NormPart(EqualByValue, Displayed):
             for name, (before, after) in spans.items()
         }
         low, high = float(self.temperature.min()), float(self.temperature.max())
-        facts["temperature"] = f"{low:.3g} to {high:.3g}"
+        facts[tr("temperature")] = tr("{low:.3g} to {high:.3g}", low=low, high=high)
         return Summary(
             tr(
                 "QK-norm in {counted}",
@@ -100,7 +100,7 @@ class Pairs(Displayed):
 
     def _summary(self) -> Summary:
         pairs = zip(self.source, self.target, strict=True)
-        strongest = next((f"{source} → {target}" for source, target in pairs), "none")
+        strongest = next((f"{source} → {target}" for source, target in pairs), tr("none"))
         return Summary(
             tr("Strongest pairs of a circuit"), {tr("first"): strongest}, frame=self.to_pandas
         )
@@ -150,8 +150,8 @@ def copying_scores(lab: Lab) -> Float[LabelledTensor, "layer head"]:
     scores = torch.zeros(config.n_layers, config.n_heads)
     layers = tqdm(
         range(config.n_layers),
-        unit="layer",
-        desc="copying scores",
+        unit=tr("layer"),
+        desc=tr("copying scores"),
         delay=PROGRESS_DELAY_SECONDS,
         leave=False,
     )

@@ -48,7 +48,7 @@ class Difference(EqualByValue, Displayed):
     def _summary(self) -> Summary:
         one, other = self.aligned.names
         known = self.values[~self.values.isnan()]
-        largest = f"{float(known.abs().max()):.3g}" if len(known) else "none"
+        largest = f"{float(known.abs().max()):.3g}" if len(known) else tr("none")
         facts = {
             tr("values"): tr("{one} minus {other}", one=one, other=other),
             tr("unit"): self.unit,

@@ -58,7 +58,7 @@ class Writing(Displayed):
 
     def _summary(self) -> Summary:
         raised, lowered = (
-            " ".join(one_line(text) for text, _ in side[:3]) or "none"
+            " ".join(one_line(text) for text, _ in side[:3]) or tr("none")
             for side in (self.raised, self.lowered)
         )
         return Summary(

@@ -142,7 +142,7 @@ class _Search:
             for start in range(0, len(self.rows), height)
         ]
         options = {"delay": PROGRESS_DELAY_SECONDS, "leave": False, "desc": description}
-        with tqdm(total=len(self.rows), unit="row", unit_scale=True, **options) as bar:
+        with tqdm(total=len(self.rows), unit=tr("row"), unit_scale=True, **options) as bar:
             run_in_workers(
                 self._search_rows,
                 blocks,

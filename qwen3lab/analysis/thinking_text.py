@@ -17,7 +17,7 @@ from qwen3lab.recording.equality import EqualByValue
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.recording.recording import Recording
 from qwen3lab.thinking.pieces import Piece
-from qwen3lab.translation import later
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas
@@ -70,9 +70,9 @@ class Looks(EqualByValue, Displayed):
         return pandas.DataFrame(columns)
 
     def _summary(self) -> Summary:
-        facts = {"parts": str(len(self.names)), "layers": str(len(self.mass))}
+        facts = {tr("parts"): str(len(self.names)), tr("layers"): str(len(self.mass))}
         frame = self.to_pandas if self.mass.numel() else None
-        return Summary("Attention from the answer", facts, frame=frame)
+        return Summary(tr("Attention from the answer"), facts, frame=frame)
 
 
 @checked
@@ -137,7 +137,7 @@ def answer_looks(recording: Recording, parts: Sequence[Piece]) -> Looks:
         mean = pattern.mean(dim=1)
         mass = torch.stack([mean[:, a:b].sum(dim=1) for a, b in spans], dim=1)
         layers.append(torch.cat([mass, 1 - mass.sum(dim=1, keepdim=True)], dim=1))
-    names = ("question", *(part.text for part in parts), "rest")
+    names = (later("question"), *(part.text for part in parts), later("rest"))
     return Looks(names, torch.stack(layers), recording.attention.layers)
 
 

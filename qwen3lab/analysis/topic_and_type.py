@@ -12,6 +12,7 @@ from qwen3lab.analysis.specialisation import mutual_information
 from qwen3lab.arguments import checked
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -52,11 +53,20 @@ class TopicAndType(EqualByValue, Displayed):
     def _summary(self) -> Summary:
         topic, kind = self.names
         facts = {
-            f"{kind} within {topic}": f"{float(self.type_within_topic.mean()):.3f} nats",
-            f"{topic} within {kind}": f"{float(self.topic_within_type.mean()):.3f} nats",
+            tr("{kind}, within one {topic}", kind=kind, topic=topic): _nats(self.type_within_topic),
+            tr("{topic}, within one {kind}", kind=kind, topic=topic): _nats(self.topic_within_type),
         }
-        title = f"Experts by {kind} and by {topic}, means over {len(self.layers)} layers"
+        title = tr(
+            "Experts by {kind} and by {topic}, means over {counted}",
+            kind=kind,
+            topic=topic,
+            counted=tr_count("{n:,} layer", "{n:,} layers", len(self.layers)),
+        )
         return Summary(title, facts, frame=self.to_pandas)
+
+
+def _nats(values: Tensor) -> str:
+    return tr("{value:.3f} nats", value=float(values.mean()))
 
 
 @checked

@@ -14,6 +14,7 @@ from qwen3lab.corpus.run import CorpusRun
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.equality import EqualByValue
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -58,10 +59,14 @@ class ExpertScores(EqualByValue, Displayed):
 
     def _summary(self) -> Summary:
         facts = {
-            "experts": f"{self.slots.shape[1]} in {len(self.layers)} layers",
-            "without tokens": str(int((self.slots == 0).sum())),
+            tr("experts"): tr(
+                "{n_experts} in {counted}",
+                n_experts=self.slots.shape[1],
+                counted=tr_count("{n:,} layer", "{n:,} layers", len(self.layers)),
+            ),
+            tr("without tokens"): str(int((self.slots == 0).sum())),
         }
-        return Summary("Scores of experts", facts, frame=self._best)
+        return Summary(tr("Scores of experts"), facts, frame=self._best)
 
     def _best(self) -> "pandas.DataFrame":
         return self.to_pandas().sort_values("reap", ascending=False, ignore_index=True).head(8)
@@ -134,8 +139,10 @@ class RoutingDifference(EqualByValue, Displayed):
         )
 
     def _summary(self) -> Summary:
-        facts = {"largest": f"{float(self.difference.abs().max()):.3f}"}
-        title = f"Difference of routing: {self.names[0]} minus {self.names[1]}"
+        facts = {tr("largest"): f"{float(self.difference.abs().max()):.3f}"}
+        title = tr(
+            "Difference of routing: {one} minus {other}", one=self.names[0], other=self.names[1]
+        )
         return Summary(title, facts, frame=lambda: self.to_pandas().head(8))
 
 

@@ -22,6 +22,7 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.line_files import locked
 from qwen3lab.text.tokenizer import token_texts
+from qwen3lab.translation import tr
 
 
 def record(
@@ -161,10 +162,16 @@ def _run_here(
 ) -> None:
     """Run parts in this process; a progress bar with the expected size, if there is one."""
     rows = sum(part.n_rows for part in missing)
-    options = {"total": source.n_rows, "initial": source.n_rows - rows, "unit": "row"}
+    options = {"total": source.n_rows, "initial": source.n_rows - rows, "unit": tr("row")}
     with tqdm(**options, disable=size is None) as bar:
         if size is not None:
-            bar.set_postfix_str(f"{size.tokens:,} tokens, {size.bytes / 1e6:,.1f} MB expected")
+            bar.set_postfix_str(
+                tr(
+                    "{tokens:,} tokens, {size:,.1f} MB expected",
+                    tokens=size.tokens,
+                    size=size.bytes / 1e6,
+                )
+            )
         for part in missing:
             folder.note(run_part(lab, kept, source, part, folder))
             bar.update(part.n_rows)

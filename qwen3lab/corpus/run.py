@@ -21,10 +21,11 @@ from qwen3lab.corpus.folder import TABLES, VOCABULARY, Folder, check_pyarrow
 from qwen3lab.corpus.plan import CorpusPlan
 from qwen3lab.corpus.sums import summed
 from qwen3lab.corpus.top import best_examples
-from qwen3lab.display import Displayed, Summary, count
+from qwen3lab.display import Displayed, Summary
 from qwen3lab.errors import CorpusError
 from qwen3lab.recording.labels import LabelledTensor
 from qwen3lab.storage.checked_tensors import open_tensors
+from qwen3lab.translation import tr, tr_count
 
 if TYPE_CHECKING:
     import pandas
@@ -107,20 +108,25 @@ class CorpusRun(Displayed):
         return sum(entry[name] for entry in self._done.values())
 
     def _summary(self) -> Summary:
-        parts = f"{len(self._done)} of {self._manifest.n_parts}"
+        parts = tr("{done} of {planned}", done=len(self._done), planned=self._manifest.n_parts)
         n_bytes, tokens = self.total("bytes"), self.total("tokens")
         facts = {
-            "model": self.plan.model,
-            "texts": f"{self.total('texts'):,}",
-            "skipped rows": f"{self.total('skipped'):,}" * bool(self.total("skipped")),
-            "cut texts": f"{self.total('cut'):,}" * bool(self.total("cut")),
-            "parts": parts * (not self.is_complete),
-            "size": f"{n_bytes:,} bytes, {n_bytes / max(tokens, 1):.1f} a token",
+            tr("model"): self.plan.model,
+            tr("texts"): f"{self.total('texts'):,}",
+            tr("skipped rows"): f"{self.total('skipped'):,}" * bool(self.total("skipped")),
+            tr("cut texts"): f"{self.total('cut'):,}" * bool(self.total("cut")),
+            tr("parts"): parts * (not self.is_complete),
+            tr("size"): tr(
+                "{n_bytes:,} bytes, {each:.1f} a token",
+                n_bytes=n_bytes,
+                each=n_bytes / max(tokens, 1),
+            ),
         }
-        missing = "" if self.is_complete else "not complete: resume=True runs the other parts"
+        missing = tr("not complete: resume=True runs the other parts") * (not self.is_complete)
         note = missing if self._manifest.knows_weights else _no_weights(self._manifest.engine)
         shown = {name: fact for name, fact in facts.items() if fact}
-        return Summary(f"Corpus of {count(tokens, 'token')}", shown, note=note)
+        counted = tr_count("{n:,} token", "{n:,} tokens", tokens)
+        return Summary(tr("Corpus of {counted}", counted=counted), shown, note=note)
 
     def table(self, name: str) -> "pyarrow.dataset.Dataset":
         """One of the tables on disk, to be read lazily with pyarrow or DuckDB.

@@ -13,6 +13,7 @@ from qwen3lab.corpus.texts import Text, as_text, columns_of
 from qwen3lab.display import Displayed, Summary
 from qwen3lab.hooks.points import hook_names
 from qwen3lab.lab import Lab
+from qwen3lab.translation import tr
 
 SAMPLED_ROWS = 32
 """Rows of the first part whose tokens are counted for the estimate."""
@@ -36,8 +37,8 @@ class Expected(Displayed):
     bytes: int
 
     def _summary(self) -> Summary:
-        facts = {"tokens": f"{self.tokens:,}", "bytes": f"{self.bytes:,}"}
-        return Summary("Expected size of a corpus", facts)
+        facts = {tr("tokens"): f"{self.tokens:,}", tr("bytes"): f"{self.bytes:,}"}
+        return Summary(tr("Expected size of a corpus"), facts)
 
 
 def expected(lab: Lab, kept: Kept, source: Source) -> Expected:

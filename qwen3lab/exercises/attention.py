@@ -83,7 +83,8 @@ def best_head(
                 "{fact}; the highest is {highest:.2f}.", fact=fact, highest=float(values.max())
             )
             return Verdict(True, text)
-        return Verdict(False, f"{fact}: {_why_not_best(scores, score, layer, head, least)}")
+        why = _why_not_best(scores, score, layer, head, least)
+        return Verdict(False, tr("{fact}: {why}", fact=fact, why=why))
 
     return Answer(f"best_head {score}", answer, hint).judged(
         judge,

@@ -47,7 +47,9 @@ def expert_of_label(
         )
         if expert == best:
             return Verdict(True, tr("{fact}, the highest of this layer.", fact=fact))
-        return Verdict(False, f"{fact}: {_why_not_associated(own, row, expert)}")
+        return Verdict(
+            False, tr("{fact}: {why}", fact=fact, why=_why_not_associated(own, row, expert))
+        )
 
     return Answer("expert_of_label", answer, hint).judged(
         judge,

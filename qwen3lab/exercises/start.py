@@ -40,7 +40,9 @@ def most_attended(
         )
         if key == best:
             return Verdict(True, tr("{fact}, and to no token more.", fact=fact))
-        return Verdict(False, f"{fact}: {_why_not_attended(pattern, query, key)}")
+        return Verdict(
+            False, tr("{fact}: {why}", fact=fact, why=_why_not_attended(pattern, query, key))
+        )
 
     return Answer("most_attended", answer, hint).judged(
         judge,
@@ -149,7 +151,9 @@ def most_uncertain(found: Uncertainty, answer: object, *, hint: int = 0) -> Verd
         )
         if place == best:
             return Verdict(True, tr("{fact}, the highest.", fact=fact))
-        return Verdict(False, f"{fact}: {_why_not_uncertain(found, place, best)}")
+        return Verdict(
+            False, tr("{fact}: {why}", fact=fact, why=_why_not_uncertain(found, place, best))
+        )
 
     return Answer("most_uncertain", answer, hint).judged(
         judge,

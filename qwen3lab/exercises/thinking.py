@@ -37,7 +37,9 @@ def budget_needed(
             level=level,
         )
         if right[budget] < share:
-            return Verdict(False, f"{fact}: {_other_level(sweep, level, budget, share)}")
+            return Verdict(
+                False, tr("{fact}: {why}", fact=fact, why=_other_level(sweep, level, budget, share))
+            )
         if budget != needed:
             return Verdict(False, tr("{fact}, but a smaller budget is enough.", fact=fact))
         text = tr(

@@ -33,14 +33,15 @@ class Verdict:
     reason: str
 
     def __repr__(self) -> str:
-        return f"{self._mark()} {self.reason}"
+        return tr("{mark} {reason}", mark=self._mark(), reason=self.reason)
 
     def _repr_html_(self) -> str:
         hue = {True: "#009e73", False: "#d55e00", None: "#6a737d"}[self.solved]
         # Mixed with the page's text colour for contrast on light and dark pages.
         colour = f"color-mix(in srgb, {hue} 65%, currentcolor)"
         reason = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(self.reason))
-        return f'<b style="color: {colour}">{self._mark()}</b> {reason}'
+        mark = f'<b style="color: {colour}">{self._mark()}</b>'
+        return tr("{mark} {reason}", mark=mark, reason=reason)
 
     def _mark(self) -> str:
         return {True: tr("Right."), False: tr("Not yet."), None: "…"}[self.solved]
@@ -86,8 +87,9 @@ class Answer:
         if self.hint == 0:
             return Verdict(None, tr(NO_ANSWER))
         progress.note(self.name, hint=self.hint)
-        hint = tr("Hint {n} of {all}:", n=self.hint, all=len(hints))
-        return Verdict(None, f"{hint} {hints[self.hint - 1]}")
+        text = hints[self.hint - 1]
+        hint = tr("Hint {n} of {all}: {text}", n=self.hint, all=len(hints), text=text)
+        return Verdict(None, hint)
 
 
 def whole_number(answer: object) -> int | Verdict:

@@ -132,7 +132,7 @@ def compare_with_others(
     controls = sets_of_like_load(load, experts, n=n_controls, seed=seed)
     base = measured(None)
     added: list[dict[str, float]] = []
-    bar = tqdm([tuple(experts), *controls], unit="set", disable=not progress)
+    bar = tqdm([tuple(experts), *controls], unit=tr("set"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for chosen in bar:

@@ -78,7 +78,7 @@ def group_losses(
     losses: dict[str, list[Tensor]] = {text.group: [] for text in texts}
     marks = [_counted(text) for text in texts]
     each = token_losses(lab, [text.token_ids for text in texts], marks, edits=edits)
-    for index, values in _bar(each, len(texts), "text", progress):
+    for index, values in _bar(each, len(texts), tr("text"), progress):
         losses[texts[index].group].append(values)
     means = {group: float(torch.cat(values).mean()) for group, values in losses.items()}
     empty = [group for group, mean in means.items() if mean != mean]
@@ -205,7 +205,7 @@ def error_rates(
     ]
     wrong = dict.fromkeys(problems, 0)
     budget, longest = _limits(lab, budget, max_new_tokens, thinking=thinking)
-    for group, batch in _bar(batches, len(batches), "batch", progress):
+    for group, batch in _bar(batches, len(batches), tr("batch"), progress):
         replies = lab.chat_batch(
             [problem.question for problem in batch],
             thinking=thinking,

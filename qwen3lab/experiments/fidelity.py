@@ -48,7 +48,7 @@ class Fidelity(EqualByValue, Displayed):
             tr("logits off"): tr("{logits:.2%} of their spread", logits=self.logits),
         }
         if self.experts is not None:
-            facts["same experts"] = f"{float(self.experts.mean()):.1%}"
+            facts[tr("same experts")] = f"{float(self.experts.mean()):.1%}"
         return Summary(tr("Fidelity to the reference"), facts)
 
     def __str__(self) -> str:

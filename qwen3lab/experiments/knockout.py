@@ -131,7 +131,7 @@ def knock_out(
     added = torch.full((len(every), config.n_experts, len(groups)), torch.nan)
     added[load == 0] = 0
     cells = _busiest(load, busiest).tolist()
-    bar = tqdm(cells, unit="expert", disable=not progress)
+    bar = tqdm(cells, unit=tr("expert"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for row, expert in bar:

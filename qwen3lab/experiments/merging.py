@@ -25,6 +25,7 @@ from qwen3lab.experiments.pruning import (
 from qwen3lab.lab import Lab
 from qwen3lab.model.experts import swiglu
 from qwen3lab.thinking import Problem
+from qwen3lab.translation import tr
 
 ROUTERS = ("centroid", "all")
 MAX_TOKENS = 512
@@ -254,7 +255,7 @@ def merging_curve(
     """
     choices = list(_choices(lab, scores, shares))
     points = list[PruningPoint]()
-    with closing(tqdm(choices, unit="model", disable=not progress)) as bar:
+    with closing(tqdm(choices, unit=tr("model"), disable=not progress)) as bar:
         for name, n, values in bar:
             merged = lab
             if n < lab.config.n_experts:

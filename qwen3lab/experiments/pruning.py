@@ -21,6 +21,7 @@ from qwen3lab.model.low_rank import Adapted
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.quantised_model import quantisation_of
 from qwen3lab.thinking import Problem
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pandas
@@ -178,8 +179,8 @@ class PruningCurve(Displayed):
 
     def _summary(self) -> Summary:
         scores = dict.fromkeys(each.score for each in self.points)
-        facts = {"scores": ", ".join(scores), "models": str(len(self.points))}
-        return Summary("Pruning of experts", facts, frame=self._means)
+        facts = {tr("scores"): ", ".join(scores), tr("models"): str(len(self.points))}
+        return Summary(tr("Pruning of experts"), facts, frame=self._means)
 
 
 @checked
@@ -216,7 +217,7 @@ def pruning_curve(
     """
     choices = list(_choices(lab, scores, shares, range(seed, seed + n_random)))
     points = []
-    with closing(tqdm(choices, unit="model", disable=not progress)) as bar:
+    with closing(tqdm(choices, unit=tr("model"), disable=not progress)) as bar:
         for name, number, n, kept in bar:
             pruned = lab if n == lab.config.n_experts else prune(lab, kept)
             about = (name, number, n, n / lab.config.n_experts)

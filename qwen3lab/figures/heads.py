@@ -155,5 +155,5 @@ def _line(layer: int, labels: Sequence[str], values: Sequence[float], colour: st
         mode="lines",
         name=tr("layer {layer}", layer=layer),
         line={"color": colour, "width": 1.5},
-        hovertemplate=f"layer {layer}<br>%{{x}}<br>%{{y:.3f}}<extra></extra>",
+        hovertemplate=tr("layer {layer}", layer=layer) + "<br>%{x}<br>%{y:.3f}<extra></extra>",
     )

@@ -75,8 +75,13 @@ def _line(
         mode="lines+markers",
         line={"color": OKABE_ITO[place % len(OKABE_ITO)], "width": 2},
         marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8},
-        hovertemplate=f"{escape(name)}<br>%{{x:.0f}} % stay<br>%{{y:{digits}}}<extra></extra>",
+        hovertemplate=_hover(escape(name), digits),
     )
+
+
+def _hover(name: str, digits: str) -> str:
+    stay = tr("%{x:.0f} % stay")
+    return f"{name}<br>{stay}<br>%{{y:{digits}}}<extra></extra>"
 
 
 def _band(
@@ -100,6 +105,6 @@ def _band(
             mode="lines+markers",
             line={"color": MUTED, "width": 2, "dash": "dot"},
             marker={"symbol": "x", "size": 7},
-            hovertemplate=f"random<br>%{{x:.0f}} % stay<br>%{{y:{digits}}}<extra></extra>",
+            hovertemplate=_hover(tr("random choice"), digits),
         ),
     ]

@@ -215,7 +215,7 @@ def answer_looks(found: Looks, *, layers: Sequence[int] | None = None) -> go.Fig
 def _columns(names: Sequence[str]) -> list[str]:
     """The question, the parts of the thinking with the numbers of other figures, and the rest."""
     parts = [f"{n} {short_text(name.strip(), width=28)}" for n, name in enumerate(names[1:-1])]
-    return [*names[:1], *parts, *names[1:][-1:]]
+    return [*map(tr, names[:1]), *parts, *map(tr, names[1:][-1:])]
 
 
 def _largest(

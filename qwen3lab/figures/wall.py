@@ -96,7 +96,9 @@ def _thumbnails(recording: Recording, layers: Sequence[int], per_row: int) -> go
     figure.update_layout(
         template=TEMPLATE,
         title=tr("Thumbnails of all heads · {model_name}", model_name=escape(recording.model_name)),
-        title_subtitle_text="rows of a thumbnail are queries, columns are keys; grey: later keys",
+        title_subtitle_text=tr(
+            "rows of a thumbnail are queries, columns are keys; grey: later keys"
+        ),
         height=int(max(320, min(1400, 150 + 52 * n_rows))),
         width=240 + 52 * per_row if per_row * (MIN_THUMB + 2) > 450 else None,
         plot_bgcolor=EMPTY_CELL_COLOUR,

@@ -129,9 +129,9 @@ class Suggested(Displayed):
     def _summary(self) -> Summary:
         facts = {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
         facts["questions"] = self.questions[0]
-        facts["sampling"] = "greedy" if self.sampling else tr("as published for each mode")
+        facts["sampling"] = tr("greedy") if self.sampling else tr("as published for each mode")
         facts["budget"] = tr("no limit") if self.budget is None else self.budget
-        facts["experts"] = "all" if self.experts is None else self.experts
+        facts["experts"] = tr("all") if self.experts is None else self.experts
         note = facts.pop("note")
         return Summary(
             tr("Suggested settings"), {key: str(value) for key, value in facts.items()}, note=note

@@ -71,13 +71,13 @@ class FirstLead(EqualByValue, Displayed):
             tr("first leads"): tr("never") if self.position is None else where,
         }
         if self.position is not None:
-            facts["probability"] = f"{self.probability:.3f}"
-            facts["written"] = self._written()
+            facts[tr("probability")] = f"{self.probability:.3f}"
+            facts[tr("written")] = self._written()
         return Summary(tr("First lead of the answer, {kind}", kind=tr(self.kind)), facts)
 
     def _written(self) -> str:
         if self.is_written_there:
-            return "there"
+            return tr("there")
         return tr("next") if self.is_written_next else tr("neither there nor next")
 
 

@@ -18,6 +18,7 @@ from qwen3lab.lenses.jacobian import JacobianLens
 from qwen3lab.metrics.gradients import CHOICE_NOTE, check_has_gradients
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 SKIPPED_FIRST = 16
 """Positions at the beginning that are left out, as in published lenses."""
@@ -60,7 +61,7 @@ def fit_jacobian(
     rows = _long_enough(lab, prompts, skip_first, max_tokens)
     n, d_model = lab.config.n_layers - 1, lab.config.d_model
     total, done = torch.zeros(n, d_model, d_model), 0
-    bar = tqdm(rows, unit="prompt", disable=not progress)
+    bar = tqdm(rows, unit=tr("prompt"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for ids in bar:

@@ -236,7 +236,7 @@ class Lens(EqualByValue, Displayed):
         size = MAX_POSITIONS_AT_ONCE if is_small else ROWS_AT_ONCE
         starts = range(0, len(self.positions), size)
         parts: list[list[Tensor]] = [[] for _ in streams]
-        bar = tqdm(total=len(starts) * len(streams), unit="row", delay=PROGRESS_DELAY_SECONDS)
+        bar = tqdm(total=len(starts) * len(streams), unit=tr("row"), delay=PROGRESS_DELAY_SECONDS)
         with bar:
             for block in (slice(start, start + size) for start in starts):
                 for row, stream in enumerate(streams):

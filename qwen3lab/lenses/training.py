@@ -20,6 +20,7 @@ from qwen3lab.lenses.places import NEEDED
 from qwen3lab.lenses.tuned import TunedLens
 from qwen3lab.recording.rendered_logits import OutputHead
 from qwen3lab.text.prompt import Prompt, as_prompts
+from qwen3lab.translation import tr
 
 MAX_LOGITS_AT_ONCE = 2**24
 """Maximum number of logits that are computed together: 64 MiB in float32."""
@@ -91,7 +92,7 @@ def train(
     kl: list[Tensor] = []
     n_tokens = 0
     bar = tqdm(
-        _batches(rows, steps, batch_size, seed), total=steps, unit="step", disable=not progress
+        _batches(rows, steps, batch_size, seed), total=steps, unit=tr("step"), disable=not progress
     )
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:

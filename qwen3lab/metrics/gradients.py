@@ -71,7 +71,7 @@ class Gradients(EqualByValue, Displayed):
             tr("text"): one_line("".join(self.tokens)),
             tr("hooks"): f"{len(self.gradients):,}",
         }
-        return Summary("Gradients", facts, note=self.note)
+        return Summary(tr("Gradients"), facts, note=self.note)
 
 
 @checked

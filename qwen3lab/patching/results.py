@@ -21,6 +21,13 @@ SMALLEST_SHARE = 0.01
 AXES = {"kv_head": later("key/value head")}
 """Axes that are shown under another name."""
 
+ABLATIONS = {
+    "zero": later("Zero ablation"),
+    "mean": later("Mean ablation"),
+    "resample": later("Resample ablation"),
+}
+"""Titles, by how a part is replaced."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -157,17 +164,17 @@ class Swept(EqualByValue, Displayed):
         )
         strongest = ", ".join(map(self._cell, self._strongest(2)))
         facts = {
-            "site": self.site,
-            "by": ", ".join(AXES.get(axis, axis) for axis in self.axes),
-            "metric": self.metric,
-            "cells": partial or f"{run.numel():,}",
-            "strongest": strongest,
+            tr("site"): self.site,
+            tr("by"): ", ".join(tr(AXES.get(axis, axis)) for axis in self.axes),
+            tr("metric"): self.metric,
+            tr("cells"): partial or f"{run.numel():,}",
+            tr("strongest"): strongest,
         }
         return {name: value for name, value in facts.items() if value}
 
     def _cell(self, cell: int) -> str:
         names = zip(self.axes, self._place(cell), strict=True)
-        place = " ".join(f"{AXES.get(axis, axis)} {name}" for axis, name in names)
+        place = " ".join(f"{tr(AXES.get(axis, axis))} {name}" for axis, name in names)
         if "token" in self.axes:
             token = self.positions.index(int(self._place(cell)[self.axes.index("token")]))
             place += f" “{one_line(self.tokens[token], width=12)}”"
@@ -204,11 +211,13 @@ class Patched(Swept):
 
     def _summary(self) -> Summary:
         facts = self._facts()
-        facts["clean"], facts["corrupt"] = f"{self.clean:.3f}", f"{self.corrupt:.3f} {self.unit}"
-        facts["direction"] = self.direction
+        facts[tr("clean")] = f"{self.clean:.3f}"
+        facts[tr("corrupt")] = f"{self.corrupt:.3f} {tr(self.unit)}"
+        facts[tr("direction")] = self.direction
         if self.measured is not None:
-            facts["agreement with exact patches"] = str(self.measured)
-        title = self.method[0].upper() + self.method[1:]
+            facts[tr("agreement with exact patches")] = str(self.measured)
+        method = tr(self.method)
+        title = method[0].upper() + method[1:]
         return Summary(title, facts, frame=lambda: self.strongest().round(3), note=self.note)
 
 
@@ -226,7 +235,7 @@ class Ablated(Swept):
 
     def _summary(self) -> Summary:
         facts = self._facts() | {tr("without"): f"{self.start:.3f} {self.unit}"}
-        title = f"{self.how[0].upper()}{self.how[1:]} ablation"
+        title = tr(ABLATIONS[self.how])
         return Summary(title, facts, frame=lambda: self.strongest().round(3), note=self.note)
 
 

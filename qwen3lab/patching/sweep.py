@@ -15,6 +15,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.patching.changes import Activations, Patch
 from qwen3lab.patching.passes import Reader, Run, in_batches, rows_per_batch, run_rows
 from qwen3lab.patching.sites import Site
+from qwen3lab.translation import tr
 
 PROGRESS_DELAY_SECONDS = 2.0
 """A sweep that takes longer shows a progress bar."""
@@ -122,7 +123,9 @@ def sweep(
         progress: show a progress bar if it takes long.
     """
     found = torch.full(shape, torch.nan)
-    bar = tqdm(total=len(cells), unit="patch", disable=not progress, delay=PROGRESS_DELAY_SECONDS)
+    bar = tqdm(
+        total=len(cells), unit=tr("patch"), disable=not progress, delay=PROGRESS_DELAY_SECONDS
+    )
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for _, group in itertools.groupby(cells, key=lambda cell: cell.hook):

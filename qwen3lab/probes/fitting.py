@@ -80,7 +80,7 @@ def fit(
     solver.model()  # Raises an error about scikit-learn before any work.
     order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(seed))
     found: list[tuple[Tensor, Tensor, Tensor, int, int]] = []
-    bar = tqdm(hooks, unit="hook", disable=not progress)
+    bar = tqdm(hooks, unit=tr("hook"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for name in bar:

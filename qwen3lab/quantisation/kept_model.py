@@ -24,6 +24,7 @@ from qwen3lab.errors import CheckpointError
 from qwen3lab.model.transformer import Qwen3
 from qwen3lab.quantisation.packed_matrices import Int4ForCpu, PackedMatrices, fits_int4_kernel
 from qwen3lab.quantisation.quantised_model import PROGRESS_DELAY_SECONDS, replace_matrices
+from qwen3lab.translation import tr
 
 KEEP = "keep"
 """The value of `load(quantise=)` that keeps weights packed."""
@@ -117,7 +118,9 @@ def open_kept(
         return _kept(matrices, tuple(like.shape[-2:]), device, dtype, (name, source))
 
     layers = range(config.n_layers)
-    for layer in tqdm(layers, unit="layer", desc=KEEP, delay=PROGRESS_DELAY_SECONDS, leave=False):
+    for layer in tqdm(
+        layers, unit=tr("layer"), desc=KEEP, delay=PROGRESS_DELAY_SECONDS, leave=False
+    ):
         replace_matrices(model, pack, blocks=[layer])
         give_back()
     if not kept:

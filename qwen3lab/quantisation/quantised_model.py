@@ -22,6 +22,7 @@ from qwen3lab.device.malloc import give_back
 from qwen3lab.model.experts import Product
 from qwen3lab.model.transformer import Experts, Qwen3
 from qwen3lab.quantisation.packed_matrices import PackedMatrices, PackFunction, make_packer
+from qwen3lab.translation import tr
 
 PROGRESS_DELAY_SECONDS = 2.0
 """Loading that takes longer shows a progress bar."""
@@ -153,7 +154,9 @@ def open_quantised(
                 assign(model, name, copy_parts(weights, parts[name], out))
 
     layers = range(config.n_layers)
-    for layer in tqdm(layers, unit="layer", desc=kind, delay=PROGRESS_DELAY_SECONDS, leave=False):
+    for layer in tqdm(
+        layers, unit=tr("layer"), desc=kind, delay=PROGRESS_DELAY_SECONDS, leave=False
+    ):
         fill(f"blocks.{layer}.", inside=True)
         quantise(model, kind, blocks=[layer])
         give_back()

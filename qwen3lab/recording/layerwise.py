@@ -44,6 +44,7 @@ from qwen3lab.recording.recorder import Recorder
 from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.storage.atomic_files import is_leftover, whole_file
 from qwen3lab.storage.tensor_files import Files
+from qwen3lab.translation import tr
 
 FORMAT = 3
 WITHOUT_CHECKSUMS = 2
@@ -143,7 +144,7 @@ def _run(model: Qwen3, job: Job, files: Files, *, progress: bool) -> None:
         files.save(EMBED, watch.seen(_take_activations(outer, files.hooks[EMBED])))
         resid = embedded if resid is None else resid
     options = {"disable": not progress, "delay": PROGRESS_DELAY_SECONDS}
-    with tqdm(total=model.config.n_layers, initial=n_done, unit="layer", **options) as bar:
+    with tqdm(total=model.config.n_layers, initial=n_done, unit=tr("layer"), **options) as bar:
         for layer, block in enumerate(model.blocks.since(n_done), n_done):
             name = file_of(f"blocks.{layer}.")
             tap = Recorder(files.hooks[name], dtype=job.dtype)

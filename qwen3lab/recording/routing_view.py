@@ -137,11 +137,11 @@ class RoutingView(Displayed):
     def _summary(self) -> Summary:
         if not self._config.is_moe:
             return Summary(
-                "Routing: empty, because this model is dense: it has no experts to route to"
+                tr("Routing: empty, because this model is dense: it has no experts to route to")
             )
         config = self._config
         return Summary(
-            "Routing" + (f" · {self._model_name}" if self._model_name else ""),
+            tr("Routing") + (f" · {self._model_name}" if self._model_name else ""),
             {
                 tr("layers with experts"): ", ".join(map(str, self.layers)),
                 tr("experts"): tr(

@@ -94,11 +94,12 @@ class At(Everywhere):
     def __str__(self) -> str:
         if isinstance(self.tokens, slice):
             start, stop, step = self.tokens.start or 0, self.tokens.stop, self.tokens.step or 1
-            end = "on" if stop is None else f"to {stop - 1}"
-            return tr("tokens from {start} {end}", start=start, end=end) + (
-                tr(", every {step}", step=step) if step > 1 else ""
-            )
-        return f"tokens {', '.join(map(str, sorted(self.tokens)))}"
+            if stop is None:
+                span = tr("tokens from {start} on", start=start)
+            else:
+                span = tr("tokens from {start} to {last}", start=start, last=stop - 1)
+            return span + (tr(", every {step}", step=step) if step > 1 else "")
+        return tr("tokens {listed}", listed=", ".join(map(str, sorted(self.tokens))))
 
 
 @dataclass(frozen=True, eq=False)

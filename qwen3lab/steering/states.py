@@ -47,7 +47,7 @@ def prompt_states(
         raise ValueError(tr("there is no prompt: expected at least one on each side"))
     found = torch.empty(len(rows), len(names), lab.config.d_model)
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    options = {"unit": "prompt", "delay": PROGRESS_DELAY_SECONDS, "disable": not progress}
+    options = {"unit": tr("prompt"), "delay": PROGRESS_DELAY_SECONDS, "disable": not progress}
     with closing(tqdm(total=len(rows), leave=False, **options)) as bar:
         for start in range(0, len(order), BATCH_SIZE):
             batch = order[start : start + BATCH_SIZE]

@@ -95,10 +95,12 @@ class StrengthCurve(EqualByValue, Displayed):
             tr("largest effect"): tr(
                 "{run:+.3f} {unit} at {strengths:g}",
                 run=float(run[at]),
-                unit=self.unit,
+                unit=tr(self.unit),
                 strengths=self.strengths[at],
             ),
-            tr("controls there"): f"{float(known.min()):+.3f} to {float(known.max()):+.3f}"
+            tr("controls there"): tr(
+                "{low:+.3f} to {high:+.3f}", low=float(known.min()), high=float(known.max())
+            )
             if len(known)
             else tr("not run"),
             tr("damage there"): tr(
@@ -171,7 +173,7 @@ def strength_curve(
     found = torch.full((len(vectors), len(factors), 3), torch.nan)
     found[:, [factor == 0 for factor in factors]] = 0
     cells = [(v, s) for v in range(len(vectors)) for s, factor in enumerate(factors) if factor]
-    bar = tqdm(cells, unit="run", disable=not progress)
+    bar = tqdm(cells, unit=tr("run"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for row, column in bar:

@@ -192,7 +192,7 @@ class Vector(EqualByValue, Displayed):
     def _summary(self) -> Summary:
         facts = {
             tr("made by"): self.made_by,
-            tr("model"): self.model_name or "unknown",
+            tr("model"): self.model_name or tr("unknown"),
             tr("layers"): ", ".join(map(str, self.layers)),
             tr("norm"): ", ".join(f"{each.norm:.3g}" for each in self.additions),
             tr("at"): ", ".join(dict.fromkeys(str(each.place) for each in self.additions)),

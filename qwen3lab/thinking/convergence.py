@@ -186,7 +186,7 @@ def convergence(
     points = [0, *(piece.kept for piece in thoughts)]
     replies = _forced_replies(lab, chat, samples, sampling, seed, answer_tokens)
     # The last point first, because the KV cache can only be rewound to an earlier point.
-    last_first = tqdm(points[::-1], unit="point", disable=not progress)
+    last_first = tqdm(points[::-1], unit=tr("point"), disable=not progress)
     by_point = {point: _answers(replies, point) for point in last_first}
     answers = [by_point[point] for point in points]
     return Convergence(

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3lab.display.summary import count
 from qwen3lab.generation.pace import measure_pace
 from qwen3lab.lab import Lab
 from qwen3lab.thinking.problems import Problem
-from qwen3lab.translation import tr
+from qwen3lab.translation import tr, tr_count
 
 LONG_SECONDS = 120
 """From this time on, an estimate offers a smaller run."""
@@ -22,7 +21,7 @@ class Cost:
         continuations: number of continuations to generate.
         most_tokens: maximum number of generated tokens.
         read_tokens: number of prompt tokens to process.
-        unit: what one part is.
+        unit: what one part is: "part", "point", "problem" or "expert".
         seconds: longest time on this machine, from a measured rate; None if not measured.
     """
 
@@ -34,7 +33,7 @@ class Cost:
     seconds: float | None = None
 
     def __str__(self) -> str:
-        parts = count(self.parts, self.unit)
+        parts = self._counted()
         if self.continuations == 0:
             return self._timed(
                 tr(
@@ -56,6 +55,14 @@ class Cost:
             )
         )
 
+    def _counted(self) -> str:
+        return {
+            "part": tr_count("{n:,} part", "{n:,} parts", self.parts),
+            "point": tr_count("{n:,} point", "{n:,} points", self.parts),
+            "problem": tr_count("{n:,} problem", "{n:,} problems", self.parts),
+            "expert": tr_count("{n:,} expert", "{n:,} experts", self.parts),
+        }[self.unit]
+
     def _timed(self, text: str) -> str:
         if self.seconds is None:
             return text
@@ -67,9 +74,11 @@ class Cost:
 
 def duration(seconds: float) -> str:
     """A time in rounded words, such as "about 4 minutes"."""
-    sizes = ((3600, "hour"), (60, "minute"))
-    size, unit = next((pair for pair in sizes if seconds >= 2 * pair[0]), (1, "second"))
-    return f"about {count(max(1, round(seconds / size)), unit)}"
+    if seconds >= 2 * 3600:
+        return tr_count("about {n:,} hour", "about {n:,} hours", round(seconds / 3600))
+    if seconds >= 2 * 60:
+        return tr_count("about {n:,} minute", "about {n:,} minutes", round(seconds / 60))
+    return tr_count("about {n:,} second", "about {n:,} seconds", max(1, round(seconds)))
 
 
 def estimate(lab: Lab, *, read_tokens: int, steps: int, rows: int) -> float:

@@ -182,7 +182,7 @@ def importance(
         seed,
         _max_new_tokens(lab, chat, how, max_new_tokens),
     )
-    bar = tqdm(prefixes, unit="part", disable=not progress)
+    bar = tqdm(prefixes, unit=tr("part"), disable=not progress)
     continuations = [sampler.sample(prefix) for prefix in bar]
     answers = [[read(text) for text in samples.answers] for samples in continuations]
     if how == "leave out":

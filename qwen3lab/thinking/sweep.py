@@ -138,7 +138,7 @@ def _run(
     """
     found = {plan.key_of(attempt): attempt for attempt in done}
     left = [part for part in parts if any(row not in found for row in part)]
-    unit = "problem" if plan.samples == 1 else "sample"
+    unit = tr("problem") if plan.samples == 1 else tr("sample")
     options = {"initial": len(found), "smoothing": 0.0, "disable": not progress}
     with (
         HeldInterrupts(at_once=False, keep=True) as held,

@@ -35,6 +35,7 @@ from qwen3lab.tiny.evaluation.turns import Turns, draw_turns, measure_turns
 from qwen3lab.tiny.world import arithmetic
 from qwen3lab.tiny.world.first_questions import FIRST_QUESTIONS
 from qwen3lab.tiny.world.problems import Problem
+from qwen3lab.translation import tr
 
 N, N_MIXED, SEED = 100, 500, 1
 """Defaults of an evaluation, with which the cards are written."""
@@ -143,7 +144,7 @@ def evaluate(
     total = sum(asked.n_replies for asked in (lengths, sums, turns))
     total += sum(len(problems) for kinds in by_kind for problems in kinds.values())
     total += len(FIRST_QUESTIONS) + len(ORDER_EXAMPLES) + n_mixed * (len(BUDGETS) + 1)
-    with tqdm(total=total, unit="reply", disable=not progress) as bar:
+    with tqdm(total=total, unit=tr("reply"), disable=not progress) as bar:
         by_length = measure_lengths(lab, lengths, bar)
         short = measure_sums(lab, sums, bar)
         border = measure_border(lab, outside, by_length.answered, bar)

@@ -33,7 +33,9 @@ def heading(name: str, config: Qwen3Config, *, title: str = "") -> w.HTML:
         )
     parts.append(tr("{n_params:,.1f} M parameters", n_params=config.n_params / 1e6))
     head = f'<span class="q3-title">{title or tr("Qwen3 explorer")}</span>'
-    return w.HTML(f'{head}<span class="q3-subtitle">{" · ".join(parts)}</span>')
+    sizes = " · ".join(parts[1:])
+    about = f"{parts[0]} · {sizes}"
+    return w.HTML(f'{head}<span title="{sizes}" class="q3-subtitle">{about}</span>')
 
 
 def _model_name(name: str) -> str:

@@ -39,8 +39,10 @@ class AtlasExplorer(traitlets.HasTraits):
     def __init__(self, atlas: Atlas) -> None:
         if not (atlas.layers and atlas.columns):
             raise ValueError(
-                "the atlas has no experts or no labels: record the corpus of a mixture of experts "
-                "with label= or token_label="
+                tr(
+                    "the atlas has no experts or no labels: record the corpus of a mixture of "
+                    "experts with label= or token_label="
+                )
             )
         first = (atlas.layers[0], 0)
         super().__init__(column=atlas.columns[-1], picked=first)

@@ -168,18 +168,17 @@ def head_note(scores: HeadProfile, layer: int, head: int) -> str:
     """The likely kind of one head and its scores, in words."""
     row = scores.layers.index(layer)
     kind, above = scores.kinds()[row][head]
-    values = ", ".join(
+    values = tr(", ").join(
         f"{tr(title)} {float(getattr(scores, name)[row, head]):.2f}"
         for name, title in SCORES.items()
         if name in ("first", "previous", "duplicate", "induction", "entropy")
     )
-    likely = tr("Likely kind: {kind}", kind=tr(kind))
-    measured = tr(
-        "({above:.0%} above uniform attention on this text). Scores: {values}",
+    return tr(
+        "{likely} ({above:.0%} above uniform attention on this text). Scores: {values}",
+        likely=tr("Likely kind: {kind}", kind=tr(kind)),
         above=above,
         values=values,
     )
-    return f"{likely} {measured}"
 
 
 def _axis(title: str, unit: str, recording: Recording, span: tuple[int, int], step: int) -> Axis:

@@ -221,7 +221,7 @@ class Controls:
                 seed=state.seed,
             )
         )
-        self.fold.description = f"{mode}, {how}"
+        self.fold.description = tr("{mode}, {how}", mode=mode, how=how)
         self.fold.icon = "angle-down" if is_open else "angle-right"
 
 

@@ -132,7 +132,7 @@ def _numbers(vector: Any) -> tuple[float, ...]:
     is_sequence = isinstance(vector, Sequence) and not isinstance(vector, str)
     found = torch.as_tensor(vector) if is_sequence or hasattr(vector, "__array__") else None
     if found is None or found.ndim != 1:
-        shape = "" if found is None else f" of shape {tuple(found.shape)}"
+        shape = "" if found is None else tr(" of shape {shape}", shape=tuple(found.shape))
         raise ValueError(
             tr(
                 "{kind} is no vector: expected a tensor of d_model numbers, or a steering.Vector",
