@@ -90,7 +90,11 @@ def best_head(
         judge,
         layer_and_head,
         tr("Draw the map of this score for all heads, and look for the brightest cell."),
-        tr('`figures.head_map(scores, "{score}")`: rows are layers, columns heads.', score=score),
+        tr(
+            '`figures.head_map(…, "{score}")` of the scores in this cell: rows are layers, '
+            "columns heads.",
+            score=score,
+        ),
         tr("Layer {layer}, head {head}.", layer=scores.layers[best[0]], head=best[1]),
     )
 
@@ -148,8 +152,14 @@ def sink_heads(
     return Answer("sink_heads", answer, hint).judged(
         judge,
         whole_number,
-        tr("`mass[layer, head, token]` is a share of attention: which index is the first token?"),
-        tr("`mass[:, :, 0] > {least}` is true for such heads; `.sum()` counts them.", least=least),
+        tr(
+            "`sink_mass[layer, head, token]` is a share of attention: which index is the first "
+            "token?"
+        ),
+        tr(
+            "`sink_mass[:, :, 0] > {least}` is true for such heads; `.sum()` counts them.",
+            least=least,
+        ),
         tr("{n} heads.", n=n),
     )
 
@@ -199,7 +209,10 @@ def reads_token(
         judge,
         layer_and_head,
         tr("Which row of a map belongs to the token that writes the answer? Compare all heads."),
-        tr("`rec.attention[layer, head][query, key]` is one weight: loop over layers and heads."),
+        tr(
+            "`found.recording.attention[layer, head][query, key]` is one weight: loop over layers "
+            "and heads."
+        ),
         tr("Layer {layer}, head {head}.", layer=best[0], head=best[1]),
     )
 

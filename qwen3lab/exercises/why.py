@@ -61,7 +61,10 @@ def first_layer(lens: Lens, token: Token, answer: object, *, hint: int = 0) -> V
         judge,
         whole_number,
         tr("Draw `figures.lens_map` of this lens. The last column is the last token of the text."),
-        tr('`lens.rank("5")[:, -1]` has its rank after each layer: 0 is the most probable token.'),
+        tr(
+            '`lenses.logit_lens(lab, product).rank("5")[:, -1]` has its rank after each layer: '
+            "0 is the most probable token."
+        ),
         tr("From layer {layer} on.", layer=settled),
     )
 

@@ -29,7 +29,7 @@ NAMES = frozenset(
 UNSET = (
     r"[\u3400-\u9fff”）][,:;?!] ?[\u3400-\u9fff]",
     r"\d: ?[\u3400-\u9fff]",
-    r"[，。：；！？、）] +[^\s·|]",
+    r"[，。：；！？、] +[^\s·|]",
     r"\S +[，。：；！？、（]",
 )
 """Half-width punctuation between Chinese characters, and spaces beside full-width punctuation."""
