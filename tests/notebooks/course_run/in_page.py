@@ -94,7 +94,8 @@ function wide(root) {
   const found = [root, ...root.querySelectorAll("*")].filter((each) => {
     const style = getComputedStyle(each);
     return ["auto", "scroll"].includes(style.overflowX) && seen(each) &&
-      each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 && !each.closest("svg, .q3-alternatives");
+      each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 &&
+      !each.closest("svg, .q3-alternatives");
   });
   return found.map((each) => `${name(each)} ${each.scrollWidth} > ${each.clientWidth}`);
 }
