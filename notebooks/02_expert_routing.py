@@ -246,8 +246,8 @@ figures.knock_out(knocked_out)
 # as much without them?
 
 # %%
-table = knocked_out.to_pandas()
-expert, group = int(table.expert[0]), table.group[0]
+damage = knocked_out.to_pandas()
+expert, group = int(damage.expert[0]), damage.group[0]
 comparison = controls.compare_with_others(lab, texts, [expert], layer=layers[0], n_controls=9)
 others = ", ".join(f"{value:.2f}" for value in comparison.control_added[group])
 print(f"expert {expert}: {comparison.added[group]:.2f} nats more on {group}; others: {others}")

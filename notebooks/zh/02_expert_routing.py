@@ -214,8 +214,8 @@ figures.knock_out(knocked_out)
 # **这个专家特别吗**？拿它和负载相近的其他专家比一比：没有那些专家时，损失也上升这么多吗？
 
 # %%
-table = knocked_out.to_pandas()
-expert, group = int(table.expert[0]), table.group[0]
+damage = knocked_out.to_pandas()
+expert, group = int(damage.expert[0]), damage.group[0]
 comparison = controls.compare_with_others(lab, texts, [expert], layer=layers[0], n_controls=9)
 others = ", ".join(f"{value:.2f}" for value in comparison.control_added[group])
 print(f"expert {expert}: {comparison.added[group]:.2f} nats more on {group}; others: {others}")

@@ -262,7 +262,7 @@ def hurts_most(
         try:
             without = group_losses(lab, texts, edits=edits)
         except HookError as error:
-            return Verdict(False, f"{error}.")
+            return Verdict(False, tr("{fact}.", fact=error))
         base = group_losses(lab, texts)
         return _hurt({name: without[name] - base[name] for name in base}, group, ratio)
 
@@ -300,7 +300,7 @@ def _hurt(added: dict[str, float], group: str, ratio: float) -> Verdict:
         other=max(others[worst], 0.0),
     )
     if added[group] >= 0.1 and added[group] >= ratio * others[worst]:
-        return Verdict(True, f"{fact}.")
+        return Verdict(True, tr("{fact}.", fact=fact))
     if others[worst] > max(added[group], 0.1):
         return Verdict(False, tr("{fact}: this hurts {worst} most.", fact=fact, worst=worst))
     text = tr(

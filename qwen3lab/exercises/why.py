@@ -146,7 +146,7 @@ def decisive_cell(found: Swept, answer: object, *, least: Share = 0.5, hint: int
         share = share_of(layer, other)
         fact = tr("This patch has {share:.0%} of the largest effect", share=share)
         if share >= least:
-            return Verdict(True, f"{fact}.")
+            return Verdict(True, tr("{fact}.", fact=fact))
         swapped = other in found.layers and layer in columns
         if swapped and share_of(other, layer) >= least:
             return Verdict(False, tr("{fact}: the layer comes first.", fact=fact))

@@ -226,6 +226,7 @@ def specialisation(
         annotation={
             "text": tr("uniform: {uniform:.0f} %", uniform=uniform),
             "font": {"color": MUTED},
+            "bgcolor": "rgba(255, 255, 255, 0.85)",
         },
         annotation_position="top right",
     )
@@ -275,7 +276,7 @@ def load_difference(
     if one.shape[0] == 0:
         return empty_figure(tr("There is no load to show: a dense model has no experts."))
     rows = layers_of(one, layers, what=tr("load"))
-    first, second = map(escape, names)
+    first, second = (escape(tr(name)) for name in names)
     return _map(
         one - other,
         title=by_model(tr("Expert load: {first} minus {second}", first=first, second=second), one),

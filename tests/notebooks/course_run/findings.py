@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
+from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.settings import WORLDS
 from qwen3lab.translation import tr
 
@@ -12,7 +13,7 @@ HAN = re.compile(r"[\u3400-\u9fff]+")
 TOKEN = re.compile(r"\d+ \S+")
 """A token with its position, as on the axis of a map."""
 
-QUOTED = re.compile(r"“[^”]*”|‘[^’]*’|'[^'\n]*'|\"[^\"\n]*\"|`[^`]*`")
+QUOTED = re.compile(r"（[A-Za-z -]+）|“[^”]*”|‘[^’]*’|'[^'\n]*'|\"[^\"\n]*\"|`[^`]*`")
 CODE = re.compile(r"[\w.+-]*[_=(\[{<>/\\@|][\w.=,:(\[{<>/\\)\]}_@|\"'*+-]*|\b\w+\.\w[\w.]*")
 NAMES = frozenset(
     WORD.findall(
@@ -24,7 +25,7 @@ NAMES = frozenset(
         """
     )
 )
-"""Names of the field, and of things: they are the same in both languages."""
+"""Names of the field, of things and of values: they are the same in both languages."""
 
 UNSET = (
     r"[\u3400-\u9fff”）][,:;?!] ?[\u3400-\u9fff]",
@@ -67,7 +68,7 @@ def foreign(text: str, language: str, source: str = "") -> str:
     own = "" if TOKEN.fullmatch(text) else QUOTED.sub(" ", text)
     if language == "en":
         return " ".join(word for word in HAN.findall(own) if word not in source)
-    known = {word.lower() for word in (*NAMES, *WORD.findall(source), *world())}
+    known = {word.lower() for word in (*NAMES, *FAMILIES, *WORD.findall(source), *world())}
     words = WORD.findall(CODE.sub(" ", own))
     return " ".join(word for word in words if word.lower() not in known)
 

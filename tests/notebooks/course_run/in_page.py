@@ -63,7 +63,8 @@ RUN = f"""async ([place, source]) => {{
 MODEL_TEXT = (
     "code, .q3-chip, .q3-word, .q3-question, .q3-token-text, .q3-heard, .MathJax, script, style,"
     " table.dataframe, .cm-editor, .jp-InputArea, .jp-OutputPrompt, .jp-Collapser,"
-    " .jp-OutputArea-promptOverlay, [title='Collapse Output']"
+    " [data-mime-type='application/vnd.jupyter.stderr'], "
+    ".jp-OutputArea-promptOverlay, [title='Collapse Output']"
 )
 """Code, and what the model or the student wrote: it stays as it is in every language."""
 
