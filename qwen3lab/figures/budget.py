@@ -88,6 +88,8 @@ def accuracy_curves(curves: Sequence[BudgetCurve], *, against: str = "budget") -
                 dot.update(showlegend=False, mode="markers", marker_symbol="circle-open")
             )
     figure.update_layout(showlegend=len(curves) > 1)
+    if all(curve.name.isdigit() for curve in curves):  # a bare number says nothing by itself
+        figure.update_layout(legend_title_text=tr("level"))
     if against == "flops":
         figure.update_xaxes(type="log", exponentformat="SI")
     return figure

@@ -26,6 +26,9 @@ from qwen3lab.translation import later, tr, tr_count
 
 MAX_NAMED_ANSWERS = 6
 OTHERS = later("other answers")
+WINE = "#882255"
+"""A sixth colour for answers, of Tol's muted palette; it is safe for colour-blind readers, too."""
+
 MAX_LOOKS_ROWS = 800
 """Maximum number of rows in a map of all heads: about a pixel each."""
 
@@ -47,7 +50,7 @@ def convergence(found: Convergence) -> go.Figure:
     ranked = _ranked(found)
     named = ranked[:MAX_NAMED_ANSWERS]
     right = _right_answers(found)
-    colours = iter([c for c in OKABE_ITO if c not in (RIGHT_COLOUR, STOP_COLOUR)] * 2)
+    colours = iter([c for c in OKABE_ITO if c not in (RIGHT_COLOUR, STOP_COLOUR)] + [WINE])
     figure = go.Figure()
     for answer in named:
         figure.add_trace(

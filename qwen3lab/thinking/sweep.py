@@ -255,7 +255,7 @@ def _attempts(
     missing = {index for index, row in enumerate(rows) if row not in done}
     with closing(replies.steps(plan.budgets)) as steps:
         for complete in steps:
-            bar.set_postfix_str(f"step {replies.n_steps:,} of a part")
+            bar.set_postfix_str(tr("step {n:,} of a part", n=replies.n_steps))
             for index, answers in complete:
                 if index in missing:
                     missing.remove(index)

@@ -1,5 +1,6 @@
 """Accuracy and thinking length against the budget are drawn with their intervals."""
 
+import dataclasses
 import math
 
 import pytest
@@ -63,6 +64,12 @@ def test_accuracy_is_drawn_against_the_selected_cost(
     assert line.name == "&lt;b&gt;one&lt;/b&gt;" and other.name == "two"
     assert line.line.color == dot.line.color != other.line.color
     assert "no thinking" in dot.customdata[0][4]
+
+
+def test_a_legend_of_levels_says_that_its_numbers_are_levels() -> None:
+    levels = [dataclasses.replace(MODEL, name=name) for name in ("2", "10")]
+    assert figures.accuracy_curves(levels).layout.legend.title.text == "level"
+    assert figures.accuracy_curves([MODEL, OTHER]).layout.legend.title.text is None
 
 
 def test_an_unknown_cost_is_refused() -> None:

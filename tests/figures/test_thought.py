@@ -43,6 +43,7 @@ def test_rare_answers_are_drawn_as_one_bar() -> None:
     figure = figures.convergence(found)
     assert len(figure.data) == 7
     assert figure.data[-1].name == "other answers"
+    assert len({bar.marker.color for bar in figure.data}) == 7
     assert list(figure.data[-1].y) == pytest.approx([2 / 8, 0, 0])
 
 

@@ -22,6 +22,7 @@ from qwen3lab.tiny.world.documents import Document, Writer
 from qwen3lab.tiny.world.families import FAMILIES
 from qwen3lab.tiny.world.problems import split_of
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP
+from qwen3lab.translation import later
 
 WORDS_PER_SEQUENCE, N_SEQUENCES = 20, 10
 TEXTS_PER_BATCH = 16
@@ -178,7 +179,7 @@ def diagnostic_head_scores(
             "previous token": [previous_token_score(p) for p in patterns],
             "duplicate token": [duplicate_token_score(p, period) for p in patterns],
             "induction": [induction_score(p, period) for p in patterns],
-            "look-up": [
+            later("look-up"): [
                 attention_between(rec.attention.pattern(layer), queries, keys)
                 for rec, queries, keys in with_pairs
             ],

@@ -65,7 +65,7 @@ function initialize({ model }) {
  */
 function labelOf({ title, xaxis, yaxis }) {
   const axes = [yaxis, xaxis].map((axis) => axis?.title?.text).filter(Boolean);
-  const named = title?.text || axes.join(", ");
+  const named = title?.text || axes.join(tr(", "));
   return named ? tr("Plot: {name}", { name: named.replace(/<[^>]*>/g, " ") }) : tr("Plot");
 }
 

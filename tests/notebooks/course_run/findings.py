@@ -21,7 +21,7 @@ NAMES = frozenset(
         tiny-moe tiny-dense Qwen MoE MLP OV QK KV KL RMSNorm NPMI REAP SVD softmax top-k logit CI
         GiB GB MB MiB KiB kB TB ms min FLOP FLOPs Esc Ctrl Enter Home End Page Up Down Shift Python
         JSON CSV HTML PNG SVG PDF arXiv Hugging Face GPU CPU CUDA float int bfloat bool nats hook
-        pos resid English assistant user system Wilson right wrong natural
+        pos resid English Wait assistant user system Wilson right wrong natural
         """
     )
 )
