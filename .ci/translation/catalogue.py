@@ -5,6 +5,7 @@
 """
 
 import ast
+import inspect
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,16 @@ PACKAGE = ROOT / "qwen3lab"
 LOCALES = PACKAGE / "translation" / "locale"
 N_MESSAGES = {"tr": 1, "tr_count": 2, "later": 1}
 """Functions of Python whose first arguments are messages: the singular, and the plural."""
+COMMANDS = PACKAGE / "cli"
+"""Here, docstrings of commands and every `help=` are messages, too."""
 
 
 def extracted() -> Catalog:
     """All messages of the package and its scripts; places are files without line numbers."""
     found = Catalog(charset="utf-8")
     for path in sorted(PACKAGE.rglob("*.py")):
-        for message in of_python(path):
+        shown = [*of_python(path), *(of_help(path) if COMMANDS in path.parents else ())]
+        for message in shown:
             found.add(message, locations=[(str(path.relative_to(ROOT)), 0)])
     for path in sorted(PACKAGE.rglob("*.js")):
         for _, message, _, _ in extract_from_file("javascript", path, keywords={"tr": None}):
@@ -43,6 +47,22 @@ def of_python(path: Path) -> Iterator[str | tuple[str, ...]]:
         texts = [each.value for each in given if isinstance(each, ast.Constant)]
         if texts:
             yield texts[0] if len(texts) == 1 else tuple(texts)
+
+
+def of_help(path: Path) -> Iterator[str]:
+    """The help of the commands and options in a file of the command line."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef) and any(map(_makes_command, node.decorator_list)):
+            yield inspect.cleandoc(ast.get_docstring(node) or "")
+        given = node.keywords if isinstance(node, ast.Call) else ()
+        for keyword in given:
+            if keyword.arg == "help" and isinstance(keyword.value, ast.Constant):
+                yield keyword.value.value
+
+
+def _makes_command(decorator: ast.expr) -> bool:
+    made_by = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(made_by, ast.Attribute) and made_by.attr in ("command", "callback")
 
 
 def catalogues() -> list[Path]:

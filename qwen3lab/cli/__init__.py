@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from qwen3lab.cli.commands import app
 from qwen3lab.cli.output import plain_text
+from qwen3lab.translation import tr
 
 __all__ = ["app", "main"]
 
@@ -27,8 +28,10 @@ def main() -> None:
         if not _is_out_of_memory(error):
             raise
         _fail(
-            "memory ran out: use fewer tokens or a smaller --dtype, or --memory or --quantise "
-            "if the command has them"
+            tr(
+                "memory ran out: use fewer tokens or a smaller --dtype, or --memory or --quantise "
+                "if the command has them"
+            )
         )
 
 

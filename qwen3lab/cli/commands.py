@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from qwen3lab.cli.course import course
+from qwen3lab.cli.help_texts import App
 from qwen3lab.cli.options import (
     Device,
     Dtype,
@@ -27,8 +28,9 @@ from qwen3lab.cli.options import (
     writable_file,
 )
 from qwen3lab.cli.output import read_question, show_reports, stream_reply
+from qwen3lab.translation import tr
 
-app = typer.Typer(
+app = App(
     help="Explore and interpret the Qwen3 family.",
     no_args_is_help=True,
     add_completion=False,
@@ -96,7 +98,7 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(table.to_dicts(), indent=2))
     else:
-        print(f"{table}\n\nWhat fits in how much memory:\n{table.fits()}")
+        print(f"{table}\n\n{tr('What fits in how much memory:')}\n{table.fits()}")
 
 
 @app.command()
@@ -128,7 +130,11 @@ def record(
     )
     recording.save(out)
     summary = {"file": str(out), "tokens": recording.tokens, "capture": list(recording.capture)}
-    print(json.dumps(summary, indent=2) if as_json else f"{recording!r}, saved as {out}")
+    print(
+        json.dumps(summary, indent=2)
+        if as_json
+        else tr("{recording}, saved as {out}", recording=repr(recording), out=out)
+    )
 
 
 @app.command()
@@ -278,7 +284,7 @@ def quantise(
     loaded = _load(model, device, dtype, None, kind)
     save_checkpoint(loaded.model, folder)
     copy_tokenizer(find_folder(model, weights=False), folder)
-    print(f"{loaded!r}, saved in {folder}")
+    print(tr("{model}, saved in {folder}", model=repr(loaded), folder=folder))
 
 
 @app.command()
@@ -344,7 +350,7 @@ def train(
     from qwen3lab import tiny
 
     model = tiny.train(name, seed=seed, minutes=minutes, out=out, device=device)
-    print(f"{name} is trained and evaluated: see {model / 'README.md'}")
+    print(tr("{name} is trained and evaluated: see {card}", name=name, card=model / "README.md"))
 
 
 @app.command()

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from qwen3lab.cli.help_texts import App
 from qwen3lab.cli.options import Json
 from qwen3lab.cli.output import status_table
+from qwen3lab.translation import set_language, tr
 
-course = typer.Typer(
+course = App(
     help="Prepare and give a course with the notebooks.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -27,7 +29,13 @@ def slides(
     folder: Annotated[Path, typer.Argument(help="For the slides; made if missing.")],
     book: Annotated[
         list[Path] | None,
-        typer.Option(help="A notebook; repeatable; default: those of the package."),
+        typer.Option(
+            help="A notebook; repeatable; default: those of the package, in the language."
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="en or zh; default: that of QWEN3LAB_LANG or of the locale."),
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Run them first, for the figures.")] = False,
 ) -> None:
@@ -36,11 +44,19 @@ def slides(
     Example: qwen3lab course slides slides --run
     """
     from qwen3lab.course import write_slides
-    from qwen3lab.jupyter.working_copy import shipped_notebooks
+    from qwen3lab.jupyter.working_copy import shipped_books
 
-    books = book or sorted(shipped_notebooks().glob("[0-9]*.ipynb"))
+    if language is not None:
+        set_language(language)
+    books = book or shipped_books()
     written = write_slides(books, folder, run=run)
-    print(f"{len(written)} files in {folder}: open one in a browser; F is full screen")
+    print(
+        tr(
+            "{n} files in {folder}: open one in a browser; F is full screen",
+            n=len(written),
+            folder=folder,
+        )
+    )
 
 
 @course.command()
@@ -75,7 +91,7 @@ def reset(
     from qwen3lab.jupyter.working_copy import reset as reset_copy, working_folder
 
     kept = reset_copy(folder or working_folder(), notebook or ())
-    print("\n".join(f"kept as {path}" for path in kept))
+    print("\n".join(tr("kept as {path}", path=path) for path in kept))
 
 
 @course.command()
@@ -93,7 +109,13 @@ def assignment(
     from qwen3lab.course.assignment import write_assignment
 
     path = write_assignment(notebook, folder)
-    print(f"{path} is the teacher's version; {folder / 'README.md'} says how to go on")
+    print(
+        tr(
+            "{path} is the teacher's version; {readme} says how to go on",
+            path=path,
+            readme=folder / "README.md",
+        )
+    )
 
 
 @course.command()
@@ -128,4 +150,6 @@ def bundle(
         return
     machines = targets(platform or (), python or ())
     write_bundle(folder, machines, wheel=wheel, constraints=constraint or ())
-    print(f"{folder} is ready: on each machine run install.sh or install.bat there")
+    print(
+        tr("{folder} is ready: on each machine run install.sh or install.bat there", folder=folder)
+    )

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from qwen3lab.translation import tr
+
 
 def usable_device(text: str | None) -> str | None:
     """The device unchanged, after an allocation on it has succeeded.
@@ -32,7 +34,10 @@ def known_home(text: str | None) -> str | None:
         Path(text or "").expanduser()
     except RuntimeError as error:
         raise ValueError(
-            f"{text!r} starts with the home folder of an unknown user: give the full path"
+            tr(
+                "{text!r} starts with the home folder of an unknown user: give the full path",
+                text=text,
+            )
         ) from error
     return text
 
@@ -46,11 +51,15 @@ def writable_file(path: Path | None) -> Path | None:
     if path is None:
         return None
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: give the name of a file to write")
+        raise ValueError(tr("{path} is a folder: give the name of a file to write", path=path))
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ValueError(
-            f"{path} cannot be written: {path.parent} is not a writable folder; create it first, "
-            "or choose another"
+            tr(
+                "{path} cannot be written: {parent} is not a writable folder; create it first, or "
+                "choose another",
+                path=path,
+                parent=path.parent,
+            )
         )
     return path
 
@@ -117,7 +126,7 @@ def token_counts(text: str) -> list[int]:
     """
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"--tokens is {text!r}: expected lengths such as 512,1024")
+        raise ValueError(tr("--tokens is {text!r}: expected lengths such as 512,1024", text=text))
     return [int(part) for part in parts]
 
 
@@ -131,6 +140,8 @@ def reductions(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         hook, sign, how = text.rpartition("=")
         if not (hook and sign and how):
-            raise ValueError(f"--reduce is {text!r}: expected HOOK=mean, HOOK=last or HOOK=0,-1")
+            raise ValueError(
+                tr("--reduce is {text!r}: expected HOOK=mean, HOOK=last or HOOK=0,-1", text=text)
+            )
         found[hook] = how
     return found

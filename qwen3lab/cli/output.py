@@ -7,6 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qwen3lab.translation import later, tr
+
+TITLES = {
+    "notebook": later("notebook"),
+    "exercise": later("exercise"),
+    "difficulty": later("difficulty"),
+    "tries": later("tries"),
+    "hints": later("hints"),
+    "solved": later("solved"),
+}
+"""Headings of the table of exercises."""
+
+DIFFICULTIES = (later("easy"), later("medium"), later("hard"))
+
 
 def show_reports(reports: Iterable[Any], figure: Path | None, as_json: bool) -> None:
     """Print each report once it is done, so that a later failure does not lose it."""
@@ -62,8 +76,13 @@ def stream_reply(
         print(json.dumps({name: getattr(reply, name) for name in names}, ensure_ascii=False))
         return reply
     print("\x1b[0m" if can_dim else "")
-    counts = f"{reply.thinking_tokens} thinking and {reply.answer_tokens} answer tokens"
-    print(f"[{counts}; stop: {reply.stop}]", file=sys.stderr)
+    facts = tr(
+        "[{thinking} thinking and {answer} answer tokens; stop: {stop}]",
+        thinking=reply.thinking_tokens,
+        answer=reply.answer_tokens,
+        stop=reply.stop,
+    )
+    print(facts, file=sys.stderr)
     return reply
 
 
@@ -75,16 +94,20 @@ def status_table(rows: Iterable[dict[str, Any]]) -> str:
     rows = list(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in rows[0]:
-        table.add_column(title, justify="right" if title in ("tries", "hints") else "left")
+        side = "right" if title in ("tries", "hints") else "left"
+        table.add_column(tr(TITLES[title]), justify=side)
     for row in rows:
-        shown = row | {"solved": "yes" if row["solved"] else "–"}
+        shown = row | {
+            "difficulty": tr(row["difficulty"]),
+            "solved": tr("yes") if row["solved"] else "–",
+        }
         table.add_row(*map(str, shown.values()))
     console = Console(width=100, color_system=None, force_jupyter=False)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     done = sum(1 for row in rows if row["solved"])
-    return "\n".join([*lines, f"{done} of {len(rows)} solved"])
+    return "\n".join([*lines, tr("{done} of {all} solved", done=done, all=len(rows))])
 
 
 def plain_text(text: str) -> str:

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, overload
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from qwen3lab.config.placement import RECORDED_TOKENS, SIZES, fits
 from qwen3lab.config.qwen3_config import BYTES_PER_VALUE, Qwen3Config
 from qwen3lab.display import one_line, table
+from qwen3lab.translation import later, tr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +144,7 @@ class ModelTable(Sequence[ModelRow]):
     def fits(self) -> str:
         """What fits in 8 to 80 GB and how, as a table for a terminal, with a note."""
         rows = [{"model": one_line(row.name), **row.fits} for row in self._rows]
-        return f"{_rendered(rows, ['model', *SIZES])}\n{FITS_NOTE}"
+        return f"{_rendered(rows, ['model', *SIZES])}\n{tr(FITS_NOTE, tokens=RECORDED_TOKENS)}"
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per model; bytes become columns such as `weight_bytes_bfloat16`.
@@ -160,7 +162,7 @@ class ModelTable(Sequence[ModelRow]):
         rows = [_cells(row) for row in self._rows]
         text = _rendered(rows, _COLUMNS)
         for dropped in range(1, len(_LEAST_NEEDED) + 1):
-            if max(map(len, text.splitlines())) <= width:
+            if max(map(cell_len, text.splitlines())) <= width:
                 break
             hidden = _LEAST_NEEDED[:dropped]
             text = _rendered(rows, [title for title in _COLUMNS if title not in hidden])
@@ -172,11 +174,19 @@ class ModelTable(Sequence[ModelRow]):
         except ImportError:
             return None  # A notebook shows the text.
         rows = [_cells(row) for row in self._rows]
-        return table(pd.DataFrame(rows, columns=_COLUMNS), max_rows=max(1, len(rows)))
+        cells = pd.DataFrame(rows, columns=_COLUMNS).rename(columns=tr)
+        return table(cells, max_rows=max(1, len(rows)))
 
 
-FITS_NOTE = (
-    f"Each beside a recording of {RECORDED_TOKENS:,} tokens, as "
+TITLES = (
+    *(later("model"), later("hidden"), later("layers"), later("Q heads"), later("KV heads")),
+    *(later("experts"), later("width"), later("tied"), later("parameters"), later("active")),
+    later("KV/token"),
+)
+"""Titles of columns that have a translation."""
+
+FITS_NOTE = later(
+    "Each beside a recording of {tokens:,} tokens, as "
     'load(name, memory="24GB", quantise="auto") picks it.\n'
     'Without quantise="auto", weights stay exact: a model that is int8 or int4 here is streamed.\n'
     '"experts on host": everything else is on the GPU; needs the experts\' size in host memory.\n'
@@ -206,7 +216,7 @@ def _cells(row: ModelRow) -> dict[str, str]:
         "KV heads": f"{row.n_kv_heads}",
         "experts": f"{row.n_experts} ({row.n_experts_per_token})" if sparse else "",
         "width": f"{row.d_expert}" if sparse else "",
-        "tied": "yes" if row.tied_embeddings else "no",
+        "tied": tr("yes") if row.tied_embeddings else tr("no"),
         "parameters": f"{row.n_params:,}",
         "active": f"{row.n_active_params:,}" if sparse else "",
         "KV/token": f"{row.kv_cache_bytes_per_token['bfloat16'] / 2**10:.4g} KiB",
@@ -224,7 +234,7 @@ def _gib(n_bytes: int) -> str:
 def _rendered(rows: list[dict[str, str]], columns: list[str]) -> str:
     lines = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title in columns:
-        lines.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
+        lines.add_column(tr(title), justify="left" if title == "model" else "right", no_wrap=True)
     for cells in rows:
         # Text, because rich parses a plain string in brackets as markup.
         lines.add_row(*(Text(cells[title]) for title in columns))

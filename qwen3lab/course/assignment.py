@@ -16,6 +16,7 @@ from qwen3lab.course.solutions import SOLUTIONS
 from qwen3lab.exercises.tasks import BY_NOTEBOOK, EASY, HARD, MEDIUM
 from qwen3lab.jupyter.working_copy import shipped_notebooks
 from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -66,7 +67,13 @@ def write_assignment(notebook: str, folder: Path) -> Path:
 
     name = Path(notebook).stem
     if name not in BY_NOTEBOOK:
-        raise ValueError(f"there is no notebook {notebook!r}: choose from {', '.join(BY_NOTEBOOK)}")
+        raise ValueError(
+            tr(
+                "there is no notebook {notebook!r}: choose from {choices}",
+                notebook=notebook,
+                choices=", ".join(BY_NOTEBOOK),
+            )
+        )
     book = nbformat.read(shipped_notebooks() / f"{name}.ipynb", as_version=4)
     book.metadata.pop("jupytext", None)
     names = iter(BY_NOTEBOOK[name].items())

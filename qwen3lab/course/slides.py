@@ -9,6 +9,7 @@ from typing import Any
 
 from qwen3lab.errors import StorageError
 from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.translation import tr
 
 HERE = Path(__file__).parent
 LINES_OF_A_SLIDE = 15
@@ -42,12 +43,12 @@ def write_slides(
         StorageError: a notebook cannot be read.
     """
     if find_spec("nbconvert") is None:
-        raise ImportError("nbconvert is not installed: run pip install 'qwen3lab[lab]'")
+        raise ImportError(tr("nbconvert is not installed: run pip install 'qwen3lab[lab]'"))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for book in books:
         path = folder / f"{book.stem}.slides.html"
-        note(f"{book.name}{', which is run first' if run else ''} ...")
+        note(tr("{name}, which is run first ...", name=book.name) if run else f"{book.name} ...")
         write_text(path, slides_of(book, run=run))
         written.append(path)
     return written
@@ -60,7 +61,9 @@ def slides_of(book: Path, *, run: bool = False) -> str:
     try:
         notebook: Any = nbformat.read(book, as_version=4)
     except Exception as error:
-        raise StorageError(f"{book} cannot be read as a notebook: {error}") from error
+        raise StorageError(
+            tr("{book} cannot be read as a notebook: {error}", book=book, error=error)
+        ) from error
     if run:
         notebook = _run(notebook, book.parent)
     notebook.cells = list(_cells(notebook.cells))

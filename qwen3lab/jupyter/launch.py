@@ -14,7 +14,7 @@ from types import FrameType
 from qwen3lab.device.waiting import PASSIVE_WAITING
 from qwen3lab.interrupts import HeldInterrupts
 from qwen3lab.jupyter.working_copy import FIRST_NOTEBOOK, make_working_copy, working_folder
-from qwen3lab.translation import language
+from qwen3lab.translation import language, tr
 
 SETTINGS = Path(__file__).parent
 SECONDS_TO_END = 5
@@ -40,9 +40,11 @@ def launch(folder: Path | None = None, *, browser: bool = True, port: int | None
         ValueError: the folder does not exist.
     """
     if find_spec("jupyterlab") is None:
-        raise ImportError("JupyterLab is not installed: run pip install 'qwen3lab[lab]'")
+        raise ImportError(tr("JupyterLab is not installed: run pip install 'qwen3lab[lab]'"))
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give the folder of your notebooks")
+        raise ValueError(
+            tr("{folder} is not a folder: give the folder of your notebooks", folder=folder)
+        )
     line = command(folder or make_working_copy(working_folder()), browser=browser, port=port)
     return run_server(line, environment())
 

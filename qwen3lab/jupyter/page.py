@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from qwen3lab.jupyter.launch import environment, run_server
+from qwen3lab.translation import tr
 
 DATA = Path(__file__).parent / "data"
 """Has the template of the pages, which asks no other server for anything."""
@@ -47,10 +48,15 @@ def show_page(
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"{' and '.join(missing)} is not installed: run pip install 'qwen3lab[lab]' voila"
+            tr(
+                "{names} is not installed: run pip install 'qwen3lab[lab]' voila",
+                names=tr(" and ").join(missing),
+            )
         )
     if notebook is not None and not (notebook.is_file() and notebook.suffix == ".ipynb"):
-        raise ValueError(f"{notebook} is not a notebook: give the path of an .ipynb file")
+        raise ValueError(
+            tr("{notebook} is not a notebook: give the path of an .ipynb file", notebook=notebook)
+        )
     with _made(model, tab) if notebook is None else contextlib.nullcontext(notebook) as path:
         return run_server(
             page_command(path, dark=dark, browser=browser, port=port), page_environment()

@@ -9,6 +9,7 @@ import qwen3lab
 from qwen3lab.exercises import progress
 from qwen3lab.exercises.tasks import tasks_of
 from qwen3lab.storage.atomic_files import whole_file, write_text
+from qwen3lab.translation import language, tr
 
 FIRST_NOTEBOOK = "00_start_here.ipynb"
 INSTALLED = "_notebooks"
@@ -26,6 +27,13 @@ def shipped_notebooks() -> Path:
     if (checkout / FIRST_NOTEBOOK).exists() and (package.parent / "pyproject.toml").exists():
         return checkout
     return package / INSTALLED
+
+
+def shipped_books() -> list[Path]:
+    """The notebooks of this package in the language that is shown, else in English."""
+    shipped = shipped_notebooks()
+    translated = sorted((shipped / language()).glob("[0-9]*.ipynb"))
+    return translated or sorted(shipped.glob("[0-9]*.ipynb"))
 
 
 def working_folder() -> Path:
@@ -74,7 +82,10 @@ def reset(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     """
     if not (folder / FIRST_NOTEBOOK).exists() and not (folder / progress.FILE).exists():
         raise ValueError(
-            f"{folder} has no copy of the notebooks: give the folder that `qwen3lab lab` made"
+            tr(
+                "{folder} has no copy of the notebooks: give the folder that `qwen3lab lab` made",
+                folder=folder,
+            )
         )
     books = list(_books(names))
     kept = [_keep(folder, folder / progress.FILE)]
@@ -107,7 +118,13 @@ def _books(names: Iterable[str]) -> Iterator[Path]:
     for name in names or stems:
         stem = Path(name).stem
         if stem not in stems:
-            raise ValueError(f"there is no notebook {name!r}: choose from {', '.join(stems)}")
+            raise ValueError(
+                tr(
+                    "there is no notebook {name!r}: choose from {choices}",
+                    name=name,
+                    choices=", ".join(stems),
+                )
+            )
         yield from (path for path in books if path.stem == stem)
 
 

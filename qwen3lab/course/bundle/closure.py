@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from qwen3lab.course.bundle.targets import Target
 from qwen3lab.errors import StorageError
+from qwen3lab.translation import tr
 
 MAX_ROUNDS = 40
 """Dependencies of dependencies are this deep at most."""
@@ -88,7 +89,9 @@ class Closure:
                 name = canonicalize_name(report["metadata"]["name"])
                 self.reports[name] = report
                 self.need(report["metadata"].get("requires_dist", ()), self.extras[name])
-        raise StorageError(f"the dependencies for {self.target} do not come to an end")
+        raise StorageError(
+            tr("the dependencies for {target} do not come to an end", target=self.target)
+        )
 
     def _reports(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """The reports of packages; those with an index of their own are asked for alone."""
@@ -119,8 +122,13 @@ class Closure:
             for each in requirements:
                 if not each.specifier.contains(version, prereleases=True):
                     raise StorageError(
-                        f"{name} {version} is not allowed by another package, which needs {each}: "
-                        "give a version with --constraint"
+                        tr(
+                            "{name} {version} is not allowed by another package, which needs "
+                            "{requirement}: give a version with --constraint",
+                            name=name,
+                            version=version,
+                            requirement=each,
+                        )
                     )
 
 
@@ -160,7 +168,7 @@ def _asked(
         files = ["--report", str(report), "--constraint", str(limits)]
         index = target.index_options(re.split(r"[^\w-]", lines[0])[0])
         chosen = [*target.pip_options, *index]
-        run_pip(["install", *options, *files, *chosen, *lines], f"for {target}")
+        run_pip(["install", *options, *files, *chosen, *lines], tr("for {machine}", machine=target))
         return json.loads(report.read_text("utf-8"))["install"]
 
 
@@ -178,7 +186,7 @@ def run_pip(arguments: Sequence[str], purpose: str, *, shown: bool = False) -> N
     if ran.returncode:
         lines = (ran.stderr or "").strip().splitlines()
         errors = [line for line in lines if "ERROR" in line] or lines or ["see its output above"]
-        raise StorageError(f"pip failed {purpose}: {errors[-1]}")
+        raise StorageError(tr("pip failed {purpose}: {reason}", purpose=purpose, reason=errors[-1]))
 
 
 def _wheel(report: dict[str, Any]) -> Wheel:

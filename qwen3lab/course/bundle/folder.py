@@ -16,6 +16,7 @@ from qwen3lab.course.bundle.targets import CPU_INDEX, LARGE, Target
 from qwen3lab.errors import StorageError
 from qwen3lab.jupyter.working_copy import shipped_notebooks
 from qwen3lab.storage.atomic_files import write_text
+from qwen3lab.translation import tr
 
 FORMAT = 1
 LIST = "bundle.json"
@@ -58,7 +59,7 @@ def write_bundle(
     needed: dict[str, list[Wheel]] = {}
     for machine in machines:
         limits = [*constraints, *_tested(constraints)]
-        note(f"{machine}: asking which wheels it needs ...")
+        note(tr("{machine}: asking which wheels it needs ...", machine=machine))
         needed[str(machine)] = wheels_for(machine, requirements_of(own), EXTRAS, limits)
         _refuse_cuda(machine, needed[str(machine)])
         _download(machine, needed[str(machine)], wheels, note)
@@ -79,13 +80,27 @@ def check_bundle(folder: Path) -> str:
     for name, entry in listed["files"].items():
         path = folder / name
         if not path.is_file():
-            raise StorageError(f"{name} is missing in {folder}: make the bundle again; it goes on")
+            raise StorageError(
+                tr(
+                    "{name} is missing in {folder}: make the bundle again; it goes on",
+                    name=name,
+                    folder=folder,
+                )
+            )
         if sha256(path) != entry["sha256"]:
             raise StorageError(
-                f"{name} in {folder} is damaged: delete it, and make the bundle again"
+                tr(
+                    "{name} in {folder} is damaged: delete it, and make the bundle again",
+                    name=name,
+                    folder=folder,
+                )
             )
         total += path.stat().st_size
-    return f"{len(listed['files'])} files, {total / MEGABYTE:,.0f} MB, all as listed"
+    return tr(
+        "{n} files, {size:,.0f} MB, all as listed",
+        n=len(listed["files"]),
+        size=total / MEGABYTE,
+    )
 
 
 def sha256(path: Path) -> str:
@@ -102,23 +117,47 @@ def _list_of(folder: Path) -> dict[str, Any]:
         listed = json.loads((folder / LIST).read_text("utf-8"))
         names = list(listed["files"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StorageError(f"{folder} is no bundle: its {LIST} cannot be read ({error})") from error
+        raise StorageError(
+            tr(
+                "{folder} is no bundle: its {list} cannot be read ({error})",
+                folder=folder,
+                list=LIST,
+                error=error,
+            )
+        ) from error
     outside = [n for n in names if PurePosixPath(n).is_absolute() or ".." in PurePosixPath(n).parts]
     if outside:
-        raise StorageError(f"{LIST} names a file outside of the folder: {outside[0]!r}")
+        raise StorageError(
+            tr(
+                "{list} names a file outside of the folder: {file!r}",
+                list=LIST,
+                file=outside[0],
+            )
+        )
     return listed
 
 
 def _say_sizes(folder: Path, machines: Sequence[Target], note: Note) -> None:
     for machine in machines:
-        note(f"{machine}: about {machine.platform.megabytes} MB")
+        note(
+            tr(
+                "{machine}: about {megabytes} MB",
+                machine=machine,
+                megabytes=machine.platform.megabytes,
+            )
+        )
     have = sum(path.stat().st_size for path in (folder / "wheels").glob("*.whl"))
     total = sum(machine.platform.megabytes for machine in machines)
     there = folder if folder.exists() else folder.absolute().parent
     free = shutil.disk_usage(there).free if there.exists() else 0
     note(
-        f"together at most {total} MB; {have / MEGABYTE:,.0f} MB are there already, "
-        f"{free / MEGABYTE:,.0f} MB are free"
+        tr(
+            "together at most {total} MB; {have:,.0f} MB are there already, {free:,.0f} MB "
+            "are free",
+            total=total,
+            have=have / MEGABYTE,
+            free=free / MEGABYTE,
+        )
     )
 
 
@@ -134,14 +173,26 @@ def _refuse_cuda(machine: Target, needed: Sequence[Wheel]) -> None:
     found = [each.name for each in needed if each.name.startswith("nvidia-")]
     if found:
         raise StorageError(
-            f"{machine}: pip found only a torch with CUDA ({len(found)} packages), since "
-            f"{CPU_INDEX} did not answer: try again where it is reached"
+            tr(
+                "{machine}: pip found only a torch with CUDA ({n} packages), since {index} "
+                "did not answer: try again where it is reached",
+                machine=machine,
+                n=len(found),
+                index=CPU_INDEX,
+            )
         )
 
 
 def _download(machine: Target, needed: Sequence[Wheel], wheels: Path, note: Note) -> None:
     missing = [each for each in needed if not _is_there(wheels / each.file, each.sha256)]
-    note(f"{machine}: {len(needed)} wheels, {len(missing)} of them to download")
+    note(
+        tr(
+            "{machine}: {n} wheels, {missing} of them to download",
+            machine=machine,
+            n=len(needed),
+            missing=len(missing),
+        )
+    )
     large = [each for each in missing if machine.index_options(each.name)]
     for group in (large, [each for each in missing if each not in large]):
         if group:
@@ -154,7 +205,11 @@ def _fetch(machine: Target, group: Sequence[Wheel], wheels: Path) -> None:
         lines.write_text("\n".join(each.line for each in group), "utf-8")
         options = ["--no-deps", "--require-hashes", "--dest", str(wheels), "--requirement"]
         chosen = [*machine.pip_options, *machine.index_options(group[0].name)]
-        run_pip(["download", *options, str(lines), *chosen], f"for {machine}", shown=True)
+        run_pip(
+            ["download", *options, str(lines), *chosen],
+            tr("for {machine}", machine=machine),
+            shown=True,
+        )
 
 
 def _is_there(path: Path, digest: str) -> bool:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import qwen3lab
 from qwen3lab.course.bundle.closure import run_pip
 from qwen3lab.errors import StorageError
+from qwen3lab.translation import tr
 
 
 def own_wheel(folder: Path, given: Path | None = None) -> Path:
@@ -26,11 +27,13 @@ def own_wheel(folder: Path, given: Path | None = None) -> Path:
     root = Path(qwen3lab.__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         raise StorageError(
-            "the wheel of qwen3lab is built from a checkout, and this is an installed package: "
-            "give a wheel with --wheel"
+            tr(
+                "the wheel of qwen3lab is built from a checkout, and this is an installed package: "
+                "give a wheel with --wheel"
+            )
         )
     with TemporaryDirectory() as built:
-        run_pip(["wheel", "--no-deps", "--quiet", "-w", built, str(root)], "to build qwen3lab")
+        run_pip(["wheel", "--no-deps", "--quiet", "-w", built, str(root)], tr("to build qwen3lab"))
         return _moved(next(Path(built).glob("qwen3lab-*.whl")), folder)
 
 
@@ -45,9 +48,17 @@ def requirements_of(wheel: Path) -> list[str]:
             (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
             metadata = email.message_from_bytes(archive.read(name))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise StorageError(f"{wheel} cannot be read as a wheel: {error}") from error
+        raise StorageError(
+            tr("{wheel} cannot be read as a wheel: {error}", wheel=wheel, error=error)
+        ) from error
     if metadata["Name"] != "qwen3lab":
-        raise StorageError(f"{wheel} is a wheel of {metadata['Name']}: expected one of qwen3lab")
+        raise StorageError(
+            tr(
+                "{wheel} is a wheel of {package}: expected one of qwen3lab",
+                wheel=wheel,
+                package=metadata["Name"],
+            )
+        )
     return metadata.get_all("Requires-Dist", [])
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3lab.translation import tr
+
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 """Versions of Python that the package runs on."""
 
@@ -109,10 +111,22 @@ def targets(platforms: Sequence[str] = (), pythons: Sequence[str] = ()) -> list[
     versions = list(dict.fromkeys(pythons)) or [this_python()]
     for name in named:
         if name not in PLATFORMS:
-            raise ValueError(f"there is no platform {name!r}: choose from {', '.join(PLATFORMS)}")
+            raise ValueError(
+                tr(
+                    "there is no platform {name!r}: choose from {choices}",
+                    name=name,
+                    choices=", ".join(PLATFORMS),
+                )
+            )
     for version in versions:
         if not re.fullmatch(r"3\.\d+", version) or version not in PYTHONS:
-            raise ValueError(f"Python {version!r} is not one of {', '.join(PYTHONS)}")
+            raise ValueError(
+                tr(
+                    "Python {version!r} is not one of {choices}",
+                    version=version,
+                    choices=", ".join(PYTHONS),
+                )
+            )
     return [Target(PLATFORMS[name], version) for name in named for version in versions]
 
 
@@ -132,6 +146,11 @@ def this_platform() -> str:
         if each.system == system and each.machine.lower() == machine.lower():
             return each.name
     raise ValueError(
-        f"this machine ({system}, {machine}) is none of {', '.join(PLATFORMS)}: name the platforms "
-        "of the class with --platform"
+        tr(
+            "this machine ({system}, {machine}) is none of {choices}: name the platforms of "
+            "the class with --platform",
+            system=system,
+            machine=machine,
+            choices=", ".join(PLATFORMS),
+        )
     )
