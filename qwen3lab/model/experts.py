@@ -123,14 +123,11 @@ def dispatch(
         return _gathered(weights, tokens, chosen).unflatten(0, x.shape[:2])
     by_expert, order = chosen.flatten().sort(stable=True)
     sources = order // chosen.shape[1]
-    grouped = grouping_pays(weights, chosen.numel(), x)
-    if grouped and x.is_cuda:
-        # Checked first: reading the load would synchronise with the GPU.
+    # Checked first: reading the load takes time, and would synchronise with a GPU.
+    if grouping_pays(weights, chosen.numel(), x):
         out = _grouped(weights, tokens, sources, by_expert)
     elif padding_pays(weights, load := _load(weights, by_expert), chosen.numel()):
         out = _padded(weights, tokens, sources, by_expert, load)
-    elif grouped:
-        out = _grouped(weights, tokens, sources, by_expert)
     else:
         out = _looped(weights, tokens, sources, load)
     return _in_token_order(out, order).unflatten(0, experts.shape)

@@ -240,7 +240,7 @@ def test_every_dispatch_of_experts_equals_a_loop_over_tokens(monkeypatch, way, n
         pytest.skip("this torch has no grouped product")
     monkeypatch.setattr(experts, "gathering_pays", lambda *_: way == "_gathered")
     monkeypatch.setattr(experts, "padding_pays", lambda *_: way == "_padded")
-    if way == "_looped":
+    if way != "_grouped":
         monkeypatch.setattr(experts, "grouping_pays", lambda *_: False)
     for other in {*WAYS} - {way}:
         monkeypatch.delattr(experts, other)
@@ -380,7 +380,8 @@ def test_a_segment_may_come_back_after_another_one(model):
         # A text whose tokens are all of segment 1 is not seen by the others.
         other = ids.clone()
         other[0, 2:4] = (other[0, 2:4] + 1) % 7
-        assert torch.equal(model(other, segments=segments)[0, 4:], logits[0, 4:])
+        # Experts compute the tokens that they get together, so that rounding may differ.
+        assert gap(model(other, segments=segments)[0, 4:], logits[0, 4:]) < 1e-6
         other = ids.clone()
         other[0, :2] = (other[0, :2] + 1) % 7
         assert gap(model(other, segments=segments)[0, 4:], logits[0, 4:]) > 1e-4
