@@ -174,7 +174,7 @@ def choose(
     """
     drawn = sampler.draw(logits)
     logprobs = logits.float().log_softmax(dim=-1)
-    entropy = torch.special.entr(logprobs.exp()).sum(dim=-1)
+    entropy = _entropy(logprobs)
     own = logprobs.gather(-1, drawn[:, None])[:, 0]
     # float32 is exact for every token id, and every device supports it.
     chosen, own, entropy = torch.stack([drawn.float(), own, entropy]).cpu().unbind()
@@ -198,3 +198,12 @@ def choose(
     if bool(forced.any()):
         drawn = chosen.to(drawn.device, non_blocking=drawn.is_cuda)
     return DecodingStep(chosen, own, entropy, forced, live), drawn
+
+
+def _entropy(logprobs: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+    """In nats; `torch.special.entr` would compute the logarithms again, one by one.
+
+    Tokens of probability 0 count as 0, and NaN stays NaN.
+    """
+    finite = logprobs.clamp(min=torch.finfo(logprobs.dtype).min)
+    return -(logprobs.exp() * finite).sum(dim=-1)

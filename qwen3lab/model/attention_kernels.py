@@ -89,18 +89,19 @@ def mix_one_query(
     of a head in sequence, where matrix products use the whole device.
     """
     batch, kv_head, _, d_head = k.shape
-    together = rearrange(q, "batch (kv group) 1 d_head -> batch kv group d_head", kv=kv_head)
+    together = q.squeeze(2).unflatten(1, (kv_head, -1))
     if has_float32_products(q):
         scores = torch.bmm(
             together.flatten(0, 1), k.flatten(0, 1).mT, out_dtype=torch.float32
         ).unflatten(0, (batch, kv_head))
-        bias = positions.attention_bias()
+        bias = positions.attention_bias(torch.float32)
         pattern = torch.add(bias, scores, alpha=d_head**-0.5).softmax(dim=-1)
         z = pattern.to(v.dtype) @ v
     else:
-        mask = positions.attention_mask()
-        z = F.scaled_dot_product_attention(together, k, v, attn_mask=mask)
-    return rearrange(z, "batch kv group d_head -> batch (kv group) 1 d_head")
+        # Of a boolean mask, the kernel makes the bias anew in every layer.
+        bias = positions.attention_bias(q.dtype)
+        z = F.scaled_dot_product_attention(together, k, v, attn_mask=bias)
+    return z.flatten(1, 2).unsqueeze(2)
 
 
 def has_float32_products(x: Tensor) -> bool:

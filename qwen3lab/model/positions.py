@@ -4,6 +4,7 @@ import math
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from qwen3lab.config.qwen3_config import Qwen3Config, Rope
 from qwen3lab.model.kv_cache import CacheWindow, KVCache
 
 Rotations = tuple[Float[Tensor, "rows pos 1 d_head"], Float[Tensor, "rows pos 1 d_head"]]
-"""Cosine and sine of the angles; `rows` is 1 where all prompts have the same positions."""
+"""Cosine and sine of the angles, the sine with the sign that the other of a pair gets; `rows` is 1
+where all prompts have the same positions."""
 
 
 class Positions:
@@ -65,7 +67,9 @@ class Positions:
             padded = not bool(mask.all())
         if cache is not None:
             cache.reserve(token_ids.shape[1])
-        if padded:
+        if padded and cache is not None and token_ids.shape[1] == 1:
+            indices = cache.mask.sum(dim=1, keepdim=True)
+        elif padded:
             every = real if cache is None else torch.cat([cache.mask, real], dim=1)
             indices = (every.cumsum(dim=1) - 1).clamp(min=0)[:, n_past:]
         else:
@@ -104,23 +108,32 @@ class Positions:
     def attention_mask(self) -> Bool[Tensor, "rows 1 query key"]:
         """True where a query may attend to a key; a padded query attends to itself."""
         if self._attention_mask is None:
-            n_new, device = self.mask.shape[1], self.mask.device
-            real = self.mask
-            if isinstance(self.cache, KVCache):
-                real = torch.cat([self.cache.mask, self.mask], dim=1)
-            n_past = real.shape[1] - n_new
-            query = torch.arange(n_past, real.shape[1], device=device)[:, None]
-            key = torch.arange(real.shape[1], device=device)[None]
-            allowed = (key <= query) & real[:, None] | (key == query)
-            if self.segments is not None:
-                allowed &= self.segments[:, :, None] == self.segments[:, None]
-            self._attention_mask = allowed[:, None]
+            is_step = isinstance(self.cache, KVCache) and self.mask.shape[1] == 1
+            self._attention_mask = self._mask_of_step() if is_step else self._mask_of_queries()
         return self._attention_mask
 
-    def attention_bias(self) -> Float[Tensor, "rows 1 query key"]:
+    def _mask_of_step(self) -> Bool[Tensor, "batch 1 1 key"]:
+        """The mask of one new token per row, in fewer operations."""
+        assert isinstance(self.cache, KVCache)
+        return F.pad(self.cache.mask, (0, 1), value=True)[:, None, None]
+
+    def _mask_of_queries(self) -> Bool[Tensor, "batch 1 query key"]:
+        n_new, device = self.mask.shape[1], self.mask.device
+        real = self.mask
+        if isinstance(self.cache, KVCache):
+            real = torch.cat([self.cache.mask, self.mask], dim=1)
+        n_past = real.shape[1] - n_new
+        query = torch.arange(n_past, real.shape[1], device=device)[:, None]
+        key = torch.arange(real.shape[1], device=device)[None]
+        allowed = (key <= query) & real[:, None] | (key == query)
+        if self.segments is not None:
+            allowed &= self.segments[:, :, None] == self.segments[:, None]
+        return allowed[:, None]
+
+    def attention_bias(self, dtype: torch.dtype) -> Float[Tensor, "rows 1 query key"]:
         """The attention mask to be added to scores: 0 where allowed, else minus infinity."""
-        if self._attention_bias is None:
-            zero = torch.zeros((), device=self.mask.device)
+        if self._attention_bias is None or self._attention_bias.dtype != dtype:
+            zero = torch.zeros((), device=self.mask.device, dtype=dtype)
             self._attention_bias = zero.where(self.attention_mask(), -torch.inf)
         return self._attention_bias
 
@@ -129,9 +142,7 @@ class Positions:
     ) -> Float[Tensor, "batch pos head d_head"]:
         """Rotate each pair (i, i + d_head/2) by its angle (RoPE, arXiv 2104.09864)."""
         self.cos, self.sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([-second, first], dim=-1)
-        return x * self.cos + turned * self.sin
+        return x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin
 
 
 def _run_lengths(segments: Int[Tensor, "batch pos"]) -> list[int]:
@@ -181,9 +192,9 @@ def rotations(
     positions: Int[Tensor, "rows pos"], config: Qwen3Config, inverse: Float[Tensor, " pair"]
 ) -> Rotations:
     """Cosine and sine of every position's angles, in float32."""
-    angles = positions[..., None].float() * inverse
-    angles = torch.cat([angles, angles], dim=-1)[:, :, None]
-    return angles.cos() * config.rope.scale, angles.sin() * config.rope.scale
+    angles = (positions[..., None].float() * inverse)[:, :, None]
+    cos, sin = angles.cos() * config.rope.scale, angles.sin() * config.rope.scale
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def inverse_wavelengths(rope: Rope, d_head: int) -> Float[Tensor, " pair"]:

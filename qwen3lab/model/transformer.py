@@ -176,10 +176,10 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(config.d_head, config.eps, **options)
 
     def forward(self, x: Stream, positions: Positions, tap: Tap) -> Stream:
-        split = "batch pos (head d_head) -> batch pos head d_head"
-        q = tap(f"{self.name}.hook_q", rearrange(self.q(x), split, d_head=self.d_head))
-        k = tap(f"{self.name}.hook_k", rearrange(self.k(x), split, d_head=self.d_head))
-        v = tap(f"{self.name}.hook_v", rearrange(self.v(x), split, d_head=self.d_head))
+        heads = (-1, self.d_head)
+        q = tap(f"{self.name}.hook_q", self.q(x).unflatten(-1, heads))
+        k = tap(f"{self.name}.hook_k", self.k(x).unflatten(-1, heads))
+        v = tap(f"{self.name}.hook_v", self.v(x).unflatten(-1, heads))
         q = tap(f"{self.name}.hook_rot_q", positions.rotate(self.q_norm(q)))
         k = tap(f"{self.name}.hook_rot_k", positions.rotate(self.k_norm(k)))
 
@@ -194,7 +194,7 @@ class Attention(nn.Module):
 
         if tap.wants(f"{self.name}.hook_result"):
             return self.result_per_head(z, tap).sum(dim=2)
-        return self.o(rearrange(z, "batch pos head d_head -> batch pos (head d_head)"))
+        return self.o(z.flatten(2))
 
     def mix_explicitly(
         self,
