@@ -19,7 +19,7 @@ DEVICE = os.environ.get("QWEN3LAB_DEVICE", "cpu")
 os.environ["QWEN3LAB_LANG"] = "en"
 
 REQUIRE_ALL = os.environ.get("QWEN3LAB_REQUIRE_ALL") == "1"
-NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch", "int8_cpu")
+NEEDS_MORE_THAN_SOFTWARE = ("gpu", "scratch", "llama", "int8_cpu")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker, and each Jupyter kernel that it starts, uses its share of the cores.

@@ -19,7 +19,9 @@ from qwen3lab.bench.suites.classroom import run_class
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
+from qwen3lab.bench.suites.gpu import run_gpu
 from qwen3lab.bench.suites.growth import run_growth
+from qwen3lab.bench.suites.llama import run_llama
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
@@ -44,7 +46,9 @@ __all__ = [
     "run_compiled",
     "run_corpus",
     "run_experts",
+    "run_gpu",
     "run_growth",
+    "run_llama",
     "run_overhead",
     "run_patching",
     "run_quantised",

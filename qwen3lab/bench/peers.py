@@ -27,6 +27,7 @@ from qwen3lab.generation.sampling import Sampler, Sampling
 from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.hooks.taps import NO_TAP, Tap
 from qwen3lab.loading import load_model
+from qwen3lab.model.transformer import Qwen3
 from qwen3lab.recording.recorder import ATTENTION, ROUTING, Recorder
 
 
@@ -45,7 +46,17 @@ class Ours:
         quantise: str | None = None,
         steps: Literal["default", "plain", "compiled"] = "default",
     ) -> None:
-        self.model = load_model(folder, device=device, dtype=dtype, quantise=quantise)
+        self._use(load_model(folder, device=device, dtype=dtype, quantise=quantise), steps)
+
+    @classmethod
+    def of(cls, model: Qwen3) -> "Ours":
+        """The same computations with a model that is in memory."""
+        side = cls.__new__(cls)
+        side._use(model, "default")
+        return side
+
+    def _use(self, model: Qwen3, steps: Literal["default", "plain", "compiled"]) -> None:
+        self.model = model
         self.decoder: Decoder = self.model if steps == "plain" else decoder_for(self.model)
         if steps == "compiled" and self.decoder is self.model:
             self.decoder = CompiledDecoder(self.model)

@@ -12,7 +12,9 @@ from qwen3lab.bench.suites.classroom import run_class
 from qwen3lab.bench.suites.compiled import run_compiled
 from qwen3lab.bench.suites.corpus import run_corpus
 from qwen3lab.bench.suites.experts import run_experts
+from qwen3lab.bench.suites.gpu import run_gpu
 from qwen3lab.bench.suites.growth import run_growth
+from qwen3lab.bench.suites.llama import run_llama
 from qwen3lab.bench.suites.overhead import run_overhead
 from qwen3lab.bench.suites.patching import run_patching
 from qwen3lab.bench.suites.quantised import run_quantised
@@ -35,7 +37,8 @@ def run_suites(
     Args:
         plan: the model and settings.
         suites: names in `SUITES`, or "overhead", "compiled", "experts", "sweep", "quantised",
-            "circuits", "patching", "corpus", "serve", "busy", "class", "growth", "stream".
+            "circuits", "patching", "corpus", "serve", "busy", "class", "growth", "llama",
+            "gpu", "stream".
         memory: memory for weights in the suite "stream", such as "8GB"; checked before any suite
             runs.
         sparse: let "stream" read sparse files of zeros.
@@ -63,6 +66,8 @@ def run_suites(
         "busy": run_busy,
         "class": run_class,
         "growth": run_growth,
+        "llama": run_llama,
+        "gpu": run_gpu,
     }
     for name in others:
         if name in suites:

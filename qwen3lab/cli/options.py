@@ -104,6 +104,8 @@ class Suite(str, Enum):
     busy = "busy"
     class_ = "class"
     growth = "growth"
+    llama = "llama"
+    gpu = "gpu"
 
 
 class Tab(str, Enum):
