@@ -1,4 +1,5 @@
-"""The cases: a small model, one of real size, a long text, and the same cell run ten times."""
+"""The cases: a small model, quiet and beside busy processes, one of real size, a long text, and the
+same cell run ten times."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from playwright.sync_api import BrowserContext
 
 import qwen3lab
+from qwen3lab.bench.neighbours import busy_neighbours, cores
 from qwen3lab.config.qwen3_config import Qwen3Config
 from tests.notebooks.books import write_book
 from tests.notebooks.browser import opened
@@ -117,6 +119,17 @@ def tiny(rooms: Rooms) -> Iterator[Row]:
         yield from _clicks(rooms, page, case, clicks, {"pick": 50.0, "token": 100.0})
 
 
+def busy(rooms: Rooms) -> Iterator[Row]:
+    """The embedded model beside as many busy processes as there are cores: every kind of click."""
+    n = cores()
+    case = f"tiny-moe beside {n} busy processes"
+    with _book(rooms, "busy.ipynb", code.TINY, code.SHOW) as page:
+        page.command("notebook:run-all-cells", quiet=1000)
+        clicks = clicks_of(qwen3lab.load("tiny-moe").config)
+        with busy_neighbours(n):
+            yield from _clicks(rooms, page, case, clicks, {"pick": 150.0, "token": 150.0})
+
+
 def large(rooms: Rooms) -> Iterator[Row]:
     """48 layers of 128 experts, and 700 tokens: every kind of click."""
     tokenizer = qwen_tokenizer.published_folder()
@@ -190,4 +203,5 @@ CASES: dict[str, Callable[[Rooms], Iterator[Row]]] = {
     "large": large,
     "long": long,
     "reruns": reruns,
+    "busy": busy,
 }
