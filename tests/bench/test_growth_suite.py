@@ -1,10 +1,12 @@
 """The benchmark of how a forward pass grows."""
 
 import pytest
+import torch
 
 from qwen3lab import bench
 from qwen3lab.bench import BenchPlan
 from qwen3lab.bench.suites import growth
+from qwen3lab.model.transformer import Qwen3
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
@@ -24,6 +26,7 @@ def test_each_size_is_measured_and_the_growth_is_a_note(monkeypatch):
     monkeypatch.setattr(growth, "in_fresh_process", lambda job, *given: job(*given))
     monkeypatch.setattr(growth, "map_large", lambda: None)
     axes = {"tokens": (4, 8), "layers": (1, 2), "experts": (4, 8), "batch": (1, 2)}
+    axes["heads"] = (1, 2)
     report = bench.run_growth(BenchPlan(repeats=2), axes=axes, progress=False)
     times = [row for row in report.rows if row.unit == "ms"]
     assert [(row.case, row.tokens) for row in times] == [
@@ -46,3 +49,15 @@ def test_one_size_is_varied_at_a_time(axis, wanted):
     config, batch, tokens = growth._case(axis, 7)
     assert (config.n_layers, config.n_experts, batch, tokens) == wanted
     assert len(config.moe_layers) == config.n_layers
+
+
+def test_as_many_patterns_are_computed_as_heads_are_looked_at():
+    config, batch, n = growth._case("heads", 3)
+    assert (config.n_heads, batch, n) == (3, 1, growth.TOKENS_LOOKED_AT)
+    model = Qwen3(config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        patterns = growth._job("heads", model, torch.arange(6)[None])()
+    assert [tuple(each.shape) for each in patterns] == [(6, 6)] * 3
+    for each in patterns:
+        torch.testing.assert_close(each.sum(dim=-1), torch.ones(6))

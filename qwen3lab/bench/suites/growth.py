@@ -1,11 +1,13 @@
-"""How time and memory of a forward pass grow with tokens, layers, experts and batch."""
+"""How time and memory grow: by tokens, layers, experts and batch of a pass, and heads looked at."""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from qwen3lab.bench.fresh_process import in_fresh_process
@@ -16,7 +18,10 @@ from qwen3lab.bench.report import OURS, Measurement, Report
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.device.dtypes import DTYPES
 from qwen3lab.device.malloc import map_large
+from qwen3lab.hooks.points import resolve_hooks
 from qwen3lab.model.transformer import Qwen3
+from qwen3lab.recording.recorder import ATTENTION, Recorder
+from qwen3lab.recording.views import AttentionView
 
 SMALL = Qwen3Config(
     d_model=128,
@@ -35,20 +40,25 @@ SMALL = Qwen3Config(
 """The model that is varied, about the size of tiny-moe."""
 
 AXES = {
-    "tokens": (256, 512, 1024, 2048, 4096),
+    "tokens": (512, 1024, 2048, 4096, 8192, 16384),
     "layers": (2, 4, 8, 16),
     "experts": (8, 16, 32, 64),
     "batch": (1, 2, 4, 8, 16),
+    "heads": (1, 2, 4, 8, 16, 32),
 }
 """What is varied, one at a time, and its sizes."""
 
 TOKENS = 256
 """Length of the prompt where it is not varied."""
 
+TOKENS_LOOKED_AT = 1024
+"""Length of the recording whose heads are looked at."""
+
 NOTE = (
     "Random weights of a small model. An exponent e says that the value grows as size to the power "
     "of e: it is the slope of a straight line through the logarithms, by least squares over the "
-    "larger half of the sizes. 0 is no growth, 1 proportional, 2 quadratic. Memory: peak above the "
+    "larger half of the sizes. By heads: the patterns of so many heads, computed from a recording "
+    "of 1,024 tokens. 0 is no growth, 1 proportional, 2 quadratic. Memory: peak above the "
     "weights. Each size runs in a process of its own."
 )
 
@@ -68,7 +78,7 @@ def run_growth(
 
     Args:
         plan: uses repeats, threads, device and dtype; the model is a small one of random weights.
-        axes: sizes of "tokens", "layers", "experts" or "batch"; None for `AXES`.
+        axes: sizes of "tokens", "layers", "experts", "batch" or "heads"; None for `AXES`.
         progress: show a bar.
 
     Raises:
@@ -80,7 +90,7 @@ def run_growth(
         for axis, sizes in sizes_of.items():
             points = []
             for size in sizes:
-                points.append(in_fresh_process(_measured, plan, *_case(axis, size)))
+                points.append(in_fresh_process(_measured, plan, axis, size))
                 bar.update()
             rows += _rows(axis, sizes, points)
             notes.append(_growth_of(axis, sizes, points))
@@ -113,11 +123,24 @@ def _case(axis: str, size: int) -> tuple[Qwen3Config, int, int]:
         config = replace(SMALL, n_layers=size, moe_layers=tuple(range(size)))
     if axis == "experts":
         config = replace(SMALL, n_experts=size)
+    if axis == "heads":
+        return replace(SMALL, n_layers=1, n_heads=size, n_kv_heads=1), 1, TOKENS_LOOKED_AT
     return config, size if axis == "batch" else 1, size if axis == "tokens" else TOKENS
 
 
+def _job(axis: str, model: Qwen3, ids: Tensor) -> Callable[[], object]:
+    """What is measured: a pass, or the patterns of all heads of a recorded one."""
+    if axis != "heads":
+        return partial(model, ids)
+    recorder = Recorder(resolve_hooks(ATTENTION, model.config))
+    model(ids, tap=recorder)
+    view = AttentionView(model.config, recorder.cut([(0, ids.shape[1])])[0])
+    return lambda: [view[0, head] for head in range(model.config.n_heads)]
+
+
 @torch.no_grad()
-def _measured(plan: BenchPlan, config: Qwen3Config, batch: int, tokens: int) -> Point:
+def _measured(plan: BenchPlan, axis: str, size: int) -> Point:
+    config, batch, tokens = _case(axis, size)
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     # Without this, freed memory that glibc does not return to the system would count.
@@ -126,13 +149,14 @@ def _measured(plan: BenchPlan, config: Qwen3Config, batch: int, tokens: int) -> 
     model.init_weights(torch.Generator(plan.device).manual_seed(0))
     ids = torch.arange(batch * tokens, device=plan.device).view(batch, tokens) % config.d_vocab
     model(ids[:, :1])
+    job = _job(axis, model, ids)
     before = start_counting(plan.device)
-    model(ids)
+    job()
     after = peak_bytes(plan.device)
     seconds = []
     for _ in range(plan.repeats):
         start = time.perf_counter()
-        model(ids)
+        job()
         if torch.device(plan.device).type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
