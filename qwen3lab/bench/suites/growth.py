@@ -124,7 +124,8 @@ def _case(axis: str, size: int) -> tuple[Qwen3Config, int, int]:
     if axis == "experts":
         config = replace(SMALL, n_experts=size)
     if axis == "heads":
-        return replace(SMALL, n_layers=1, n_heads=size, n_kv_heads=1), 1, TOKENS_LOOKED_AT
+        one = replace(SMALL, n_layers=1, moe_layers=(0,), n_heads=size, n_kv_heads=1)
+        return one, 1, TOKENS_LOOKED_AT
     return config, size if axis == "batch" else 1, size if axis == "tokens" else TOKENS
 
 
