@@ -12,6 +12,7 @@ from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CorpusError
 from qwen3lab.storage.atomic_files import is_leftover, whole_file, write_text
 from qwen3lab.storage.json_dataclasses import structure, unstructure
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pyarrow
@@ -88,7 +89,9 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CorpusError(f"{self.path} cannot be a folder: {error}") from error
+            raise CorpusError(
+                tr("{path} cannot be a folder: {error}", path=self.path, error=error)
+            ) from error
 
     def table(self, name: str, part: int) -> Path:
         """Path of a part of a table."""
@@ -107,19 +110,29 @@ class Folder:
         path = self.path / MANIFEST
         try:
             if path.stat().st_size > MAX_MANIFEST_BYTES or not path.is_file():
-                raise ValueError("it is no text file of a usual size")
+                raise ValueError(tr("it is no text file of a usual size"))
             fields = dict(json.loads(path.read_text(encoding="utf-8")))
             if fields.pop("kind", None) != KIND:
-                raise ValueError("another kind of file")
+                raise ValueError(tr("another kind of file"))
             if (found := fields.pop("format", None)) != FORMAT:
-                raise ValueError(f"format {found!r:.20}, and this version reads {FORMAT}")
+                raise ValueError(
+                    tr(
+                        "format {found!r:.20}, and this version reads {format}",
+                        found=found,
+                        format=FORMAT,
+                    )
+                )
             manifest = structure(Manifest, fields)
             manifest.plan.check()
         except (OSError, ValueError, TypeError, RecursionError) as error:
             reason = one_line(str(error), width=MAX_REASON)
             raise CorpusError(
-                f"{self.path} holds no corpus ({reason}): expected a folder that "
-                "qwen3lab.corpus wrote"
+                tr(
+                    "{path} holds no corpus ({reason}): expected a folder that qwen3lab.corpus "
+                    "wrote",
+                    path=self.path,
+                    reason=reason,
+                )
             ) from error
         return manifest
 
@@ -133,15 +146,22 @@ class Folder:
             self._check_same(manifest)
             if not resume:
                 raise CorpusError(
-                    f"{self.path} holds this run already, {len(self.done())} of "
-                    f"{manifest.n_parts} parts: resume it (resume=True, --resume), or open it "
-                    "with corpus.open"
+                    tr(
+                        "{path} holds this run already, {n} of {n_parts} parts: resume it "
+                        "(resume=True, "
+                        "--resume), or open it with corpus.open",
+                        path=self.path,
+                        n=len(self.done()),
+                        n_parts=manifest.n_parts,
+                    )
                 )
             return
         own = ("source.parquet", "source.jsonl", LOCK)
         others = self.path.iterdir() if self.path.exists() else ()
         if any(each.name not in own and not is_leftover(each) for each in others):
-            raise CorpusError(f"{self.path} is not empty, and has no corpus: choose another folder")
+            raise CorpusError(
+                tr("{path} is not empty, and has no corpus: choose another folder", path=self.path)
+            )
         about = {"kind": KIND, "format": FORMAT, **unstructure(manifest)}
         write_text(self.path / MANIFEST, json.dumps(about, indent=1), error=CorpusError)
 
@@ -159,8 +179,12 @@ class Folder:
         ]
         if other:
             raise CorpusError(
-                f"{self.path} holds another run, with other {', '.join(other)}: choose another "
-                "folder, or remove it"
+                tr(
+                    "{path} holds another run, with other {choices}: choose another folder, or "
+                    "remove it",
+                    path=self.path,
+                    choices=", ".join(other),
+                )
             )
 
     def write_table(self, name: str, part: int, table: "pyarrow.Table") -> int:
@@ -213,5 +237,5 @@ def check_pyarrow() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "a corpus is stored as Parquet, which needs pyarrow: pip install pyarrow"
+            tr("a corpus is stored as Parquet, which needs pyarrow: pip install pyarrow")
         ) from error

@@ -27,6 +27,7 @@ from qwen3lab.lab import Lab
 from qwen3lab.model.batching import pad_left
 from qwen3lab.recording.recorder import Recorder
 from qwen3lab.storage.atomic_files import whole_file
+from qwen3lab.translation import tr
 
 if TYPE_CHECKING:
     import pyarrow
@@ -60,8 +61,11 @@ class Kept:
         """
         if not config.is_moe and (set(plan.keep) - {"top"} or (plan.keep and not plan.top_hooks)):
             raise CorpusError(
-                f"{plan.model} is dense, so it has no routing to keep: give reduce=, full= or "
-                "top_hooks="
+                tr(
+                    "{model} is dense, so it has no routing to keep: give reduce=, full= or "
+                    "top_hooks=",
+                    model=plan.model,
+                )
             )
         reduce = {
             name: how for hook, how in plan.reduce.items() for name in resolve_hooks(hook, config)
@@ -75,8 +79,13 @@ class Kept:
             axes = points[hook].axes.split()
             if axes[:2] != ["batch", "pos"] or (hook in top and "k" in axes):
                 raise CorpusError(
-                    f"{hook} has the axes {points[hook].axes}: expected a hook with a value, or "
-                    "one for each head or feature, for every token"
+                    tr(
+                        "{hook} has the axes {axes}: expected a hook with a value, or one for "
+                        "each head "
+                        "or feature, for every token",
+                        hook=hook,
+                        axes=points[hook].axes,
+                    )
                 )
         return cls(plan, config, top, reduce, full)
 

@@ -5,6 +5,7 @@ from itertools import product, starmap
 
 from qwen3lab.arguments import check_fields
 from qwen3lab.errors import CorpusError
+from qwen3lab.translation import tr
 
 KEEP = ("counts", "top", "routes", "saliency")
 """What can be kept of the routing; activations are named by their hooks."""
@@ -81,24 +82,46 @@ class CorpusPlan:
         """Raises `CorpusError` for a plan that no run can have."""
         unknown = [name for name in self.keep if name not in KEEP]
         if unknown:
-            raise CorpusError(f"keep names {unknown[0]!r}: choose from {', '.join(KEEP)}")
+            raise CorpusError(
+                tr(
+                    "keep names {unknown!r}: choose from {choices}",
+                    unknown=unknown[0],
+                    choices=", ".join(KEEP),
+                )
+            )
         if not (self.keep or self.reduce or self.full):
-            raise CorpusError(f"nothing is kept: give keep={KEEP[:1]}, reduce= or full=")
+            raise CorpusError(
+                tr("nothing is kept: give keep={kept}, reduce= or full=", kept=KEEP[:1])
+            )
         if self.top_hooks and "top" not in self.keep:
-            raise CorpusError('top_hooks are given without top examples: add "top" to keep')
+            raise CorpusError(tr('top_hooks are given without top examples: add "top" to keep'))
         if self.too_long not in TOO_LONG:
-            raise CorpusError(f'too_long is {self.too_long!r}: expected "cut" or "skip"')
+            raise CorpusError(
+                tr('too_long is {too_long!r}: expected "cut" or "skip"', too_long=self.too_long)
+            )
         for name in ("top", "part_rows"):
             if getattr(self, name) < 1:
-                raise CorpusError(f"{name} is {getattr(self, name)}: expected 1 or more")
+                raise CorpusError(
+                    tr(
+                        "{name} is {given}: expected 1 or more",
+                        name=name,
+                        given=getattr(self, name),
+                    )
+                )
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 0:
-                raise CorpusError(f"{name} is {getattr(self, name)}: expected 1 or more, or 0")
+                raise CorpusError(
+                    tr(
+                        "{name} is {given}: expected 1 or more, or 0",
+                        name=name,
+                        given=getattr(self, name),
+                    )
+                )
         columns = (self.column, *self.labels, *self.token_labels)
         if len(set(columns)) != len(columns):
-            raise CorpusError("a column is named twice: give the texts' and each label's once")
+            raise CorpusError(tr("a column is named twice: give the texts' and each label's once"))
         if self.cross and not (self.labels and self.token_labels):
-            raise CorpusError("cross counts pairs of labels: give label= and token_label=, too")
+            raise CorpusError(tr("cross counts pairs of labels: give label= and token_label=, too"))
         for hook, how in self.reduce.items():
             positions_of(hook, how)
 
@@ -122,6 +145,11 @@ def positions_of(hook: str, how: str) -> tuple[int, ...] | None:
         positions = tuple(int(each) for each in how.split(","))
     except ValueError:
         raise CorpusError(
-            f'{hook} is reduced by {how!r}: expected "mean", "last", or positions such as "0,-1"'
+            tr(
+                '{hook} is reduced by {how!r}: expected "mean", "last", or positions such as '
+                '"0,-1"',
+                hook=hook,
+                how=how,
+            )
         ) from None
     return positions

@@ -11,6 +11,7 @@ from qwen3lab.display.plain import one_line
 from qwen3lab.errors import CorpusError
 from qwen3lab.storage.atomic_files import whole_file
 from qwen3lab.storage.json_lines import parse_json_line
+from qwen3lab.translation import tr
 
 KINDS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
 STORED_ROWS = "source"
@@ -76,9 +77,14 @@ class Source:
                 yield part.first_row + number, row
         except (OSError, ValueError, LookupError) as error:
             raise CorpusError(
-                f"rows {part.first_row} to {part.first_row + part.n_rows - 1} of "
-                f"{self.files[part.file]} cannot be read ({_short(error)}): see that the file is "
-                "there and did not change"
+                tr(
+                    "rows {first} to {last} of {file} cannot be read ({reason}): see that the "
+                    "file is there and did not change",
+                    first=part.first_row,
+                    last=part.first_row + part.n_rows - 1,
+                    file=self.files[part.file],
+                    reason=_short(error),
+                )
             ) from error
 
 
@@ -103,9 +109,13 @@ def open_source(
     try:
         digest, parts = _scanned(kind, files, columns, part_rows)
     except OSError as error:
-        raise CorpusError(f"the data set cannot be read: {_short(error)}") from error
+        raise CorpusError(
+            tr("the data set cannot be read: {reason}", reason=_short(error))
+        ) from error
     if not parts:
-        raise CorpusError(f"{files[0]} has no rows: expected a data set with at least one")
+        raise CorpusError(
+            tr("{file} has no rows: expected a data set with at least one", file=files[0])
+        )
     return Source(kind, tuple(map(str, files)), digest, tuple(parts))
 
 
@@ -117,8 +127,12 @@ def _files(data: str | Path) -> list[Path]:
     kinds = {KINDS.get(each.suffix) for each in found}
     if not path.exists() or not found or len(kinds) != 1 or None in kinds:
         raise CorpusError(
-            f"{path} is no data set: expected a file, or a folder with files of one kind, that end "
-            f"with {', '.join(KINDS)}"
+            tr(
+                "{path} is no data set: expected a file, or a folder with files of one kind, that "
+                "end with {choices}",
+                path=path,
+                choices=", ".join(KINDS),
+            )
         )
     return [each.resolve() for each in found]
 
@@ -126,16 +140,21 @@ def _files(data: str | Path) -> list[Path]:
 def _stored(data: Any, folder: Path | None) -> Path:
     """Rows in memory, written to a file, so that a run can be resumed and a cluster can read it."""
     if folder is None:
-        raise CorpusError("rows in memory need a folder to be stored in")
+        raise CorpusError(tr("rows in memory need a folder to be stored in"))
     if isinstance(data, Mapping):
-        raise CorpusError("the data set is a mapping: give one of its splits, or a list of rows")
+        raise CorpusError(
+            tr("the data set is a mapping: give one of its splits, or a list of rows")
+        )
     if hasattr(data, "to_parquet"):
         path = folder / f"{STORED_ROWS}.parquet"
         return _written_once(path, lambda part: data.to_parquet(str(part)))
     if not isinstance(data, Iterable):
         raise CorpusError(
-            f"the data set is of type {type(data).__name__}: expected a path, a list of texts or "
-            "rows, or a Hugging Face data set"
+            tr(
+                "the data set is of type {kind}: expected a path, a list of texts or rows, or "
+                "a Hugging Face data set",
+                kind=type(data).__name__,
+            )
         )
     return _written_once(folder / f"{STORED_ROWS}.jsonl", lambda part: _write_lines(part, data))
 
@@ -147,7 +166,9 @@ def _write_lines(path: Path, rows: Iterable[Any]) -> None:
             try:
                 line = json.dumps({TEXT: row} if isinstance(row, str) else row, allow_nan=False)
             except (TypeError, ValueError) as error:
-                raise CorpusError(f"a row in memory is no JSON value: {_short(error)}") from error
+                raise CorpusError(
+                    tr("a row in memory is no JSON value: {reason}", reason=_short(error))
+                ) from error
             file.write(f"{line}\n")
 
 
@@ -161,7 +182,9 @@ def _written_once(path: Path, write: Callable[[Path], object]) -> Path:
     same = _digest_of(new) == _digest_of(path)
     new.unlink()
     if not same:
-        raise CorpusError(f"{path} holds other rows: choose another folder for this data set")
+        raise CorpusError(
+            tr("{path} holds other rows: choose another folder for this data set", path=path)
+        )
     return path
 
 
@@ -221,7 +244,7 @@ def _json_rows(files: Sequence[str], part: Part, columns: Sequence[str]) -> Iter
         while left:
             line = file.readline()
             if not line:
-                raise ValueError("it ends too early")
+                raise ValueError(tr("it ends too early"))
             if line.strip():
                 left -= 1
                 yield _json_row(line.strip())
@@ -251,10 +274,19 @@ def _parquet_length(path: Path, columns: Sequence[str]) -> int:
         with pyarrow.parquet.ParquetFile(path) as file:
             names, n_rows = file.schema_arrow.names, file.metadata.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        raise CorpusError(f"{path} is no Parquet file ({_short(error)})") from error
+        raise CorpusError(
+            tr("{path} is no Parquet file ({reason})", path=path, reason=_short(error))
+        ) from error
     if missing := [name for name in columns if name not in names]:
         listed = one_line(", ".join(names), width=MAX_REASON)
-        raise CorpusError(f"{path} has no column {missing[0]!r}: its columns are {listed}")
+        raise CorpusError(
+            tr(
+                "{path} has no column {missing!r}: its columns are {listed}",
+                path=path,
+                missing=missing[0],
+                listed=listed,
+            )
+        )
     return n_rows
 
 

@@ -22,6 +22,7 @@ from qwen3lab.tiny.training.recipes import RECIPES, Recipe
 from qwen3lab.tiny.training.trainer import SHIPPED_DTYPE, Trainer
 from qwen3lab.tiny.training.training_log import LOG
 from qwen3lab.tiny.world.tokenizer import EARLY_STOP, EDITION, write_tokenizer
+from qwen3lab.translation import tr
 
 
 def train_model(
@@ -114,6 +115,11 @@ def _check_edition(lab: Lab, name: str | Path) -> None:
     edition = edition_of(lab.tokenizer)
     if edition != EDITION:
         raise CheckpointError(
-            f"{name} is of edition {edition} of the embedded world, but the problems are of "
-            f"edition {EDITION}: its own card has its measurements (`tiny.read_card`)"
+            tr(
+                "{name} is of edition {edition} of the embedded world, but the problems are of "
+                "edition {now}: its own card has its measurements (`tiny.read_card`)",
+                name=name,
+                edition=edition,
+                now=EDITION,
+            )
         )

@@ -19,6 +19,7 @@ from qwen3lab.device.free_memory import free_bytes
 from qwen3lab.errors import CheckpointError
 from qwen3lab.lab import Lab, load
 from qwen3lab.quantisation.quantised_model import quantisation_of
+from qwen3lab.translation import tr
 from qwen3lab.verification.comparison import compare
 from qwen3lab.verification.controls import check_controls
 from qwen3lab.verification.prompts import continued, prompt_ids
@@ -87,8 +88,12 @@ def verify_lab(
     found = quantisation_of(lab.model)
     if found is not None and (found.error or found.kind != "kept"):
         raise CheckpointError(
-            f"{lab.name} is quantised to {lab.weights}, so it differs from transformers by design: "
-            "verify the unquantised model, and measure the rest with experiments.fidelity"
+            tr(
+                "{name} is quantised to {weights}, so it differs from transformers by design: "
+                "verify the unquantised model, and measure the rest with experiments.fidelity",
+                name=lab.name,
+                weights=lab.weights,
+            )
         )
     is_streamed = lab.model.blocks.is_streamed
     tokens = tokens or (TOKENS_IF_STREAMED if is_streamed else TOKENS)

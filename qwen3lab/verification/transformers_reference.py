@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.errors import CheckpointError
+from qwen3lab.translation import tr
 
 ReadTensor = Callable[[str], Tensor]
 """Gives a stored tensor by its published name; a KeyError if there is none."""
@@ -58,8 +59,12 @@ def open_whole(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Ref
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise CheckpointError(
-            f"transformers does not open {folder} ({_first_line(error)}): compare layer by layer, "
-            "with --layered"
+            tr(
+                "transformers does not open {folder} ({reason}): compare layer by layer, "
+                "with --layered",
+                folder=folder,
+                reason=_first_line(error),
+            )
         ) from error
     model.config._experts_implementation = "eager"
     model = model.to(device).eval()
@@ -144,8 +149,12 @@ def _empty_model(folder: Path) -> Any:
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(
-            f"transformers does not read the config of {folder} ({_first_line(error)}): update "
-            "transformers, or correct config.json"
+            tr(
+                "transformers does not read the config of {folder} ({reason}): update "
+                "transformers, or correct config.json",
+                folder=folder,
+                reason=_first_line(error),
+            )
         ) from error
     return model.eval()
 
@@ -164,8 +173,12 @@ def _fill(
             value = _stored(f"{prefix}{name}", parameter, read, device=device, dtype=dtype)
         except KeyError as error:
             raise CheckpointError(
-                f"transformers needs {prefix}{name}, which is not in the checkpoint: fetch its "
-                "files again, or see that they belong together"
+                tr(
+                    "transformers needs {prefix}{name}, which is not in the checkpoint: fetch its "
+                    "files again, or see that they belong together",
+                    prefix=prefix,
+                    name=name,
+                )
             ) from error
         owner, leaf = name.rpartition(".")[::2]
         setattr(module.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
@@ -219,7 +232,11 @@ def _reader_of_files(folder: Path) -> ReadTensor:
             file_of = {name: folder / Path(file).name for name, file in listed.items()}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(
-            f"the weights of {folder} cannot be read ({_first_line(error)}): fetch them again"
+            tr(
+                "the weights of {folder} cannot be read ({reason}): fetch them again",
+                folder=folder,
+                reason=_first_line(error),
+            )
         ) from error
 
     opened: dict[Path, Any] = {}

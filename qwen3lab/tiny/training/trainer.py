@@ -32,6 +32,7 @@ from qwen3lab.tiny.training.recipes import Recipe
 from qwen3lab.tiny.training.snapshot import Snapshot, optimiser_states
 from qwen3lab.tiny.training.training_log import LOG, append_log, read_log, write_log
 from qwen3lab.tiny.world.documents import Writer
+from qwen3lab.translation import tr
 
 SAVE_EVERY_STEPS = 500
 LOG_EVERY_STEPS = 50
@@ -238,8 +239,11 @@ class Trainer:
             about = json.loads(file.metadata["run"])
         if about["recipe"] != _recipe_fields(self.recipe):
             raise ValueError(
-                f"{self.folder} holds a run of another recipe: choose another folder, "
-                "or remove this one"
+                tr(
+                    "{folder} holds a run of another recipe: choose another folder, or remove "
+                    "this one",
+                    folder=self.folder,
+                )
             )
         state = {name: value.to(self.device) for name, value in read_tensors(path).items()}
         weights = {n[6:]: tensor for n, tensor in state.items() if n.startswith("model.")}
@@ -308,7 +312,10 @@ def _add(sums: dict[str, list[float]], kind: str, loss: float, n: float) -> None
 def _check_minutes(minutes: float | None) -> None:
     if minutes is not None and not minutes > 0:
         raise ValueError(
-            f"cannot train for {minutes:g} minutes: expected more than 0, or None for no limit"
+            tr(
+                "cannot train for {minutes:g} minutes: expected more than 0, or None for no limit",
+                minutes=minutes,
+            )
         )
 
 
