@@ -27,7 +27,7 @@ def test_the_routing_explorer_picks_a_token_and_an_expert_and_switches_it_off(
         book.page.locator(".q3-answer .q3-chip").first.click()
         token = book.card("Selected token")
         token.locator(".q3-map[data-drawn]").wait_for()
-        expect(token.locator(".q3-notes")).to_contain_text("router entropy")
+        expect(token.locator(".q3-caption")).to_contain_text("router entropy")
         overlay = book.card("Expert routing").locator(".q3-overlay")
         overlay.focus()
         for key in ("ArrowRight", "ArrowDown", "Enter"):

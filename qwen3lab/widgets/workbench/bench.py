@@ -10,28 +10,23 @@ from IPython.display import display
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.recording import Recording
-from qwen3lab.translation import tr
 from qwen3lab.widgets.classroom.sharing import Sharing
-from qwen3lab.widgets.components.error_display import sentence, shows_errors
-from qwen3lab.widgets.components.transcript import Chip
 from qwen3lab.widgets.components.worker import Worker
-from qwen3lab.widgets.explorers.given_reply import check_reply, chips_of, question_of
-from qwen3lab.widgets.explorers.kept_token import PickedToken, find_token, picked_token
+from qwen3lab.widgets.explorers.kept_token import PickedToken
 from qwen3lab.widgets.workbench import cells
 from qwen3lab.widgets.workbench.asking import Asker, first_state
-from qwen3lab.widgets.workbench.changes import Change, edits_of, in_force
+from qwen3lab.widgets.workbench.changing import Changing
 from qwen3lab.widgets.workbench.keep.keeping import Keeping
-from qwen3lab.widgets.workbench.own_vector import OWN, own_vector
 from qwen3lab.widgets.workbench.panel import BenchPanel
-from qwen3lab.widgets.workbench.parts.all_parts import PARTS, PartsOfBench
-from qwen3lab.widgets.workbench.parts.experts import ExpertsPart
+from qwen3lab.widgets.workbench.parts.all_parts import PARTS
 from qwen3lab.widgets.workbench.parts.part import Part
 from qwen3lab.widgets.workbench.recorded import ChatModel, RecordedModel, other_models, sources
+from qwen3lab.widgets.workbench.runs import Runs
 from qwen3lab.widgets.workbench.state import TABS, link_picks
 from qwen3lab.widgets.workbench.views.heads_pane import is_large
 
 
-class Workbench(PartsOfBench, Keeping, Sharing):
+class Workbench(Runs, Changing, Keeping, Sharing):
     """One run of a model with all of its views: text, attention, routing, thinking, why, and more.
 
     Make it the last expression of a cell: the notebook displays it and asks the first question.
@@ -139,80 +134,6 @@ class Workbench(PartsOfBench, Keeping, Sharing):
         """The model's name."""
         return self.lab.name
 
-    @property
-    def edits(self) -> list[Any]:
-        """The edits of the changes in force, as `lab.record` and `lab.chat` take them."""
-        return in_force(self.lab, self.state.changes) or []
-
-    def change(self, *changes: Change) -> None:
-        """Put changes of the model in force, each in place of one of the same part.
-
-        Raises:
-            ValueError: the model has no such part.
-        """
-        for change in changes:
-            if not self.interventions.add(change):
-                raise ValueError(self.state.change_error)
-
-    def steer(
-        self, vector: Any, layer: int, *, by: float = 1.0, first: int = 0, name: str = OWN
-    ) -> None:
-        """Put a steering vector of your own in force: it is added after a layer, in the next run.
-
-        Args:
-            vector: a `steering.Vector` with a direction at the layer, or d_model numbers.
-            layer: after which it is added.
-            by: the factor.
-            first: first position where it is added.
-            name: an identifier, which names it in the list of changes and in the code.
-
-        Raises:
-            HookError: a `steering.Vector` has no direction at the layer.
-            ValueError: the model has no such layer, or it is no vector of the model's size.
-        """
-        self.change(own_vector(vector, layer, by=by, first=first, name=name))
-
-    def run(self) -> Chat:
-        """Ask the question in the box, and wait for the reply.
-
-        A kernel interrupt stops the run and keeps the tokens generated so far.
-
-        Raises:
-            ValueError: the question cannot be asked; the workbench shows the message, too.
-        """
-        try:
-            self.ask()
-        except ValueError as error:
-            self.state.error = sentence(error)
-            raise
-        chat = self.wait()
-        assert chat is not None
-        return chat
-
-    def wait(self) -> Chat | None:
-        """Wait for the run and all work beside it; return the latest reply, None without one."""
-        chat = self.worker.wait() if self.worker.future is not None else self.state.chat
-        for part in self.parts.values():
-            part.wait()
-        if self.view is not None:
-            self.view.wait()
-        return chat
-
-    @shows_errors
-    def start(self) -> None:
-        """Ask the question in the box, in the background; stop the current run first."""
-        self.ask()
-
-    @shows_errors
-    def stop(self) -> None:
-        """Stop the run after its next token, and all work beside it; keep the tokens so far."""
-        with self.lock:
-            for part in self.parts.values():
-                part.stop()
-            if self.state.status == "running":
-                self.state.status = "stopping"
-                self.worker.stop()
-
     def close(self) -> None:
         """Stop all work, end its threads, and remove it from the page and from old outputs."""
         with self.lock:
@@ -245,90 +166,6 @@ class Workbench(PartsOfBench, Keeping, Sharing):
         if self.asks and self.state.run == 0:
             self.start()
 
-    def ask_again(self) -> None:
-        """Ask the question of the latest run again, in the background."""
-        self.state.question = self.state.asked or self.state.question
-        self.ask()
-
-    def ask(self) -> None:
-        """Ask the question in the box, in the background.
-
-        Raises:
-            ValueError: the question cannot be asked.
-        """
-        self._check()
-        state = self.state
-        with self.lock:
-            self.worker.stop()
-            state.error = state.drawing_error = state.pick_error = ""
-            same = state.question == state.asked
-            self.picked = picked_token(state.current, state.token) or self.picked if same else None
-            state.token = -1
-            state.run += 1
-            self.closed = False
-            state.asked, state.asked_thinking = state.question, state.thinking
-            state.asked_budget, state.asked_changes = state.budget, state.changes
-            self.asked_options = self.options()
-            state.chips = ()
-            for part in self._active():
-                part.started()
-            state.status = "running"
-            self.worker.start(self._job())
-
-    def begin(
-        self, write: Callable[[int, threading.Event], Chat], chips: tuple[Chip, ...] = ()
-    ) -> None:
-        """Start a run of the same question and settings, whose reply `write` makes.
-
-        Args:
-            write: makes the reply, from the number of the run and the event that cancels it.
-            chips: the tokens of the reply that are there already.
-        """
-        state = self.state
-        with self.lock:
-            self.worker.stop()
-            state.error = state.drawing_error = state.pick_error = ""
-            self.picked, state.token = None, -1
-            state.run += 1
-            self.closed, run, state.chips = False, state.run, chips
-            for part in self._active():
-                part.started()
-            state.status = "running"
-            self.worker.start(self._finishing(run, lambda cancel: write(run, cancel)))
-
-    def show_reply(self, chat: Chat) -> None:
-        """Show a finished reply to the same question, as a new run."""
-        state = self.state
-        state.token = -1
-        state.run += 1
-        state.chips = chips_of(chat)
-        for part in self._active():
-            part.started()
-        self._show(state.run, chat, stopped=False)
-
-    def options_of_run(self) -> dict[str, Any]:
-        """The options of the latest reply, with the hooks and edits that the parts added."""
-        found = self.run_options
-        if found is None:  # A reply that was given.
-            found = self._with_parts(self.asked_options)
-        return found | {"steering": self.thinking.options()["steering"]}
-
-    def options(self) -> dict[str, Any]:
-        """Options of `reply`, from the settings."""
-        return self.asker.options()
-
-    def reply(self, question: str, *, temperature: float | None, **options: Any) -> Chat:
-        """A reply, sampled as published for its mode, at a temperature; 0 is greedy."""
-        return self.asker.reply(question, temperature=temperature, **options)
-
-    def _active(self) -> list[Part]:
-        """The parts whose view the model has: a dense one has no routing, unless asked for."""
-        return [
-            part
-            for name, part in self.parts.items()
-            if name != ExpertsPart.name or self.config.is_moe or self.opens == name
-        ]
-
     def _open_tab(self) -> None:
         part = self.parts.get(self.state.tab)
         if part is not None:
@@ -348,96 +185,3 @@ class Workbench(PartsOfBench, Keeping, Sharing):
             other.state.observe(take, ["chat"])
             self._unlinks.append(lambda: other.state.unobserve(take, ["chat"]))
         self._unlinks.append(link_picks(self.state, other.state))
-
-    def _take_reply(self, chat: Chat, question: str | None, thinking: bool) -> None:
-        """Show a reply that was recorded before."""
-        check_reply(chat, self.name, self.config)
-        state = self.state
-        self.run_options = None
-        state.thinking = thinking if chat.thinking_asked is None else chat.thinking_asked
-        state.question = question_of(chat) if question is None else question
-        state.asked, state.asked_thinking = state.question, state.thinking
-        state.asked_budget, state.asked_changes = state.budget, ()
-        self.asked_options = self.options()
-        self.show_reply(chat)
-
-    def _take_recording(self, recording: Recording) -> None:
-        """Show a recording that has no reply."""
-        if not recording.attention.layers:
-            recording.attention.pattern(0)  # Raises an error that names the missing hook points.
-        self.state.run, self.state.recording = 1, recording
-        for part in self._active():
-            part.finished(None, stopped=False)
-
-    def _check(self) -> None:
-        """Raise an error if the question cannot be asked."""
-        if not self.state.question.strip():
-            raise ValueError(
-                tr(
-                    "the question is empty: type a question, such as “{example}”",
-                    example=self.examples[0],
-                )
-            )
-        for part in self._active():
-            part.check()
-
-    def _job(self) -> Callable[[threading.Event], Chat]:
-        run, question = self.state.run, self.state.question
-        options = self.run_options = self._with_parts(self.asked_options)
-        changes = self.state.asked_changes
-
-        def write(cancel: threading.Event) -> Chat:
-            return self.asker.ask(run, question, options | edits_of(self.lab, changes), cancel)
-
-        return self._finishing(run, write)
-
-    def _with_parts(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of a reply, with those of the parts and the hooks that they record."""
-        options, hooks = dict(options), list[str]()
-        for part in self._active():
-            options |= part.options()
-            hooks += part.hooks()
-        return options | {"record": tuple(dict.fromkeys(hooks)) or True}
-
-    def _finishing(
-        self, run: int, write: Callable[[threading.Event], Chat]
-    ) -> Callable[[threading.Event], Chat]:
-        """A job that writes the reply of a run, and shows it."""
-
-        def job(cancel: threading.Event) -> Chat:
-            try:
-                chat = write(cancel)
-            except Exception as error:
-                self._finish(run, error=sentence(error))
-                raise
-            self._finish(run, chat, stopped=cancel.is_set())
-            return chat
-
-        return job
-
-    def _finish(
-        self, run: int, chat: Chat | None = None, *, stopped: bool = False, error: str = ""
-    ) -> None:
-        """Show the result of a run, unless a newer run has started."""
-        with self.lock:
-            if run != self.state.run:
-                return
-            self.state.error = error or self.state.error
-            try:
-                if chat is not None:
-                    self._show(run, chat, stopped=stopped)
-            finally:
-                self.state.status = "idle"
-
-    def _show(self, run: int, chat: Chat, *, stopped: bool) -> None:
-        """Show a reply in all views."""
-        state, self.is_showing = self.state, True
-        state.chat_run, state.chat = run, chat
-        state.recording = chat.recording  # The views follow this one.
-        state.token = find_token(chat, self.picked)
-        self.picked, self.is_showing = None, False
-        for part in self._active():
-            try:
-                part.finished(chat, stopped=stopped)
-            except Exception as error:  # Of one view: the others show the reply.
-                state.error = sentence(error)
