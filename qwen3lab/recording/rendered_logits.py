@@ -5,6 +5,7 @@ recording keeps the residual stream after the last block instead, and the model'
 unembedding by reference.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class HasModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OutputHead:
-    """The final norm and the unembedding of a model; their memory is the model's own.
+    """The final norm and the unembedding of a model; in its dtype, their memory is the model's own.
 
     Attributes:
         ln_final: the norm.
@@ -63,9 +64,11 @@ class OutputHead:
     unembedding: Float[Tensor, "vocab d_model"]
 
     @classmethod
-    def of(cls, model: Qwen3) -> "OutputHead":
-        """The output head of a model."""
-        return cls(model.ln_final, model.unembedding)
+    def of(cls, model: Qwen3, dtype: torch.dtype | None = None) -> "OutputHead":
+        """The output head of a model; a rounded copy if it is to have another dtype."""
+        if dtype in (None, model.dtype):
+            return cls(model.ln_final, model.unembedding)
+        return cls(copy.deepcopy(model.ln_final).to(dtype), model.unembedding.detach().to(dtype))
 
     @without_grad
     def logits(self, resid: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any vocab"]:

@@ -18,18 +18,25 @@ MAX_FULLY_HASHED_VALUES = 2**18
 
 
 @without_grad
-def fingerprint(model: Qwen3) -> str:
+def fingerprint(model: Qwen3, dtype: torch.dtype | None = None) -> str:
     """A SHA-256 digest of a model's weights, as hexadecimal text.
 
     The digest covers every bit of the weights in memory, quantised ones included. For streamed
     weights it covers the names, sizes and modification times of the files instead. Weights
     are read once.
 
+    Args:
+        model: whose weights.
+        dtype: that the weights in the model's dtype are rounded to first: the digest is then that
+            of the same model, loaded in this dtype. As they are if None.
+
     Raises:
         CheckpointError: a file of a streamed model is missing.
     """
     digest = hashlib.sha256()
     for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if dtype is not None and value.dtype == model.dtype:
+            value = value.to(dtype)
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(_sums(value).cpu().numpy().tobytes())
     if model.blocks.is_streamed:

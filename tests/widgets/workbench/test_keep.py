@@ -10,9 +10,12 @@ from traitlets import TraitError
 
 import qwen3lab
 from qwen3lab.errors import RecordingError
+from qwen3lab.generation.sampling import Sampling
 from qwen3lab.widgets import AttentionExplorer, Workbench
+from qwen3lab.widgets.workbench.changes import Scale
 from qwen3lab.widgets.workbench.keep.notes import Note
 from qwen3lab.widgets.workbench.keep.view_file import FORMAT
+from qwen3lab.widgets.workbench.state import TABS
 from tests.fake_lab import DENSE, MOE, FakeLab, record
 from tests.widgets.workbench.benches import panel, text
 
@@ -109,19 +112,76 @@ def test_a_view_of_other_weights_or_sizes_is_refused(kept, small, tiny_lab) -> N
         Workbench.open_view(kept, lab=tiny_lab)
 
 
-def test_a_view_of_another_dtype_is_refused_with_the_dtype_to_load_and_opens_without_a_lab(
-    tiny_lab, tmp_path
-) -> None:
-    half = qwen3lab.load("tiny-moe", device="cpu", dtype="bfloat16")
-    path = tmp_path / "half.json"
-    bench = Workbench(half, question="3+4=?", thinking=False)
+@pytest.fixture
+def half_lab() -> qwen3lab.Lab:
+    return qwen3lab.load("tiny-moe", device="cpu", dtype="bfloat16")
+
+
+@pytest.fixture
+def half(half_lab, tmp_path) -> tuple[Workbench, Path]:
+    """A workbench whose model runs in bfloat16, and its view."""
+    bench = Workbench(half_lab, question="3+4=?", thinking=False)
     bench.run()
-    bench.save(path)
+    bench.save(tmp_path / "half.json")
+    return bench, tmp_path / "half.json"
+
+
+def test_a_view_of_another_dtype_shows_its_recording_and_says_so_until_it_asks_again(
+    half, half_lab, tiny_lab
+) -> None:
+    before, path = half
+    bench = Workbench.open_view(path, lab=tiny_lab)
+    panel(bench)
+    said = "was recorded in bfloat16, and the lab runs in float32"
+    assert said in bench.state.error and said in panel(bench).alert.value
+    exact, shown = before.state.recording, bench.state.recording
+    for hook in exact.capture:
+        assert torch.equal(shown.raw(hook), exact.raw(hook)) and (
+            shown.raw(hook).dtype == exact.raw(hook).dtype
+        )
+    assert torch.equal(shown.logits[3:5], exact.logits[3:5]), "as the lab of the run computes them"
+    for tab in TABS:
+        bench.state.tab = tab
+        bench.wait()
+        assert bench.state.drawing_error == "" and said in bench.state.error
+    bench.run()
+    assert bench.state.error == ""
+    kinds = {each.dtype for each in bench.state.recording.activations.values()}
+    assert torch.float32 in kinds and torch.bfloat16 not in kinds
+
+
+def test_a_change_after_a_view_of_another_dtype_is_compared_in_the_dtype_of_the_lab(
+    half, tiny_lab
+) -> None:
+    bench = Workbench.open_view(half[1], lab=tiny_lab)
+    opened = bench.state.current
+    bench.change(Scale("mlp", 4))
+    bench.run()
+    bench.wait()
+    plain = tiny_lab.chat("3+4=?", thinking=False, sampling=Sampling.greedy())
+    assert bench.state.baseline is not opened
+    torch.testing.assert_close(bench.state.baseline.logprobs, plain.logprobs)
+
+
+def test_a_view_of_another_dtype_is_saved_again_as_that_of_its_own_model(
+    half, half_lab, tiny_lab
+) -> None:
+    before, path = half
+    Workbench.open_view(path, lab=tiny_lab).save(path.with_name("again.json"))
+    again = Workbench.open_view(path.with_name("again.json"), lab=half_lab)
+    assert again.state.error == ""
+    assert again.state.current.text == before.state.current.text
+
+
+def test_a_view_of_another_dtype_and_of_other_weights_is_refused_with_the_dtype_to_load(
+    half, tiny_lab
+) -> None:
+    _, path = half
+    changed(path, fingerprint="0" * 64)
     says = r"in bfloat16, and the lab runs in float32, .*load\(..., dtype='bfloat16'\)"
     with pytest.raises(RecordingError, match=says):
         Workbench.open_view(path, lab=tiny_lab)
-    assert Workbench.open_view(path, lab=half).state.current.text == bench.state.current.text
-    assert Workbench.open_view(path).state.current.text == bench.state.current.text
+    assert Workbench.open_view(path).state.error == ""
 
 
 def test_a_file_of_a_newer_version_is_refused(small) -> None:

@@ -11,9 +11,10 @@ from qwen3lab.widgets.workbench.keep.html_page import page_html
 from qwen3lab.widgets.workbench.keep.notes import Kind, Note, check_note, with_note
 from qwen3lab.widgets.workbench.keep.python_code import python_code
 from qwen3lab.widgets.workbench.keep.restoring import (
+    about_dtype,
     check_settings,
     check_sizes,
-    check_weights,
+    other_dtype,
     reply_of,
     restore,
     view_of,
@@ -25,6 +26,7 @@ from qwen3lab.widgets.workbench.keep.view_file import (
     write_view,
 )
 from qwen3lab.widgets.workbench.parts.capture import CapturePart
+from qwen3lab.widgets.workbench.parts.interventions import InterventionsPart
 from qwen3lab.widgets.workbench.recorded import ChatModel
 from qwen3lab.widgets.workbench.state import WorkbenchState
 
@@ -35,7 +37,8 @@ class Keeping:
     """Keeps a workbench: notes, views in files.
 
     Attributes:
-        model_fingerprint: of the weights of the run, if the view was opened without a lab.
+        model_fingerprint: of the weights of the run that was opened from a file.
+        opened_run: number of this run.
     """
 
     state: WorkbenchState
@@ -44,6 +47,7 @@ class Keeping:
     asked_options: dict[str, Any]
     max_new_tokens: int
     model_fingerprint: str = ""
+    opened_run: int = -1
 
     @property
     def name(self) -> str:
@@ -58,6 +62,11 @@ class Keeping:
     @property
     def raw(self) -> CapturePart:
         """What the raw view does."""
+        raise NotImplementedError
+
+    @property
+    def interventions(self) -> InterventionsPart:
+        """The changes in force."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -142,8 +151,8 @@ class Keeping:
 
         Args:
             path: of the JSON file; the recording is beside it.
-            lab: the model that made the view, to ask further questions. Without it, the workbench
-                shows the recording and cannot ask.
+            lab: the model that made the view, to ask further questions; in another dtype, the
+                workbench says so. Without it, the workbench shows the recording and cannot ask.
 
         Raises:
             RecordingError: a file is missing, damaged or of a newer version, a pick is impossible,
@@ -151,8 +160,8 @@ class Keeping:
         """
         path, model = Path(path), lab if hasattr(lab, "model") else None
         view = read_view(path)
-        check_weights(view, lab, path)
-        recording = read_recording_of(view, path, model)  # pyright: ignore[reportArgumentType]
+        dtype = other_dtype(view, lab, path)
+        recording = read_recording_of(view, path, model, dtype)  # type: ignore[arg-type]
         check_sizes(view, recording, lab, path)
         settings = check_settings(view, path)
         chat = reply_of(view, recording, path)
@@ -161,6 +170,12 @@ class Keeping:
         try:
             _take_settings(bench, settings)
             restore(bench, view, path)
+            bench.opened_run = bench.state.run
+            if dtype is not None:
+                bench.state.error = about_dtype(view, lab, dtype)
+                bench.interventions.plain = (
+                    None  # A change is compared with a run in its own dtype.
+                )
         except Exception:
             bench.close()
             raise

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 import traitlets
 
 from qwen3lab.config.qwen3_config import Qwen3Config
@@ -39,6 +40,7 @@ class KeptBench(Protocol):
     asked_options: dict[str, Any]
     max_new_tokens: int
     model_fingerprint: str
+    opened_run: int
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ def view_of(bench: KeptBench, path: Path) -> SavedView:
         recording=recording_name(path),
         tokens=tokens_digest(recording),
         model=bench.name,
-        fingerprint=_fingerprint(bench.lab) or bench.model_fingerprint,
+        fingerprint=_opened_fingerprint(bench) or _fingerprint(bench.lab),
         settings=settings_of(bench),
         shown={name: getattr(state, name) for name in SHOWN},
         changes=[as_json(change) for change in state.asked_changes],
@@ -102,16 +104,39 @@ def reply_of(view: SavedView, recording: Recording, path: Path) -> Chat | None:
         raise damaged(path, error) from error
 
 
-def check_weights(view: SavedView, lab: Any, path: Path) -> None:
-    """Refuse a lab whose weights are not those of the view, as far as they are known.
+def other_dtype(view: SavedView, lab: Any, path: Path) -> torch.dtype | None:
+    """The dtype of a view's model, if the lab has its weights in another one; None for the same.
 
     Raises:
-        RecordingError: its weights are others.
+        RecordingError: the lab's weights are not those of the view, as far as they are known.
     """
     found = _fingerprint(lab) if view.fingerprint else ""
-    if found and found != view.fingerprint:
-        _check_dtype(view, lab, path)
-        raise _other_model(view, lab, path)
+    if not found or found == view.fingerprint:
+        return None
+    recording = read_recording_of(view, path, None)
+    if recording.config == lab.config:
+        made = _dtype_of(recording, lab)
+        if made != lab.model.dtype and fingerprint(lab.model, made) == view.fingerprint:
+            return made
+        _check_dtype(view, lab, made, path)
+    raise _other_model(view, lab, path)
+
+
+def about_dtype(view: SavedView, lab: Any, dtype: torch.dtype) -> str:
+    """What to know of a view that is opened with the lab's weights in another dtype."""
+    name, runs_in = (str(each).removeprefix("torch.") for each in (dtype, lab.model.dtype))
+    return tr(
+        "This run was recorded in {name}, and the lab runs in {runs_in}: the recording is shown "
+        "as it is; what is asked or measured from now on is in {runs_in}, where numbers differ.",
+        name=name,
+        runs_in=runs_in,
+    )
+
+
+def _dtype_of(recording: Recording, lab: Any) -> torch.dtype:
+    """The dtype that the model of a recording ran in; some activations are float32 all the same."""
+    floats = [each.dtype for each in recording.activations.values() if each.is_floating_point()]
+    return min(floats, key=lambda each: each.itemsize, default=lab.model.dtype)
 
 
 def check_sizes(view: SavedView, recording: Recording, lab: Any, path: Path) -> None:
@@ -124,16 +149,13 @@ def check_sizes(view: SavedView, recording: Recording, lab: Any, path: Path) -> 
         raise _other_model(view, lab, path)
 
 
-def _check_dtype(view: SavedView, lab: Any, path: Path) -> None:
+def _check_dtype(view: SavedView, lab: Any, made: torch.dtype, path: Path) -> None:
     """Refuse a lab that runs in another dtype than the model of the view did.
 
     Raises:
-        RecordingError: it does; its values would not be those of the view.
+        RecordingError: it does, and its weights are not those of the view, rounded.
     """
-    recording = read_recording_of(view, path, None)
-    floats = [each.dtype for each in recording.activations.values() if each.is_floating_point()]
-    made = min(floats, key=lambda each: each.itemsize, default=lab.model.dtype)  # Some are float32.
-    if recording.config == lab.config and made != lab.model.dtype:
+    if made != lab.model.dtype:
         name, runs_in = (str(each).removeprefix("torch.") for each in (made, lab.model.dtype))
         raise RecordingError(
             tr(
@@ -207,6 +229,11 @@ def restore(bench: KeptBench, view: SavedView, path: Path) -> None:
             setattr(state, name, view.shown[name])
     except (ValueError, TypeError, HookError, traitlets.TraitError) as error:
         raise damaged(path, error) from error
+
+
+def _opened_fingerprint(bench: KeptBench) -> str:
+    """Of the weights of a run that was opened from a file, while it is shown; else empty."""
+    return bench.model_fingerprint if bench.state.run == bench.opened_run else ""
 
 
 def _fingerprint(lab: Any) -> str:

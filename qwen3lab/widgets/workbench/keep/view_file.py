@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qwen3lab.errors import RecordingError, StorageError
 from qwen3lab.recording.recording import Recording
-from qwen3lab.recording.rendered_logits import HasModel
+from qwen3lab.recording.rendered_logits import HasModel, OutputHead
 from qwen3lab.storage.atomic_files import write_text
 from qwen3lab.storage.json_dataclasses import structure, unstructure
 from qwen3lab.storage.json_lines import parse_json_line
@@ -72,14 +74,25 @@ def read_view(path: Path) -> SavedView:
     return _parsed(path, _text(path))
 
 
-def read_recording_of(view: SavedView, path: Path, lab: HasModel | None) -> Recording:
+def read_recording_of(
+    view: SavedView, path: Path, lab: HasModel | None, dtype: torch.dtype | None = None
+) -> Recording:
     """The recording of a view, which is beside its file.
+
+    Args:
+        view: of which run.
+        path: of its file.
+        lab: whose output head computes logits.
+        dtype: that the model ran in, if the lab runs in another one.
 
     Raises:
         RecordingError: it is missing, damaged, of another run, or outside of the folder; or the
             lab has another output head.
     """
-    recording = Recording.load(_beside(path, view.recording), lab=lab)
+    beside = _beside(path, view.recording)
+    recording = Recording.load(beside, lab=lab if dtype is None else None)
+    if lab is not None and dtype is not None and lab.model.config.has_unembedding:
+        recording = replace(recording, head=OutputHead.of(lab.model, dtype))
     if tokens_digest(recording) != view.tokens:
         raise RecordingError(
             tr(

@@ -39,6 +39,7 @@ class ViewedBench(AskingBench, Protocol):
     examples: tuple[str, ...]
     max_new_tokens: int
     model_fingerprint: str
+    opened_run: int
 
     @property
     def heads(self) -> HeadsPart:
