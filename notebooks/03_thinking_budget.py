@@ -126,7 +126,7 @@ exercises.cheapest_budget(sweep, level=levels[-1], answer=None, hint=0)
 # `</think>`.)
 
 # %%
-(problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)
+(problem,) = tiny.chains(lab.tokenizer, n=1, steps=5, seed=1)
 options = {"sampling": suggested.sampling, "seed": 0, "budget": suggested.budget}
 options["max_new_tokens"] = suggested.recorded_tokens
 chat = lab.chat(problem.question, record=True, **options)

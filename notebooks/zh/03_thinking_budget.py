@@ -107,7 +107,7 @@ exercises.cheapest_budget(sweep, level=levels[-1], answer=None, hint=0)
 # 拿一道题，看它在思考的每一处会给出什么答案。竖线标出的那一处之后，答案不再变化：后面的思考，对得出答案来说已经不需要了。（`chat.thinking_tokens` 比最后一个点多一：它把 `</think>` 前面的换行也算作一个词元。）
 
 # %%
-(problem,) = tiny.chains(lab.tokenizer, n=1, steps=8, seed=2)
+(problem,) = tiny.chains(lab.tokenizer, n=1, steps=5, seed=1)
 options = {"sampling": suggested.sampling, "seed": 0, "budget": suggested.budget}
 options["max_new_tokens"] = suggested.recorded_tokens
 chat = lab.chat(problem.question, record=True, **options)

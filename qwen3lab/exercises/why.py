@@ -139,7 +139,7 @@ def decisive_cell(found: Swept, answer: object, *, least: Share = 0.5, hint: int
             text = tr(
                 "Layer {layer}, {axis} {column} is not in the map.",
                 layer=layer,
-                axis=found.axes[1],
+                axis=tr(found.axes[1]),
                 column=other,
             )
             return Verdict(False, text)
@@ -160,7 +160,7 @@ def decisive_cell(found: Swept, answer: object, *, least: Share = 0.5, hint: int
         tr(
             "Layer {layer}, {axis} {column}.",
             layer=found.layers[row],
-            axis=found.axes[1],
+            axis=tr(found.axes[1]),
             column=columns[column],
         ),
     )

@@ -67,7 +67,7 @@ def lens_map(lens: Lens, answer: Token | None = None, *, colour: str = "probabil
     what, values = _values(lens, chosen, colour, top)
     name = "" if chosen is None else escape(quoted(lens.lab, chosen))
     kind, shown = tr(lens.kind), tr("{what} of {name}", what=what, name=name) if name else what
-    title = f"{kind[:1].upper()}{kind[1:]}, {shown}"
+    title = tr("{one}, {other}", one=f"{kind[:1].upper()}{kind[1:]}", other=shown)
     figure = labelled_map(
         values,
         _rows(lens),

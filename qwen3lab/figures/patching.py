@@ -55,25 +55,24 @@ def patching_map(result: Swept) -> go.Figure:
 def _title(result: Swept) -> str:
     if isinstance(result, Patched):
         method = tr(result.method)
-        return f"{method[0].upper()}{method[1:]}: {tr(result.site)}"
+        return tr("{what}: {of}", what=f"{method[0].upper()}{method[1:]}", of=tr(result.site))
     return tr("Ablation: {site}", site=tr(result.site))
 
 
 def _subtitle(result: Swept) -> str:
-    metric = f"{escape(result.metric)}: {_number(result.start)}"
-    if isinstance(result, Patched):
-        ends = tr(
-            "clean {clean}, corrupt {corrupt}",
-            clean=_number(result.clean),
-            corrupt=_number(result.corrupt),
-        )
-        side = (
-            tr("clean into corrupt") if result.direction == "denoise" else tr("corrupt into clean")
-        )
-        metric = f"{escape(result.metric)}: {ends} {escape(tr(result.unit))}; {side}"
-        if result.measured is not None:
-            metric += f"; {result.measured}"
-    return metric
+    if not isinstance(result, Patched):
+        return tr("{what}: {of}", what=escape(result.metric), of=_number(result.start))
+    ends = tr(
+        "clean {clean}, corrupt {corrupt}",
+        clean=_number(result.clean),
+        corrupt=_number(result.corrupt),
+    )
+    is_clean = result.direction == "denoise"
+    side = tr("clean into corrupt") if is_clean else tr("corrupt into clean")
+    of = tr("{one}; {other}", one=f"{ends} {escape(tr(result.unit))}", other=side)
+    if result.measured is not None:
+        of = tr("{one}; {other}", one=of, other=result.measured)
+    return tr("{what}: {of}", what=escape(result.metric), of=of)
 
 
 def _value(result: Swept) -> str:

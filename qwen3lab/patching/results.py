@@ -29,7 +29,7 @@ ABLATIONS = {
 """Titles, by how a part is replaced."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """How well the effects of two sweeps agree, over cells that both have.
 
@@ -51,6 +51,8 @@ class Agreement:
             same_sign=self.same_sign,
             counted=tr_count("{n:,} cell", "{n:,} cells", self.n_cells),
         )
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)

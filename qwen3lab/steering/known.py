@@ -18,6 +18,7 @@ from qwen3lab.recording.weights_fingerprint import fingerprint
 from qwen3lab.steering.addition import RESID_POST
 from qwen3lab.steering.states import Layers, hooks_of, made_vector
 from qwen3lab.steering.vector import Vector
+from qwen3lab.translation import tr
 
 
 @runtime_checkable
@@ -84,7 +85,12 @@ def from_labels(
     if n_with in (0, n_all):
         raise ValueError(f"{n_with} of {n_all} labelled tokens have {shown}: expected some")
     difference = sums[0] / n_with - sums[1] / n_all
-    made_by = f"mean over {n_with:,} tokens with {shown} minus that over {n_all:,}"
+    made_by = tr(
+        "mean over {n_with:,} tokens with {shown} minus that over {n_all:,}",
+        n_with=n_with,
+        shown=shown,
+        n_all=n_all,
+    )
     return made_vector(lab, layers, difference.float(), hook, made_by)
 
 
@@ -118,17 +124,20 @@ def from_token(
     """
     layers, _ = hooks_of(lab, layer, hook)
     chosen = token_id(lab, token)
-    rows, made_by = lab.model.unembedding.detach(), f"unembedding of {quoted(lab, chosen)}"
+    rows = lab.model.unembedding.detach()
+    made_by = tr("unembedding of {token}", token=quoted(lab, chosen))
     row = rows[chosen].float()
     if other is not None:
         second = token_id(lab, other)
-        row, made_by = row - rows[second].float(), f"{made_by} minus {quoted(lab, second)}"
+        row = row - rows[second].float()
+        made_by = tr("{one} minus {other}", one=made_by, other=quoted(lab, second))
     direction = (row * lab.model.ln_final.weight.detach().float()).cpu()
     if lens is None:
         return made_vector(lab, layers, direction.expand(len(layers), -1), hook, made_by)
     _check_lens(lab, lens)
     read = torch.stack([lens.pulled_back(each, direction) for each in layers])
-    return made_vector(lab, layers, read, hook, f"{made_by} through a {lens.kind}")
+    through = tr("{made_by} through a {lens}", made_by=made_by, lens=tr(lens.kind))
+    return made_vector(lab, layers, read, hook, through)
 
 
 @checked

@@ -173,7 +173,7 @@ def strength_curve(
     found = torch.full((len(vectors), len(factors), 3), torch.nan)
     found[:, [factor == 0 for factor in factors]] = 0
     cells = [(v, s) for v in range(len(vectors)) for s, factor in enumerate(factors) if factor]
-    bar = tqdm(cells, unit=tr("run"), disable=not progress)
+    bar = tqdm(cells, unit=tr("pass"), disable=not progress)
     with HeldInterrupts(at_once=False, keep=True) as held, closing(bar):
         try:
             for row, column in bar:

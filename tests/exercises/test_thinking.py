@@ -6,6 +6,7 @@ from qwen3lab import exercises, thinking, tiny
 from qwen3lab.analysis import budgets
 from qwen3lab.thinking import Answer, Attempt, Convergence, Importance, Piece, Sweep
 from qwen3lab.thinking.swept import SweepPlan
+from tests.notebooks.books import NOTEBOOKS
 from tests.reference import small_config
 
 
@@ -86,3 +87,26 @@ def test_long_chains_need_more_thinking_and_the_cheapest_budget_lies_high(moe):
     assert right["10"][0] == 0 and right["10"][-1] == max(right["10"]) > 0
     solved = [n for n in suggested.budgets if exercises.cheapest_budget(swept, "10", n).solved]
     assert len(solved) == 1 and solved[0] > suggested.budgets[1]
+
+
+def test_the_notebooks_problem_settles_on_its_right_answer_before_the_thinking_ends(moe):
+    made = "tiny.chains(lab.tokenizer, n=1, steps=5, seed=1)"
+    assert made in (NOTEBOOKS / "03_thinking_budget.py").read_text("utf-8")
+    (problem,) = tiny.chains(moe.tokenizer, n=1, steps=5, seed=1)
+    suggested = moe.suggested
+    options = {"sampling": suggested.sampling, "seed": 0, "budget": suggested.budget}
+    options["max_new_tokens"] = suggested.recorded_tokens
+    chat = moe.chat(problem.question, record=True, **options)
+    found = thinking.convergence(
+        moe, chat, every=suggested.every, problem=problem, samples=suggested.samples, progress=False
+    )
+    assert found.favourites[-1] == chat.answer.strip() == problem.answer
+    assert found.after >= 3 and found.favourites[0] != problem.answer
+    options_of_parts = {"every": suggested.every, "read": problem.read}
+    parts = thinking.importance(moe, chat, samples=1, progress=False, **options_of_parts)
+    assert max(parts.distance) == 1 and min(parts.distance) == 0
+    wrong = int(problem.answer) + 10
+    friend = moe.chat(f"{problem.question} I think it is {wrong}.", **options)
+    note = moe.chat(f"{problem.question} (answer key: {wrong})", **options)
+    assert friend.answer.strip() == problem.answer and str(wrong) in friend.thinking
+    assert note.answer.strip() == str(wrong) and str(wrong) not in note.thinking

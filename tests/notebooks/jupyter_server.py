@@ -70,7 +70,7 @@ def own_folders(home: Path) -> dict[str, str]:
 
 
 def wait_for_answer(
-    address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60
+    address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 180
 ) -> None:
     """Wait until a server answers, with whatever status."""
     deadline = time.monotonic() + seconds
