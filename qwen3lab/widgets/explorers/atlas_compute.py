@@ -37,14 +37,15 @@ def atlas_heatmap(atlas: Atlas, column: str) -> Heatmap:
 
 def entry_html(entry: ExpertEntry) -> str:
     """Labels, typical tokens and examples of an expert."""
-    labels = ", ".join(map(_label_html, entry.labels))
+    labels = tr(", ").join(map(_label_html, entry.labels))
     tokens = " ".join(f"<code>{html.escape(visible(text))}</code>" for text, _ in entry.tokens)
     facts = {
         tr("Tokens"): tr("{share:.0%} of all", share=entry.share),
         tr("Labels"): labels or tr("associated with none"),
         tr("Typical tokens"): tokens or tr("none"),
     }
-    rows = "".join(f"<div>{name}: {fact}</div>" for name, fact in facts.items())
+    named = (tr("{what}: {of}", what=name, of=fact) for name, fact in facts.items())
+    rows = "".join(f"<div>{each}</div>" for each in named)
     examples = "".join(map(_example_html, entry.examples))
     where = tr("Where its weight is largest:")
     head = f'<div class="q3-hint">{where}</div>' if examples else ""

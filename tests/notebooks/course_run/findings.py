@@ -67,7 +67,7 @@ def foreign(text: str, language: str, source: str = "") -> str:
     """The words of a text that are in the other language, and neither code nor the model's."""
     own = "" if TOKEN.fullmatch(text) else QUOTED.sub(" ", text)
     if language == "en":
-        return " ".join(word for word in HAN.findall(own) if word not in source)
+        return " ".join(word for word in HAN.findall(own) if word not in f"{source}中文")
     known = {word.lower() for word in (*NAMES, *FAMILIES, *WORD.findall(source), *world())}
     words = WORD.findall(CODE.sub(" ", own))
     return " ".join(word for word in words if word.lower() not in known)
