@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
+
+from qwen3lab.corpus.route_sums import RouteSums
 
 if TYPE_CHECKING:
     import pyarrow
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 WEIGHT_UNIT = 2.0**-28
 """Weights are counted in whole multiples of it. Sums of integers do not depend on the order, and
 64 bits hold those of 34 billion tokens."""
-MAX_PENDING_KEYS = 2**22
-"""Entries of the counts by token that wait to be added up: 64 MB."""
 ALL = ("", "")
 """Column and label of all tokens."""
 
@@ -53,8 +53,7 @@ class Counts:
         slots: of each layer, group and expert.
         units: of weight, likewise; see `WEIGHT_UNIT`.
         tokens: of each group, that were routed.
-        together: of each layer and pair of experts, tokens that were routed to both.
-        next: of each layer but the last, and expert there and in the next layer, likewise.
+        routes: sums over pairs of experts, and by token.
     """
 
     def __init__(
@@ -66,26 +65,29 @@ class Counts:
         self.slots = np.zeros((n_layers, 0, n_experts), np.int64)
         self.units = self.slots.copy()
         self.tokens = np.zeros(0, np.int64)
-        self.together = np.zeros((n_layers, n_experts, n_experts), np.int64)
-        self.next = np.zeros((max(n_layers - 1, 0), n_experts, n_experts), np.int64)
-        self._by_token: list[tuple[np.ndarray, np.ndarray]] = []
+        self.routes = RouteSums(n_layers, n_experts)
 
     def add(self, texts: Sequence[tuple[Routed, Sequence[str | tuple[str, ...]]]]) -> None:
         """Add texts; each has for each column a label, or a label for each of its tokens."""
         if not texts or not self.layers:
             return
-        experts = np.concatenate([routed.experts for routed, _ in texts], axis=1)
-        n_tokens = [routed.experts.shape[1] for routed, _ in texts]
+        chosen = self._chosen([routed for routed, _ in texts])
+        n_tokens = [len(routed.token_ids) for routed, _ in texts]
         units = self._units([routed for routed, _ in texts])
-        is_routed = (experts >= 0).any(axis=(0, 2))
+        is_routed = (chosen < self.n_experts).any(axis=(0, 2))
         for place in range(max(len(self.columns), 1)):
             labels = [own[place] if own else ALL[1] for _, own in texts]
             groups = self._groups(labels, n_tokens, place)
-            self._add_slots(experts, units, groups)
+            self._add_slots(chosen, units, groups)
             self.tokens += np.bincount(groups[is_routed], minlength=len(self.groups))
-        self._add_pairs(experts)
         token_ids = np.concatenate([routed.token_ids for routed, _ in texts])
-        self._add_tokens(experts, token_ids.astype(np.int64))
+        self.routes.add(chosen, token_ids.astype(np.int64))
+
+    def _chosen(self, texts: Sequence[Routed]) -> UInt[np.ndarray, "layer token k"]:
+        """The experts in the smallest type; `n_experts`, which counts nowhere, for none."""
+        experts = np.concatenate([routed.experts for routed in texts], axis=1)
+        none = np.where(experts < 0, self.n_experts, experts)
+        return none.astype(smallest_unsigned(self.n_experts + 1))
 
     def _groups(
         self, labels: Sequence[str | tuple[str, ...]], n_tokens: Sequence[int], place: int
@@ -103,7 +105,7 @@ class Counts:
         if not self.weighs:
             return None
         weights = np.concatenate([each.weights for each in texts if each.weights is not None], 1)
-        return np.rint(weights.astype(np.float64) / WEIGHT_UNIT)
+        return np.rint(weights / WEIGHT_UNIT)  # Exact in float32: the unit is a power of two.
 
     def _numbers(self, keys: Sequence[tuple[str, str]]) -> np.ndarray:
         """The number of each group; new ones get rows."""
@@ -116,46 +118,16 @@ class Counts:
         number = {key: row for row, key in enumerate(self.groups)}
         return np.array([number[key] for key in keys])
 
-    def _add_slots(self, experts: np.ndarray, units: np.ndarray | None, groups: np.ndarray) -> None:
-        size = len(self.groups) * self.n_experts
-        for layer, chosen in enumerate(experts):
-            is_slot = chosen >= 0
-            cells = (groups[:, None] * self.n_experts + chosen)[is_slot]
+    def _add_slots(self, chosen: np.ndarray, units: np.ndarray | None, groups: np.ndarray) -> None:
+        width = self.n_experts + 1
+        size = len(self.groups) * width
+        for layer, routes in enumerate(chosen):
+            cells = (groups[:, None] * width + routes).ravel()
             counts = np.bincount(cells, minlength=size)
-            self.slots[layer] += counts.reshape(-1, self.n_experts)
+            self.slots[layer] += counts.reshape(-1, width)[:, :-1]
             if units is not None:  # Whole numbers below 2**53 are exact as doubles.
-                sums = np.bincount(cells, weights=units[layer][is_slot], minlength=size)
-                self.units[layer] += sums.astype(np.int64).reshape(-1, self.n_experts)
-
-    def _add_pairs(self, experts: np.ndarray) -> None:
-        """Counts of tokens in products of zeros and ones, which float32 holds up to 2**24."""
-        before = None
-        for layer, chosen in enumerate(experts):
-            table = np.zeros((len(chosen), self.n_experts + 1), np.float32)
-            np.put_along_axis(table, chosen % (self.n_experts + 1), 1, axis=1)
-            table = table[:, : self.n_experts]  # -1 falls into the last column.
-            self.together[layer] += (table.T @ table).astype(np.int64)
-            if before is not None:
-                self.next[layer - 1] += (before.T @ table).astype(np.int64)
-            before = table
-
-    def _add_tokens(self, experts: np.ndarray, token_ids: np.ndarray) -> None:
-        layers = np.arange(len(experts))[:, None, None]
-        cells = (token_ids[None, :, None] * len(experts) + layers) * self.n_experts + experts
-        found = np.unique(cells[experts >= 0], return_counts=True)
-        self._by_token.append((found[0], found[1]))
-        if sum(len(keys) for keys, _ in self._by_token) > MAX_PENDING_KEYS:
-            self._by_token = [self._summed_tokens()]
-
-    def _summed_tokens(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self._by_token:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        keys, rows = np.unique(
-            np.concatenate([keys for keys, _ in self._by_token]), return_inverse=True
-        )
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, rows.ravel(), np.concatenate([counts for _, counts in self._by_token]))
-        return keys, counts
+                sums = np.bincount(cells, weights=units[layer].ravel(), minlength=size)
+                self.units[layer] += sums.reshape(-1, width)[:, :-1].astype(np.int64)
 
     def tables(self) -> Mapping[str, "pyarrow.Table"]:
         """Tables of the counts that are not zero, by name."""
@@ -177,9 +149,7 @@ class Counts:
             "label": pyarrow.array([label for _, label in self.groups], pyarrow.string()),
             "tokens": self.tokens,
         }
-        keys, slots = self._summed_tokens()
-        cell, chosen = np.divmod(keys, self.n_experts)
-        token, row = np.divmod(cell, max(len(self.layers), 1))
+        row, token, chosen, slots = self.routes.by_token()
         tokens = {
             "layer": layers[row] if len(row) else np.zeros(0, np.uint16),
             "expert": chosen.astype(small),
@@ -191,8 +161,8 @@ class Counts:
         return {
             "counts": pyarrow.table(counts),
             "groups": pyarrow.table(groups),
-            "co_activation": _pairs(self.together, layers, small, "other"),
-            "transitions": _pairs(self.next, layers, small, "next_expert"),
+            "co_activation": _pairs(self.routes.together, layers, small, "other"),
+            "transitions": _pairs(self.routes.next, layers, small, "next_expert"),
             "tokens": pyarrow.table(tokens),
         }
 

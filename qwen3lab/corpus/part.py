@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +95,7 @@ class Kept:
         """True if the routing is recorded."""
         return bool(self.plan.keep) and self.config.is_moe
 
-    @property
+    @cached_property
     def hooks(self) -> tuple[str, ...]:
         """Every hook that is recorded, in the order of the forward pass."""
         wanted = [*self.top_hooks, *self.reduce, *self.full]
@@ -132,32 +133,36 @@ class PartRecorder:
 
     def add(self, texts: Sequence[Text], batch: Sequence[Recorded]) -> list[Skipped]:
         """Add a batch; returns the texts whose values are not finite, which are left out."""
-        broken, counted = list[Skipped](), list[tuple[Routed, Groups]]()
+        broken, counted, rows = list[Skipped](), list[tuple[Routed, Groups]](), list[int]()
         for text, each in zip(texts, batch, strict=True):
             if reason := _not_finite(each):
                 broken.append(Skipped(text.row, text.id, reason))
                 continue
             counted.append((each.routed, text.groups(self.kept.plan)))
+            rows.append(text.row)
             self.n_routed += each.routed.n_routed
             if "routes" in self.kept.plan.keep:
                 self.routes[text.row] = each.routed
             if "top" in self.kept.plan.keep:
-                self._add_examples(text, each)
+                self._add_values(text, each)
             if each.lengths is not None:
                 self.saliency.add([(each.routed, each.lengths)])
             if self.kept.reduce or self.kept.full:
                 self.activations.add(text.row, len(text.token_ids), each.values)
         if "counts" in self.kept.plan.keep:
             self.counts.add(counted)
-        self.top.trim()
+        if "top" in self.kept.plan.keep and counted:
+            self._add_routes(rows, [routed for routed, _ in counted])
         return broken
 
-    def _add_examples(self, text: Text, found: Recorded) -> None:
-        routed = found.routed
-        if routed.weights is not None:
-            for at, layer in enumerate(self.kept.config.moe_layers):
-                hook = WEIGHTS.format(layer)
-                self.top.add_experts(hook, text.row, routed.experts[at], routed.weights[at])
+    def _add_routes(self, rows: Sequence[int], texts: Sequence[Routed]) -> None:
+        config = self.kept.config
+        if self.kept.routes:
+            hooks = [WEIGHTS.format(layer) for layer in config.moe_layers]
+            self.top.add_routes(hooks, config.n_experts, rows, texts)
+        self.top.trim()
+
+    def _add_values(self, text: Text, found: Recorded) -> None:
         points = hook_names(self.kept.config)
         for hook in self.kept.top_hooks:
             value = found.values[hook].float()
@@ -233,13 +238,13 @@ def _routing(
     """The routing of each row, without padding; for speed, all rows are taken out at once."""
     token_ids = [np.array(row, np.int64) for row in rows]
     if not kept.routes:
-        return [Routed(ids, np.zeros((0, len(ids), 0), np.int64), None) for ids in token_ids]
+        return [Routed(ids, np.zeros((0, len(ids), 0), np.int16), None) for ids in token_ids]
     layers, others = kept.config.moe_layers, {*kept.top_hooks, *kept.reduce, *kept.full}
     arrays = []
     for pattern in (EXPERTS, WEIGHTS):
         hooks = [pattern.format(layer) for layer in layers]
         stacked = torch.stack([recorder.pieces[hook][0].cpu() for hook in hooks])[:, mask]
-        arrays.append(stacked.float().numpy() if pattern == WEIGHTS else stacked.long().numpy())
+        arrays.append(stacked.float().numpy() if pattern == WEIGHTS else stacked.short().numpy())
         for hook in set(hooks) - others:
             del recorder.pieces[hook]
     ends = np.cumsum([len(ids) for ids in token_ids])[:-1]

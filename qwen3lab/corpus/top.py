@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from qwen3lab.corpus.counting import Routed
+
 if TYPE_CHECKING:
     import pandas
     import pyarrow
@@ -26,52 +28,79 @@ class TopExamples:
     def __init__(self, n: int) -> None:
         self.n = n
         self._hooks: dict[str, int] = {}
+        self._least: dict[int, np.ndarray] = {}  # That a unit's value must reach to be kept.
         self._kept = _nothing()
         self._pending: list[dict[str, np.ndarray]] = []
 
-    def add_experts(
-        self,
-        hook: str,
-        row: int,
-        experts: Int[np.ndarray, "token k"],
-        weights: Float[np.ndarray, "token k"],
+    def add_routes(
+        self, hooks: Sequence[str], n_experts: int, rows: Sequence[int], texts: Sequence[Routed]
     ) -> None:
-        """Add the routing of one layer for one text; the value of an expert is its weight."""
-        position, rank = (experts >= 0).nonzero()
-        unit, score = experts[position, rank], weights[position, rank]
-        order = np.lexsort((position, -score, unit))
-        unit, first = np.unique(unit[order], return_index=True)
-        best = order[first]
-        self._append(hook, row, unit, score[best], position[best])
+        """Add the routing of whole texts; the value of an expert is its weight.
+
+        Args:
+            hooks: of each layer's weights.
+            n_experts: of each layer.
+            rows: number of each text.
+            texts: whose weights are known.
+        """
+        experts = np.concatenate([each.experts for each in texts], axis=1)
+        weights = np.concatenate([each.weights for each in texts if each.weights is not None], 1)
+        lengths = [len(each.token_ids) for each in texts]
+        text = np.repeat(np.arange(len(texts)), lengths)
+        position = np.concatenate([np.arange(n) for n in lengths])
+        for hook, chosen, values in zip(hooks, experts, weights, strict=True):
+            least = self._least_of(hook, n_experts)
+            token, rank = ((chosen >= 0) & (values >= least[chosen])).nonzero()
+            unit, score = chosen[token, rank].astype(np.int64), values[token, rank]
+            best = _largest(text[token] * n_experts + unit, score, len(texts) * n_experts)
+            token, unit, score = token[best], unit[best], score[best]
+            self._append(hook, np.array(rows)[text[token]], unit, score, position[token])
 
     def add_values(self, hook: str, row: int, values: Float[np.ndarray, "token unit"]) -> None:
         """Add a hook's values for one text."""
+        n_units = values.shape[1]
         position = values.argmax(axis=0)
-        unit = np.arange(values.shape[1])
-        self._append(hook, row, unit, values[position, unit], position)
+        score = values[position, np.arange(n_units)]
+        unit = (score >= self._least_of(hook, n_units)).nonzero()[0]
+        self._append(hook, np.full(len(unit), row), unit, score[unit], position[unit])
+
+    def _least_of(self, hook: str, n_units: int) -> np.ndarray:
+        number = self._hooks.setdefault(hook, len(self._hooks))
+        return self._least.setdefault(number, np.full(n_units, -np.inf))
 
     def _append(
-        self, hook: str, row: int, unit: np.ndarray, score: np.ndarray, position: np.ndarray
+        self, hook: str, row: np.ndarray, unit: np.ndarray, score: np.ndarray, position: np.ndarray
     ) -> None:
-        number = self._hooks.setdefault(hook, len(self._hooks))
         self._pending.append(
             {
-                "hook": np.full(len(unit), number),
-                "unit": unit.astype(np.int64),
+                "hook": np.full(len(unit), self._hooks[hook]),
+                "unit": unit,
                 "score": score.astype(np.float64),
-                "row": np.full(len(unit), row),
-                "position": position.astype(np.int64),
+                "row": row,
+                "position": position,
             }
         )
 
     def trim(self) -> None:
-        """Drop what is not among the best; called after each batch."""
+        """Drop what is not among the best, if much is waiting; called after each batch."""
+        if sum(len(each["unit"]) for each in self._pending) > len(self._kept["unit"]):
+            self._drop()
+
+    def _drop(self) -> None:
         joined = {
             name: np.concatenate([self._kept[name], *(each[name] for each in self._pending)])
             for name in COLUMNS
         }
-        self._pending = []
-        self._kept = {name: each[best_rows(joined, self.n)] for name, each in joined.items()}
+        best = best_rows(joined, self.n)
+        self._pending, self._kept = [], {name: each[best] for name, each in joined.items()}
+        hook, unit, score = (self._kept[name] for name in ("hook", "unit", "score"))
+        last = np.arange(self.n - 1, len(unit))  # The n-th of a unit, best first.
+        last = last[
+            (unit[last] == unit[last - self.n + 1]) & (hook[last] == hook[last - self.n + 1])
+        ]
+        for number, least in self._least.items():
+            own = last[hook[last] == number]
+            least[unit[own]] = score[own]
 
     def table(self, token_ids: Mapping[int, Sequence[int]], context: int) -> "pyarrow.Table":
         """The examples, with the tokens around each.
@@ -82,7 +111,7 @@ class TopExamples:
         """
         import pyarrow
 
-        self.trim()
+        self._drop()
         names = {number: hook for hook, number in self._hooks.items()}
         kept = self._kept
         starts = np.maximum(kept["position"] - context, 0)
@@ -101,6 +130,16 @@ class TopExamples:
                 "token_ids": pyarrow.array(around, pyarrow.list_(pyarrow.uint32())),
             }
         )
+
+
+def _largest(
+    key: Int[np.ndarray, " value"], score: Float[np.ndarray, " value"], n_keys: int
+) -> Int[np.ndarray, " found"]:
+    """Index of the largest score of each key, of equal ones the first."""
+    largest = np.full(n_keys, -np.inf, score.dtype)
+    np.maximum.at(largest, key, score)
+    tied = (score == largest[key]).nonzero()[0]
+    return tied[np.unique(key[tied], return_index=True)[1]]
 
 
 def best_rows(columns: Mapping[str, np.ndarray], n: int) -> Int[np.ndarray, " kept"]:

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from qwen3lab.corpus import route_sums
 from qwen3lab.corpus.counting import WEIGHT_UNIT, Counts, Routed, routes_table, smallest_unsigned
 from tests.corpus.routing import (
     LAYERS,
@@ -50,6 +51,20 @@ def test_pairs_and_tokens_are_those_of_plain_loops():
         for layer, number, position, expert, _ in slots_of(TEXTS)
     )
     assert rows(tables["tokens"], "layer", "expert", "token_id") == words
+
+
+def test_sums_of_pieces_of_any_size_are_those_of_all_texts_at_once(monkeypatch):
+    whole = tables_of(TEXTS)
+    for name, value in (
+        ("MAX_PENDING_TOKENS", 3),
+        ("MAX_PENDING_KEYS", 4),
+        ("PAIRED_TOKENS", 2),
+        ("MAX_CELLS", 2 * (N_EXPERTS + 1)),
+    ):
+        monkeypatch.setattr(route_sums, name, value)
+    pieces = tables_of(*([each] for each in TEXTS))
+    for name in ("co_activation", "transitions", "tokens"):
+        assert pieces[name].equals(whole[name]), name
 
 
 def test_the_order_of_the_texts_does_not_change_a_bit():

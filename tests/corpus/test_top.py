@@ -1,7 +1,10 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 
 from qwen3lab.corpus.top import TopExamples
-from tests.corpus.routing import LAYERS, random_texts, slots_of
+from tests.corpus.routing import LAYERS, N_EXPERTS, random_texts, slots_of
 
 TEXTS = random_texts(9, seed=1)
 IDS = {number: routed.token_ids.tolist() for number, (routed, _) in enumerate(TEXTS)}
@@ -9,11 +12,11 @@ IDS = {number: routed.token_ids.tolist() for number, (routed, _) in enumerate(TE
 
 def examples(n):
     top = TopExamples(n)
-    for number, (routed, _) in enumerate(TEXTS):
-        for at, layer in enumerate(LAYERS):
-            top.add_experts(f"layer {layer}", number, routed.experts[at], routed.weights[at])
-        if number % 2:
-            top.trim()
+    hooks = [f"layer {layer}" for layer in LAYERS]
+    for start, end in pairwise((0, 1, 2, 5, 9)):
+        texts = [routed for routed, _ in TEXTS[start:end]]
+        top.add_routes(hooks, N_EXPERTS, range(start, end), texts)
+        top.trim()
     return top.table(IDS, 1).to_pylist()
 
 
@@ -32,6 +35,20 @@ def test_the_texts_with_the_largest_weight_are_kept_once_each():
         one = (each["score"], each["row"], each["position"])
         found.setdefault((each["hook"], each["unit"]), []).append(one)
     assert found == expected
+
+
+def test_texts_in_any_order_and_batches_of_any_size_give_the_same_examples():
+    texts = [routed for routed, _ in random_texts(60, seed=2)]
+    texts = [replace(each, weights=np.round(4 * each.weights) / 4) for each in texts]  # Many ties.
+    ids, found = {row: text.token_ids.tolist() for row, text in enumerate(texts)}, []
+    for order, size in ((range(60), 60), (range(60), 1), (range(59, -1, -1), 7)):
+        top = TopExamples(2)
+        for start in range(0, 60, size):
+            rows = list(order)[start : start + size]
+            top.add_routes(["a", "b", "c"], N_EXPERTS, rows, [texts[row] for row in rows])
+            top.trim()
+        found.append(top.table(ids, 1).to_pylist())
+    assert found[0] == found[1] == found[2]
 
 
 def test_an_example_has_the_tokens_around_its_own():
