@@ -10,10 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qwen3lab.arguments import Count, checked
+from qwen3lab.arguments import Count, CountOrNone, Seed, checked
 from qwen3lab.device.grad_mode import without_grad
 from qwen3lab.experiments.effects import Text
 from qwen3lab.experiments.pruning import (
+    RANDOM,
     SHARES,
     PruningCurve,
     PruningPoint,
@@ -21,6 +22,7 @@ from qwen3lab.experiments.pruning import (
     measured,
     number_of,
     prune,
+    random_scores,
 )
 from qwen3lab.lab import Lab
 from qwen3lab.model.experts import swiglu
@@ -229,6 +231,8 @@ def merging_curve(
     similar_on: Sequence[Text],
     problems: Mapping[str, Sequence[Problem]] | None = None,
     shares: Sequence[float] = SHARES,
+    n_random: CountOrNone = 0,
+    seed: Seed = 0,
     router: str = "centroid",
     thinking: bool = True,
     progress: bool = True,
@@ -245,6 +249,9 @@ def merging_curve(
         similar_on: other texts, on which outputs of experts are compared.
         problems: by group, for the errors; None leaves them out.
         shares: of the groups to the experts, 1 for no merging.
+        n_random: number of random choices of centroids for each share; their matrices are plain
+            means.
+        seed: of the first random choice.
         router: as in `merge`.
         thinking: let the model think before it answers a problem.
         progress: show a progress bar.
@@ -253,24 +260,28 @@ def merging_curve(
         ValueError: no text, or a share that leaves too few experts or is above 1.
         LabError: as in `merge`.
     """
-    choices = list(_choices(lab, scores, shares))
+    choices = list(_choices(lab, scores, shares, range(seed, seed + n_random)))
+    kind = "merged" if router == "centroid" else "merged, whole router"
     points = list[PruningPoint]()
     with closing(tqdm(choices, unit=tr("model"), disable=not progress)) as bar:
-        for name, n, values in bar:
+        for name, number, n, order, weights in bar:
             merged = lab
             if n < lab.config.n_experts:
-                groups = similar_groups(lab, similar_on, values, n)
-                merged = merge(lab, groups, values, router=router)
-            kind = "merged" if router == "centroid" else "merged, whole router"
-            about = (f"{name}, {kind}", 0, n, n / lab.config.n_experts)
+                groups = similar_groups(lab, similar_on, order, n)
+                merged = merge(lab, groups, weights, router=router)
+            about = (f"{name}, {kind}", number, n, n / lab.config.n_experts)
             points.append(measured(merged, about, texts, problems, thinking=thinking))
     return PruningCurve(tuple(points))
 
 
 def _choices(
-    lab: Lab, scores: Mapping[str, Tensor], shares: Sequence[float]
-) -> Iterator[tuple[str, int, Tensor]]:
+    lab: Lab, scores: Mapping[str, Tensor], shares: Sequence[float], seeds: Sequence[int]
+) -> Iterator[tuple[str, int, int, Tensor, Tensor]]:
+    """Score, seed and number of each model, the order of its centroids, weights of its means."""
     for share in shares:
         n = number_of(lab.config, share)
         for name, values in scores.items():
-            yield name, n, values
+            yield name, 0, n, values, values
+        for seed in seeds if n < lab.config.n_experts else ():
+            drawn = random_scores(lab.config, seed)
+            yield RANDOM, seed, n, drawn, torch.ones_like(drawn)

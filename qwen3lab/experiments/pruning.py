@@ -131,7 +131,8 @@ class PruningPoint:
     """What one pruned model does.
 
     Attributes:
-        score: name of the score that chose the experts; "random" for a random choice.
+        score: name of the score that chose the experts; "random" for a random choice, and
+            "random, merged" for random centroids.
         seed: of a random choice; 0 for others.
         n_experts: of each layer that stayed.
         share: of the experts that stayed.
@@ -145,6 +146,11 @@ class PruningPoint:
     share: float
     loss: Mapping[str, float]
     errors: Mapping[str, float]
+
+    @property
+    def is_random(self) -> bool:
+        """True for a random choice."""
+        return self.score == RANDOM or self.score.startswith(f"{RANDOM}, ")
 
 
 @dataclass(frozen=True, repr=False)
@@ -265,6 +271,10 @@ def _choices(
         for name, values in scores.items():
             yield name, 0, n, best_experts(values, layers, n)
         for seed in seeds if n < config.n_experts else ():
-            generator = torch.Generator().manual_seed(seed)
-            drawn = torch.rand(len(layers), config.n_experts, generator=generator)
-            yield RANDOM, seed, n, best_experts(drawn, layers, n)
+            yield RANDOM, seed, n, best_experts(random_scores(config, seed), layers, n)
+
+
+def random_scores(config: Qwen3Config, seed: int) -> Float[Tensor, "layer expert"]:
+    """Scores that know nothing of the experts."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(len(config.moe_layers), config.n_experts, generator=generator)

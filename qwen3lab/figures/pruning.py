@@ -14,6 +14,7 @@ UNITS = {
     "loss": (later("Loss"), later("loss (nats per token)"), ".3f"),
     "errors": (later("Errors"), later("share of wrong answers"), ".0%"),
 }
+DASHES = ("dot", "dash", "dashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 
 
@@ -44,11 +45,11 @@ def pruning_curve(curve: PruningCurve, *, measure: str = "loss") -> go.Figure:
     title, unit, digits = UNITS[measure]
     shares = sorted({each.share for each in points})
     figure = go.Figure()
-    names = dict.fromkeys(each.score for each in points if each.score != RANDOM)
     whole = [each for each in points if each.share == 1][:1]
-    random = [*whole, *(each for each in points if each.score == RANDOM)]
-    if len(random) > len(whole):
-        figure.add_traces(_band(random, measure, shares, digits))
+    for place, name in enumerate(dict.fromkeys(e.score for e in points if e.is_random)):
+        drawn = [*whole, *(each for each in points if each.score == name)]
+        figure.add_traces(_band(drawn, name, place, measure, shares, digits))
+    names = dict.fromkeys(each.score for each in points if not each.is_random)
     for place, name in enumerate(names):
         own = [each for each in points if each.score == name]
         figure.add_trace(_line(own, name, place, measure, digits))
@@ -85,14 +86,19 @@ def _hover(name: str, digits: str) -> str:
 
 
 def _band(
-    points: Sequence[PruningPoint], measure: str, shares: Sequence[float], digits: str
+    points: Sequence[PruningPoint],
+    name: str,
+    place: int,
+    measure: str,
+    shares: Sequence[float],
+    digits: str,
 ) -> list[go.Scatter]:
     """The best and the worst random choice of each share, filled, and their mean."""
     at = {
         share: [fmean(getattr(e, measure).values()) for e in points if e.share == share]
         for share in shares
     }
-    drawn = {100 * share: values for share, values in at.items() if values}
+    drawn, name = {100 * share: values for share, values in at.items() if values}, _random(name)
     x, edge = list(drawn), {"mode": "lines", "line_width": 0, "showlegend": False}
     fill = {"fill": "tonexty", "fillcolor": "rgba(106, 115, 125, 0.2)", "hoverinfo": "skip"}
     return [
@@ -101,10 +107,15 @@ def _band(
         go.Scatter(
             x=x,
             y=[fmean(v) for v in drawn.values()],
-            name=tr("random choice"),
+            name=name,
             mode="lines+markers",
-            line={"color": MUTED, "width": 2, "dash": "dot"},
+            line={"color": MUTED, "width": 2, "dash": DASHES[place % len(DASHES)]},
             marker={"symbol": "x", "size": 7},
-            hovertemplate=_hover(tr("random choice"), digits),
+            hovertemplate=_hover(name, digits),
         ),
     ]
+
+
+def _random(score: str) -> str:
+    kind = score.removeprefix(RANDOM)
+    return f"{tr('random choice')}{escape(kind)}"

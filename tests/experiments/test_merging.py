@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from qwen3lab import tiny
 from qwen3lab.checkpoints import save_checkpoint
-from qwen3lab.experiments.effects import Text, group_losses
+from qwen3lab.experiments.effects import Text, error_rates, group_losses
 from qwen3lab.experiments.merging import merge, merging_curve, similar_groups
-from qwen3lab.experiments.pruning import pruning_curve
+from qwen3lab.experiments.pruning import pruning_curve, random_scores
 from qwen3lab.lab import Lab
 from qwen3lab.model.transformer import Qwen3
 from tests.reference import small_config, tokens
@@ -156,6 +157,39 @@ def test_a_curve_stands_beside_that_of_pruning(lab, scores):
     assert both.points[2].loss == group_losses(lab, TEXTS, progress=False)
     model = merge(lab, similar_groups(lab, TEXTS, scores, n // 2), scores)
     assert both.points[3].loss == pytest.approx(group_losses(model, TEXTS, progress=False))
+
+
+def test_a_curve_has_errors_and_random_centroids_beside_the_score(tiny_lab):
+    config = tiny_lab.config
+    scores = random_scores(config, 9)
+    texts = [Text("sums", tiny_lab.token_ids("3+4*2=?"))]
+    problems = {"sums": tiny.problems("arithmetic", n=8, steps=1)}
+    curve = merging_curve(
+        tiny_lab,
+        {"mine": scores},
+        texts,
+        similar_on=texts,
+        problems=problems,
+        shares=(1, 0.875),
+        n_random=2,
+        seed=4,
+        thinking=False,
+        progress=False,
+    )
+    assert [(each.score, each.seed, each.n_experts, each.is_random) for each in curve.points] == [
+        ("mine, merged", 0, 16, False),
+        ("mine, merged", 0, 14, False),
+        ("random, merged", 4, 14, True),
+        ("random, merged", 5, 14, True),
+    ]
+    drawn = torch.rand(6, 16, generator=torch.Generator().manual_seed(5))
+    groups = similar_groups(tiny_lab, texts, drawn, 14)
+    model = merge(tiny_lab, groups, torch.ones(6, 16))
+    options = {"thinking": False, "progress": False}
+    assert curve.points[0].errors == error_rates(tiny_lab, problems, **options)
+    assert curve.points[-1].errors == error_rates(model, problems, **options)
+    assert curve.points[-1].loss == pytest.approx(group_losses(model, texts, progress=False))
+    assert len({each.errors["sums"] for each in curve.points}) > 1
 
 
 def test_groups_and_scores_that_do_not_fit_are_refused(lab, scores):

@@ -29,6 +29,21 @@ def test_lines_are_means_over_groups_and_random_choices_a_band():
     assert tuple(mean.y) == (3.5, 0.5)
 
 
+def test_random_centroids_of_merging_have_a_band_of_their_own():
+    merged = (
+        point("random, merged", 0, 0.5, 6.0, sums=0.5),
+        point("random, merged", 1, 0.5, 8.0, sums=0.5),
+        point("reap, merged", 0, 0.5, 3.0, sums=0.5),
+    )
+    drawn = traces(figures.pruning_curve(CURVE + PruningCurve(merged)))
+    named = {each.name: tuple(each.y) for each in drawn if each.showlegend is not False}
+    assert named["random choice"] == (3.5, 0.5)
+    assert named["random choice, merged"] == (7.5, 0.5)
+    assert named["reap, merged"] == (3.5,)
+    assert tuple(drawn[3].y) == (6.5, 0.5)
+    assert tuple(drawn[4].y) == (8.5, 0.5)
+
+
 def test_errors_are_shares_and_a_curve_without_problems_says_so():
     line = traces(figures.pruning_curve(CURVE, measure="errors"))[-1]
     assert tuple(line.y) == (0.2, 0.1)
