@@ -11,6 +11,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 
 import numpy as np
+import torch
 
 from qwen3lab.corpus.folder import JOURNAL, RECORDED, Folder
 from qwen3lab.corpus.part import Kept, run_part
@@ -27,9 +28,13 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_raylet_start_wait_time_s": "180",
+    "RAY_enable_metrics_collection": "0",
 }
-"""Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, and gives
-a busy machine more than half a minute to start. It reads them when it is imported."""
+"""Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, gives a
+busy machine more than half a minute to start, and collects no metrics, which takes processor time
+from the workers. It reads the settings when it is imported."""
+WORKER_THREADS = 1
+"""Of a worker on a CPU, whatever OMP_NUM_THREADS says: there is a worker for each processor."""
 FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
 """The end of a traceback; that of the cause comes first."""
 
@@ -47,6 +52,8 @@ class PartWorker:
         manifest = self.folder.manifest()
         plan = manifest.plan
         self.lab = load(plan.model, **plan.load)  # type: ignore[arg-type]
+        if self.lab.model.device.type == "cpu":
+            torch.set_num_threads(WORKER_THREADS)
         if fingerprint(self.lab.model) != manifest.fingerprint:
             raise CorpusError(
                 f"{plan.model} has other weights on a worker than where the run was started: give "

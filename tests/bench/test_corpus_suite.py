@@ -34,6 +34,18 @@ def test_counts_stand_beside_a_bare_loop_with_bytes_and_memory(short, tiny_lab):
     assert 0 < written[0] < said[0]
 
 
+def test_of_a_long_corpus_the_memory_alone_is_measured(short, tiny_lab, monkeypatch):
+    monkeypatch.setattr(suite, "MAX_TIMED_TOKENS", 300)
+    plan = bench.BenchPlan(model="tiny-moe", repeats=1, tokens=(300, 301))
+    (report,) = bench.run_suites(plan, ["corpus"], progress=False)
+    assert [(row.case, row.tokens) for row in report.rows] == [
+        ("counts of a corpus", 300),
+        ("bytes written", 300),
+        ("memory", 300),
+        ("memory", 301),
+    ]
+
+
 def test_two_workers_stand_beside_one_where_ray_is_installed(short, tiny_lab, monkeypatch):
     def rate(plan, texts, workers):
         assert sum(map(len, texts)) == 300

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from qwen3lab import corpus
 from qwen3lab.corpus.folder import check_pyarrow
@@ -74,7 +75,22 @@ def test_what_went_wrong_first_is_said_in_one_line(text, cause):
     assert _cause(ValueError(text)) == cause
 
 
-def test_a_worker_that_runs_every_part_twice_counts_what_one_process_counts(tmp_path):
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_worker_on_a_cpu_has_one_thread(tmp_path, one_thread):
+    run = record(tmp_path / "run")
+    torch.set_num_threads(2)
+    PartWorker(str(run.folder), open_source(["3+4=?"], ["text"], part_rows=1, store_in=tmp_path))
+    assert torch.get_num_threads() == 1
+
+
+def test_a_worker_that_runs_every_part_twice_counts_what_one_process_counts(tmp_path, one_thread):
     """What Ray does with a worker, without a cluster: `test_ray.py` has one."""
     alone, run = record(tmp_path / "alone"), record(tmp_path / "run")
     journal = run.folder / "journal"
