@@ -28,11 +28,9 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_raylet_start_wait_time_s": "180",
-    "RAY_enable_metrics_collection": "0",
 }
-"""Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, gives a
-busy machine more than half a minute to start, and collects no metrics, which takes processor time
-from the workers. It reads the settings when it is imported."""
+"""Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, and gives
+a busy machine more than half a minute to start. It reads them when it is imported."""
 WORKER_THREADS = 1
 """Of a worker on a CPU, whatever OMP_NUM_THREADS says: there is a worker for each processor."""
 FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
