@@ -27,10 +27,13 @@ CONNECT_SECONDS = 5
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_raylet_start_wait_time_s": "60",
 }
 """Ray sends no statistics of its use, does not hide GPUs from workers that ask for none, and gives
 a busy machine more than half a minute to start. It reads them when it is imported."""
+START_ATTEMPTS = 3
+"""Of a cluster on this machine: its node ends if its agents take more than 15 seconds to start,
+which they do on a busy machine, and less often once their files are in memory."""
 WORKER_THREADS = 1
 """Of a worker on a CPU, whatever OMP_NUM_THREADS says: there is a worker for each processor."""
 FIRST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
@@ -153,16 +156,27 @@ def _join(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    dashboard = False if address == "local" else None
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=dashboard)
-    except Exception as error:  # Of a start that takes too long, Ray raises no other kind.
-        raise _no_answer(address, error) from error
+        _start(address)
     finally:  # Ray's own handler would stay after the run.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
     return True
+
+
+def _start(address: str) -> None:
+    import ray
+
+    is_here = address == "local"
+    for left in reversed(range(START_ATTEMPTS if is_here else 1)):
+        try:
+            dashboard = False if is_here else None
+            ray.init(address=address, log_to_driver=False, include_dashboard=dashboard)
+            return
+        except Exception as error:  # Of a start that takes too long, Ray raises no other kind.
+            if not left:
+                raise _no_answer(address, error) from error
 
 
 def _set_up() -> None:

@@ -116,6 +116,31 @@ def test_a_cluster_that_takes_too_long_to_start_is_said_in_one_sentence(monkeypa
         ray_engine._join(None)
 
 
+@pytest.mark.parametrize(("address", "started"), [(None, True), ("127.0.0.1:1", False)])
+def test_a_cluster_on_this_machine_is_started_again_if_its_node_ended(
+    monkeypatch, address, started
+):
+    import ray
+
+    asked = []
+
+    def init(address, **options):
+        asked.append(address)
+        if len(asked) < ray_engine.START_ATTEMPTS:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    if started:
+        assert ray_engine._join(address)
+        assert asked == ["local"] * ray_engine.START_ATTEMPTS
+        return
+    with pytest.raises(CorpusError, match="does not answer"):
+        ray_engine._join(address)
+    assert asked == [address]
+
+
 def test_ray_sends_no_statistics_of_its_use(cluster):
     from ray._common.usage import usage_lib
 
