@@ -120,8 +120,7 @@ def map_shared(path: Path) -> dict[str, Tensor]:
             "process writes it anew"
         ) from error
     n_bytes = path.stat().st_size
-    storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=n_bytes)
-    values = torch.empty(0, dtype=torch.uint8).set_(storage)
+    values = torch.from_file(str(path), shared=False, size=n_bytes, dtype=torch.uint8)
     found = {}
     for name, stored in headers.items():
         if stored.dtype is None:
