@@ -15,7 +15,7 @@ from qwen3lab.bench.peers import CONTESTANTS, Ours, Theirs
 from qwen3lab.bench.plan import PROMPT_TO_DECODE, BenchPlan, weights_of
 from qwen3lab.bench.report import Measurement, Report
 
-STUDENTS = (2, 4, 8)
+STUDENTS = (4, 8, 16)
 """Numbers of processes at once."""
 
 NOTE = (
