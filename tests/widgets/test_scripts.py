@@ -47,7 +47,7 @@ async ([code, style, traits]) => {
     send: (content) => sent.push(content),
   };
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-  const { default: widget } = await import(url);
+  const widget = (await import(url)).default();
   widget.initialize?.({ model });
   widget.render({ model, el: document.getElementById("widget") });
 }

@@ -1,5 +1,6 @@
 """The text of the widgets' JavaScript modules."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ from qwen3lab.translation import words
 
 FOLDER = Path(__file__).parent
 SHARED = "element.js"
+ONCE = "export default () => (globalThis.qwen3labScripts ??= {})"
 COMMENT = re.compile(r"^[ \t]*(?:/\*\*.*?\*/[ \t]*\n?|//[^\n]*\n)", re.DOTALL | re.MULTILINE)
 """A comment that begins a line; a third of the scripts, which the browser need not wait for."""
 
@@ -18,6 +20,9 @@ class Script:
     anywidget asks for the text whenever a widget is made, so that the words are those of the
     language then. Widgets take text and no path: for a path, anywidget watches the file with a
     signal that keeps every widget alive.
+
+    anywidget imports the text once for each widget, and a page keeps all modules that it has ever
+    imported. So the code is a function, which the page runs, and compiles, for its first widget.
     """
 
     def __init__(self, *names: str) -> None:
@@ -25,12 +30,19 @@ class Script:
         self.code = "\n".join(COMMENT.sub("", file.read_text("utf-8")) for file in self.files)
 
     def __str__(self) -> str:
-        return f"{words_for(*self.files)}\n{self.code}"
+        code = f"{words_for(*self.files)}\n{as_function_body(self.code)}"
+        key = hashlib.sha256(code.encode()).hexdigest()[:16]
+        return f"function make() {{\n{code}\n}}\n{ONCE}.q{key} ??= make();\n"
 
 
 def script(*names: str) -> Script:
     """The module of a widget, from files of this folder."""
     return Script(*names)
+
+
+def as_function_body(code: str) -> str:
+    """A module as the body of a function that returns what the module exports."""
+    return code.replace("export default {", "return {")
 
 
 def words_for(*files: Path) -> str:

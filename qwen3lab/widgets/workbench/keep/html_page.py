@@ -17,7 +17,7 @@ from qwen3lab.recording.recording import Recording
 from qwen3lab.translation import language, tr
 from qwen3lab.widgets.components.heatmap import palette_bytes, payload
 from qwen3lab.widgets.components.layout import STYLE
-from qwen3lab.widgets.components.scripts import FOLDER, SHARED, words_for
+from qwen3lab.widgets.components.scripts import FOLDER, SHARED, as_function_body, words_for
 from qwen3lab.widgets.explorers.attention_compute import frame_on_wall, wall_heatmap
 from qwen3lab.widgets.explorers.chat_compute import MASKED, token_parts, token_spans
 from qwen3lab.widgets.explorers.text_compute import of_reply
@@ -205,8 +205,7 @@ def _script() -> str:
 
 def _as_function(files: Sequence[str]) -> str:
     """Modules as the body of a function that returns what the last one exports."""
-    text = "\n".join((FOLDER / name).read_text("utf-8") for name in files)
-    return text.replace("export default {", "return {")
+    return as_function_body("\n".join((FOLDER / name).read_text("utf-8") for name in files))
 
 
 def _read(name: str) -> str:
