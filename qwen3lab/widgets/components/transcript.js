@@ -38,6 +38,7 @@ function takeChips(reply, message) {
 
 /** @param {{ model: WidgetModel<TranscriptTraits> }} page once for each widget, before its views */
 function initialize({ model }) {
+  freeClosedWidgets(model);
   const askForMissing = () => {
     const { run, chips } = model.get("reply");
     model.send({ kind: "have", run, tokens: chips.length });

@@ -82,7 +82,7 @@ class Transcript(anywidget.AnyWidget):
         marked: index of the outlined token; -1 for none; set from Python.
     """
 
-    _esm = script("token_blocks.js", "transcript.js")
+    _esm = script("closed_comms.js", "token_blocks.js", "transcript.js")
     reply: "traitlets.Dict[str, Any]" = traitlets.Dict({"run": 0, "question": "", "chips": []}).tag(
         sync=True
     )

@@ -180,7 +180,18 @@ interface TextTraits {
 /** Text, text with visible whitespace, part, tooltip and kind of a token. */
 type ChipData = [string, string, "thinking" | "answer", string, string];
 
+/** What JupyterLab has for each comm. */
+interface CommHandler {
+  dispose(): void;
+  onClose?: unknown;
+  onMsg?: unknown;
+  /** True once its `dispose` drops both. */
+  qwen3labFrees?: boolean;
+}
+
 interface TranscriptTraits {
+  /** The model of the layout, as ipywidgets has it. */
+  layout?: { comm?: { jsServicesComm?: CommHandler } };
   reply: { run: number; question: string; chips: ChipData[] };
   progress: {
     thinking_tokens?: number;

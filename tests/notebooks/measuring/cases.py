@@ -171,12 +171,12 @@ def reruns(rooms: Rooms) -> Iterator[Row]:
     with _book(rooms, "reruns.ipynb", code.TINY, code.SHOW) as page:
         page.command("notebook:run-all-cells", quiet=1000)
         for _ in range(2):  # Caches of the libraries fill.
-            _rerun(page)
+            rerun(page)
         page.execute("import tracemalloc; tracemalloc.start()")
-        _rerun(page)
+        rerun(page)
         before = page.values(code.MEMORY) | page.heap()
         for _ in range(RERUNS):
-            _rerun(page)
+            rerun(page)
         after = page.values(code.MEMORY) | page.heap()
         goals = {"python_mib": 1.0, "tensors_mib": 1.0, "page_mib": 2.0, "workbenches": 0.0}
         for name in before:
@@ -190,7 +190,7 @@ def reruns(rooms: Rooms) -> Iterator[Row]:
             yield Row("closed", name, closed[name], "", 0.0)
 
 
-def _rerun(page: TimedPage) -> None:
+def rerun(page: TimedPage) -> None:
     """Run the second cell again."""
     page.page.evaluate(SELECT_SECOND)
     page.command("notebook:run-cell", quiet=1000)
