@@ -1,7 +1,6 @@
 """Runs one part of a corpus: reads its rows, records them, and writes its tables."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -282,12 +281,7 @@ def write_part(
         rows = sorted(recorder.routes)
         routed = [recorder.routes[row] for row in rows]
         tables["routes"] = routes_table(rows, routed, config.moe_layers, config.n_experts)
-    # A disk takes about as long to flush all of them at once as one.
-    with ThreadPoolExecutor(len(tables)) as pool:
-        sizes = pool.map(
-            lambda each: folder.write_table(each[0], part.number, each[1]), tables.items()
-        )
-        n_bytes = sum(sizes)
+    n_bytes = sum(folder.write_table(name, part.number, table) for name, table in tables.items())
     return n_bytes + _write_activations(folder, part, recorder, bool(texts))
 
 

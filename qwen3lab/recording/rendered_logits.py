@@ -83,6 +83,15 @@ class OutputHead:
         """Pickled as None: the weights belong to the model."""
         return type(None), ()
 
+    def is_of(self, model: Qwen3) -> bool:
+        """True if these are the weights of a model, to the bit and in its dtype."""
+        own = OutputHead.of(model)
+        if self.unembedding.data_ptr() == own.unembedding.data_ptr():
+            return True
+        return self.unembedding.dtype == own.unembedding.dtype and (
+            self.fingerprint() == own.fingerprint()
+        )
+
     def fingerprint(self) -> str:
         """A SHA-256 digest of both weights, as hexadecimal text."""
         digest = hashlib.sha256()

@@ -2,22 +2,24 @@
 
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
+from qwen3lab.model.transformer import Qwen3
 from qwen3lab.translation import tr
 from qwen3lab.widgets.components.transcript import Chip
 
 CLOSE = "</think>"
 
 
-def check_reply(chat: Chat, name: str, config: Qwen3Config) -> None:
+def check_reply(chat: Chat, name: str, config: Qwen3Config, model: Qwen3 | None = None) -> None:
     """Check that a workbench of a model can show a reply.
 
     Args:
         chat: the reply.
         name: of the model.
         config: of the model.
+        model: whose weights are compared with those that the recording knows; None for no check.
 
     Raises:
-        ValueError: it was not recorded, or it is of another model.
+        ValueError: it was not recorded, or it is of another model or another dtype.
         RecordingError: it was recorded without attention.
     """
     recording = chat.recording
@@ -33,6 +35,16 @@ def check_reply(chat: Chat, name: str, config: Qwen3Config) -> None:
             tr(
                 "the reply is of {model_name}, whose sizes differ from those of {name}: "
                 "give the lab that wrote it",
+                model_name=recording.model_name,
+                name=name,
+            )
+        )
+    if model is not None and recording.head is not None and not recording.head.is_of(model):
+        raise ValueError(
+            tr(
+                "the reply of {model_name} was recorded with other weights, or in another dtype, "
+                "than {name} has here, so what is asked next would not compare with it: give the "
+                "lab that wrote it",
                 model_name=recording.model_name,
                 name=name,
             )

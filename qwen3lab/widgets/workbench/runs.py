@@ -187,7 +187,7 @@ class Runs(PartsOfBench):
 
     def _take_reply(self, chat: Chat, question: str | None, thinking: bool) -> None:
         """Show a reply that was recorded before."""
-        check_reply(chat, self.name, self.config)
+        check_reply(chat, self.name, self.config, getattr(self.lab, "model", None))
         state = self.state
         self.run_options = None
         state.thinking = thinking if chat.thinking_asked is None else chat.thinking_asked

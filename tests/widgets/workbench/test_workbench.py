@@ -8,6 +8,7 @@ import ipywidgets as w
 import pytest
 import torch
 
+import qwen3lab
 from qwen3lab.recording.recording import Recording
 from qwen3lab.widgets import Workbench
 from qwen3lab.widgets.workbench import cells
@@ -250,6 +251,16 @@ def test_a_reply_is_shown_with_and_without_its_lab(tiny_lab) -> None:
         assert panel(bench).transcript.reply["question"] == "3+4=?"
     assert alone.state.answers == {} and asking.wait() is chat
     assert asking.state.answers
+
+
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"revision": "step500"}])
+def test_a_reply_of_other_weights_or_another_dtype_is_refused(other) -> None:
+    chat = qwen3lab.load("tiny-dense", device="cpu").chat("3+4=?", seed=0, record=True)
+    lab = qwen3lab.load("tiny-dense", device="cpu", **other)
+    with pytest.raises(ValueError, match="give the lab that wrote it"):
+        Workbench(chat, lab=lab)
+    again = qwen3lab.load("tiny-dense", device="cpu")  # The same weights in other memory.
+    assert Workbench(chat, lab=again).state.chat is chat
 
 
 def test_the_first_of_several_models_is_asked_and_the_others_are_there_to_compare_with() -> None:
