@@ -40,6 +40,9 @@ MAX_SMALL_EXPERT_VALUES = 2**17
 """Values in one expert's gate and up matrix up to which padding and gathering pay, and direct sums
 do not."""
 
+GROUPED_ROW_BYTES = 16
+"""`grouped_mm` takes matrices whose rows have a multiple of so many bytes."""
+
 MAX_PADDING_RATIO = 3
 """Padded rows per real row, at most."""
 
@@ -190,7 +193,8 @@ def gathering_pays(weights: ExpertWeights, n_slots: int, x: Tensor) -> bool:
     if not weights.stacked or n_slots > n:
         return False
     few_bytes = n_slots * rows * columns * weights.gate_up.itemsize <= MAX_GATHERED_BYTES
-    synchronises = weights.gate_up.is_cuda and not has_grouped_product(x)
+    grouped = has_grouped_product(x) and fits_grouped_product(weights)
+    synchronises = weights.gate_up.is_cuda and not grouped
     return rows * columns <= MAX_SMALL_EXPERT_VALUES or (few_bytes and synchronises)
 
 
@@ -205,7 +209,14 @@ def padding_pays(weights: ExpertWeights, load: Int[Tensor, " expert"], n_slots: 
 def grouping_pays(weights: ExpertWeights, n_slots: int, x: Tensor) -> bool:
     """Whether there is a grouped product for these tensors, and it beats a loop."""
     few = n_slots <= MAX_BATCHED_TOKENS_PER_EXPERT * weights.down.shape[0]
-    return weights.stacked and (few or x.device.type != "cpu") and has_grouped_product(x)
+    pays = weights.stacked and (few or x.device.type != "cpu")
+    return pays and fits_grouped_product(weights) and has_grouped_product(x)
+
+
+def fits_grouped_product(weights: ExpertWeights) -> bool:
+    """Whether rows of both matrices are as long as `grouped_mm` asks for."""
+    widths = (weights.gate_up.shape[-1], weights.down.shape[-1])
+    return all(width * weights.down.itemsize % GROUPED_ROW_BYTES == 0 for width in widths)
 
 
 def has_grouped_product(x: Tensor) -> bool:

@@ -21,6 +21,7 @@ from tests.reference import (
     hf_random,
     our_activations,
     positions,
+    small_config,
     tokens,
 )
 
@@ -257,6 +258,25 @@ def test_every_dispatch_of_experts_equals_a_loop_over_tokens(monkeypatch, way, n
         assert gap(experts.dispatch(layer, x, chosen[None])[0], expected) < 1e-5
 
 
+@pytest.mark.parametrize("n_tokens", [1, 8, 40, 600])
+@pytest.mark.parametrize("sizes", [{"d_model": 46}, {"d_expert": 17}])
+def test_experts_of_widths_that_a_grouped_product_refuses_equal_a_loop(sizes, n_tokens):
+    layer = Qwen3(small_config(**sizes)).blocks[-1].mlp
+    generator = torch.Generator().manual_seed(0)
+    for weights in layer.parameters():
+        nn.init.normal_(weights, std=0.1, generator=generator)
+    x = torch.randn(1, n_tokens, layer.gate_up.shape[-1], generator=generator)
+    chosen = torch.stack([torch.randperm(8, generator=generator)[:3] for _ in range(n_tokens)])
+    with torch.no_grad():
+        expected = torch.stack(
+            [
+                torch.stack([one_expert(layer, x[0, t], e) for e in chosen[t]])
+                for t in range(n_tokens)
+            ]
+        )
+        assert gap(experts.dispatch(layer, x, chosen[None])[0], expected) < 1e-5
+
+
 @pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
 def test_a_gpu_without_a_grouped_product_gathers_experts_for_few_tokens(monkeypatch, capability):
     """Such as an A100: other dispatches synchronise in every layer and cannot be captured."""
@@ -305,7 +325,7 @@ def test_gradients_and_short_prompts_are_not_summed_directly(monkeypatch):
 
 
 def one_expert(layer, x, expert):
-    gate, up = layer.gate_up[expert][:24] @ x, layer.gate_up[expert][24:] @ x
+    gate, up = (half @ x for half in layer.gate_up[expert].chunk(2))
     return layer.down[expert] @ (gate / (1 + torch.exp(-gate)) * up)
 
 
