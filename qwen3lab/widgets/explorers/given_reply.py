@@ -1,5 +1,7 @@
 """A reply that is given to a workbench, in place of one that it asks for."""
 
+import torch
+
 from qwen3lab.config.qwen3_config import Qwen3Config
 from qwen3lab.generation.reply import Chat
 from qwen3lab.model.transformer import Qwen3
@@ -19,7 +21,7 @@ def check_reply(chat: Chat, name: str, config: Qwen3Config, model: Qwen3 | None 
         model: whose weights are compared with those that the recording knows; None for no check.
 
     Raises:
-        ValueError: it was not recorded, or it is of another model or another dtype.
+        ValueError: it was not recorded, or it is of another model.
         RecordingError: it was recorded without attention.
     """
     recording = chat.recording
@@ -42,15 +44,25 @@ def check_reply(chat: Chat, name: str, config: Qwen3Config, model: Qwen3 | None 
     if model is not None and recording.head is not None and not recording.head.is_of(model):
         raise ValueError(
             tr(
-                "the reply of {model_name} was recorded with other weights, or in another dtype, "
-                "than {name} has here, so what is asked next would not compare with it: give the "
-                "lab that wrote it",
+                "the reply of {model_name} was recorded with other weights than {name} has here, "
+                "so what is asked next would not compare with it: give the lab that wrote it",
                 model_name=recording.model_name,
                 name=name,
             )
         )
     if len(recording) and not recording.attention.layers:
         recording.attention.pattern(0)  # Raises an error that names the missing hook points.
+
+
+def about_dtype(dtype: torch.dtype, runs_in: torch.dtype) -> str:
+    """What to know of a recording in a dtype that is shown with a lab that runs in another one."""
+    name, other = (str(each).removeprefix("torch.") for each in (dtype, runs_in))
+    return tr(
+        "This run was recorded in {name}, and the lab runs in {runs_in}: the recording is shown "
+        "as it is; what is asked or measured from now on is in {runs_in}, where numbers differ.",
+        name=name,
+        runs_in=other,
+    )
 
 
 def question_of(chat: Chat) -> str:

@@ -187,7 +187,8 @@ class Runs(PartsOfBench):
 
     def _take_reply(self, chat: Chat, question: str | None, thinking: bool) -> None:
         """Show a reply that was recorded before."""
-        check_reply(chat, self.name, self.config, getattr(self.lab, "model", None))
+        model = getattr(self.lab, "model", None)
+        check_reply(chat, self.name, self.config, model)
         state = self.state
         self.run_options = None
         state.thinking = thinking if chat.thinking_asked is None else chat.thinking_asked
@@ -196,6 +197,9 @@ class Runs(PartsOfBench):
         state.asked_budget, state.asked_changes = state.budget, ()
         self.asked_options = self.options()
         self.show_reply(chat)
+        head = chat.recording.head if chat.recording is not None else None
+        if model is not None and head is not None and head.unembedding.dtype != model.dtype:
+            self.interventions.note_dtype(head.unembedding.dtype, model.dtype)
 
     def _take_recording(self, recording: Recording) -> None:
         """Show a recording that has no reply."""

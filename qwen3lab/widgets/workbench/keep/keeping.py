@@ -11,7 +11,6 @@ from qwen3lab.widgets.workbench.keep.html_page import page_html
 from qwen3lab.widgets.workbench.keep.notes import Kind, Note, check_note, with_note
 from qwen3lab.widgets.workbench.keep.python_code import python_code
 from qwen3lab.widgets.workbench.keep.restoring import (
-    about_dtype,
     check_settings,
     check_sizes,
     other_dtype,
@@ -172,10 +171,7 @@ class Keeping:
             restore(bench, view, path)
             bench.opened_run = bench.state.run
             if dtype is not None:
-                bench.state.error = about_dtype(view, lab, dtype)
-                bench.interventions.plain = (
-                    None  # A change is compared with a run in its own dtype.
-                )
+                bench.interventions.note_dtype(dtype, bench.lab.model.dtype)
         except Exception:
             bench.close()
             raise

@@ -122,17 +122,6 @@ def other_dtype(view: SavedView, lab: Any, path: Path) -> torch.dtype | None:
     raise _other_model(view, lab, path)
 
 
-def about_dtype(view: SavedView, lab: Any, dtype: torch.dtype) -> str:
-    """What to know of a view that is opened with the lab's weights in another dtype."""
-    name, runs_in = (str(each).removeprefix("torch.") for each in (dtype, lab.model.dtype))
-    return tr(
-        "This run was recorded in {name}, and the lab runs in {runs_in}: the recording is shown "
-        "as it is; what is asked or measured from now on is in {runs_in}, where numbers differ.",
-        name=name,
-        runs_in=runs_in,
-    )
-
-
 def _dtype_of(recording: Recording, lab: Any) -> torch.dtype:
     """The dtype that the model of a recording ran in; some activations are float32 all the same."""
     floats = [each.dtype for each in recording.activations.values() if each.is_floating_point()]

@@ -3,11 +3,14 @@
 import threading
 from typing import Any
 
+import torch
+
 from qwen3lab.analysis.alignment import Alignment, alignment
 from qwen3lab.generation.reply import Chat
 from qwen3lab.recording.rendered_logits import logits_hook
 from qwen3lab.translation import later, tr
 from qwen3lab.widgets.components.error_display import sentence
+from qwen3lab.widgets.explorers.given_reply import about_dtype
 from qwen3lab.widgets.workbench.changes import UNCHANGED, Change, check_exists, with_change
 from qwen3lab.widgets.workbench.parts.largest_change import LargestChanges
 from qwen3lab.widgets.workbench.parts.part import AskingBench, Part
@@ -79,6 +82,16 @@ class InterventionsPart(Part):
             state.changed_most = self.changes.jump(self.aligned)
         except Exception as error:
             state.change_error = sentence(error)
+
+    def note_dtype(self, recorded_in: torch.dtype, runs_in: torch.dtype) -> None:
+        """Say that the reply is of another dtype than the lab; compare no change with it.
+
+        Args:
+            recorded_in: the dtype of the reply.
+            runs_in: that of the lab.
+        """
+        self.state.error = about_dtype(recorded_in, runs_in)
+        self.plain = None
 
     def started(self) -> None:
         """Discard the reply to compare with."""
