@@ -74,7 +74,7 @@ def test_an_entry_and_an_atlas_show_what_they_hold():
     assert ATLAS[2, 0].best("role") is None
     row = ATLAS.to_pandas().iloc[1]
     assert (row.kind, row.role, row["with"], row.tokens) == ("sum", "digit", "0", "'7'")
-    assert "2 in 1 layers" in repr(ATLAS)
+    assert "2 in 1 layer," in repr(ATLAS)
     assert "25.0% of all" in repr(ENTRY)
     assert "1+" in ENTRY._repr_html_()
     with pytest.raises(IndexError, match=r"no expert \(3, 0\): the layers are 2, with experts 0"):

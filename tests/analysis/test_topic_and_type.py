@@ -50,7 +50,7 @@ def test_values_are_those_of_scikit_learn_and_of_the_chain_rule():
         assert float(found.topic_within_type[row]) == pytest.approx(both - kind, rel=1e-5)
         assert float(found.type_within_topic[row]) == pytest.approx(both - topic, rel=1e-5)
     assert found.to_pandas().layer.tolist() == [0, 2]
-    assert "type within topic" in repr(found)
+    assert "type, within one topic" in repr(found)
 
 
 def test_counts_of_another_number_of_layers_and_empty_ones_are_refused():

@@ -1,5 +1,6 @@
 """What IPython keeps of a cell's output is forgotten when the cell runs again."""
 
+import builtins
 import gc
 import weakref
 
@@ -20,6 +21,8 @@ class Shown:
 
 
 def test_ipython_keeps_no_output_that_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    # IPython leaves `_` alone where another program, such as doctest, has made it a builtin.
+    monkeypatch.delattr(builtins, "_", raising=False)
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     monkeypatch.setattr(cells, "get_ipython", lambda: shell)
     shell.user_ns["made"] = Shown()
@@ -35,6 +38,8 @@ def test_ipython_keeps_no_output_that_was_forgotten(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_closed_workbench_is_in_no_old_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    # IPython leaves `_` alone where another program, such as doctest, has made it a builtin.
+    monkeypatch.delattr(builtins, "_", raising=False)
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     monkeypatch.setattr(cells, "get_ipython", lambda: shell)
     shell.user_ns["bench"] = Workbench(FakeLab(), question="Hi")
