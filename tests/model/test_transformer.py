@@ -249,12 +249,7 @@ def test_every_dispatch_of_experts_equals_a_loop_over_tokens(monkeypatch, way, n
     x = torch.randn(1, n_tokens, 48, generator=generator)
     chosen = torch.stack([torch.randperm(8, generator=generator)[:3] for _ in range(n_tokens)])
     with torch.no_grad():
-        expected = torch.stack(
-            [
-                torch.stack([one_expert(layer, x[0, t], e) for e in chosen[t]])
-                for t in range(n_tokens)
-            ]
-        )
+        expected = loop_over_tokens(layer, x[0], chosen)
         assert gap(experts.dispatch(layer, x, chosen[None])[0], expected) < 1e-5
 
 
@@ -268,12 +263,7 @@ def test_experts_of_widths_that_a_grouped_product_refuses_equal_a_loop(sizes, n_
     x = torch.randn(1, n_tokens, layer.gate_up.shape[-1], generator=generator)
     chosen = torch.stack([torch.randperm(8, generator=generator)[:3] for _ in range(n_tokens)])
     with torch.no_grad():
-        expected = torch.stack(
-            [
-                torch.stack([one_expert(layer, x[0, t], e) for e in chosen[t]])
-                for t in range(n_tokens)
-            ]
-        )
+        expected = loop_over_tokens(layer, x[0], chosen)
         assert gap(experts.dispatch(layer, x, chosen[None])[0], expected) < 1e-5
 
 
@@ -322,6 +312,16 @@ def test_gradients_and_short_prompts_are_not_summed_directly(monkeypatch):
     with torch.no_grad():
         assert experts.sums_directly(layer, chosen)
         assert not experts.sums_directly(layer, chosen[:, : 64 * 8])
+
+
+def loop_over_tokens(layer, x, chosen):
+    """The output of each token's experts, one product after another."""
+    return torch.stack(
+        [
+            torch.stack([one_expert(layer, token, e) for e in of])
+            for token, of in zip(x, chosen, strict=True)
+        ]
+    )
 
 
 def one_expert(layer, x, expert):
